@@ -1,0 +1,79 @@
+"""Fine-tune BERT for natural language inference, on PyTorch and on Apache MXNet alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from bertnli.backends import available_backends, get_backend
+from bertnli.backends.interface import Prediction
+from bertnli.config import PRESETS, BERTConfig, TrainingConfig
+from bertnli.data.snli import Corpus, read_pairs, read_sample, read_snli
+from bertnli.errors import (
+    BackendError,
+    BERTNLIError,
+    CheckpointError,
+    ConfigError,
+    DataError,
+    DownloadError,
+)
+from bertnli.hub import DATA_HUB, download, download_extract, register
+from bertnli.labels import LABELS
+from bertnli.text.pairs import get_tokens_and_segments
+from bertnli.text.tokenize import tokenize, treebank_tokenize
+from bertnli.text.vocab import Vocab
+from bertnli.training.history import EpochRecord, History
+from bertnli.training.metrics import Metrics
+from bertnli.version import __version__
+
+
+def load(path: str | Path, backend: str | None = None, devices: Any = None) -> Any:
+    """Return a saved classifier, whichever backend trained it.
+
+    Args:
+        path: the folder that ``net.save`` or ``bertnli train`` wrote.
+        backend: ``"torch"`` or ``"mxnet"``; None for the first that is installed.
+        devices: where to put it; None for a GPU if there is one.
+
+    Raises:
+        CheckpointError: there is no checkpoint, or it is damaged.
+        BackendError: the framework, or any framework, is missing.
+    """
+    names = [backend] if backend is not None else available_backends()
+    if not names:
+        raise BackendError('no framework is installed: pip install "bertnli[torch]"')
+    return get_backend(names[0]).load(path, devices)
+
+
+__all__ = [
+    "DATA_HUB",
+    "LABELS",
+    "PRESETS",
+    "BERTConfig",
+    "BERTNLIError",
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "Corpus",
+    "DataError",
+    "DownloadError",
+    "EpochRecord",
+    "History",
+    "Metrics",
+    "Prediction",
+    "TrainingConfig",
+    "Vocab",
+    "__version__",
+    "available_backends",
+    "download",
+    "download_extract",
+    "get_backend",
+    "get_tokens_and_segments",
+    "load",
+    "read_pairs",
+    "read_sample",
+    "read_snli",
+    "register",
+    "tokenize",
+    "treebank_tokenize",
+]

@@ -1,0 +1,24 @@
+"""bertnli on Apache MXNet."""
+
+from bertnli.backends.interface import Backend
+from bertnli.backends.mxnet.checkpoint import load, load_pretrained_model
+from bertnli.backends.mxnet.dataset import SNLIBERTDataset
+from bertnli.backends.mxnet.devices import as_devices, cpu, try_all_gpus, try_gpu
+from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
+from bertnli.backends.mxnet.trainer import Trainer
+from bertnli.hub import hub_view
+
+BACKEND = Backend(
+    name="mxnet",
+    BERTModel=BERTModel,
+    BERTClassifier=BERTClassifier,
+    SNLIBERTDataset=SNLIBERTDataset,
+    Trainer=Trainer,
+    load_pretrained_model=load_pretrained_model,
+    load=load,
+    cpu=cpu,
+    try_gpu=try_gpu,
+    try_all_gpus=try_all_gpus,
+    as_devices=as_devices,
+    DATA_HUB=hub_view("mxnet"),
+)

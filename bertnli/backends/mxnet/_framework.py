@@ -1,0 +1,125 @@
+"""The one place that imports mxnet: ``from bertnli.backends.mxnet._framework import mx``.
+
+MXNet 1.9.1 is older than the NumPy it has to run with, and its import changes the number of OpenMP
+threads of the whole process. Both are dealt with here, so that neither ``numpy`` nor ``os.environ``
+looks different after the import, and PyTorch in the same process keeps its threads.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import types
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from bertnli.errors import BackendError
+
+_HOW = (
+    'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1; it needs Python 3.10 to 3.12 '
+    "and numpy<2; on Python 3.12 also setuptools, in place of the distutils that Python dropped)."
+)
+
+# The names that NumPy 1.24 removed and mxnet 1.9.1 still uses: bool during the import, both later.
+_ALIASES: dict[str, type] = {"bool": bool, "int": int}
+
+# Where they are used after the import, and the name that NumPy has there: indexing by and assigning
+# to an mx.np.ndarray, mx.np.full with a bool, converting NumPy's arguments, the test utilities.
+_LATE_USES = {
+    "mxnet.numpy.multiarray": "_np",
+    "mxnet.ndarray.numpy._op": "_np",
+    "mxnet.symbol.numpy._symbol": "_np",
+    "mxnet.test_utils": "np",
+}
+
+
+@contextmanager
+def _numpy_aliases() -> Iterator[None]:
+    """Give numpy the removed aliases for a while; those the user has put there are left alone."""
+    # vars(), not hasattr(): NumPy's module __getattr__ warns about these names.
+    added = [name for name in _ALIASES if name not in vars(np)]
+    for name in added:
+        setattr(np, name, _ALIASES[name])
+    try:
+        yield
+    finally:
+        for name in added:
+            vars(np).pop(name, None)
+
+
+@contextmanager
+def _all_threads() -> Iterator[None]:
+    """Have a first import of mxnet use every core of the process, unless the user set a number."""
+    # libmxnet.so reads both variables once, when it is loaded. With neither it takes half of the
+    # cores (it supposes hyper-threading) and calls omp_set_num_threads, which PyTorch in the same
+    # process gets too, for they share libgomp. MXNET_OMP_MAX_THREADS stops both; it is not left in
+    # place, for child processes inherit the environment. An empty variable counts as absent.
+    name = "MXNET_OMP_MAX_THREADS"
+    if os.environ.get("OMP_NUM_THREADS") or os.environ.get(name):
+        yield
+        return
+    before = os.environ.get(name)
+    os.environ[name] = str(_available_cores())
+    try:
+        yield
+    finally:
+        if before is None:
+            os.environ.pop(name, None)
+        else:
+            os.environ[name] = before
+
+
+def _available_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _keep_aliases_inside_mxnet() -> None:
+    """Let the modules of mxnet that use the aliases later see a copy of numpy that has them."""
+    # A plain copy of the namespace: as quick to look up in as numpy itself. numpy's __getattr__
+    # comes with it, so what numpy loads lazily is still found.
+    view = types.ModuleType("numpy")
+    vars(view).update(vars(np))
+    for name, value in _ALIASES.items():
+        vars(view).setdefault(name, value)
+    for module_name, numpy_name in _LATE_USES.items():
+        module = sys.modules.get(module_name)
+        if module is not None and vars(module).get(numpy_name) is np:
+            setattr(module, numpy_name, view)
+
+
+def _import_mxnet() -> Any:
+    """Import mxnet, or say what is missing.
+
+    Where the user's own code has imported mxnet before, that module is returned, with the number of
+    threads it was loaded with: mxnet has no way to raise it afterwards.
+
+    Raises BackendError if mxnet, a module or a system library that it needs is missing, or if the
+    installed NumPy is too new for it.
+    """
+    if int(np.__version__.split(".")[0]) >= 2:
+        raise BackendError(
+            f"The mxnet backend needs numpy<2, but numpy {np.__version__} is installed, with which "
+            f"MXNet 1.9.1 cannot be imported. {_HOW}"
+        )
+    try:
+        with _numpy_aliases(), _all_threads():
+            mxnet = importlib.import_module("mxnet")
+    except ImportError as error:
+        raise BackendError(f"The mxnet backend cannot import mxnet: {error}. {_HOW}") from error
+    except OSError as error:
+        raise BackendError(
+            f"mxnet is installed, but its library cannot be loaded: {error}. Install the system "
+            "library that the message names (on Debian and Ubuntu: apt install libgomp1 "
+            "libquadmath0)."
+        ) from error
+    _keep_aliases_inside_mxnet()
+    return mxnet
+
+
+mx: Any = _import_mxnet()

@@ -1,0 +1,102 @@
+"""Devices of MXNet: finding them, naming them, moving batches there, splitting work over them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from bertnli.backends.mxnet._framework import mx
+from bertnli.data.batches import Batch
+from bertnli.errors import BackendError
+
+Device = mx.context.Context
+Tensor = Any
+
+
+def cpu() -> Any:
+    """Return the CPU."""
+    return mx.cpu()
+
+
+def try_gpu(i: int = 0) -> Any:
+    """Return GPU i if there is one, else the CPU."""
+    return mx.gpu(i) if mx.context.num_gpus() > i else cpu()
+
+
+def try_all_gpus() -> list:
+    """Return all GPUs, or a list of the CPU where there is none."""
+    return [mx.gpu(i) for i in range(mx.context.num_gpus())] or [cpu()]
+
+
+def as_devices(devices: Any = None) -> list:
+    """Return a list of devices (MXNet's contexts) from what a user may write.
+
+    Args:
+        devices: devices or their names (``"cpu"``, ``"gpu"`` for all of them, ``"gpu:1"``), one or
+            several, also ``"cpu:0,cpu:1"``; None for all GPUs or else the CPU.
+
+    Raises:
+        BackendError: a name that means nothing, a GPU that is not here, a device named twice.
+    """
+    if devices is None:
+        return try_all_gpus()
+    if isinstance(devices, str):
+        devices = devices.split(",")
+    elif isinstance(devices, Device):
+        devices = [devices]
+    found: list = []
+    for device in devices:
+        found += _named(device.strip()) if isinstance(device, str) else [device]
+    if not found:
+        raise BackendError("the list of devices is empty; give at least one, such as 'cpu'")
+    if len(set(found)) < len(found):
+        raise BackendError(
+            f"a device is named twice in {[str(device) for device in found]}; several parts of the "
+            "CPU are 'cpu:0,cpu:1'"
+        )
+    return found
+
+
+def _named(name: str) -> list:
+    match = re.fullmatch(r"(cpu|gpu|cuda)(?:[:(](\d+)\)?)?", name)
+    if match is None:
+        raise BackendError(f"unknown device {name!r}; write 'cpu', 'gpu' or 'gpu:0'")
+    kind, index = match[1], match[2]
+    if kind == "cpu":
+        return [mx.cpu(int(index or 0))]
+    count = mx.context.num_gpus()
+    wanted = range(count) if index is None else [int(index)]
+    if not count or max(wanted) >= count:
+        raise BackendError(f"device {name!r} is not here: mxnet sees {count} GPUs; use 'cpu'")
+    return [mx.gpu(i) for i in wanted]
+
+
+def devices_of(model: Any) -> list:
+    """Return the devices that hold a model's parameters."""
+    return next(iter(model.collect_params().values())).list_ctx()
+
+
+@mx.util.use_np
+def move(model: Any, devices: Sequence[Any]) -> None:
+    """Put a copy of a model's parameters on each device."""
+    model.collect_params().reset_ctx(list(devices))
+
+
+@mx.util.use_np
+def to_device(batch: Batch, device: Any) -> list[Tensor]:
+    """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
+    arrays = (batch.token_ids, batch.segments, batch.valid_lens)
+    return [mx.np.array(array, dtype=array.dtype, ctx=device) for array in arrays]
+
+
+def split_batch(batch: Batch, devices: Sequence[Any]) -> list[Batch]:
+    """Return one part of a batch for each device, in order, as even as can be.
+
+    A batch of fewer pairs than devices leaves the last devices an empty part.
+    """
+    bounds = np.linspace(0, len(batch), len(devices) + 1).round().astype(int)
+    return [batch[low:high] for low, high in pairwise(bounds)]

@@ -1,0 +1,24 @@
+"""bertnli on PyTorch."""
+
+from bertnli.backends.interface import Backend
+from bertnli.backends.torch.checkpoint import load, load_pretrained_model
+from bertnli.backends.torch.dataset import SNLIBERTDataset
+from bertnli.backends.torch.devices import as_devices, cpu, try_all_gpus, try_gpu
+from bertnli.backends.torch.model import BERTClassifier, BERTModel
+from bertnli.backends.torch.trainer import Trainer
+from bertnli.hub import hub_view
+
+BACKEND = Backend(
+    name="torch",
+    BERTModel=BERTModel,
+    BERTClassifier=BERTClassifier,
+    SNLIBERTDataset=SNLIBERTDataset,
+    Trainer=Trainer,
+    load_pretrained_model=load_pretrained_model,
+    load=load,
+    cpu=cpu,
+    try_gpu=try_gpu,
+    try_all_gpus=try_all_gpus,
+    as_devices=as_devices,
+    DATA_HUB=hub_view("torch"),
+)

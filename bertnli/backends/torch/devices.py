@@ -1,0 +1,89 @@
+"""Devices of PyTorch: finding them, naming them, moving batches there, splitting work over them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bertnli.data.batches import Batch
+from bertnli.errors import BackendError
+
+Device = torch.device
+
+
+def cpu() -> Device:
+    """Return the CPU."""
+    return torch.device("cpu")
+
+
+def try_gpu(i: int = 0) -> Device:
+    """Return GPU i if there is one, else the CPU."""
+    return torch.device("cuda", i) if torch.cuda.device_count() > i else cpu()
+
+
+def try_all_gpus() -> list[Device]:
+    """Return all GPUs, or a list of the CPU where there is none."""
+    return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [cpu()]
+
+
+def as_devices(devices: str | Device | Sequence[str | Device] | None) -> list[Device]:
+    """Return a list of devices from what a user may write.
+
+    Args:
+        devices: devices or their names (``"cpu"``, ``"gpu"`` for all of them, ``"gpu:1"``), one or
+            several, also ``"gpu:0,gpu:1"``; None for all GPUs or else the CPU.
+
+    Raises:
+        BackendError: a name that means nothing, a GPU that is not here, the CPU named twice.
+    """
+    if devices is None:
+        return try_all_gpus()
+    if isinstance(devices, str):
+        devices = devices.split(",")
+    elif isinstance(devices, Device):
+        devices = [devices]
+    found: list[Device] = []
+    for device in devices:
+        found += _named(device.strip()) if isinstance(device, str) else [device]
+    if not found:
+        raise BackendError("the list of devices is empty; give at least one, such as 'cpu'")
+    if len(found) > 1 and any(device.type != "cuda" for device in found):
+        raise BackendError(
+            f"torch runs several devices at once with DataParallel, which takes GPUs only, not "
+            f"{[str(device) for device in found]}; on the CPU give one device: it uses all cores"
+        )
+    return found
+
+
+def _named(name: str) -> list[Device]:
+    match = re.fullmatch(r"(cpu|gpu|cuda)(?:[:(](\d+)\)?)?", name)
+    if match is None:
+        raise BackendError(f"unknown device {name!r}; write 'cpu', 'gpu' or 'gpu:0'")
+    kind, index = match[1], match[2]
+    if kind == "cpu":
+        return [cpu()]
+    count = torch.cuda.device_count()
+    wanted = range(count) if index is None else [int(index)]
+    if not count or max(wanted) >= count:
+        raise BackendError(f"device {name!r} is not here: torch sees {count} GPUs; use 'cpu'")
+    return [torch.device("cuda", i) for i in wanted]
+
+
+def device_of(model: nn.Module) -> Device:
+    """Return the device that holds a model's parameters."""
+    return next(model.parameters()).device
+
+
+def to_device(batch: Batch, device: Device) -> list[Tensor]:
+    """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
+    arrays = (batch.token_ids, batch.segments, batch.valid_lens)
+    return [torch.from_numpy(array).to(device) for array in arrays]
+
+
+def data_parallel(net: nn.Module, devices: Sequence[Device]) -> nn.Module:
+    """Return the net, on the first device; over several GPUs, wrapped so that batches are split."""
+    net.to(devices[0])
+    return nn.DataParallel(net, list(devices)) if len(devices) > 1 else net

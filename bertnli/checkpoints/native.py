@@ -1,0 +1,140 @@
+"""The native checkpoint: one folder that any backend opens, with no pickled code in it.
+
+model.safetensors   the tensors, under their canonical names
+config.json         the sizes, the label names in the order of the logits, the format's version
+vocab.json          the tokens in the order of their ids, as in the book's files
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from bertnli.config import BERTConfig
+from bertnli.errors import BERTNLIError, CheckpointError
+from bertnli.text.vocab import Vocab
+
+FORMAT = "bertnli classifier"
+VERSION = 1
+WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
+
+
+@dataclass(frozen=True)
+class NativeCheckpoint:
+    """What a checkpoint folder holds; ``arrays`` maps canonical names to arrays."""
+
+    arrays: dict[str, NDArray]
+    config: BERTConfig
+    labels: tuple[str, ...]
+    vocab: Vocab
+    path: Path
+
+
+def save_native(
+    folder: str | Path,
+    arrays: Mapping[str, NDArray],
+    config: BERTConfig,
+    labels: Sequence[str],
+    vocab: Vocab,
+) -> None:
+    """Write a checkpoint folder, replacing one that is there.
+
+    It is written beside its final place and then renamed, so that a crash leaves either the old
+    checkpoint or the new one under that name, or for the instant between two renames the old one
+    under a name beside it.
+
+    Raises:
+        CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder.is_dir() and _replaceable(folder)):
+        raise CheckpointError(
+            f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "
+            "Choose another folder"
+        )
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
+            new, old = Path(temporary, "new"), Path(temporary, "old")
+            new.mkdir()
+            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+            save_file(contiguous, new / WEIGHTS, metadata={"format": FORMAT})
+            described = {
+                "format": FORMAT,
+                "version": VERSION,
+                "model": config.to_dict(),
+                "labels": list(labels),
+            }
+            (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+            vocab.save(new / VOCAB)
+            if folder.exists():
+                folder.rename(old)
+            os.replace(new, folder)
+    except OSError as error:
+        raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
+
+
+def _replaceable(folder: Path) -> bool:
+    return (folder / CONFIG).is_file() or not any(folder.iterdir())
+
+
+def is_native(path: str | Path) -> bool:
+    """Return whether a path is a native checkpoint, or a run's folder that holds one."""
+    return _resolve(Path(path)) is not None
+
+
+def _resolve(path: Path) -> Path | None:
+    """Return the checkpoint folder that a path means: itself, else its best, else its last."""
+    for folder in (path, path / "best", path / "last"):
+        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+            return folder
+    return None
+
+
+def load_native(path: str | Path) -> NativeCheckpoint:
+    """Read a checkpoint folder, or the best checkpoint of a run's folder.
+
+    Raises:
+        CheckpointError: naming the file that is missing or damaged.
+    """
+    folder = _resolve(Path(path))
+    if folder is None:
+        raise CheckpointError(
+            f"{path} holds no checkpoint: looked for {CONFIG} and {WEIGHTS} in it, in best/ and in "
+            "last/. Give the folder that net.save or `bertnli train --output` wrote"
+        )
+    try:
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        if not isinstance(described, dict) or described.get("format") != FORMAT:
+            raise CheckpointError(f"{folder / CONFIG}: not a checkpoint of bertnli")
+        if described.get("version") != VERSION:
+            raise CheckpointError(
+                f"{folder / CONFIG}: version {described.get('version')!r}, and this bertnli reads "
+                f"version {VERSION}; use the version of bertnli that wrote it"
+            )
+        labels = described["labels"]
+        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+            raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
+        config = BERTConfig.from_dict(described["model"])
+        arrays = load_file(folder / WEIGHTS)
+        vocab = Vocab.load(folder / VOCAB)
+    except CheckpointError:
+        raise
+    except KeyError as error:
+        raise CheckpointError(f"{folder / CONFIG}: {error} is missing") from error
+    except (OSError, ValueError, SafetensorError, BERTNLIError) as error:
+        raise CheckpointError(f"{folder}: damaged or incomplete: {error}") from error
+    if len(vocab) != config.vocab_size:
+        raise CheckpointError(
+            f"{folder}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
+        )
+    return NativeCheckpoint(arrays, config, tuple(labels), vocab, folder)

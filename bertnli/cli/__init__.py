@@ -1,0 +1,82 @@
+"""The command line, one module per command; nothing of a framework in it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
+from bertnli.cli import demo, download, evaluate, info, predict, train
+from bertnli.errors import BERTNLIError
+from bertnli.version import __version__
+
+#: Each module's docstring is its command's help.
+COMMANDS = {
+    "train": train,
+    "evaluate": evaluate,
+    "predict": predict,
+    "download": download,
+    "info": info,
+    "demo": demo,
+}
+
+#: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
+BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; the chosen one's function is in ``args.run``."""
+    parser = argparse.ArgumentParser(
+        prog="bertnli",
+        description="Fine-tune BERT for natural language inference, on PyTorch or Apache MXNet.",
+        epilog="`bertnli COMMAND --help` shows a command's options and examples.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"bertnli {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, module in COMMANDS.items():
+        description, heading, examples = (module.__doc__ or "").partition("\nexample")
+        command = commands.add_parser(
+            name,
+            help=description.partition("\n")[0].rstrip("."),
+            description=description,
+            epilog=(heading + examples).strip(),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        module.add_arguments(command)
+        command.set_defaults(run=module.run)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the arguments; None for those of the process.
+
+    Returns:
+        The exit status: 0, 2 for input that cannot be used (one line on stderr says why), 130 after
+        Ctrl-C, 141 if whoever read our output stopped reading.
+
+    Raises:
+        SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
+    """
+    args = make_parser().parse_args(argv)
+    try:
+        status: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end, and would complain again.
+        with suppress(OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except (BERTNLIError, OSError) as error:
+        print(f"bertnli {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        return BAD_INPUT
+    except KeyboardInterrupt:
+        print(f"bertnli {args.command}: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    return status

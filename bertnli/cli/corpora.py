@@ -1,0 +1,123 @@
+"""The corpora that commands read: the shipped sample, SNLI's files, anybody's table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from bertnli.data.snli import Corpus, read_pairs, read_sample, read_snli
+from bertnli.errors import ConfigError
+from bertnli.hub import download_extract
+from bertnli.labels import label_permutation
+
+DATA_HELP = (
+    "sample (the small corpus that comes with bertnli), SNLI (downloaded once), or the folder or "
+    "archive of SNLI's official files"
+)
+
+
+def add_column_options(group: Any) -> None:
+    """Add --format, --premise-column and --hypothesis-column."""
+    group.add_argument(
+        "--format",
+        choices=("tsv", "csv", "jsonl"),
+        help="format of the file (default: by its name)",
+    )
+    group.add_argument("--premise-column", metavar="NAME", help="(default: sentence1)")
+    group.add_argument("--hypothesis-column", metavar="NAME", help="(default: sentence2)")
+
+
+def add_label_options(group: Any) -> None:
+    """Add --label-column and --label-map."""
+    group.add_argument("--label-column", metavar="NAME", help="(default: gold_label)")
+    group.add_argument(
+        "--label-map",
+        type=_label_map,
+        metavar="MAP",
+        help="what the file writes for each class, such as 0=entailment,1=neutral,2=contradiction "
+        "(default: the classes' names)",
+    )
+
+
+def add_skip_option(parser: argparse.ArgumentParser) -> None:
+    """Add --skip-bad-rows."""
+    parser.add_argument(
+        "--skip-bad-rows",
+        action="store_true",
+        help="leave malformed rows out and count them (default: they are an error)",
+    )
+
+
+def _label_map(text: str) -> dict[str, str]:
+    items = [item.partition("=") for item in text.split(",")]
+    if not all(key.strip() and sign and value.strip() for key, sign, value in items):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0=entailment,1=neutral")
+    return {key.strip(): value.strip() for key, _, value in items}
+
+
+def table_options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the arguments of `read_pairs` that were given as options."""
+    given = {
+        "format": args.format,
+        "premise": args.premise_column,
+        "hypothesis": args.hypothesis_column,
+        "label": args.label_column,
+        "label_map": args.label_map,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def read_table(args: argparse.Namespace, path: str, labels: Sequence[str]) -> Corpus:
+    """Read a user's own table as the options say."""
+    return read_pairs(path, labels=labels, on_error=_on_error(args), **table_options(args))
+
+
+def read_split(args: argparse.Namespace, split: str) -> Corpus:
+    """Read a split of what --data means.
+
+    Raises:
+        ConfigError: options that describe a table were given too.
+    """
+    if table_options(args):
+        raise ConfigError(
+            "options on formats, columns and labels describe a table of your own, and --data names "
+            "a corpus whose form is known; leave them out, or give the table's file in its place"
+        )
+    if args.data == "sample":
+        return read_sample(split)
+    return read_snli(download_extract(args.data), split, on_error=_on_error(args))
+
+
+def _on_error(args: argparse.Namespace) -> str:
+    return "skip" if args.skip_bad_rows else "raise"
+
+
+def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
+    """Return the corpus with its class ids in a model's order of labels, matched by name.
+
+    Raises:
+        DataError: they are not the same classes.
+    """
+    if corpus.label_names == tuple(labels):
+        return corpus
+    ids = np.argsort(label_permutation(corpus.label_names, labels))  # old id to new id
+    return Corpus(
+        corpus.premises,
+        corpus.hypotheses,
+        [int(ids[label]) if label >= 0 else label for label in corpus.labels],
+        tokenized=corpus.tokenized,
+        label_names=labels,
+        skipped=corpus.skipped,
+        source=corpus.source,
+    )
+
+
+def describe(corpus: Corpus) -> str:
+    """Return in one line how many pairs a corpus has, from where, and what was left out."""
+    skipped = ", ".join(f"{n} ({reason})" for reason, n in corpus.skipped.items())
+    return f"{len(corpus.labels)} pairs from {corpus.source}" + (
+        f"; rows left out: {skipped}" if skipped else ""
+    )

@@ -1,0 +1,69 @@
+"""Score a checkpoint on labelled pairs.
+
+Prints accuracy, loss, each class's precision, recall and F1, and the confusion matrix. Classes are
+matched by name, whatever their order.
+
+examples:
+  bertnli evaluate runs/sample --data sample
+  bertnli evaluate runs/small --data SNLI --split test --json
+  bertnli evaluate runs/mine --file dev.csv --premise-column text --hypothesis-column claim \\
+      --label-column y --label-map 0=entailment,1=neutral,2=contradiction
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from bertnli.cli import corpora, options
+from bertnli.data.dataset import PairDataset
+from bertnli.data.snli import SPLITS
+from bertnli.errors import ConfigError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of a run or a checkpoint")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", metavar="CORPUS", help=corpora.DATA_HELP)
+    source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
+    parser.add_argument("--split", choices=SPLITS, help="of --data (default: dev)")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_encoding_options(parser)
+    options.add_batch_option(parser, 256)
+    table = parser.add_argument_group("file of your own")
+    corpora.add_column_options(table)
+    corpora.add_label_options(table)
+    corpora.add_skip_option(parser)
+    options.add_backend_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Evaluate, and print the score."""
+    backend = options.backend_of(args)
+    devices = backend.as_devices(args.devices)
+    net = backend.load(args.checkpoint, devices)
+    if args.file is not None:
+        if args.split is not None:
+            raise ConfigError("--split is for --data; a file has no splits")
+        corpus = corpora.read_table(args, args.file, net.labels)
+    else:
+        split = args.split or "dev"
+        if split == "test":
+            print(
+                "note: the test split is meant to be used once, when every choice has been made",
+                file=sys.stderr,
+            )
+        corpus = corpora.with_labels(corpora.read_split(args, split), net.labels)
+    print(corpora.describe(corpus), file=sys.stderr)
+    dataset = PairDataset(
+        corpus,
+        options.max_len_of(args, net.config),
+        net.required_vocab(),
+        truncation=args.truncation,
+        verbose=False,
+    )
+    metrics = backend.Trainer(net, devices=devices).evaluate(dataset, args.batch_size)
+    print(json.dumps(metrics.to_dict(), indent=2) if args.json else metrics)
+    return 0

@@ -1,0 +1,102 @@
+"""Options that several commands have, and what they mean."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from bertnli.backends import NAMES, available_backends, get_backend
+from bertnli.backends.interface import Backend
+from bertnli.config import BERTConfig
+from bertnli.errors import BackendError, ConfigError
+from bertnli.text.pairs import TRUNCATIONS
+
+#: Tokens of a pair, as in the book.
+MAX_LEN = 128
+
+
+def add_backend_options(parser: argparse.ArgumentParser) -> None:
+    """Add --backend and --devices."""
+    group = parser.add_argument_group("where to compute")
+    group.add_argument(
+        "--backend",
+        choices=NAMES,
+        help=f"the framework (default: the first of {', '.join(NAMES)} that is installed)",
+    )
+    group.add_argument(
+        "--devices",
+        metavar="NAMES",
+        help="cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
+    )
+
+
+def backend_of(args: argparse.Namespace) -> Backend:
+    """Return the backend asked for, or the first that is installed."""
+    return get_backend(args.backend or first_backend())
+
+
+def first_backend() -> str:
+    """Return the name of the first backend whose framework is installed.
+
+    Raises:
+        BackendError: there is none.
+    """
+    names = available_backends()
+    if not names:
+        raise BackendError(
+            'no framework is installed: pip install "bertnli[torch]", or "bertnli[mxnet]"'
+        )
+    return names[0]
+
+
+def add_encoding_options(parser: Any) -> None:
+    """Add --max-len and --truncation."""
+    parser.add_argument(
+        "--max-len",
+        type=int,
+        metavar="N",
+        help=f"tokens of a pair, special ones included; longer pairs are cut (default: {MAX_LEN}, "
+        "or the model's positions if it has fewer)",
+    )
+    parser.add_argument(
+        "--truncation",
+        choices=TRUNCATIONS,
+        default="book",
+        help="how long pairs are cut: book takes tokens off the longer sentence, ratio keeps the "
+        "ratio of the two lengths (default: book)",
+    )
+
+
+def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:
+    """Add --batch-size, of work without training."""
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        default=batch_size,
+        metavar="N",
+        help=f"pairs computed at a time (default: {batch_size})",
+    )
+
+
+def max_len_of(args: argparse.Namespace, config: BERTConfig) -> int:
+    """Return the length to encode to.
+
+    Raises:
+        ConfigError: --max-len is more than the model has positions.
+    """
+    if args.max_len is None:
+        return min(MAX_LEN, config.max_len)
+    if args.max_len > config.max_len:
+        raise ConfigError(
+            f"--max-len is {args.max_len}, and the model has {config.max_len} positions; give "
+            f"{config.max_len} or less"
+        )
+    return int(args.max_len)
+
+
+def positive(text: str) -> int:
+    """Return a whole number above 0, for argparse."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{number} is not above 0")
+    return number

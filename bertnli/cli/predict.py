@@ -1,0 +1,124 @@
+"""Print the class of sentence pairs: one line for each, in their order, with all probabilities.
+
+Pairs come from the command line, from a file, or else from standard input: one pair per line, with
+a tab between premise and hypothesis, or JSON objects. A table has these two columns only, or a
+header that names them: sentence1 and sentence2, or premise and hypothesis, or as the options say.
+
+examples:
+  bertnli predict --checkpoint runs/sample "A man is asleep." "A man is awake."
+  bertnli predict --checkpoint runs/sample --file pairs.tsv --json > predictions.jsonl
+  printf 'A man is asleep.\\tA man is awake.\\n' | bertnli predict --checkpoint runs/sample
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+
+from bertnli.backends.interface import Prediction
+from bertnli.cli import corpora, options
+from bertnli.cli.pair_lines import Pair, format_of, open_pairs, pairs_of
+from bertnli.errors import BERTNLIError, ConfigError
+
+#: Batches of a file's pairs that are sorted by length together.
+BATCHES_AT_ONCE = 64
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="PATH", help="folder of a run or a checkpoint"
+    )
+    parser.add_argument(
+        "pair", nargs="*", metavar="SENTENCE", help="a premise and a hypothesis, as people write"
+    )
+    parser.add_argument(
+        "--file", metavar="FILE", help="a TSV, CSV or JSONL file, perhaps gzipped (.gz)"
+    )
+    corpora.add_column_options(parser)
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON objects with premise, hypothesis, label and probabilities",
+    )
+    options.add_encoding_options(parser)
+    options.add_batch_option(parser, 64)
+    options.add_backend_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Predict, and print each pair's class."""
+    if len(args.pair) not in (0, 2):
+        raise ConfigError(
+            f"{len(args.pair)} sentences were given; give a premise and a hypothesis, each in "
+            "quotation marks"
+        )
+    if args.pair and args.file is not None:
+        raise ConfigError("give either two sentences or --file, not both")
+    with ExitStack() as stack:
+        pairs, at_once = _pairs(args, stack)
+        backend = options.backend_of(args)
+        net = backend.load(args.checkpoint, args.devices)
+        max_len = options.max_len_of(args, net.config)
+        for chunk in _chunks(pairs, at_once):
+            predictions = net.predict(
+                chunk, batch_size=args.batch_size, max_len=max_len, truncation=args.truncation
+            )
+            for pair, prediction in zip(chunk, predictions, strict=True):
+                print(_as_json(pair, prediction) if args.json else _as_text(prediction))
+            sys.stdout.flush()
+    return 0
+
+
+def _pairs(args: argparse.Namespace, stack: ExitStack) -> tuple[Iterable[Pair], int]:
+    """Return the pairs, and how many to wait for before some are computed."""
+    if args.pair:
+        return [(args.pair[0], args.pair[1])], 1
+    columns = None
+    if args.premise_column or args.hypothesis_column:
+        columns = (args.premise_column or "sentence1", args.hypothesis_column or "sentence2")
+    if args.file is not None:
+        file = stack.enter_context(open_pairs(args.file))
+        pairs = pairs_of(file, args.file, args.format or format_of(args.file), columns)
+        return pairs, args.batch_size * BATCHES_AT_ONCE
+    pairs = pairs_of(sys.stdin.buffer, "standard input", args.format, columns)
+    if sys.stdin.isatty():
+        print("one pair per line: premise, tab, hypothesis; Ctrl-D ends", file=sys.stderr)
+        return pairs, 1
+    return pairs, args.batch_size
+
+
+def _chunks(pairs: Iterable[Pair], size: int) -> Iterator[list[Pair]]:
+    """Yield the pairs, some at a time; those before a bad line come before its error."""
+    chunk: list[Pair] = []
+    try:
+        for pair in pairs:
+            chunk.append(pair)
+            if len(chunk) == size:
+                yield chunk
+                chunk = []
+    except BERTNLIError:
+        if chunk:
+            yield chunk
+        raise
+    if chunk:
+        yield chunk
+
+
+def _as_text(prediction: Prediction) -> str:
+    numbers = (f"{label}={p:.4f}" for label, p in prediction.probabilities.items())
+    return "\t".join([prediction.label, *numbers])
+
+
+def _as_json(pair: Pair, prediction: Prediction) -> str:
+    return json.dumps(
+        {
+            "premise": pair[0],
+            "hypothesis": pair[1],
+            "label": prediction.label,
+            "probabilities": prediction.probabilities,
+        }
+    )

@@ -1,0 +1,279 @@
+"""Train a classifier of sentence pairs, on a pretrained BERT or on a small one from scratch.
+
+The output folder gets best/ (the epoch with the highest dev accuracy), last/, metrics.jsonl and
+curve.png. The first Ctrl-C ends the run after the step under way and saves last/.
+
+examples:
+  bertnli train --data sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
+      --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
+      from scratch, on the small corpus that comes with bertnli: nothing is downloaded
+  bertnli train --data SNLI --pretrained bert.small --output runs/small
+      the book's chapter
+  bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
+      --label-column y --label-map 0=entailment,1=neutral,2=contradiction --output runs/mine
+      from scratch, on tables of your own
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from bertnli.backends.interface import Backend, Classifier
+from bertnli.checkpoints.native import is_native
+from bertnli.cli import corpora, options
+from bertnli.config import PRESETS, TrainingConfig
+from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.data.snli import Corpus
+from bertnli.errors import ConfigError
+from bertnli.labels import LABELS
+from bertnli.parameters import classifier_shapes
+from bertnli.training.history import EpochRecord
+
+#: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
+SIZES = (
+    ("num_hiddens", "num_hiddens", "width of every token's vector"),
+    ("ffn_num_hiddens", "ffn_num_hiddens", "width inside the feed-forward networks"),
+    ("num_heads", "num_heads", "attention heads"),
+    ("num_blks", "num_blks", "encoder blocks"),
+    ("max_positions", "max_len", "positions that have an embedding"),
+)
+SCRATCH_MODEL = "bert.small"
+MIN_FREQ = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
+    parser.add_argument(
+        "--overwrite", action="store_true", help="replace the run that --output holds"
+    )
+    parser.add_argument(
+        "--quiet", action="store_true", help="print nothing but errors; no progress bar"
+    )
+    _add_data_options(parser)
+    _add_model_options(parser)
+    _add_training_options(parser)
+    options.add_backend_options(parser)
+
+
+def _add_data_options(parser: argparse.ArgumentParser) -> None:
+    source = parser.add_argument_group("data").add_mutually_exclusive_group(required=True)
+    source.add_argument(
+        "--data", metavar="CORPUS", help=f"{corpora.DATA_HELP}; its train and dev splits"
+    )
+    source.add_argument("--train", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
+    table = parser.add_argument_group("data of your own")
+    table.add_argument("--dev", metavar="FILE", help="what the best epoch is chosen by")
+    corpora.add_column_options(table)
+    corpora.add_label_options(table)
+    table.add_argument(
+        "--labels",
+        type=_names,
+        metavar="NAMES",
+        help=f"the classes, in the order of their ids (default: {','.join(LABELS)})",
+    )
+    corpora.add_skip_option(parser)
+
+
+def _add_model_options(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "model", "from scratch by default, with a vocabulary of the training set"
+    )
+    start = group.add_mutually_exclusive_group()
+    start.add_argument(
+        "--pretrained",
+        metavar="MODEL",
+        help="start from a name of the hub, or a folder or zip with pretrained.params and "
+        "vocab.json; sizes not given are taken from the file, heads from the name",
+    )
+    start.add_argument(
+        "--model",
+        choices=sorted(PRESETS),
+        help=f"from scratch, with the sizes of this one (default: {SCRATCH_MODEL})",
+    )
+    for option, _, what in SIZES:
+        group.add_argument(f"--{option.replace('_', '-')}", type=int, metavar="N", help=what)
+    group.add_argument(
+        "--dropout", type=float, default=0.1, metavar="P", help="probability (default: 0.1)"
+    )
+    group.add_argument(
+        "--min-freq",
+        type=int,
+        metavar="N",
+        help=f"from scratch: tokens seen less often are left to <unk> (default: {MIN_FREQ})",
+    )
+
+
+def _add_training_options(parser: argparse.ArgumentParser) -> None:
+    default = TrainingConfig()
+    group = parser.add_argument_group("training")
+    group.add_argument(
+        "--epochs",
+        type=int,
+        default=default.num_epochs,
+        metavar="N",
+        help=f"passes over the training set (default: {default.num_epochs})",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=int,
+        default=default.batch_size,
+        metavar="N",
+        help=f"pairs in a step, over all devices (default: {default.batch_size})",
+    )
+    group.add_argument(
+        "--lr",
+        type=float,
+        default=default.lr,
+        metavar="RATE",
+        help="learning rate of Adam, the peak of a schedule (default: 1e-4, as the book "
+        "fine-tunes; a small model from scratch wants more, such as 1e-3)",
+    )
+    group.add_argument(
+        "--schedule",
+        choices=("constant", "linear"),
+        default=default.schedule,
+        help="linear falls to 0 at the end of the run (default: constant)",
+    )
+    group.add_argument(
+        "--warmup",
+        type=float,
+        default=default.warmup,
+        metavar="FRACTION",
+        help="share of all steps over which the rate rises to --lr (default: 0)",
+    )
+    group.add_argument(
+        "--seed",
+        type=int,
+        default=default.seed,
+        metavar="N",
+        help="start values, order of the data and dropout depend on it alone (default: 0)",
+    )
+    options.add_encoding_options(group)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train, and say what was done."""
+    config = TrainingConfig(
+        lr=args.lr,
+        num_epochs=args.epochs,
+        batch_size=args.batch_size,
+        schedule=args.schedule,
+        warmup=args.warmup,
+        seed=args.seed,
+    )
+    backend = options.backend_of(args)
+    devices = backend.as_devices(args.devices)
+    train, dev = _read(args)
+    _say(args, f"train: {corpora.describe(train)}")
+    if dev is not None:
+        _say(args, f"dev: {corpora.describe(dev)}")
+    net = _make_net(args, backend, devices, train)
+    max_len = options.max_len_of(args, net.config)
+
+    def encoded(corpus: Corpus) -> PairDataset:
+        return PairDataset(corpus, max_len, net.vocab, truncation=args.truncation, verbose=False)
+
+    train_set = encoded(train)
+    _say(args, _describe_model(args, backend, devices, net, train_set))
+    settings = asdict(config)
+    epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
+    trainer = backend.Trainer(net, devices=devices, **settings)
+    output = Path(args.output)
+    try:
+        history = trainer.fit(
+            train_set,
+            None if dev is None else encoded(dev),
+            epochs,
+            batch_size,
+            output=output,
+            overwrite=args.overwrite,
+            progress=not args.quiet,
+            on_epoch=lambda record: _say(args, str(record)),
+        )
+    except KeyboardInterrupt:
+        saved = is_native(output / "last")
+        where = f"the weights are in {output / 'last'}" if saved else "nothing was saved"
+        print(f"bertnli train: interrupted; {where}", file=sys.stderr)
+        return 130
+    _say(args, _describe_best(output, history.best))
+    return 0
+
+
+def _say(args: argparse.Namespace, text: str) -> None:
+    if not args.quiet:
+        print(text, flush=True)
+
+
+def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
+    """Return the training set, and the dev set if there is one."""
+    if args.data is None:
+        labels = args.labels or LABELS
+        train = corpora.read_table(args, args.train, labels)
+        return train, None if args.dev is None else corpora.read_table(args, args.dev, labels)
+    if args.dev is not None or args.labels is not None:
+        raise ConfigError(
+            "--dev and --labels go with --train; --data names a corpus that has its own"
+        )
+    return corpora.read_split(args, "train"), corpora.read_split(args, "dev")
+
+
+def _make_net(
+    args: argparse.Namespace, backend: Backend, devices: Any, train: Corpus
+) -> Classifier:
+    """Return the classifier to train, on a pretrained BERT or on one with start values."""
+    given = {argument: getattr(args, option) for option, argument, _ in SIZES}
+    sizes = {argument: size for argument, size in given.items() if size is not None}
+    if args.pretrained is None:
+        vocab = build_vocab(train, MIN_FREQ if args.min_freq is None else args.min_freq)
+        sizes = {**PRESETS[args.model or SCRATCH_MODEL], **sizes}
+        bert = backend.BERTModel(
+            len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab
+        )
+    elif args.min_freq is not None:
+        raise ConfigError(
+            "--min-freq is for training from scratch; a pretrained model brings its "
+            "vocabulary with it"
+        )
+    else:
+        bert, _ = backend.load_pretrained_model(
+            args.pretrained, **sizes, dropout=args.dropout, devices=devices
+        )
+    net: Classifier = backend.BERTClassifier(bert, train.label_names, seed=args.seed)
+    return net
+
+
+def _describe_model(
+    args: argparse.Namespace, backend: Backend, devices: Any, net: Classifier, data: PairDataset
+) -> str:
+    config = net.config
+    shapes = classifier_shapes(config, len(net.labels))
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    unknown = float((data.token_ids == data.vocab.unk).mean()) if len(data) else 0.0
+    return (
+        f"model: {args.pretrained or 'from scratch'}, {config.num_blks} blocks, "
+        f"{config.num_hiddens} wide, {config.ffn_num_hiddens} inside, {config.num_heads} heads, "
+        f"{config.max_len} positions, {parameters:,} parameters\n"
+        f"vocabulary: {config.vocab_size} tokens; {unknown:.1%} of the training set is <unk>\n"
+        f"backend: {backend.name} on {', '.join(map(str, devices))}"
+    )
+
+
+def _describe_best(output: Path, best: EpochRecord) -> str:
+    score = "" if best.dev_accuracy is None else f", dev acc {best.dev_accuracy:.3f}"
+    return (
+        f"checkpoints: {output / 'best'} (epoch {best.epoch}{score}), {output / 'last'}; "
+        f"every epoch's numbers: {output / 'metrics.jsonl'}"
+    )
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(","))
+    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as yes,no")
+    return names

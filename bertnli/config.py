@@ -1,0 +1,140 @@
+"""The sizes of a BERT and the settings of a training run, as plain, checked values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from bertnli.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class BERTConfig:
+    """The sizes of a BERT encoder, in the book's names.
+
+    Args:
+        vocab_size: number of tokens of the vocabulary.
+        num_hiddens: width of every token's vector.
+        ffn_num_hiddens: width inside the position-wise feed-forward network.
+        num_heads: attention heads; each has ``num_hiddens / num_heads`` channels.
+        num_blks: encoder blocks.
+        dropout: probability, on attention weights and on every sublayer's output.
+        max_len: number of positions that have an embedding.
+
+    Raises:
+        ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1).
+    """
+
+    vocab_size: int
+    num_hiddens: int
+    ffn_num_hiddens: int
+    num_heads: int
+    num_blks: int
+    dropout: float = 0.1
+    max_len: int = 512
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name == "dropout":
+                if not 0 <= value < 1:
+                    raise ConfigError(f"dropout is {value!r}; it is a probability below 1")
+            elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ConfigError(f"{field.name} is {value!r}; it must be a whole number above 0")
+        if self.num_hiddens % self.num_heads:
+            raise ConfigError(
+                f"num_hiddens={self.num_hiddens} does not divide into num_heads={self.num_heads} "
+                "heads of equal width; choose a number of heads that divides it"
+            )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sizes as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:
+        """Return the configuration of ``to_dict``; an unknown or missing size is a ConfigError."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise ConfigError(f"unknown sizes {unknown}; known are {sorted(known)}")
+        try:
+            return cls(**values)
+        except TypeError as error:
+            raise ConfigError(f"incomplete sizes {dict(values)}: {error}") from None
+
+    def with_vocab_size(self, vocab_size: int) -> BERTConfig:
+        """Return the same sizes for another vocabulary."""
+        return replace(self, vocab_size=vocab_size)
+
+
+#: Sizes of the book's pretrained models. The vocabulary's size comes with each model's file.
+PRESETS: dict[str, dict[str, int]] = {
+    "bert.small": {
+        "num_hiddens": 256,
+        "ffn_num_hiddens": 512,
+        "num_heads": 4,
+        "num_blks": 2,
+        "max_len": 512,
+    },
+    "bert.base": {
+        "num_hiddens": 768,
+        "ffn_num_hiddens": 3072,
+        "num_heads": 12,
+        "num_blks": 12,
+        "max_len": 512,
+    },
+}
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a run trains: everything that the order of the data and the step sizes depend on.
+
+    Args:
+        lr: peak learning rate of Adam.
+        num_epochs: passes over the training set.
+        batch_size: sentence pairs in a step, over all devices.
+        schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
+        warmup: fraction of all steps, from 0 to 1, over which the rate rises linearly.
+        seed: where every random choice of the run comes from.
+
+    Raises:
+        ConfigError: a value that cannot work.
+    """
+
+    lr: float = 1e-4
+    num_epochs: int = 5
+    batch_size: int = 512
+    schedule: str = "constant"
+    warmup: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.lr) and self.lr > 0):
+            raise ConfigError(f"lr is {self.lr!r}; it must be a positive number")
+        for name in ("num_epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
+        if self.schedule not in ("constant", "linear"):
+            raise ConfigError(f"schedule is {self.schedule!r}; it is 'constant' or 'linear'")
+        if not 0 <= self.warmup <= 1:
+            raise ConfigError(f"warmup is {self.warmup!r}; it is a fraction of the steps, 0 to 1")
+        if self.seed < 0:
+            raise ConfigError(f"seed is {self.seed!r}; it must not be negative")
+
+    def lr_at(self, step: int, total_steps: int) -> float:
+        """Return the learning rate of one step.
+
+        Args:
+            step: number of the step, from 0.
+            total_steps: steps of the whole run.
+        """
+        warmup_steps = round(self.warmup * total_steps)
+        if step < warmup_steps:
+            return self.lr * (step + 1) / warmup_steps
+        if self.schedule == "constant":
+            return self.lr
+        return self.lr * (total_steps - step) / max(1, total_steps - warmup_steps)

@@ -1,0 +1,115 @@
+"""Batches: what a backend gets, and the order in which an epoch brings them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.errors import ConfigError, DataError
+
+if TYPE_CHECKING:
+    from bertnli.data.dataset import PairDataset
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Encoded pairs of one step, padded to the longest of them.
+
+    Args:
+        token_ids: (B, T) int32; padding has the id of ``<pad>``.
+        segments: (B, T) int32; 0 for the premise and padding, 1 for the hypothesis.
+        valid_lens: (B,) int32, tokens that are not padding.
+        labels: (B,) int32 class ids; -1 where there is no label.
+    """
+
+    token_ids: NDArray[np.int32]
+    segments: NDArray[np.int32]
+    valid_lens: NDArray[np.int32]
+    labels: NDArray[np.int32]
+
+    def __len__(self) -> int:
+        return len(self.token_ids)
+
+    def __getitem__(self, rows: slice) -> Batch:
+        """Return some of the pairs, padded as they are."""
+        return Batch(
+            self.token_ids[rows], self.segments[rows], self.valid_lens[rows], self.labels[rows]
+        )
+
+    @classmethod
+    def from_padded(cls, item: Any, to_numpy: Callable[[Any], NDArray]) -> Batch:
+        """Return the batch of ``((token_ids, segments, valid_lens), labels)``.
+
+        Args:
+            item: what a framework's DataLoader gives; padding beyond the longest pair is cut off.
+            to_numpy: makes an array of one of its tensors.
+
+        Raises:
+            DataError: the item has another form.
+        """
+        try:
+            (token_ids, segments, valid_lens), labels = item
+            arrays = [to_numpy(tensor) for tensor in (token_ids, segments, valid_lens, labels)]
+            ids, segs, lens, ys = (np.ascontiguousarray(array, np.int32) for array in arrays)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                "a loader's item must be ((token_ids, segments, valid_lens), labels), as a loader "
+                f"over SNLIBERTDataset gives; got {type(item).__name__}: {error}"
+            ) from error
+        longest = int(lens.max(initial=1))
+        return cls(
+            np.ascontiguousarray(ids[:, :longest]),
+            np.ascontiguousarray(segs[:, :longest]),
+            lens,
+            ys,
+        )
+
+
+def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    """Return the order of n examples in an epoch, a function of the seed and the epoch alone."""
+    return np.random.default_rng([seed, epoch]).permutation(n)
+
+
+def batches(
+    dataset: PairDataset,
+    batch_size: int,
+    *,
+    seed: int = 0,
+    epoch: int = 0,
+    shuffle: bool = False,
+) -> Iterator[Batch]:
+    """Yield the dataset's batches, each example once; the last may be smaller.
+
+    Args:
+        dataset: encoded pairs.
+        batch_size: pairs in a batch.
+        seed, epoch: what the order depends on.
+        shuffle: take ``epoch_order`` instead of the dataset's own order.
+    """
+    n = len(dataset)
+    order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
+    for indices in _chunks(order, batch_size):
+        yield dataset.batch(indices)
+
+
+def sorted_batches(
+    dataset: PairDataset, batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+    """Yield indices and batches, pairs of similar length together, the longest first.
+
+    For evaluation and prediction, where the order of the pairs does not matter.
+    """
+    order = np.argsort(-dataset.lengths, kind="stable")
+    for indices in _chunks(order, batch_size):
+        yield indices, dataset.batch(indices)
+
+
+def _chunks(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+    if batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    for start in range(0, len(order), batch_size):
+        yield order[start : start + batch_size]

@@ -1,0 +1,373 @@
+"""Reading corpora of labelled sentence pairs: SNLI's official files, and anybody's table."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import json
+import re
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bertnli.errors import ConfigError, DataError
+from bertnli.labels import LABELS
+
+SPLITS = ("train", "dev", "test")
+NO_LABEL, MALFORMED = "no gold label", "malformed"
+
+
+class _Columns(NamedTuple):
+    premises: list[str]
+    hypotheses: list[str]
+    labels: list[int]
+
+
+class Corpus(_Columns):
+    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` gives.
+
+    Attributes:
+        premises, hypotheses: sentences.
+        labels: class ids, places in ``label_names``; -1 where the source has no labels.
+        label_names: the names of the classes.
+        tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
+            and not text as people write it.
+        skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
+        source: where they come from.
+    """
+
+    tokenized: bool
+    label_names: tuple[str, ...]
+    skipped: dict[str, int]
+    source: str
+
+    def __new__(
+        cls,
+        premises: list[str],
+        hypotheses: list[str],
+        labels: list[int],
+        *,
+        tokenized: bool,
+        label_names: Sequence[str] = LABELS,
+        skipped: Mapping[str, int] | None = None,
+        source: str = "",
+    ) -> Corpus:
+        corpus = super().__new__(cls, premises, hypotheses, labels)
+        if not len(premises) == len(hypotheses) == len(labels):
+            raise DataError(
+                f"{len(premises)} premises, {len(hypotheses)} hypotheses and {len(labels)} labels; "
+                "there must be as many of each"
+            )
+        corpus.tokenized = tokenized
+        corpus.label_names = tuple(label_names)
+        corpus.skipped = dict(skipped or {})
+        corpus.source = source
+        return corpus
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Corpus:
+        """Return unlabelled pairs of raw sentences as a corpus.
+
+        Raises:
+            DataError: naming the first item that is not a pair of strings with something in them.
+        """
+        premises, hypotheses = [], []
+        if isinstance(pairs, str):
+            raise DataError("a list of (premise, hypothesis) pairs is expected, not one string")
+        for i, pair in enumerate(pairs):
+            if (
+                isinstance(pair, str)
+                or not isinstance(pair, Sequence)
+                or len(pair) != 2
+                or not all(isinstance(sentence, str) and sentence.strip() for sentence in pair)
+            ):
+                raise DataError(f"pair {i} is {pair!r}; two sentences are expected, none empty")
+            premises.append(pair[0])
+            hypotheses.append(pair[1])
+        return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
+
+
+class _BadRow(Exception):
+    """What is wrong with a row."""
+
+
+class _Builder:
+    """Collects rows; a bad one is an error with its line, or counted, as the user asks."""
+
+    def __init__(self, source: str, on_error: str, label_names: Sequence[str]) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
+        self.source, self.on_error = source, on_error
+        self.label_names = tuple(label_names)
+        self.ids = {name: i for i, name in enumerate(self.label_names)}
+        self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
+        self.skipped: Counter[str] = Counter()
+
+    def add(self, premise: Any, hypothesis: Any, label: Any) -> None:
+        """Add a row; ``label`` None for an unlabelled corpus."""
+        if label == "-":
+            self.skipped[NO_LABEL] += 1
+            return
+        if label is not None and label not in self.ids:
+            raise _BadRow(f"label {label!r} is none of {list(self.ids)}")
+        for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
+            if not isinstance(sentence, str) or not sentence.strip():
+                raise _BadRow(f"the {what} is {sentence!r}; a sentence is expected")
+        self.rows[0].append(premise)
+        self.rows[1].append(hypothesis)
+        self.rows[2].append(-1 if label is None else self.ids[label])
+
+    def bad(self, line: int, what: str) -> None:
+        """Report a bad row."""
+        if self.on_error == "raise":
+            raise DataError(
+                f"{self.source}, line {line}: {what}. Mend the line, or leave such rows out with "
+                "on_error='skip' (--skip-bad-rows)"
+            )
+        self.skipped[MALFORMED] += 1
+
+    def corpus(self, tokenized: bool) -> Corpus:
+        return Corpus(
+            *self.rows,
+            tokenized=tokenized,
+            label_names=self.label_names,
+            skipped=self.skipped,
+            source=self.source,
+        )
+
+
+def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise") -> Corpus:
+    """Read one split of SNLI from its official files.
+
+    The 14-column ``snli_1.0_SPLIT.txt`` is preferred, with the sentences of its binary parses; then
+    ``snli_1.0_SPLIT.jsonl``. Either may be gzipped (``.gz``). Rows whose gold label is ``-`` are
+    left out and counted.
+
+    Args:
+        data_dir: the folder of the files.
+        split: ``"train"``, ``"dev"`` or ``"test"``; the book's True is train, False is test.
+        on_error: ``"raise"`` or ``"skip"``, for malformed rows.
+
+    Raises:
+        DataError: there is no such file, or a row is malformed (with file and line).
+    """
+    if isinstance(split, bool):
+        split = "train" if split else "test"
+    if split not in SPLITS:
+        raise ConfigError(
+            f"split is {split!r}; it is one of {list(SPLITS)}, or the book's booleans"
+        )
+    names = [f"snli_1.0_{split}{suffix}" for suffix in (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")]
+    for name in names:
+        path = Path(data_dir, name)
+        if path.is_file():
+            read = _read_snli_jsonl if ".jsonl" in name else _read_snli_txt
+            return read(path, on_error)
+    raise DataError(f"{data_dir} has no {split} split of SNLI: looked for {', '.join(names)}")
+
+
+def _read_snli_txt(path: Path, on_error: str) -> Corpus:
+    columns = ("gold_label", "sentence1_binary_parse", "sentence2_binary_parse")
+    builder = _Builder(str(path), on_error, LABELS)
+    with _open_text(path) as file:
+        header = file.readline().rstrip("\r\n").split("\t")
+        try:
+            places = [header.index(column) for column in columns]
+        except ValueError:
+            raise DataError(
+                f"{path}, line 1: the columns {list(columns)} are expected, and the header is "
+                f"{header[:5]}..."
+            ) from None
+        for line, row in enumerate(file, start=2):
+            fields = row.rstrip("\r\n").split("\t")
+            if len(fields) != len(header):
+                builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
+                continue
+            label, premise, hypothesis = (fields[place] for place in places)
+            try:
+                builder.add(_words_of_parse(premise), _words_of_parse(hypothesis), label)
+            except _BadRow as problem:
+                builder.bad(line, str(problem))
+    return builder.corpus(tokenized=True)
+
+
+def _words_of_parse(parse: str) -> str:
+    """Return the words of a binary parse, cleaned as the book does it."""
+    words = parse.replace("(", "").replace(")", "")
+    return re.sub(r"\s{2,}", " ", words).strip()
+
+
+def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
+    builder = _Builder(str(path), on_error, LABELS)
+    tokenized: bool | None = None
+    with _open_text(path) as file:
+        for line, record in _json_lines(file, builder):
+            parses = record.get("sentence1_binary_parse"), record.get("sentence2_binary_parse")
+            has_parses = all(isinstance(parse, str) for parse in parses)
+            if tokenized is None:
+                tokenized = has_parses
+            try:
+                if tokenized and not has_parses:
+                    raise _BadRow("no binary parses, which the first row has")
+                sentences: tuple[Any, ...] = (record.get("sentence1"), record.get("sentence2"))
+                if tokenized:
+                    sentences = tuple(_words_of_parse(str(parse)) for parse in parses)
+                builder.add(sentences[0], sentences[1], record.get("gold_label", ""))
+            except _BadRow as problem:
+                builder.bad(line, str(problem))
+    return builder.corpus(tokenized=bool(tokenized))
+
+
+def read_pairs(
+    path: str | Path,
+    *,
+    format: str | None = None,
+    premise: str = "sentence1",
+    hypothesis: str = "sentence2",
+    label: str | None = "gold_label",
+    labels: Sequence[str] = LABELS,
+    label_map: Mapping[str, str] | None = None,
+    on_error: str = "raise",
+) -> Corpus:
+    """Read raw sentence pairs from a table with named columns.
+
+    Args:
+        path: a TSV (also ``.txt``), CSV or JSONL file, perhaps gzipped (``.gz``), in UTF-8.
+        format: ``"tsv"``, ``"csv"`` or ``"jsonl"``; None to go by the file's name.
+        premise, hypothesis, label: names of the columns; label None for a file without labels.
+        labels: names of the classes, in the order of their ids.
+        label_map: what the file writes to what it means, such as ``{"0": "entailment"}``. Without
+            it the file must write the names themselves (upper or lower case).
+        on_error: ``"raise"`` or ``"skip"``, for malformed rows.
+
+    Raises:
+        DataError: no such file or column, or a malformed row (with file and line).
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    format = format or _format_of(path)
+    if format not in ("tsv", "csv", "jsonl"):
+        raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
+    builder = _Builder(str(path), on_error, labels)
+    meaning = {name.lower(): name for name in labels} | {"-": "-"}
+    meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
+    columns = [premise, hypothesis] + ([] if label is None else [label])
+    with _open_text(path) as file:
+        for line, row in _rows(file, format, columns, builder):
+            try:
+                for column in columns:
+                    if column not in row:
+                        raise _BadRow(f"no {column!r}; the row has {sorted(map(str, row))[:8]}")
+                name = None
+                if label is not None:
+                    written = "" if row[label] is None else str(row[label]).strip()
+                    name = meaning.get(written.lower(), written)
+                builder.add(row[premise], row[hypothesis], name)
+            except _BadRow as problem:
+                builder.bad(line, str(problem))
+    return builder.corpus(tokenized=False)
+
+
+def read_sample(split: str) -> Corpus:
+    """Read a split of the small corpus that comes with bertnli.
+
+    Args:
+        split: ``"train"``, ``"dev"`` or ``"test"``.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"split is {split!r}; it is one of {list(SPLITS)}")
+    with resources.as_file(resources.files("bertnli") / "data" / "sample" / f"{split}.tsv") as path:
+        return read_pairs(path)
+
+
+def _format_of(path: Path) -> str:
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    if suffixes and suffixes[-1] == ".gz":
+        suffixes.pop()
+    suffix = suffixes[-1] if suffixes else ""
+    formats = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
+    if suffix not in formats:
+        raise ConfigError(
+            f"{path}: its name does not tell its format; give format='tsv', 'csv' or 'jsonl' "
+            "(--format)"
+        )
+    return formats[suffix]
+
+
+def _rows(
+    file: io.TextIOBase, format: str, columns: Sequence[str], builder: _Builder
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    if format == "jsonl":
+        yield from _json_lines(file, builder)
+        return
+    # In a TSV a quotation mark is a character like others: SNLI's sentences have single ones.
+    table: Iterator[tuple[int, list[str]]]
+    if format == "csv":
+        reader = csv.reader(file, strict=True)
+        table = ((reader.line_num, row) for row in _csv_rows(reader, builder))
+    else:
+        table = ((i, row.rstrip("\r\n").split("\t")) for i, row in enumerate(file, start=1))
+    _, header = next(table, (1, []))
+    missing = [column for column in columns if column not in header]
+    if missing:
+        raise DataError(
+            f"{builder.source}, line 1: no column {missing[0]!r}; the header has {header[:12]}. "
+            "Name the columns to read"
+        )
+    for line, fields in table:
+        if len(fields) != len(header):
+            builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
+        else:
+            yield line, dict(zip(header, fields, strict=True))
+
+
+def _csv_rows(reader: Any, builder: _Builder) -> Iterator[list[str]]:
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            builder.bad(reader.line_num, f"not CSV: {error}")
+            continue
+        if row is None:
+            return
+        if row:  # the csv module gives an empty line as a row of no fields
+            yield row
+
+
+def _json_lines(file: io.TextIOBase, builder: _Builder) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text)
+        except ValueError as error:
+            builder.bad(line, f"not JSON: {error}")
+            continue
+        if isinstance(record, dict):
+            yield line, record
+        else:
+            builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
+
+
+@contextmanager
+def _open_text(path: Path) -> Iterator[io.TextIOBase]:
+    """Open a file as UTF-8, with or without a byte order mark, lines ending at a line feed alone.
+
+    Other characters that Unicode takes for line ends may stand inside a sentence.
+
+    Raises:
+        DataError: the file is not UTF-8, or is not what its ending says, or cannot be read.
+    """
+    try:
+        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as raw:
+            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error

@@ -1,0 +1,155 @@
+"""The tensors of a BERT: their canonical names, their shapes, and the values they start from.
+
+Every checkpoint format maps its own names to these, so that both backends load all formats.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.config import BERTConfig
+from bertnli.errors import CheckpointError, ConfigError
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def encoder_shapes(config: BERTConfig) -> Shapes:
+    """Return name and shape of each tensor that the pretraining model and the classifier share."""
+    hiddens, ffn = config.num_hiddens, config.ffn_num_hiddens
+    shapes: Shapes = {
+        "encoder.pos_embedding": (1, config.max_len, hiddens),
+        "encoder.token_embedding.weight": (config.vocab_size, hiddens),
+        "encoder.segment_embedding.weight": (2, hiddens),
+    }
+    for i in range(config.num_blks):
+        block = f"encoder.blks.{i}"
+        for projection in ("W_q", "W_k", "W_v", "W_o"):
+            shapes |= _dense(f"{block}.attention.{projection}", hiddens, hiddens)
+        shapes |= _layer_norm(f"{block}.addnorm1.ln", hiddens)
+        shapes |= _dense(f"{block}.ffn.dense1", ffn, hiddens)
+        shapes |= _dense(f"{block}.ffn.dense2", hiddens, ffn)
+        shapes |= _layer_norm(f"{block}.addnorm2.ln", hiddens)
+    return shapes | _dense("hidden", hiddens, hiddens)
+
+
+def bert_shapes(config: BERTConfig) -> Shapes:
+    """Return name and shape of each tensor of a BERTModel: encoder, pooler, MLM and NSP heads."""
+    hiddens = config.num_hiddens
+    return (
+        encoder_shapes(config)
+        | _dense("mlm.dense", hiddens, hiddens)
+        | _layer_norm("mlm.ln", hiddens)
+        | _dense("mlm.decoder", config.vocab_size, hiddens)
+        | _dense("nsp.output", 2, hiddens)
+    )
+
+
+def classifier_shapes(config: BERTConfig, num_labels: int) -> Shapes:
+    """Return name and shape of each tensor of a BERTClassifier: encoder, pooler, output layer."""
+    return encoder_shapes(config) | _dense("output", num_labels, config.num_hiddens)
+
+
+def _dense(name: str, units: int, in_units: int) -> Shapes:
+    return {f"{name}.weight": (units, in_units), f"{name}.bias": (units,)}
+
+
+def _layer_norm(name: str, width: int) -> Shapes:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def initial_arrays(shapes: Shapes, seed: int) -> dict[str, NDArray[np.float32]]:
+    """Return start values, float32, the same for every backend.
+
+    Embeddings are N(0, 0.02) as in Devlin et al. (2019), appendix A; weights of dense layers
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; biases 0; LayerNorm scales 1. Each
+    tensor's values depend on the seed and its own name alone, not on what was drawn before it.
+    """
+    return {name: _initial_array(name, shape, seed) for name, shape in shapes.items()}
+
+
+def _initial_array(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+    if "embedding" in name:
+        return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
+    if name.endswith(".bias"):
+        return np.zeros(shape, dtype=np.float32)
+    if name.endswith("ln.weight"):
+        return np.ones(shape, dtype=np.float32)
+    limit = 1 / np.sqrt(shape[-1])
+    return rng.uniform(-limit, limit, shape).astype(np.float32)
+
+
+def infer_config(
+    arrays: Mapping[str, NDArray], num_heads: int, dropout: float, source: str
+) -> BERTConfig:
+    """Return the sizes that the shapes of the tensors imply.
+
+    Args:
+        arrays: canonical name to array.
+        num_heads: number of heads, which no shape tells.
+        dropout: probability, which no shape tells either.
+        source: where the arrays come from, for the error message.
+
+    Raises:
+        CheckpointError: a tensor is missing that any BERT has.
+        ConfigError: num_heads or dropout cannot be.
+    """
+    blocks = [
+        int(m[1]) for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m
+    ]
+    try:
+        vocab_size, num_hiddens = arrays["encoder.token_embedding.weight"].shape
+        return BERTConfig(
+            vocab_size=int(vocab_size),
+            num_hiddens=int(num_hiddens),
+            ffn_num_hiddens=int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0]),
+            num_heads=num_heads,
+            num_blks=max(blocks) + 1,
+            dropout=dropout,
+            max_len=int(arrays["encoder.pos_embedding"].shape[1]),
+        )
+    except ConfigError:
+        raise
+    except (KeyError, ValueError, IndexError) as error:
+        raise CheckpointError(
+            f"{source}: its tensors are not those of a BERT ({type(error).__name__}: {error}); "
+            f"it holds {_some(sorted(arrays))}"
+        ) from error
+
+
+def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> None:
+    """Check that the arrays are exactly the tensors expected.
+
+    Raises:
+        CheckpointError: naming the tensors that are missing, unknown, or of another shape, with
+            both shapes.
+    """
+    missing = [name for name in shapes if name not in arrays]
+    unknown = [name for name in arrays if name not in shapes]
+    wrong = [
+        f"{name} is {tuple(arrays[name].shape)} in the file, {shape} in the model"
+        for name, shape in shapes.items()
+        if name in arrays and tuple(arrays[name].shape) != shape
+    ]
+    problems = []
+    if wrong:
+        problems.append(f"shapes differ: {_some(wrong)}")
+    if missing:
+        problems.append(f"tensors missing: {_some(missing)}")
+    if unknown:
+        problems.append(f"tensors not in the model: {_some(unknown)}")
+    if problems:
+        raise CheckpointError(
+            f"{source}: {'; '.join(problems)}. Give the sizes that the checkpoint was made with, "
+            "or leave them out to take them from the file"
+        )
+
+
+def _some(items: list[str], limit: int = 5) -> str:
+    more = f" and {len(items) - limit} more" if len(items) > limit else ""
+    return ", ".join(items[:limit]) + more

@@ -1,0 +1,99 @@
+"""Tokenization: of text that is tokens with spaces between them, and of raw English text.
+
+Raw text is cut as the Penn Treebank is, whose conventions SNLI's parse columns follow: punctuation
+is a token of its own, ``n't``, ``'s`` and other clitics are split off, quotation marks become
+`` and '', brackets -LRB-, -RRB- and so on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+#: What the treebank writes for characters that mean something else in a parse.
+BRACKETS = {"(": "-LRB-", ")": "-RRB-", "[": "-LSB-", "]": "-RSB-", "{": "-LCB-", "}": "-RCB-"}
+
+
+# Abbreviations whose full stop belongs to them, also in the middle of a sentence.
+_ABBREVIATIONS = (
+    *("mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "rev", "hon", "pres", "ph.d"),
+    *("gen", "sen", "rep", "gov", "capt", "lt", "col", "sgt"),
+    *("vs", "etc", "inc", "ltd", "co", "corp", "dept", "est", "approx"),
+    *("ave", "blvd", "rd", "rt", "mt", "ft"),
+    *("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"),
+)
+
+_URL = r"(?:https?://|www\.)[^\s\"<>]*[^\s\"<>.,;:!?'’”)\]}]"
+_EMAIL = r"[\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+"
+_ABBREVIATION = rf"(?i:{'|'.join(map(re.escape, _ABBREVIATIONS))})\.(?!\w)"
+_INITIALS = r"(?:[^\W\d_]\.){2,}(?!\w)"
+_NUMBER = r"\.?\d+(?:[.,:/]\d+)*\w*(?:[-'’]\w+)*"
+# A word with what may stand inside one: hyphens, apostrophes, slashes, full stops as in "x.y".
+_WORD = r"\w+(?:(?:[-'’&@/]|\.(?=[^\W\d]))\w+)*"
+
+_TOKEN = re.compile(
+    "|".join(
+        (
+            rf"(?P<whole>{_URL}|{_EMAIL}|{_ABBREVIATION}|{_INITIALS})",
+            rf"(?P<word>{_NUMBER}|{_WORD})",
+            r"(?P<quote>``|''|[\"“”„«»`'‘’])",
+            r"(?P<other>\.{3,}|-{2,}|\S)",
+        )
+    )
+)
+# What is split off the end of a word, longest first, and words that are two.
+_CLITIC = re.compile(r"(?i)(n't|'(?:s|m|d|ll|re|ve))$")
+_TWO_WORDS = re.compile(
+    r"(?i)^(?:(can)(not)|(gim)(me)|(gon)(na)|(got)(ta)|(lem)(me)|(wan)(na)|(d')(ye))$"
+)
+_SINGLE_QUOTES = ("'", "`", "‘", "’")
+_DOUBLE_OPENING = ("``", "“", "„", "«")
+# A quotation mark after one of these opens a quotation, as after white space.
+_BEFORE_OPENING = "([{<\"“‘'`-–—"
+
+
+def tokenize(lines: Sequence[str]) -> list[list[str]]:
+    """Return the tokens of each line: what stands between white space, as the book does it."""
+    return [line.split() for line in lines]
+
+
+def treebank_tokenize(sentence: str) -> list[str]:
+    """Return the Penn Treebank tokens of raw English text, their case kept.
+
+    Nothing is lost: quotation marks, curly apostrophes and brackets are rewritten as the treebank
+    does, and every other character but white space comes out as it went in.
+
+    Args:
+        sentence: text as people write it; of any length, also empty.
+    """
+    tokens: list[str] = []
+    open_double = False
+    for match in _TOKEN.finditer(sentence):
+        text = match[0]
+        if match.lastgroup == "word":
+            _add_word(tokens, text.replace("’", "'"))
+        elif match.lastgroup == "quote":
+            before = sentence[max(match.start() - 1, 0) : match.start()]
+            starts = not before or before.isspace() or before in _BEFORE_OPENING
+            ends = match.end() == len(sentence) or sentence[match.end()].isspace()
+            if text in _SINGLE_QUOTES:
+                is_open = text in "`‘" or (text == "'" and starts and not ends)
+                tokens.append("`" if is_open else "'")
+            else:
+                undecided = text == '"' and not open_double and (starts or not ends)
+                open_double = undecided or text in _DOUBLE_OPENING
+                tokens.append("``" if open_double else "''")
+        else:
+            tokens.append(BRACKETS.get(text, text))
+    return tokens
+
+
+def _add_word(tokens: list[str], word: str) -> None:
+    two = _TWO_WORDS.match(word)
+    if two:
+        tokens.extend(part for part in two.groups() if part)
+        return
+    clitics: list[str] = []
+    while (clitic := _CLITIC.search(word)) and clitic.start():
+        word, clitics = word[: clitic.start()], [clitic[0], *clitics]
+    tokens.extend((word, *clitics))

@@ -1,0 +1,124 @@
+"""The vocabulary: tokens to ids and back."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bertnli.errors import DataError
+
+UNKNOWN = "<unk>"
+#: The tokens besides ``<unk>`` that BERT's inputs need, in the book's order.
+RESERVED_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>")
+
+
+class Vocab:
+    """The book's vocabulary: the tokens seen often enough, and reserved ones, sorted.
+
+    Args:
+        tokens: a list of tokens, or of lists of tokens, to count.
+        min_freq: a token seen less often than this is left out.
+        reserved_tokens: tokens that are in it in any case; ``<unk>`` always is.
+
+    Attributes:
+        idx_to_token: tokens in the order of their ids.
+        token_to_idx: ids by token.
+        token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
+    """
+
+    def __init__(
+        self,
+        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        min_freq: int = 0,
+        reserved_tokens: Iterable[str] | None = None,
+    ) -> None:
+        counts: Counter[str] = Counter()
+        for item in tokens or ():
+            counts.update([item] if isinstance(item, str) else item)
+        self.token_freqs = counts.most_common()
+        kept = {token for token, count in self.token_freqs if count >= min_freq}
+        self._set_tokens(sorted(kept | {UNKNOWN, *(reserved_tokens or ())}))
+
+    def _set_tokens(self, idx_to_token: list[str]) -> None:
+        self.idx_to_token = idx_to_token
+        self.token_to_idx = {token: i for i, token in enumerate(idx_to_token)}
+
+    @classmethod
+    def from_list(cls, idx_to_token: Sequence[str]) -> Vocab:
+        """Return the vocabulary of tokens whose ids are their places in the list.
+
+        Raises:
+            DataError: a token stands twice, or is not a string.
+        """
+        vocab = cls()
+        vocab._set_tokens(list(idx_to_token))
+        wrong = [token for token in vocab.idx_to_token if not isinstance(token, str)]
+        if wrong:
+            raise DataError(f"a vocabulary holds strings, and {wrong[0]!r} is none")
+        if len(vocab.token_to_idx) != len(vocab.idx_to_token):
+            twice = [t for t, n in Counter(vocab.idx_to_token).items() if n > 1]
+            raise DataError(f"the token {twice[0]!r} stands twice in the vocabulary")
+        return vocab
+
+    @classmethod
+    def load(cls, path: str | Path) -> Vocab:
+        """Return the vocabulary of the book's ``vocab.json``: a list of tokens by id.
+
+        Raises:
+            DataError: the file is not a JSON list of distinct strings.
+        """
+        try:
+            tokens = json.loads(Path(path).read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise DataError(f"{path}: not a JSON file: {error}") from error
+        if not isinstance(tokens, list):
+            raise DataError(f"{path}: a list of tokens is expected, not {type(tokens).__name__}")
+        try:
+            return cls.from_list(tokens)
+        except (DataError, TypeError) as error:
+            raise DataError(f"{path}: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write the tokens as ``load`` reads them."""
+        Path(path).write_text(json.dumps(self.idx_to_token, ensure_ascii=False), encoding="utf-8")
+
+    def __len__(self) -> int:
+        return len(self.idx_to_token)
+
+    def __getitem__(self, tokens: str | Sequence[str]) -> Any:
+        """Return the id of a token (``<unk>``'s if it is unknown), or the ids of a list."""
+        if isinstance(tokens, str):
+            return self.token_to_idx.get(tokens, self.unk)
+        return [self[token] for token in tokens]
+
+    def to_tokens(self, indices: Any) -> Any:
+        """Return the token of an id, or the list of tokens of a list (or array) of ids."""
+        if hasattr(indices, "__len__"):
+            return [self.idx_to_token[int(index)] for index in indices]
+        return self.idx_to_token[int(indices)]
+
+    @property
+    def unk(self) -> int:
+        """The id of unknown tokens.
+
+        Raises:
+            DataError: the vocabulary has no ``<unk>``.
+        """
+        return self.required(UNKNOWN)
+
+    def required(self, token: str) -> int:
+        """Return the id of a token that must be there.
+
+        Raises:
+            DataError: it is not; BERT's inputs cannot be made with this vocabulary.
+        """
+        try:
+            return self.token_to_idx[token]
+        except KeyError:
+            raise DataError(
+                f"the vocabulary of {len(self)} tokens has no {token!r}, which BERT's inputs need; "
+                f"build it with reserved_tokens={list(RESERVED_TOKENS)}"
+            ) from None

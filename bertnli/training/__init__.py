@@ -1,0 +1,1 @@
+"""Training above the backends: epochs, metrics, history."""

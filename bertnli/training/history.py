@@ -1,0 +1,123 @@
+"""What a run did, epoch by epoch: in memory, as JSON lines, as a curve."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from bertnli.errors import BackendError
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One epoch of a run.
+
+    Args:
+        epoch: number, from 1.
+        steps: optimizer steps taken since the start of the run.
+        train_loss: mean loss over the epoch's pairs, while training (dropout on), in nats.
+        train_accuracy: share of the epoch's pairs classified right, while training.
+        dev_loss, dev_accuracy: on the dev set after the epoch; None without a dev set.
+        pairs_per_second: training pairs over the whole wall time of the epoch's training, data
+            preparation included.
+        train_seconds, dev_seconds: wall time.
+    """
+
+    epoch: int
+    steps: int
+    train_loss: float
+    train_accuracy: float
+    dev_loss: float | None
+    dev_accuracy: float | None
+    pairs_per_second: float
+    train_seconds: float
+    dev_seconds: float
+
+    def __str__(self) -> str:
+        dev = "" if self.dev_accuracy is None else f", dev acc {self.dev_accuracy:.3f}"
+        return (
+            f"epoch {self.epoch}: loss {self.train_loss:.3f}, train acc {self.train_accuracy:.3f}"
+            f"{dev}, {self.pairs_per_second:.1f} pairs/s"
+        )
+
+
+@dataclass
+class History:
+    """The epochs of one run.
+
+    Args:
+        epochs: one record per finished epoch.
+        step_losses: mean loss of every step's batch, in nats.
+    """
+
+    epochs: list[EpochRecord] = field(default_factory=list)
+    step_losses: list[float] = field(default_factory=list)
+
+    @property
+    def best(self) -> EpochRecord:
+        """The first epoch with the highest dev accuracy; without a dev set the last epoch."""
+        return max(
+            self.epochs,
+            key=lambda record: (
+                (record.epoch,)
+                if record.dev_accuracy is None
+                else (record.dev_accuracy, -record.epoch)
+            ),
+        )
+
+    def append_line(self, path: Path) -> None:
+        """Add the newest epoch to a file, as one line of JSON."""
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(json.dumps(asdict(self.epochs[-1])) + "\n")
+
+    def plot(self, path: str | Path, title: str = "") -> None:
+        """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""
+        plot_histories({title: self}, path)
+
+
+def plot_histories(histories: dict[str, History], path: str | Path) -> None:
+    """Draw the curves of one or several runs into one figure.
+
+    Args:
+        histories: name of each run, for the legend, to its history.
+        path: the PNG file to write.
+
+    Raises:
+        BackendError: matplotlib is missing.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
+    except ImportError:
+        raise BackendError('curves need matplotlib: pip install "bertnli[plots]"') from None
+    figure = Figure(figsize=(5.2, 3.6), dpi=150)
+    FigureCanvasAgg(figure)  # no global pyplot state, no window
+    axes = figure.add_subplot()
+    for run, history in enumerate(histories.items()):
+        name, records = history[0], history[1].epochs
+        curves: Sequence[tuple[str, str]] = (
+            ("train_loss", "train loss"),
+            ("train_accuracy", "train acc"),
+            ("dev_accuracy", "dev acc"),
+        )
+        for i, (field_name, label) in enumerate(curves):
+            points = [(r.epoch, getattr(r, field_name)) for r in records]
+            points = [(x, y) for x, y in points if y is not None]
+            if points:
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=f"C{i}",
+                    linestyle=("-", "--", ":", "-.")[run % 4],
+                    marker="os^d"[run % 4],
+                    markersize=4,
+                    label=f"{name} {label}".strip(),
+                )
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.4)
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    figure.savefig(path)

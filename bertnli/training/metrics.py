@@ -1,0 +1,95 @@
+"""How well a classifier did: accuracy, per class precision, recall and F1, the confusion matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+CORNER = "true \\ predicted"
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """The score of a classifier on a set of pairs.
+
+    Args:
+        labels: class names.
+        confusion: (labels, labels) counts; row the true class, column the predicted one.
+        loss: mean cross-entropy, in nats.
+    """
+
+    labels: tuple[str, ...]
+    confusion: NDArray[np.int64]
+    loss: float
+
+    @classmethod
+    def from_logits(cls, labels: Sequence[str], logits: NDArray, true_labels: NDArray) -> Metrics:
+        """Score logits (N, labels) against true class ids (N,)."""
+        shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+        log_probabilities = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+        losses = -log_probabilities[np.arange(len(true_labels)), true_labels]
+        confusion = np.zeros((len(labels), len(labels)), dtype=np.int64)
+        np.add.at(confusion, (true_labels, logits.argmax(axis=1)), 1)
+        return cls(tuple(labels), confusion, float(losses.mean()))
+
+    @property
+    def num_pairs(self) -> int:
+        """Number of pairs scored."""
+        return int(self.confusion.sum())
+
+    @property
+    def accuracy(self) -> float:
+        """Share of pairs classified right."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    def per_class(self) -> dict[str, dict[str, float]]:
+        """Return for each class its precision, recall, F1 and support (number of true pairs).
+
+        A ratio with nothing below the line is 0.
+        """
+        rows = {}
+        for i, label in enumerate(self.labels):
+            right = float(self.confusion[i, i])
+            predicted, support = self.confusion[:, i].sum(), self.confusion[i].sum()
+            precision = right / predicted if predicted else 0.0
+            recall = right / support if support else 0.0
+            total = precision + recall
+            f1 = 2 * precision * recall / total if total else 0.0
+            rows[label] = {
+                "precision": precision,
+                "recall": recall,
+                "f1": f1,
+                "support": int(support),
+            }
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as a dictionary that JSON can hold."""
+        return {
+            "pairs": self.num_pairs,
+            "accuracy": self.accuracy,
+            "loss": self.loss,
+            "labels": list(self.labels),
+            "per_class": self.per_class(),
+            "confusion": self.confusion.tolist(),
+        }
+
+    def __str__(self) -> str:
+        width = max(len(CORNER), *(len(label) for label in self.labels))
+        lines = [f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f}, {self.num_pairs} pairs", ""]
+        lines.append(f"{'class':<{width}} precision  recall      f1   pairs")
+        for label, row in self.per_class().items():
+            lines.append(
+                f"{label:<{width}} {row['precision']:>9.4f} {row['recall']:>7.4f} "
+                f"{row['f1']:>7.4f} {row['support']:>7}"
+            )
+        column = max(7, *(len(label) for label in self.labels))
+        lines += ["", f"{CORNER:<{width}}"]
+        lines[-1] += "".join(f" {label:>{column}}" for label in self.labels)
+        for label, counts in zip(self.labels, self.confusion, strict=True):
+            lines.append(f"{label:<{width}}" + "".join(f" {n:>{column}}" for n in counts))
+        return "\n".join(lines)

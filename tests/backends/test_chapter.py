@@ -1,0 +1,229 @@
+"""The chapter's calls, each tab's with its framework's own DataLoader, optimizer and loop."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+import bertnli
+from bertnli.backends.interface import Backend
+
+LABELS = ("entailment", "contradiction", "neutral")
+MAX_LEN, BATCH_SIZE, LR, EPOCHS = 48, 6, 1e-3, 20
+PAIRS = [
+    ("A man is asleep.", "A man is awake."),
+    ("Two dogs run on the grass.", "Dogs are outside."),
+]
+
+
+@pytest.fixture(autouse=True)
+def _seeds() -> None:
+    """The frameworks' own loaders and dropout draw from these."""
+    torch.manual_seed(0)
+    np.random.seed(0)
+    from bertnli.backends.mxnet._framework import mx
+
+    mx.random.seed(0)
+
+
+@pytest.fixture
+def mxnet_numpy() -> Iterator[None]:
+    """The first lines of the chapter's MXNet tab."""
+    from bertnli.backends.mxnet._framework import mx
+
+    mx.npx.set_np()
+    yield
+    mx.npx.reset_np()
+
+
+def load(nli: Backend, golden: Any, dropout: float = 0.1, devices: Any = None) -> tuple[Any, Any]:
+    return nli.load_pretrained_model(
+        golden.zip,
+        num_hiddens=32,
+        ffn_num_hiddens=64,
+        num_heads=4,
+        num_blks=2,
+        dropout=dropout,
+        max_len=512,
+        devices=devices or nli.try_all_gpus(),
+    )
+
+
+def datasets(nli: Backend, vocab: Any, fixtures: Path) -> tuple[Any, Any]:
+    return tuple(
+        nli.SNLIBERTDataset(bertnli.read_snli(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
+        for is_train in (True, False)
+    )
+
+
+def check_falls(losses: list[float]) -> None:
+    assert np.isfinite(losses).all()
+    assert np.mean(losses[-3:]) < 0.8 * losses[0], losses
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
+    nli = bertnli.get_backend("torch")
+    devices = nli.try_all_gpus()
+    bert, vocab = load(nli, goldens["torch"])
+    train_set, test_set = datasets(nli, vocab, fixtures)
+    assert capsys.readouterr().out == "".join(
+        f"read {len(dataset)} examples\n" for dataset in (train_set, test_set)
+    )
+    assert isinstance(train_set, torch.utils.data.Dataset)
+    train_iter = torch.utils.data.DataLoader(
+        train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers
+    )
+    test_iter = torch.utils.data.DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
+
+    net = nli.BERTClassifier(bert).to(devices[0])
+    assert net(next(iter(test_iter))[0]).shape == (BATCH_SIZE, 3)
+    trainer = torch.optim.Adam(net.parameters(), lr=LR)
+    loss = torch.nn.CrossEntropyLoss(reduction="none")
+    means = []
+    for _ in range(1 if num_workers else EPOCHS):
+        total = 0.0
+        net.train()
+        for X, y in train_iter:
+            assert [x.dtype for x in X] == [torch.int64] * 3
+            X, y = [x.to(devices[0]) for x in X], y.to(devices[0])
+            trainer.zero_grad()
+            losses = loss(net(X), y)
+            losses.sum().backward()
+            trainer.step()
+            total += float(losses.sum())
+        means.append(total / len(train_set))
+    if not num_workers:
+        check_falls(means)
+    net.eval()
+    with torch.no_grad():
+        correct = sum(int((net(X).argmax(axis=1) == y).sum()) for X, y in test_iter)
+    assert 0 <= correct <= len(test_set)
+
+
+@pytest.mark.usefixtures("mxnet_numpy")
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
+    from bertnli.backends.mxnet._framework import mx
+
+    nli = bertnli.get_backend("mxnet")
+    devices = nli.try_all_gpus()
+    bert, vocab = load(nli, goldens["mxnet"])
+    train_set, test_set = datasets(nli, vocab, fixtures)
+    assert capsys.readouterr().out.startswith(f"read {len(train_set)} examples\n")
+    assert isinstance(train_set, mx.gluon.data.Dataset)
+    train_iter = mx.gluon.data.DataLoader(
+        train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers
+    )
+    test_iter = mx.gluon.data.DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
+
+    net = nli.BERTClassifier(bert)
+    net.collect_params().reset_ctx(devices)
+    loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
+    trainer = mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": LR})
+    split = mx.gluon.utils.split_and_load
+    means = []
+    for _ in range(1 if num_workers else EPOCHS):
+        total = 0.0
+        for X, y in train_iter:
+            assert [str(np.dtype(x.dtype)) for x in X] == ["int32", "int32", "float32"]
+            parts = list(zip(*(split(x, devices, even_split=False) for x in X), strict=True))
+            labels = split(y, devices, even_split=False)
+            with mx.autograd.record():
+                outputs = [net(part) for part in parts]
+                losses = [loss(out, label) for out, label in zip(outputs, labels, strict=True)]
+            for one in losses:
+                one.backward()
+            trainer.step(len(y), ignore_stale_grad=True)
+            total += sum(float(one.sum()) for one in losses)
+        means.append(total / len(train_set))
+    if not num_workers:
+        check_falls(means)
+    correct = 0
+    for X, y in test_iter:
+        predicted = net([x.as_in_ctx(devices[0]) for x in X]).argmax(axis=1)
+        correct += int((predicted.asnumpy() == y.asnumpy()).sum())
+    assert 0 <= correct <= len(test_set)
+
+
+def loader(nli: Backend, dataset: Any, shuffle: bool = False) -> Any:
+    if nli.name == "torch":
+        return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle)
+    from bertnli.backends.mxnet._framework import mx
+
+    return mx.gluon.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=0)
+
+
+def test_our_trainer_on_a_dataset(
+    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
+) -> None:
+    devices = backend.try_all_gpus()
+    bert, vocab = load(backend, golden)
+    train_set, dev_set = datasets(backend, vocab, fixtures)
+    net = backend.BERTClassifier(bert)
+    trainer = backend.Trainer(net, lr=LR, devices=devices)
+    history = trainer.fit(
+        train_set, dev_set, num_epochs=EPOCHS, batch_size=BATCH_SIZE, progress=False
+    )
+    check_falls([epoch.train_loss for epoch in history.epochs])
+    score = trainer.evaluate(dev_set)
+    assert score.accuracy == history.epochs[-1].dev_accuracy
+    net.save(tmp_path / "small")
+    opened = bertnli.load(tmp_path / "small", backend=backend.name)
+    assert opened.predict(PAIRS) == net.predict(PAIRS) == trainer.predict(PAIRS)
+    for prediction in opened.predict(PAIRS):
+        assert prediction.label in LABELS
+        assert list(prediction.probabilities) == list(LABELS)
+        assert sum(prediction.probabilities.values()) == pytest.approx(1)
+
+
+def test_our_trainer_on_the_framework_s_loader(
+    backend: Backend, golden: Any, fixtures: Path
+) -> None:
+    """What comes of a loader in the dataset's order is what comes of the dataset."""
+    bert, vocab = load(backend, golden)
+    train_set, dev_set = datasets(backend, vocab, fixtures)
+    trainer = backend.Trainer(backend.BERTClassifier(bert), lr=LR)
+    history = trainer.fit(
+        loader(backend, train_set, shuffle=True), loader(backend, dev_set), EPOCHS, progress=False
+    )
+    check_falls([epoch.train_loss for epoch in history.epochs])
+    assert history.epochs[0].steps == -(-len(train_set) // BATCH_SIZE)
+    by_loader, by_dataset = trainer.evaluate(loader(backend, dev_set)), trainer.evaluate(dev_set)
+    assert by_loader.accuracy == by_dataset.accuracy
+    assert by_loader.loss == pytest.approx(by_dataset.loss, abs=1e-5)
+
+
+def test_the_loader_and_the_dataset_give_the_same_batches(
+    backend: Backend, golden: Any, fixtures: Path
+) -> None:
+    bert, vocab = load(backend, golden)
+    _, dataset = datasets(backend, vocab, fixtures)
+    trainer = backend.Trainer(backend.BERTClassifier(bert))
+    for number, item in enumerate(loader(backend, dataset)):
+        first = number * BATCH_SIZE
+        expected = dataset.batch(np.arange(first, min(first + BATCH_SIZE, len(dataset))))
+        found = trainer.loader_batch(item)
+        for ours, theirs in zip(vars(found).values(), vars(expected).values(), strict=True):
+            assert ours.dtype == theirs.dtype == np.int32
+            assert np.array_equal(ours, theirs)
+
+
+def test_the_test_split_is_the_golden_batch(backend: Backend, golden: Any, fixtures: Path) -> None:
+    """From the corpus's file to the logits, in one go."""
+    _, vocab = load(backend, golden)
+    _, test_set = datasets(backend, vocab, fixtures)
+    values = golden.values
+    for index in range(len(test_set)):
+        (token_ids, segments, valid_len), label = test_set[index]
+        assert np.array_equal(token_ids, values["token_ids"][index])
+        assert np.array_equal(segments, values["segments"][index])
+        assert valid_len == values["valid_lens"][index]
+        assert label == values["labels"][index]
+    logits = golden.net(backend).logits(test_set.batch(np.arange(len(test_set))))
+    assert np.abs(logits - values["logits"]).max() <= 1e-5

@@ -1,0 +1,337 @@
+"""The command line end to end, on each backend."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import signal
+import sys
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bertnli.backends.interface import Backend
+from bertnli.cli import main
+from bertnli.labels import LABELS
+
+SENTENCES = {
+    "entailment": "A {} rests.",
+    "contradiction": "A {} is running fast.",
+    "neutral": "A {} is happy.",
+}
+ANIMALS = ("dog", "cat", "horse", "bird", "cow", "child", "woman", "man")
+SIZES = {
+    "--num-hiddens": "16",
+    "--ffn-num-hiddens": "32",
+    "--num-heads": "2",
+    "--num-blks": "1",
+    "--max-positions": "24",
+    "--min-freq": "1",
+    "--batch-size": "8",
+    "--dropout": "0",
+    "--lr": "1e-2",
+}
+TINY = [*chain(*SIZES.items()), "--quiet"]
+
+
+def write_table(path: Path, animals: tuple[str, ...]) -> Path:
+    rows = [
+        f"{label}\tA {animal} is asleep.\t{sentence.format(animal)}\n"
+        for animal in animals
+        for label, sentence in SENTENCES.items()
+    ]
+    path.write_text("gold_label\tsentence1\tsentence2\n" + "".join(rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with train.tsv, of 24 pairs and two bad rows, and dev.tsv, of 9 pairs."""
+    folder = tmp_path_factory.mktemp("tables")
+    train = write_table(folder / "train.tsv", ANIMALS)
+    train.write_text(train.read_text() + "-\tA man.\tA dog.\nneutral\tone column too few\n")
+    write_table(folder / "dev.tsv", ANIMALS[:3])
+    return folder
+
+
+@pytest.fixture
+def own_data(tables: Path) -> list[str]:
+    files = ["--train", str(tables / "train.tsv"), "--dev", str(tables / "dev.tsv")]
+    return [*files, "--skip-bad-rows"]
+
+
+@pytest.fixture(scope="module")
+def trained(backend: Backend, tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The last checkpoint of a run, which has learned the tiny corpus by heart."""
+    output = tmp_path_factory.mktemp(backend.name) / "run"
+    files = ["--train", str(tables / "train.tsv"), "--dev", str(tables / "dev.tsv")]
+    argv = ["train", *files, "--skip-bad-rows", *TINY, "--epochs", "20"]
+    argv += ["--backend", backend.name, "--devices", "cpu", "--output", str(output)]
+    assert main(argv) == 0
+    return output / "last"
+
+
+@pytest.fixture
+def where(backend: Backend) -> list[str]:
+    return ["--backend", backend.name, "--devices", "cpu"]
+
+
+class Ran:
+    """What a command printed, and its exit status."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str], argv: list[str]) -> None:
+        capsys.readouterr()
+        self.status = main(argv)
+        self.out, self.err = capsys.readouterr()
+
+    def error(self) -> str:
+        """The one line of a command that failed."""
+        assert self.status == 2
+        return self.err.splitlines()[-1]
+
+
+def test_train_tells_what_it_does(
+    own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "run"
+    argv = ["train", *own_data, *TINY[:-1], *where, "--output", str(output), "--epochs", "2"]
+    ran = Ran(capsys, argv)
+    assert ran.status == 0
+    for part in ("24 pairs from", "1 (no gold label), 1 (malformed)", "9 pairs", "16 wide"):
+        assert part in ran.out
+    assert "epoch 1: loss " in ran.out
+    assert "epoch 2: loss " in ran.out
+    assert str(output / "best") in ran.out
+    found = {str(path.relative_to(output)) for path in output.rglob("*.*")}
+    for folder in ("best", "last"):
+        assert {f"{folder}/{name}" for name in ("config.json", "model.safetensors")} <= found
+    assert len((output / "metrics.jsonl").read_text().splitlines()) == 2
+
+    assert "holds the checkpoints of an earlier run" in Ran(capsys, argv).error()
+    ran = Ran(capsys, [*argv, "--overwrite", "--quiet"])
+    assert (ran.status, ran.out) == (0, "")
+
+
+def test_train_refuses_what_does_not_fit(
+    own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["train", *own_data, *TINY, *where, "--output", str(tmp_path / "run")]
+    assert "the model has 24 positions" in Ran(capsys, [*argv, "--max-len", "25"]).error()
+    assert "does not divide" in Ran(capsys, [*argv, "--num-heads", "3"]).error()
+    assert "unknown device" in Ran(capsys, [*argv, "--devices", "toaster"]).error()
+    without = [option for option in argv if option != "--skip-bad-rows"]
+    assert "train.tsv, line 27" in Ran(capsys, without).error()
+    known = ["train", "--data", "sample", *where, "--output", str(tmp_path / "run")]
+    assert "go with --train" in Ran(capsys, [*known, "--dev", "dev.tsv"]).error()
+    assert not (tmp_path / "run").exists()
+
+
+def test_train_on_the_folder_of_snli(
+    where: list[str], fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
+    (tmp_path / "snli_1.0/snli_1.0_test.txt").rename(tmp_path / "snli_1.0/snli_1.0_dev.txt")
+    data = ["--data", str(tmp_path / "snli_1.0")]
+    output = str(tmp_path / "run")
+    argv = ["train", *data, *TINY, *where, "--output", output, "--epochs", "1"]
+    assert Ran(capsys, argv).status == 0
+    ran = Ran(capsys, ["evaluate", output, *data, *where, "--json"])
+    assert json.loads(ran.out)["pairs"] == 8
+    assert "no test split" in Ran(capsys, ["evaluate", output, *data, "--split", "test"]).error()
+
+
+def test_train_from_a_pretrained_model(
+    own_data: list[str],
+    backend: Backend,
+    where: list[str],
+    golden: Any,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "run"
+    argv = ["train", *own_data, *where, "--output", str(output), "--epochs", "1"]
+    argv += ["--pretrained", str(golden.zip)]
+    assert "give num_heads" in Ran(capsys, argv).error()
+    wrong = [*argv, "--num-heads", "4", "--num-hiddens", "64"]
+    assert "encoder" in Ran(capsys, wrong).error()
+    assert "--min-freq" in Ran(capsys, [*argv, "--num-heads", "4", "--min-freq", "2"]).error()
+    assert Ran(capsys, [*argv, "--num-heads", "4"]).status == 0
+    described = json.loads(Ran(capsys, ["info", str(output), "--json"]).out)
+    assert described["model"]["num_hiddens"] == 32
+    assert described["vocabulary"] == 1000
+
+
+def test_ctrl_c_saves_the_weights_and_says_where(
+    own_data: list[str],
+    backend: Backend,
+    where: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    step = backend.Trainer.train_step  # type: ignore[attr-defined]
+
+    def interrupted_step(*args: Any) -> Any:
+        result = step(*args)
+        signal.raise_signal(signal.SIGINT)
+        return result
+
+    monkeypatch.setattr(backend.Trainer, "train_step", interrupted_step)
+    output = tmp_path / "run"
+    ran = Ran(capsys, ["train", *own_data, *TINY, *where, "--output", str(output)])
+    assert ran.status == 130
+    assert ran.err == f"bertnli train: interrupted; the weights are in {output / 'last'}\n"
+    monkeypatch.undo()
+    predict = ["predict", "--checkpoint", str(output), *where, "A dog.", "A cat."]
+    assert Ran(capsys, predict).status == 0
+
+
+def test_evaluate(
+    trained: Path, tables: Path, where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), *where]
+    ran = Ran(capsys, argv)
+    assert ran.status == 0
+    assert ran.out.startswith("accuracy 1.0000, loss ")
+    assert "9 pairs from" in ran.err
+    found = json.loads(Ran(capsys, [*argv, "--json", "--batch-size", "2"]).out)
+    assert found["accuracy"] == 1
+    assert found["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
+    assert "--split is for --data" in Ran(capsys, [*argv, "--split", "dev"]).error()
+
+
+def test_evaluate_with_other_names_and_columns(
+    trained: Path, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    numbers = {"neutral": 0, "contradiction": 1, "entailment": 2}
+    rows = [
+        {"p": f"A {animal} is asleep.", "h": sentence.format(animal), "y": numbers[label]}
+        for animal in ANIMALS
+        for label, sentence in SENTENCES.items()
+    ]
+    path = tmp_path / "data.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = ["--premise-column", "p", "--hypothesis-column", "h", "--label-column", "y"]
+    argv = ["evaluate", str(trained), "--file", str(path), *columns, *where, "--json"]
+    mapped = [*argv, "--label-map", "0=neutral,1=contradiction,2=entailment"]
+    assert json.loads(Ran(capsys, mapped).out)["accuracy"] == 1
+    assert "label '2' is none of" in Ran(capsys, argv).error()
+
+
+def test_a_run_of_one_backend_is_scored_alike_on_all(
+    trained: Path, both: tuple[Backend, Backend], tables: Path, capsys: pytest.CaptureFixture
+) -> None:
+    argv = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), "--json"]
+    scores = [json.loads(Ran(capsys, [*argv, "--backend", b.name]).out) for b in both]
+    assert scores[0]["confusion"] == scores[1]["confusion"]
+    assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], abs=1e-5)
+
+
+def test_predict_two_sentences(
+    trained: Path, where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["predict", "--checkpoint", str(trained), *where, "A dog is asleep.", "A dog rests."]
+    label, *numbers = Ran(capsys, argv).out.rstrip("\n").split("\t")
+    assert label == "entailment"
+    assert [number.partition("=")[0] for number in numbers] == list(LABELS)
+    assert sum(float(number.partition("=")[2]) for number in numbers) == pytest.approx(1, abs=1e-3)
+
+
+def many_pairs() -> tuple[list[tuple[str, str]], list[str]]:
+    """Pairs of three lengths, mixed, and the class of each."""
+    pairs, labels = [], []
+    for i in range(50):
+        animal, label = ANIMALS[i % len(ANIMALS)], LABELS[i * i // 5 % 3]
+        pairs.append((f"A {animal} is asleep.", SENTENCES[label].format(animal)))
+        labels.append(label)
+    return pairs, labels
+
+
+@pytest.mark.parametrize("batch_size", [7, 64])
+def test_predict_keeps_the_order_of_a_file(
+    trained: Path,
+    where: list[str],
+    batch_size: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs, labels = many_pairs()
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
+    argv = ["predict", "--checkpoint", str(trained), *where, "--file", str(path)]
+    ran = Ran(capsys, [*argv, "--json", "--batch-size", str(batch_size)])
+    assert ran.status == 0
+    found = [json.loads(line) for line in ran.out.splitlines()]
+    assert [(one["premise"], one["hypothesis"]) for one in found] == pairs
+    assert [one["label"] for one in found] == labels
+    for one in found:
+        assert list(one["probabilities"]) == list(LABELS)
+        assert max(one["probabilities"], key=one["probabilities"].get) == one["label"]
+
+
+@pytest.mark.parametrize("form", ["tsv", "jsonl"])
+def test_predict_from_standard_input(
+    trained: Path,
+    where: list[str],
+    form: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pairs, labels = many_pairs()
+    lines = {
+        "tsv": [f"{a}\t{b}\n" for a, b in pairs],
+        "jsonl": [json.dumps({"premise": a, "hypothesis": b}) + "\n" for a, b in pairs],
+    }[form]
+    argv = ["predict", "--checkpoint", str(trained), *where, "--batch-size", "8"]
+
+    def feed(lines: list[str]) -> None:
+        data = io.BytesIO("".join(lines).encode())
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
+
+    feed(lines)
+    ran = Ran(capsys, argv)
+    assert ran.status == 0
+    assert [line.split("\t")[0] for line in ran.out.splitlines()] == labels
+
+    # Everything before a bad line is still answered.
+    feed([*lines[:20], "neither\n", *lines[20:]])
+    ran = Ran(capsys, argv)
+    assert "standard input, line 21: " in ran.error()
+    assert [line.split("\t")[0] for line in ran.out.splitlines()] == labels[:20]
+
+
+def test_missing_checkpoint(
+    where: list[str], tmp_path: Path, tables: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    missing = str(tmp_path / "none")
+    argv = ["predict", "--checkpoint", missing, *where, "A dog.", "A cat."]
+    assert "holds no checkpoint" in Ran(capsys, argv).error()
+    argv = ["evaluate", missing, *where, "--file", str(tables / "dev.tsv")]
+    assert "holds no checkpoint" in Ran(capsys, argv).error()
+
+
+def test_info_of_a_pretrained_model(
+    backend: Backend, golden: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["info", str(golden.zip), "--backend", backend.name, "--json", "--tensors"]
+    found = json.loads(Ran(capsys, argv).out)
+    assert set(found["files"]) == {"pretrained.params", "vocab.json"}
+    assert found["vocabulary"] == 1000
+    assert found["read with"] == backend.name
+    assert found["model"]["num_hiddens"] == 32
+    assert "num_heads" not in found["model"]  # no file tells it
+    assert found["tensors"]["mlm.decoder.weight"]["shape"] == [1000, 32]
+
+    found = json.loads(Ran(capsys, ["info", str(golden.zip), "--json"]).out)
+    assert found["read with"] == backend.name
+
+
+def test_info_of_another_frameworks_file(
+    backend: Backend, both: tuple[Backend, Backend], fixtures: Path, capsys: pytest.CaptureFixture
+) -> None:
+    zips = {"torch": "bert.tiny.zip", "mxnet": "bert.tiny.torch.zip"}  # each the other's
+    argv = ["info", str(fixtures / "zips" / zips[backend.name]), "--backend", backend.name]
+    assert "is not a readable" in Ran(capsys, argv).error()

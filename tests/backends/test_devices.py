@@ -1,0 +1,187 @@
+"""PyTorch's DataParallel around our classifier, on stand-ins for GPUs.
+
+Splitting, replicating and gathering are PyTorch's own code; only the copies between devices, which
+need real GPUs, are stood in for by copies on the CPU, and the replicas run one after the other.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import scatter_gather
+
+from bertnli import get_backend, parity
+from bertnli.backends.interface import Backend
+from bertnli.backends.torch import trainer as trainer_module
+from bertnli.config import BERTConfig
+from bertnli.data.batches import Batch
+from bertnli.errors import BackendError
+
+CPU = torch.device("cpu")
+# torch.nn.parallel has functions of these modules' names.
+replicate_module = importlib.import_module("torch.nn.parallel.replicate")
+
+
+class Scatter:
+    """As torch.cuda.comm.scatter: chunks along an axis, perhaps fewer than devices."""
+
+    @staticmethod
+    def apply(devices: Sequence, sizes: None, dim: int, tensor: Tensor) -> tuple[Tensor, ...]:
+        return tensor.chunk(len(devices), dim)
+
+
+class Gather:
+    @staticmethod
+    def apply(device: Any, dim: int, *tensors: Tensor) -> Tensor:
+        return torch.cat(tensors, dim)
+
+
+def copies(tensors: Sequence[Tensor], devices: Sequence, detach: bool) -> list[list[Tensor]]:
+    """Copies that are no leaves: their gradients flow back to the parameter, and add up there."""
+    return [[t.detach().clone() if detach else t.clone() for t in tensors] for _ in devices]
+
+
+class StandInDataParallel(nn.DataParallel):
+    """nn.DataParallel, taking the CPU for several devices."""
+
+    replicas_used: list[int]
+
+    def __init__(self, module: nn.Module, device_ids: list[torch.device]) -> None:
+        nn.Module.__init__(self)  # the parent's would look for GPUs
+        self.module = module
+        self.dim = 0
+        self.device_ids = list(range(len(device_ids)))
+        self.src_device_obj = CPU
+        self.output_device = 0
+        self.replicas_used = []
+
+    def parallel_apply(self, replicas: Sequence, inputs: Sequence, kwargs: Any) -> list[Any]:
+        self.replicas_used.append(len(replicas))
+        assert len({id(replica) for replica in replicas}) == len(replicas)
+        return [replica(*args) for replica, args in zip(replicas, inputs, strict=True)]
+
+
+@pytest.fixture
+def nli() -> Backend:
+    return get_backend("torch")
+
+
+@pytest.fixture
+def parallel_trainer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Callable[..., Any]]:
+    """Makes a trainer over so many stand-in devices."""
+    monkeypatch.setattr(scatter_gather, "Scatter", Scatter)
+    monkeypatch.setattr(scatter_gather, "Gather", Gather)
+    monkeypatch.setattr(replicate_module, "_broadcast_coalesced_reshape", copies)
+    monkeypatch.setattr(nn, "DataParallel", StandInDataParallel)
+    monkeypatch.setattr(trainer_module, "as_devices", lambda devices: [CPU] * devices)
+    return lambda net, num_devices: get_backend("torch").Trainer(net, devices=num_devices)
+
+
+def classifier(nli: Backend, config: BERTConfig) -> Any:
+    return nli.BERTClassifier(nli.BERTModel(**config.to_dict()))
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "num_devices", "parts"), [(8, 2, 2), (7, 2, 2), (7, 3, 3), (5, 4, 3), (1, 2, 1)]
+)
+def test_losses_and_gradients_are_those_of_one_device(
+    nli: Backend,
+    parallel_trainer: Callable[..., Any],
+    make_batch: Callable[..., Batch],
+    tiny: BERTConfig,
+    batch_size: int,
+    num_devices: int,
+    parts: int,
+) -> None:
+    one, several = classifier(nli, tiny), classifier(nli, tiny)
+    alone, shared = parallel_trainer(one, 1), parallel_trainer(several, num_devices)
+    assert isinstance(shared.parallel, StandInDataParallel)
+    assert not isinstance(alone.parallel, nn.DataParallel)
+    batch = make_batch(batch_size)
+    rows = parity.compare_arrays(shared.gradients(batch, 0), alone.gradients(batch, 0))
+    assert len(rows) == len(one.arrays())
+    wrong = [row for row in rows if not parity.is_key_bias(row.name) and not row.relative <= 1e-5]
+    assert not wrong
+    assert shared.parallel.replicas_used == [parts]
+    steps = parity.run_both(
+        shared, alone, [make_batch(batch_size, seed=s) for s in range(10)], 1e-3
+    )
+    assert max(step.absolute for step in steps) <= 1e-6
+    assert parity.max_abs_difference(shared.eval_step(batch), alone.eval_step(batch)) <= 1e-5
+    assert len(set(shared.parallel.replicas_used)) == 1
+
+
+def test_logits_come_back_in_the_order_of_the_batch(
+    nli: Backend,
+    parallel_trainer: Callable[..., Any],
+    make_batch: Callable[..., Batch],
+    tiny: BERTConfig,
+) -> None:
+    net = classifier(nli, tiny)
+    batch = make_batch(7)
+    found = parallel_trainer(net, 3).eval_step(batch)
+    single = np.concatenate([net.logits(batch[i : i + 1]) for i in range(7)])
+    assert parity.max_abs_difference(found, single) <= 1e-5
+
+
+def test_replicas_train_and_evaluate_as_the_net_does(
+    nli: Backend,
+    parallel_trainer: Callable[..., Any],
+    make_batch: Callable[..., Batch],
+    tiny: BERTConfig,
+) -> None:
+    """Dropout works in the replicas while training, and only then."""
+    config = BERTConfig(**{**tiny.to_dict(), "dropout": 0.5})
+    trainer = parallel_trainer(classifier(nli, config), 2)
+    batch = make_batch(6)
+    without = classifier(nli, tiny).logits(batch)
+    assert parity.max_abs_difference(trainer.eval_step(batch), without) <= 1e-5
+    first, again, other = (trainer.gradients(batch, seed)["output.weight"] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert parity.relative_difference(first, other) > 0.01
+
+
+def test_the_wrapper_leaves_the_checkpoint_s_names_alone(
+    nli: Backend, parallel_trainer: Callable[..., Any], tiny: BERTConfig
+) -> None:
+    net = classifier(nli, tiny)
+    names = list(net.arrays())
+    trainer = parallel_trainer(net, 2)
+    assert trainer.net is net
+    assert list(trainer.net.arrays()) == names
+
+
+def test_the_cpu_is_one_device_to_torch(nli: Backend) -> None:
+    assert nli.as_devices(None) == nli.try_all_gpus()
+    assert nli.as_devices("cpu") == nli.as_devices(["cpu"]) == nli.as_devices(CPU) == [CPU]
+    with pytest.raises(BackendError, match="GPUs only"):
+        nli.as_devices("cpu,cpu")
+
+
+def test_the_cpu_is_many_devices_to_mxnet() -> None:
+    nli = get_backend("mxnet")
+    assert [str(device) for device in nli.as_devices("cpu:0,cpu:1")] == ["cpu(0)", "cpu(1)"]
+    assert nli.as_devices(["cpu:0", "cpu:1"]) == nli.as_devices("cpu:0, cpu:1")
+    assert nli.as_devices(nli.cpu()) == nli.as_devices("cpu") == nli.as_devices("cpu(0)")
+    with pytest.raises(BackendError, match="twice"):
+        nli.as_devices("cpu,cpu:0")
+
+
+@pytest.mark.parametrize("devices", ["tpu", "", "cpu:x", [], "gpu:99"])
+def test_what_is_not_a_device_is_an_error(backend: Backend, devices: Any) -> None:
+    with pytest.raises(BackendError):
+        backend.as_devices(devices)
+
+
+def test_there_is_always_a_device(backend: Backend) -> None:
+    """Unlike the book's, which gives an empty list without a GPU."""
+    assert len(backend.try_all_gpus()) >= 1
+    assert backend.as_devices([backend.try_gpu(99)]) == [backend.cpu()]

@@ -1,0 +1,191 @@
+"""The trainer on each backend: files, Ctrl-C, labels, loaders, what it refuses."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bertnli
+from bertnli.backends.interface import Backend
+from bertnli.data.dataset import build_vocab
+from bertnli.errors import BackendError, ConfigError, DataError
+
+PREMISE = "a {} {} in the {} ."
+NOUNS, VERBS, PLACES = ("man", "dog", "girl"), ("sits", "runs", "sleeps"), ("park", "house")
+
+
+def corpus(label_names: tuple[str, ...] = bertnli.LABELS) -> bertnli.Corpus:
+    """Pairs whose class shows in a word of the hypothesis."""
+    rows = []
+    for noun in NOUNS:
+        for verb in VERBS:
+            for place in PLACES:
+                premise = PREMISE.format(noun, verb, place)
+                rows.append((premise, premise, "entailment"))
+                rows.append((premise, "nobody " + premise[2:], "contradiction"))
+                rows.append((premise, premise[:-1] + "happily .", "neutral"))
+    labels = [label_names.index(label) for _, _, label in rows]
+    return bertnli.Corpus(
+        [a for a, _, _ in rows],
+        [b for _, b, _ in rows],
+        labels,
+        tokenized=True,
+        label_names=label_names,
+    )
+
+
+VOCAB = build_vocab(corpus(), 1)
+
+
+def new_net(nli: Backend, **options: Any) -> Any:
+    bert = nli.BERTModel(len(VOCAB), 32, 48, 2, 1, 0.0, 32, vocab=VOCAB)
+    return nli.BERTClassifier(bert, **options)
+
+
+def dataset(nli: Backend, **options: Any) -> Any:
+    return nli.SNLIBERTDataset(corpus(**options), 24, VOCAB, verbose=False)
+
+
+def fit(nli: Backend, net: Any, epochs: int = 2, **options: Any) -> bertnli.History:
+    data = dataset(nli)
+    return nli.Trainer(net, lr=2e-3, devices="cpu").fit(
+        data, data, epochs, 16, progress=False, **options
+    )
+
+
+def test_learns_and_writes_its_run(backend: Backend, tmp_path: Path) -> None:
+    net = new_net(backend)
+    history = fit(backend, net, 12, output=tmp_path / "run")
+    assert history.epochs[-1].dev_accuracy == 1.0
+    assert history.epochs[-1].train_loss < history.epochs[0].train_loss / 2
+    assert len(history.step_losses) == 12 * 4
+    lines = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 13))
+    assert (tmp_path / "run" / "curve.png").stat().st_size > 1000
+    last = bertnli.load(tmp_path / "run" / "last", backend.name, devices="cpu")
+    for name, array in net.arrays().items():
+        np.testing.assert_array_equal(last.arrays()[name], array)
+    best = bertnli.load(tmp_path / "run", backend.name, devices="cpu")
+    score = backend.Trainer(best, devices="cpu").evaluate(dataset(backend))
+    assert score.accuracy == history.best.dev_accuracy
+
+
+def test_runs_repeat_and_depend_on_the_seed(backend: Backend) -> None:
+    def losses(seed: int) -> list[float]:
+        bert = backend.BERTModel(len(VOCAB), 32, 48, 2, 1, 0.3, 32, vocab=VOCAB)
+        trainer = backend.Trainer(backend.BERTClassifier(bert), devices="cpu", seed=seed)
+        return trainer.fit(dataset(backend), None, 1, 16, progress=False).step_losses
+
+    assert losses(1) == losses(1)
+    assert losses(1) != losses(2)
+
+
+def test_an_earlier_run_is_not_overwritten_unasked(backend: Backend, tmp_path: Path) -> None:
+    fit(backend, new_net(backend), 1, output=tmp_path)
+    before = (tmp_path / "metrics.jsonl").read_text()
+    with pytest.raises(ConfigError, match="earlier run"):
+        fit(backend, new_net(backend), 1, output=tmp_path)
+    assert (tmp_path / "metrics.jsonl").read_text() == before
+    fit(backend, new_net(backend), 1, output=tmp_path, overwrite=True)
+
+
+def test_ctrl_c_leaves_a_usable_checkpoint(backend: Backend, tmp_path: Path) -> None:
+    net = new_net(backend)
+    handler = signal.getsignal(signal.SIGINT)
+    steps = 0
+    trainer = backend.Trainer(net, devices="cpu")
+    step = trainer.train_step
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal steps
+        steps += 1
+        if steps == 6:
+            os.kill(os.getpid(), signal.SIGINT)
+        return step(*arguments)
+
+    trainer.train_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(dataset(backend), None, 5, 16, output=tmp_path, progress=False)
+    assert steps == 6  # the step under way ended, and no other began
+    assert signal.getsignal(signal.SIGINT) is handler
+    last = bertnli.load(tmp_path / "last", backend.name, devices="cpu")
+    for name, array in net.arrays().items():
+        np.testing.assert_array_equal(last.arrays()[name], array)
+    assert last.predict([("A man sits.", "A man runs.")])[0].label in bertnli.LABELS
+
+
+def test_labels_are_matched_by_name(backend: Backend) -> None:
+    net = new_net(backend)
+    fit(backend, net, 12)
+    other = ("neutral", "contradiction", "entailment")
+    trainer = backend.Trainer(net, devices="cpu")
+    assert trainer.evaluate(dataset(backend, label_names=other)).accuracy == 1.0
+    with pytest.raises(DataError, match="yes"):
+        wrong = bertnli.Corpus(["a"], ["b"], [0], tokenized=True, label_names=("yes", "no"))
+        trainer.evaluate(backend.SNLIBERTDataset(wrong, 24, VOCAB, verbose=False))
+
+
+def test_predict_keeps_the_order(backend: Backend) -> None:
+    net = new_net(backend)
+    pairs = [("A man " + "sits " * n + ".", "A dog runs.") for n in (9, 1, 5, 3, 7)]
+    together = net.predict(pairs, batch_size=2)
+    for pair, found in zip(pairs, together, strict=True):
+        (alone,) = net.predict([pair])
+        assert found.label == alone.label
+        np.testing.assert_allclose(
+            list(found.probabilities.values()), list(alone.probabilities.values()), atol=1e-6
+        )
+        assert sum(found.probabilities.values()) == pytest.approx(1)
+        assert tuple(found.probabilities) == bertnli.LABELS
+    assert net.predict([]) == []
+
+
+@pytest.mark.parametrize("pairs", ["ab", [("one",)], [("a", " ")], [("a", None)], ["ab"]])
+def test_predict_refuses_what_is_no_pair(backend: Backend, pairs: Any) -> None:
+    with pytest.raises(DataError, match="pair"):
+        new_net(backend).predict(pairs)
+
+
+def test_refusals(backend: Backend) -> None:
+    net = new_net(backend)
+    with pytest.raises(ConfigError, match="lr"):
+        backend.Trainer(net, lr=-1)
+    with pytest.raises(BackendError, match="tpu"):
+        backend.Trainer(net, devices="tpu")
+    with pytest.raises(BackendError, match="gpu:7"):
+        backend.Trainer(net, devices="gpu:7")
+    with pytest.raises(BackendError, match="empty"):
+        backend.Trainer(net, devices=[])
+    trainer = backend.Trainer(net, devices="cpu")
+    empty = bertnli.Corpus([], [], [], tokenized=True)
+    with pytest.raises(DataError, match="empty"):
+        trainer.evaluate(backend.SNLIBERTDataset(empty, 24, VOCAB, verbose=False))
+    unlabelled = bertnli.Corpus.from_pairs([("A man sits.", "A man runs.")])
+    with pytest.raises(DataError, match="label"):
+        trainer.evaluate(backend.SNLIBERTDataset(unlabelled, 24, VOCAB, verbose=False))
+    stranger = build_vocab(bertnli.Corpus(["x"], ["y"], [0], tokenized=True), 1)
+    with pytest.raises(DataError, match="another vocabulary"):
+        trainer.evaluate(backend.SNLIBERTDataset(corpus(), 24, stranger, verbose=False))
+    long = bertnli.Corpus(["a " * 50], ["b"], [0], tokenized=True)
+    with pytest.raises(ConfigError, match="32 positions"):
+        trainer.evaluate(backend.SNLIBERTDataset(long, 64, VOCAB, verbose=False))
+    with pytest.raises(ConfigError, match="no vocabulary"):
+        bare = backend.BERTModel(len(VOCAB), 32, 48, 2, 1, 0.0, 32)
+        backend.BERTClassifier(bare).predict([("a", "b")])
+
+
+def test_users_own_random_state_is_left_alone_by_torch() -> None:
+    import torch
+
+    nli = bertnli.get_backend("torch")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    fit(nli, new_net(nli), 1)
+    assert torch.equal(torch.rand(3), expected)

@@ -1,0 +1,295 @@
+"""What the tests share: the backends, the reference's golden files, the frameworks' plain loops."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import bertnli
+from bertnli.backends.interface import Backend
+from bertnli.checkpoints import names
+from bertnli.config import BERTConfig
+from bertnli.data.batches import Batch
+
+FIXTURES = Path(__file__).parent / "fixtures"
+FROM_FRAMEWORK = {"torch": names.from_torch, "mxnet": names.from_mxnet}
+ZIPS = {"torch": "bert.tiny.torch.zip", "mxnet": "bert.tiny.zip"}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Unpack archives into a folder of this run, not into the user's cache."""
+    before = os.environ.get("BERTNLI_CACHE")
+    os.environ["BERTNLI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["BERTNLI_CACHE"]
+    else:
+        os.environ["BERTNLI_CACHE"] = before
+
+
+@pytest.fixture(scope="session", params=["torch", "mxnet"])
+def backend(request: pytest.FixtureRequest) -> Backend:
+    """Each backend in turn. One that is not installed is a failure, not a test left out."""
+    return bertnli.get_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def both() -> tuple[Backend, Backend]:
+    """The two backends, torch first, in one process."""
+    return bertnli.get_backend("torch"), bertnli.get_backend("mxnet")
+
+
+@pytest.fixture(scope="session")
+def fixtures() -> Path:
+    """The folder of files that the reference implementation wrote; see its README."""
+    return FIXTURES
+
+
+@dataclass(frozen=True)
+class Golden:
+    """What the reference computed in one framework; tensors under their canonical names.
+
+    Args:
+        zip: the pretrained model, as the book publishes them.
+        values: the arrays of golden.npz: inputs and outputs.
+        batch: the inputs.
+        grads: gradients of the sum of the batch's losses.
+        steps: number of steps to the weights after so many steps of the book's own loop.
+    """
+
+    zip: Path
+    values: dict[str, NDArray]
+    batch: Batch
+    grads: dict[str, NDArray]
+    steps: dict[int, dict[str, NDArray]]
+
+    def bert(self, nli: Backend, **sizes: Any) -> Any:
+        """The pretrained model on a backend, loaded from the zip, without dropout."""
+        bert, _ = nli.load_pretrained_model(
+            self.zip, **{"num_heads": 4, "dropout": 0.0, "devices": "cpu", **sizes}
+        )
+        return bert
+
+    def net(self, nli: Backend) -> Any:
+        """The classifier on a backend, its output layer as in the reference."""
+        net = nli.BERTClassifier(self.bert(nli))
+        output = {
+            "output.weight": self.values["output_weight"],
+            "output.bias": self.values["output_bias"],
+        }
+        net.load_arrays({**net.arrays(), **output}, "golden.npz")
+        return net
+
+
+def read_golden(name: str) -> Golden:
+    """Read one framework's golden files."""
+    with np.load(FIXTURES / name / "golden.npz") as file:
+        values = dict(file)
+    with np.load(FIXTURES / name / "golden_train.npz") as file:
+        train = dict(file)
+
+    def tensors(prefix: str) -> dict[str, NDArray]:
+        start = prefix + "/"
+        found = {key[len(start) :]: value for key, value in train.items() if key.startswith(start)}
+        return {FROM_FRAMEWORK[name](key): value for key, value in found.items()}
+
+    inputs = ("token_ids", "segments", "valid_lens", "labels")
+    return Golden(
+        zip=FIXTURES / "zips" / ZIPS[name],
+        values=values,
+        batch=Batch(*(values[key].astype(np.int32) for key in inputs)),
+        grads=tensors("grad"),
+        steps={1: tensors("step1"), 5: tensors("step5")},
+    )
+
+
+@pytest.fixture(scope="session")
+def goldens() -> dict[str, Golden]:
+    """The reference's results in each framework."""
+    return {name: read_golden(name) for name in ZIPS}
+
+
+@pytest.fixture(scope="session")
+def golden(backend: Backend, goldens: dict[str, Golden]) -> Golden:
+    """The reference's results in the framework of the backend in turn."""
+    return goldens[backend.name]
+
+
+class TorchLoop:
+    """PyTorch's own tools around a net, as the book's loop uses them."""
+
+    def scope(self) -> AbstractContextManager[None]:
+        """PyTorch has one kind of tensors only: nothing to switch."""
+        return nullcontext()
+
+    def tensor(self, array: NDArray) -> Any:
+        import torch
+
+        return torch.from_numpy(array)
+
+    def array(self, tensor: Any) -> NDArray:
+        return tensor.detach().numpy()
+
+    def save(self, bert: Any, path: Path) -> None:
+        """Write a model's file as the book does."""
+        import torch
+
+        torch.save(bert.state_dict(), path)
+
+    def in_training(self, layer: Any, *arrays: NDArray) -> NDArray:
+        """What a layer makes of arrays while training."""
+        return self.array(layer.train()(*map(self.tensor, arrays)))
+
+    def dropout_layers(self, net: Any) -> set[str]:
+        """The places of a net's dropout layers."""
+        return {name for name, layer in net.named_modules() if type(layer).__name__ == "Dropout"}
+
+    def gradients(self, net: Any, batch: Batch) -> dict[str, NDArray]:
+        """The gradients of the sum of a batch's losses."""
+        net.zero_grad()
+        self._loss_sum(net, batch).backward()
+        return {names.from_torch(k): p.grad.numpy().copy() for k, p in net.named_parameters()}
+
+    def train(self, net: Any, batches: list[Batch], lr: float = 1e-4) -> list[float]:
+        """Steps of the book's loop; returns the sums of the losses."""
+        import torch
+
+        optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+        net.train()
+        loss_sums = []
+        for batch in batches:
+            optimizer.zero_grad()
+            loss_sum = self._loss_sum(net, batch)
+            loss_sum.backward()
+            optimizer.step()
+            loss_sums.append(loss_sum.item())
+        return loss_sums
+
+    def _loss_sum(self, net: Any, batch: Batch) -> Any:
+        import torch
+
+        inputs = [torch.from_numpy(a) for a in (batch.token_ids, batch.segments, batch.valid_lens)]
+        labels = torch.from_numpy(batch.labels).long()
+        return torch.nn.CrossEntropyLoss(reduction="none")(net(inputs), labels).sum()
+
+
+class MXNetLoop:
+    """Gluon's own tools around a net, as the book's loop uses them."""
+
+    def __init__(self) -> None:
+        from bertnli.backends.mxnet._framework import mx
+
+        self.mx = mx
+
+    @contextmanager
+    def scope(self) -> Iterator[None]:
+        """What the book's npx.set_np() does, for a while."""
+        with self.mx.util.np_shape(True), self.mx.util.np_array(True):
+            yield
+
+    def tensor(self, array: NDArray) -> Any:
+        with self.scope():
+            return self.mx.np.array(array, dtype=array.dtype)
+
+    def array(self, tensor: Any) -> NDArray:
+        return tensor.asnumpy()
+
+    def save(self, bert: Any, path: Path) -> None:
+        """Write a model's file as the book does."""
+        with self.scope():
+            bert.save_parameters(str(path))
+
+    def in_training(self, layer: Any, *arrays: NDArray) -> NDArray:
+        """What a layer makes of arrays while training."""
+        with self.scope(), self.mx.autograd.record():
+            return self.array(layer(*map(self.tensor, arrays)))
+
+    def dropout_layers(self, net: Any, prefix: str = "") -> set[str]:
+        """The places of a net's dropout layers."""
+        found = set()
+        for name, layer in net._children.items():
+            if type(layer).__name__ == "Dropout":
+                found.add(prefix + name)
+            found |= self.dropout_layers(layer, f"{prefix}{name}.")
+        return found
+
+    def gradients(self, net: Any, batch: Batch) -> dict[str, NDArray]:
+        """The gradients of the sum of a batch's losses."""
+        self._backward(net, batch)
+        parameters = net._collect_params_with_prefix().items()
+        return {names.from_mxnet(key): p.grad().asnumpy() for key, p in parameters}
+
+    def train(self, net: Any, batches: list[Batch], lr: float = 1e-4) -> list[float]:
+        """Steps of the book's loop; returns the sums of the losses."""
+        with self.scope():
+            trainer = self.mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": lr})
+            loss_sums = []
+            for batch in batches:
+                loss_sums.append(self._backward(net, batch))
+                trainer.step(len(batch), ignore_stale_grad=True)
+            return loss_sums
+
+    def _backward(self, net: Any, batch: Batch) -> float:
+        with self.scope():
+            inputs = [self.tensor(a) for a in (batch.token_ids, batch.segments)]
+            inputs.append(self.tensor(batch.valid_lens.astype(np.float32)))
+            labels = self.tensor(batch.labels.astype(np.float32))
+            loss = self.mx.gluon.loss.SoftmaxCrossEntropyLoss()
+            with self.mx.autograd.record():
+                losses = loss(net(inputs), labels)
+            losses.backward()
+            return float(losses.sum().asnumpy())
+
+
+LOOPS: dict[str, Callable[[], Any]] = {"torch": TorchLoop, "mxnet": MXNetLoop}
+
+
+@pytest.fixture(scope="session")
+def loop(backend: Backend) -> Any:
+    """The framework's own training loop, of the backend in turn."""
+    return LOOPS[backend.name]()
+
+
+def random_batch(
+    size: int, seed: int = 0, *, vocab_size: int = 1000, longest: int = 24, shortest: int = 5
+) -> Batch:
+    """Pairs of random tokens. Which class is right shows in the hypothesis's first token."""
+    rng = np.random.default_rng([seed, size, vocab_size, longest])
+    lengths = rng.integers(shortest, longest + 1, size)
+    columns = np.arange(int(lengths.max()))
+    ids = rng.integers(6, vocab_size, (size, len(columns)))
+    labels = rng.integers(0, 3, size)
+    premise_ends = lengths // 2  # where the first <sep> stands
+    rows = np.arange(size)
+    ids[rows, premise_ends + 1] = 6 + labels
+    ids[:, 0] = 1
+    ids[rows, premise_ends] = ids[rows, lengths - 1] = 4
+    valid = columns < lengths[:, None]
+    segments = valid & (columns > premise_ends[:, None])
+    return Batch(
+        np.where(valid, ids, 3).astype(np.int32),
+        segments.astype(np.int32),
+        lengths.astype(np.int32),
+        labels.astype(np.int32),
+    )
+
+
+@pytest.fixture(scope="session")
+def make_batch() -> Callable[..., Batch]:
+    """See `random_batch`."""
+    return random_batch
+
+
+@pytest.fixture(scope="session")
+def tiny() -> BERTConfig:
+    """Sizes of the golden files' model, with fewer positions."""
+    return BERTConfig(1000, 32, 64, 4, 2, 0.0, 48)

@@ -1,0 +1,399 @@
+"""What the two backends owe each other, and what every argument does, on each of them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import bertnli
+from bertnli import parity
+from bertnli.backends.interface import Backend
+from bertnli.config import PRESETS, BERTConfig
+from bertnli.data.batches import Batch
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.parameters import bert_shapes, classifier_shapes
+
+SENTENCES = [
+    "a man is asleep",
+    "A man is awake.",
+    "two dogs run on the grass",
+    "it is raining",
+    "?",
+]
+PAIRS = list(permutations(SENTENCES, 2))
+MAKE_BATCH = Callable[..., Batch]
+
+
+def same(ours: dict[str, NDArray], theirs: dict[str, NDArray]) -> bool:
+    """Whether two sets of tensors are equal bit by bit."""
+    return set(ours) == set(theirs) and all(
+        array.dtype == theirs[name].dtype
+        and array.shape == theirs[name].shape
+        and array.tobytes() == theirs[name].tobytes()
+        for name, array in ours.items()
+    )
+
+
+def classifier(nli: Backend, config: BERTConfig, seed: int = 0) -> Any:
+    return nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=seed), seed=seed)
+
+
+def datasets(nli: Backend, vocab: Any, fixtures: Path) -> list[Any]:
+    return [
+        nli.SNLIBERTDataset(
+            bertnli.read_snli(fixtures / "snli_1.0", split), 48, vocab, verbose=False
+        )
+        for split in ("train", "test")
+    ]
+
+
+# Files and predictions
+
+
+@pytest.mark.parametrize("order", ["torch to mxnet", "mxnet to torch"])
+def test_saved_on_one_and_opened_on_the_other(
+    both: tuple[Backend, Backend], goldens: Any, fixtures: Path, tmp_path: Path, order: str
+) -> None:
+    first, second = both if order.startswith("torch") else both[::-1]
+    net = goldens[first.name].net(first)
+    trainer = first.Trainer(net, lr=1e-3, devices="cpu")
+    train_set, test_set = datasets(first, net.vocab, fixtures)
+    trainer.fit(train_set, num_epochs=2, batch_size=6, progress=False)
+    net.save(tmp_path / "net")
+    opened = second.load(tmp_path / "net", "cpu")
+    assert same(opened.arrays(), net.arrays())
+    assert opened.labels == net.labels
+    assert opened.config == net.config
+    assert opened.vocab.idx_to_token == net.vocab.idx_to_token
+    batch = test_set.batch(np.arange(len(test_set)))
+    assert parity.max_abs_difference(opened.logits(batch), net.logits(batch)) <= 1e-5
+    ours, theirs = net.predict(PAIRS), opened.predict(PAIRS)
+    assert [one.label for one in ours] == [one.label for one in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+    opened.save(tmp_path / "back")
+    assert same(first.load(tmp_path / "back").arrays(), net.arrays())
+
+
+def test_other_labels_go_with_the_file(
+    both: tuple[Backend, Backend], goldens: Any, tmp_path: Path
+) -> None:
+    first, second = both
+    net = first.BERTClassifier(goldens[first.name].bert(first), labels=("no", "yes"))
+    net.save(tmp_path / "net")
+    opened = second.load(tmp_path / "net")
+    assert opened.labels == ("no", "yes")
+    assert list(opened.predict(PAIRS[:1])[0].probabilities) == ["no", "yes"]
+    assert same(opened.arrays(), net.arrays())
+
+
+def test_pretraining_heads_stay_as_they_were(backend: Backend, golden: Any, fixtures: Path) -> None:
+    """The classifier shares encoder and pooler with the BERT it was made from, and no more."""
+    bert = golden.bert(backend)
+    before = bert.arrays()
+    net = backend.BERTClassifier(bert)
+    train_set, _ = datasets(backend, bert.vocab, fixtures)
+    trainer = backend.Trainer(net, lr=1e-3, devices="cpu")
+    trainer.fit(train_set, num_epochs=1, batch_size=6, progress=False)
+    after = bert.arrays()
+    heads = [name for name in before if name.startswith(("mlm.", "nsp."))]
+    assert len(heads) == 8
+    assert same({k: before[k] for k in heads}, {k: after[k] for k in heads})
+    shared = [name for name in before if name not in heads]
+    moved = [name for name in shared if not np.array_equal(before[name], after[name])]
+    assert moved == shared
+    trained = net.arrays()
+    assert same({k: after[k] for k in shared}, {k: trained[k] for k in shared})
+
+
+def test_no_head_of_pretraining_is_a_parameter_of_the_classifier(
+    backend: Backend, tiny: BERTConfig
+) -> None:
+    found = {name: array.shape for name, array in classifier(backend, tiny).arrays().items()}
+    assert found == classifier_shapes(tiny, 3)
+
+
+# Start values
+
+
+def test_start_values_are_equal(both: tuple[Backend, Backend], tiny: BERTConfig) -> None:
+    for seed in (0, 7):
+        first, second = (nli.BERTModel(**tiny.to_dict(), seed=seed) for nli in both)
+        assert same(first.arrays(), second.arrays())
+        assert {name: array.shape for name, array in first.arrays().items()} == bert_shapes(tiny)
+        ours, theirs = (classifier(nli, tiny, seed) for nli in both)
+        assert same(ours.arrays(), theirs.arrays())
+
+
+def test_start_values_depend_on_the_seed_alone(backend: Backend, tiny: BERTConfig) -> None:
+    np.random.seed(1)
+    first = classifier(backend, tiny)
+    np.random.seed(2)
+    backend.BERTModel(**tiny.to_dict(), seed=5)
+    assert same(classifier(backend, tiny).arrays(), first.arrays())
+    other = classifier(backend, tiny, seed=1).arrays()
+    drawn = [k for k, v in first.arrays().items() if len(np.unique(v)) > 1]
+    assert {"output.weight", "encoder.pos_embedding", "hidden.weight"} <= set(drawn)
+    assert all(not np.array_equal(first.arrays()[name], other[name]) for name in drawn)
+
+
+def test_the_output_layer_s_seed(both: tuple[Backend, Backend], goldens: Any) -> None:
+    outputs = [
+        nli.BERTClassifier(goldens[nli.name].bert(nli), seed=seed).arrays()["output.weight"]
+        for nli in both
+        for seed in (0, 3)
+    ]
+    assert np.array_equal(outputs[0], outputs[2])
+    assert np.array_equal(outputs[1], outputs[3])
+    assert not np.array_equal(outputs[0], outputs[1])
+
+
+# Sizes
+
+
+@pytest.mark.parametrize(
+    ("size", "value"),
+    [
+        ("num_hiddens", 16),
+        ("ffn_num_hiddens", 48),
+        ("num_heads", 2),
+        ("num_blks", 3),
+        ("max_len", 30),
+        ("vocab_size", 1200),
+    ],
+)
+def test_each_size_of_a_new_model(
+    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig, size: str, value: int
+) -> None:
+    config = BERTConfig(**{**tiny.to_dict(), size: value})
+    net = classifier(backend, config)
+    assert getattr(net.config, size) == value
+    arrays = net.arrays()
+    assert {name: array.shape for name, array in arrays.items()} == classifier_shapes(config, 3)
+    batch = make_batch(4)
+    expected = parity.forward(
+        arrays, config, batch.token_ids, batch.segments, batch.valid_lens
+    ).logits
+    assert parity.max_abs_difference(net.logits(batch), expected) <= 1e-5
+
+
+def test_the_number_of_heads_of_a_new_model(
+    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
+) -> None:
+    batch = make_batch(4)
+    net = classifier(backend, tiny)
+    arrays = {name: array * 3 for name, array in net.arrays().items()}
+    found = []
+    for num_heads in (1, 2, 4, 8):
+        other = classifier(backend, BERTConfig(**{**tiny.to_dict(), "num_heads": num_heads}))
+        other.load_arrays(arrays, "the same weights")
+        found.append(other.logits(batch))
+    for one, other in permutations(found, 2):
+        assert parity.max_abs_difference(one, other) > 1e-3
+
+
+def test_sizes_left_out_are_those_of_the_file(backend: Backend, golden: Any) -> None:
+    bert, vocab = backend.load_pretrained_model(golden.zip, num_heads=4)
+    assert bert.config == BERTConfig(1000, 32, 64, 4, 2, 0.1, 512)
+    assert bert.vocab is vocab
+    assert same(bert.arrays(), golden.bert(backend).arrays())
+    sizes = {"num_hiddens": 32, "ffn_num_hiddens": 64, "num_blks": 2, "max_len": 512}
+    assert same(golden.bert(backend, **sizes).arrays(), bert.arrays())
+
+
+@pytest.mark.parametrize(
+    ("size", "value", "parts"),
+    [
+        ("num_hiddens", 64, ["encoder.token_embedding.weight", "(1000, 32)", "(1000, 64)"]),
+        ("ffn_num_hiddens", 48, ["encoder.blks.0.ffn.dense1.weight", "(64, 32)", "(48, 32)"]),
+        ("max_len", 100, ["encoder.pos_embedding", "(1, 512, 32)", "(1, 100, 32)"]),
+        ("num_blks", 3, ["encoder.blks.2.attention.W_q.weight"]),
+        ("num_blks", 1, ["encoder.blks.1.attention.W_q.weight"]),
+    ],
+)
+def test_a_wrong_size_is_an_error_that_names_tensor_and_shapes(
+    backend: Backend, golden: Any, size: str, value: int, parts: list[str]
+) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        golden.bert(backend, **{size: value})
+    for part in [*parts, "pretrained.params"]:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("num_heads", 5), ("num_heads", 0), ("num_heads", None), ("dropout", 1.5), ("dropout", -0.1)],
+)
+def test_a_setting_that_cannot_be_is_an_error(
+    backend: Backend, golden: Any, setting: str, value: Any
+) -> None:
+    with pytest.raises(ConfigError, match=setting):
+        golden.bert(backend, **{setting: value})
+
+
+def test_a_sequence_that_is_too_long_is_an_error(
+    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
+) -> None:
+    net = classifier(backend, tiny)
+    longest = make_batch(2, shortest=48, longest=48)
+    assert net.logits(longest).shape == (2, 3)
+    with pytest.raises(ConfigError, match=r"49 tokens.*48"):
+        net.logits(make_batch(2, shortest=49, longest=49))
+
+
+def test_bert_base(backend: Backend, make_batch: MAKE_BATCH, loop: Any, tmp_path: Path) -> None:
+    """Its sizes can be made, written as the framework writes them, and loaded."""
+    tokens = [f"token{i}" for i in range(95)]
+    vocab = bertnli.Vocab(tokens, reserved_tokens=["<pad>", "<mask>", "<cls>", "<sep>"])
+    sizes = {**PRESETS["bert.base"], "max_len": 16}
+    bert = backend.BERTModel(len(vocab), **sizes, dropout=0.1)
+    arrays = bert.arrays()
+    assert len(arrays) == 13 + 16 * 12
+    loop.save(bert, tmp_path / "pretrained.params")
+    (tmp_path / "vocab.json").write_text(json.dumps(vocab.idx_to_token))
+    loaded, found_vocab = backend.load_pretrained_model(tmp_path, **sizes, dropout=0.0)
+    assert found_vocab.idx_to_token == vocab.idx_to_token
+    assert loaded.config == BERTConfig(100, 768, 3072, 12, 12, 0.0, 16)
+    assert same(loaded.arrays(), arrays)
+    batch = make_batch(2, vocab_size=100, longest=16)
+    net = backend.BERTClassifier(loaded)
+    inputs = (batch.token_ids, batch.segments, batch.valid_lens)
+    expected = parity.forward(net.arrays(), loaded.config, *inputs).logits
+    assert parity.max_abs_difference(net.logits(batch), expected) <= 2e-5
+
+
+# Dropout
+
+
+def with_dropout(tiny: BERTConfig, dropout: float) -> BERTConfig:
+    return BERTConfig(**{**tiny.to_dict(), "dropout": dropout})
+
+
+@pytest.mark.parametrize("dropout", [0.1, 0.5])
+def test_dropout_drops_its_share_and_scales_the_rest(
+    backend: Backend, loop: Any, tiny: BERTConfig, dropout: float
+) -> None:
+    block = classifier(backend, with_dropout(tiny, dropout)).encoder.blks[1]
+    ones = np.ones((100, 1000), np.float32)
+    for layer in (block.attention.dropout, block.addnorm1.dropout, block.addnorm2.dropout):
+        found = loop.in_training(layer, ones)
+        kept = found != 0
+        assert np.allclose(found[kept], 1 / (1 - dropout))
+        # Six standard deviations of the share of 100,000 draws.
+        assert abs(1 - kept.mean() - dropout) < 6 * np.sqrt(dropout * (1 - dropout) / ones.size)
+
+
+def test_dropout_is_at_three_places_of_a_block(
+    backend: Backend, loop: Any, tiny: BERTConfig
+) -> None:
+    """None on the embeddings, inside the feed-forward network, or before the output layer."""
+    net = classifier(backend, with_dropout(tiny, 0.3))
+    places = ["attention.dropout", "addnorm1.dropout", "addnorm2.dropout"]
+    expected = {f"encoder.blks.{i}.{place}" for i in range(2) for place in places}
+    assert loop.dropout_layers(net) == expected
+
+
+def test_dropout_spares_the_residual(backend: Backend, loop: Any, tiny: BERTConfig) -> None:
+    """It works on the sublayer's output, before the sum: where that is 0, nothing is to drop."""
+    block = classifier(backend, with_dropout(tiny, 0.5)).encoder.blks[0]
+    X = np.random.default_rng(0).normal(size=(2, 5, 32)).astype(np.float32)
+    expected = (X - X.mean(axis=2, keepdims=True)) / np.sqrt(X.var(axis=2, keepdims=True) + 1e-5)
+    for addnorm in (block.addnorm1, block.addnorm2):
+        found = loop.in_training(addnorm, X, np.zeros_like(X))
+        assert parity.max_abs_difference(found, expected) <= 1e-5
+        assert parity.max_abs_difference(loop.in_training(addnorm, X, X), expected) > 0.1
+
+
+def test_dropout_works_on_the_attention_weights(
+    backend: Backend, loop: Any, tiny: BERTConfig
+) -> None:
+    """After softmax, each of them by itself: with all values 1, a head counts those it kept."""
+    net, T = classifier(backend, with_dropout(tiny, 0.5)), 8
+    arrays = net.arrays()
+    for name in arrays:
+        if name.startswith("encoder.blks.0.attention."):
+            arrays[name] = np.zeros_like(arrays[name])
+    arrays["encoder.blks.0.attention.W_v.bias"] += 1
+    arrays["encoder.blks.0.attention.W_o.weight"] += np.eye(32, dtype=np.float32)
+    net.load_arrays(arrays, "the test")
+    X, mask = np.ones((2, T, 32), np.float32), np.ones((2, 1, 1, T), bool)
+    found = loop.in_training(net.encoder.blks[0].attention, X, mask)
+    kept = found * T * (1 - 0.5)  # each weight is 1 / T, and 1 / (T * (1 - 0.5)) if it is kept
+    assert np.allclose(kept, kept.round(), atol=1e-5)
+    by_head = kept.reshape(2, T, 4, 8)
+    assert (by_head == by_head[..., :1]).all()
+    assert len(np.unique(by_head.round())) > 3
+
+
+def test_dropout_is_for_training_only(
+    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
+) -> None:
+    batch = make_batch(8)
+    plain = classifier(backend, tiny)
+    net = classifier(backend, with_dropout(tiny, 0.5))
+    assert np.array_equal(net.logits(batch), plain.logits(batch))
+    trainer = backend.Trainer(net, devices="cpu")
+    assert np.array_equal(trainer.eval_step(batch), plain.logits(batch))
+    without = backend.Trainer(plain, devices="cpu").gradients(batch, seed=1)
+    first, again, other = (trainer.gradients(batch, seed) for seed in (1, 1, 2))
+    assert same(first, again)
+    assert parity.relative_difference(first["output.weight"], other["output.weight"]) > 0.01
+    assert parity.relative_difference(first["output.weight"], without["output.weight"]) > 0.01
+    assert np.array_equal(net.logits(batch), plain.logits(batch))
+
+
+def test_the_dropout_argument_of_a_pretrained_model(backend: Backend, golden: Any) -> None:
+    """Unlike the book's PyTorch tab, which has 0.2 whatever is asked for."""
+    changes = []
+    for dropout in (0.0, 0.01, 0.5):
+        net = backend.BERTClassifier(golden.bert(backend, dropout=dropout))
+        assert net.config.dropout == dropout
+        trainer = backend.Trainer(net, devices="cpu")
+        losses = [trainer.train_step(golden.batch, 1e-12, seed)[0] for seed in range(10)]
+        changes.append(np.std(losses))
+    assert changes[0] < 1e-5 < changes[1] < changes[2]
+
+
+# Runs
+
+
+def test_a_run_can_be_repeated_bit_by_bit(
+    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
+) -> None:
+    runs = []
+    for _ in range(2):
+        net = classifier(backend, with_dropout(tiny, 0.1))
+        trainer = backend.Trainer(net, lr=1e-3, devices="cpu")
+        sums = [trainer.train_step(make_batch(5, seed=s), 1e-3, seed=s) for s in range(5)]
+        runs.append((sums, net.arrays()))
+    assert runs[0][0] == runs[1][0]
+    assert same(runs[0][1], runs[1][1])
+
+
+def test_fit_has_the_same_losses_on_both(
+    both: tuple[Backend, Backend], goldens: Any, fixtures: Path
+) -> None:
+    """The whole of fit: the order of the data, the steps, the schedule, the evaluation."""
+    histories, scores = [], []
+    for nli in both:
+        net = nli.BERTClassifier(goldens[nli.name].bert(nli))
+        trainer = nli.Trainer(net, lr=1e-4, devices="cpu", schedule="linear", warmup=0.25, seed=3)
+        train_set, test_set = datasets(nli, net.vocab, fixtures)
+        history = trainer.fit(train_set, test_set, num_epochs=3, batch_size=5, progress=False)
+        histories.append(history)
+        scores.append(trainer.evaluate(test_set))
+    ours, theirs = histories
+    assert len(ours.step_losses) > 10
+    assert parity.max_abs_difference(ours.step_losses, theirs.step_losses) <= 1e-4
+    for one, other in zip(ours.epochs, theirs.epochs, strict=True):
+        assert one.dev_loss == pytest.approx(other.dev_loss, abs=1e-4)
+        assert one.dev_accuracy == other.dev_accuracy
+    assert scores[0].accuracy == scores[1].accuracy
+    assert scores[0].loss == pytest.approx(scores[1].loss, abs=1e-4)
