@@ -1,0 +1,285 @@
+"""Reading corpora, encoding, batches."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bertnli
+from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
+from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.data.snli import SPLITS, Corpus
+from bertnli.errors import ConfigError, DataError
+from bertnli.text.pairs import get_tokens_and_segments
+from bertnli.text.vocab import Vocab
+
+COLUMNS = [
+    *("gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse"),
+    *("sentence2_parse", "sentence1", "sentence2", "captionID", "pairID"),
+    *(f"label{i}" for i in range(1, 6)),
+]
+
+
+def official(path: Path, rows: list[tuple[str, str, str]], end: str = "\n") -> None:
+    """Write (label, parse, parse) rows in SNLI's 14 columns."""
+    lines = ["\t".join(COLUMNS)] + ["\t".join([*row, *[""] * 11]) for row in rows]
+    path.write_bytes("".join(line + end for line in lines).encode())
+
+
+def test_read_snli_is_the_references(fixtures: Path) -> None:
+    golden = json.loads((fixtures / "read_snli.golden.json").read_text())
+    for split, is_train in (("train", True), ("test", False)):
+        found = bertnli.read_snli(fixtures / "snli_1.0", split)
+        assert [list(column) for column in found] == golden[split]
+        assert bertnli.read_snli(fixtures / "snli_1.0", is_train) == found
+        assert found.tokenized
+        lines = (fixtures / "snli_1.0" / f"snli_1.0_{split}.txt").read_text().splitlines()
+        assert len(found.labels) + sum(found.skipped.values()) == len(lines) - 1
+    assert bertnli.read_snli(fixtures / "snli_1.0", "train").skipped == {"no gold label": 1}
+
+
+def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
+    for framework in ("torch", "mxnet"):
+        golden = np.load(fixtures / framework / "golden.npz")
+        vocab = Vocab.load(fixtures / framework / "bert.tiny" / "vocab.json")
+        corpus = bertnli.read_snli(fixtures / "snli_1.0", "test")
+        dataset = PairDataset(corpus, 48, vocab, verbose=False)
+        batch = dataset.batch(np.arange(8), pad_to=48)
+        for name in ("token_ids", "segments", "valid_lens", "labels"):
+            np.testing.assert_array_equal(getattr(batch, name), golden[name])
+            assert getattr(batch, name).dtype == np.int32
+
+
+def test_read_snli_refuses(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, snli_1\.0_dev\.txt\.gz"):
+        bertnli.read_snli(tmp_path, "dev")
+    with pytest.raises(ConfigError, match="'valid'"):
+        bertnli.read_snli(tmp_path, "valid")
+    (tmp_path / "snli_1.0_dev.txt").write_text("a\tb\n")
+    with pytest.raises(DataError, match="line 1"):
+        bertnli.read_snli(tmp_path, "dev")
+
+
+BAD_ROWS: list[tuple[Any, str]] = [
+    (("entailed", "a", "b"), "label 'entailed'"),
+    (("", "a", "b"), "label ''"),
+    (("neutral", "", "b"), "premise is ''"),
+    (("neutral", "a", "( )"), "hypothesis is ''"),
+    (("neutral", "a"), "13 columns"),
+]
+
+
+@pytest.mark.parametrize(("bad", "says"), BAD_ROWS)
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_malformed_rows_are_named_or_counted(tmp_path: Path, bad: Any, says: str, end: str) -> None:
+    path = tmp_path / "snli_1.0_dev.txt"
+    good = ("neutral", "( A ( dog . ) )", "B")
+    official(path, [good, ("-", "a", "b"), bad, good], end)
+    with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, line 4") as caught:
+        bertnli.read_snli(tmp_path, "dev")
+    assert says in str(caught.value)
+    corpus = bertnli.read_snli(tmp_path, "dev", on_error="skip")
+    assert corpus.skipped == {"no gold label": 1, "malformed": 1}
+    assert corpus.premises == ["A dog ."] * 2
+    assert corpus.labels == [2, 2]
+
+
+def test_official_jsonl_and_gz(tmp_path: Path) -> None:
+    rows = [
+        {"gold_label": "entailment", "sentence1": "It's so.", "sentence2": "Yes."},
+        {"gold_label": "-", "sentence1": "x", "sentence2": "y"},
+    ]
+    parsed = [
+        {**row, "sentence1_binary_parse": "( It ( 's so ) . )", "sentence2_binary_parse": "Yes ."}
+        for row in rows
+    ]
+    for tokenized, records in ((False, rows), (True, parsed)):
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (tmp_path / "snli_1.0_test.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+        corpus = bertnli.read_snli(tmp_path, "test")
+        assert corpus.tokenized is tokenized
+        assert corpus.premises == ["It 's so ." if tokenized else "It's so."]
+        assert corpus.skipped == {"no gold label": 1}
+
+
+TABLES = {
+    "t.tsv": 'text\tclaim\ty\nHe said "no\tB é\t0\nC\tD\t-\n',
+    "t.csv": 'text,claim,y\n"He said ""no",B é,0\nC,D,-\n',
+    "t.jsonl": '{"text": "He said \\"no", "claim": "B é", "y": 0}\n\n'
+    '{"text": "C", "claim": "D", "y": "-"}\n',
+}
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+def test_read_pairs(tmp_path: Path, name: str, bom: bytes) -> None:
+    options = {"premise": "text", "hypothesis": "claim", "label": "y"}
+    path = tmp_path / name
+    path.write_bytes(bom + TABLES[name].encode())
+    corpus = bertnli.read_pairs(path, **options, label_map={"0": "contradiction"})
+    assert tuple(corpus) == (['He said "no'], ["B é"], [1])
+    assert not corpus.tokenized
+    assert corpus.skipped == {"no gold label": 1}
+    with pytest.raises(DataError, match="label '0'"):
+        bertnli.read_pairs(path, **options)
+    with pytest.raises(DataError, match="'verdict'"):
+        bertnli.read_pairs(path, **{**options, "label": "verdict"})
+    unlabelled = bertnli.read_pairs(path, **{**options, "label": None})
+    assert unlabelled.labels == [-1, -1]
+
+
+def test_read_pairs_refuses(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no such file"):
+        bertnli.read_pairs(tmp_path / "none.tsv")
+    (tmp_path / "t.data").write_text("")
+    with pytest.raises(ConfigError, match="--format"):
+        bertnli.read_pairs(tmp_path / "t.data")
+    (tmp_path / "t.tsv").write_bytes(b"gold_label\tsentence1\tsentence2\nneutral\t\xff\tb\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        bertnli.read_pairs(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv.gz").write_bytes(b"no gzip")
+    with pytest.raises(DataError, match="cannot be read"):
+        bertnli.read_pairs(tmp_path / "t.tsv.gz")
+    with pytest.raises(ConfigError, match="on_error"):
+        bertnli.read_pairs(tmp_path / "t.tsv", on_error="ignore")
+
+
+CELL = st.text(st.characters(exclude_characters="\n\t\r", exclude_categories=["Cs"]), max_size=8)
+LABEL = st.sampled_from([*bertnli.LABELS, "-", "maybe", "Neutral"])
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(st.lists(st.one_of(LABEL, CELL), min_size=1, max_size=4), max_size=8))
+def test_rows_in_are_rows_kept_and_skipped(
+    tmp_path_factory: pytest.TempPathFactory, rows: list
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "t.tsv"
+    lines = ["gold_label\tsentence1\tsentence2", *("\t".join(row) for row in rows)]
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="")
+    corpus = bertnli.read_pairs(path, on_error="skip")
+    assert len(corpus.labels) + sum(corpus.skipped.values()) == len(rows)
+
+
+def test_sample_corpus() -> None:
+    splits = {split: bertnli.read_sample(split) for split in SPLITS}
+    premises = {split: set(corpus.premises) for split, corpus in splits.items()}
+    assert sum(map(len, premises.values())) >= 300
+    for split, corpus in splits.items():
+        assert not corpus.skipped
+        assert len(corpus.labels) == 3 * len(premises[split])
+        assert set(Counter(corpus.labels).values()) == {len(premises[split])}
+        assert len(set(zip(corpus.premises, corpus.hypotheses, strict=True))) == len(corpus.labels)
+    assert not premises["train"] & (premises["dev"] | premises["test"])
+    assert not premises["dev"] & premises["test"]
+
+
+def test_corpus_from_pairs_and_lengths() -> None:
+    corpus = Corpus.from_pairs([("It's me.", "No.")])
+    assert corpus.labels == [-1]
+    with pytest.raises(DataError, match="2 premises, 1 hypotheses"):
+        Corpus(["a", "b"], ["c"], [0, 1], tokenized=True)
+
+
+WORDS = st.lists(st.sampled_from(["a", "b", "C", "Dog", "zebra", "."]), min_size=1, max_size=12)
+
+
+@st.composite
+def datasets(draw: Any) -> tuple[PairDataset, list, int, str]:
+    pairs = draw(st.lists(st.tuples(WORDS, WORDS, st.integers(0, 2)), min_size=1, max_size=12))
+    max_len = draw(st.integers(5, 30))
+    rule = draw(st.sampled_from(["book", "ratio"]))
+    vocab = Vocab(["a", "b", "c", "dog", "."], 0, ["<pad>", "<cls>", "<sep>"])
+    columns = [" ".join(p) for p, _, _ in pairs], [" ".join(h) for _, h, _ in pairs]
+    corpus = (*columns, [label for _, _, label in pairs])
+    dataset = PairDataset(corpus, max_len, vocab, truncation=rule, verbose=False)
+    return dataset, pairs, max_len, rule
+
+
+@settings(deadline=None)
+@given(datasets(), st.integers(1, 5), st.integers(0, 3), st.booleans())
+def test_batches_hold_each_pair_once_as_a_plain_loop_encodes_it(
+    made: Any, batch_size: int, epoch: int, by_length: bool
+) -> None:
+    from bertnli.text.pairs import truncated_lengths
+
+    dataset, pairs, max_len, rule = made
+    seen = []
+    order = epoch_order(len(pairs), 1, epoch)
+    if by_length:
+        found = list(sorted_batches(dataset, batch_size))
+        indices = np.concatenate([part for part, _ in found])
+        parts = [batch for _, batch in found]
+    else:
+        parts = list(batches(dataset, batch_size, seed=1, epoch=epoch, shuffle=True))
+        indices = order
+    rows = [(batch, row) for batch in parts for row in range(len(batch))]
+    for index, (batch, row) in zip(indices, rows, strict=True):
+        premise, hypothesis, label = pairs[index]
+        a, b = truncated_lengths(len(premise), len(hypothesis), max_len - 3, rule)
+        lowered = [word.lower() for word in premise], [word.lower() for word in hypothesis]
+        tokens, segments = get_tokens_and_segments(lowered[0][:a], lowered[1][:b])
+        padding = batch.token_ids.shape[1] - len(tokens)
+        expected = dataset.vocab[tokens] + [dataset.vocab["<pad>"]] * padding
+        assert batch.token_ids[row].tolist() == expected
+        assert batch.segments[row].tolist() == segments + [0] * padding
+        assert batch.valid_lens[row] == len(tokens)
+        assert batch.labels[row] == label
+        seen.append(int(index))
+    assert sorted(seen) == list(range(len(pairs)))
+    assert all(batch.token_ids.shape[1] == batch.valid_lens.max() for batch in parts)
+
+
+def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
+    first = epoch_order(100, 3, 1)
+    np.random.default_rng().random(7)
+    np.testing.assert_array_equal(first, epoch_order(100, 3, 1))
+    assert not np.array_equal(first, epoch_order(100, 3, 2))
+    assert not np.array_equal(first, epoch_order(100, 4, 1))
+
+
+def test_raw_text_is_tokenized_and_lower_cased(capsys: pytest.CaptureFixture) -> None:
+    corpus = Corpus(["He can't."], ["The DOG"], [0], tokenized=False)
+    vocab = build_vocab(corpus, 1)
+    assert {"ca", "n't", "dog", "<mask>"} <= set(vocab.idx_to_token)
+    dataset = PairDataset(corpus, 16, vocab)
+    assert capsys.readouterr().out == "read 1 examples\n"
+    expected = ["<cls>", "he", "ca", "n't", ".", "<sep>", "the", "dog", "<sep>"]
+    assert vocab.to_tokens(dataset.token_ids) == expected
+
+
+def test_dataset_refuses() -> None:
+    corpus = Corpus(["a"], ["b"], [0], tokenized=True)
+    with pytest.raises(ConfigError, match="vocabulary"):
+        PairDataset(corpus, 16)
+    with pytest.raises(ConfigError, match="max_len=3"):
+        PairDataset(corpus, 3, build_vocab(corpus, 1))
+    with pytest.raises(DataError, match="'<cls>'"):
+        PairDataset(corpus, 16, Vocab(["a"]))
+    dataset = PairDataset(corpus, 16, build_vocab(corpus, 1), verbose=False)
+    with pytest.raises(IndexError):
+        dataset.padded(1)
+    with pytest.raises(ConfigError, match="batch_size"):
+        next(batches(dataset, 0))
+    with pytest.raises(DataError, match="cannot be padded"):
+        dataset.batch(np.array([0]), pad_to=4)
+
+
+def test_empty_dataset_has_no_batches() -> None:
+    empty = Corpus([], [], [], tokenized=True)
+    dataset = PairDataset(empty, 16, build_vocab(empty, 1), verbose=False)
+    assert len(dataset) == 0
+    assert list(batches(dataset, 4)) == []
+    assert list(sorted_batches(dataset, 4)) == []
+
+
+def test_loader_items_of_another_form_are_refused() -> None:
+    with pytest.raises(DataError, match="SNLIBERTDataset"):
+        Batch.from_padded([1, 2, 3], np.asarray)

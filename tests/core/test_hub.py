@@ -1,0 +1,214 @@
+"""Named downloads, against a server on the loopback interface."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import socket
+import tarfile
+import threading
+import zipfile
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertnli
+from bertnli import hub
+from bertnli.errors import DownloadError
+
+
+class Server:
+    """Serves bytes by path, and remembers what was asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.extra_length = 0
+        self.requests: list[str] = []
+        outer = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                outer.requests.append(self.path)
+                body = outer.files.get(self.path)
+                self.send_response(404 if body is None else 200)
+                body = body or b"<html>not here</html>"
+                self.send_header("Content-Length", str(len(body) + outer.extra_length))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *arguments: Any) -> None:
+                pass
+
+        self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.httpd.server_port}"
+        threading.Thread(target=self.httpd.serve_forever, daemon=True).start()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    served = Server()
+    yield served
+    served.httpd.shutdown()
+    served.httpd.server_close()
+
+
+@pytest.fixture(autouse=True)
+def _own_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(
+        hub,
+        "DATA_HUB",
+        {name: hub.HubEntry(name, dict(entry.files)) for name, entry in hub.DATA_HUB.items()},
+    )
+    monkeypatch.setenv(hub.CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
+def sha1(data: bytes) -> str:
+    return hashlib.sha1(data).hexdigest()
+
+
+def archive(**members: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as zipped:
+        for name, text in members.items():
+            zipped.writestr(name, text)
+    return buffer.getvalue()
+
+
+def test_the_books_entries() -> None:
+    base = "http://d2l-data.s3-accelerate.amazonaws.com/"
+    torch, mxnet = bertnli.get_backend("torch").DATA_HUB, bertnli.get_backend("mxnet").DATA_HUB
+    snli = (
+        "https://nlp.stanford.edu/projects/snli/snli_1.0.zip",
+        "9fcde07509c7e87ec61c640c1b2753d9041758e4",
+    )
+    assert dict(torch) == {
+        "bert.base": (base + "bert.base.torch.zip", "225d66f04cae318b841a13d32af3acc165f253ac"),
+        "bert.small": (base + "bert.small.torch.zip", "c72329e68a732bef0452e4b96a1c341c8910f81f"),
+        "SNLI": snli,
+    }
+    assert dict(mxnet) == {
+        "bert.base": (base + "bert.base.zip", "7b3820b35da691042e5d34c0971ac3edbd80d3f4"),
+        "bert.small": (base + "bert.small.zip", "a4e718a47137ccd1809c9107ab4f5edd317bae2c"),
+        "SNLI": snli,
+    }
+    assert set(bertnli.DATA_HUB) >= set(torch)
+
+
+def test_download_once_and_check_every_time(server: Server, tmp_path: Path) -> None:
+    server.files["/a/data.bin"] = b"content"
+    hub.register("data", server.url + "/a/data.bin", sha1(b"content"))
+    path = Path(hub.download("data", progress=False))
+    assert path == tmp_path / "cache" / "data.bin"
+    assert path.read_bytes() == b"content"
+    assert hub.download("data", progress=False) == str(path)
+    assert len(server.requests) == 1
+    path.write_bytes(b"damaged")
+    assert Path(hub.download("data", progress=False)).read_bytes() == b"content"
+    assert len(server.requests) == 2
+    other = hub.download(server.url + "/a/data.bin", tmp_path / "here", sha1(b"content"))
+    assert Path(other).parent == tmp_path / "here"
+
+
+@pytest.mark.parametrize("fault", ["hash", "missing", "cut"])
+def test_faults_leave_nothing_behind(server: Server, tmp_path: Path, fault: str) -> None:
+    if fault != "missing":
+        server.files["/data.bin"] = b"content"
+    server.extra_length = 5 if fault == "cut" else 0
+    expected = "0" * 40 if fault == "hash" else sha1(b"content")
+    hub.register("data", server.url + "/data.bin", expected)
+    with pytest.raises(DownloadError, match=r"data\.bin"):
+        hub.download("data", progress=False)
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_wrong_file_in_the_cache_stays_until_a_good_one_comes(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / "cache").mkdir()
+    mine = tmp_path / "cache" / "data.bin"
+    mine.write_bytes(b"mine")
+    hub.register("data", server.url + "/data.bin", sha1(b"content"))
+    with pytest.raises(DownloadError, match="404"):
+        hub.download("data", progress=False)
+    assert mine.read_bytes() == b"mine"
+
+
+def test_without_a_network(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/x.zip"
+    hub.register("x", url)
+    with pytest.raises(DownloadError) as caught:
+        hub.download("x", progress=False)
+    message = str(caught.value)
+    assert url in message
+    assert str(tmp_path / "cache" / "x.zip") in message
+    assert "bertnli train --data sample" in message
+
+
+def test_names(server: Server) -> None:
+    with pytest.raises(DownloadError, match=r"Did you mean 'bert\.small'"):
+        hub.download("bert.smal")
+    with pytest.raises(DownloadError, match="say which"):
+        hub.download("bert.small")
+    with pytest.raises(DownloadError, match="40 hexadecimal"):
+        hub.register("x", server.url, "abc")
+    view = hub.hub_view("mxnet")
+    view["mine"] = (server.url + "/mine.zip", None)
+    assert view["mine"] == (server.url + "/mine.zip", None)
+    assert "mine" not in hub.hub_view("torch")
+    assert hub.hub_view("mxnet")["mine"] == view["mine"]
+    del view["mine"]
+    assert "mine" not in view
+
+
+def test_extract_once(server: Server, tmp_path: Path) -> None:
+    server.files["/snli.zip"] = archive(**{"top/a.txt": "one", "__MACOSX/x": ""})
+    hub.register("corpus", server.url + "/snli.zip", sha1(server.files["/snli.zip"]))
+    folder = Path(hub.download_extract("corpus", progress=False))
+    assert folder.name == "top"
+    assert (folder / "a.txt").read_text() == "one"
+    (folder / "a.txt").write_text("kept")
+    assert Path(hub.download_extract("corpus", progress=False)) == folder
+    assert (folder / "a.txt").read_text() == "kept"  # not unpacked again
+    assert hub.download_extract(str(tmp_path)) == str(tmp_path)
+
+
+def test_local_archives(tmp_path: Path, fixtures: Path) -> None:
+    hashes = json.loads((fixtures / "zips" / "sha1.json").read_text())
+    for name, expected in hashes.items():
+        assert hub.sha1_of(fixtures / "zips" / name) == expected
+        folder = Path(hub.download_extract(fixtures / "zips" / name))
+        assert sorted(path.name for path in folder.iterdir()) == ["pretrained.params", "vocab.json"]
+    flat = tmp_path / "flat.zip"
+    flat.write_bytes(archive(a="1", b="2"))
+    assert {path.name for path in Path(hub.download_extract(flat)).iterdir()} == {"a", "b"}
+    (tmp_path / "c").write_text("3")
+    with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as tar:
+        tar.add(tmp_path / "c", "c")
+    assert (Path(hub.download_extract(tmp_path / "t.tar.gz")) / "c").read_text() == "3"
+    (tmp_path / "table.tsv").write_text("no archive")
+    with pytest.raises(DownloadError, match="neither a zip nor a tar"):
+        hub.download_extract(tmp_path / "table.tsv")
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])
+def test_hostile_members_are_refused(tmp_path: Path, name: str) -> None:
+    path = tmp_path / "bad.zip"
+    path.write_bytes(archive(**{"good": "", name: "bad"}))
+    with pytest.raises(DownloadError, match="refused"):
+        hub.download_extract(path)
+    assert not list(tmp_path.rglob("*evil*"))
+
+
+def test_links_are_refused(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(link)
+    with pytest.raises(DownloadError, match="refused"):
+        hub.download_extract(tmp_path / "bad.tar")

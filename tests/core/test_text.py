@@ -1,0 +1,197 @@
+"""Tokenization, vocabulary, pairs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bertnli.errors import ConfigError, DataError
+from bertnli.labels import LABELS, label_permutation
+from bertnli.text.pairs import check_truncation, get_tokens_and_segments, truncated_lengths
+from bertnli.text.tokenize import BRACKETS, tokenize, treebank_tokenize
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+
+# Raw text, and its tokens as the Penn Treebank's guidelines cut it.
+TREEBANK = [
+    ("", ""),
+    ("   ", ""),
+    ("A dog runs.", "A dog runs ."),
+    ("Wait, what?!", "Wait , what ? !"),
+    ("no stop at the end", "no stop at the end"),
+    ("I can't go.", "I ca n't go ."),
+    ("They won't; we don't.", "They wo n't ; we do n't ."),
+    ("You cannot win.", "You can not win ."),
+    ("Gonna rain, gotta run.", "Gon na rain , got ta run ."),
+    ("It's Anna's.", "It 's Anna 's ."),
+    ("The boys' ball", "The boys ' ball"),
+    ("I'm sure he'd say we've, they'll, you're", "I 'm sure he 'd say we 've , they 'll , you 're"),
+    ("I'd've", "I 'd 've"),
+    ("five o'clock", "five o'clock"),
+    ("music of the 80's", "music of the 80 's"),
+    ("music of the 1980s", "music of the 1980s"),
+    ('He said "yes" twice.', "He said `` yes '' twice ."),
+    ('"No," she said.', "`` No , '' she said ."),
+    ('("quoted")', "-LRB- `` quoted '' -RRB-"),
+    ("“Curly” quotes", "`` Curly '' quotes"),
+    ("it’s curly", "it 's curly"),
+    ("a 'single' quote", "a ` single ' quote"),
+    ("(round) [square] {curly}", "-LRB- round -RRB- -LSB- square -RSB- -LCB- curly -RCB-"),
+    ("a well-known T-shirt", "a well-known T-shirt"),
+    ("yes -- or no", "yes -- or no"),
+    ("one - two", "one - two"),
+    ("Hmm... well", "Hmm ... well"),
+    ("Dr. Smith and Mrs. Jones vs. St. Mary", "Dr. Smith and Mrs. Jones vs. St. Mary"),
+    ("in the U.S. Navy", "in the U.S. Navy"),
+    ("at 5 p.m. today", "at 5 p.m. today"),
+    ("costs $3.50, or 20%", "costs $ 3.50 , or 20 %"),
+    ("1,000 at 10:30", "1,000 at 10:30"),
+    ("half: 1/2", "half : 1/2"),
+    ("he/she and AT&T", "he/she and AT&T"),
+    ("# 1 & # 2", "# 1 & # 2"),
+    ("the 25th, 3D, 2-3 times", "the 25th , 3D , 2-3 times"),
+    ("see https://example.org/a?b=c.", "see https://example.org/a?b=c ."),
+    ("mail me@example.org!", "mail me@example.org !"),
+    ("Ein Käfer läuft.", "Ein Käfer läuft ."),
+    ("我们 走", "我们 走"),
+    ("fun 😀!", "fun 😀 !"),
+    ("one,two", "one , two"),
+    ("end of it .", "end of it ."),
+]
+
+
+@pytest.mark.parametrize(("text", "tokens"), TREEBANK, ids=[text for text, _ in TREEBANK])
+def test_treebank(text: str, tokens: str) -> None:
+    assert treebank_tokenize(text) == tokens.split()
+
+
+def plain(text: str) -> str:
+    """Text without white space, and with every quotation mark and bracket written one way."""
+    for name, bracket in ((name, bracket) for bracket, name in BRACKETS.items()):
+        text = text.replace(name, bracket)
+    for quote in ("``", "''", "“", "”", "„", "«", "»", '"', "`", "‘", "’"):
+        text = text.replace(quote, "'")
+    return "".join(text.split())
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+def test_treebank_loses_nothing(text: str) -> None:
+    tokens = treebank_tokenize(text)
+    assert plain("".join(tokens)) == plain(text)
+    assert all(token and not any(map(str.isspace, token)) for token in tokens)
+
+
+@given(st.text(" ab.,'\"-()n't$3:/&", max_size=40))
+def test_treebank_of_ascii_loses_nothing(text: str) -> None:
+    assert plain("".join(treebank_tokenize(text))) == plain(text)
+
+
+def test_treebank_takes_linear_time() -> None:
+    for piece in ("a-", "'", '"', "1.", "a.", "x@", "(", "n't", "http://a"):
+        assert treebank_tokenize(piece * 20_000)
+
+
+def test_tokenize_is_the_books() -> None:
+    assert tokenize(["a  b\tc", "", " d "]) == [["a", "b", "c"], [], ["d"]]
+
+
+def test_vocab_is_the_books() -> None:
+    lines = [["b", "a", "b"], ["c", "b", "a"]]
+    vocab = Vocab(lines, min_freq=2, reserved_tokens=RESERVED_TOKENS)
+    assert vocab.idx_to_token == sorted(["a", "b", "<unk>", *RESERVED_TOKENS])
+    assert vocab.token_freqs == [("b", 3), ("a", 2), ("c", 1)]
+    assert vocab[["b", "c"]] == [vocab["b"], vocab.unk]
+    assert vocab.to_tokens(vocab["a"]) == "a"
+    assert vocab.to_tokens([0, 1]) == vocab.idx_to_token[:2]
+    assert len(Vocab()) == 1
+    assert Vocab(["a", "b"]).idx_to_token == ["<unk>", "a", "b"]
+
+
+@given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True))
+def test_vocab_files_round_trip(tmp_path_factory: pytest.TempPathFactory, tokens: list) -> None:
+    path = tmp_path_factory.mktemp("vocab") / "vocab.json"
+    Vocab.from_list(tokens).save(path)
+    vocab = Vocab.load(path)
+    assert vocab.idx_to_token == tokens
+    assert [vocab.token_to_idx[token] for token in tokens] == list(range(len(tokens)))
+
+
+@pytest.mark.parametrize("text", ["{", '{"a": 1}', '["a", "a"]', '["a", 1]', '[["a"]]'])
+def test_vocab_refuses(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "vocab.json"
+    path.write_text(text)
+    with pytest.raises(DataError, match=r"vocab\.json"):
+        Vocab.load(path)
+
+
+def test_vocab_of_the_references(fixtures: Path) -> None:
+    path = fixtures / "torch" / "bert.tiny" / "vocab.json"
+    vocab = Vocab.load(path)
+    assert vocab[["<cls>", "<mask>", "<pad>", "<sep>", "<unk>"]] == [1, 2, 3, 4, 5]
+    assert vocab.unk == 5
+    assert vocab.idx_to_token == json.loads(path.read_text())
+
+
+def test_missing_special_token_is_named() -> None:
+    with pytest.raises(DataError, match="'<unk>'"):
+        Vocab.from_list(["a"])["b"]
+
+
+def test_tokens_and_segments() -> None:
+    tokens, segments = get_tokens_and_segments(["a", "b"], ["c"])
+    assert tokens == ["<cls>", "a", "b", "<sep>", "c", "<sep>"]
+    assert segments == [0, 0, 0, 0, 1, 1]
+    assert get_tokens_and_segments(["a"]) == (["<cls>", "a", "<sep>"], [0, 0, 0])
+
+
+def book_loop(len_a: int, len_b: int, max_tokens: int) -> tuple[int, int]:
+    while len_a + len_b > max_tokens:
+        if len_a > len_b:
+            len_a -= 1
+        else:
+            len_b -= 1
+    return len_a, len_b
+
+
+LENGTHS = st.integers(0, 200)
+
+
+@given(LENGTHS, LENGTHS, st.integers(2, 150))
+def test_book_truncation_is_the_books_loop(len_a: int, len_b: int, max_tokens: int) -> None:
+    assert truncated_lengths(len_a, len_b, max_tokens) == book_loop(len_a, len_b, max_tokens)
+
+
+@given(LENGTHS, LENGTHS, st.integers(2, 150))
+def test_ratio_truncation_keeps_the_ratio(len_a: int, len_b: int, max_tokens: int) -> None:
+    kept_a, kept_b = truncated_lengths(len_a, len_b, max_tokens, "ratio")
+    assert kept_a + kept_b == min(len_a + len_b, max_tokens)
+    assert min(len_a, 1) <= kept_a <= len_a
+    assert min(len_b, 1) <= kept_b <= len_b
+    if len_a + len_b > max_tokens:
+        exact = max_tokens * len_a / (len_a + len_b)
+        assert abs(kept_a - exact) <= 1
+
+
+def test_ratio_by_hand() -> None:
+    assert truncated_lengths(40, 10, 25, "ratio") == (20, 5)
+    assert truncated_lengths(100, 1, 10, "ratio") == (9, 1)
+
+
+def test_truncation_refuses() -> None:
+    check_truncation(5, "ratio")
+    with pytest.raises(ConfigError, match="max_len=4"):
+        check_truncation(4, "book")
+    with pytest.raises(ConfigError, match="'longest'"):
+        check_truncation(128, "longest")
+
+
+def test_label_order() -> None:
+    assert LABELS == ("entailment", "contradiction", "neutral")
+    found = ["CONTRADICTION", "neutral", "entailment"]
+    assert label_permutation(found, LABELS).tolist() == [2, 0, 1]
+    for other in (["yes", "no", "neutral"], ["entailment"] * 3, ["entailment", "neutral"]):
+        with pytest.raises(DataError, match="are not the labels"):
+            label_permutation(other, LABELS)
