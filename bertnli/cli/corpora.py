@@ -6,12 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from bertnli.data.snli import Corpus, read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError
 from bertnli.hub import download_extract
-from bertnli.labels import label_permutation
 
 DATA_HELP = (
     "sample (the small corpus that comes with bertnli), SNLI (downloaded once), or the folder or "
@@ -93,26 +90,6 @@ def read_split(args: argparse.Namespace, split: str) -> Corpus:
 
 def _on_error(args: argparse.Namespace) -> str:
     return "skip" if args.skip_bad_rows else "raise"
-
-
-def with_labels(corpus: Corpus, labels: Sequence[str]) -> Corpus:
-    """Return the corpus with its class ids in a model's order of labels, matched by name.
-
-    Raises:
-        DataError: they are not the same classes.
-    """
-    if corpus.label_names == tuple(labels):
-        return corpus
-    ids = np.argsort(label_permutation(corpus.label_names, labels))  # old id to new id
-    return Corpus(
-        corpus.premises,
-        corpus.hypotheses,
-        [int(ids[label]) if label >= 0 else label for label in corpus.labels],
-        tokenized=corpus.tokenized,
-        label_names=labels,
-        skipped=corpus.skipped,
-        source=corpus.source,
-    )
 
 
 def describe(corpus: Corpus) -> str:

@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
                 "note: the test split is meant to be used once, when every choice has been made",
                 file=sys.stderr,
             )
-        corpus = corpora.with_labels(corpora.read_split(args, split), net.labels)
+        corpus = corpora.read_split(args, split)
     print(corpora.describe(corpus), file=sys.stderr)
     dataset = PairDataset(
         corpus,

@@ -223,18 +223,6 @@ def test_a_chunk_is_given_before_the_next_line_is_read() -> None:
     assert next(_chunks(pairs_of(lines(), "input"), 1)) == [("a", "b")]
 
 
-def test_classes_are_matched_by_name() -> None:
-    corpus = Corpus(["p"] * 4, ["h"] * 4, [0, 1, 2, -1], tokenized=False, skipped={"x": 1})
-    order = ("neutral", "Entailment", "contradiction")
-    found = corpora.with_labels(corpus, order)
-    assert [order[i].lower() for i in found.labels[:3]] == list(LABELS)
-    assert found.labels[3] == -1
-    assert found.label_names == order
-    assert found.skipped == {"x": 1}
-    with pytest.raises(DataError, match="are not the labels"):
-        corpora.with_labels(corpus, ("yes", "no"))
-
-
 def test_rows_left_out_are_told() -> None:
     corpus = Corpus(["p"], ["h"], [0], tokenized=False, skipped={"malformed": 2}, source="x.tsv")
     assert corpora.describe(corpus) == "1 pairs from x.tsv; rows left out: 2 (malformed)"

@@ -21,7 +21,11 @@ BETA2, EPSILON = 0.999, 1e-8
 
 
 class Trainer(BaseTrainer):
-    """Fine-tunes a classifier with gluon's Adam, made to compute PyTorch's; see `BaseTrainer`."""
+    """Fine-tunes a classifier with gluon's Adam, made to compute PyTorch's; see `BaseTrainer`.
+
+    Each step seeds MXNet's generator on its devices for dropout, and MXNet has no way to put back
+    the state that it had.
+    """
 
     net: BERTClassifier
 
