@@ -108,15 +108,18 @@ class _Builder:
         self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
         self.skipped: Counter[str] = Counter()
 
-    def add(self, premise: Any, hypothesis: Any, label: Any) -> None:
-        """Add a row; ``label`` None for an unlabelled corpus."""
+    def add(self, premise: Any, hypothesis: Any, label: Any, *, official: bool = False) -> None:
+        """Add a row; ``label`` None for an unlabelled corpus.
+
+        An empty sentence is a fault in a table; in SNLI's own files it is kept, as the book does.
+        """
         if label == "-":
             self.skipped[NO_LABEL] += 1
             return
         if label is not None and label not in self.ids:
             raise _BadRow(f"label {label!r} is none of {list(self.ids)}")
         for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
-            if not isinstance(sentence, str) or not sentence.strip():
+            if not isinstance(sentence, str) or not (official or sentence.strip()):
                 raise _BadRow(f"the {what} is {sentence!r}; a sentence is expected")
         self.rows[0].append(premise)
         self.rows[1].append(hypothesis)
@@ -190,7 +193,8 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
                 continue
             label, premise, hypothesis = (fields[place] for place in places)
             try:
-                builder.add(_words_of_parse(premise), _words_of_parse(hypothesis), label)
+                sentences = _words_of_parse(premise), _words_of_parse(hypothesis)
+                builder.add(*sentences, label, official=True)
             except _BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=True)
@@ -214,10 +218,10 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
             try:
                 if tokenized and not has_parses:
                     raise _BadRow("no binary parses, which the first row has")
-                sentences: tuple[Any, ...] = (record.get("sentence1"), record.get("sentence2"))
+                sentences: tuple[Any, Any] = (record.get("sentence1"), record.get("sentence2"))
                 if tokenized:
-                    sentences = tuple(_words_of_parse(str(parse)) for parse in parses)
-                builder.add(sentences[0], sentences[1], record.get("gold_label", ""))
+                    sentences = _words_of_parse(str(parses[0])), _words_of_parse(str(parses[1]))
+                builder.add(*sentences, record.get("gold_label", ""), official=True)
             except _BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=bool(tokenized))
