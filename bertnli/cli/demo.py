@@ -17,11 +17,12 @@ from bertnli.backends import available_backends, get_backend
 from bertnli.cli.options import positive
 from bertnli.config import BERTConfig
 from bertnli.data.dataset import build_vocab
-from bertnli.data.snli import read_sample
+from bertnli.data.snli import Corpus, read_sample
 from bertnli.errors import BackendError
 from bertnli.training.history import plot_histories
 
-PAIR = ("A man is sleeping on the sofa.", "A man is awake.")
+#: Pairs of the dev set to show, and steps before rounding has grown.
+SHOWN, EARLY = 3, 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,23 +61,32 @@ def run(arguments: argparse.Namespace) -> int:
             on_epoch=lambda record: print(record, flush=True),
         )
         logits[name] = net.logits(dev_set.batch(np.arange(len(dev_set))))
-        answer = net.predict([PAIR])[0]
-        print(f"{PAIR[0]} / {PAIR[1]} -> {answer.label}")
     if len(names) > 1:
-        _compare(names, histories, logits)
+        _compare(names, histories, logits, dev)
     plot_histories(histories, output / "curves.png")
     print(f"\ncurves of all runs: {output / 'curves.png'}")
     print(f'try: bertnli predict --checkpoint {output / names[0]} "PREMISE" "HYPOTHESIS"')
     return 0
 
 
-def _compare(names: list[str], histories: dict, logits: dict) -> None:
+def _compare(names: list[str], histories: dict, logits: dict, dev: Corpus) -> None:
     first, second = names
     steps = zip(histories[first].step_losses, histories[second].step_losses, strict=True)
+    differences = [abs(a - b) for a, b in steps]
     scores = [histories[name].epochs[-1].dev_accuracy for name in names]
-    same = (logits[first].argmax(1) == logits[second].argmax(1)).mean()
-    print(f"\n{first} against {second}, same start, same data, no dropout")
-    print(f"  dev accuracy                 {scores[0]:.3f} and {scores[1]:.3f}")
-    print(f"  largest difference of a step's loss {max(abs(a - b) for a, b in steps):.1e}")
-    print(f"  same prediction on dev       {same:.1%}")
-    print(f"  largest difference of a logit {abs(logits[first] - logits[second]).max():.1e}")
+    predicted = {name: logits[name].argmax(1) for name in names}
+    same = (predicted[first] == predicted[second]).mean()
+    print(f"\n{first} against {second}: same start, same data, no dropout")
+    print(f"  dev accuracy                       {scores[0]:.3f} and {scores[1]:.3f}")
+    print(f"  same prediction on dev             {same:.1%}")
+    print(
+        f"  a step's loss, first {EARLY} steps       {max(differences[:EARLY]):.0e} apart at most"
+    )
+    print(
+        f"  a step's loss, all {len(differences)} steps        {max(differences):.0e} apart at most"
+    )
+    print("  (each sums in its own order; a fast rate on few pairs makes that rounding grow)")
+    print(f"\nthe first of the dev set, {first} and {second}:")
+    for i, (premise, hypothesis, label) in enumerate(list(zip(*dev, strict=True))[:SHOWN]):
+        answers = " and ".join(dev.label_names[predicted[name][i]] for name in names)
+        print(f"  {premise} / {hypothesis}\n      {answers}; right is {dev.label_names[label]}")
