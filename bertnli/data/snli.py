@@ -186,8 +186,7 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
                 f"{path}, line 1: the columns {list(columns)} are expected, and the header is "
                 f"{header[:5]}..."
             ) from None
-        for line, row in enumerate(file, start=2):
-            fields = row.rstrip("\r\n").split("\t")
+        for line, fields in _tab_separated(file, start=2):
             if len(fields) != len(header):
                 builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
                 continue
@@ -221,7 +220,10 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
                 sentences: tuple[Any, Any] = (record.get("sentence1"), record.get("sentence2"))
                 if tokenized:
                     sentences = _words_of_parse(str(parses[0])), _words_of_parse(str(parses[1]))
-                builder.add(*sentences, record.get("gold_label", ""), official=True)
+                label = record.get("gold_label")
+                if not isinstance(label, str):  # None would mean a corpus without labels
+                    raise _BadRow(f"label {label!r} is none of {list(LABELS)}")
+                builder.add(*sentences, label, official=True)
             except _BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=bool(tokenized))
@@ -316,7 +318,7 @@ def _rows(
         reader = csv.reader(file, strict=True)
         table = ((reader.line_num, row) for row in _csv_rows(reader, builder))
     else:
-        table = ((i, row.rstrip("\r\n").split("\t")) for i, row in enumerate(file, start=1))
+        table = _tab_separated(file, start=1)
     _, header = next(table, (1, []))
     missing = [column for column in columns if column not in header]
     if missing:
@@ -329,6 +331,13 @@ def _rows(
             builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
         else:
             yield line, dict(zip(header, fields, strict=True))
+
+
+def _tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[str]]]:
+    """Yield number and fields of each line that is not empty."""
+    for number, line in enumerate(file, start):
+        if text := line.rstrip("\r\n"):
+            yield number, text.split("\t")
 
 
 def _csv_rows(reader: Any, builder: _Builder) -> Iterator[list[str]]:

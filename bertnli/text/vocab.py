@@ -68,10 +68,12 @@ class Vocab:
         """Return the vocabulary of the book's ``vocab.json``: a list of tokens by id.
 
         Raises:
-            DataError: the file is not a JSON list of distinct strings.
+            DataError: the file cannot be read, or is not a JSON list of distinct strings.
         """
         try:
             tokens = json.loads(Path(path).read_text(encoding="utf-8"))
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read: {error}") from error
         except ValueError as error:
             raise DataError(f"{path}: not a JSON file: {error}") from error
         if not isinstance(tokens, list):

@@ -116,8 +116,18 @@ def test_official_jsonl_and_gz(tmp_path: Path) -> None:
         assert corpus.skipped == {"no gold label": 1}
 
 
+@pytest.mark.parametrize("label", [None, 1, ["neutral"], {}])
+def test_official_jsonl_wants_a_label_in_words(tmp_path: Path, label: Any) -> None:
+    row = {"gold_label": label, "sentence1": "a", "sentence2": "b"}
+    (tmp_path / "snli_1.0_dev.jsonl").write_text(json.dumps(row) + "\n")
+    with pytest.raises(DataError, match=r"dev\.jsonl, line 1: label"):
+        bertnli.read_snli(tmp_path, "dev")
+    corpus = bertnli.read_snli(tmp_path, "dev", on_error="skip")
+    assert (tuple(corpus), corpus.skipped) == (([], [], []), {"malformed": 1})
+
+
 TABLES = {
-    "t.tsv": 'text\tclaim\ty\nHe said "no\tB é\t0\nC\tD\t-\n',
+    "t.tsv": 'text\tclaim\ty\nHe said "no\tB é\t0\nC\tD\t-\n\n',
     "t.csv": 'text,claim,y\n"He said ""no",B é,0\nC,D,-\n',
     "t.jsonl": '{"text": "He said \\"no", "claim": "B é", "y": 0}\n\n'
     '{"text": "C", "claim": "D", "y": "-"}\n',
@@ -171,7 +181,9 @@ def test_rows_in_are_rows_kept_and_skipped(
     lines = ["gold_label\tsentence1\tsentence2", *("\t".join(row) for row in rows)]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="")
     corpus = bertnli.read_pairs(path, on_error="skip")
-    assert len(corpus.labels) + sum(corpus.skipped.values()) == len(rows)
+    assert len(corpus.labels) + sum(corpus.skipped.values()) == sum(
+        any(row) or len(row) > 1 for row in rows
+    )
 
 
 def test_sample_corpus() -> None:
@@ -276,6 +288,11 @@ def test_dataset_refuses() -> None:
         next(batches(dataset, 0))
     with pytest.raises(DataError, match="cannot be padded"):
         dataset.batch(np.array([0]), pad_to=4)
+
+
+def test_vocabulary_file_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
+        Vocab.load(tmp_path / "none.json")
 
 
 def test_empty_dataset_has_no_batches() -> None:
