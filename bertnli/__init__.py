@@ -8,7 +8,8 @@ from typing import Any
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
-from bertnli.data.snli import Corpus, read_pairs, read_sample, read_snli
+from bertnli.data.corpus import Corpus
+from bertnli.data.snli import read_pairs, read_sample, read_snli
 from bertnli.errors import (
     BackendError,
     BERTNLIError,

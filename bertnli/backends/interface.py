@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from bertnli.checkpoints.native import save_native
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, sorted_batches
+from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.snli import Corpus
 from bertnli.errors import ConfigError
 from bertnli.text.vocab import Vocab
 

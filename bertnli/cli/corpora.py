@@ -6,7 +6,8 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from bertnli.data.snli import Corpus, read_pairs, read_sample, read_snli
+from bertnli.data.corpus import Corpus
+from bertnli.data.snli import read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError
 from bertnli.hub import download_extract
 

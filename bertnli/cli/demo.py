@@ -16,8 +16,9 @@ import numpy as np
 from bertnli.backends import available_backends, get_backend
 from bertnli.cli.options import positive
 from bertnli.config import BERTConfig
+from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import build_vocab
-from bertnli.data.snli import Corpus, read_sample
+from bertnli.data.snli import read_sample
 from bertnli.errors import BackendError
 from bertnli.training.history import plot_histories
 

@@ -27,8 +27,8 @@ from bertnli.backends.interface import Backend, Classifier
 from bertnli.checkpoints.native import is_native
 from bertnli.cli import corpora, options
 from bertnli.config import PRESETS, TrainingConfig
+from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.snli import Corpus
 from bertnli.errors import ConfigError
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch
-from bertnli.data.snli import Corpus
+from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.tokenize import treebank_tokenize

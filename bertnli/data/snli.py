@@ -8,140 +8,17 @@ import io
 import json
 import re
 import zlib
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
 SPLITS = ("train", "dev", "test")
-NO_LABEL, MALFORMED = "no gold label", "malformed"
-
-
-class _Columns(NamedTuple):
-    premises: list[str]
-    hypotheses: list[str]
-    labels: list[int]
-
-
-class Corpus(_Columns):
-    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` gives.
-
-    Attributes:
-        premises, hypotheses: sentences.
-        labels: class ids, places in ``label_names``; -1 where the source has no labels.
-        label_names: the names of the classes.
-        tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
-            and not text as people write it.
-        skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
-        source: where they come from.
-    """
-
-    tokenized: bool
-    label_names: tuple[str, ...]
-    skipped: dict[str, int]
-    source: str
-
-    def __new__(
-        cls,
-        premises: list[str],
-        hypotheses: list[str],
-        labels: list[int],
-        *,
-        tokenized: bool,
-        label_names: Sequence[str] = LABELS,
-        skipped: Mapping[str, int] | None = None,
-        source: str = "",
-    ) -> Corpus:
-        corpus = super().__new__(cls, premises, hypotheses, labels)
-        if not len(premises) == len(hypotheses) == len(labels):
-            raise DataError(
-                f"{len(premises)} premises, {len(hypotheses)} hypotheses and {len(labels)} labels; "
-                "there must be as many of each"
-            )
-        corpus.tokenized = tokenized
-        corpus.label_names = tuple(label_names)
-        corpus.skipped = dict(skipped or {})
-        corpus.source = source
-        return corpus
-
-    @classmethod
-    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Corpus:
-        """Return unlabelled pairs of raw sentences as a corpus.
-
-        Raises:
-            DataError: naming the first item that is not a pair of strings with something in them.
-        """
-        premises, hypotheses = [], []
-        if isinstance(pairs, str):
-            raise DataError("a list of (premise, hypothesis) pairs is expected, not one string")
-        for i, pair in enumerate(pairs):
-            if (
-                isinstance(pair, str)
-                or not isinstance(pair, Sequence)
-                or len(pair) != 2
-                or not all(isinstance(sentence, str) and sentence.strip() for sentence in pair)
-            ):
-                raise DataError(f"pair {i} is {pair!r}; two sentences are expected, none empty")
-            premises.append(pair[0])
-            hypotheses.append(pair[1])
-        return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
-
-
-class _BadRow(Exception):
-    """What is wrong with a row."""
-
-
-class _Builder:
-    """Collects rows; a bad one is an error with its line, or counted, as the user asks."""
-
-    def __init__(self, source: str, on_error: str, label_names: Sequence[str]) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
-        self.source, self.on_error = source, on_error
-        self.label_names = tuple(label_names)
-        self.ids = {name: i for i, name in enumerate(self.label_names)}
-        self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
-        self.skipped: Counter[str] = Counter()
-
-    def add(self, premise: Any, hypothesis: Any, label: Any, *, official: bool = False) -> None:
-        """Add a row; ``label`` None for an unlabelled corpus.
-
-        An empty sentence is a fault in a table; in SNLI's own files it is kept, as the book does.
-        """
-        if label == "-":
-            self.skipped[NO_LABEL] += 1
-            return
-        if label is not None and label not in self.ids:
-            raise _BadRow(f"label {label!r} is none of {list(self.ids)}")
-        for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
-            if not isinstance(sentence, str) or not (official or sentence.strip()):
-                raise _BadRow(f"the {what} is {sentence!r}; a sentence is expected")
-        self.rows[0].append(premise)
-        self.rows[1].append(hypothesis)
-        self.rows[2].append(-1 if label is None else self.ids[label])
-
-    def bad(self, line: int, what: str) -> None:
-        """Report a bad row."""
-        if self.on_error == "raise":
-            raise DataError(
-                f"{self.source}, line {line}: {what}. Mend the line, or leave such rows out with "
-                "on_error='skip' (--skip-bad-rows)"
-            )
-        self.skipped[MALFORMED] += 1
-
-    def corpus(self, tokenized: bool) -> Corpus:
-        return Corpus(
-            *self.rows,
-            tokenized=tokenized,
-            label_names=self.label_names,
-            skipped=self.skipped,
-            source=self.source,
-        )
 
 
 def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise") -> Corpus:
@@ -176,7 +53,7 @@ def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise
 
 def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     columns = ("gold_label", "sentence1_binary_parse", "sentence2_binary_parse")
-    builder = _Builder(str(path), on_error, LABELS)
+    builder = CorpusBuilder(str(path), on_error, LABELS)
     with _open_text(path) as file:
         header = file.readline().rstrip("\r\n").split("\t")
         try:
@@ -194,7 +71,7 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
             try:
                 sentences = _words_of_parse(premise), _words_of_parse(hypothesis)
                 builder.add(*sentences, label, official=True)
-            except _BadRow as problem:
+            except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=True)
 
@@ -206,7 +83,7 @@ def _words_of_parse(parse: str) -> str:
 
 
 def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
-    builder = _Builder(str(path), on_error, LABELS)
+    builder = CorpusBuilder(str(path), on_error, LABELS)
     tokenized: bool | None = None
     with _open_text(path) as file:
         for line, record in _json_lines(file, builder):
@@ -216,15 +93,15 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
                 tokenized = has_parses
             try:
                 if tokenized and not has_parses:
-                    raise _BadRow("no binary parses, which the first row has")
+                    raise BadRow("no binary parses, which the first row has")
                 sentences: tuple[Any, Any] = (record.get("sentence1"), record.get("sentence2"))
                 if tokenized:
                     sentences = _words_of_parse(str(parses[0])), _words_of_parse(str(parses[1]))
                 label = record.get("gold_label")
                 if not isinstance(label, str):  # None would mean a corpus without labels
-                    raise _BadRow(f"label {label!r} is none of {list(LABELS)}")
+                    raise BadRow(f"label {label!r} is none of {list(LABELS)}")
                 builder.add(*sentences, label, official=True)
-            except _BadRow as problem:
+            except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=bool(tokenized))
 
@@ -260,7 +137,7 @@ def read_pairs(
     format = format or _format_of(path)
     if format not in ("tsv", "csv", "jsonl"):
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
-    builder = _Builder(str(path), on_error, labels)
+    builder = CorpusBuilder(str(path), on_error, labels)
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
     columns = [premise, hypothesis] + ([] if label is None else [label])
@@ -269,13 +146,13 @@ def read_pairs(
             try:
                 for column in columns:
                     if column not in row:
-                        raise _BadRow(f"no {column!r}; the row has {sorted(map(str, row))[:8]}")
+                        raise BadRow(f"no {column!r}; the row has {sorted(map(str, row))[:8]}")
                 name = None
                 if label is not None:
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
                 builder.add(row[premise], row[hypothesis], name)
-            except _BadRow as problem:
+            except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=False)
 
@@ -307,7 +184,7 @@ def _format_of(path: Path) -> str:
 
 
 def _rows(
-    file: io.TextIOBase, format: str, columns: Sequence[str], builder: _Builder
+    file: io.TextIOBase, format: str, columns: Sequence[str], builder: CorpusBuilder
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if format == "jsonl":
         yield from _json_lines(file, builder)
@@ -340,7 +217,7 @@ def _tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[
             yield number, text.split("\t")
 
 
-def _csv_rows(reader: Any, builder: _Builder) -> Iterator[list[str]]:
+def _csv_rows(reader: Any, builder: CorpusBuilder) -> Iterator[list[str]]:
     while True:
         try:
             row = next(reader, None)
@@ -353,7 +230,9 @@ def _csv_rows(reader: Any, builder: _Builder) -> Iterator[list[str]]:
             yield row
 
 
-def _json_lines(file: io.TextIOBase, builder: _Builder) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def _json_lines(
+    file: io.TextIOBase, builder: CorpusBuilder
+) -> Iterator[tuple[int, Mapping[str, Any]]]:
     for line, text in enumerate(file, start=1):
         if not text.strip():
             continue

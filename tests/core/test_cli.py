@@ -18,7 +18,7 @@ from bertnli.cli import COMMANDS, corpora, main, make_parser
 from bertnli.cli.pair_lines import format_of, open_pairs, pairs_of
 from bertnli.cli.predict import _chunks
 from bertnli.config import BERTConfig
-from bertnli.data.snli import Corpus
+from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes, initial_arrays

@@ -1,0 +1,136 @@
+"""A corpus of sentence pairs, and how one is put together row by row."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from bertnli.errors import ConfigError, DataError
+from bertnli.labels import LABELS
+
+#: Reasons to leave a row out.
+NO_LABEL, MALFORMED = "no gold label", "malformed"
+
+
+class _Columns(NamedTuple):
+    premises: list[str]
+    hypotheses: list[str]
+    labels: list[int]
+
+
+class Corpus(_Columns):
+    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` gives.
+
+    Attributes:
+        premises, hypotheses: sentences.
+        labels: class ids, places in ``label_names``; -1 where the source has no labels.
+        label_names: the names of the classes.
+        tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
+            and not text as people write it.
+        skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
+        source: where they come from.
+    """
+
+    tokenized: bool
+    label_names: tuple[str, ...]
+    skipped: dict[str, int]
+    source: str
+
+    def __new__(
+        cls,
+        premises: list[str],
+        hypotheses: list[str],
+        labels: list[int],
+        *,
+        tokenized: bool,
+        label_names: Sequence[str] = LABELS,
+        skipped: Mapping[str, int] | None = None,
+        source: str = "",
+    ) -> Corpus:
+        corpus = super().__new__(cls, premises, hypotheses, labels)
+        if not len(premises) == len(hypotheses) == len(labels):
+            raise DataError(
+                f"{len(premises)} premises, {len(hypotheses)} hypotheses and {len(labels)} labels; "
+                "there must be as many of each"
+            )
+        corpus.tokenized = tokenized
+        corpus.label_names = tuple(label_names)
+        corpus.skipped = dict(skipped or {})
+        corpus.source = source
+        return corpus
+
+    @classmethod
+    def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Corpus:
+        """Return unlabelled pairs of raw sentences as a corpus.
+
+        Raises:
+            DataError: naming the first item that is not a pair of strings with something in them.
+        """
+        premises, hypotheses = [], []
+        if isinstance(pairs, str):
+            raise DataError("a list of (premise, hypothesis) pairs is expected, not one string")
+        for i, pair in enumerate(pairs):
+            if (
+                isinstance(pair, str)
+                or not isinstance(pair, Sequence)
+                or len(pair) != 2
+                or not all(isinstance(sentence, str) and sentence.strip() for sentence in pair)
+            ):
+                raise DataError(f"pair {i} is {pair!r}; two sentences are expected, none empty")
+            premises.append(pair[0])
+            hypotheses.append(pair[1])
+        return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
+
+
+class BadRow(Exception):
+    """What is wrong with a row."""
+
+
+class CorpusBuilder:
+    """Collects rows; a bad one is an error with its line, or counted, as the user asks."""
+
+    def __init__(self, source: str, on_error: str, label_names: Sequence[str]) -> None:
+        if on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
+        self.source, self.on_error = source, on_error
+        self.label_names = tuple(label_names)
+        self.ids = {name: i for i, name in enumerate(self.label_names)}
+        self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
+        self.skipped: Counter[str] = Counter()
+
+    def add(self, premise: Any, hypothesis: Any, label: Any, *, official: bool = False) -> None:
+        """Add a row; ``label`` None for an unlabelled corpus.
+
+        An empty sentence is a fault in a table; in SNLI's own files it is kept, as the book does.
+        """
+        if label == "-":
+            self.skipped[NO_LABEL] += 1
+            return
+        if label is not None and label not in self.ids:
+            raise BadRow(f"label {label!r} is none of {list(self.ids)}")
+        for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
+            if not isinstance(sentence, str) or not (official or sentence.strip()):
+                raise BadRow(f"the {what} is {sentence!r}; a sentence is expected")
+        self.rows[0].append(premise)
+        self.rows[1].append(hypothesis)
+        self.rows[2].append(-1 if label is None else self.ids[label])
+
+    def bad(self, line: int, what: str) -> None:
+        """Raise a DataError about a bad row, or count it."""
+        if self.on_error == "raise":
+            raise DataError(
+                f"{self.source}, line {line}: {what}. Mend the line, or leave such rows out with "
+                "on_error='skip' (--skip-bad-rows)"
+            )
+        self.skipped[MALFORMED] += 1
+
+    def corpus(self, tokenized: bool) -> Corpus:
+        """Return the rows so far."""
+        return Corpus(
+            *self.rows,
+            tokenized=tokenized,
+            label_names=self.label_names,
+            skipped=self.skipped,
+            source=self.source,
+        )
