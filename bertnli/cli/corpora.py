@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset
 from bertnli.data.snli import read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError
 from bertnli.hub import download_extract
+from bertnli.text.vocab import Vocab
 
 DATA_HELP = (
     "sample (the small corpus that comes with bertnli), SNLI (downloaded once), or the folder or "
@@ -79,21 +81,46 @@ def read_split(args: argparse.Namespace, split: str) -> Corpus:
     Raises:
         ConfigError: options that describe a table were given too.
     """
+    _check_no_table_options(args)
+    if args.data == "sample":
+        return read_sample(split)
+    return read_snli(download_extract(args.data), split, on_error=_on_error(args))
+
+
+def encode_split(args: argparse.Namespace, split: str, max_len: int, vocab: Vocab) -> PairDataset:
+    """Return a split of what --data means as ids; those of SNLI's files are kept beside them.
+
+    Raises:
+        ConfigError: as `read_split`.
+    """
+    if args.data == "sample":
+        corpus = read_split(args, split)
+        return PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
+    _check_no_table_options(args)
+    return PairDataset.from_snli(
+        download_extract(args.data),
+        split,
+        max_len,
+        vocab,
+        truncation=args.truncation,
+        on_error=_on_error(args),
+        verbose=False,
+    )
+
+
+def _check_no_table_options(args: argparse.Namespace) -> None:
     if table_options(args):
         raise ConfigError(
             "options on formats, columns and labels describe a table of your own, and --data names "
             "a corpus whose form is known; leave them out, or give the table's file in its place"
         )
-    if args.data == "sample":
-        return read_sample(split)
-    return read_snli(download_extract(args.data), split, on_error=_on_error(args))
 
 
 def _on_error(args: argparse.Namespace) -> str:
     return "skip" if args.skip_bad_rows else "raise"
 
 
-def describe(corpus: Corpus) -> str:
+def describe(corpus: Corpus | PairDataset) -> str:
     """Return in one line how many pairs a corpus has, from where, and what was left out."""
     skipped = ", ".join(f"{n} ({reason})" for reason, n in corpus.skipped.items())
     return f"{len(corpus.labels)} pairs from {corpus.source}" + (

@@ -44,10 +44,12 @@ def run(args: argparse.Namespace) -> int:
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
     net = backend.load(args.checkpoint, devices)
+    max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
     if args.file is not None:
         if args.split is not None:
             raise ConfigError("--split is for --data; a file has no splits")
         corpus = corpora.read_table(args, args.file, net.labels)
+        dataset = PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
     else:
         split = args.split or "dev"
         if split == "test":
@@ -55,15 +57,8 @@ def run(args: argparse.Namespace) -> int:
                 "note: the test split is meant to be used once, when every choice has been made",
                 file=sys.stderr,
             )
-        corpus = corpora.read_split(args, split)
-    print(corpora.describe(corpus), file=sys.stderr)
-    dataset = PairDataset(
-        corpus,
-        options.max_len_of(args, net.config),
-        net.required_vocab(),
-        truncation=args.truncation,
-        verbose=False,
-    )
+        dataset = corpora.encode_split(args, split, max_len, vocab)
+    print(corpora.describe(dataset), file=sys.stderr)
     metrics = backend.Trainer(net, devices=devices).evaluate(dataset, args.batch_size)
     print(json.dumps(metrics.to_dict(), indent=2) if args.json else metrics)
     return 0

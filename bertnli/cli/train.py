@@ -169,17 +169,10 @@ def run(args: argparse.Namespace) -> int:
     )
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
-    train, dev = _read(args)
-    _say(args, f"train: {corpora.describe(train)}")
-    if dev is not None:
-        _say(args, f"dev: {corpora.describe(dev)}")
-    net = _make_net(args, backend, devices, train)
-    max_len = options.max_len_of(args, net.config)
-
-    def encoded(corpus: Corpus) -> PairDataset:
-        return PairDataset(corpus, max_len, net.vocab, truncation=args.truncation, verbose=False)
-
-    train_set = encoded(train)
+    net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
+    _say(args, f"train: {corpora.describe(train_set)}")
+    if dev_set is not None:
+        _say(args, f"dev: {corpora.describe(dev_set)}")
     _say(args, _describe_model(args, backend, devices, net, train_set))
     settings = asdict(config)
     epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
@@ -188,7 +181,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         history = trainer.fit(
             train_set,
-            None if dev is None else encoded(dev),
+            dev_set,
             epochs,
             batch_size,
             output=output,
@@ -210,26 +203,53 @@ def _say(args: argparse.Namespace, text: str) -> None:
         print(text, flush=True)
 
 
-def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
-    """Return the training set, and the dev set if there is one."""
-    if args.data is None:
-        labels = args.labels or LABELS
-        train = corpora.read_table(args, args.train, labels)
-        return train, None if args.dev is None else corpora.read_table(args, args.dev, labels)
-    if args.dev is not None or args.labels is not None:
+def _make_net_and_sets(
+    args: argparse.Namespace, backend: Backend, devices: Any
+) -> tuple[Classifier, PairDataset, PairDataset | None]:
+    """Return the classifier to train, the training set, and the dev set if there is one."""
+    if args.data is not None and (args.dev is not None or args.labels is not None):
         raise ConfigError(
             "--dev and --labels go with --train; --data names a corpus that has its own"
         )
-    return corpora.read_split(args, "train"), corpora.read_split(args, "dev")
+    if args.data is not None and args.pretrained is not None:
+        # The vocabulary is there before the corpus: from file to ids at once.
+        net = _make_net(args, backend, devices, None)
+        max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
+        train_set, dev_set = (
+            corpora.encode_split(args, split, max_len, vocab) for split in ("train", "dev")
+        )
+        return net, train_set, dev_set
+    train, dev = _read(args)
+    net = _make_net(args, backend, devices, train)
+    max_len = options.max_len_of(args, net.config)
+
+    def encoded(corpus: Corpus) -> PairDataset:
+        return PairDataset(corpus, max_len, net.vocab, truncation=args.truncation, verbose=False)
+
+    return net, encoded(train), None if dev is None else encoded(dev)
+
+
+def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
+    """Return the training set, and the dev set if there is one."""
+    if args.data is not None:
+        return corpora.read_split(args, "train"), corpora.read_split(args, "dev")
+    labels = args.labels or LABELS
+    train = corpora.read_table(args, args.train, labels)
+    return train, None if args.dev is None else corpora.read_table(args, args.dev, labels)
 
 
 def _make_net(
-    args: argparse.Namespace, backend: Backend, devices: Any, train: Corpus
+    args: argparse.Namespace, backend: Backend, devices: Any, train: Corpus | None
 ) -> Classifier:
-    """Return the classifier to train, on a pretrained BERT or on one with start values."""
+    """Return the classifier to train, on a pretrained BERT or on one with start values.
+
+    Args:
+        train: the corpus, which a model from scratch takes its vocabulary of; else None will do.
+    """
     given = {argument: getattr(args, option) for option, argument, _ in SIZES}
     sizes = {argument: size for argument, size in given.items() if size is not None}
     if args.pretrained is None:
+        assert train is not None
         vocab = build_vocab(train, MIN_FREQ if args.min_freq is None else args.min_freq)
         sizes = {**PRESETS[args.model or SCRATCH_MODEL], **sizes}
         bert = backend.BERTModel(
@@ -244,7 +264,8 @@ def _make_net(
         bert, _ = backend.load_pretrained_model(
             args.pretrained, **sizes, dropout=args.dropout, devices=devices
         )
-    net: Classifier = backend.BERTClassifier(bert, train.label_names, seed=args.seed)
+    labels = LABELS if train is None else train.label_names
+    net: Classifier = backend.BERTClassifier(bert, labels, seed=args.seed)
     return net
 
 

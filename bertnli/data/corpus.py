@@ -83,6 +83,12 @@ class Corpus(_Columns):
         return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
 
 
+def check_on_error(on_error: str) -> None:
+    """Raise ConfigError for what is no way to treat malformed rows."""
+    if on_error not in ("raise", "skip"):
+        raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
+
+
 class BadRow(Exception):
     """What is wrong with a row."""
 
@@ -91,8 +97,7 @@ class CorpusBuilder:
     """Collects rows; a bad one is an error with its line, or counted, as the user asks."""
 
     def __init__(self, source: str, on_error: str, label_names: Sequence[str]) -> None:
-        if on_error not in ("raise", "skip"):
-            raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
+        check_on_error(on_error)
         self.source, self.on_error = source, on_error
         self.label_names = tuple(label_names)
         self.ids = {name: i for i, name in enumerate(self.label_names)}

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch
+from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
+from bertnli.data.encode import EncodedPairs, corpus_tokens, encode_corpus
 from bertnli.errors import ConfigError, DataError
-from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
-from bertnli.text.tokenize import treebank_tokenize
+from bertnli.text.pairs import check_truncation
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-
-def corpus_tokens(corpus: Corpus, column: int) -> Iterator[list[str]]:
-    """Yield the lower-cased tokens of each sentence of a column (0 premises, 1 hypotheses)."""
-    sentences = (corpus.premises, corpus.hypotheses)[column]
-    if corpus.tokenized:
-        return (sentence.lower().split() for sentence in sentences)
-    return ([token.lower() for token in treebank_tokenize(sentence)] for sentence in sentences)
+Dataset = TypeVar("Dataset", bound="PairDataset")
 
 
 def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
@@ -37,12 +33,19 @@ def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
     return Vocab(tokens, min_freq, RESERVED_TOKENS)
 
 
+def _check(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
+    if vocab is None:
+        raise ConfigError("give the vocabulary of the model that will read the pairs")
+    check_truncation(max_len, truncation)
+    return vocab
+
+
 class PairDataset:
     """Sentence pairs as token ids ``<cls> premise <sep> hypothesis <sep>``.
 
     Args:
         dataset: a `Corpus`, or the book's three lists of premises, hypotheses (tokens with spaces
-            between them) and labels.
+            between them) and labels; or pairs that were encoded with the same settings.
         max_len: tokens of a pair, special ones included; longer pairs are cut.
         vocab: the vocabulary of the model.
         truncation: how a pair is cut: ``"book"`` or ``"ratio"``; see `truncated_lengths`.
@@ -53,6 +56,8 @@ class PairDataset:
         offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
         premise_lens: (N,) int32, tokens kept of each premise.
         labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
+        skipped: reason to number of rows of the source that were left out.
+        source: where the pairs come from.
 
     Raises:
         ConfigError: no vocabulary, or a max_len without room for two sentences.
@@ -61,48 +66,59 @@ class PairDataset:
 
     def __init__(
         self,
-        dataset: Corpus | Sequence,
+        dataset: Corpus | EncodedPairs | Sequence,
         max_len: int,
         vocab: Vocab | None = None,
         *,
         truncation: str = "book",
         verbose: bool = True,
     ) -> None:
-        if vocab is None:
-            raise ConfigError("give the vocabulary of the model that will read the pairs")
-        check_truncation(max_len, truncation)
-        if not isinstance(dataset, Corpus):
+        vocab = _check(vocab, max_len, truncation)
+        if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = dataset
             dataset = Corpus(list(premises), list(hypotheses), list(labels), tokenized=True)
+        if isinstance(dataset, Corpus):
+            dataset = encode_corpus(dataset, max_len, vocab, truncation)
         self.vocab = vocab
         self.max_len = max_len
         self.truncation = truncation
+        self.token_ids, self.offsets = dataset.token_ids, dataset.offsets
+        self.premise_lens, self.labels = dataset.premise_lens, dataset.labels
         self.label_names = dataset.label_names
-        self.labels = np.asarray(dataset.labels, dtype=np.int32)
-        self._encode(dataset)
+        self.skipped, self.source = dataset.skipped, dataset.source
+        self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
 
-    def _encode(self, corpus: Corpus) -> None:
-        cls, sep = self.vocab.required("<cls>"), self.vocab.required("<sep>")
-        self._pad = self.vocab.required("<pad>")
-        unk, get = self.vocab.unk, self.vocab.token_to_idx.get
-        max_tokens = self.max_len - NUM_SPECIAL
-        flat, ends, premise_lens = array("i"), array("q", [0]), array("i")
-        for a, b in zip(corpus_tokens(corpus, 0), corpus_tokens(corpus, 1), strict=True):
-            if len(a) + len(b) > max_tokens:
-                len_a, len_b = truncated_lengths(len(a), len(b), max_tokens, self.truncation)
-                a, b = a[:len_a], b[:len_b]
-            flat.append(cls)
-            flat.extend([get(token, unk) for token in a])
-            flat.append(sep)
-            flat.extend([get(token, unk) for token in b])
-            flat.append(sep)
-            ends.append(len(flat))
-            premise_lens.append(len(a))
-        self.token_ids = np.array(flat, dtype=np.int32)
-        self.offsets = np.array(ends, dtype=np.int64)
-        self.premise_lens = np.array(premise_lens, dtype=np.int32)
+    @classmethod
+    def from_snli(
+        cls: type[Dataset],
+        data_dir: str | Path,
+        split: str | bool,
+        max_len: int,
+        vocab: Vocab | None = None,
+        *,
+        truncation: str = "book",
+        on_error: str = "raise",
+        cache: bool = True,
+        verbose: bool = True,
+    ) -> Dataset:
+        """Return one split of SNLI's official files: `read_snli` and this class in one, and faster.
+
+        Args:
+            data_dir, split, on_error: see `read_snli`.
+            max_len, vocab, truncation, verbose: as for the class.
+            cache: keep the ids beside the files, and take them from there next time; see
+                `encode_snli`.
+
+        Raises:
+            ConfigError, DataError: as `read_snli` and the class.
+        """
+        vocab = _check(vocab, max_len, truncation)
+        encoded = encode_snli(
+            data_dir, split, vocab, max_len, truncation=truncation, on_error=on_error, cache=cache
+        )
+        return cls(encoded, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def __len__(self) -> int:
         return len(self.labels)

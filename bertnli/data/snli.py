@@ -19,6 +19,8 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
 SPLITS = ("train", "dev", "test")
+#: The columns of SNLI's 14 that are read: the label, and each sentence's binary parse.
+COLUMNS = ("gold_label", "sentence1_binary_parse", "sentence2_binary_parse")
 
 
 def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise") -> Corpus:
@@ -36,6 +38,15 @@ def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise
     Raises:
         DataError: there is no such file, or a row is malformed (with file and line).
     """
+    return read_snli_file(find_split(data_dir, split), on_error)
+
+
+def find_split(data_dir: str | Path, split: str | bool) -> Path:
+    """Return the file of a split of SNLI, the first there is of those that `read_snli` reads.
+
+    Raises:
+        DataError: there is none.
+    """
     if isinstance(split, bool):
         split = "train" if split else "test"
     if split not in SPLITS:
@@ -46,21 +57,25 @@ def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise
     for name in names:
         path = Path(data_dir, name)
         if path.is_file():
-            read = _read_snli_jsonl if ".jsonl" in name else _read_snli_txt
-            return read(path, on_error)
+            return path
     raise DataError(f"{data_dir} has no {split} split of SNLI: looked for {', '.join(names)}")
 
 
+def read_snli_file(path: Path, on_error: str) -> Corpus:
+    """Read one of SNLI's official files; see `read_snli`."""
+    read = _read_snli_jsonl if ".jsonl" in path.name else _read_snli_txt
+    return read(path, on_error)
+
+
 def _read_snli_txt(path: Path, on_error: str) -> Corpus:
-    columns = ("gold_label", "sentence1_binary_parse", "sentence2_binary_parse")
     builder = CorpusBuilder(str(path), on_error, LABELS)
     with _open_text(path) as file:
         header = file.readline().rstrip("\r\n").split("\t")
         try:
-            places = [header.index(column) for column in columns]
+            places = [header.index(column) for column in COLUMNS]
         except ValueError:
             raise DataError(
-                f"{path}, line 1: the columns {list(columns)} are expected, and the header is "
+                f"{path}, line 1: the columns {list(COLUMNS)} are expected, and the header is "
                 f"{header[:5]}..."
             ) from None
         for line, fields in _tab_separated(file, start=2):
@@ -69,14 +84,14 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
                 continue
             label, premise, hypothesis = (fields[place] for place in places)
             try:
-                sentences = _words_of_parse(premise), _words_of_parse(hypothesis)
+                sentences = words_of_parse(premise), words_of_parse(hypothesis)
                 builder.add(*sentences, label, official=True)
             except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=True)
 
 
-def _words_of_parse(parse: str) -> str:
+def words_of_parse(parse: str) -> str:
     """Return the words of a binary parse, cleaned as the book does it."""
     words = parse.replace("(", "").replace(")", "")
     return re.sub(r"\s{2,}", " ", words).strip()
@@ -96,7 +111,7 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
                     raise BadRow("no binary parses, which the first row has")
                 sentences: tuple[Any, Any] = (record.get("sentence1"), record.get("sentence2"))
                 if tokenized:
-                    sentences = _words_of_parse(str(parses[0])), _words_of_parse(str(parses[1]))
+                    sentences = words_of_parse(str(parses[0])), words_of_parse(str(parses[1]))
                 label = record.get("gold_label")
                 if not isinstance(label, str):  # None would mean a corpus without labels
                     raise BadRow(f"label {label!r} is none of {list(LABELS)}")
@@ -257,9 +272,14 @@ def _open_text(path: Path) -> Iterator[io.TextIOBase]:
         DataError: the file is not UTF-8, or is not what its ending says, or cannot be read.
     """
     try:
-        with gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb") as raw:
+        with open_binary(path) as raw:
             yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
+
+
+def open_binary(path: Path) -> Any:
+    """Open a file to read bytes: what was compressed, where its name says that it is gzipped."""
+    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,21 @@ def datasets(nli: Backend, vocab: Any, fixtures: Path) -> tuple[Any, Any]:
         nli.SNLIBERTDataset(bertnli.read_snli(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
         for is_train in (True, False)
     )
+
+
+def test_from_snli_gives_the_frameworks_own_dataset(
+    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
+    _, vocab = load(backend, golden)
+    expected, _ = datasets(backend, vocab, fixtures)
+    for _ in range(2):  # the second is memory-mapped
+        found = backend.SNLIBERTDataset.from_snli(tmp_path / "snli_1.0", True, MAX_LEN, vocab)
+        assert type(found) is backend.SNLIBERTDataset
+        for index in range(len(expected)):
+            (inputs, label), (same, same_label) = found[index], expected[index]
+            for one, other in zip((*inputs, label), (*same, same_label), strict=True):
+                np.testing.assert_array_equal(one, other, strict=True)
 
 
 def check_falls(losses: list[float]) -> None:

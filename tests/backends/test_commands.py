@@ -130,7 +130,11 @@ def test_train_refuses_what_does_not_fit(
 
 
 def test_train_on_the_folder_of_snli(
-    where: list[str], fixtures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    where: list[str],
+    golden: Any,
+    fixtures: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
     (tmp_path / "snli_1.0/snli_1.0_test.txt").rename(tmp_path / "snli_1.0/snli_1.0_dev.txt")
@@ -141,6 +145,12 @@ def test_train_on_the_folder_of_snli(
     ran = Ran(capsys, ["evaluate", output, *data, *where, "--json"])
     assert json.loads(ran.out)["pairs"] == 8
     assert "no test split" in Ran(capsys, ["evaluate", output, *data, "--split", "test"]).error()
+    argv = ["train", *data, *where, "--output", output, "--overwrite", "--epochs", "1"]
+    argv += ["--pretrained", str(golden.zip), "--num-heads", "4"]
+    assert "describe a table" in Ran(capsys, [*argv, "--format", "tsv"]).error()
+    for _ in range(2):  # the second takes the ids from the cache
+        train, dev = Ran(capsys, argv).out.splitlines()[:2]
+        assert train.endswith("1 (no gold label)") and dev.startswith("dev: 8 pairs from ")
 
 
 def test_train_from_a_pretrained_model(

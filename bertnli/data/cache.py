@@ -1,0 +1,129 @@
+"""Encoded corpora on disk, memory-mapped when they are needed again.
+
+A cached corpus is a folder with an ``.npy`` file for each array and ``meta.json``. Its name is a
+hash of all that the ids depend on, so a change of any of that is another folder, and nothing is
+ever changed in place. Any of them may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertnli.data.encode import EncodedPairs
+from bertnli.hub import cache_dir
+
+#: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
+FORMAT = 1
+#: The folder beside a corpus that its cached encodings are in.
+FOLDER = ".bertnli"
+ARRAYS = {
+    "token_ids": np.dtype(np.int32),
+    "offsets": np.dtype(np.int64),
+    "premise_lens": np.dtype(np.int32),
+    "labels": np.dtype(np.int32),
+}
+META = "meta.json"
+
+
+def cached(source: Path, depends: list[Any], make: Callable[[], EncodedPairs]) -> EncodedPairs:
+    """Return what ``make`` makes of a file, from the cache if it was made before.
+
+    The cache is beside the file or, where that cannot be written, in the folder of downloads; where
+    that cannot be written either, nothing is kept. A damaged entry is made anew.
+
+    Args:
+        source: the file; its absolute name, size and time of change are part of the key.
+        depends: what else the result depends on, as JSON can write it.
+        make: encodes the file.
+    """
+    key = _key(source, depends)
+    entries = [folder / key for folder in _folders(source)]
+    for entry in entries:
+        found = _load(entry, str(source))
+        if found is not None:
+            return found
+    made = make()
+    for entry in entries:
+        if _store(entry, made):
+            break
+    return made
+
+
+def _folders(source: Path) -> Iterator[Path]:
+    yield source.parent / FOLDER
+    with suppress(RuntimeError):  # there is no home folder
+        yield cache_dir() / "encoded"
+
+
+def _key(source: Path, depends: list[Any]) -> str:
+    stat = source.stat()
+    everything = [FORMAT, str(source.absolute()), stat.st_size, stat.st_mtime_ns, depends]
+    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
+
+
+def _load(entry: Path, source: str) -> EncodedPairs | None:
+    """Return what a folder of the cache holds, memory-mapped; None if it is not whole."""
+    try:
+        meta = json.loads((entry / META).read_text(encoding="utf-8"))
+        arrays = {}
+        for name, dtype in ARRAYS.items():
+            path = entry / f"{name}.npy"
+            arrays[name] = array = np.load(path, mmap_mode="r")
+            if array.dtype != dtype or path.stat().st_size != meta["bytes"][name]:
+                return None
+        pairs = EncodedPairs(
+            **arrays,
+            label_names=tuple(meta["label_names"]),
+            skipped=dict(meta["skipped"]),
+            source=source,
+        )
+        n = len(pairs.labels)
+        lengths_fit = len(pairs.premise_lens) == n and len(pairs.offsets) == n + 1
+        return pairs if lengths_fit and pairs.offsets[-1] == len(pairs.token_ids) else None
+    except Exception:  # whatever is wrong with it: it can be made again
+        return None
+
+
+def _store(entry: Path, pairs: EncodedPairs) -> bool:
+    """Write a folder of the cache under another name, and rename it; return whether it is there."""
+    temporary = entry.parent / f".{entry.name}.{uuid.uuid4().hex}"
+    try:
+        temporary.mkdir(parents=True)
+        sizes = {}
+        for name in ARRAYS:
+            with open(temporary / f"{name}.npy", "wb") as file:
+                np.save(file, getattr(pairs, name))
+                file.flush()
+                os.fsync(file.fileno())
+                sizes[name] = file.tell()
+        meta = {"label_names": pairs.label_names, "skipped": pairs.skipped, "bytes": sizes}
+        (temporary / META).write_text(json.dumps(meta), encoding="utf-8")
+        _put(temporary, entry)
+        return True
+    except OSError:
+        return False
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _put(temporary: Path, entry: Path) -> None:
+    """Rename a folder. One of that name goes, unless another process has just put it there."""
+    try:
+        temporary.rename(entry)
+    except OSError:
+        if _load(entry, "") is not None:
+            return
+        aside = entry.parent / f"{temporary.name}.damaged"
+        entry.rename(aside)
+        shutil.rmtree(aside, ignore_errors=True)
+        temporary.rename(entry)

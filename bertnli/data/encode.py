@@ -1,0 +1,84 @@
+"""Sentence pairs as token ids, stored ragged: the plain way, pair by pair."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus
+from bertnli.labels import LABELS
+from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
+from bertnli.text.tokenize import treebank_tokenize
+from bertnli.text.vocab import Vocab
+
+
+@dataclass(frozen=True)
+class EncodedPairs:
+    """Sentence pairs as ids, ``<cls> premise <sep> hypothesis <sep>``, one after the other.
+
+    Args:
+        token_ids: (all tokens,) int32, pair after pair.
+        offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
+        premise_lens: (N,) int32, tokens kept of each premise.
+        labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
+        label_names: the names of the classes.
+        skipped: reason to number of rows left out.
+        source: where the pairs come from.
+    """
+
+    token_ids: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+    premise_lens: NDArray[np.int32]
+    labels: NDArray[np.int32]
+    label_names: tuple[str, ...] = LABELS
+    skipped: dict[str, int] = field(default_factory=dict)
+    source: str = ""
+
+
+def corpus_tokens(corpus: Corpus, column: int) -> Iterator[list[str]]:
+    """Yield the lower-cased tokens of each sentence of a column (0 premises, 1 hypotheses)."""
+    sentences = (corpus.premises, corpus.hypotheses)[column]
+    if corpus.tokenized:
+        return map(lower_words, sentences)
+    return ([token.lower() for token in treebank_tokenize(sentence)] for sentence in sentences)
+
+
+def lower_words(sentence: str) -> list[str]:
+    """Return the lower-cased tokens of a sentence that is tokens with spaces between them."""
+    return sentence.lower().split()
+
+
+def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
+    """Return a corpus as ids; see `PairDataset` for the arguments.
+
+    Raises:
+        DataError: the vocabulary lacks a special token.
+    """
+    cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
+    unk, get = vocab.unk, vocab.token_to_idx.get
+    max_tokens = max_len - NUM_SPECIAL
+    flat, ends, premise_lens = array("i"), array("q", [0]), array("i")
+    for a, b in zip(corpus_tokens(corpus, 0), corpus_tokens(corpus, 1), strict=True):
+        if len(a) + len(b) > max_tokens:
+            len_a, len_b = truncated_lengths(len(a), len(b), max_tokens, truncation)
+            a, b = a[:len_a], b[:len_b]
+        flat.append(cls)
+        flat.extend([get(token, unk) for token in a])
+        flat.append(sep)
+        flat.extend([get(token, unk) for token in b])
+        flat.append(sep)
+        ends.append(len(flat))
+        premise_lens.append(len(a))
+    return EncodedPairs(
+        np.array(flat, dtype=np.int32),
+        np.array(ends, dtype=np.int64),
+        np.array(premise_lens, dtype=np.int32),
+        np.asarray(corpus.labels, dtype=np.int32),
+        corpus.label_names,
+        corpus.skipped,
+        corpus.source,
+    )
