@@ -89,6 +89,15 @@ PRESETS: dict[str, dict[str, int]] = {
 }
 
 
+PRECISIONS = ("fp32", "bf16", "auto")
+
+
+def check_precision(precision: str) -> None:
+    """Raise ConfigError for what is no precision."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"precision is {precision!r}; it is one of {list(PRECISIONS)}")
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a run trains: everything that the order of the data and the step sizes depend on.

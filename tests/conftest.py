@@ -152,18 +152,26 @@ class TorchLoop:
 
         torch.save(bert.state_dict(), path)
 
-    def in_training(self, layer: Any, *arrays: NDArray) -> NDArray:
-        """What a layer makes of arrays while training."""
-        return self.array(layer.train()(*map(self.tensor, arrays)))
+    def in_training(self, layer: Any, *inputs: Any) -> NDArray:
+        """What a layer makes of arrays, and of what is none, while training."""
+        return self.array(layer.train()(*_tensors(self, inputs)))
+
+    def neighbours(self, pairs: int, tokens: int, num_heads: int) -> Any:
+        """Pairs of so many tokens each, without padding, end to end."""
+        import torch
+
+        from bertnli.backends.torch.model import padded_neighbours
+
+        return padded_neighbours(torch.zeros(pairs, tokens), None)
 
     def dropout_layers(self, net: Any) -> set[str]:
         """The places of a net's dropout layers."""
         return {name for name, layer in net.named_modules() if type(layer).__name__ == "Dropout"}
 
-    def gradients(self, net: Any, batch: Batch) -> dict[str, NDArray]:
-        """The gradients of the sum of a batch's losses."""
+    def gradients(self, net: Any, batch: Batch, forward: Any = None) -> dict[str, NDArray]:
+        """The gradients of the sum of a batch's losses; forward is called in place of the net."""
         net.zero_grad()
-        self._loss_sum(net, batch).backward()
+        self._loss_sum(forward or net, batch).backward()
         return {names.from_torch(k): p.grad.numpy().copy() for k, p in net.named_parameters()}
 
     def train(self, net: Any, batches: list[Batch], lr: float = 1e-4) -> list[float]:
@@ -215,10 +223,18 @@ class MXNetLoop:
         with self.scope():
             bert.save_parameters(str(path))
 
-    def in_training(self, layer: Any, *arrays: NDArray) -> NDArray:
-        """What a layer makes of arrays while training."""
+    def in_training(self, layer: Any, *inputs: Any) -> NDArray:
+        """What a layer makes of arrays, and of what is none, while training."""
         with self.scope(), self.mx.autograd.record():
-            return self.array(layer(*map(self.tensor, arrays)))
+            return self.array(layer(*_tensors(self, inputs)))
+
+    def neighbours(self, pairs: int, tokens: int, num_heads: int) -> Any:
+        """Pairs of so many tokens each, without padding, end to end."""
+        from bertnli.backends.mxnet.kernels import Neighbours
+        from bertnli.backends.mxnet.model import padded_neighbours
+
+        buckets = padded_neighbours(pairs, tokens, None)
+        return Neighbours(buckets, pairs * tokens, num_heads, self.mx.cpu())
 
     def dropout_layers(self, net: Any, prefix: str = "") -> set[str]:
         """The places of a net's dropout layers."""
@@ -229,9 +245,9 @@ class MXNetLoop:
             found |= self.dropout_layers(layer, f"{prefix}{name}.")
         return found
 
-    def gradients(self, net: Any, batch: Batch) -> dict[str, NDArray]:
-        """The gradients of the sum of a batch's losses."""
-        self._backward(net, batch)
+    def gradients(self, net: Any, batch: Batch, forward: Any = None) -> dict[str, NDArray]:
+        """The gradients of the sum of a batch's losses; forward is called in place of the net."""
+        self._backward(forward or net, batch)
         parameters = net._collect_params_with_prefix().items()
         return {names.from_mxnet(key): p.grad().asnumpy() for key, p in parameters}
 
@@ -257,7 +273,17 @@ class MXNetLoop:
             return float(losses.sum().asnumpy())
 
 
+def _tensors(loop: Any, inputs: tuple[Any, ...]) -> list[Any]:
+    return [loop.tensor(x) if isinstance(x, np.ndarray) else x for x in inputs]
+
+
 LOOPS: dict[str, Callable[[], Any]] = {"torch": TorchLoop, "mxnet": MXNetLoop}
+
+
+@pytest.fixture(scope="session")
+def loops() -> dict[str, Any]:
+    """Both frameworks' own training loops."""
+    return {name: make() for name, make in LOOPS.items()}
 
 
 @pytest.fixture(scope="session")

@@ -72,6 +72,8 @@ class Classifier(HoldsArrays):
     """An NLI classifier: what it does with pairs and files, on any backend."""
 
     labels: tuple[str, ...]
+    #: What its matrix products are computed in, ``"fp32"`` or ``"bf16"``; weights are float32.
+    precision: str = "fp32"
 
     @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
+from bertnli.training.trainer import StepResult
 
 #: The bias of an attention's keys adds the same number to all scores of a query, and softmax takes
 #: no notice of that: its gradient is exactly 0, and what a framework computes for it is rounding.
@@ -113,8 +114,8 @@ class StepDifference:
 class TakesSteps(Protocol):
     """The part of a trainer that `run_both` uses."""
 
-    def train_step(self, batch: Batch, lr: float, seed: int) -> tuple[float, int]:
-        """Take one step; return the sum of the losses and the number of pairs classified right."""
+    def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+        """Take one step; return what the batch gave before it."""
 
 
 def run_both(
@@ -132,7 +133,7 @@ def run_both(
     """
     rows = []
     for step, batch in enumerate(batches):
-        our_sum, _ = ours.train_step(batch, lr, seed + step)
-        their_sum, _ = theirs.train_step(batch, lr, seed + step)
+        our_sum, _ = ours.train_step(batch, lr, seed + step).read()
+        their_sum, _ = theirs.train_step(batch, lr, seed + step).read()
         rows.append(StepDifference(step, our_sum / len(batch), their_sum / len(batch)))
     return rows

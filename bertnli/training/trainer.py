@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from contextlib import contextmanager
 from dataclasses import replace
@@ -32,6 +33,21 @@ from bertnli.training.metrics import Metrics
 Data = PairDataset | Iterable
 
 
+class StepResult:
+    """What a training step's batch gave, once it is asked for: reading waits for the step.
+
+    Args:
+        read: gives the sum of the pairs' losses, in nats, and the number classified right.
+    """
+
+    def __init__(self, read: Callable[[], tuple[float, int]]) -> None:
+        self._read = read
+
+    def read(self) -> tuple[float, int]:
+        """Return the sum of the pairs' losses, in nats, and the number classified right."""
+        return self._read()
+
+
 class BaseTrainer(ABC):
     """Trains a classifier with Adam on the mean loss of each batch.
 
@@ -43,12 +59,19 @@ class BaseTrainer(ABC):
         schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
         warmup: fraction of all steps over which the rate rises linearly.
         seed: order of the data and dropout are functions of (seed, epoch, step).
+        precision: what matrix products are computed in: ``"fp32"``, ``"bf16"``, or ``"auto"``:
+            bf16 where the hardware has it. Weights, losses, softmax and layer normalisation
+            stay in float32. The net keeps the setting.
+
+    Attributes:
+        precision_reason: why that precision, where there is something to say.
 
     Raises:
         ConfigError, BackendError: a setting or a device that cannot work.
     """
 
     net: Classifier
+    precision_reason: str
 
     def __init__(
         self,
@@ -59,17 +82,18 @@ class BaseTrainer(ABC):
         schedule: str = "constant",
         warmup: float = 0.0,
         seed: int = 0,
+        precision: str = "fp32",
     ) -> None:
         self.net = net
         self.config = TrainingConfig(lr, schedule=schedule, warmup=warmup, seed=seed)
-        self._prepare(devices)
+        self._prepare(devices, precision)
 
     @abstractmethod
-    def _prepare(self, devices: Any) -> None:
-        """Move the net to the devices and make the optimizer."""
+    def _prepare(self, devices: Any, precision: str) -> None:
+        """Move the net to the devices, set its precision and make the optimizer."""
 
     @abstractmethod
-    def train_step(self, batch: Batch, lr: float, seed: int) -> tuple[float, int]:
+    def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
 
         Args:
@@ -78,8 +102,7 @@ class BaseTrainer(ABC):
             seed: of this step's dropout.
 
         Returns:
-            The sum of the pairs' losses, in nats, and the number classified right, both before the
-            step.
+            What the batch gave before the step; the step may still be under way.
         """
 
     @abstractmethod
@@ -171,6 +194,23 @@ class BaseTrainer(ABC):
         stop_requested: Callable[[], bool],
     ) -> None:
         loss_sum, num_correct, num_pairs = 0.0, 0, 0
+        waiting: deque[tuple[StepResult, int]] = deque()
+
+        def read() -> None:
+            nonlocal loss_sum, num_correct, num_pairs
+            result, size = waiting.popleft()
+            step_loss, step_correct = result.read()
+            history.step_losses.append(step_loss / size)
+            loss_sum += step_loss
+            num_correct += step_correct
+            num_pairs += size
+            bar.set_postfix_str(
+                f"loss {loss_sum / num_pairs:.3f}, acc {num_correct / num_pairs:.3f}",
+                refresh=False,
+            )
+            bar.update(size)
+
+        first_step = len(history.step_losses)
         start = time.perf_counter()
         bar = tqdm(
             total=len(train) if isinstance(train, PairDataset) else None,
@@ -179,21 +219,18 @@ class BaseTrainer(ABC):
             disable=None if progress else True,
         )
         with bar:
-            for batch in self._train_batches(train, config, epoch):
-                step = len(history.step_losses)
+            for step, batch in enumerate(self._train_batches(train, config, epoch), first_step):
                 lr = config.lr if total is None else config.lr_at(step, total)
-                step_loss, step_correct = self.train_step(batch, lr, _step_seed(config.seed, step))
-                history.step_losses.append(step_loss / len(batch))
-                loss_sum += step_loss
-                num_correct += step_correct
-                num_pairs += len(batch)
-                bar.set_postfix_str(
-                    f"loss {loss_sum / num_pairs:.3f}, acc {num_correct / num_pairs:.3f}",
-                    refresh=False,
-                )
-                bar.update(len(batch))
+                result = self.train_step(batch, lr, _step_seed(config.seed, step))
+                waiting.append((result, len(batch)))
+                if len(waiting) > 1:  # a step behind, so that the framework never waits for us
+                    read()
                 if stop_requested():
-                    return
+                    break
+            while waiting:
+                read()
+            if stop_requested():
+                return
         if not num_pairs:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
         seconds = time.perf_counter() - start

@@ -12,6 +12,7 @@ from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
 from bertnli.parameters import bert_shapes, classifier_shapes
+from bertnli.training.trainer import StepResult
 
 SMALL = BERTConfig(
     vocab_size=13, num_hiddens=6, ffn_num_hiddens=10, num_heads=2, num_blks=2, max_len=9
@@ -172,9 +173,9 @@ def test_run_both_takes_the_same_steps() -> None:
             self.loss = loss
             self.taken: list[tuple[float, int]] = []
 
-        def train_step(self, batch: Batch, lr: float, seed: int) -> tuple[float, int]:
+        def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
             self.taken.append((lr, seed))
-            return self.loss * len(batch), 0
+            return StepResult(lambda: (self.loss * len(batch), 0))
 
     ours, theirs = Steps(1.0), Steps(1.25)
     rows = parity.run_both(ours, theirs, [small_batch()] * 2, lr=0.1, seed=7)

@@ -74,8 +74,9 @@ def test_a_step_of_the_trainer(backend: Backend, golden: Any) -> None:
     torch.optim.Adam(tensors.values(), lr=LR).step()
     expected = {name: tensor.numpy() for name, tensor in tensors.items()}
 
-    loss_sum, num_correct = backend.Trainer(net, LR, devices="cpu").train_step(batch, LR, seed=0)
+    result = backend.Trainer(net, LR, devices="cpu").train_step(batch, LR, seed=0)
     check_step(net.arrays(), expected, grads, threshold=1e-3 / len(batch), steps=1)
+    loss_sum, num_correct = result.read()
     assert loss_sum == pytest.approx(float(golden.values["loss"].sum()), abs=2e-5)
     assert num_correct == int((golden.values["logits"].argmax(1) == batch.labels).sum())
 

@@ -7,6 +7,7 @@ looks different after the import, and PyTorch in the same process keeps its thre
 
 from __future__ import annotations
 
+import ctypes
 import importlib
 import os
 import sys
@@ -52,25 +53,27 @@ def _numpy_aliases() -> Iterator[None]:
 
 
 @contextmanager
-def _all_threads() -> Iterator[None]:
+def _settings() -> Iterator[None]:
     """Have a first import of mxnet use every core of the process, unless the user set a number."""
-    # libmxnet.so reads both variables once, when it is loaded. With neither it takes half of the
-    # cores (it supposes hyper-threading) and calls omp_set_num_threads, which PyTorch in the same
-    # process gets too, for they share libgomp. MXNET_OMP_MAX_THREADS stops both; it is not left in
-    # place, for child processes inherit the environment. An empty variable counts as absent.
-    name = "MXNET_OMP_MAX_THREADS"
-    if os.environ.get("OMP_NUM_THREADS") or os.environ.get(name):
-        yield
-        return
-    before = os.environ.get(name)
-    os.environ[name] = str(_available_cores())
+    # libmxnet.so reads its variables once, when it is loaded. Without either number of threads it
+    # takes half of the cores (it supposes hyper-threading) and calls omp_set_num_threads, which
+    # PyTorch in the same process gets too, for they share libgomp. MXNET_OMP_MAX_THREADS stops
+    # both. The tuning runs elementwise operations on one thread that are faster on all. Nothing is
+    # left in place, for child processes inherit the environment. An empty variable counts as
+    # absent.
+    wanted = {"MXNET_USE_OPERATOR_TUNING": "0"}
+    if not os.environ.get("OMP_NUM_THREADS"):
+        wanted["MXNET_OMP_MAX_THREADS"] = str(_available_cores())
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update({name: value for name, value in wanted.items() if not before[name]})
     try:
         yield
     finally:
-        if before is None:
-            os.environ.pop(name, None)
-        else:
-            os.environ[name] = before
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
 
 
 def _available_cores() -> int:
@@ -93,6 +96,23 @@ def _keep_aliases_inside_mxnet() -> None:
             setattr(module, numpy_name, view)
 
 
+def _keep_memory() -> None:
+    """Have the C library keep the memory of arrays that MXNet frees, for the next ones.
+
+    MXNet allocates and frees every array of a step, and the system spends as long on handing out
+    fresh pages as MXNet on computing. Where the C library is not glibc, nothing is changed.
+    """
+    trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError, TypeError):
+        return
+    mallopt(mmap_threshold, 32 << 20)
+    mallopt(trim_threshold, 512 << 20)
+    mallopt(top_pad, 64 << 20)
+    mallopt(arena_max, 1)  # the other arenas give their memory back after each array
+
+
 def _import_mxnet() -> Any:
     """Import mxnet, or say what is missing.
 
@@ -108,7 +128,7 @@ def _import_mxnet() -> Any:
             f"MXNet 1.9.1 cannot be imported. {_HOW}"
         )
     try:
-        with _numpy_aliases(), _all_threads():
+        with _numpy_aliases(), _settings():
             mxnet = importlib.import_module("mxnet")
     except ImportError as error:
         raise BackendError(f"The mxnet backend cannot import mxnet: {error}. {_HOW}") from error
@@ -123,3 +143,4 @@ def _import_mxnet() -> Any:
 
 
 mx: Any = _import_mxnet()
+_keep_memory()

@@ -10,8 +10,11 @@ from typing import Any
 import numpy as np
 
 from bertnli.backends.mxnet._framework import mx
+from bertnli.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
+
+_NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"
 
 Device = mx.context.Context
 Tensor = Any
@@ -73,6 +76,25 @@ def _named(name: str) -> list:
     if not count or max(wanted) >= count:
         raise BackendError(f"device {name!r} is not here: mxnet sees {count} GPUs; use 'cpu'")
     return [mx.gpu(i) for i in wanted]
+
+
+def as_precision(precision: str, device: Any) -> tuple[str, str]:
+    """Return what to compute matrix products in on a device, and the reason.
+
+    Args:
+        precision: ``"fp32"``, or ``"auto"``, which is that too.
+        device: where.
+
+    Returns:
+        ``"fp32"``, and a sentence to show.
+
+    Raises:
+        BackendError: ``"bf16"``.
+    """
+    check_precision(precision)
+    if precision == "bf16":
+        raise BackendError(f"{_NO_BF16}; use precision='fp32', or the torch backend")
+    return "fp32", _NO_BF16 if precision == "auto" else ""
 
 
 def devices_of(model: Any) -> list:

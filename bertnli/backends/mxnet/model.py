@@ -1,14 +1,14 @@
 """BERT and the NLI classifier on Apache MXNet.
 
 The layers, their names and their order are the book's, so that a ``.params`` file of the book
-loads as it is. Shapes in comments: B pairs, T tokens, H num_hiddens, F ffn_num_hiddens, h heads,
-d = H / h. In ``npx.reshape``, -2 keeps an axis, -5 merges two and -6 splits one.
+loads as it is. Shapes in comments: B pairs, T tokens, N rows, H num_hiddens, F ffn_num_hiddens, h
+heads, d = H / h.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,9 +17,20 @@ from numpy.typing import NDArray
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import devices_of, to_device
+from bertnli.backends.mxnet.kernels import (
+    Bucket,
+    Dropout,
+    Neighbours,
+    attention,
+    concat,
+    layer_norm,
+    linear,
+    take,
+)
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
+from bertnli.data.packing import CHUNK_TOKENS, pack
 from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
@@ -27,86 +38,142 @@ from bertnli.text.vocab import Vocab
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
 
-#: An mx.np.ndarray, or its symbol while a hybridized block is traced; mxnet ships no types.
+#: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any
 
 
-def attention_mask(F: Any, tokens: Tensor, valid_lens: Tensor | None) -> Tensor | None:
-    """Return which keys a query may see, bool, (B, 1, 1 or T, T); None where there is no limit.
+def padded_neighbours(B: int, T: int, valid_lens: NDArray | None) -> list[Bucket]:
+    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
 
     Args:
-        F: the operators, of arrays or of symbols.
-        tokens: (B, T).
-        valid_lens: (B,) for all queries of a pair, or (B, T) for each query; any number type.
+        B, T: pairs and tokens of a padded batch.
+        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
+            type. None where nothing is padding.
     """
-    if valid_lens is None:
-        return None
-    positions = F.npx.arange_like(tokens, axis=1).astype("float32")
-    return positions < F.npx.reshape(valid_lens.astype("float32"), (-2, 1, -1, 1))
+    rows = np.arange(B * T).reshape(B, T)
+    return [Bucket(rows, rows, None if valid_lens is None else attention_bias(valid_lens, T))]
+
+
+def attention_bias(valid_lens: NDArray, num_keys: int) -> NDArray[np.float32]:
+    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+
+    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
+    are 0, and where no key is valid all keys weigh the same, as in the book.
+
+    Args:
+        valid_lens: (B,) or (B, Q).
+        num_keys: T.
+    """
+    padding = np.arange(num_keys) >= valid_lens.reshape(len(valid_lens), -1, 1)
+    return np.where(padding, np.float32(-1e30), np.float32(0))
+
+
+@dataclass(frozen=True)
+class PackedChunk:
+    """A `Chunk`, made ready for a device: N rows of n pairs.
+
+    Args:
+        tokens, positions: (N,) NumPy.
+        pairs, firsts: (n,) NumPy.
+        all_queries: all rows of a pair see all of them.
+        first_queries: pair i of the chunk, as query i, sees the rows of its own.
+    """
+
+    tokens: NDArray[np.int64]
+    positions: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    all_queries: Neighbours
+    first_queries: Neighbours
+
+
+def packed_chunks(
+    valid_lens: NDArray, width: int, num_heads: int, device: Any
+) -> Iterator[PackedChunk]:
+    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
+    max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
+    for chunk in pack(valid_lens, width, max_tokens):
+        all_queries, first_queries = [], []
+        start = 0
+        for bucket in chunk.buckets:
+            rows, lens = bucket.rows, bucket.valid_lens
+            bias = None if lens is None else attention_bias(lens, rows.shape[1])
+            places = np.arange(start, start + len(rows))[:, None]  # (n, 1)
+            all_queries.append(Bucket(rows, rows, bias))
+            first_queries.append(Bucket(places, rows, bias))
+            start += len(rows)
+        yield PackedChunk(
+            chunk.tokens,
+            chunk.positions,
+            chunk.pairs,
+            chunk.firsts,
+            Neighbours(all_queries, len(chunk.tokens), num_heads, device),
+            Neighbours(first_queries, len(chunk.pairs), num_heads, device),
+        )
 
 
 @use_np
-class MultiHeadAttention(nn.HybridBlock):
+class MultiHeadAttention(nn.Block):
     """Scaled dot-product self-attention of several heads (Vaswani et al., 2017)."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.scale = 1 / math.sqrt(config.num_hiddens // config.num_heads)
         self.W_q = _dense(config.num_hiddens, config.num_hiddens)
         self.W_k = _dense(config.num_hiddens, config.num_hiddens)
         self.W_v = _dense(config.num_hiddens, config.num_hiddens)
         self.W_o = _dense(config.num_hiddens, config.num_hiddens)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def hybrid_forward(self, F: Any, X: Tensor, mask: Tensor | None = None) -> Tensor:
-        queries, keys, values = (self._split_heads(F, W(X)) for W in (self.W_q, self.W_k, self.W_v))
-        scores = F.npx.batch_dot(queries, keys, transpose_b=True) * self.scale  # (B * h, T, T)
-        if mask is not None:
-            # The book replaces the scores, so that with no valid key all keys weigh the same.
-            scores = F.npx.reshape(scores, (-6, -1, self.num_heads, -2, -2))  # (B, h, T, T)
-            # An array, for where(mask, scores, scalar) of MXNet 1.9.1 has a wrong gradient: it
-            # lets through what the mask excludes, and stops the rest.
-            scores = F.np.where(mask, scores, F.np.full_like(scores, -1e6))
-            scores = F.npx.reshape(scores, (-5, -2, -2))
-        weights = self.dropout(F.npx.softmax(scores, axis=-1))  # (B * h, T, T)
-        heads = F.npx.reshape(F.npx.batch_dot(weights, values), (-6, -1, self.num_heads, -2, -2))
-        heads = F.np.transpose(heads, (0, 2, 1, 3))  # (B, T, h, d)
-        return self.W_o(F.npx.reshape(heads, (-2, -2, -5)))  # (B, T, H)
+    def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
+        heads = self.heads(self.queries(X), self.keys_values(X), neighbours)
+        return self.output(heads)
 
-    def _split_heads(self, F: Any, X: Tensor) -> Tensor:
-        heads = F.npx.reshape(X, (-2, -2, -6, self.num_heads, -1))  # (B, T, h, d)
-        return F.npx.reshape(F.np.transpose(heads, (0, 2, 1, 3)), (-5, -2, -2))  # (B * h, T, d)
+    def queries(self, X: Tensor) -> Tensor:
+        return _linear(X, self.W_q)  # (N, H)
+
+    def keys_values(self, X: Tensor) -> Tensor:
+        layers = (self.W_k, self.W_v)
+        weight = concat([layer.weight.data(X.ctx) for layer in layers])
+        bias = concat([layer.bias.data(X.ctx) for layer in layers])
+        return linear(X, weight, bias)  # (N, 2 H)
+
+    def heads(self, queries: Tensor, keys_values: Tensor, neighbours: Neighbours) -> Tensor:
+        return attention(queries, keys_values, neighbours, self.num_heads, self.dropout)
+
+    def output(self, heads: Tensor) -> Tensor:
+        return _linear(heads, self.W_o)  # (N, H)
 
 
 @use_np
-class PositionWiseFFN(nn.HybridBlock):
+class PositionWiseFFN(nn.Block):
     """Two dense layers on each position, ReLU between them."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.dense1 = _dense(config.ffn_num_hiddens, config.num_hiddens, activation="relu")
+        self.dense1 = _dense(config.ffn_num_hiddens, config.num_hiddens)
         self.dense2 = _dense(config.num_hiddens, config.ffn_num_hiddens)
 
-    def hybrid_forward(self, F: Any, X: Tensor) -> Tensor:
-        return self.dense2(self.dense1(X))  # (B, T, F) -> (B, T, H)
+    def forward(self, X: Tensor) -> Tensor:
+        return _linear(_linear(X, self.dense1, relu=True), self.dense2)  # (N, H)
 
 
 @use_np
-class AddNorm(nn.HybridBlock):
+class AddNorm(nn.Block):
     """Dropout on a sublayer's output, the residual sum, layer normalisation."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.ln = nn.LayerNorm(epsilon=1e-5, in_channels=config.num_hiddens)
 
-    def hybrid_forward(self, F: Any, X: Tensor, Y: Tensor) -> Tensor:
-        return self.ln(self.dropout(Y) + X)  # (B, T, H)
+    def forward(self, X: Tensor, Y: Tensor) -> Tensor:
+        gamma, beta = self.ln.gamma.data(X.ctx), self.ln.beta.data(X.ctx)
+        return layer_norm(self.dropout.add(X, Y), gamma, beta, 1e-5)  # (N, H)
 
 
 @use_np
-class EncoderBlock(nn.HybridBlock):
+class EncoderBlock(nn.Block):
     """A Transformer encoder block, normalised after each sublayer."""
 
     def __init__(self, config: BERTConfig) -> None:
@@ -116,71 +183,118 @@ class EncoderBlock(nn.HybridBlock):
         self.ffn = PositionWiseFFN(config)
         self.addnorm2 = AddNorm(config)
 
-    def hybrid_forward(self, F: Any, X: Tensor, mask: Tensor | None = None) -> Tensor:
-        Y = self.addnorm1(X, self.attention(X, mask))
-        return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
+    def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
+        return self.after(X, self.attention(X, neighbours))
+
+    def after(self, X: Tensor, Y: Tensor) -> Tensor:
+        """Return what the block makes of its input X and the attention's output Y, (N, H)."""
+        Y = self.addnorm1(X, Y)
+        return self.addnorm2(Y, self.ffn(Y))
 
 
 @use_np
-class BERTEncoder(nn.HybridBlock):
-    """Token, segment and position embeddings, summed, through the encoder blocks."""
+class BERTEncoder(nn.Block):
+    """Token, segment and position embeddings, summed, through the encoder blocks.
+
+    Everything but attention works on rows: tokens laid end to end, (N, H).
+    """
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
+        self.num_heads = config.num_heads
         self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
         self.segment_embedding = nn.Embedding(2, config.num_hiddens)
         self.pos_embedding = self.params.get(
             "pos_embedding", shape=(1, config.max_len, config.num_hiddens)
         )
-        self.blks = nn.HybridSequential()
+        self.blks = nn.Sequential()
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
-    def hybrid_forward(
-        self,
-        F: Any,
-        tokens: Tensor,
-        segments: Tensor,
-        valid_lens: Tensor | None = None,
-        pos_embedding: Tensor = None,
-    ) -> Tensor:
-        X = self.token_embedding(tokens) + self.segment_embedding(segments)  # (B, T, H)
-        # A slice would need T while the block is traced, when it is not known yet.
-        X = X + F.np.take(pos_embedding, F.npx.arange_like(tokens, axis=1), axis=1)
-        mask = attention_mask(F, tokens, valid_lens)
+    def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
+        """Return all encoded tokens, padding included, (B, T, H)."""
+        B, T = tokens.shape
+        positions = np.tile(np.arange(T), B)
+        lens = None if valid_lens is None else valid_lens.asnumpy()
+        buckets = padded_neighbours(B, T, lens)
+        neighbours = Neighbours(buckets, B * T, self.num_heads, tokens.ctx)
+        table = self.token_embedding.weight.data(tokens.ctx)
+        X = self.embed(_flat(tokens), _flat(segments), positions, table)
         for blk in self.blks:
-            X = blk(X, mask) if mask is not None else blk(X)
-        return X
+            X = blk(X, neighbours)
+        return X.reshape((B, T, -1))
+
+    def embed(
+        self, tokens: NDArray, segments: NDArray, positions: NDArray, table: Tensor
+    ) -> Tensor:
+        """Return the sum of the three embeddings of N tokens, (N, H).
+
+        Args:
+            tokens, segments, positions: (N,) NumPy integers.
+            table: the token embedding's, or rows of it that the tokens count.
+        """
+        device = table.ctx
+        X = take(table, tokens) + take(self.pos_embedding.data(device)[0], positions)
+        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
+        one_hot = mx.np.array(np.eye(2)[segments], dtype="float32", ctx=device)
+        return X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
+
+    def first_tokens(
+        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor, table: Tensor | None
+    ) -> Tensor:
+        """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
+
+        Padding is not computed, and of the last block only what the first tokens need: keys and
+        values of all tokens, everything else of one token in each pair.
+        """
+        *blks, last = self.blks
+        device, width = tokens.ctx, tokens.shape[1]
+        if table is None:
+            table = self.token_embedding.weight.data(tokens.ctx)
+        flat_tokens, flat_segments = _flat(tokens), _flat(segments)
+        pairs, firsts, lasts = [], [], []
+        for chunk in packed_chunks(valid_lens.asnumpy(), width, self.num_heads, device):
+            rows = chunk.tokens
+            X = self.embed(flat_tokens[rows], flat_segments[rows], chunk.positions, table)
+            for blk in blks:
+                X = blk(X, chunk.all_queries)  # (N, H)
+            pairs.append(chunk.pairs)
+            firsts.append(take(X, chunk.firsts))
+            lasts.append((last.attention.keys_values(X), chunk.first_queries))
+        heads = [
+            last.attention.heads(last.attention.queries(own), keys_values, neighbours)
+            for own, (keys_values, neighbours) in zip(firsts, lasts, strict=True)
+        ]
+        X = last.after(concat(firsts), last.attention.output(concat(heads)))  # (B, H)
+        return take(X, np.argsort(np.concatenate(pairs)))
 
 
 @use_np
-class MaskLM(nn.HybridBlock):
+class MaskLM(nn.Block):
     """The masked language model head: predicts the tokens at given positions."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.mlp = nn.HybridSequential()
+        self.mlp = nn.Sequential()
         self.mlp.add(
             _dense(config.num_hiddens, config.num_hiddens, activation="relu"),
             nn.LayerNorm(epsilon=1e-5, in_channels=config.num_hiddens),
             _dense(config.vocab_size, config.num_hiddens),
         )
 
-    def hybrid_forward(self, F: Any, X: Tensor, pred_positions: Tensor) -> Tensor:
-        positions = pred_positions.astype("float32")  # (B, P)
-        pairs = F.npx.reshape(F.npx.arange_like(positions, axis=0), (-1, 1))
-        index = F.np.stack([pairs + F.np.zeros_like(positions), positions])  # (2, B, P)
-        return self.mlp(F.npx.gather_nd(X, index))  # (B, P, V)
+    def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
+        pairs = mx.np.arange(len(X), ctx=X.ctx).reshape(-1, 1)
+        return self.mlp(X[pairs.astype("int32"), pred_positions.astype("int32")])  # (B, P, V)
 
 
 @use_np
-class NextSentencePred(nn.HybridBlock):
+class NextSentencePred(nn.Block):
     """The next sentence prediction head, on the pooled vector."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.output = _dense(2, config.num_hiddens)
 
-    def hybrid_forward(self, F: Any, X: Tensor) -> Tensor:
+    def forward(self, X: Tensor) -> Tensor:
         return self.output(X)  # (B, 2)
 
 
@@ -236,8 +350,7 @@ class BERTModel(PretrainedModel, nn.Block):
             pred_positions: (B, P) positions whose tokens to predict.
         """
         self.check_length(tokens.shape[1])
-        limits = () if valid_lens is None else (valid_lens,)
-        encoded = self.encoder(tokens, segments, *limits)
+        encoded = self.encoder(tokens, segments, valid_lens)
         mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
         return encoded, mlm_logits, self.nsp(self.hidden(encoded[:, 0]))
 
@@ -274,16 +387,18 @@ class BERTClassifier(Classifier, nn.Block):
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
         _load_arrays(self, initial_arrays(output, seed))
 
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+    def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
         """Return the class logits, (B, labels).
 
         Args:
             inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
+            table: (U, H), rows of the token embedding that the token_ids count; None
+                for all of it.
         """
         tokens, segments, valid_lens = inputs
         self.check_length(tokens.shape[1])
-        encoded = self.encoder(tokens, segments, valid_lens)
-        return self.output(self.hidden(encoded[:, 0]))
+        encoded = self.encoder.first_tokens(tokens, segments, valid_lens, table)  # (B, H)
+        return self.output(self.hidden(encoded))
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
@@ -298,6 +413,14 @@ class BERTClassifier(Classifier, nn.Block):
         """Take the values of all tensors from arrays with canonical names; see `check_shapes`."""
         check_shapes(arrays, classifier_shapes(self.config, len(self.labels)), source)
         _load_arrays(self, arrays)
+
+
+def _linear(X: Tensor, layer: Any, relu: bool = False) -> Tensor:
+    return linear(X, layer.weight.data(X.ctx), layer.bias.data(X.ctx), relu)
+
+
+def _flat(tensor: Tensor) -> NDArray:
+    return tensor.asnumpy().ravel().astype(np.int64)
 
 
 def _dense(units: int, in_units: int, activation: str | None = None) -> Any:

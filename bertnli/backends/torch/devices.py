@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from bertnli.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
 
@@ -72,6 +73,30 @@ def _named(name: str) -> list[Device]:
     return [torch.device("cuda", i) for i in wanted]
 
 
+def as_precision(precision: str, device: Device) -> tuple[str, str]:
+    """Return what to compute matrix products in on a device, and the reason.
+
+    Args:
+        precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the hardware has it.
+        device: where.
+
+    Returns:
+        ``"fp32"`` or ``"bf16"``, and a sentence to show.
+    """
+    check_precision(precision)
+    if device.type == "cuda":
+        in_hardware = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        known = (torch.cpu._is_avx512_bf16_supported, torch.cpu._is_amx_tile_supported)
+        in_hardware = device.type == "cpu" and any(check() for check in known)
+    if precision != "auto":
+        slow = precision == "bf16" and not in_hardware
+        return precision, f"{device} has no bf16 instructions: bf16 is slow here" if slow else ""
+    if in_hardware:
+        return "bf16", f"{device} has bf16 instructions"
+    return "fp32", f"{device} has no bf16 instructions"
+
+
 def device_of(model: nn.Module) -> Device:
     """Return the device that holds a model's parameters."""
     return next(model.parameters()).device
@@ -80,7 +105,10 @@ def device_of(model: nn.Module) -> Device:
 def to_device(batch: Batch, device: Device) -> list[Tensor]:
     """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
     arrays = (batch.token_ids, batch.segments, batch.valid_lens)
-    return [torch.from_numpy(array).to(device) for array in arrays]
+    tensors = [torch.from_numpy(array) for array in arrays]
+    if device.type == "cuda":  # from pinned memory, while the device works on
+        return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
+    return [tensor.to(device) for tensor in tensors]
 
 
 def data_parallel(net: nn.Module, devices: Sequence[Device]) -> nn.Module:

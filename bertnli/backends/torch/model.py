@@ -1,41 +1,112 @@
 """BERT and the NLI classifier on PyTorch.
 
 The layers, their names and their order are the book's, so that a state dict of the book
-loads as it is. Shapes in comments: B pairs, T tokens, H num_hiddens, F ffn_num_hiddens, h heads,
-d = H / h.
+loads as it is. Shapes in comments: B pairs, T tokens, Q queries (T of them, or 1), H num_hiddens,
+F ffn_num_hiddens, h heads, d = H / h.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.torch.devices import cpu, device_of, to_device
+from bertnli.backends.torch.kernels import Dropout, Neighbours, attention, linear
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
+from bertnli.data.packing import CHUNK_TOKENS, pack
 from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
 
-def attention_mask(tokens: Tensor, valid_lens: Tensor | None) -> Tensor | None:
-    """Return which keys a query may see, bool, (B, 1, 1 or T, T); None where there is no limit.
+def padded_neighbours(tokens: Tensor, valid_lens: Tensor | None) -> list[Neighbours]:
+    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
 
     Args:
         tokens: (B, T).
-        valid_lens: (B,) for all queries of a pair, or (B, T) for each query; any number type.
+        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
+            type. None where nothing is padding.
     """
-    if valid_lens is None:
-        return None
-    positions = torch.arange(tokens.shape[1], device=tokens.device)
-    return positions < valid_lens.reshape(len(tokens), 1, -1, 1)
+    B, T = tokens.shape
+    rows = torch.arange(B * T, device=tokens.device).view(B, T)
+    bias = None if valid_lens is None else attention_bias(valid_lens, T)
+    return [Neighbours(rows, rows, bias)]
+
+
+def attention_bias(valid_lens: Tensor, num_keys: int) -> Tensor:
+    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+
+    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
+    are 0, and where no key is valid all keys weigh the same, as in the book.
+
+    Args:
+        valid_lens: (B,) or (B, Q).
+        num_keys: T.
+    """
+    keys = torch.arange(num_keys, device=valid_lens.device)
+    padding = keys >= valid_lens.reshape(len(valid_lens), -1, 1)
+    return torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -1e30)
+
+
+@dataclass(frozen=True)
+class PackedChunk:
+    """A `Chunk` as tensors on a device: N rows of n pairs.
+
+    Args:
+        tokens, positions: (N,).
+        pairs, firsts: (n,).
+        all_queries: all rows of a pair see all of them.
+        first_queries: pair i of the chunk, as query i, sees the rows of its own.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    pairs: Tensor
+    firsts: Tensor
+    all_queries: list[Neighbours]
+    first_queries: list[Neighbours]
+
+
+def packed_chunks(valid_lens: Tensor, width: int) -> Iterator[PackedChunk]:
+    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
+    device = valid_lens.device
+
+    def tensor(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    lens = valid_lens.cpu().numpy()
+    max_tokens = CHUNK_TOKENS if device.type == "cpu" else lens.size * width
+    for chunk in pack(lens, width, max_tokens):
+        all_queries, first_queries = [], []
+        start = 0
+        for bucket in chunk.buckets:
+            rows = tensor(bucket.rows)  # (n, t)
+            bias = None
+            if bucket.valid_lens is not None:
+                bias = attention_bias(tensor(bucket.valid_lens), rows.shape[1])
+            places = torch.arange(start, start + len(rows), device=device).unsqueeze(1)  # (n, 1)
+            all_queries.append(Neighbours(rows, rows, bias))
+            first_queries.append(Neighbours(places, rows, bias))
+            start += len(rows)
+        yield PackedChunk(
+            tensor(chunk.tokens),
+            tensor(chunk.positions),
+            tensor(chunk.pairs),
+            tensor(chunk.firsts),
+            all_queries,
+            first_queries,
+        )
 
 
 class MultiHeadAttention(nn.Module):
@@ -48,20 +119,26 @@ class MultiHeadAttention(nn.Module):
         self.W_k = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.W_v = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.W_o = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
 
-    def forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
-        queries, keys, values = (self._split_heads(W(X)) for W in (self.W_q, self.W_k, self.W_v))
-        scores = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[3])  # (B, h, T, T)
-        if mask is not None:
-            # The book replaces the scores, so that with no valid key all keys weigh the same.
-            scores = scores.masked_fill(~mask, -1e6)
-        weights = self.dropout(scores.softmax(dim=3))  # (B, h, T, T)
-        heads = (weights @ values).transpose(1, 2)  # (B, T, h, d)
-        return self.W_o(heads.flatten(2))  # (B, T, H)
+    def forward(self, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
+        heads = self.heads(self.queries(X), self.keys_values(X), neighbours)
+        return self.output(heads)
 
-    def _split_heads(self, X: Tensor) -> Tensor:
-        return X.unflatten(2, (self.num_heads, -1)).transpose(1, 2)  # (B, h, T, d)
+    def queries(self, X: Tensor) -> Tensor:
+        return linear(X, self.W_q.weight, self.W_q.bias)  # (N, H)
+
+    def keys_values(self, X: Tensor) -> Tensor:
+        weight = torch.cat((self.W_k.weight, self.W_v.weight))
+        return linear(X, weight, torch.cat((self.W_k.bias, self.W_v.bias)))  # (N, 2 H)
+
+    def heads(
+        self, queries: Tensor, keys_values: Tensor, neighbours: Sequence[Neighbours]
+    ) -> Tensor:
+        return attention(queries, keys_values, neighbours, self.num_heads, self.dropout)
+
+    def output(self, heads: Tensor) -> Tensor:
+        return linear(heads, self.W_o.weight, self.W_o.bias)  # (N, H)
 
 
 class PositionWiseFFN(nn.Module):
@@ -73,7 +150,8 @@ class PositionWiseFFN(nn.Module):
         self.dense2 = nn.Linear(config.ffn_num_hiddens, config.num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
-        return self.dense2(self.dense1(X).relu())  # (B, T, F) -> (B, T, H)
+        Y = linear(X, self.dense1.weight, self.dense1.bias, relu=True)  # (B, Q, F)
+        return linear(Y, self.dense2.weight, self.dense2.bias)  # (B, Q, H)
 
 
 class AddNorm(nn.Module):
@@ -81,11 +159,11 @@ class AddNorm(nn.Module):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = Dropout(config.dropout)
         self.ln = nn.LayerNorm(config.num_hiddens, eps=1e-5)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
-        return self.ln(self.dropout(Y) + X)  # (B, T, H)
+        return self.ln(self.dropout.add(X, Y))  # (B, Q, H)
 
 
 class EncoderBlock(nn.Module):
@@ -98,28 +176,72 @@ class EncoderBlock(nn.Module):
         self.ffn = PositionWiseFFN(config)
         self.addnorm2 = AddNorm(config)
 
-    def forward(self, X: Tensor, mask: Tensor | None) -> Tensor:
-        Y = self.addnorm1(X, self.attention(X, mask))
-        return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
+    def forward(self, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
+        return self.after(X, self.attention(X, neighbours))
+
+    def after(self, X: Tensor, Y: Tensor) -> Tensor:
+        """Return what the block makes of its input X and the attention's output Y, (N, H)."""
+        Y = self.addnorm1(X, Y)
+        return self.addnorm2(Y, self.ffn(Y))
 
 
 class BERTEncoder(nn.Module):
-    """Token, segment and position embeddings, summed, through the encoder blocks."""
+    """Token, segment and position embeddings, summed, through the encoder blocks.
+
+    Everything but attention works on rows: tokens laid end to end, (N, H).
+    """
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
+        self.num_heads = config.num_heads
         self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
         self.segment_embedding = nn.Embedding(2, config.num_hiddens)
         self.pos_embedding = nn.Parameter(torch.empty(1, config.max_len, config.num_hiddens))
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
-        X = self.token_embedding(tokens) + self.segment_embedding(segments)  # (B, T, H)
-        X = X + self.pos_embedding[:, : tokens.shape[1]]
-        mask = attention_mask(tokens, valid_lens)
+        """Return all encoded tokens, padding included, (B, T, H)."""
+        B, T = tokens.shape
+        positions = torch.arange(T, device=tokens.device).repeat(B)
+        X = self.embed(tokens.flatten(), segments.flatten(), positions)
+        neighbours = padded_neighbours(tokens, valid_lens)
         for blk in self.blks:
-            X = blk(X, mask)
-        return X
+            X = blk(X, neighbours)
+        return X.view(B, T, -1)
+
+    def embed(self, tokens: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
+        """Return the sum of the three embeddings of N tokens, (N, H)."""
+        X = self.token_embedding(tokens)
+        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
+        X = torch.addmm(
+            X, functional.one_hot(segments.long(), 2).to(X.dtype), self.segment_embedding.weight
+        )
+        return X + self.pos_embedding[0].index_select(0, positions)
+
+    def first_tokens(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor) -> Tensor:
+        """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
+
+        Padding is not computed, and of the last block only what the first tokens need: keys and
+        values of all tokens, everything else of one token in each pair.
+        """
+        *blks, last = cast(list[EncoderBlock], list(self.blks))
+        flat_tokens, flat_segments = tokens.flatten(), segments.flatten()
+        pairs, firsts, lasts = [], [], []
+        for chunk in packed_chunks(valid_lens, tokens.shape[1]):
+            X = self.embed(flat_tokens[chunk.tokens], flat_segments[chunk.tokens], chunk.positions)
+            for blk in blks:
+                X = blk(X, chunk.all_queries)  # (N, H)
+            pairs.append(chunk.pairs)
+            firsts.append(X[chunk.firsts])
+            lasts.append((last.attention.keys_values(X), chunk.first_queries))
+        X = torch.cat(firsts)  # (B, H)
+        queries = last.attention.queries(X).split([len(part) for part in pairs])
+        heads = [
+            last.attention.heads(own, keys_values, neighbours)
+            for own, (keys_values, neighbours) in zip(queries, lasts, strict=True)
+        ]
+        X = last.after(X, last.attention.output(torch.cat(heads)))
+        return X[torch.cat(pairs).argsort()]
 
 
 class MaskLM(nn.Module):
@@ -247,8 +369,15 @@ class BERTClassifier(Classifier, nn.Module):
         """
         tokens, segments, valid_lens = inputs
         self.check_length(tokens.shape[1])
-        encoded = self.encoder(tokens, segments, valid_lens)
-        return self.output(self.hidden(encoded[:, 0]))
+        with self._autocast(tokens.device):
+            encoded = self.encoder.first_tokens(tokens, segments, valid_lens)  # (B, H)
+        return self.output(self.hidden(encoded))
+
+    def _autocast(self, device: torch.device) -> AbstractContextManager:
+        """Return the context for the precision; fp32 leaves a context of the user's alone."""
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(device.type, torch.bfloat16)
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""

@@ -12,34 +12,39 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bertnli.backends.torch.dataset import batch_of
-from bertnli.backends.torch.devices import as_devices, data_parallel, to_device
+from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
 from bertnli.backends.torch.model import BERTClassifier
+from bertnli.backends.torch.optimizer import Adam
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
-from bertnli.training.trainer import BaseTrainer
+from bertnli.training.trainer import BaseTrainer, StepResult
 
 
 class Trainer(BaseTrainer):
-    """Fine-tunes a classifier with `torch.optim.Adam`; see `BaseTrainer`."""
+    """Fine-tunes a classifier with what `torch.optim.Adam` computes; see `BaseTrainer`."""
 
     net: BERTClassifier
 
-    def _prepare(self, devices: Any) -> None:
+    def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
+        self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
-        self.optimizer = torch.optim.Adam(self.net.parameters(), lr=self.config.lr, fused=True)
+        # On a GPU the whole table takes no time.
+        table = self.net.encoder.token_embedding.weight
+        tables = [table] if self.devices[0].type == "cpu" else []
+        self.optimizer = Adam(self.net.parameters(), tables)
 
-    def train_step(self, batch: Batch, lr: float, seed: int) -> tuple[float, int]:
+    def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
-        loss_sum, num_correct = self._backward(batch, seed)
-        self._update(lr)
-        return loss_sum, num_correct
+        result = self._backward(batch, seed)
+        self.optimizer.step(lr)
+        return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
         self._backward(batch, seed)
         return {
-            names.from_torch(name): parameter.grad.cpu().numpy().copy()
+            names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
             for name, parameter in self.net.named_parameters()
             if parameter.grad is not None
         }
@@ -49,24 +54,32 @@ class Trainer(BaseTrainer):
         for name, parameter in self.net.named_parameters():
             gradient = torch.from_numpy(np.array(gradients[names.from_torch(name)], np.float32))
             parameter.grad = gradient.to(self.devices[0])
-        self._update(lr)
+        self.optimizer.step(lr)
 
-    def _backward(self, batch: Batch, seed: int) -> tuple[float, int]:
-        """Compute the gradients of the mean loss; return the sum of losses and the number right."""
-        labels = torch.from_numpy(batch.labels).to(self.devices[0]).long()
+    def _backward(self, batch: Batch, seed: int) -> StepResult:
+        """Compute the gradients of the mean loss; return what the batch gave."""
         self.net.train()
-        with _dropout_seed(seed, self.devices):
+        for parameter in self.net.parameters():
+            parameter.grad = None
+        labels = torch.from_numpy(batch.labels).to(self.devices[0]).long()
+        with self._sparse_table(), _dropout_seed(seed, self.devices):
             logits = self.parallel(to_device(batch, self.devices[0]))  # (B, labels)
-        loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
-        self.optimizer.zero_grad()
-        (loss_sum / len(batch)).backward()
-        return loss_sum.item(), int((logits.argmax(1) == labels).sum())
+            loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
+            (loss_sum / len(batch)).backward()
+        hits = (logits.argmax(1) == labels).sum()
+        loss_sum = loss_sum.detach()
+        return StepResult(lambda: (loss_sum.item(), int(hits)))
 
-    def _update(self, lr: float) -> None:
-        """Take a step of Adam on the parameters' gradients."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.step()
+    @contextmanager
+    def _sparse_table(self) -> Iterator[None]:
+        """Have the token embedding's gradient hold the rows of the batch alone, on the CPU."""
+        embedding = self.net.encoder.token_embedding
+        before = embedding.sparse
+        embedding.sparse = self.devices[0].type == "cpu"
+        try:
+            yield
+        finally:
+            embedding.sparse = before
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """See `BaseTrainer.eval_step`."""

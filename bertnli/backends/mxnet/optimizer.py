@@ -1,0 +1,121 @@
+"""Adam on MXNet: gluon's, made to compute PyTorch's, and for a table of which batches use few rows,
+the same numbers with less work."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.mxnet._framework import mx
+
+nd: Any = mx.nd
+
+#: An mx.nd.NDArray; mxnet ships no types.
+Tensor = Any
+
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
+
+
+class RowAdam:
+    """Adam on those rows of a table that have had a gradient.
+
+    The moments of all others are zero, and Adam leaves them where they are: what is computed is
+    Adam, with momentum on each row that was ever used, and not a lazy variant of it.
+
+    Args:
+        tables: (V, H) float32, the same on each device.
+    """
+
+    def __init__(self, tables: Sequence[Tensor]) -> None:
+        self.tables = tables
+        table = tables[0]
+        self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
+        self.rows = np.empty(0, np.int32)
+        self.indices: list[Tensor] = []  # the rows, on each device
+        self.m: Tensor = None
+        self.v: Tensor = None
+        self.num_updates = 0
+
+    def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
+        """Take one step.
+
+        Args:
+            rows: (U,) rows that have a gradient, each once.
+            gradients: (U, H) float32, on the first device.
+            lr: learning rate.
+        """
+        self._add(rows[self.slots[rows] < 0])
+        table = self.tables[0]
+        slots = nd.array(self.slots[rows][None], table.ctx, dtype="int32")
+        scattered = nd.scatter_nd(gradients, slots, shape=self.m.shape)
+        weights = table.take(self.indices[0])
+        self.num_updates += 1
+        correction1 = 1 - BETA1**self.num_updates
+        correction2 = math.sqrt(1 - BETA2**self.num_updates)
+        nd.adam_update(
+            weights,
+            scattered,
+            self.m,
+            self.v,
+            lr=lr * correction2 / correction1,
+            beta1=BETA1,
+            beta2=BETA2,
+            epsilon=EPSILON * correction2,
+            out=weights,
+        )
+        for table, indices in zip(self.tables, self.indices, strict=True):
+            values = weights.as_in_context(table.ctx)
+            nd._internal._scatter_set_nd(
+                lhs=table,
+                rhs=values,
+                indices=indices.reshape((1, -1)),
+                shape=table.shape,
+                out=table,
+            )
+
+    def _add(self, rows: NDArray[np.int64]) -> None:
+        """Begin to follow some rows."""
+        if not len(rows):
+            return
+        self.slots[rows] = len(self.rows) + np.arange(len(rows))
+        self.rows = np.concatenate([self.rows, rows.astype(np.int32)])
+        self.indices = [nd.array(self.rows, t.ctx, dtype="int32") for t in self.tables]
+        zeros = nd.zeros((len(rows), self.tables[0].shape[1]), self.tables[0].ctx)
+        self.m = zeros if self.m is None else nd.concat(self.m, zeros, dim=0)
+        self.v = zeros.copy() if self.v is None else nd.concat(self.v, zeros, dim=0)
+
+
+class Adam:
+    """What `torch.optim.Adam` computes.
+
+    Args:
+        parameters: what to train, without the table.
+        table: a parameter that is looked up by row.
+        devices: where they are.
+    """
+
+    def __init__(self, parameters: Any, table: Any, devices: Sequence[Any]) -> None:
+        self.optimizer = mx.optimizer.Adam(beta1=BETA1, beta2=BETA2)
+        self.trainer = mx.gluon.Trainer(parameters, self.optimizer, update_on_kvstore=False)
+        self.table = RowAdam([table.data(device).as_nd_ndarray() for device in devices])
+        self.num_updates = 0
+
+    def step(self, batch_size: int, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
+        """Take one step on the parameters' gradients, and on those of some of the table's rows.
+
+        Args:
+            batch_size: what all gradients are divided by.
+            rows: (U,) rows of the table, each once.
+            gradients: (U, H) of these rows, an mx.np array.
+            lr: learning rate.
+        """
+        # gluon adds epsilon to sqrt(v), PyTorch to sqrt(v / (1 - beta2^t)); scaled, it is the same.
+        self.num_updates += 1
+        self.optimizer.epsilon = EPSILON * math.sqrt(1 - BETA2**self.num_updates)
+        self.trainer.set_learning_rate(lr)
+        self.trainer.step(batch_size, ignore_stale_grad=True)
+        self.table.step(rows, gradients.as_nd_ndarray() / batch_size, lr)

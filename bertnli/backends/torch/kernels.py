@@ -1,0 +1,245 @@
+"""The operations that decide how fast a step is, where PyTorch's own are slow on a CPU.
+
+Each computes what the plain operation computes, to rounding, and is that plain operation on other
+devices. Under `torch.autocast` to bfloat16 the matrix products, and nothing else, are in bfloat16.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+# In fp32 oneDNN's matrix products are twice as fast as those of torch's BLAS on AMD's processors.
+_ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+    """Return ``x weight^T + bias``, (..., out), perhaps with ReLU.
+
+    Args:
+        x: (..., in) float.
+        weight: (out, in).
+        bias: (out,).
+    """
+    if x.device.type == "cpu":
+        y: Tensor = _CPULinear.apply(x, weight, bias, relu)
+        return y
+    y = functional.linear(x, weight, bias)
+    return y.relu() if relu else y
+
+
+class _CPULinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+        rows = x.reshape(-1, x.shape[-1])
+        if torch.is_autocast_enabled("cpu"):
+            dtype = torch.get_autocast_dtype("cpu")
+            rows, weight, bias = rows.to(dtype), weight.to(dtype), bias.to(dtype)
+        y = _product(rows, weight, bias, relu)
+        ctx.save_for_backward(rows, weight, y if relu else None)
+        return y.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        rows, weight, y = ctx.saved_tensors
+        shape = gradients[0].shape
+        g = gradients[0].reshape(-1, shape[-1]).to(rows.dtype)
+        if y is not None:
+            g = torch.ops.aten.threshold_backward(g, y, 0)
+        dx = dw = None
+        if ctx.needs_input_grad[0]:
+            dx = _product(g, weight.t()).view(*shape[:-1], -1)
+        if ctx.needs_input_grad[1]:
+            # oneDNN is faster with the longer side first.
+            tall = g.shape[1] < rows.shape[1]
+            dw = _product(g.t(), rows.t()) if tall else _product(rows.t(), g.t()).t()
+        return dx, dw, g.sum(0), None
+
+
+def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """Return x weight^T (+ bias), (N, out), of x (N, in) and weight (out, in)."""
+    if _ONEDNN is not None and x.dtype == torch.float32:
+        y: Tensor = _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
+        return y
+    y = functional.linear(x, weight, bias)
+    return y.relu_() if relu else y
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Rows that attend to each other.
+
+    Args:
+        queries: (n, q) rows of the queries.
+        keys: (n, t) rows of keys and values.
+        bias: (n, 1 or q, t) float32, added to the scores; None for nothing.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    bias: Tensor | None
+
+
+def attention(
+    queries: Tensor,
+    keys_values: Tensor,
+    neighbours: Sequence[Neighbours],
+    num_heads: int,
+    dropout: Dropout,
+) -> Tensor:
+    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
+
+    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / num_heads channels, in
+    float32 on the CPU.
+
+    Args:
+        queries: (Q, H).
+        keys_values: (N, 2 H), keys before values.
+        neighbours: which queries see which keys; each query is in one of them.
+        num_heads: heads.
+        dropout: on the weights.
+    """
+    if queries.device.type == "cpu":
+        heads: Tensor = _CPUAttention.apply(queries, keys_values, neighbours, num_heads, dropout)
+        return heads
+    heads = torch.zeros_like(queries)
+    for near in neighbours:
+        q = _heads(queries[near.queries], 1, num_heads)[0]
+        k, v = _heads(keys_values[near.keys], 2, num_heads)
+        bias = None if near.bias is None else near.bias.unsqueeze(1).to(q.dtype)
+        p = dropout.p if dropout.active else 0.0
+        mean = functional.scaled_dot_product_attention(q, k, v, bias, p)  # (n, h, q, d)
+        heads = heads.index_copy(
+            0, near.queries.flatten(), mean.transpose(1, 2).flatten(2).flatten(0, 1)
+        )
+    return heads
+
+
+def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:
+    """Return rows (n, t, parts * H) as (parts, n, h, t, d)."""
+    return rows.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+class _CPUAttention(torch.autograd.Function):
+    """Plain products on each bucket of pairs; on pairs twice as fast as the fused attention."""
+
+    @staticmethod
+    @torch.autocast("cpu", enabled=False)
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys_values: Tensor,
+        neighbours: Sequence[Neighbours],
+        num_heads: int,
+        dropout: Dropout,
+    ) -> Tensor:
+        H = queries.shape[1]
+        scale = (H // num_heads) ** -0.5
+        heads = torch.zeros_like(queries)
+        kept = []
+        for near in neighbours:
+            q = _gather(queries, near.queries, 1, num_heads)[0]  # (n h, q, d)
+            k, v = _gather(keys_values, near.keys, 2, num_heads)  # (n h, t, d)
+            if near.bias is None:
+                zero = q.new_empty(1, 1, 1)
+                scores = torch.baddbmm(zero, q, k.transpose(1, 2), beta=0, alpha=scale)
+            else:
+                bias = near.bias.repeat_interleave(num_heads, dim=0)
+                scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+            weights = scores.softmax(2)  # (n h, q, t)
+            mask = dropout.mask(weights) if dropout.active else None
+            used = weights if mask is None else weights * mask
+            _scatter(heads, near.queries, torch.bmm(used, v).unsqueeze(0), num_heads)
+            kept += [q, k, v, weights, mask]
+        ctx.save_for_backward(*kept)
+        ctx.neighbours, ctx.num_heads, ctx.scale = neighbours, num_heads, scale
+        ctx.num_keys, ctx.dtype = len(keys_values), keys_values.dtype
+        return heads
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g_heads,) = gradients
+        kept = iter(ctx.saved_tensors)
+        g_queries = torch.zeros_like(g_heads)
+        g_keys_values = g_heads.new_zeros(ctx.num_keys, 2 * g_heads.shape[1])
+        for near in ctx.neighbours:
+            q, k, v, weights, mask = (next(kept) for _ in range(5))
+            g = _gather(g_heads, near.queries, 1, ctx.num_heads)[0]  # (n h, q, d)
+            used = weights if mask is None else weights * mask
+            g_v = torch.bmm(used.transpose(1, 2), g)
+            g_weights = torch.bmm(g, v.transpose(1, 2))
+            if mask is not None:
+                g_weights.mul_(mask)
+            g_scores = torch.ops.aten._softmax_backward_data(g_weights, weights, 2, torch.float32)
+            zero = q.new_empty(1, 1, 1)
+            g_q = torch.baddbmm(zero, g_scores, k, beta=0, alpha=ctx.scale)
+            g_k = torch.baddbmm(zero, g_scores.transpose(1, 2), q, beta=0, alpha=ctx.scale)
+            _scatter(g_queries, near.queries, g_q.unsqueeze(0), ctx.num_heads)
+            _scatter(g_keys_values, near.keys, torch.stack((g_k, g_v)), ctx.num_heads)
+        return g_queries, g_keys_values, None, None, None
+
+
+def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:
+    """Return rows (n, t) of a source (N, parts * H) as (parts, n h, t, d), float32."""
+    found = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    heads = _heads(found, parts, num_heads)
+    return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
+
+
+def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> None:
+    """Write heads (parts, n h, t, d) to rows (n, t) of a target (N, parts * H)."""
+    found = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
+    target.index_copy_(0, rows.flatten(), found.to(target.dtype).reshape(rows.numel(), -1))
+
+
+class Dropout(nn.Module):
+    """Dropout of single elements with probability p, while training.
+
+    On a CPU the masks are made of 16 random bits per element, so that p is met to within 1 / 131072
+    and the scale is that of the p which is met. They come from a generator that is seeded by
+    torch's own: `torch.manual_seed` repeats them.
+    """
+
+    def __init__(self, p: float) -> None:
+        super().__init__()
+        self.p = p
+        self.threshold = min(round(p * 65536), 65535)
+
+    @property
+    def active(self) -> bool:
+        """Whether anything is dropped."""
+        return self.training and self.p > 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.active:
+            return x
+        if x.device.type != "cpu":
+            return functional.dropout(x, self.p)
+        return x * self.mask(x)
+
+    def add(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return ``x + dropout(y)``, float32."""
+        if not self.active:
+            return x + y
+        if x.device.type != "cpu":
+            return x + functional.dropout(y, self.p)
+        return torch.addcmul(x, y.to(x.dtype), self.mask(y))
+
+    def mask(self, like: Tensor) -> Tensor:
+        """Return a mask of zeros and of the scale of what is kept, float32."""
+        seed = int(torch.randint(2**62, ()))
+        count = -(-like.numel() // 4)
+        raw = np.random.SFC64(seed).random_raw(count)
+        bits = torch.from_numpy(raw.view(np.int16)[: like.numel()]).view(like.shape)
+        mask = torch.empty(like.shape, dtype=torch.float32)
+        torch.ge(bits, self.threshold - 32768, out=mask)
+        return mask.mul_(65536 / (65536 - self.threshold))
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"

@@ -1,0 +1,208 @@
+"""The fast path against the plain one: packed rows, last block for <cls>, table rows, bf16."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bertnli
+from bertnli import parity
+from bertnli.backends.interface import Backend
+from bertnli.config import BERTConfig
+from bertnli.data.batches import Batch
+from bertnli.data.packing import pack, rounded_up
+from bertnli.errors import BackendError, ConfigError
+
+LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=60)
+
+
+def batch_of(lengths: list[int], width: int = 40, seed: int = 0) -> Batch:
+    """Random tokens; padding is random as well, for nothing may depend on it."""
+    rng = np.random.default_rng(seed)
+    ids = rng.integers(6, 1000, (len(lengths), width))
+    return Batch(
+        ids.astype(np.int32),
+        rng.integers(0, 2, ids.shape).astype(np.int32),
+        np.array(lengths, np.int32),
+        rng.integers(0, 3, len(lengths)).astype(np.int32),
+    )
+
+
+def padded(net: Any) -> Callable[[Any], Any]:
+    """The oracle: every token of every block, padding included."""
+    return lambda inputs: net.output(net.hidden(net.encoder(*inputs)[:, 0]))
+
+
+def classifier(nli: Backend, config: BERTConfig) -> Any:
+    net = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=1), seed=1)
+    rng = np.random.default_rng(2)
+    arrays = {k: a + rng.normal(0, 0.05, a.shape).astype("f4") for k, a in net.arrays().items()}
+    net.load_arrays(arrays, "the test")
+    return net
+
+
+# The plan
+
+
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 400))
+def test_each_token_is_packed_once(lengths: list[int], max_tokens: int) -> None:
+    width = 40
+    seen_pairs: list[int] = []
+    for chunk in pack(np.array(lengths), width, max_tokens):
+        seen_pairs += chunk.pairs.tolist()
+        own = [lengths[pair] or width for pair in chunk.pairs]
+        assert len(own) == 1 or sum(own) <= max_tokens + max(own)
+        expected = [(pair, i) for pair, n in zip(chunk.pairs, own, strict=True) for i in range(n)]
+        found = list(zip(*np.divmod(chunk.tokens, width), strict=True))[: len(expected)]
+        assert found == expected
+        assert chunk.positions[: len(expected)].tolist() == [i for _, i in expected]
+        assert len(expected) < len(chunk.tokens) == rounded_up(len(expected) + 1)
+        assert [expected[first] for first in chunk.firsts] == [(p, 0) for p in chunk.pairs]
+        assert np.concatenate([b.pairs for b in chunk.buckets]).tolist() == chunk.pairs.tolist()
+        for bucket in chunk.buckets:
+            for i, pair in enumerate(bucket.pairs):
+                n = lengths[pair] or width
+                row = bucket.rows[i]
+                assert [expected[r] for r in row[:n]] == [(pair, j) for j in range(n)]
+                assert (row[n:] == len(chunk.tokens) - 1).all()
+                limit = row.size if bucket.valid_lens is None else bucket.valid_lens[i]
+                assert limit == (
+                    lengths[pair] if lengths[pair] or bucket.valid_lens is not None else width
+                )
+    assert sorted(seen_pairs) == list(range(len(lengths)))
+
+
+@given(st.integers(1, 10**7))
+def test_rounding_adds_at_most_a_sixteenth(count: int) -> None:
+    assert count <= rounded_up(count) <= count * (1 + 1 / 16)
+    assert bin(rounded_up(count)).rstrip("0").count("1") <= 5
+    assert rounded_up(rounded_up(count)) == rounded_up(count)
+
+
+# Outputs and gradients
+
+
+@settings(deadline=None, max_examples=25)
+@given(lengths=LENGTHS)
+def test_packed_logits_are_the_padded_ones(
+    both: tuple[Backend, Backend], loops: dict[str, Any], tiny: BERTConfig, lengths: list[int]
+) -> None:
+    batch = batch_of(lengths)
+    logits = []
+    for nli in both:
+        net, loop = classifier(nli, tiny), loops[nli.name]
+        inputs = [loop.tensor(a) for a in (batch.token_ids, batch.segments, batch.valid_lens)]
+        with loop.scope():
+            expected = loop.array(padded(net)(inputs))
+        logits.append(net.logits(batch))
+        assert parity.max_abs_difference(logits[-1], expected) <= 1e-5
+    assert parity.max_abs_difference(*logits) <= 1e-5
+
+
+@pytest.mark.parametrize("lengths", [[7], [40] * 3, [0, 5, 0, 40], [*range(1, 41)] * 8])
+def test_packed_gradients_are_the_padded_ones(
+    backend: Backend, loop: Any, tiny: BERTConfig, lengths: list[int]
+) -> None:
+    """Up to more tokens than one chunk holds."""
+    net, batch = classifier(backend, tiny), batch_of(lengths)
+    expected = loop.gradients(net, batch, padded(net))
+    own_loop = loop.gradients(net, batch)
+    mean = backend.Trainer(net, devices="cpu").gradients(batch, 0)
+    for name, gradient in expected.items():
+        for found in (own_loop[name], mean[name] * len(batch)):
+            assert np.abs(found - gradient).max() <= 1e-5 * max(1, np.abs(gradient).max()), name
+
+
+def test_long_chunks_and_short_ones_give_the_same(
+    backend: Backend, tiny: BERTConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net, batch = classifier(backend, tiny), batch_of([*range(1, 41)])
+    before = net.logits(batch)
+    module = __import__(type(net).__module__, fromlist=["CHUNK_TOKENS"])
+    monkeypatch.setattr(module, "CHUNK_TOKENS", 50)
+    assert parity.max_abs_difference(net.logits(batch), before) <= 1e-5
+
+
+# Dropout
+
+
+def test_packed_dropout_has_the_mean_of_none(backend: Backend, tiny: BERTConfig) -> None:
+    """To first order in a small p; each mask is drawn anew, for each chunk and layer."""
+    config = BERTConfig(**{**tiny.to_dict(), "dropout": 0.02})
+    batch = batch_of([9, 12, 30, 4] * 4)
+    plain = backend.Trainer(classifier(backend, tiny), devices="cpu").gradients(batch, 0)
+    trainer = backend.Trainer(classifier(backend, config), devices="cpu")
+    found = [trainer.gradients(batch, seed)["output.weight"] for seed in range(60)]
+    mean, error = np.mean(found, 0), np.std(found, 0) / np.sqrt(len(found))
+    assert error.min() > 0
+    assert (np.abs(mean - plain["output.weight"]) / error).mean() < 1.5
+
+
+# Adam on the rows of a table
+
+
+def test_steps_on_changing_rows_are_adam_s(backend: Backend, tiny: BERTConfig) -> None:
+    """Rows come, stay away, and come again; those away keep moving with their momentum."""
+    net = classifier(backend, tiny)
+    trainer = backend.Trainer(net, lr=1e-3, devices="cpu")
+    name = "encoder.token_embedding.weight"
+    expected = torch.nn.Parameter(torch.tensor(net.arrays()[name], dtype=torch.float64))
+    optimizer = torch.optim.Adam([expected], lr=1e-3)
+    for seed, lengths in enumerate([[5, 7], [30, 2, 2], [5], [40] * 5, [5, 7]]):
+        batch = batch_of(lengths, seed=seed % 4)
+        expected.grad = torch.tensor(trainer.gradients(batch, 0)[name], dtype=torch.float64)
+        trainer.train_step(batch, 1e-3, 0).read()
+        optimizer.step()
+        large = (expected.grad.abs() > 1e-5).numpy()
+        apart = np.abs(net.arrays()[name] - expected.detach().numpy())
+        assert large.any()
+        assert apart[large].max() <= 1e-5
+        untouched = (optimizer.state[expected]["exp_avg"] == 0).numpy()
+        assert apart[untouched].max() == 0
+
+
+# Precision
+
+
+def test_precision_auto_says_why(backend: Backend, tiny: BERTConfig) -> None:
+    trainer = backend.Trainer(classifier(backend, tiny), devices="cpu", precision="auto")
+    assert trainer.net.precision in ("fp32", "bf16")
+    assert "bf16" in trainer.precision_reason or "bfloat16" in trainer.precision_reason
+
+
+def test_precision_that_is_none(backend: Backend, tiny: BERTConfig) -> None:
+    with pytest.raises(ConfigError, match="fp32"):
+        backend.Trainer(classifier(backend, tiny), devices="cpu", precision="half")
+
+
+def test_bf16_on_mxnet_is_refused_with_the_reason(tiny: BERTConfig) -> None:
+    nli = bertnli.get_backend("mxnet")
+    with pytest.raises(BackendError, match=r"MXNet 1\.9\.1 has no bfloat16"):
+        nli.Trainer(classifier(nli, tiny), devices="cpu", precision="bf16")
+
+
+def test_bf16_on_torch(tiny: BERTConfig) -> None:
+    """The same up to bfloat16's 8 digits; weights and gradients stay float32."""
+    nli = bertnli.get_backend("torch")
+    net, batch = classifier(nli, tiny), batch_of([9, 12, 30, 4] * 4)
+    exact = net.logits(batch)
+    fp32 = nli.Trainer(net, devices="cpu").gradients(batch, 0)
+    trainer = nli.Trainer(net, devices="cpu", precision="bf16")
+    rough = net.logits(batch)
+    assert 1e-6 < parity.max_abs_difference(rough, exact) < 0.05
+    assert rough.dtype == np.float32
+    bf16 = trainer.gradients(batch, 0)
+    for name, gradient in fp32.items():
+        assert bf16[name].dtype == np.float32
+        if not parity.is_key_bias(name):
+            assert parity.relative_difference(bf16[name], gradient) < 0.1, name
+    assert all(parameter.dtype == torch.float32 for parameter in net.parameters())
+    history = [trainer.train_step(batch, 1e-3, 0).read()[0] for _ in range(30)]
+    assert history[-1] < 0.1 * history[0]
