@@ -108,8 +108,8 @@ def _keep_memory() -> None:
     except (AttributeError, OSError, TypeError):
         return
     mallopt(mmap_threshold, 32 << 20)
-    mallopt(trim_threshold, 512 << 20)
-    mallopt(top_pad, 64 << 20)
+    mallopt(trim_threshold, 256 << 20)
+    mallopt(top_pad, 16 << 20)
     mallopt(arena_max, 1)  # the other arenas give their memory back after each array
 
 

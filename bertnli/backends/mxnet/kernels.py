@@ -89,7 +89,7 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
         nd.FullyConnected(column, vector.reshape((H, 1)), num_hidden=H, no_bias=True)
         for vector in (gamma, beta)
     )
-    return normal.reshape((N, H)) * gammas + betas
+    return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
 
 
 @lru_cache(maxsize=64)
@@ -129,7 +129,7 @@ class Neighbours:
         self, buckets: Sequence[Bucket], num_queries: int, num_heads: int, device: Any
     ) -> None:
         def tensor(rows: NDArray) -> Tensor:
-            return nd.array(rows.ravel(), device, dtype="int32")
+            return nd.array(rows, device, dtype="int32")
 
         self.buckets: list[tuple[Any, ...]] = []
         places = np.zeros((num_queries, num_heads), np.int32)
@@ -138,22 +138,29 @@ class Neighbours:
             (n, q), t = bucket.queries.shape, bucket.keys.shape[1]
             head = np.arange(num_heads)[:, None]
             queries = bucket.queries[:, None] * num_heads + head  # (n, h, q)
-            keys = bucket.keys[:, None] * (2 * num_heads) + head  # (n, h, t)
+            keys = bucket.keys[:, None] * num_heads + head  # (n, h, t)
             bias = bucket.bias
             if bias is not None:  # repeated, for the gradient of a broadcast sum is slow
                 bias = np.broadcast_to(bias[:, None], (n, num_heads, q, t)).reshape(-1, q, t)
                 bias = nd.array(bias, device)
-            arrays = (tensor(queries), tensor(keys), tensor(keys + num_heads))
-            self.buckets.append((n * num_heads, q, t, *arrays, bias))
+            rows = tensor(queries.reshape(-1, q)), tensor(keys.reshape(-1, t))  # (n h, q or t)
+            self.buckets.append((*rows, bias))
             results = done + np.arange(queries.size, dtype=np.int32).reshape(queries.shape)
             places[bucket.queries] = results.transpose(0, 2, 1)
             done += queries.size
-        self.places = tensor(places)  # of each query's heads among the results of all buckets
+        self.places = tensor(
+            places.ravel()
+        )  # of each query's heads among the results of all buckets
 
 
 @_on_nd
 def attention(
-    queries: Tensor, keys_values: Tensor, neighbours: Neighbours, num_heads: int, dropout: Dropout
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    neighbours: Neighbours,
+    num_heads: int,
+    dropout: Dropout,
 ) -> Tensor:
     """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
 
@@ -161,25 +168,24 @@ def attention(
 
     Args:
         queries: (Q, H).
-        keys_values: (N, 2 H), keys before values.
+        keys, values: (N, H).
         neighbours: which queries see which keys.
         num_heads: heads.
         dropout: on the weights.
     """
     H = queries.shape[1]
     d = H // num_heads
-    head_queries = queries.reshape((-1, d)) * d**-0.5  # (Q h, d)
-    head_keys_values = keys_values.reshape((-1, d))  # (N 2 h, d)
+    queries = queries.reshape((-1, d)) * d**-0.5  # (Q h, d)
+    keys, values = keys.reshape((-1, d)), values.reshape((-1, d))  # (N h, d)
     heads = []
-    for n, q, t, query_rows, key_rows, value_rows, bias in neighbours.buckets:
-        own = head_queries.take(query_rows).reshape((n, q, d))
-        keys = head_keys_values.take(key_rows).reshape((n, t, d))
-        values = head_keys_values.take(value_rows).reshape((n, t, d))
-        scores = nd.batch_dot(own, keys, transpose_b=True)  # (n, q, t)
+    for query_rows, key_rows, bias in neighbours.buckets:
+        Q = queries.take(query_rows)  # (n h, q, d)
+        K, V = keys.take(key_rows), values.take(key_rows)  # (n h, t, d)
+        scores = nd.batch_dot(Q, K, transpose_b=True)  # (n h, q, t)
         if bias is not None:
-            scores = scores + bias
+            scores = nd.elemwise_add(scores, bias)
         weights = dropout.drop(nd.softmax(scores))
-        heads.append(nd.batch_dot(weights, values).reshape((-1, d)))
+        heads.append(nd.batch_dot(weights, V).reshape((-1, d)))
     return nd.concat(*heads, dim=0).take(neighbours.places).reshape((-1, H))
 
 
@@ -223,7 +229,7 @@ class Dropout(mx.gluon.nn.Block):
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``x + dropout(y)``."""
-        return _on_nd(lambda x, y: x + self.drop(y))(x, y)
+        return _on_nd(lambda x, y: nd.elemwise_add(x, self.drop(y)))(x, y)
 
     def drop(self, x: Tensor) -> Tensor:
         """Return x as `forward` does, both `mx.nd` arrays."""
@@ -231,7 +237,7 @@ class Dropout(mx.gluon.nn.Block):
             return x
         if x.ctx.device_type != "cpu":
             return nd.Dropout(x, p=self.p)
-        return x * self.mask(x)
+        return nd.elemwise_mul(x, self.mask(x))
 
     def mask(self, like: Tensor) -> Tensor:
         """Return a mask of zeros and of the scale of what is kept, float32."""

@@ -126,20 +126,19 @@ class MultiHeadAttention(nn.Block):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
-        heads = self.heads(self.queries(X), self.keys_values(X), neighbours)
+        heads = self.heads(self.queries(X), *self.keys_values(X), neighbours)
         return self.output(heads)
 
     def queries(self, X: Tensor) -> Tensor:
         return _linear(X, self.W_q)  # (N, H)
 
-    def keys_values(self, X: Tensor) -> Tensor:
-        layers = (self.W_k, self.W_v)
-        weight = concat([layer.weight.data(X.ctx) for layer in layers])
-        bias = concat([layer.bias.data(X.ctx) for layer in layers])
-        return linear(X, weight, bias)  # (N, 2 H)
+    def keys_values(self, X: Tensor) -> tuple[Tensor, Tensor]:
+        return _linear(X, self.W_k), _linear(X, self.W_v)  # (N, H) each
 
-    def heads(self, queries: Tensor, keys_values: Tensor, neighbours: Neighbours) -> Tensor:
-        return attention(queries, keys_values, neighbours, self.num_heads, self.dropout)
+    def heads(
+        self, queries: Tensor, keys: Tensor, values: Tensor, neighbours: Neighbours
+    ) -> Tensor:
+        return attention(queries, keys, values, neighbours, self.num_heads, self.dropout)
 
     def output(self, heads: Tensor) -> Tensor:
         return _linear(heads, self.W_o)  # (N, H)
@@ -261,7 +260,7 @@ class BERTEncoder(nn.Block):
             firsts.append(take(X, chunk.firsts))
             lasts.append((last.attention.keys_values(X), chunk.first_queries))
         heads = [
-            last.attention.heads(last.attention.queries(own), keys_values, neighbours)
+            last.attention.heads(last.attention.queries(own), *keys_values, neighbours)
             for own, (keys_values, neighbours) in zip(firsts, lasts, strict=True)
         ]
         X = last.after(concat(firsts), last.attention.output(concat(heads)))  # (B, H)
