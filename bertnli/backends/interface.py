@@ -154,4 +154,5 @@ class Backend:
     try_gpu: Callable[..., Any]
     try_all_gpus: Callable[[], list]
     as_devices: Callable[..., list]
+    as_precision: Callable[[str, Any], tuple[str, str]]
     DATA_HUB: HubView

@@ -59,6 +59,8 @@ def run(args: argparse.Namespace) -> int:
             )
         dataset = corpora.encode_split(args, split, max_len, vocab)
     print(corpora.describe(dataset), file=sys.stderr)
-    metrics = backend.Trainer(net, devices=devices).evaluate(dataset, args.batch_size)
+    trainer = backend.Trainer(net, devices=devices, precision=args.precision)
+    options.say_precision(trainer.net.precision, trainer.precision_reason)
+    metrics = trainer.evaluate(dataset, args.batch_size)
     print(json.dumps(metrics.to_dict(), indent=2) if args.json else metrics)
     return 0

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Any
 
 from bertnli.backends import NAMES, available_backends, get_backend
 from bertnli.backends.interface import Backend
-from bertnli.config import BERTConfig
+from bertnli.config import PRECISIONS, BERTConfig
 from bertnli.errors import BackendError, ConfigError
 from bertnli.text.pairs import TRUNCATIONS
 
@@ -16,7 +17,7 @@ MAX_LEN = 128
 
 
 def add_backend_options(parser: argparse.ArgumentParser) -> None:
-    """Add --backend and --devices."""
+    """Add --backend, --devices and --precision."""
     group = parser.add_argument_group("where to compute")
     group.add_argument(
         "--backend",
@@ -28,11 +29,23 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
     )
+    group.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        default="fp32",
+        help="of matrix products; auto takes bf16 where the hardware has it (default: fp32)",
+    )
 
 
 def backend_of(args: argparse.Namespace) -> Backend:
     """Return the backend asked for, or the first that is installed."""
     return get_backend(args.backend or first_backend())
+
+
+def say_precision(precision: str, reason: str) -> None:
+    """Print to standard error what is computed in, where there is a reason to give."""
+    if reason:
+        print(f"precision: {precision}, for {reason}", file=sys.stderr)
 
 
 def first_backend() -> str:

@@ -61,7 +61,10 @@ def run(args: argparse.Namespace) -> int:
     with ExitStack() as stack:
         pairs, at_once = _pairs(args, stack)
         backend = options.backend_of(args)
-        net = backend.load(args.checkpoint, args.devices)
+        devices = backend.as_devices(args.devices)
+        net = backend.load(args.checkpoint, devices)
+        net.precision, reason = backend.as_precision(args.precision, devices[0])
+        options.say_precision(net.precision, reason)
         max_len = options.max_len_of(args, net.config)
         for chunk in _chunks(pairs, at_once):
             predictions = net.predict(

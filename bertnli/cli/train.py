@@ -176,7 +176,9 @@ def run(args: argparse.Namespace) -> int:
     _say(args, _describe_model(args, backend, devices, net, train_set))
     settings = asdict(config)
     epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
-    trainer = backend.Trainer(net, devices=devices, **settings)
+    trainer = backend.Trainer(net, devices=devices, precision=args.precision, **settings)
+    if not args.quiet:
+        options.say_precision(trainer.net.precision, trainer.precision_reason)
     output = Path(args.output)
     try:
         history = trainer.fit(

@@ -345,3 +345,25 @@ def test_info_of_another_frameworks_file(
     zips = {"torch": "bert.tiny.zip", "mxnet": "bert.tiny.torch.zip"}  # each the other's
     argv = ["info", str(fixtures / "zips" / zips[backend.name]), "--backend", backend.name]
     assert "is not a readable" in Ran(capsys, argv).error()
+
+
+def test_precision(
+    trained: Path, tables: Path, where: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """auto says what it took and why; bf16 works, or is refused with the reason."""
+    pair = ["A dog is asleep.", "A dog is running fast."]
+    plain = Ran(capsys, ["predict", "--checkpoint", str(trained), *where, *pair])
+    assert "precision" not in plain.err
+    auto = Ran(
+        capsys, ["predict", "--checkpoint", str(trained), *where, "--precision", "auto", *pair]
+    )
+    assert auto.out.split("\t")[0] == plain.out.split("\t")[0]
+    assert "precision: " in auto.err
+    scored = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), *where]
+    ran = Ran(capsys, [*scored, "--precision", "bf16", "--json"])
+    if "mxnet" in where:
+        assert "MXNet 1.9.1 has no bfloat16" in ran.error()
+        return
+    exact = Ran(capsys, [*scored, "--json"])
+    assert json.loads(ran.out)["accuracy"] == json.loads(exact.out)["accuracy"]
+    assert json.loads(ran.out)["loss"] != json.loads(exact.out)["loss"]

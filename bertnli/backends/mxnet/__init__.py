@@ -3,7 +3,13 @@
 from bertnli.backends.interface import Backend
 from bertnli.backends.mxnet.checkpoint import load, load_pretrained_model
 from bertnli.backends.mxnet.dataset import SNLIBERTDataset
-from bertnli.backends.mxnet.devices import as_devices, cpu, try_all_gpus, try_gpu
+from bertnli.backends.mxnet.devices import (
+    as_devices,
+    as_precision,
+    cpu,
+    try_all_gpus,
+    try_gpu,
+)
 from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
 from bertnli.backends.mxnet.trainer import Trainer
 from bertnli.hub import hub_view
@@ -20,5 +26,6 @@ BACKEND = Backend(
     try_gpu=try_gpu,
     try_all_gpus=try_all_gpus,
     as_devices=as_devices,
+    as_precision=as_precision,
     DATA_HUB=hub_view("mxnet"),
 )
