@@ -34,7 +34,7 @@ class Batch:
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def __getitem__(self, rows: slice) -> Batch:
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Batch:
         """Return some of the pairs, padded as they are."""
         return Batch(
             self.token_ids[rows], self.segments[rows], self.valid_lens[rows], self.labels[rows]

@@ -7,10 +7,12 @@ in buckets of similar length. Plain NumPy: the backends compute what is planned 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bertnli.data.batches import Batch
 
 #: Tokens computed together: their activations stay in a processor's cache from one layer to the
 #: next.
@@ -66,17 +68,46 @@ def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> lis
         width: T of the batch.
         max_tokens: of a chunk; one pair may have more.
     """
-    lengths = np.where(valid_lens > 0, np.minimum(valid_lens, width), width).astype(np.int64)
+    lengths = computed_lengths(valid_lens, width)
+    groups = similar_lengths(lengths, max_tokens)
+    return [_chunk(pairs, lengths, valid_lens, width) for pairs in groups]
+
+
+def split_by_length(batch: Batch, max_tokens: int = CHUNK_TOKENS) -> list[Batch]:
+    """Return a batch's pairs in parts of similar length that `pack` gives one chunk each.
+
+    Trained one after the other, they need the memory of one; each is cut to its longest pair.
+    """
+    lengths = computed_lengths(batch.valid_lens, batch.token_ids.shape[1])
+    parts = []
+    for pairs in similar_lengths(lengths, max_tokens):
+        width = int(lengths[pairs[0]])
+        ids, segments = (
+            np.ascontiguousarray(array[pairs, :width])
+            for array in (batch.token_ids, batch.segments)
+        )
+        parts.append(replace(batch[pairs], token_ids=ids, segments=segments))
+    return parts
+
+
+def computed_lengths(valid_lens: NDArray, width: int) -> NDArray[np.int64]:
+    """Return how many tokens of each pair are computed, (B,): all T of one without any."""
+    return np.where(valid_lens > 0, np.minimum(valid_lens, width), width).astype(np.int64)
+
+
+def similar_lengths(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:
+    """Return the places of the pairs, the longest first, in parts of about equally many tokens.
+
+    Args:
+        lengths: (B,) tokens of each pair.
+        max_tokens: of a part; one pair may have more.
+    """
     order = np.argsort(-lengths, kind="stable")
     ends = np.cumsum(lengths[order])
-    chunks = []
-    start = 0
-    while start < len(order):
-        before = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, before + max_tokens, side="left")))
-        chunks.append(_chunk(order[start:stop], lengths, valid_lens, width))
-        start = stop
-    return chunks
+    total, longest = int(ends[-1]), int(lengths[order[0]])
+    count = 1 if total <= max_tokens else -(-total // max(max_tokens - longest, 1))
+    cuts = np.searchsorted(ends, total * np.arange(1, count) / count, side="right")
+    return [pairs for pairs in np.split(order, cuts) if len(pairs)]
 
 
 def _chunk(

@@ -7,7 +7,6 @@ looks different after the import, and PyTorch in the same process keeps its thre
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import os
 import sys
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
 _HOW = (
@@ -96,23 +96,6 @@ def _keep_aliases_inside_mxnet() -> None:
             setattr(module, numpy_name, view)
 
 
-def _keep_memory() -> None:
-    """Have the C library keep the memory of arrays that MXNet frees, for the next ones.
-
-    MXNet allocates and frees every array of a step, and the system spends as long on handing out
-    fresh pages as MXNet on computing. Where the C library is not glibc, nothing is changed.
-    """
-    trim_threshold, top_pad, mmap_threshold, arena_max = -1, -2, -3, -8
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return
-    mallopt(mmap_threshold, 32 << 20)
-    mallopt(trim_threshold, 256 << 20)
-    mallopt(top_pad, 16 << 20)
-    mallopt(arena_max, 1)  # the other arenas give their memory back after each array
-
-
 def _import_mxnet() -> Any:
     """Import mxnet, or say what is missing.
 
@@ -143,4 +126,4 @@ def _import_mxnet() -> Any:
 
 
 mx: Any = _import_mxnet()
-_keep_memory()
+keep_freed_memory()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.config import check_precision
@@ -16,6 +18,7 @@ from bertnli.errors import BackendError
 
 _NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"
 
+nd: Any = mx.nd
 Device = mx.context.Context
 Tensor = Any
 
@@ -112,7 +115,30 @@ def move(model: Any, devices: Sequence[Any]) -> None:
 def to_device(batch: Batch, device: Any) -> list[Tensor]:
     """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
     arrays = (batch.token_ids, batch.segments, batch.valid_lens)
-    return [mx.np.array(array, dtype=array.dtype, ctx=device) for array in arrays]
+    return [as_nd(array, device).as_np_ndarray() for array in arrays]
+
+
+def as_nd(values: NDArray, device: Any) -> Tensor:
+    """Return an `mx.nd` array of integers, as int32, or numbers, as float32."""
+    dtype = np.float32 if values.dtype.kind == "f" else np.int32
+    if device.device_type != "cpu" or not values.size:
+        return nd.array(values, device, dtype=dtype)
+    array = nd.empty(values.shape, device, dtype)
+    memory(array)[...] = values
+    return array
+
+
+def memory(array: Tensor) -> NDArray:
+    """Return the memory of an `mx.nd` array on the CPU, which no operation may use yet.
+
+    MXNet's own way of filling an array waits in the queue behind all operations under way.
+    """
+    pointer = ctypes.c_void_p()
+    mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
+    kind = np.ctypeslib.as_ctypes_type(array.dtype)
+    return np.ctypeslib.as_array((kind * array.size).from_address(pointer.value)).reshape(
+        array.shape
+    )
 
 
 def split_batch(batch: Batch, devices: Sequence[Any]) -> list[Batch]:

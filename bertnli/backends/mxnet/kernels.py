@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet.devices import as_nd, memory
 
 nd: Any = mx.nd
 
@@ -45,7 +46,7 @@ def take(x: Tensor, rows: NDArray | Tensor) -> Tensor:
         x: (N, ...).
         rows: (n,) integers, NumPy's or int32 on x's device.
     """
-    return x.take(nd.array(rows, x.ctx, dtype="int32") if isinstance(rows, np.ndarray) else rows)
+    return x.take(as_nd(rows, x.ctx) if isinstance(rows, np.ndarray) else rows)
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
@@ -129,7 +130,7 @@ class Neighbours:
         self, buckets: Sequence[Bucket], num_queries: int, num_heads: int, device: Any
     ) -> None:
         def tensor(rows: NDArray) -> Tensor:
-            return nd.array(rows, device, dtype="int32")
+            return as_nd(rows, device)
 
         self.buckets: list[tuple[Any, ...]] = []
         places = np.zeros((num_queries, num_heads), np.int32)
@@ -142,7 +143,7 @@ class Neighbours:
             bias = bucket.bias
             if bias is not None:  # repeated, for the gradient of a broadcast sum is slow
                 bias = np.broadcast_to(bias[:, None], (n, num_heads, q, t)).reshape(-1, q, t)
-                bias = nd.array(bias, device)
+                bias = as_nd(bias, device)
             rows = tensor(queries.reshape(-1, q)), tensor(keys.reshape(-1, t))  # (n h, q or t)
             self.buckets.append((*rows, bias))
             results = done + np.arange(queries.size, dtype=np.int32).reshape(queries.shape)
@@ -245,8 +246,10 @@ class Dropout(mx.gluon.nn.Block):
         if bits is None:
             bits = np.random.SFC64(int(nd.random.randint(0, 2**31 - 1, shape=1).asscalar()))
         raw = bits.random_raw(-(-like.size // 4)).view(np.uint16)[: like.size]
-        mask = (raw >= self.threshold) * np.float32(65536 / (65536 - self.threshold))
-        return nd.array(mask.reshape(like.shape), like.ctx)
+        mask = nd.empty(like.shape, like.ctx)
+        scale = np.float32(65536 / (65536 - self.threshold))
+        np.multiply(raw.reshape(like.shape) >= self.threshold, scale, out=memory(mask))
+        return mask
 
     def __repr__(self) -> str:
         return f"Dropout(p={self.p})"

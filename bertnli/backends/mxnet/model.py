@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.mxnet._framework import mx
-from bertnli.backends.mxnet.devices import devices_of, to_device
+from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.mxnet.kernels import (
     Bucket,
     Dropout,
@@ -234,7 +234,7 @@ class BERTEncoder(nn.Block):
         device = table.ctx
         X = take(table, tokens) + take(self.pos_embedding.data(device)[0], positions)
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
-        one_hot = mx.np.array(np.eye(2)[segments], dtype="float32", ctx=device)
+        one_hot = as_nd(np.eye(2)[segments], device).as_np_ndarray()
         return X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
 
     def first_tokens(

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet.devices import as_nd
 
 nd: Any = mx.nd
 
@@ -36,8 +37,8 @@ class RowAdam:
         self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
         self.rows = np.empty(0, np.int32)
         self.indices: list[Tensor] = []  # the rows, on each device
-        self.m: Tensor = None
-        self.v: Tensor = None
+        # Places beyond the rows in use are not touched, and take no memory.
+        self.m, self.v = (nd.empty(table.shape, table.ctx) for _ in range(2))
         self.num_updates = 0
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
@@ -50,8 +51,9 @@ class RowAdam:
         """
         self._add(rows[self.slots[rows] < 0])
         table = self.tables[0]
-        slots = nd.array(self.slots[rows][None], table.ctx, dtype="int32")
-        scattered = nd.scatter_nd(gradients, slots, shape=self.m.shape)
+        n = len(self.rows)
+        slots = as_nd(self.slots[rows][None], table.ctx)
+        scattered = nd.scatter_nd(gradients, slots, shape=(n, table.shape[1]))
         weights = table.take(self.indices[0])
         self.num_updates += 1
         correction1 = 1 - BETA1**self.num_updates
@@ -59,8 +61,8 @@ class RowAdam:
         nd.adam_update(
             weights,
             scattered,
-            self.m,
-            self.v,
+            self.m[:n],
+            self.v[:n],
             lr=lr * correction2 / correction1,
             beta1=BETA1,
             beta2=BETA2,
@@ -82,11 +84,10 @@ class RowAdam:
         if not len(rows):
             return
         self.slots[rows] = len(self.rows) + np.arange(len(rows))
+        new = slice(len(self.rows), len(self.rows) + len(rows))
+        self.m[new] = self.v[new] = 0
         self.rows = np.concatenate([self.rows, rows.astype(np.int32)])
-        self.indices = [nd.array(self.rows, t.ctx, dtype="int32") for t in self.tables]
-        zeros = nd.zeros((len(rows), self.tables[0].shape[1]), self.tables[0].ctx)
-        self.m = zeros if self.m is None else nd.concat(self.m, zeros, dim=0)
-        self.v = zeros.copy() if self.v is None else nd.concat(self.v, zeros, dim=0)
+        self.indices = [as_nd(self.rows, table.ctx) for table in self.tables]
 
 
 class Adam:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.dataset import batch_of
 from bertnli.backends.mxnet.devices import (
     as_devices,
+    as_nd,
     as_precision,
     move,
     split_batch,
@@ -23,6 +25,7 @@ from bertnli.backends.mxnet.model import BERTClassifier
 from bertnli.backends.mxnet.optimizer import Adam
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
+from bertnli.data.packing import split_by_length
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 TABLE = "encoder.token_embedding.weight"
@@ -93,33 +96,52 @@ class Trainer(BaseTrainer):
         rows = np.flatnonzero(used_ids)
         places = np.cumsum(used_ids, dtype=np.int32) - 1
         counted = replace(batch, token_ids=places[batch.token_ids])
-        parts = split_batch(counted, self.devices)
-        tables, outputs = [], []
-        for device in self.devices:
-            tables.append(take(self.table.data(device), rows))
-            tables[-1].attach_grad()
-        with dropout_seed(seed, self.devices), mx.autograd.record():
-            for part, device, table in zip(parts, self.devices, tables, strict=True):
+        outputs, tables = [], []
+        with dropout_seed(seed, self.devices):
+            for shard, device in zip(split_batch(counted, self.devices), self.devices, strict=True):
+                tables.append(take(self.table.data(device), rows))
+                tables[-1].attach_grad("add")
                 # A device without a pair of its own computes one that counts nothing, so that its
                 # gradients are of this step, and zero.
-                used, weight = (part, 1) if len(part) else (counted[:1], 0)
-                logits = self.net(to_device(used, device), table)  # (b, labels)
-                labels = mx.np.array(used.labels, dtype="float32", ctx=device)
-                outputs.append((logits, self.loss(logits, labels).sum() * weight))
-        mx.autograd.backward([loss_sum for _, loss_sum in outputs])
+                parts = split_by_length(shard) if len(shard) else [counted[:1]]
+                for i, part in enumerate(parts):
+                    with self._gradients_summed(device, i > 0):
+                        logits, loss_sum = self._loss(part, device, tables[-1], len(shard) > 0)
+                        loss_sum.backward()
+                    if len(shard):
+                        outputs.append((logits, loss_sum, part.labels))
         row_gradients = tables[0].grad
         for table in tables[1:]:
             row_gradients = row_gradients + table.grad.as_in_context(self.devices[0])
 
         def read() -> tuple[float, int]:
             num_correct = sum(
-                int((logits.asnumpy().argmax(1) == part.labels).sum())
-                for part, (logits, _) in zip(parts, outputs, strict=True)
-                if len(part)
+                int((logits.asnumpy().argmax(1) == labels).sum()) for logits, _, labels in outputs
             )
-            return sum(float(loss_sum.asnumpy()) for _, loss_sum in outputs), num_correct
+            return sum(float(loss_sum.asnumpy()) for _, loss_sum, _ in outputs), num_correct
 
         return StepResult(read), rows, row_gradients
+
+    def _loss(self, part: Batch, device: Any, table: Any, counts: bool) -> tuple[Any, Any]:
+        """Return the logits (b, labels) and the sum of the losses, or 0 of what does not count."""
+        with mx.autograd.record():
+            logits = self.net(to_device(part, device), table)
+            labels = as_nd(part.labels.astype(np.float32), device).as_np_ndarray()
+            return logits, self.loss(logits, labels).sum() * int(counts)
+
+    @contextmanager
+    def _gradients_summed(self, device: Any, summed: bool) -> Iterator[None]:
+        """Have a backward pass add to the parameters' gradients, if so, and not replace them."""
+        if not summed:
+            yield
+            return
+        data = [parameter.data(device) for parameter in self.parameters.values()]
+        gradients = [parameter.grad(device) for parameter in self.parameters.values()]
+        mx.autograd.mark_variables(data, gradients, "add")
+        try:
+            yield
+        finally:
+            mx.autograd.mark_variables(data, gradients, "write")
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """See `BaseTrainer.eval_step`."""

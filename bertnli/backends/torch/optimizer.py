@@ -28,8 +28,8 @@ class RowAdam:
         self.table = table
         self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
         self.rows = torch.empty(0, dtype=torch.int64)
-        self.m = torch.empty(0, table.shape[1])
-        self.v = torch.empty(0, table.shape[1])
+        # Places beyond the rows in use are not touched, and take no memory.
+        self.m, self.v = torch.empty(table.shape), torch.empty(table.shape)
         self.num_updates = torch.zeros(())
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
@@ -42,13 +42,14 @@ class RowAdam:
         """
         self._add(np.unique(rows[self.slots[rows] < 0]))
         slots = torch.from_numpy(self.slots[rows])
-        summed = torch.zeros_like(self.m).index_add_(0, slots, gradients)
+        n = len(self.rows)
+        summed = gradients.new_zeros(n, gradients.shape[1]).index_add_(0, slots, gradients)
         weights = self.table[self.rows]
         adam(
             [weights],
             [summed],
-            [self.m],
-            [self.v],
+            [self.m[:n]],
+            [self.v[:n]],
             [],
             [self.num_updates],
             fused=True,
@@ -67,9 +68,9 @@ class RowAdam:
         if not len(rows):
             return
         self.slots[rows] = len(self.rows) + np.arange(len(rows))
+        new = slice(len(self.rows), len(self.rows) + len(rows))
+        self.m[new] = self.v[new] = 0
         self.rows = torch.cat([self.rows, torch.from_numpy(rows)])
-        zeros = self.m.new_zeros(len(rows), self.m.shape[1])
-        self.m, self.v = torch.cat([self.m, zeros]), torch.cat([self.v, zeros])
 
 
 class Adam:

@@ -11,12 +11,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch.dataset import batch_of
 from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
 from bertnli.backends.torch.model import BERTClassifier
 from bertnli.backends.torch.optimizer import Adam
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
+from bertnli.data.packing import split_by_length
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 
@@ -27,6 +29,8 @@ class Trainer(BaseTrainer):
 
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
+        if self.devices[0].type == "cpu":
+            keep_freed_memory()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
         # On a GPU the whole table takes no time.
@@ -61,14 +65,21 @@ class Trainer(BaseTrainer):
         self.net.train()
         for parameter in self.net.parameters():
             parameter.grad = None
-        labels = torch.from_numpy(batch.labels).to(self.devices[0]).long()
+        # On a CPU, parts whose activations fit its cache; a GPU is fastest with everything at once.
+        parts = split_by_length(batch) if self.devices[0].type == "cpu" else [batch]
+        results = []
         with self._sparse_table(), _dropout_seed(seed, self.devices):
-            logits = self.parallel(to_device(batch, self.devices[0]))  # (B, labels)
-            loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
-            (loss_sum / len(batch)).backward()
-        hits = (logits.argmax(1) == labels).sum()
-        loss_sum = loss_sum.detach()
-        return StepResult(lambda: (loss_sum.item(), int(hits)))
+            for part in parts:
+                labels = torch.from_numpy(part.labels).to(self.devices[0]).long()
+                logits = self.parallel(to_device(part, self.devices[0]))  # (b, labels)
+                loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
+                (loss_sum / len(batch)).backward()
+                results.append((loss_sum.detach(), (logits.argmax(1) == labels).sum()))
+
+        def read() -> tuple[float, int]:
+            return sum(loss.item() for loss, _ in results), sum(int(hits) for _, hits in results)
+
+        return StepResult(read)
 
     @contextmanager
     def _sparse_table(self) -> Iterator[None]:
