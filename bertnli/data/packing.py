@@ -43,14 +43,12 @@ class Chunk:
 
     Args:
         tokens: (N,) places in the flattened batch (B * T,).
-        positions: (N,) of each token in its pair.
         pairs: (n,) places of the pairs in the batch.
-        firsts: (n,) row of each pair's first token.
+        firsts: (m,) row of each pair's first token, and then, to make m round, of the last pair's.
         buckets: the pairs, in the same order.
     """
 
     tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
     buckets: list[Bucket]
@@ -117,10 +115,8 @@ def _chunk(
     firsts = np.concatenate([[0], np.cumsum(own)[:-1]])
     used = int(own.sum())
     size = rounded_up(used + 1)  # the last row is never a token's
-    positions = np.zeros(size, np.int64)
-    positions[:used] = np.arange(used) - np.repeat(firsts, own)
     tokens = np.zeros(size, np.int64)
-    tokens[:used] = np.repeat(pairs * width, own) + positions[:used]
+    tokens[:used] = np.arange(used) + np.repeat(pairs * width - firsts, own)
     buckets = []
     for low, high in _bucket_bounds(own.tolist()):
         columns = np.arange(own[low])
@@ -129,7 +125,8 @@ def _chunk(
         rows[columns >= own[low:high, None]] = size - 1
         everything = bool((seen == own[low]).all())
         buckets.append(Bucket(pairs[low:high], rows, None if everything else seen))
-    return Chunk(tokens, positions, pairs, firsts, buckets)
+    spare = rounded_up(len(pairs)) - len(pairs)
+    return Chunk(tokens, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
 
 
 def _bucket_bounds(lengths: list[int]) -> list[tuple[int, int]]:

@@ -49,6 +49,12 @@ def take(x: Tensor, rows: NDArray | Tensor) -> Tensor:
     return x.take(as_nd(rows, x.ctx) if isinstance(rows, np.ndarray) else rows)
 
 
+def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
+    """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    found = nd.elemwise_add(take(a, rows_a).as_nd_ndarray(), take(b, rows_b).as_nd_ndarray())
+    return found.as_np_ndarray()
+
+
 def concat(parts: Sequence[Tensor]) -> Tensor:
     """Return arrays, one after the other along their first axis."""
     if len(parts) == 1:
@@ -57,15 +63,18 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 
 @_on_nd
-def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
     """Return ``x weight^T + bias``, (N, out), perhaps with ReLU.
 
     Args:
         x: (N, in) float32.
         weight: (out, in).
-        bias: (out,).
+        bias: (out,); None for nothing.
     """
-    y = nd.FullyConnected(x, weight, bias, num_hidden=len(bias))
+    if bias is None:
+        y = nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
+    else:
+        y = nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
     return nd.Activation(y, act_type="relu") if relu else y
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -25,12 +26,13 @@ from bertnli.backends.mxnet.kernels import (
     concat,
     layer_norm,
     linear,
+    lookup_sum,
     take,
 )
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import CHUNK_TOKENS, pack
+from bertnli.data.packing import CHUNK_TOKENS, pack, rounded_up
 from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
@@ -73,14 +75,13 @@ class PackedChunk:
     """A `Chunk`, made ready for a device: N rows of n pairs.
 
     Args:
-        tokens, positions: (N,) NumPy.
-        pairs, firsts: (n,) NumPy.
+        tokens: (N,) NumPy, places in the flattened batch.
+        pairs, firsts: (m,) NumPy; of the last m - n, which nothing depends on, the pair is B.
         all_queries: all rows of a pair see all of them.
         first_queries: pair i of the chunk, as query i, sees the rows of its own.
     """
 
     tokens: NDArray[np.int64]
-    positions: NDArray[np.int64]
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
     all_queries: Neighbours
@@ -102,13 +103,13 @@ def packed_chunks(
             all_queries.append(Bucket(rows, rows, bias))
             first_queries.append(Bucket(places, rows, bias))
             start += len(rows)
+        spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             chunk.tokens,
-            chunk.positions,
-            chunk.pairs,
+            np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
             chunk.firsts,
             Neighbours(all_queries, len(chunk.tokens), num_heads, device),
-            Neighbours(first_queries, len(chunk.pairs), num_heads, device),
+            Neighbours(first_queries, len(chunk.firsts), num_heads, device),
         )
 
 
@@ -129,11 +130,11 @@ class MultiHeadAttention(nn.Block):
         heads = self.heads(self.queries(X), *self.keys_values(X), neighbours)
         return self.output(heads)
 
-    def queries(self, X: Tensor) -> Tensor:
-        return _linear(X, self.W_q)  # (N, H)
+    def queries(self, X: Tensor, biased: bool = True) -> Tensor:
+        return _linear(X, self.W_q, biased=biased)  # (N, H)
 
-    def keys_values(self, X: Tensor) -> tuple[Tensor, Tensor]:
-        return _linear(X, self.W_k), _linear(X, self.W_v)  # (N, H) each
+    def keys_values(self, X: Tensor, biased: bool = True) -> tuple[Tensor, Tensor]:
+        return _linear(X, self.W_k, biased=biased), _linear(X, self.W_v, biased=biased)  # (N, H)
 
     def heads(
         self, queries: Tensor, keys: Tensor, values: Tensor, neighbours: Neighbours
@@ -212,30 +213,17 @@ class BERTEncoder(nn.Block):
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
         """Return all encoded tokens, padding included, (B, T, H)."""
         B, T = tokens.shape
-        positions = np.tile(np.arange(T), B)
+        device = tokens.ctx
+        X = self.token_embedding(tokens) + self.pos_embedding.data(device)[:, :T]
+        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
+        one_hot = as_nd(np.eye(2)[segments.asnumpy().astype(np.int64)], device).as_np_ndarray()
+        X = X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
+        X = X.reshape((B * T, -1))
         lens = None if valid_lens is None else valid_lens.asnumpy()
-        buckets = padded_neighbours(B, T, lens)
-        neighbours = Neighbours(buckets, B * T, self.num_heads, tokens.ctx)
-        table = self.token_embedding.weight.data(tokens.ctx)
-        X = self.embed(_flat(tokens), _flat(segments), positions, table)
+        neighbours = Neighbours(padded_neighbours(B, T, lens), B * T, self.num_heads, device)
         for blk in self.blks:
             X = blk(X, neighbours)
         return X.reshape((B, T, -1))
-
-    def embed(
-        self, tokens: NDArray, segments: NDArray, positions: NDArray, table: Tensor
-    ) -> Tensor:
-        """Return the sum of the three embeddings of N tokens, (N, H).
-
-        Args:
-            tokens, segments, positions: (N,) NumPy integers.
-            table: the token embedding's, or rows of it that the tokens count.
-        """
-        device = table.ctx
-        X = take(table, tokens) + take(self.pos_embedding.data(device)[0], positions)
-        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
-        one_hot = as_nd(np.eye(2)[segments], device).as_np_ndarray()
-        return X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
 
     def first_tokens(
         self, tokens: Tensor, segments: Tensor, valid_lens: Tensor, table: Tensor | None
@@ -248,14 +236,15 @@ class BERTEncoder(nn.Block):
         *blks, last = self.blks
         device, width = tokens.ctx, tokens.shape[1]
         if table is None:
-            table = self.token_embedding.weight.data(tokens.ctx)
-        flat_tokens, flat_segments = _flat(tokens), _flat(segments)
+            table = self.token_embedding.weight.data(device)
+        inputs = EncoderInputs(self, tokens.asnumpy(), segments.asnumpy(), table)
         pairs, firsts, lasts = [], [], []
         for chunk in packed_chunks(valid_lens.asnumpy(), width, self.num_heads, device):
-            rows = chunk.tokens
-            X = self.embed(flat_tokens[rows], flat_segments[rows], chunk.positions, table)
-            for blk in blks:
-                X = blk(X, chunk.all_queries)  # (N, H)
+            X = inputs.embedded(chunk)  # (N, H)
+            if blks:
+                X = blks[0].after(X, inputs.attended(chunk))
+            for blk in blks[1:]:
+                X = blk(X, chunk.all_queries)
             pairs.append(chunk.pairs)
             firsts.append(take(X, chunk.firsts))
             lasts.append((last.attention.keys_values(X), chunk.first_queries))
@@ -264,7 +253,68 @@ class BERTEncoder(nn.Block):
             for own, (keys_values, neighbours) in zip(firsts, lasts, strict=True)
         ]
         X = last.after(concat(firsts), last.attention.output(concat(heads)))  # (B, H)
-        return take(X, np.argsort(np.concatenate(pairs)))
+        return take(X, np.argsort(np.concatenate(pairs))[: len(tokens)])
+
+
+class EncoderInputs:
+    """What the blocks of an encoder get of a padded batch.
+
+    A token's embedding is a sum of two: its own, and its place's (segment and position). So are
+    its projections in the first block, which are linear. Both are computed once for each distinct
+    token and place, of which a batch has far fewer than tokens, and looked up.
+
+    Args:
+        encoder: with at least one block.
+        tokens, segments: (B, T) NumPy.
+        table: (U, H), the token embedding's, or rows of it that the tokens count.
+    """
+
+    def __init__(
+        self, encoder: BERTEncoder, tokens: NDArray, segments: NDArray, table: Tensor
+    ) -> None:
+        T = tokens.shape[1]
+        ids, self.token_rows = distinct(tokens.astype(np.int64))
+        places = segments.astype(np.int64) * T + np.arange(T)
+        places, self.place_rows = distinct(places)
+        self.attention = encoder.blks[0].attention
+        self.by_token = take(table, ids)  # (distinct tokens, H)
+        segment_table = encoder.segment_embedding.weight.data(table.ctx)
+        position_table = encoder.pos_embedding.data(table.ctx)[0]
+        self.by_place = take(segment_table, places // T) + take(position_table, places % T)
+
+    def embedded(self, chunk: PackedChunk) -> Tensor:
+        """Return the embeddings of a chunk's tokens, (N, H)."""
+        return self._looked_up(chunk, self.by_token, self.by_place)
+
+    def attended(self, chunk: PackedChunk) -> Tensor:
+        """Return what the first block's attention makes of them, (N, H)."""
+        queries, keys, values = (
+            self._looked_up(chunk, *tables) for tables in (self._queries, *self._keys_values)
+        )
+        heads = self.attention.heads(queries, keys, values, chunk.all_queries)
+        return self.attention.output(heads)
+
+    @cached_property
+    def _queries(self) -> tuple[Tensor, Tensor]:
+        project = self.attention.queries
+        return project(self.by_token), project(self.by_place, biased=False)
+
+    @cached_property
+    def _keys_values(self) -> list[tuple[Tensor, Tensor]]:
+        project = self.attention.keys_values
+        return [*zip(project(self.by_token), project(self.by_place, biased=False), strict=True)]
+
+    def _looked_up(self, chunk: PackedChunk, by_token: Tensor, by_place: Tensor) -> Tensor:
+        tokens = chunk.tokens
+        return lookup_sum(by_token, by_place, self.token_rows[tokens], self.place_rows[tokens])
+
+
+def distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the distinct ones of (B, T) integers, the last repeated to make a round number (U,) of
+    them, and where in them each value is, (B T,)."""
+    found, rows = np.unique(values, return_inverse=True)
+    repeats = rounded_up(len(found)) - len(found)
+    return np.concatenate((found, found[-1:].repeat(repeats))), rows.ravel()
 
 
 @use_np
@@ -414,12 +464,9 @@ class BERTClassifier(Classifier, nn.Block):
         _load_arrays(self, arrays)
 
 
-def _linear(X: Tensor, layer: Any, relu: bool = False) -> Tensor:
-    return linear(X, layer.weight.data(X.ctx), layer.bias.data(X.ctx), relu)
-
-
-def _flat(tensor: Tensor) -> NDArray:
-    return tensor.asnumpy().ravel().astype(np.int64)
+def _linear(X: Tensor, layer: Any, relu: bool = False, biased: bool = True) -> Tensor:
+    bias = layer.bias.data(X.ctx) if biased else None
+    return linear(X, layer.weight.data(X.ctx), bias, relu)
 
 
 def _dense(units: int, in_units: int, activation: str | None = None) -> Any:

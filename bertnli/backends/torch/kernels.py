@@ -19,13 +19,13 @@ from torch.nn import functional
 _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
-def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tensor:
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
     """Return ``x weight^T + bias``, (..., out), perhaps with ReLU.
 
     Args:
         x: (..., in) float.
         weight: (out, in).
-        bias: (out,).
+        bias: (out,); None for nothing.
     """
     if x.device.type == "cpu":
         y: Tensor = _CPULinear.apply(x, weight, bias, relu)
@@ -36,11 +36,12 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False) -> Tenso
 
 class _CPULinear(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool) -> Tensor:
         rows = x.reshape(-1, x.shape[-1])
         if torch.is_autocast_enabled("cpu"):
             dtype = torch.get_autocast_dtype("cpu")
-            rows, weight, bias = rows.to(dtype), weight.to(dtype), bias.to(dtype)
+            rows, weight = rows.to(dtype), weight.to(dtype)
+            bias = None if bias is None else bias.to(dtype)
         y = _product(rows, weight, bias, relu)
         ctx.save_for_backward(rows, weight, y if relu else None)
         return y.view(*x.shape[:-1], -1)
@@ -59,7 +60,34 @@ class _CPULinear(torch.autograd.Function):
             # oneDNN is faster with the longer side first.
             tall = g.shape[1] < rows.shape[1]
             dw = _product(g.t(), rows.t()) if tall else _product(rows.t(), g.t()).t()
-        return dx, dw, g.sum(0), None
+        return dx, dw, g.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def lookup_sum(a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
+    """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    if a.device.type == "cpu":
+        found: Tensor = _CPULookupSum.apply(a, b, rows_a, rows_b)
+        return found
+    return a.index_select(0, rows_a) + b.index_select(0, rows_b)
+
+
+class _CPULookupSum(torch.autograd.Function):
+    """The gradient of a lookup is a parallel sum here; PyTorch's own is one row after the other."""
+
+    @staticmethod
+    def forward(ctx: Any, a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
+        ctx.save_for_backward(rows_a, rows_b)
+        ctx.num_rows = len(a), len(b)
+        return a.index_select(0, rows_a).add_(b.index_select(0, rows_b))
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = gradients
+        a, b = (
+            g.new_zeros(count, g.shape[1]).index_add_(0, rows, g)
+            for count, rows in zip(ctx.num_rows, ctx.saved_tensors, strict=True)
+        )
+        return a, b, None, None
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

@@ -7,9 +7,10 @@ F ffn_num_hiddens, h heads, d = H / h.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import cast
 
 import numpy as np
@@ -20,11 +21,11 @@ from torch.nn import functional
 
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.backends.torch.kernels import Dropout, Neighbours, attention, linear
+from bertnli.backends.torch.kernels import Dropout, Neighbours, attention, linear, lookup_sum
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import CHUNK_TOKENS, pack
+from bertnli.data.packing import CHUNK_TOKENS, pack, rounded_up
 from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
@@ -64,14 +65,13 @@ class PackedChunk:
     """A `Chunk` as tensors on a device: N rows of n pairs.
 
     Args:
-        tokens, positions: (N,).
-        pairs, firsts: (n,).
+        tokens: (N,) places in the flattened batch.
+        pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
         all_queries: all rows of a pair see all of them.
         first_queries: pair i of the chunk, as query i, sees the rows of its own.
     """
 
     tokens: Tensor
-    positions: Tensor
     pairs: Tensor
     firsts: Tensor
     all_queries: list[Neighbours]
@@ -99,10 +99,10 @@ def packed_chunks(valid_lens: Tensor, width: int) -> Iterator[PackedChunk]:
             all_queries.append(Neighbours(rows, rows, bias))
             first_queries.append(Neighbours(places, rows, bias))
             start += len(rows)
+        spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             tensor(chunk.tokens),
-            tensor(chunk.positions),
-            tensor(chunk.pairs),
+            functional.pad(tensor(chunk.pairs), (0, spare), value=len(lens)),
             tensor(chunk.firsts),
             all_queries,
             first_queries,
@@ -125,12 +125,13 @@ class MultiHeadAttention(nn.Module):
         heads = self.heads(self.queries(X), self.keys_values(X), neighbours)
         return self.output(heads)
 
-    def queries(self, X: Tensor) -> Tensor:
-        return linear(X, self.W_q.weight, self.W_q.bias)  # (N, H)
+    def queries(self, X: Tensor, biased: bool = True) -> Tensor:
+        return linear(X, self.W_q.weight, self.W_q.bias if biased else None)  # (N, H)
 
-    def keys_values(self, X: Tensor) -> Tensor:
+    def keys_values(self, X: Tensor, biased: bool = True) -> Tensor:
         weight = torch.cat((self.W_k.weight, self.W_v.weight))
-        return linear(X, weight, torch.cat((self.W_k.bias, self.W_v.bias)))  # (N, 2 H)
+        bias = torch.cat((self.W_k.bias, self.W_v.bias)) if biased else None
+        return linear(X, weight, bias)  # (N, 2 H)
 
     def heads(
         self, queries: Tensor, keys_values: Tensor, neighbours: Sequence[Neighbours]
@@ -202,21 +203,14 @@ class BERTEncoder(nn.Module):
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
         """Return all encoded tokens, padding included, (B, T, H)."""
         B, T = tokens.shape
-        positions = torch.arange(T, device=tokens.device).repeat(B)
-        X = self.embed(tokens.flatten(), segments.flatten(), positions)
+        X = self.token_embedding(tokens) + self.pos_embedding[:, :T]
+        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
+        X = X + functional.one_hot(segments.long(), 2).to(X.dtype) @ self.segment_embedding.weight
+        X = X.flatten(0, 1)  # (B T, H)
         neighbours = padded_neighbours(tokens, valid_lens)
         for blk in self.blks:
             X = blk(X, neighbours)
         return X.view(B, T, -1)
-
-    def embed(self, tokens: Tensor, segments: Tensor, positions: Tensor) -> Tensor:
-        """Return the sum of the three embeddings of N tokens, (N, H)."""
-        X = self.token_embedding(tokens)
-        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
-        X = torch.addmm(
-            X, functional.one_hot(segments.long(), 2).to(X.dtype), self.segment_embedding.weight
-        )
-        return X + self.pos_embedding[0].index_select(0, positions)
 
     def first_tokens(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor) -> Tensor:
         """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
@@ -225,12 +219,14 @@ class BERTEncoder(nn.Module):
         values of all tokens, everything else of one token in each pair.
         """
         *blks, last = cast(list[EncoderBlock], list(self.blks))
-        flat_tokens, flat_segments = tokens.flatten(), segments.flatten()
+        inputs = EncoderInputs(self, tokens, segments)
         pairs, firsts, lasts = [], [], []
         for chunk in packed_chunks(valid_lens, tokens.shape[1]):
-            X = self.embed(flat_tokens[chunk.tokens], flat_segments[chunk.tokens], chunk.positions)
-            for blk in blks:
-                X = blk(X, chunk.all_queries)  # (N, H)
+            X = inputs.embedded(chunk)  # (N, H)
+            if blks:
+                X = blks[0].after(X, inputs.attended(chunk))
+            for blk in blks[1:]:
+                X = blk(X, chunk.all_queries)
             pairs.append(chunk.pairs)
             firsts.append(X[chunk.firsts])
             lasts.append((last.attention.keys_values(X), chunk.first_queries))
@@ -241,7 +237,68 @@ class BERTEncoder(nn.Module):
             for own, (keys_values, neighbours) in zip(queries, lasts, strict=True)
         ]
         X = last.after(X, last.attention.output(torch.cat(heads)))
-        return X[torch.cat(pairs).argsort()]
+        return X[torch.cat(pairs).argsort()[: len(tokens)]]
+
+
+class EncoderInputs:
+    """What the blocks of an encoder get of a padded batch.
+
+    A token's embedding is a sum of two: its own, and its place's (segment and position). So are
+    its projections in the first block, which are linear. Both are computed once for each distinct
+    token and place, of which a batch has far fewer than tokens, and looked up.
+
+    Args:
+        encoder: with at least one block.
+        tokens, segments: (B, T).
+    """
+
+    def __init__(self, encoder: BERTEncoder, tokens: Tensor, segments: Tensor) -> None:
+        T = tokens.shape[1]
+        places = segments * T + torch.arange(T, device=tokens.device)
+        ids, self.token_rows = distinct(tokens)
+        places, self.place_rows = distinct(places)
+        self.attention = cast(EncoderBlock, encoder.blks[0]).attention
+        self.by_token = encoder.token_embedding(ids)  # (distinct tokens, H)
+        self.by_place = (
+            encoder.segment_embedding(places // T) + encoder.pos_embedding[0, places % T]
+        )
+
+    def embedded(self, chunk: PackedChunk) -> Tensor:
+        """Return the embeddings of a chunk's tokens, (N, H)."""
+        return self._looked_up(chunk, self.by_token, self.by_place)
+
+    def attended(self, chunk: PackedChunk) -> Tensor:
+        """Return what the first block's attention makes of them, (N, H)."""
+        queries, keys_values = (
+            self._looked_up(chunk, *tables) for tables in (self._queries, self._keys_values)
+        )
+        heads = self.attention.heads(queries, keys_values, chunk.all_queries)
+        return self.attention.output(heads)
+
+    @cached_property
+    def _queries(self) -> tuple[Tensor, Tensor]:
+        return self._projected(self.attention.queries)
+
+    @cached_property
+    def _keys_values(self) -> tuple[Tensor, Tensor]:
+        return self._projected(self.attention.keys_values)
+
+    def _projected(self, project: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
+        # So few rows are quick in float32 too, and a sum of two roundings would be less exact.
+        with torch.autocast(self.by_token.device.type, enabled=False):
+            return project(self.by_token), project(self.by_place, biased=False)
+
+    def _looked_up(self, chunk: PackedChunk, by_token: Tensor, by_place: Tensor) -> Tensor:
+        tokens = chunk.tokens
+        return lookup_sum(by_token, by_place, self.token_rows[tokens], self.place_rows[tokens])
+
+
+def distinct(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the distinct ones of (B, T) integers, the last repeated to make a round number (U,) of
+    them, and where in them each value is, (B T,)."""
+    found, rows = values.flatten().unique(return_inverse=True)
+    repeats = rounded_up(len(found)) - len(found)
+    return torch.cat((found, found[-1:].expand(repeats))), rows
 
 
 class MaskLM(nn.Module):

@@ -28,8 +28,9 @@ class RowAdam:
         self.table = table
         self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
         self.rows = torch.empty(0, dtype=torch.int64)
-        # Places beyond the rows in use are not touched, and take no memory.
-        self.m, self.v = torch.empty(table.shape), torch.empty(table.shape)
+        # Weights, gradients and moments of the rows in use. Places beyond them are not touched, and
+        # take no memory.
+        self.w, self.g, self.m, self.v = (torch.empty(table.shape) for _ in range(4))
         self.num_updates = torch.zeros(())
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
@@ -41,15 +42,14 @@ class RowAdam:
             lr: learning rate.
         """
         self._add(np.unique(rows[self.slots[rows] < 0]))
-        slots = torch.from_numpy(self.slots[rows])
-        n = len(self.rows)
-        summed = gradients.new_zeros(n, gradients.shape[1]).index_add_(0, slots, gradients)
-        weights = self.table[self.rows]
+        w, g, m, v = (array[: len(self.rows)] for array in (self.w, self.g, self.m, self.v))
+        g.zero_().index_add_(0, torch.from_numpy(self.slots[rows]), gradients)
+        torch.index_select(self.table, 0, self.rows, out=w)
         adam(
-            [weights],
-            [summed],
-            [self.m[:n]],
-            [self.v[:n]],
+            [w],
+            [g],
+            [m],
+            [v],
             [],
             [self.num_updates],
             fused=True,
@@ -61,7 +61,7 @@ class RowAdam:
             eps=EPSILON,
             maximize=False,
         )
-        self.table[self.rows] = weights
+        self.table.index_copy_(0, self.rows, w)
 
     def _add(self, rows: NDArray[np.int64]) -> None:
         """Begin to follow some rows."""
