@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from bertnli import parity
 from bertnli.backends.interface import Backend
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import pack, rounded_up
+from bertnli.data.packing import pack, rounded_up, split_by_length
 from bertnli.errors import BackendError, ConfigError
 
 LENGTHS = st.lists(st.integers(0, 40), min_size=1, max_size=60)
@@ -80,6 +81,29 @@ def test_each_token_is_packed_once(lengths: list[int], max_tokens: int) -> None:
     assert sorted(seen_pairs) == list(range(len(lengths)))
 
 
+@settings(deadline=None)
+@given(LENGTHS, st.integers(1, 400))
+def test_parts_hold_each_pair_once_and_one_chunk_each(lengths: list[int], max_tokens: int) -> None:
+    batch = batch_of(lengths)
+    # Random labels do not tell pairs apart; their places do.
+    batch = dataclasses.replace(batch, labels=np.arange(len(lengths), dtype=np.int32))
+    seen: list[int] = []
+    for part in split_by_length(batch, max_tokens):
+        seen += part.labels.tolist()
+        own = [lengths[pair] or 40 for pair in part.labels]
+        assert part.token_ids.shape == part.segments.shape == (len(own), max(own))
+        assert own == sorted(own, reverse=True)
+        for i, pair in enumerate(part.labels):
+            assert part.valid_lens[i] == lengths[pair]
+            assert (part.token_ids[i] == batch.token_ids[pair, : max(own)]).all()
+            assert (part.segments[i] == batch.segments[pair, : max(own)]).all()
+        if sum(own) <= max_tokens:
+            assert len(pack(part.valid_lens, max(own), max_tokens)) == 1
+        else:
+            assert len(own) == 1 or max_tokens <= 2 * max(own)
+    assert sorted(seen) == list(range(len(lengths)))
+
+
 @given(st.integers(1, 10**7))
 def test_rounding_adds_at_most_a_sixteenth(count: int) -> None:
     assert count <= rounded_up(count) <= count * (1 + 1 / 16)
@@ -119,6 +143,19 @@ def test_packed_gradients_are_the_padded_ones(
     for name, gradient in expected.items():
         for found in (own_loop[name], mean[name] * len(batch)):
             assert np.abs(found - gradient).max() <= 1e-5 * max(1, np.abs(gradient).max()), name
+
+
+def test_a_loop_of_the_user_s_own_replaces_gradients(
+    backend: Backend, loop: Any, tiny: BERTConfig
+) -> None:
+    """As it does before a trainer has summed those of several parts."""
+    net, large, small = classifier(backend, tiny), batch_of([40] * 250), batch_of([9, 30])
+    assert len(split_by_length(large)) > 1
+    before = loop.gradients(net, small)
+    backend.Trainer(net, devices="cpu").gradients(large, 0)
+    for _ in range(2):
+        for name, gradient in loop.gradients(net, small).items():
+            assert parity.max_abs_difference(gradient, before[name]) <= 1e-5, name
 
 
 def test_long_chunks_and_short_ones_give_the_same(
