@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -123,22 +124,22 @@ def as_nd(values: NDArray, device: Any) -> Tensor:
     dtype = np.float32 if values.dtype.kind == "f" else np.int32
     if device.device_type != "cpu" or not values.size:
         return nd.array(values, device, dtype=dtype)
-    array = nd.empty(values.shape, device, dtype)
-    memory(array)[...] = values
+    array, memory = new_array(values.shape, dtype, device)
+    memory[...] = values
     return array
 
 
-def memory(array: Tensor) -> NDArray:
-    """Return the memory of an `mx.nd` array on the CPU, which no operation may use yet.
+def new_array(shape: tuple[int, ...], dtype: type, device: Any) -> tuple[Tensor, NDArray]:
+    """Return an `mx.nd` array on the CPU, and its memory, to be filled before the array is used.
 
     MXNet's own way of filling an array waits in the queue behind all operations under way.
     """
+    array = nd.empty(shape, device, dtype)
     pointer = ctypes.c_void_p()
     mx.base.check_call(mx.base._LIB.MXNDArrayGetData(array.handle, ctypes.byref(pointer)))
-    kind = np.ctypeslib.as_ctypes_type(array.dtype)
-    return np.ctypeslib.as_array((kind * array.size).from_address(pointer.value)).reshape(
-        array.shape
-    )
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    memory = memoryview((ctypes.c_char * size).from_address(pointer.value or 0))
+    return array, np.frombuffer(memory, dtype).reshape(shape)
 
 
 def split_batch(batch: Batch, devices: Sequence[Any]) -> list[Batch]:

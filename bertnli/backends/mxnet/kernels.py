@@ -6,6 +6,7 @@ work on the same memory as MXNet's first arrays (`mx.nd`), whose operators are f
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
-from bertnli.backends.mxnet.devices import as_nd, memory
+from bertnli.backends.mxnet.devices import as_nd, new_array
 
 nd: Any = mx.nd
 
@@ -239,7 +240,8 @@ class Dropout(mx.gluon.nn.Block):
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
         """Return ``x + dropout(y)``."""
-        return _on_nd(lambda x, y: nd.elemwise_add(x, self.drop(y)))(x, y)
+        x, y = x.as_nd_ndarray(), y.as_nd_ndarray()
+        return nd.elemwise_add(x, self.drop(y)).as_np_ndarray()
 
     def drop(self, x: Tensor) -> Tensor:
         """Return x as `forward` does, both `mx.nd` arrays."""
@@ -254,10 +256,11 @@ class Dropout(mx.gluon.nn.Block):
         bits = _bits.get()
         if bits is None:
             bits = np.random.SFC64(int(nd.random.randint(0, 2**31 - 1, shape=1).asscalar()))
-        raw = bits.random_raw(-(-like.size // 4)).view(np.uint16)[: like.size]
-        mask = nd.empty(like.shape, like.ctx)
-        scale = np.float32(65536 / (65536 - self.threshold))
-        np.multiply(raw.reshape(like.shape) >= self.threshold, scale, out=memory(mask))
+        shape = like.shape
+        size = math.prod(shape)
+        raw = bits.random_raw(-(-size // 4)).view(np.uint16)[:size].reshape(shape)
+        mask, memory = new_array(shape, np.float32, like.ctx)
+        np.multiply(raw >= self.threshold, np.float32(65536 / (65536 - self.threshold)), out=memory)
         return mask
 
     def __repr__(self) -> str:

@@ -25,8 +25,11 @@ from bertnli.backends.mxnet.model import BERTClassifier
 from bertnli.backends.mxnet.optimizer import Adam
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
-from bertnli.data.packing import split_by_length
+from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training.trainer import BaseTrainer, StepResult
+
+#: Tokens of a part. Fewer need less memory, and more of Python, which takes a core from MXNet.
+PART_TOKENS = 2 * CHUNK_TOKENS
 
 TABLE = "encoder.token_embedding.weight"
 
@@ -103,7 +106,7 @@ class Trainer(BaseTrainer):
                 tables[-1].attach_grad("add")
                 # A device without a pair of its own computes one that counts nothing, so that its
                 # gradients are of this step, and zero.
-                parts = split_by_length(shard) if len(shard) else [counted[:1]]
+                parts = split_by_length(shard, PART_TOKENS) if len(shard) else [counted[:1]]
                 for i, part in enumerate(parts):
                     with self._gradients_summed(device, i > 0):
                         logits, loss_sum = self._loss(part, device, tables[-1], len(shard) > 0)
