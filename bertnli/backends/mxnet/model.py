@@ -238,22 +238,19 @@ class BERTEncoder(nn.Block):
         if table is None:
             table = self.token_embedding.weight.data(device)
         inputs = EncoderInputs(self, tokens.asnumpy(), segments.asnumpy(), table)
-        pairs, firsts, lasts = [], [], []
+        pairs, encoded = [], []
         for chunk in packed_chunks(valid_lens.asnumpy(), width, self.num_heads, device):
             X = inputs.embedded(chunk)  # (N, H)
             if blks:
                 X = blks[0].after(X, inputs.attended(chunk))
             for blk in blks[1:]:
                 X = blk(X, chunk.all_queries)
+            firsts = take(X, chunk.firsts)  # (m, H)
+            queries, keys_values = last.attention.queries(firsts), last.attention.keys_values(X)
+            heads = last.attention.heads(queries, *keys_values, chunk.first_queries)
             pairs.append(chunk.pairs)
-            firsts.append(take(X, chunk.firsts))
-            lasts.append((last.attention.keys_values(X), chunk.first_queries))
-        heads = [
-            last.attention.heads(last.attention.queries(own), *keys_values, neighbours)
-            for own, (keys_values, neighbours) in zip(firsts, lasts, strict=True)
-        ]
-        X = last.after(concat(firsts), last.attention.output(concat(heads)))  # (B, H)
-        return take(X, np.argsort(np.concatenate(pairs))[: len(tokens)])
+            encoded.append(last.after(firsts, last.attention.output(heads)))
+        return take(concat(encoded), np.argsort(np.concatenate(pairs))[: len(tokens)])
 
 
 class EncoderInputs:

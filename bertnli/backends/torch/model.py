@@ -220,24 +220,19 @@ class BERTEncoder(nn.Module):
         """
         *blks, last = cast(list[EncoderBlock], list(self.blks))
         inputs = EncoderInputs(self, tokens, segments)
-        pairs, firsts, lasts = [], [], []
+        pairs, encoded = [], []
         for chunk in packed_chunks(valid_lens, tokens.shape[1]):
             X = inputs.embedded(chunk)  # (N, H)
             if blks:
                 X = blks[0].after(X, inputs.attended(chunk))
             for blk in blks[1:]:
                 X = blk(X, chunk.all_queries)
+            firsts = X[chunk.firsts]  # (m, H)
+            queries, keys_values = last.attention.queries(firsts), last.attention.keys_values(X)
+            heads = last.attention.heads(queries, keys_values, chunk.first_queries)
             pairs.append(chunk.pairs)
-            firsts.append(X[chunk.firsts])
-            lasts.append((last.attention.keys_values(X), chunk.first_queries))
-        X = torch.cat(firsts)  # (B, H)
-        queries = last.attention.queries(X).split([len(part) for part in pairs])
-        heads = [
-            last.attention.heads(own, keys_values, neighbours)
-            for own, (keys_values, neighbours) in zip(queries, lasts, strict=True)
-        ]
-        X = last.after(X, last.attention.output(torch.cat(heads)))
-        return X[torch.cat(pairs).argsort()[: len(tokens)]]
+            encoded.append(last.after(firsts, last.attention.output(heads)))
+        return torch.cat(encoded)[torch.cat(pairs).argsort()[: len(tokens)]]
 
 
 class EncoderInputs:
