@@ -233,3 +233,15 @@ def test_other_errors_of_mxnet_are_not_hidden() -> None:
     # As another release of mxnet, or a broken one, might fail.
     name, _ = error_of("del numpy.PZERO")
     assert name == "AttributeError"
+
+
+def test_a_model_is_made_without_pytorch_s_compiler() -> None:
+    """Its import takes a second, a third of a first prediction."""
+    code = (
+        "import sys, bertnli\n"
+        "nli = bertnli.get_backend('torch')\n"
+        "nli.BERTClassifier(nli.BERTModel(20, 8, 8, 2, 2, 0.1))\n"
+        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.split() == ["True", "False"]

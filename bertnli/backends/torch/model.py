@@ -195,8 +195,8 @@ class BERTEncoder(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.num_heads = config.num_heads
-        self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
-        self.segment_embedding = nn.Embedding(2, config.num_hiddens)
+        self.token_embedding = _embedding(config.vocab_size, config.num_hiddens)
+        self.segment_embedding = _embedding(2, config.num_hiddens)
         self.pos_embedding = nn.Parameter(torch.empty(1, config.max_len, config.num_hiddens))
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
@@ -449,6 +449,14 @@ class BERTClassifier(Classifier, nn.Module):
         """Take the values of all tensors from arrays with canonical names; see `check_shapes`."""
         check_shapes(arrays, classifier_shapes(self.config, len(self.labels)), source)
         _load_arrays(self, arrays)
+
+
+def _embedding(rows: int, columns: int) -> nn.Embedding:
+    """Return an embedding without start values.
+
+    Drawing them on no device would import PyTorch's compiler, which takes a second.
+    """
+    return nn.Embedding.from_pretrained(torch.empty(rows, columns), freeze=False)
 
 
 def _arrays(model: nn.Module) -> dict[str, NDArray[np.float32]]:
