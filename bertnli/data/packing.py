@@ -72,7 +72,7 @@ def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> lis
 
 
 def split_by_length(batch: Batch, max_tokens: int = CHUNK_TOKENS) -> list[Batch]:
-    """Return a batch's pairs in parts of similar length that `pack` gives one chunk each.
+    """Return a batch's pairs in parts of similar length, each one chunk to `pack` if max_tokens is.
 
     Trained one after the other, they need the memory of one; each is cut to its longest pair.
     """
