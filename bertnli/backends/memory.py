@@ -12,7 +12,8 @@ def keep_freed_memory() -> None:
 
     Both frameworks allocate and free every array of a step. Given back to the system, the memory
     comes back as fresh pages, which cost a third of a step's time in MXNet and, in PyTorch, a
-    fifth of one with a large model's gradients. Where the C library is not glibc, nothing is changed.
+    fifth of one with a large model's gradients. Where the C library is not glibc, nothing is
+    changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt
