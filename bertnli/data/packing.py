@@ -17,7 +17,7 @@ from bertnli.data.batches import Batch
 #: Tokens computed together: their activations stay in a processor's cache from one layer to the
 #: next.
 CHUNK_TOKENS = 4096
-#: Padded tokens, in attention, that cost as much as one bucket more.
+#: See `pack`.
 BUCKET_COST = 256
 
 
@@ -54,7 +54,12 @@ class Chunk:
     buckets: list[Bucket]
 
 
-def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> list[Chunk]:
+def pack(
+    valid_lens: NDArray,
+    width: int,
+    max_tokens: int = CHUNK_TOKENS,
+    bucket_cost: int = BUCKET_COST,
+) -> list[Chunk]:
     """Return the chunks of a padded batch; together they hold each pair once.
 
     Pairs are sorted by length. The numbers of rows are rounded up to few different ones, for
@@ -65,10 +70,11 @@ def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> lis
             padding, for all of that weighs the same in attention.
         width: T of the batch.
         max_tokens: of a chunk; one pair may have more.
+        bucket_cost: padded tokens, in attention, that cost as much as one bucket more.
     """
     lengths = computed_lengths(valid_lens, width)
     groups = similar_lengths(lengths, max_tokens)
-    return [_chunk(pairs, lengths, valid_lens, width) for pairs in groups]
+    return [_chunk(pairs, lengths, valid_lens, width, bucket_cost) for pairs in groups]
 
 
 def split_by_length(batch: Batch, max_tokens: int = CHUNK_TOKENS) -> list[Batch]:
@@ -109,7 +115,11 @@ def similar_lengths(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray
 
 
 def _chunk(
-    pairs: NDArray[np.int64], lengths: NDArray[np.int64], valid_lens: NDArray, width: int
+    pairs: NDArray[np.int64],
+    lengths: NDArray[np.int64],
+    valid_lens: NDArray,
+    width: int,
+    bucket_cost: int,
 ) -> Chunk:
     own = lengths[pairs]
     firsts = np.concatenate([[0], np.cumsum(own)[:-1]])
@@ -118,7 +128,7 @@ def _chunk(
     tokens = np.zeros(size, np.int64)
     tokens[:used] = np.arange(used) + np.repeat(pairs * width - firsts, own)
     buckets = []
-    for low, high in _bucket_bounds(own.tolist()):
+    for low, high in _bucket_bounds(own.tolist(), bucket_cost):
         columns = np.arange(own[low])
         rows = firsts[low:high, None] + columns
         seen = np.minimum(valid_lens[pairs[low:high]], own[low]).astype(np.int64)
@@ -129,13 +139,13 @@ def _chunk(
     return Chunk(tokens, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
 
 
-def _bucket_bounds(lengths: list[int]) -> list[tuple[int, int]]:
+def _bucket_bounds(lengths: list[int], bucket_cost: int) -> list[tuple[int, int]]:
     """Cut lengths, which never rise, where padding to the longest would cost too much."""
     bounds = []
     start = padding = 0
     for i, length in enumerate(lengths):
         padding += lengths[start] - length
-        if padding > BUCKET_COST:
+        if padding > bucket_cost:
             bounds.append((start, i))
             start, padding = i, 0
     bounds.append((start, len(lengths)))

@@ -75,6 +75,7 @@ def run(code: str, variables: dict[str, str] | None = None) -> Any:
         [sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
+    assert "engine" not in done.stderr
     return json.loads(done.stdout.rsplit("result ", 1)[1])
 
 
@@ -109,13 +110,35 @@ def test_affinity_is_obeyed() -> None:
     assert run(code) == {"torch": 1, "mxnet": 1, "torch again": 1}
 
 
+@pytest.mark.parametrize(
+    ("variables", "alone"), [({}, True), ({"MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"}, False)]
+)
+def test_mxnet_computes_in_the_thread_that_asks(variables: dict[str, str], alone: bool) -> None:
+    """On a machine without a GPU, unless the user wants another engine."""
+    code = (
+        IMPORT["mxnet"] + "import mxnet, time\n"
+        "gpus = mxnet.context.num_gpus()\n"
+        "x = mx.nd.ones((2000, 2000))\n"
+        "y = mx.nd.dot(x, x)\n"  # a tenth of a second of one core or more
+        "start = time.thread_time()\n"
+        "y = mx.nd.dot(x, x)\n"
+        "y.wait_to_read()\n"
+        "result = [gpus, time.thread_time() - start]\n"
+    )
+    gpus, seconds = run(code, {**variables, "OMP_NUM_THREADS": "1"})
+    if not gpus:
+        assert (seconds > 0.01) is alone
+
+
 def test_threads_the_user_gave_torch_are_kept() -> None:
     code = "import torch; torch.set_num_threads(3)\n" + IMPORT["mxnet"]
     assert run(code + "result = torch.get_num_threads()") == 3
 
 
 @pytest.mark.parametrize(
-    "variables", [{}, {"MXNET_OMP_MAX_THREADS": ""}, {"OMP_NUM_THREADS": "1"}], ids=str
+    "variables",
+    [{}, {"MXNET_OMP_MAX_THREADS": "", "MXNET_ENGINE_TYPE": ""}, {"OMP_NUM_THREADS": "1"}],
+    ids=str,
 )
 def test_environment_is_unchanged(variables: dict[str, str]) -> None:
     # A child's view too: os.environ and the C environment could differ.

@@ -107,8 +107,8 @@ def test_pretraining_heads_stay_as_they_were(backend: Backend, golden: Any, fixt
     assert len(heads) == 8
     assert same({k: before[k] for k in heads}, {k: after[k] for k in heads})
     shared = [name for name in before if name not in heads]
-    moved = [name for name in shared if not np.array_equal(before[name], after[name])]
-    assert moved == shared
+    for name in shared:  # the gradient of a key bias is zero, or noise
+        assert parity.is_key_bias(name) or not np.array_equal(before[name], after[name]), name
     trained = net.arrays()
     assert same({k: after[k] for k in shared}, {k: trained[k] for k in shared})
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import lru_cache, wraps
+from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar
 
 import numpy as np
@@ -139,65 +139,152 @@ class Neighbours:
     def __init__(
         self, buckets: Sequence[Bucket], num_queries: int, num_heads: int, device: Any
     ) -> None:
-        def tensor(rows: NDArray) -> Tensor:
-            return as_nd(rows, device)
-
-        self.buckets: list[tuple[Any, ...]] = []
+        self.buckets, self.num_heads, self.device = buckets, num_heads, device
+        self.biases: list[Tensor | None] = []
         places = np.zeros((num_queries, num_heads), np.int32)
         done = 0
         for bucket in buckets:
             (n, q), t = bucket.queries.shape, bucket.keys.shape[1]
-            head = np.arange(num_heads)[:, None]
-            queries = bucket.queries[:, None] * num_heads + head  # (n, h, q)
-            keys = bucket.keys[:, None] * num_heads + head  # (n, h, t)
             bias = bucket.bias
             if bias is not None:  # repeated, for the gradient of a broadcast sum is slow
                 bias = np.broadcast_to(bias[:, None], (n, num_heads, q, t)).reshape(-1, q, t)
                 bias = as_nd(bias, device)
-            rows = tensor(queries.reshape(-1, q)), tensor(keys.reshape(-1, t))  # (n h, q or t)
-            self.buckets.append((*rows, bias))
-            results = done + np.arange(queries.size, dtype=np.int32).reshape(queries.shape)
+            self.biases.append(bias)
+            size = n * num_heads * q
+            results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, q)
             places[bucket.queries] = results.transpose(0, 2, 1)
-            done += queries.size
-        self.places = tensor(
-            places.ravel()
-        )  # of each query's heads among the results of all buckets
+            done += size
+        #: Where each query's heads are among the results of all buckets, (Q h,).
+        self.places = as_nd(places.ravel(), device)
+
+    def gather(
+        self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
+    ) -> list[list[Tensor]]:
+        """Return each bucket's queries (n h, q, d), over sqrt(d), keys and values (n h, t, d).
+
+        Args:
+            queries: (Q, H).
+            keys, values: (N, H).
+            rows: where they are tables, which of their rows each row is, (N,).
+        """
+        d = queries.shape[1] // self.num_heads
+        queries = queries.as_nd_ndarray().reshape((-1, d)) * d**-0.5  # (Q h, d)
+        keys, values = (x.as_nd_ndarray().reshape((-1, d)) for x in (keys, values))  # (N h, d)
+        places = self._own_rows if rows is None else self._head_rows(rows)
+        return [
+            [queries.take(own_queries), keys.take(own_keys), values.take(own_keys)]
+            for own_queries, own_keys in places
+        ]
+
+    @cached_property
+    def _own_rows(self) -> list[tuple[Tensor, Tensor]]:
+        return self._head_rows(None)
+
+    def _head_rows(self, rows: NDArray | None) -> list[tuple[Tensor, Tensor]]:
+        """Return each bucket's rows of single heads, (n h, q) and (n h, t)."""
+
+        def found(places: NDArray) -> Tensor:
+            whole = (places if rows is None else rows[places]) * self.num_heads
+            heads = whole[:, None] + np.arange(self.num_heads)[:, None]  # (n, h, t)
+            return as_nd(heads.reshape(-1, places.shape[1]), self.device)
+
+        return [
+            (keys, keys) if bucket.queries is bucket.keys else (found(bucket.queries), keys)
+            for bucket, keys in ((bucket, found(bucket.keys)) for bucket in self.buckets)
+        ]
+
+
+def attention(gathered: list[list[Tensor]], neighbours: Neighbours, dropout: Dropout) -> Tensor:
+    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
+
+    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / h channels.
+
+    Args:
+        gathered: what `Neighbours.gather` gives.
+        neighbours: which queries see which keys.
+        dropout: on the weights.
+    """
+    heads = []
+    for (Q, K, V), bias in zip(gathered, neighbours.biases, strict=True):
+        weights = _weights(Q, K, bias, dropout)  # (n h, q, t)
+        heads.append(nd.batch_dot(weights, V).reshape((-1, V.shape[2])))
+    results = heads[0] if len(heads) == 1 else nd.concat(*heads, dim=0)
+    H = neighbours.num_heads * results.shape[1]
+    return results.take(neighbours.places).reshape((-1, H)).as_np_ndarray()
+
+
+def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
+    scores = nd.batch_dot(Q, K, transpose_b=True)
+    if bias is not None:
+        scores = nd.elemwise_add(scores, bias)
+    return dropout.drop(nd.softmax(scores))
+
+
+@dataclass(frozen=True)
+class FirstTokens:
+    """Whom the first tokens of a chunk's pairs attend to, made ready for `attention_of_firsts`.
+
+    Args:
+        buckets: of each, rows (n, t) of its pairs' tokens, and what to add to the scores of a
+            pair's h heads, (n, h, t), or None.
+    """
+
+    buckets: list[tuple[Tensor, Tensor | None]]
 
 
 @_on_nd
-def attention(
+def attention_of_firsts(
     queries: Tensor,
-    keys: Tensor,
-    values: Tensor,
-    neighbours: Neighbours,
+    x: Tensor,
+    key_layer: tuple[Tensor, Tensor],
+    value_layer: tuple[Tensor, Tensor],
+    seen: FirstTokens,
     num_heads: int,
     dropout: Dropout,
 ) -> Tensor:
-    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
+    """Return what `attention` gives for one query of each pair, (m, H), without keys and values.
 
-    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / num_heads channels.
+    A query's product with a key, ``q (W_k x)^T``, is that of ``q W_k`` with x itself; and the
+    weighted mean of the values is the value of the mean. Queries that are so few are cheaper to
+    project than all of x.
 
     Args:
-        queries: (Q, H).
-        keys, values: (N, H).
-        neighbours: which queries see which keys.
-        num_heads: heads.
+        queries: (m, H), of which the last, to spare, have no pair.
+        x: (N, H).
+        key_layer, value_layer: weight (H, H) and bias (H,).
+        seen: the rows of each pair.
+        num_heads: h.
         dropout: on the weights.
     """
-    H = queries.shape[1]
-    d = H // num_heads
-    queries = queries.reshape((-1, d)) * d**-0.5  # (Q h, d)
-    keys, values = keys.reshape((-1, d)), values.reshape((-1, d))  # (N h, d)
-    heads = []
-    for query_rows, key_rows, bias in neighbours.buckets:
-        Q = queries.take(query_rows)  # (n h, q, d)
-        K, V = keys.take(key_rows), values.take(key_rows)  # (n h, t, d)
-        scores = nd.batch_dot(Q, K, transpose_b=True)  # (n h, q, t)
-        if bias is not None:
-            scores = nd.elemwise_add(scores, bias)
-        weights = dropout.drop(nd.softmax(scores))
-        heads.append(nd.batch_dot(weights, V).reshape((-1, d)))
-    return nd.concat(*heads, dim=0).take(neighbours.places).reshape((-1, H))
+    (m, H), h = queries.shape, num_heads
+    d = H // h
+    (W_k, b_k), (W_v, b_v) = (
+        (weight.as_nd_ndarray().reshape((h, d, H)), bias.as_nd_ndarray().reshape((h, 1, d)))
+        for weight, bias in (key_layer, value_layer)
+    )
+    queries = (queries * d**-0.5).reshape((m, h, d)).transpose((1, 0, 2))
+    asked = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
+    means, sums = [], []
+    start = 0
+    for rows, bias in seen.buckets:
+        end = start + len(rows)
+        X = x.take(rows)  # (n, t, H)
+        Q = asked if len(rows) == m else asked.slice_axis(0, start, end)
+        weights = _weights(Q, X, bias, dropout)  # (n, h, t)
+        means.append(nd.batch_dot(weights, X))
+        sums.append(weights.sum(2, keepdims=True))
+        start = end
+    if start < m:
+        means.append(nd.zeros((m - start, h, H), x.ctx))
+        sums.append(nd.zeros((m - start, h, 1), x.ctx))
+    means, sums = (  # (h, m, H) and (h, m, 1)
+        nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums)
+    )
+    # The keys' bias adds the same to all scores of a query, which softmax does not see. Its
+    # gradient is zero: not stale, and not noise.
+    bias = b_v + 0 * b_k
+    heads = nd.batch_dot(means, W_v, transpose_b=True) + nd.batch_dot(sums, bias)  # (h, m, d)
+    return heads.transpose((1, 0, 2)).reshape((m, H))
 
 
 #: Where dropout's random bits come from while a trainer's step is under way.

@@ -21,8 +21,10 @@ from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.mxnet.kernels import (
     Bucket,
     Dropout,
+    FirstTokens,
     Neighbours,
     attention,
+    attention_of_firsts,
     concat,
     layer_norm,
     linear,
@@ -37,8 +39,12 @@ from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
+nd: Any = mx.nd
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
+
+#: See `pack`: an operator more takes more of a core here than in PyTorch.
+BUCKET_COST = 2048
 
 #: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any
@@ -85,7 +91,7 @@ class PackedChunk:
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
     all_queries: Neighbours
-    first_queries: Neighbours
+    first_queries: FirstTokens
 
 
 def packed_chunks(
@@ -93,23 +99,23 @@ def packed_chunks(
 ) -> Iterator[PackedChunk]:
     """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
     max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
-    for chunk in pack(valid_lens, width, max_tokens):
+    for chunk in pack(valid_lens, width, max_tokens, BUCKET_COST):
         all_queries, first_queries = [], []
-        start = 0
         for bucket in chunk.buckets:
             rows, lens = bucket.rows, bucket.valid_lens
-            bias = None if lens is None else attention_bias(lens, rows.shape[1])
-            places = np.arange(start, start + len(rows))[:, None]  # (n, 1)
+            bias = each_head = None
+            if lens is not None:
+                bias = attention_bias(lens, rows.shape[1])  # (n, 1, t)
+                each_head = as_nd(bias.repeat(num_heads, 1), device)
             all_queries.append(Bucket(rows, rows, bias))
-            first_queries.append(Bucket(places, rows, bias))
-            start += len(rows)
+            first_queries.append((as_nd(rows, device), each_head))
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             chunk.tokens,
             np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
             chunk.firsts,
             Neighbours(all_queries, len(chunk.tokens), num_heads, device),
-            Neighbours(first_queries, len(chunk.firsts), num_heads, device),
+            FirstTokens(first_queries),
         )
 
 
@@ -127,8 +133,8 @@ class MultiHeadAttention(nn.Block):
         self.dropout = Dropout(config.dropout)
 
     def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
-        heads = self.heads(self.queries(X), *self.keys_values(X), neighbours)
-        return self.output(heads)
+        gathered = neighbours.gather(self.queries(X), *self.keys_values(X))
+        return self.attend(gathered, neighbours)
 
     def queries(self, X: Tensor, biased: bool = True) -> Tensor:
         return _linear(X, self.W_q, biased=biased)  # (N, H)
@@ -136,13 +142,20 @@ class MultiHeadAttention(nn.Block):
     def keys_values(self, X: Tensor, biased: bool = True) -> tuple[Tensor, Tensor]:
         return _linear(X, self.W_k, biased=biased), _linear(X, self.W_v, biased=biased)  # (N, H)
 
-    def heads(
-        self, queries: Tensor, keys: Tensor, values: Tensor, neighbours: Neighbours
-    ) -> Tensor:
-        return attention(queries, keys, values, neighbours, self.num_heads, self.dropout)
+    def attend(self, gathered: list[list[Tensor]], neighbours: Neighbours) -> Tensor:
+        return _linear(attention(gathered, neighbours, self.dropout), self.W_o)  # (Q, H)
 
-    def output(self, heads: Tensor) -> Tensor:
-        return _linear(heads, self.W_o)  # (N, H)
+    def of_firsts(self, firsts: Tensor, X: Tensor, seen: FirstTokens) -> Tensor:
+        """Return what `forward` gives for one query of each pair, (m, H); of X (N, H) no key or
+        value is computed."""
+        key_layer, value_layer = (
+            (layer.weight.data(X.ctx), layer.bias.data(X.ctx)) for layer in (self.W_k, self.W_v)
+        )
+        queries = self.queries(firsts)
+        heads = attention_of_firsts(
+            queries, X, key_layer, value_layer, seen, self.num_heads, self.dropout
+        )
+        return _linear(heads, self.W_o)
 
 
 @use_np
@@ -230,8 +243,7 @@ class BERTEncoder(nn.Block):
     ) -> Tensor:
         """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
 
-        Padding is not computed, and of the last block only what the first tokens need: keys and
-        values of all tokens, everything else of one token in each pair.
+        Padding is not computed, and of the last block only what the first tokens need.
         """
         *blks, last = self.blks
         device, width = tokens.ctx, tokens.shape[1]
@@ -246,10 +258,9 @@ class BERTEncoder(nn.Block):
             for blk in blks[1:]:
                 X = blk(X, chunk.all_queries)
             firsts = take(X, chunk.firsts)  # (m, H)
-            queries, keys_values = last.attention.queries(firsts), last.attention.keys_values(X)
-            heads = last.attention.heads(queries, *keys_values, chunk.first_queries)
+            attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
             pairs.append(chunk.pairs)
-            encoded.append(last.after(firsts, last.attention.output(heads)))
+            encoded.append(last.after(firsts, attended))
         return take(concat(encoded), np.argsort(np.concatenate(pairs))[: len(tokens)])
 
 
@@ -281,29 +292,31 @@ class EncoderInputs:
 
     def embedded(self, chunk: PackedChunk) -> Tensor:
         """Return the embeddings of a chunk's tokens, (N, H)."""
-        return self._looked_up(chunk, self.by_token, self.by_place)
+        return lookup_sum(self.by_token, self.by_place, *self._rows(chunk))
 
     def attended(self, chunk: PackedChunk) -> Tensor:
         """Return what the first block's attention makes of them, (N, H)."""
-        queries, keys, values = (
-            self._looked_up(chunk, *tables) for tables in (self._queries, *self._keys_values)
+        near = chunk.all_queries
+        by_token, by_place = (
+            near.gather(*projections, rows=rows)
+            for projections, rows in zip(self._projections, self._rows(chunk), strict=True)
         )
-        heads = self.attention.heads(queries, keys, values, chunk.all_queries)
-        return self.attention.output(heads)
+        gathered = [
+            [nd.elemwise_add(*parts) for parts in zip(*pair, strict=True)]
+            for pair in zip(by_token, by_place, strict=True)
+        ]
+        return self.attention.attend(gathered, near)
 
     @cached_property
-    def _queries(self) -> tuple[Tensor, Tensor]:
-        project = self.attention.queries
-        return project(self.by_token), project(self.by_place, biased=False)
+    def _projections(self) -> list[tuple[Tensor, ...]]:
+        """Queries, keys and values of the distinct tokens, and of the places."""
+        return [
+            (self.attention.queries(X, biased), *self.attention.keys_values(X, biased))
+            for X, biased in ((self.by_token, True), (self.by_place, False))
+        ]
 
-    @cached_property
-    def _keys_values(self) -> list[tuple[Tensor, Tensor]]:
-        project = self.attention.keys_values
-        return [*zip(project(self.by_token), project(self.by_place, biased=False), strict=True)]
-
-    def _looked_up(self, chunk: PackedChunk, by_token: Tensor, by_place: Tensor) -> Tensor:
-        tokens = chunk.tokens
-        return lookup_sum(by_token, by_place, self.token_rows[tokens], self.place_rows[tokens])
+    def _rows(self, chunk: PackedChunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return self.token_rows[chunk.tokens], self.place_rows[chunk.tokens]
 
 
 def distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -133,8 +133,9 @@ def attention(
         num_heads: heads.
         dropout: on the weights.
     """
+    scale = (queries.shape[1] // num_heads) ** -0.5
     if queries.device.type == "cpu":
-        heads: Tensor = _CPUAttention.apply(queries, keys_values, neighbours, num_heads, dropout)
+        heads, _ = _CPUAttention.apply(queries, keys_values, neighbours, num_heads, scale, dropout)
         return heads
     heads = torch.zeros_like(queries)
     for near in neighbours:
@@ -149,13 +150,49 @@ def attention(
     return heads
 
 
+def attention_to_rows(
+    queries: Tensor, rows: Tensor, neighbours: Sequence[Neighbours], scale: float, dropout: Dropout
+) -> tuple[Tensor, Tensor]:
+    """Return each query's weighted mean of the rows themselves, (Q, H), and its sum of weights.
+
+    The weights, ``dropout(softmax(scale q rows^T + bias))``, have the sum 1 only without dropout.
+
+    Args:
+        queries: (Q, H) float32.
+        rows: (N, H) float32.
+        neighbours: which queries see which rows; each query is in one of them.
+        scale: what the products are multiplied by.
+        dropout: on the weights.
+
+    Returns:
+        (Q, H) and (Q,).
+    """
+    if queries.device.type == "cpu":
+        return _CPUAttention.apply(queries, rows, neighbours, 1, scale, dropout)
+    means, sums = torch.zeros_like(queries), queries.new_zeros(len(queries))
+    for near in neighbours:
+        seen = rows[near.keys]  # (n, t, H)
+        scores = torch.bmm(queries[near.queries], seen.transpose(1, 2)) * scale
+        weights = (scores if near.bias is None else scores + near.bias).softmax(2)
+        if dropout.active:
+            weights = functional.dropout(weights, dropout.p)
+        places = near.queries.flatten()
+        means = means.index_copy(0, places, torch.bmm(weights, seen).flatten(0, 1))
+        sums = sums.index_copy(0, places, weights.sum(2).flatten())
+    return means, sums
+
+
 def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:
     """Return rows (n, t, parts * H) as (parts, n, h, t, d)."""
     return rows.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class _CPUAttention(torch.autograd.Function):
-    """Plain products on each bucket of pairs; on pairs twice as fast as the fused attention."""
+    """Plain products on each bucket of pairs; on pairs twice as fast as the fused attention.
+
+    Keys and values are one, where there is but one width of them. Returns the means, and for a
+    single head the sums of the weights.
+    """
 
     @staticmethod
     @torch.autocast("cpu", enabled=False)
@@ -165,15 +202,17 @@ class _CPUAttention(torch.autograd.Function):
         keys_values: Tensor,
         neighbours: Sequence[Neighbours],
         num_heads: int,
+        scale: float,
         dropout: Dropout,
-    ) -> Tensor:
-        H = queries.shape[1]
-        scale = (H // num_heads) ** -0.5
+    ) -> tuple[Tensor, Tensor | None]:
+        parts = keys_values.shape[1] // queries.shape[1]
         heads = torch.zeros_like(queries)
+        sums = queries.new_zeros(len(queries)) if num_heads == 1 else None
         kept = []
         for near in neighbours:
             q = _gather(queries, near.queries, 1, num_heads)[0]  # (n h, q, d)
-            k, v = _gather(keys_values, near.keys, 2, num_heads)  # (n h, t, d)
+            k_v = _gather(keys_values, near.keys, parts, num_heads)
+            k, v = k_v[0], k_v[-1]  # (n h, t, d)
             if near.bias is None:
                 zero = q.new_empty(1, 1, 1)
                 scores = torch.baddbmm(zero, q, k.transpose(1, 2), beta=0, alpha=scale)
@@ -184,33 +223,42 @@ class _CPUAttention(torch.autograd.Function):
             mask = dropout.mask(weights) if dropout.active else None
             used = weights if mask is None else weights * mask
             _scatter(heads, near.queries, torch.bmm(used, v).unsqueeze(0), num_heads)
+            if sums is not None:
+                sums[near.queries] = used.sum(2)
             kept += [q, k, v, weights, mask]
         ctx.save_for_backward(*kept)
         ctx.neighbours, ctx.num_heads, ctx.scale = neighbours, num_heads, scale
-        ctx.num_keys, ctx.dtype = len(keys_values), keys_values.dtype
-        return heads
+        ctx.shape = keys_values.shape
+        return heads, sums
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (g_heads,) = gradients
+        g_heads, g_sums = gradients
         kept = iter(ctx.saved_tensors)
         g_queries = torch.zeros_like(g_heads)
-        g_keys_values = g_heads.new_zeros(ctx.num_keys, 2 * g_heads.shape[1])
+        g_keys_values = g_heads.new_zeros(ctx.shape)
+        shared = ctx.shape[1] == g_heads.shape[1]
         for near in ctx.neighbours:
             q, k, v, weights, mask = (next(kept) for _ in range(5))
             g = _gather(g_heads, near.queries, 1, ctx.num_heads)[0]  # (n h, q, d)
             used = weights if mask is None else weights * mask
             g_v = torch.bmm(used.transpose(1, 2), g)
             g_weights = torch.bmm(g, v.transpose(1, 2))
+            if g_sums is not None:
+                g_weights += g_sums[near.queries].unsqueeze(2)
             if mask is not None:
                 g_weights.mul_(mask)
             g_scores = torch.ops.aten._softmax_backward_data(g_weights, weights, 2, torch.float32)
             zero = q.new_empty(1, 1, 1)
             g_q = torch.baddbmm(zero, g_scores, k, beta=0, alpha=ctx.scale)
-            g_k = torch.baddbmm(zero, g_scores.transpose(1, 2), q, beta=0, alpha=ctx.scale)
             _scatter(g_queries, near.queries, g_q.unsqueeze(0), ctx.num_heads)
-            _scatter(g_keys_values, near.keys, torch.stack((g_k, g_v)), ctx.num_heads)
-        return g_queries, g_keys_values, None, None, None
+            if shared:
+                g_k_v = g_v.baddbmm_(g_scores.transpose(1, 2), q, alpha=ctx.scale).unsqueeze(0)
+            else:
+                g_k = torch.baddbmm(zero, g_scores.transpose(1, 2), q, beta=0, alpha=ctx.scale)
+                g_k_v = torch.stack((g_k, g_v))
+            _scatter(g_keys_values, near.keys, g_k_v, ctx.num_heads)
+        return g_queries, g_keys_values, None, None, None, None
 
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:

@@ -21,7 +21,14 @@ from torch.nn import functional
 
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.backends.torch.kernels import Dropout, Neighbours, attention, linear, lookup_sum
+from bertnli.backends.torch.kernels import (
+    Dropout,
+    Neighbours,
+    attention,
+    attention_to_rows,
+    linear,
+    lookup_sum,
+)
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
@@ -68,7 +75,8 @@ class PackedChunk:
         tokens: (N,) places in the flattened batch.
         pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
         all_queries: all rows of a pair see all of them.
-        first_queries: pair i of the chunk, as query i, sees the rows of its own.
+        first_queries: query i h + j, which is that of pair i of the chunk for head j, sees the rows
+            of its own pair.
     """
 
     tokens: Tensor
@@ -78,7 +86,7 @@ class PackedChunk:
     first_queries: list[Neighbours]
 
 
-def packed_chunks(valid_lens: Tensor, width: int) -> Iterator[PackedChunk]:
+def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[PackedChunk]:
     """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
     device = valid_lens.device
 
@@ -95,10 +103,11 @@ def packed_chunks(valid_lens: Tensor, width: int) -> Iterator[PackedChunk]:
             bias = None
             if bucket.valid_lens is not None:
                 bias = attention_bias(tensor(bucket.valid_lens), rows.shape[1])
-            places = torch.arange(start, start + len(rows), device=device).unsqueeze(1)  # (n, 1)
+            end = start + len(rows) * num_heads
+            queries = torch.arange(start, end, device=device).view(-1, num_heads)  # (n, h)
             all_queries.append(Neighbours(rows, rows, bias))
-            first_queries.append(Neighbours(places, rows, bias))
-            start += len(rows)
+            first_queries.append(Neighbours(queries, rows, bias))
+            start = end
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             tensor(chunk.tokens),
@@ -140,6 +149,33 @@ class MultiHeadAttention(nn.Module):
 
     def output(self, heads: Tensor) -> Tensor:
         return linear(heads, self.W_o.weight, self.W_o.bias)  # (N, H)
+
+    def of_firsts(self, firsts: Tensor, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
+        """Return what `forward` gives for one query of each pair, (m, H), without keys and values.
+
+        A query's product with a key, ``q (W_k x)^T``, is that of ``q W_k`` with x itself; and the
+        weighted mean of the values is the value of the mean. Queries that are so few are cheaper
+        to project than all of X.
+
+        Args:
+            firsts: (m, H), the tokens that ask.
+            X: (N, H).
+            neighbours: of m h queries, those of the heads of a token one after the other.
+        """
+        (m, H), h = firsts.shape, self.num_heads
+        d = H // h
+        with torch.autocast(X.device.type, enabled=False):
+            q = self.queries(firsts).view(m, h, d).transpose(0, 1)
+            asked = torch.bmm(q, self.W_k.weight.view(h, d, H))  # (h, m, H)
+            asked = asked.transpose(0, 1).reshape(m * h, H)
+            means, sums = attention_to_rows(asked, X, neighbours, d**-0.5, self.dropout)
+            means = means.view(m, h, H).transpose(0, 1)
+            values = torch.bmm(means, self.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
+            # The keys' bias adds the same to all scores of a query, which softmax does not see.
+            # Its gradient is zero: not none, and not noise.
+            bias = (self.W_v.bias + 0 * self.W_k.bias).view(h, d)
+            heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
+        return self.output(heads.reshape(m, H))
 
 
 class PositionWiseFFN(nn.Module):
@@ -215,23 +251,21 @@ class BERTEncoder(nn.Module):
     def first_tokens(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor) -> Tensor:
         """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
 
-        Padding is not computed, and of the last block only what the first tokens need: keys and
-        values of all tokens, everything else of one token in each pair.
+        Padding is not computed, and of the last block only what the first tokens need.
         """
         *blks, last = cast(list[EncoderBlock], list(self.blks))
         inputs = EncoderInputs(self, tokens, segments)
         pairs, encoded = [], []
-        for chunk in packed_chunks(valid_lens, tokens.shape[1]):
+        for chunk in packed_chunks(valid_lens, tokens.shape[1], self.num_heads):
             X = inputs.embedded(chunk)  # (N, H)
             if blks:
                 X = blks[0].after(X, inputs.attended(chunk))
             for blk in blks[1:]:
                 X = blk(X, chunk.all_queries)
             firsts = X[chunk.firsts]  # (m, H)
-            queries, keys_values = last.attention.queries(firsts), last.attention.keys_values(X)
-            heads = last.attention.heads(queries, keys_values, chunk.first_queries)
+            attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
             pairs.append(chunk.pairs)
-            encoded.append(last.after(firsts, last.attention.output(heads)))
+            encoded.append(last.after(firsts, attended))
         return torch.cat(encoded)[torch.cat(pairs).argsort()[: len(tokens)]]
 
 
