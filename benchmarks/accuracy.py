@@ -15,15 +15,18 @@ import argparse
 import json
 import statistics
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import bertnli
 from bertnli.backends.torch.devices import to_device
 from bertnli.config import PRESETS, TrainingConfig
 from bertnli.data.batches import batches, sorted_batches
+from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 
 #: Student's t for a two-sided 95 % interval, by degrees of freedom.
@@ -37,6 +40,9 @@ def main() -> None:
     )
     parser.add_argument("--train", required=True, help="TSV, CSV or JSONL with named columns")
     parser.add_argument("--dev", required=True, help="such a file, or a folder of SNLI's files")
+    parser.add_argument(
+        "--held-out", type=int, default=0, help="pairs of the training file to evaluate on, too"
+    )
     parser.add_argument("--model", default="bert.small", choices=sorted(PRESETS))
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=1)
@@ -53,10 +59,15 @@ def main() -> None:
     )
     vocab = build_vocab(corpus, 2)
     nli = bertnli.get_backend("torch")
-    train, dev = (
-        nli.SNLIBERTDataset(part, 128, vocab, verbose=False) for part in (corpus, dev_corpus)
+    order = np.random.default_rng(0).permutation(len(corpus.labels))
+    held_out, rest = (select(corpus, rows) for rows in np.split(order, [args.held_out]))
+    train, dev, own = (
+        nli.SNLIBERTDataset(part, 128, vocab, verbose=False)
+        for part in (rest, dev_corpus, held_out)
     )
-    print(f"{len(train)} pairs, {len(dev)} dev pairs, {len(vocab)} tokens", flush=True)
+    dev = [dev, own] if len(own) else [dev]
+    sizes = " + ".join(str(len(part)) for part in dev)
+    print(f"{len(train)} pairs, {sizes} dev pairs, {len(vocab)} tokens", flush=True)
     rows: list[dict[str, float]] = []
     for seed in range(args.seeds):
         rows.append(train_both(nli, args, train, dev, vocab, seed))
@@ -64,8 +75,14 @@ def main() -> None:
     report(args, rows)
 
 
+def select(corpus: Corpus, rows: np.ndarray) -> Corpus:
+    """Return some pairs of a corpus."""
+    columns = ([column[i] for i in rows] for column in corpus)
+    return Corpus(*columns, tokenized=corpus.tokenized, label_names=corpus.label_names)
+
+
 def train_both(
-    nli: Any, args: argparse.Namespace, train: Any, dev: Any, vocab: Any, seed: int
+    nli: Any, args: argparse.Namespace, train: Any, dev: list[PairDataset], vocab: Any, seed: int
 ) -> dict[str, float]:
     """Train along both paths, and return the dev accuracies in percent, and seconds."""
 
@@ -85,16 +102,23 @@ def train_both(
     train_plainly(plain, train, config)
     found = {
         "seed": seed,
-        "fast": 100 * trainer.evaluate(dev).accuracy,
-        "plain": 100 * padded_accuracy(plain, dev),
-        "fast weights, plain path": 100 * padded_accuracy(fast, dev),
+        "fast": accuracy(dev, lambda part: trainer.evaluate(part).accuracy),
+        "plain": accuracy(dev, lambda part: padded_accuracy(plain, part)),
+        "fast weights, plain path": accuracy(dev, lambda part: padded_accuracy(fast, part)),
         "fast_seconds": fast_seconds,
         "plain_seconds": time.perf_counter() - start,
     }
     precision, fast.precision = fast.precision, "fp32"
-    found["fast weights, fast path, fp32"] = 100 * trainer.evaluate(dev).accuracy
+    found["fast weights, fast path, fp32"] = accuracy(
+        dev, lambda part: trainer.evaluate(part).accuracy
+    )
     fast.precision = precision
     return found
+
+
+def accuracy(dev: list[PairDataset], of: Callable[[PairDataset], float]) -> float:
+    """Return the percentage of all pairs that are classified right."""
+    return 100 * sum(of(part) * len(part) for part in dev) / sum(len(part) for part in dev)
 
 
 def padded_logits(net: Any, batch: Any) -> torch.Tensor:

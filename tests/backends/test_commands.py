@@ -27,7 +27,7 @@ SIZES = {
     "--num-hiddens": "16",
     "--ffn-num-hiddens": "32",
     "--num-heads": "2",
-    "--num-blks": "1",
+    "--num-blks": "2",
     "--max-positions": "24",
     "--min-freq": "1",
     "--batch-size": "8",

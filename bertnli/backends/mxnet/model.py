@@ -392,7 +392,8 @@ class BERTModel(PretrainedModel, nn.Block):
         self.mlm = MaskLM(config)
         self.nsp = NextSentencePred(config)
         self.initialize(mx.init.Zero(), ctx=mx.cpu())
-        self.load_arrays(initial_arrays(bert_shapes(config), seed), "start values")
+        for name, shape in bert_shapes(config).items():  # one by one, for they are large
+            _load_arrays(self, initial_arrays({name: shape}, seed))
 
     def forward(
         self,

@@ -164,17 +164,16 @@ class MultiHeadAttention(nn.Module):
         """
         (m, H), h = firsts.shape, self.num_heads
         d = H // h
-        with torch.autocast(X.device.type, enabled=False):
-            q = self.queries(firsts).view(m, h, d).transpose(0, 1)
-            asked = torch.bmm(q, self.W_k.weight.view(h, d, H))  # (h, m, H)
-            asked = asked.transpose(0, 1).reshape(m * h, H)
-            means, sums = attention_to_rows(asked, X, neighbours, d**-0.5, self.dropout)
-            means = means.view(m, h, H).transpose(0, 1)
-            values = torch.bmm(means, self.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
-            # The keys' bias adds the same to all scores of a query, which softmax does not see.
-            # Its gradient is zero: not none, and not noise.
-            bias = (self.W_v.bias + 0 * self.W_k.bias).view(h, d)
-            heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
+        q = self.queries(firsts).view(m, h, d).transpose(0, 1)
+        asked = torch.bmm(q, self.W_k.weight.view(h, d, H))  # (h, m, H)
+        asked = asked.transpose(0, 1).reshape(m * h, H)
+        means, sums = attention_to_rows(asked, X, neighbours, d**-0.5, self.dropout)
+        means = means.view(m, h, H).transpose(0, 1)
+        values = torch.bmm(means, self.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
+        # The keys' bias adds the same to all scores of a query, which softmax does not see.
+        # Its gradient is zero: not none, and not noise.
+        bias = (self.W_v.bias + 0 * self.W_k.bias).view(h, d)
+        heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
         return self.output(heads.reshape(m, H))
 
 
@@ -263,9 +262,11 @@ class BERTEncoder(nn.Module):
             for blk in blks[1:]:
                 X = blk(X, chunk.all_queries)
             firsts = X[chunk.firsts]  # (m, H)
-            attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
+            # So few rows are quick in float32 too, and the classes are decided by them.
+            with torch.autocast(X.device.type, enabled=False):
+                attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
+                encoded.append(last.after(firsts, attended))
             pairs.append(chunk.pairs)
-            encoded.append(last.after(firsts, attended))
         return torch.cat(encoded)[torch.cat(pairs).argsort()[: len(tokens)]]
 
 
@@ -394,7 +395,8 @@ class BERTModel(PretrainedModel, nn.Module):
             self.mlm = MaskLM(config)
             self.nsp = NextSentencePred(config)
         self.to_empty(device=cpu())
-        self.load_arrays(initial_arrays(bert_shapes(config), seed), "start values")
+        for name, shape in bert_shapes(config).items():  # one by one, for they are large
+            _load_arrays(self, initial_arrays({name: shape}, seed))
 
     def forward(
         self,

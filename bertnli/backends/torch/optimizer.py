@@ -14,6 +14,10 @@ from torch.optim.adam import adam
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
+#: Rows of a table that are updated together.
+_BLOCK = 4096
+
+
 class RowAdam:
     """Adam on those rows of a table that have had a gradient.
 
@@ -28,9 +32,8 @@ class RowAdam:
         self.table = table
         self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
         self.rows = torch.empty(0, dtype=torch.int64)
-        # Weights, gradients and moments of the rows in use. Places beyond them are not touched, and
-        # take no memory.
-        self.w, self.g, self.m, self.v = (torch.empty(table.shape) for _ in range(4))
+        # Moments of the rows in use. Places beyond them are not touched, and take no memory.
+        self.m, self.v = (torch.empty(table.shape) for _ in range(2))
         self.num_updates = torch.zeros(())
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
@@ -42,26 +45,37 @@ class RowAdam:
             lr: learning rate.
         """
         self._add(np.unique(rows[self.slots[rows] < 0]))
-        w, g, m, v = (array[: len(self.rows)] for array in (self.w, self.g, self.m, self.v))
-        g.zero_().index_add_(0, torch.from_numpy(self.slots[rows]), gradients)
-        torch.index_select(self.table, 0, self.rows, out=w)
-        adam(
-            [w],
-            [g],
-            [m],
-            [v],
-            [],
-            [self.num_updates],
-            fused=True,
-            amsgrad=False,
-            beta1=BETA1,
-            beta2=BETA2,
-            lr=lr,
-            weight_decay=0.0,
-            eps=EPSILON,
-            maximize=False,
-        )
-        self.table.index_copy_(0, self.rows, w)
+        slots = self.slots[rows]
+        order = np.argsort(slots, kind="stable")
+        starts = np.arange(0, len(self.rows), _BLOCK)
+        bounds = np.append(np.searchsorted(slots[order], starts), len(slots))
+        g = torch.empty(_BLOCK, self.table.shape[1])
+        for start, low, high in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
+            block = slice(start, start + _BLOCK)
+            own = order[low:high]
+            used = self.rows[block]
+            g.zero_().index_add_(
+                0, torch.from_numpy(slots[own] - start), gradients[torch.from_numpy(own)]
+            )
+            w = self.table.index_select(0, used)
+            adam(
+                [w],
+                [g[: len(w)]],
+                [self.m[block][: len(w)]],
+                [self.v[block][: len(w)]],
+                [],
+                [self.num_updates.clone()],
+                fused=True,
+                amsgrad=False,
+                beta1=BETA1,
+                beta2=BETA2,
+                lr=lr,
+                weight_decay=0.0,
+                eps=EPSILON,
+                maximize=False,
+            )
+            self.table.index_copy_(0, used, w)
+        self.num_updates += 1
 
     def _add(self, rows: NDArray[np.int64]) -> None:
         """Begin to follow some rows."""
