@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,22 +29,30 @@ from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
 
-def load(path: str | Path, backend: str | None = None, devices: Any = None) -> Any:
+def load(
+    path: str | Path,
+    backend: str | None = None,
+    devices: Any = None,
+    labels: Sequence[str] | None = None,
+) -> Any:
     """Return a saved classifier, whichever backend trained it.
 
     Args:
-        path: the folder that ``net.save`` or ``bertnli train`` wrote.
+        path: the folder that ``net.save`` or ``bertnli train`` wrote, or a Hugging Face folder of a
+            BERT that classifies pairs.
         backend: ``"torch"`` or ``"mxnet"``; None for the first that is installed.
         devices: where to put it; None for a GPU if there is one.
+        labels: the classes' names in the order of the logits, where the folder has none.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: there is no checkpoint, it is damaged, or its classes have no names or
+            others than given.
         BackendError: the framework, or any framework, is missing.
     """
     names = [backend] if backend is not None else available_backends()
     if not names:
         raise BackendError('no framework is installed: pip install "bertnli[torch]"')
-    return get_backend(names[0]).load(path, devices)
+    return get_backend(names[0]).load(path, devices, labels)
 
 
 __all__ = [

@@ -9,10 +9,17 @@ from typing import Any
 
 from bertnli.errors import ConfigError
 
+#: What is between the two dense layers of a feed-forward network; ``"gelu"`` is exact, with the
+#: error function, ``"gelu_tanh"`` its approximation (Hendrycks and Gimpel, 2016).
+ACTIVATIONS = ("relu", "gelu", "gelu_tanh")
+
 
 @dataclass(frozen=True)
 class BERTConfig:
-    """The sizes of a BERT encoder, in the book's names.
+    """The sizes of a BERT encoder, in the book's names, and in what BERTs differ.
+
+    The defaults are the book's BERT. That of Devlin et al. (2019) has ``activation="gelu"``,
+    ``embedding_norm=True`` and ``norm_eps=1e-12``.
 
     Args:
         vocab_size: number of tokens of the vocabulary.
@@ -22,9 +29,14 @@ class BERTConfig:
         num_blks: encoder blocks.
         dropout: probability, on attention weights and on every sublayer's output.
         max_len: number of positions that have an embedding.
+        activation: one of `ACTIVATIONS`, of the feed-forward networks and of the MLM head.
+        embedding_norm: whether the sum of the embeddings goes through layer normalisation, and
+            dropout, before the first block.
+        norm_eps: what layer normalisation adds to the variance.
 
     Raises:
-        ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1).
+        ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1),
+            an unknown activation.
     """
 
     vocab_size: int
@@ -34,14 +46,26 @@ class BERTConfig:
     num_blks: int
     dropout: float = 0.1
     max_len: int = 512
+    activation: str = "relu"
+    embedding_norm: bool = False
+    norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
+        if not 0 <= self.dropout < 1:
+            raise ConfigError(f"dropout is {self.dropout!r}; it is a probability below 1")
+        if self.activation not in ACTIVATIONS:
+            raise ConfigError(
+                f"activation is {self.activation!r}; it is one of {list(ACTIVATIONS)}"
+            )
+        if not isinstance(self.embedding_norm, bool):
+            raise ConfigError(f"embedding_norm is {self.embedding_norm!r}; it is True or False")
+        if not (isinstance(self.norm_eps, float) and 0 < self.norm_eps < 1):
+            raise ConfigError(f"norm_eps is {self.norm_eps!r}; it is a small positive number")
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name == "dropout":
-                if not 0 <= value < 1:
-                    raise ConfigError(f"dropout is {value!r}; it is a probability below 1")
-            elif isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            if field.type != "int":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ConfigError(f"{field.name} is {value!r}; it must be a whole number above 0")
         if self.num_hiddens % self.num_heads:
             raise ConfigError(

@@ -26,6 +26,8 @@ def encoder_shapes(config: BERTConfig) -> Shapes:
         "encoder.token_embedding.weight": (config.vocab_size, hiddens),
         "encoder.segment_embedding.weight": (2, hiddens),
     }
+    if config.embedding_norm:
+        shapes |= _layer_norm("encoder.ln", hiddens)
     for i in range(config.num_blks):
         block = f"encoder.blks.{i}"
         for projection in ("W_q", "W_k", "W_v", "W_o"):

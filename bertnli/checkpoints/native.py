@@ -2,7 +2,8 @@
 
 model.safetensors   the tensors, under their canonical names
 config.json         the sizes, the label names in the order of the logits, the format's version
-vocab.json          the tokens in the order of their ids, as in the book's files
+vocab.json          the tokens in the order of their ids, as in the book's files; or
+tokenizer.json      the word pieces, and how text is cut into them
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from safetensors.numpy import load_file, save_file
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
 from bertnli.text.vocab import Vocab
+from bertnli.text.wordpiece import load_vocab
 
 FORMAT = "bertnli classifier"
 VERSION = 1
-WEIGHTS, CONFIG, VOCAB = "model.safetensors", "config.json", "vocab.json"
+WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ def save_native(
                 "labels": list(labels),
             }
             (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-            vocab.save(new / VOCAB)
+            vocab.save(new / vocab.FILE)
             if folder.exists():
                 folder.rename(old)
             os.replace(new, folder)
@@ -84,7 +86,15 @@ def save_native(
 
 
 def _replaceable(folder: Path) -> bool:
-    return (folder / CONFIG).is_file() or not any(folder.iterdir())
+    if not any(folder.iterdir()):
+        return True
+    try:
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except OSError:
+        return False
+    except ValueError:  # damaged, and worth nothing
+        return True
+    return isinstance(described, dict) and described.get("format") == FORMAT
 
 
 def is_native(path: str | Path) -> bool:
@@ -126,14 +136,17 @@ def load_native(path: str | Path) -> NativeCheckpoint:
             raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
         config = BERTConfig.from_dict(described["model"])
         arrays = load_file(folder / WEIGHTS)
-        vocab = Vocab.load(folder / VOCAB)
+        vocab = load_vocab(folder)
     except CheckpointError:
         raise
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error} is missing") from error
     except (OSError, ValueError, SafetensorError, BERTNLIError) as error:
         raise CheckpointError(f"{folder}: damaged or incomplete: {error}") from error
-    if len(vocab) != config.vocab_size:
+    if vocab is None:
+        raise CheckpointError(f"{folder}: {Vocab.FILE} is missing")
+    # Models in Hugging Face's folders may have rows to spare.
+    if len(vocab) > config.vocab_size or (type(vocab) is Vocab and len(vocab) < config.vocab_size):
         raise CheckpointError(
             f"{folder}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
         )

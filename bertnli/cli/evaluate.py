@@ -1,7 +1,7 @@
 """Score a checkpoint on labelled pairs.
 
 Prints accuracy, loss, each class's precision, recall and F1, and the confusion matrix. Classes are
-matched by name, whatever their order.
+matched by name, whatever their order; a warning says so where another order would score far better.
 
 examples:
   bertnli evaluate runs/sample --data sample
@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
     parser.add_argument("--split", choices=SPLITS, help="of --data (default: dev)")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_labels_option(parser, options.UNNAMED)
     options.add_encoding_options(parser)
     options.add_batch_option(parser, 256)
     table = parser.add_argument_group("file of your own")
@@ -43,7 +44,7 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the score."""
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
-    net = backend.load(args.checkpoint, devices)
+    net = backend.load(args.checkpoint, devices, args.labels)
     max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
     if args.file is not None:
         if args.split is not None:
@@ -62,5 +63,14 @@ def run(args: argparse.Namespace) -> int:
     trainer = backend.Trainer(net, devices=devices, precision=args.precision)
     options.say_precision(trainer.net.precision, trainer.precision_reason)
     metrics = trainer.evaluate(dataset, args.batch_size)
+    better = metrics.better_permutation()
+    if better is not None:
+        renamed, accuracy = better
+        order = ",".join(renamed.get(label, label) for label in net.labels)
+        print(
+            f"warning: the classes may be in another order than {','.join(net.labels)}: in the "
+            f"order {order} the accuracy would be {accuracy:.4f}, not {metrics.accuracy:.4f}",
+            file=sys.stderr,
+        )
     print(json.dumps(metrics.to_dict(), indent=2) if args.json else metrics)
     return 0

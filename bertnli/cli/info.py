@@ -1,12 +1,13 @@
 """Show the sizes, classes, vocabulary and tensors of a checkpoint.
 
-One that bertnli wrote is read without any framework; a pretrained model (a folder or archive with
-pretrained.params and vocab.json) with the framework that wrote it.
+It may be one that bertnli wrote, a pretrained model of the book (a folder or archive with
+pretrained.params, of either tab, and vocab.json), or a Hugging Face folder of a BERT. No framework
+is needed.
 
 examples:
   bertnli info runs/sample
   bertnli info runs/sample/last --tensors --json
-  bertnli info bert.small.torch.zip --backend torch
+  bertnli info bert.small.torch.zip
 """
 
 from __future__ import annotations
@@ -20,13 +21,13 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertnli.backends import available_backends, get_backend
+from bertnli.checkpoints.huggingface import is_huggingface, read_arrays, read_config
 from bertnli.checkpoints.native import FORMAT, VERSION, is_native, load_native
-from bertnli.cli import options
+from bertnli.checkpoints.pretrained import PARAMS, VOCAB, read_book_arrays
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.hub import download_extract
-from bertnli.parameters import check_shapes, classifier_shapes
-from bertnli.text.vocab import Vocab
+from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, infer_config
+from bertnli.text.wordpiece import load_vocab
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +35,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a checkpoint, a run, or a pretrained model")
     parser.add_argument("--tensors", action="store_true", help="each tensor's name, shape and type")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options.add_backend_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -42,7 +42,8 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.path).expanduser()
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    found = _of_native(path) if is_native(path) else _of_pretrained(args, path)
+    native = is_native(path) and not is_huggingface(path)
+    found = _of_native(path) if native else _of_pretrained(path)
     if not args.tensors:
         found.pop("tensors", None)
     print(json.dumps(found, indent=2) if args.json else _as_text(found))
@@ -63,43 +64,44 @@ def _of_native(path: Path) -> dict[str, Any]:
     }
 
 
-def _of_pretrained(args: argparse.Namespace, path: Path) -> dict[str, Any]:
+def _of_pretrained(path: Path) -> dict[str, Any]:
     folder = Path(download_extract(path))
-    if not (folder / "pretrained.params").is_file():
+    found: dict[str, Any] = {"path": str(path)}
+    if is_huggingface(folder):
+        config, labels = read_config(folder)
+        arrays = read_arrays(folder)
+        found |= {"format": "Hugging Face BERT", "model": config.to_dict()}
+        if "output.weight" in arrays:
+            unnamed = [f"{len(arrays['output.weight'])} classes without names"]
+            found["labels"] = list(labels) if labels is not None else unnamed
+    elif (folder / PARAMS).is_file():
+        arrays = read_book_arrays(folder / PARAMS)
+        # A file does not tell its heads, on which no shape depends; one fits every width.
+        config = infer_config(arrays, 1, 0.0, str(folder / PARAMS))
+        check_shapes(arrays, bert_shapes(config), str(folder / PARAMS))
+        known = config.to_dict()
+        for unknown in ("num_heads", "dropout"):
+            del known[unknown]
+        found |= {"format": "pretrained model of the book", "model": known}
+    else:
         raise CheckpointError(
             f"{path} holds neither a checkpoint of bertnli (config.json and model.safetensors, "
-            "also in best/ or last/) nor a pretrained model (pretrained.params and vocab.json)"
+            f"also in best/ or last/) nor a pretrained model ({PARAMS} and {VOCAB}, or a Hugging "
+            "Face folder)"
         )
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    found: dict[str, Any] = {
-        "path": str(path),
-        "format": "pretrained model",
-        "files": {file.name: file.stat().st_size for file in files},
-    }
-    if (folder / "vocab.json").is_file():
-        found["vocabulary"] = len(Vocab.load(folder / "vocab.json"))
-    return found | _read_with_framework(args, folder)
+    found["files"] = {file.name: file.stat().st_size for file in files}
+    vocab = _vocabulary(folder)
+    return found | ({} if vocab is None else {"vocabulary": vocab}) | _of_tensors(arrays)
 
 
-def _read_with_framework(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Return the sizes and tensors of a pretrained model, read by whichever framework can."""
-    problems = []
-    for name in [args.backend] if args.backend else available_backends():
-        try:
-            # A file does not tell its heads, on which no shape depends; one fits every width.
-            bert, _ = get_backend(name).load_pretrained_model(
-                folder, num_heads=1, devices=args.devices or "cpu"
-            )
-        except (CheckpointError, BackendError) as error:
-            if args.backend:
-                raise
-            problems.append(f"{name}: {error}")
-            continue
-        sizes = bert.config.to_dict()
-        for unknown in ("num_heads", "dropout"):
-            del sizes[unknown]
-        return {"read with": name, "model": sizes, **_of_tensors(bert.arrays())}
-    return {"not read": problems or ["no framework is installed"]}
+def _vocabulary(folder: Path) -> int | str | None:
+    """Return the number of tokens; why it is not known, where a package is missing."""
+    try:
+        vocab = load_vocab(folder)
+    except BackendError as error:
+        return f"not read: {error}"
+    return None if vocab is None else len(vocab)
 
 
 def _of_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Any]:

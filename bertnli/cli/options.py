@@ -12,6 +12,8 @@ from bertnli.config import PRECISIONS, BERTConfig
 from bertnli.errors import BackendError, ConfigError
 from bertnli.text.pairs import TRUNCATIONS
 
+#: What --labels means of a checkpoint.
+UNNAMED = "the classes in the order of the logits, where the checkpoint does not name them"
 #: Tokens of a pair, as in the book.
 MAX_LEN = 128
 
@@ -80,6 +82,11 @@ def add_encoding_options(parser: Any) -> None:
     )
 
 
+def add_labels_option(parser: Any, what: str) -> None:
+    """Add --labels, of classes in the order of their ids."""
+    parser.add_argument("--labels", type=names, metavar="NAMES", help=what)
+
+
 def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:
     """Add --batch-size, of work without training."""
     parser.add_argument(
@@ -105,6 +112,14 @@ def max_len_of(args: argparse.Namespace, config: BERTConfig) -> int:
             f"{config.max_len} or less"
         )
     return int(args.max_len)
+
+
+def names(text: str) -> tuple[str, ...]:
+    """Return the class names that stand with commas between them, for argparse."""
+    found = tuple(name.strip() for name in text.split(","))
+    if len(found) < 2 or not all(found) or len(set(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as yes,no")
+    return found
 
 
 def positive(text: str) -> int:

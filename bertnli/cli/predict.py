@@ -44,6 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print JSON objects with premise, hypothesis, label and probabilities",
     )
+    options.add_labels_option(parser, options.UNNAMED)
     options.add_encoding_options(parser)
     options.add_batch_option(parser, 64)
     options.add_backend_options(parser)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         pairs, at_once = _pairs(args, stack)
         backend = options.backend_of(args)
         devices = backend.as_devices(args.devices)
-        net = backend.load(args.checkpoint, devices)
+        net = backend.load(args.checkpoint, devices, args.labels)
         net.precision, reason = backend.as_precision(args.precision, devices[0])
         options.say_precision(net.precision, reason)
         max_len = options.max_len_of(args, net.config)

@@ -71,11 +71,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--dev", metavar="FILE", help="what the best epoch is chosen by")
     corpora.add_column_options(table)
     corpora.add_label_options(table)
-    table.add_argument(
-        "--labels",
-        type=_names,
-        metavar="NAMES",
-        help=f"the classes, in the order of their ids (default: {','.join(LABELS)})",
+    options.add_labels_option(
+        table, f"the classes, in the order of their ids (default: {','.join(LABELS)})"
     )
     corpora.add_skip_option(parser)
 
@@ -88,8 +85,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--pretrained",
         metavar="MODEL",
-        help="start from a name of the hub, or a folder or zip with pretrained.params and "
-        "vocab.json; sizes not given are taken from the file, heads from the name",
+        help="start from a name of the hub, a folder or zip with pretrained.params and "
+        "vocab.json, or a Hugging Face folder of a BERT; sizes not given are taken from the file",
     )
     start.add_argument(
         "--model",
@@ -293,10 +290,3 @@ def _describe_best(output: Path, best: EpochRecord) -> str:
         f"checkpoints: {output / 'best'} (epoch {best.epoch}{score}), {output / 'last'}; "
         f"every epoch's numbers: {output / 'metrics.jsonl'}"
     )
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(","))
-    if len(names) < 2 or not all(names) or len(set(names)) < len(names):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as yes,no")
-    return names

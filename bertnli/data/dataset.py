@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from bertnli.data.batches import Batch
 from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
-from bertnli.data.encode import EncodedPairs, corpus_tokens, encode_corpus
+from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import check_truncation
+from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
 Dataset = TypeVar("Dataset", bound="PairDataset")
@@ -28,7 +29,10 @@ def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
         min_freq: a token seen less often is left to ``<unk>``.
     """
     tokens = [
-        token for column in (0, 1) for words in corpus_tokens(corpus, column) for token in words
+        token
+        for column in corpus[:2]
+        for words in lower_tokens(column, corpus.tokenized)
+        for token in words
     ]
     return Vocab(tokens, min_freq, RESERVED_TOKENS)
 

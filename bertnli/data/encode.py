@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from bertnli.data.corpus import Corpus
 from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
-from bertnli.text.tokenize import treebank_tokenize
 from bertnli.text.vocab import Vocab
 
 
@@ -39,19 +37,6 @@ class EncodedPairs:
     source: str = ""
 
 
-def corpus_tokens(corpus: Corpus, column: int) -> Iterator[list[str]]:
-    """Yield the lower-cased tokens of each sentence of a column (0 premises, 1 hypotheses)."""
-    sentences = (corpus.premises, corpus.hypotheses)[column]
-    if corpus.tokenized:
-        return map(lower_words, sentences)
-    return ([token.lower() for token in treebank_tokenize(sentence)] for sentence in sentences)
-
-
-def lower_words(sentence: str) -> list[str]:
-    """Return the lower-cased tokens of a sentence that is tokens with spaces between them."""
-    return sentence.lower().split()
-
-
 def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
     """Return a corpus as ids; see `PairDataset` for the arguments.
 
@@ -59,17 +44,17 @@ def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -
         DataError: the vocabulary lacks a special token.
     """
     cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
-    unk, get = vocab.unk, vocab.token_to_idx.get
     max_tokens = max_len - NUM_SPECIAL
     flat, ends, premise_lens = array("i"), array("q", [0]), array("i")
-    for a, b in zip(corpus_tokens(corpus, 0), corpus_tokens(corpus, 1), strict=True):
+    columns = (vocab.ids_of(column, corpus.tokenized) for column in corpus[:2])
+    for a, b in zip(*columns, strict=True):
         if len(a) + len(b) > max_tokens:
             len_a, len_b = truncated_lengths(len(a), len(b), max_tokens, truncation)
             a, b = a[:len_a], b[:len_b]
         flat.append(cls)
-        flat.extend([get(token, unk) for token in a])
+        flat.extend(a)
         flat.append(sep)
-        flat.extend([get(token, unk) for token in b])
+        flat.extend(b)
         flat.append(sep)
         ends.append(len(flat))
         premise_lens.append(len(a))

@@ -17,8 +17,8 @@ from bertnli.data.batches import Batch
 #: Tokens computed together: their activations stay in a processor's cache from one layer to the
 #: next.
 CHUNK_TOKENS = 4096
-#: See `pack`.
-BUCKET_COST = 256
+#: Attention scores of a head, n t^2 of n pairs, that cost as much as one bucket more.
+BUCKET_COST = 20_000
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,7 @@ class Chunk:
     buckets: list[Bucket]
 
 
-def pack(
-    valid_lens: NDArray,
-    width: int,
-    max_tokens: int = CHUNK_TOKENS,
-    bucket_cost: int = BUCKET_COST,
-) -> list[Chunk]:
+def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> list[Chunk]:
     """Return the chunks of a padded batch; together they hold each pair once.
 
     Pairs are sorted by length. The numbers of rows are rounded up to few different ones, for
@@ -70,11 +65,10 @@ def pack(
             padding, for all of that weighs the same in attention.
         width: T of the batch.
         max_tokens: of a chunk; one pair may have more.
-        bucket_cost: padded tokens, in attention, that cost as much as one bucket more.
     """
     lengths = computed_lengths(valid_lens, width)
     groups = similar_lengths(lengths, max_tokens)
-    return [_chunk(pairs, lengths, valid_lens, width, bucket_cost) for pairs in groups]
+    return [_chunk(pairs, lengths, valid_lens, width) for pairs in groups]
 
 
 def split_by_length(batch: Batch, max_tokens: int = CHUNK_TOKENS) -> list[Batch]:
@@ -119,7 +113,6 @@ def _chunk(
     lengths: NDArray[np.int64],
     valid_lens: NDArray,
     width: int,
-    bucket_cost: int,
 ) -> Chunk:
     own = lengths[pairs]
     firsts = np.concatenate([[0], np.cumsum(own)[:-1]])
@@ -128,7 +121,7 @@ def _chunk(
     tokens = np.zeros(size, np.int64)
     tokens[:used] = np.arange(used) + np.repeat(pairs * width - firsts, own)
     buckets = []
-    for low, high in _bucket_bounds(own.tolist(), bucket_cost):
+    for low, high in _bucket_bounds(own):
         columns = np.arange(own[low])
         rows = firsts[low:high, None] + columns
         seen = np.minimum(valid_lens[pairs[low:high]], own[low]).astype(np.int64)
@@ -139,17 +132,22 @@ def _chunk(
     return Chunk(tokens, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
 
 
-def _bucket_bounds(lengths: list[int], bucket_cost: int) -> list[tuple[int, int]]:
-    """Cut lengths, which never rise, where padding to the longest would cost too much."""
-    bounds = []
-    start = padding = 0
-    for i, length in enumerate(lengths):
-        padding += lengths[start] - length
-        if padding > bucket_cost:
-            bounds.append((start, i))
-            start, padding = i, 0
-    bounds.append((start, len(lengths)))
-    return bounds
+def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Cut lengths, which never rise, where scores of padding and buckets together cost least."""
+    longest, starts = np.unique(-lengths, return_index=True)
+    squares = longest**2  # of each distinct length, the longest first
+    ends = np.append(starts[1:], len(lengths))
+    # costs[j]: of the pairs before the j-th distinct length; cuts[j]: the last bucket's first one.
+    costs, cuts = np.zeros(len(starts) + 1), [0]
+    for j, end in enumerate(ends, 1):
+        found = costs[:j] + squares[:j] * (end - starts[:j])
+        cuts.append(int(found.argmin()))
+        costs[j] = found[cuts[j]] + BUCKET_COST
+    bounds, j = [], len(starts)
+    while j:
+        bounds.append((int(starts[cuts[j]]), int(ends[j - 1])))
+        j = cuts[j]
+    return bounds[::-1]
 
 
 def rounded_up(count: int) -> int:

@@ -20,8 +20,6 @@ from bertnli.parameters import encoder_shapes
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
-#: What LayerNorm adds to the variance, in the book's two tabs and so in both backends.
-LAYER_NORM_EPSILON = 1e-5
 #: What replaces the score of a key that is padding.
 MASKED_SCORE = -1e6
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
@@ -58,7 +56,7 @@ def forward(
 
     Args:
         arrays: canonical name to tensor; a head is computed if its tensors are among them.
-        config: the sizes; of these only the numbers of heads and of blocks are used.
+        config: of its sizes only the numbers of heads and of blocks are used.
         token_ids, segments: (B, T) integers.
         valid_lens: tokens that are not padding, (B,), or (B, T) for each query; None for no limit.
         pred_positions: (B, P) integers, the positions whose tokens the MLM head predicts.
@@ -70,7 +68,8 @@ def forward(
     if pred_positions is not None and "mlm.dense.weight" in weights:
         positions = np.asarray(pred_positions).astype(np.int64)
         chosen = np.take_along_axis(encoded, positions[:, :, None], axis=1)  # (B, P, H)
-        normed, _ = _layer_norm(weights, "mlm.ln", _relu(_dense(weights, "mlm.dense", chosen)))
+        active = _activation(config, _dense(weights, "mlm.dense", chosen))
+        normed, _ = _layer_norm(weights, config, "mlm.ln", active)
         mlm_logits = _dense(weights, "mlm.decoder", normed)
 
     def head(name: str) -> Array | None:
@@ -126,6 +125,10 @@ def gradients(
 
     for i in reversed(range(config.num_blks)):
         d_encoded = _block_backward(weights, grads, i, config, block_inputs[i], d_encoded)
+    if config.embedding_norm:
+        X = _embed(weights, token_ids, segments)
+        _, normed = _layer_norm(weights, config, "encoder.ln", X)
+        d_encoded = _layer_norm_backward(weights, grads, config, "encoder.ln", X, normed, d_encoded)
 
     for name in ("pos_embedding", "token_embedding.weight", "segment_embedding.weight"):
         grads[f"encoder.{name}"] = np.zeros_like(weights[f"encoder.{name}"])
@@ -181,6 +184,13 @@ class _Attention:
     joined: Array
 
 
+def _embed(weights: Arrays, token_ids: ArrayLike, segments: ArrayLike) -> Array:
+    tokens = _ids(token_ids)
+    X = weights["encoder.token_embedding.weight"][tokens]
+    X = X + weights["encoder.segment_embedding.weight"][_ids(segments)]
+    return X + weights["encoder.pos_embedding"][:, : tokens.shape[1]]
+
+
 def _encode(
     weights: Arrays,
     config: BERTConfig,
@@ -188,24 +198,23 @@ def _encode(
     segments: ArrayLike,
     valid_lens: ArrayLike | None,
 ) -> tuple[Array, list[_BlockInput]]:
-    tokens = _ids(token_ids)
-    X = weights["encoder.token_embedding.weight"][tokens]
-    X = X + weights["encoder.segment_embedding.weight"][_ids(segments)]
-    X = X + weights["encoder.pos_embedding"][:, : tokens.shape[1]]
+    X = _embed(weights, token_ids, segments)
+    if config.embedding_norm:
+        X, _ = _layer_norm(weights, config, "encoder.ln", X)
     mask = None
     if valid_lens is not None:
-        limits = np.asarray(valid_lens).reshape(len(tokens), 1, -1, 1)
-        mask = np.arange(tokens.shape[1]) < limits  # (B, 1, 1 or T, T)
+        limits = np.asarray(valid_lens).reshape(len(X), 1, -1, 1)
+        mask = np.arange(X.shape[1]) < limits  # (B, 1, 1 or T, T)
     inputs = []
     for i in range(config.num_blks):
         inputs.append(_BlockInput(X, mask))
         block = f"encoder.blks.{i}"
         attention = _attend(weights, block, config, inputs[-1])
         Y = _dense(weights, f"{block}.attention.W_o", attention.joined)
-        Y, _ = _layer_norm(weights, f"{block}.addnorm1.ln", Y + X)
-        ffn = _relu(_dense(weights, f"{block}.ffn.dense1", Y))
+        Y, _ = _layer_norm(weights, config, f"{block}.addnorm1.ln", Y + X)
+        ffn = _activation(config, _dense(weights, f"{block}.ffn.dense1", Y))
         ffn = _dense(weights, f"{block}.ffn.dense2", ffn)
-        X, _ = _layer_norm(weights, f"{block}.addnorm2.ln", ffn + Y)
+        X, _ = _layer_norm(weights, config, f"{block}.addnorm2.ln", ffn + Y)
     return X, inputs
 
 
@@ -229,16 +238,21 @@ def _block_backward(
     X = given.X
     attention = _attend(weights, block, config, given)
     Y_sum = _dense(weights, f"{block}.attention.W_o", attention.joined) + X
-    Y, Y_normed = _layer_norm(weights, f"{block}.addnorm1.ln", Y_sum)
-    ffn_inner = _relu(_dense(weights, f"{block}.ffn.dense1", Y))
+    Y, Y_normed = _layer_norm(weights, config, f"{block}.addnorm1.ln", Y_sum)
+    ffn_sum = _dense(weights, f"{block}.ffn.dense1", Y)
+    ffn_inner = _activation(config, ffn_sum)
     Z_sum = _dense(weights, f"{block}.ffn.dense2", ffn_inner) + Y
-    _, Z_normed = _layer_norm(weights, f"{block}.addnorm2.ln", Z_sum)
+    _, Z_normed = _layer_norm(weights, config, f"{block}.addnorm2.ln", Z_sum)
 
-    d_Z_sum = _layer_norm_backward(weights, grads, f"{block}.addnorm2.ln", Z_sum, Z_normed, d_out)
+    d_Z_sum = _layer_norm_backward(
+        weights, grads, config, f"{block}.addnorm2.ln", Z_sum, Z_normed, d_out
+    )
     d_inner = _dense_backward(weights, grads, f"{block}.ffn.dense2", ffn_inner, d_Z_sum)
-    d_inner = d_inner * (ffn_inner > 0)
+    d_inner = d_inner * _activation_slope(config, ffn_sum)
     d_Y = d_Z_sum + _dense_backward(weights, grads, f"{block}.ffn.dense1", Y, d_inner)
-    d_Y_sum = _layer_norm_backward(weights, grads, f"{block}.addnorm1.ln", Y_sum, Y_normed, d_Y)
+    d_Y_sum = _layer_norm_backward(
+        weights, grads, config, f"{block}.addnorm1.ln", Y_sum, Y_normed, d_Y
+    )
 
     name = f"{block}.attention"
     d_joined = _dense_backward(weights, grads, f"{name}.W_o", attention.joined, d_Y_sum)
@@ -270,18 +284,24 @@ def _dense_backward(weights: Arrays, grads: Arrays, name: str, X: Array, d_out: 
     return d_out @ weights[f"{name}.weight"]
 
 
-def _layer_norm(weights: Arrays, name: str, X: Array) -> tuple[Array, Array]:
+def _layer_norm(weights: Arrays, config: BERTConfig, name: str, X: Array) -> tuple[Array, Array]:
     """Return the layer's output, and X normalised, before scale and shift."""
-    normed = (X - X.mean(axis=-1, keepdims=True)) / _deviation(X)
+    normed = (X - X.mean(axis=-1, keepdims=True)) / _deviation(config, X)
     return normed * weights[f"{name}.weight"] + weights[f"{name}.bias"], normed
 
 
-def _deviation(X: Array) -> Array:
-    return np.sqrt(X.var(axis=-1, keepdims=True) + LAYER_NORM_EPSILON)
+def _deviation(config: BERTConfig, X: Array) -> Array:
+    return np.sqrt(X.var(axis=-1, keepdims=True) + config.norm_eps)
 
 
 def _layer_norm_backward(
-    weights: Arrays, grads: Arrays, name: str, X: Array, normed: Array, d_out: Array
+    weights: Arrays,
+    grads: Arrays,
+    config: BERTConfig,
+    name: str,
+    X: Array,
+    normed: Array,
+    d_out: Array,
 ) -> Array:
     axes = tuple(range(X.ndim - 1))
     grads[f"{name}.weight"] = (d_out * normed).sum(axis=axes)
@@ -289,11 +309,31 @@ def _layer_norm_backward(
     d_normed = d_out * weights[f"{name}.weight"]
     centred = d_normed - d_normed.mean(axis=-1, keepdims=True)
     along = (d_normed * normed).mean(axis=-1, keepdims=True)
-    return (centred - normed * along) / _deviation(X)
+    return (centred - normed * along) / _deviation(config, X)
 
 
-def _relu(X: Array) -> Array:
-    return np.maximum(X, 0.0)
+def _activation(config: BERTConfig, X: Array) -> Array:
+    if config.activation == "relu":
+        return np.maximum(X, 0.0)
+    return X * _gate(config, X)
+
+
+def _activation_slope(config: BERTConfig, X: Array) -> Array:
+    """Return the derivative of the activation at X."""
+    if config.activation == "relu":
+        return (X > 0).astype(np.float64)
+    if config.activation == "gelu":
+        return _gate(config, X) + X * np.exp(-(X**2) / 2) / math.sqrt(2 * math.pi)
+    inner_slope = math.sqrt(2 / math.pi) * (1 + 3 * 0.044715 * X**2)
+    gate = _gate(config, X)
+    return gate + X * 2 * gate * (1 - gate) * inner_slope
+
+
+def _gate(config: BERTConfig, X: Array) -> Array:
+    """Return what GELU multiplies X by (Hendrycks and Gimpel, 2016)."""
+    if config.activation == "gelu":
+        return 0.5 * (1 + np.vectorize(math.erf, otypes=[np.float64])(X / math.sqrt(2)))
+    return 0.5 * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X**3)))
 
 
 def _softmax(X: Array) -> Array:

@@ -8,7 +8,7 @@ is a token of its own, ``n't``, ``'s`` and other clitics are split off, quotatio
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 #: What the treebank writes for characters that mean something else in a parse.
 BRACKETS = {"(": "-LRB-", ")": "-RRB-", "[": "-LSB-", "]": "-RSB-", "{": "-LCB-", "}": "-RCB-"}
@@ -55,6 +55,18 @@ _BEFORE_OPENING = "([{<\"“‘'`-–—"
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
     """Return the tokens of each line: what stands between white space, as the book does it."""
     return [line.split() for line in lines]
+
+
+def lower_words(sentence: str) -> list[str]:
+    """Return the lower-cased tokens of a sentence that is tokens with spaces between them."""
+    return sentence.lower().split()
+
+
+def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str]]:
+    """Yield the lower-cased tokens of each sentence, which is tokens with spaces, or text."""
+    if tokenized:
+        return map(lower_words, sentences)
+    return ([token.lower() for token in treebank_tokenize(sentence)] for sentence in sentences)
 
 
 def treebank_tokenize(sentence: str) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from bertnli.errors import DataError
+from bertnli.text.tokenize import lower_tokens
 
 UNKNOWN = "<unk>"
 #: The tokens besides ``<unk>`` that BERT's inputs need, in the book's order.
@@ -28,6 +29,9 @@ class Vocab:
         token_to_idx: ids by token.
         token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
     """
+
+    #: The name of its file in a checkpoint.
+    FILE = "vocab.json"
 
     def __init__(
         self,
@@ -101,6 +105,17 @@ class Vocab:
         if hasattr(indices, "__len__"):
             return [self.idx_to_token[int(index)] for index in indices]
         return self.idx_to_token[int(indices)]
+
+    def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
+        """Yield the ids of each sentence's tokens, special ones not among them.
+
+        Args:
+            sentences: any number of them.
+            tokenized: whether they are tokens with spaces between them, and not text.
+        """
+        unk, get = self.unk, self.token_to_idx.get
+        for tokens in lower_tokens(sentences, tokenized):
+            yield [get(token, unk) for token in tokens]
 
     @property
     def unk(self) -> int:

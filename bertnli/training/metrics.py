@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+#: With more classes than this there are too many orders to try.
+MAX_PERMUTED = 6
 CORNER = "true \\ predicted"
 
 
@@ -45,6 +48,27 @@ class Metrics:
     def accuracy(self) -> float:
         """Share of pairs classified right."""
         return float(np.trace(self.confusion) / self.confusion.sum())
+
+    def better_permutation(self, gain: float = 0.1) -> tuple[dict[str, str], float] | None:
+        """Return which renaming of the predicted classes would score far better, if one would.
+
+        That the classes of a file are in another order than supposed shows in this way.
+
+        Args:
+            gain: by how much the accuracy must rise.
+
+        Returns:
+            Predicted name to true name, of the classes that change, and the accuracy; or None.
+        """
+        if len(self.labels) > MAX_PERMUTED:
+            return None
+        rows = range(len(self.labels))
+        best = max(permutations(rows), key=lambda p: self.confusion[p, rows].sum())
+        accuracy = float(self.confusion[best, rows].sum() / self.confusion.sum())
+        if accuracy < self.accuracy + gain:
+            return None
+        renamed = {self.labels[i]: self.labels[best[i]] for i in rows if best[i] != i}
+        return renamed, accuracy
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Return for each class its precision, recall, F1 and support (number of true pairs).

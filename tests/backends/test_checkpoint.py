@@ -66,6 +66,16 @@ def test_pickled_code_is_not_run(tmp_path: Path, fixtures: Path, new_format: boo
     assert not (tmp_path / "ran").exists()
 
 
+def test_each_backend_opens_the_other_s_file(backend: Backend, fixtures: Path) -> None:
+    other = {"torch": "mxnet", "mxnet": "torch"}[backend.name]
+    bert, _ = backend.load_pretrained_model(fixtures / other / "bert.tiny", num_heads=4)
+    own, _ = bertnli.get_backend(other).load_pretrained_model(
+        fixtures / other / "bert.tiny", num_heads=4
+    )
+    for name, array in own.arrays().items():
+        np.testing.assert_array_equal(bert.arrays()[name], array)
+
+
 @pytest.mark.parametrize("keep", [0, 1, 100, 50_000])
 def test_cut_files_are_errors(folder: Path, backend: Backend, keep: int) -> None:
     path = folder / "pretrained.params"

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from bertnli.checkpoints import names
-from bertnli.checkpoints.native import CONFIG, VOCAB, WEIGHTS, is_native, load_native, save_native
+from bertnli.checkpoints.native import CONFIG, WEIGHTS, is_native, load_native, save_native
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
 from bertnli.parameters import bert_shapes, classifier_shapes, initial_arrays
@@ -64,7 +64,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "work of years"
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, VOCAB])
+@pytest.mark.parametrize("name", [WEIGHTS, CONFIG, Vocab.FILE])
 @pytest.mark.parametrize("cut", [0, 10])
 def test_damaged_files_are_errors(folder: Path, name: str, cut: int) -> None:
     path = folder / name
@@ -86,7 +86,7 @@ def test_missing_and_foreign_are_errors(folder: Path, tmp_path: Path) -> None:
 
 
 def test_vocabulary_of_another_size_is_an_error(folder: Path) -> None:
-    Vocab.from_list(TOKENS[:-1]).save(folder / VOCAB)
+    Vocab.from_list(TOKENS[:-1]).save(folder / Vocab.FILE)
     with pytest.raises(CheckpointError, match="6 tokens"):
         load_native(folder)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from itertools import accumulate, combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -102,6 +103,26 @@ def test_parts_hold_each_pair_once_and_one_chunk_each(lengths: list[int], max_to
         else:
             assert len(own) == 1 or max_tokens <= 2 * max(own)
     assert sorted(seen) == list(range(len(lengths)))
+
+
+@settings(deadline=None)
+@given(st.lists(st.integers(1, 60), min_size=1, max_size=9), st.sampled_from([1, 300, 3000]))
+def test_buckets_are_the_cheapest(lengths: list[int], cost: int) -> None:
+    """Against all ways to cut the pairs, longest first."""
+    ordered = sorted(lengths, reverse=True)
+
+    def price(bounds: list[int]) -> int:
+        parts = [ordered[i:j] for i, j in pairwise(bounds)]
+        return sum(len(part) * part[0] ** 2 + cost for part in parts)
+
+    inner = range(1, len(ordered))
+    ways = [c for k in range(len(ordered)) for c in combinations(inner, k)]
+    cheapest = min(price([0, *way, len(ordered)]) for way in ways)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bertnli.data.packing.BUCKET_COST", cost)
+        (chunk,) = pack(np.array(lengths), 60, 10**6)
+    sizes = [len(bucket.pairs) for bucket in chunk.buckets]
+    assert price([0, *accumulate(sizes)]) == cheapest
 
 
 @given(st.integers(1, 10**7))

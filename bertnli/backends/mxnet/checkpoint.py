@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from numpy.typing import NDArray
-
-from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_devices, move
 from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
-from bertnli.backends.pretrained import PretrainedFiles, pretrained_config
-from bertnli.checkpoints import names
-from bertnli.checkpoints.native import load_native
-from bertnli.errors import CheckpointError
+from bertnli.checkpoints.pretrained import open_classifier, open_pretrained
 from bertnli.text.vocab import Vocab
 
 
@@ -30,61 +25,55 @@ def load_pretrained_model(
     """Return a pretrained BERT and its vocabulary.
 
     Args:
-        pretrained_model: a name of the hub (``"bert.small"``), or a local folder or zip with
-            ``pretrained.params`` (what gluon's ``save_parameters`` writes) and ``vocab.json``.
+        pretrained_model: a name of the hub (``"bert.small"``); or a local folder or zip, either
+            the book's, with ``pretrained.params`` (of either tab) and ``vocab.json``, or a Hugging
+            Face folder of a BERT.
         num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: sizes; those left out are taken
-            from the file, and the number of heads, which no file tells, from the name.
+            from the file, and the number of heads, which no book's file tells, from the name.
         dropout: probability while fine-tuning.
         devices: where to put the model (all of them); None for the GPUs if there are any.
 
     Raises:
         DownloadError: the file is neither here nor to be had.
-        CheckpointError: the file is damaged, or has other sizes than asked for.
+        CheckpointError: the file is damaged, holds pickled code, is another model than is computed
+            here, or has other sizes than asked for.
         ConfigError: a size that is needed and unknown.
+        BackendError: word pieces without the package tokenizers.
     """
-    files = PretrainedFiles.find(pretrained_model, "mxnet")
-    arrays = read_params(files.params)
-    vocab = Vocab.load(files.vocab)
-    config = pretrained_config(
-        files, arrays, vocab, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len
+    found = open_pretrained(
+        pretrained_model,
+        "mxnet",
+        num_hiddens,
+        ffn_num_hiddens,
+        num_heads,
+        num_blks,
+        dropout,
+        max_len,
     )
-    bert = BERTModel(**config.to_dict(), vocab=vocab)
-    bert.load_arrays(arrays, str(files.params))
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert.load_arrays(found.arrays, found.source)
     move(bert, as_devices(devices))
-    return bert, vocab
+    return bert, found.vocab
 
 
-@mx.util.use_np
-def read_params(path: str | Path) -> dict[str, NDArray]:
-    """Return the tensors of a ``.params`` file under their canonical names.
-
-    Raises:
-        CheckpointError: the file is damaged, or its tensors have no names.
-    """
-    try:
-        state = mx.npx.load(str(path))
-    except (mx.base.MXNetError, ValueError) as error:
-        raise CheckpointError(
-            f"{path} is not a readable MXNet .params file: {str(error).splitlines()[0]}"
-        ) from error
-    if not isinstance(state, dict) or not state:
-        raise CheckpointError(f"{path} holds no named tensors; write it with save_parameters")
-    return {names.from_mxnet(name): value.asnumpy() for name, value in state.items()}
-
-
-def load(path: str | Path, devices: Any = None) -> BERTClassifier:
-    """Return the classifier of a native checkpoint, whichever backend trained it.
+def load(
+    path: str | Path, devices: Any = None, labels: Sequence[str] | None = None
+) -> BERTClassifier:
+    """Return a saved classifier.
 
     Args:
-        path: the folder that ``net.save`` wrote, or a run's folder (its best checkpoint).
+        path: the folder that ``net.save`` wrote on any backend, a run's folder (its best
+            checkpoint), or a Hugging Face folder of a `BertForSequenceClassification`.
         devices: where to put it (all of them); None for the GPUs if there are any.
+        labels: the classes' names in the order of the logits, where the folder has none.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: there is no classifier, it is damaged, or its classes have no names or
+            others than given.
     """
-    checkpoint = load_native(path)
-    bert = BERTModel(**checkpoint.config.to_dict(), vocab=checkpoint.vocab)
-    net = BERTClassifier(bert, checkpoint.labels)
-    net.load_arrays(checkpoint.arrays, str(checkpoint.path))
+    found = open_classifier(path, labels)
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    net = BERTClassifier(bert, found.labels or ())
+    net.load_arrays(found.arrays, found.source)
     move(net, as_devices(devices))
     return net

@@ -64,8 +64,8 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 
 @_on_nd
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
-    """Return ``x weight^T + bias``, (N, out), perhaps with ReLU.
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Return ``x weight^T + bias``, (N, out).
 
     Args:
         x: (N, in) float32.
@@ -73,10 +73,19 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -
         bias: (out,); None for nothing.
     """
     if bias is None:
-        y = nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
-    else:
-        y = nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
-    return nd.Activation(y, act_type="relu") if relu else y
+        return nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
+    return nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
+
+
+@_on_nd
+def activate(x: Tensor, activation: str) -> Tensor:
+    """Return ReLU or GELU of x; see `bertnli.config.ACTIVATIONS`."""
+    if activation == "relu":
+        return nd.Activation(x, act_type="relu")
+    if activation == "gelu":
+        return nd.LeakyReLU(x, act_type="gelu")
+    gate = nd.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
+    return 0.5 * x * (1 + gate)
 
 
 @_on_nd

@@ -23,6 +23,7 @@ from bertnli.backends.mxnet.kernels import (
     Dropout,
     FirstTokens,
     Neighbours,
+    activate,
     attention,
     attention_of_firsts,
     concat,
@@ -42,9 +43,6 @@ from bertnli.text.vocab import Vocab
 nd: Any = mx.nd
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
-
-#: See `pack`: an operator more takes more of a core here than in PyTorch.
-BUCKET_COST = 2048
 
 #: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any
@@ -99,7 +97,7 @@ def packed_chunks(
 ) -> Iterator[PackedChunk]:
     """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
     max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
-    for chunk in pack(valid_lens, width, max_tokens, BUCKET_COST):
+    for chunk in pack(valid_lens, width, max_tokens):
         all_queries, first_queries = [], []
         for bucket in chunk.buckets:
             rows, lens = bucket.rows, bucket.valid_lens
@@ -160,15 +158,16 @@ class MultiHeadAttention(nn.Block):
 
 @use_np
 class PositionWiseFFN(nn.Block):
-    """Two dense layers on each position, ReLU between them."""
+    """Two dense layers on each position, an activation between them."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
+        self.activation = config.activation
         self.dense1 = _dense(config.ffn_num_hiddens, config.num_hiddens)
         self.dense2 = _dense(config.num_hiddens, config.ffn_num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
-        return _linear(_linear(X, self.dense1, relu=True), self.dense2)  # (N, H)
+        return _linear(activate(_linear(X, self.dense1), self.activation), self.dense2)  # (N, H)
 
 
 @use_np
@@ -178,11 +177,10 @@ class AddNorm(nn.Block):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.dropout = Dropout(config.dropout)
-        self.ln = nn.LayerNorm(epsilon=1e-5, in_channels=config.num_hiddens)
+        self.ln = _norm(config)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
-        gamma, beta = self.ln.gamma.data(X.ctx), self.ln.beta.data(X.ctx)
-        return layer_norm(self.dropout.add(X, Y), gamma, beta, 1e-5)  # (N, H)
+        return _normalised(self.dropout.add(X, Y), self.ln)  # (N, H)
 
 
 @use_np
@@ -214,12 +212,16 @@ class BERTEncoder(nn.Block):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
+        self.config = config
         self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
         self.segment_embedding = nn.Embedding(2, config.num_hiddens)
         self.pos_embedding = self.params.get(
             "pos_embedding", shape=(1, config.max_len, config.num_hiddens)
         )
+        self.ln = None
+        if config.embedding_norm:
+            self.ln = _norm(config)
+            self.dropout = Dropout(config.dropout)
         self.blks = nn.Sequential()
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
@@ -231,12 +233,16 @@ class BERTEncoder(nn.Block):
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
         one_hot = as_nd(np.eye(2)[segments.asnumpy().astype(np.int64)], device).as_np_ndarray()
         X = X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
-        X = X.reshape((B * T, -1))
+        X = self.normalised(X.reshape((B * T, -1)))
         lens = None if valid_lens is None else valid_lens.asnumpy()
-        neighbours = Neighbours(padded_neighbours(B, T, lens), B * T, self.num_heads, device)
+        neighbours = Neighbours(padded_neighbours(B, T, lens), B * T, self.config.num_heads, device)
         for blk in self.blks:
             X = blk(X, neighbours)
         return X.reshape((B, T, -1))
+
+    def normalised(self, X: Tensor) -> Tensor:
+        """Return what the first block gets of summed embeddings X, (N, H)."""
+        return X if self.ln is None else self.dropout(_normalised(X, self.ln))
 
     def first_tokens(
         self, tokens: Tensor, segments: Tensor, valid_lens: Tensor, table: Tensor | None
@@ -251,12 +257,13 @@ class BERTEncoder(nn.Block):
             table = self.token_embedding.weight.data(device)
         inputs = EncoderInputs(self, tokens.asnumpy(), segments.asnumpy(), table)
         pairs, encoded = [], []
-        for chunk in packed_chunks(valid_lens.asnumpy(), width, self.num_heads, device):
+        for chunk in packed_chunks(valid_lens.asnumpy(), width, self.config.num_heads, device):
             X = inputs.embedded(chunk)  # (N, H)
-            if blks:
-                X = blks[0].after(X, inputs.attended(chunk))
-            for blk in blks[1:]:
-                X = blk(X, chunk.all_queries)
+            for i, blk in enumerate(blks):
+                if i == 0 and not self.config.embedding_norm:
+                    X = blk.after(X, inputs.attended(chunk))
+                else:
+                    X = blk(X, chunk.all_queries)
             firsts = take(X, chunk.firsts)  # (m, H)
             attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
             pairs.append(chunk.pairs)
@@ -268,8 +275,9 @@ class EncoderInputs:
     """What the blocks of an encoder get of a padded batch.
 
     A token's embedding is a sum of two: its own, and its place's (segment and position). So are
-    its projections in the first block, which are linear. Both are computed once for each distinct
-    token and place, of which a batch has far fewer than tokens, and looked up.
+    its projections in the first block, which are linear, unless the sum is normalised first. Both
+    are computed once for each distinct token and place, of which a batch has far fewer than tokens,
+    and looked up.
 
     Args:
         encoder: with at least one block.
@@ -280,6 +288,7 @@ class EncoderInputs:
     def __init__(
         self, encoder: BERTEncoder, tokens: NDArray, segments: NDArray, table: Tensor
     ) -> None:
+        self.encoder = encoder
         T = tokens.shape[1]
         ids, self.token_rows = distinct(tokens.astype(np.int64))
         places = segments.astype(np.int64) * T + np.arange(T)
@@ -292,7 +301,8 @@ class EncoderInputs:
 
     def embedded(self, chunk: PackedChunk) -> Tensor:
         """Return the embeddings of a chunk's tokens, (N, H)."""
-        return lookup_sum(self.by_token, self.by_place, *self._rows(chunk))
+        X = lookup_sum(self.by_token, self.by_place, *self._rows(chunk))
+        return self.encoder.normalised(X)
 
     def attended(self, chunk: PackedChunk) -> Tensor:
         """Return what the first block's attention makes of them, (N, H)."""
@@ -334,15 +344,18 @@ class MaskLM(nn.Block):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.mlp = nn.Sequential()
+        self.activation = config.activation
         self.mlp.add(
-            _dense(config.num_hiddens, config.num_hiddens, activation="relu"),
-            nn.LayerNorm(epsilon=1e-5, in_channels=config.num_hiddens),
+            _dense(config.num_hiddens, config.num_hiddens),
+            _norm(config),
             _dense(config.vocab_size, config.num_hiddens),
         )
 
     def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
         pairs = mx.np.arange(len(X), ctx=X.ctx).reshape(-1, 1)
-        return self.mlp(X[pairs.astype("int32"), pred_positions.astype("int32")])  # (B, P, V)
+        dense, norm, decoder = self.mlp
+        Y = dense(X[pairs.astype("int32"), pred_positions.astype("int32")])  # (B, P, H)
+        return decoder(norm(activate(Y, self.activation)))  # (B, P, V)
 
 
 @use_np
@@ -362,8 +375,8 @@ class BERTModel(PretrainedModel, nn.Block):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
-        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len: see
-            `BERTConfig`.
+        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len,
+            activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
     """
@@ -378,11 +391,23 @@ class BERTModel(PretrainedModel, nn.Block):
         dropout: float,
         max_len: int = 1000,
         *,
+        activation: str = "relu",
+        embedding_norm: bool = False,
+        norm_eps: float = 1e-5,
         seed: int = 0,
         vocab: Vocab | None = None,
     ) -> None:
         config = BERTConfig(
-            vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len
+            vocab_size,
+            num_hiddens,
+            ffn_num_hiddens,
+            num_heads,
+            num_blks,
+            dropout,
+            max_len,
+            activation,
+            embedding_norm,
+            norm_eps,
         )
         super().__init__()
         self.config = config
@@ -475,9 +500,16 @@ class BERTClassifier(Classifier, nn.Block):
         _load_arrays(self, arrays)
 
 
-def _linear(X: Tensor, layer: Any, relu: bool = False, biased: bool = True) -> Tensor:
-    bias = layer.bias.data(X.ctx) if biased else None
-    return linear(X, layer.weight.data(X.ctx), bias, relu)
+def _linear(X: Tensor, layer: Any, biased: bool = True) -> Tensor:
+    return linear(X, layer.weight.data(X.ctx), layer.bias.data(X.ctx) if biased else None)
+
+
+def _normalised(X: Tensor, layer: Any) -> Tensor:
+    return layer_norm(X, layer.gamma.data(X.ctx), layer.beta.data(X.ctx), layer._epsilon)
+
+
+def _norm(config: BERTConfig) -> Any:
+    return nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
 
 
 def _dense(units: int, in_units: int, activation: str | None = None) -> Any:

@@ -37,6 +37,9 @@ from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
+#: PyTorch's names for the two ways to compute GELU.
+GELU = {"gelu": "none", "gelu_tanh": "tanh"}
+
 
 def padded_neighbours(tokens: Tensor, valid_lens: Tensor | None) -> list[Neighbours]:
     """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
@@ -178,16 +181,19 @@ class MultiHeadAttention(nn.Module):
 
 
 class PositionWiseFFN(nn.Module):
-    """Two dense layers on each position, ReLU between them."""
+    """Two dense layers on each position, an activation between them."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
+        self.activation = config.activation
         self.dense1 = nn.Linear(config.num_hiddens, config.ffn_num_hiddens)
         self.dense2 = nn.Linear(config.ffn_num_hiddens, config.num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
-        Y = linear(X, self.dense1.weight, self.dense1.bias, relu=True)  # (B, Q, F)
-        return linear(Y, self.dense2.weight, self.dense2.bias)  # (B, Q, H)
+        Y = linear(X, self.dense1.weight, self.dense1.bias, self.activation == "relu")  # (N, F)
+        if self.activation != "relu":
+            Y = functional.gelu(Y, approximate=GELU[self.activation])
+        return linear(Y, self.dense2.weight, self.dense2.bias)  # (N, H)
 
 
 class AddNorm(nn.Module):
@@ -196,7 +202,7 @@ class AddNorm(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.dropout = Dropout(config.dropout)
-        self.ln = nn.LayerNorm(config.num_hiddens, eps=1e-5)
+        self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
         return self.ln(self.dropout.add(X, Y))  # (B, Q, H)
@@ -229,10 +235,14 @@ class BERTEncoder(nn.Module):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_heads
+        self.config = config
         self.token_embedding = _embedding(config.vocab_size, config.num_hiddens)
         self.segment_embedding = _embedding(2, config.num_hiddens)
         self.pos_embedding = nn.Parameter(torch.empty(1, config.max_len, config.num_hiddens))
+        self.ln = None
+        if config.embedding_norm:
+            self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
+            self.dropout = Dropout(config.dropout)
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
@@ -241,11 +251,15 @@ class BERTEncoder(nn.Module):
         X = self.token_embedding(tokens) + self.pos_embedding[:, :T]
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
         X = X + functional.one_hot(segments.long(), 2).to(X.dtype) @ self.segment_embedding.weight
-        X = X.flatten(0, 1)  # (B T, H)
+        X = self.normalised(X.flatten(0, 1))  # (B T, H)
         neighbours = padded_neighbours(tokens, valid_lens)
         for blk in self.blks:
             X = blk(X, neighbours)
         return X.view(B, T, -1)
+
+    def normalised(self, X: Tensor) -> Tensor:
+        """Return what the first block gets of summed embeddings X, (N, H)."""
+        return X if self.ln is None else self.dropout(self.ln(X))
 
     def first_tokens(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor) -> Tensor:
         """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
@@ -255,12 +269,13 @@ class BERTEncoder(nn.Module):
         *blks, last = cast(list[EncoderBlock], list(self.blks))
         inputs = EncoderInputs(self, tokens, segments)
         pairs, encoded = [], []
-        for chunk in packed_chunks(valid_lens, tokens.shape[1], self.num_heads):
+        for chunk in packed_chunks(valid_lens, tokens.shape[1], self.config.num_heads):
             X = inputs.embedded(chunk)  # (N, H)
-            if blks:
-                X = blks[0].after(X, inputs.attended(chunk))
-            for blk in blks[1:]:
-                X = blk(X, chunk.all_queries)
+            for i, blk in enumerate(blks):
+                if i == 0 and not self.config.embedding_norm:
+                    X = blk.after(X, inputs.attended(chunk))
+                else:
+                    X = blk(X, chunk.all_queries)
             firsts = X[chunk.firsts]  # (m, H)
             # So few rows are quick in float32 too, and the classes are decided by them.
             with torch.autocast(X.device.type, enabled=False):
@@ -274,8 +289,9 @@ class EncoderInputs:
     """What the blocks of an encoder get of a padded batch.
 
     A token's embedding is a sum of two: its own, and its place's (segment and position). So are
-    its projections in the first block, which are linear. Both are computed once for each distinct
-    token and place, of which a batch has far fewer than tokens, and looked up.
+    its projections in the first block, which are linear, unless the sum is normalised first. Both
+    are computed once for each distinct token and place, of which a batch has far fewer than tokens,
+    and looked up.
 
     Args:
         encoder: with at least one block.
@@ -283,6 +299,7 @@ class EncoderInputs:
     """
 
     def __init__(self, encoder: BERTEncoder, tokens: Tensor, segments: Tensor) -> None:
+        self.encoder = encoder
         T = tokens.shape[1]
         places = segments * T + torch.arange(T, device=tokens.device)
         ids, self.token_rows = distinct(tokens)
@@ -295,7 +312,7 @@ class EncoderInputs:
 
     def embedded(self, chunk: PackedChunk) -> Tensor:
         """Return the embeddings of a chunk's tokens, (N, H)."""
-        return self._looked_up(chunk, self.by_token, self.by_place)
+        return self.encoder.normalised(self._looked_up(chunk, self.by_token, self.by_place))
 
     def attended(self, chunk: PackedChunk) -> Tensor:
         """Return what the first block's attention makes of them, (N, H)."""
@@ -338,8 +355,8 @@ class MaskLM(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(config.num_hiddens, config.num_hiddens),
-            nn.ReLU(),
-            nn.LayerNorm(config.num_hiddens, eps=1e-5),
+            nn.ReLU() if config.activation == "relu" else nn.GELU(GELU[config.activation]),
+            nn.LayerNorm(config.num_hiddens, config.norm_eps),
             nn.Linear(config.num_hiddens, config.vocab_size),
         )
 
@@ -363,8 +380,8 @@ class BERTModel(PretrainedModel, nn.Module):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
-        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len: see
-            `BERTConfig`.
+        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len,
+            activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
     """
@@ -379,11 +396,23 @@ class BERTModel(PretrainedModel, nn.Module):
         dropout: float,
         max_len: int = 1000,
         *,
+        activation: str = "relu",
+        embedding_norm: bool = False,
+        norm_eps: float = 1e-5,
         seed: int = 0,
         vocab: Vocab | None = None,
     ) -> None:
         config = BERTConfig(
-            vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len
+            vocab_size,
+            num_hiddens,
+            ffn_num_hiddens,
+            num_heads,
+            num_blks,
+            dropout,
+            max_len,
+            activation,
+            embedding_norm,
+            norm_eps,
         )
         super().__init__()
         self.config = config
@@ -506,4 +535,5 @@ def _load_arrays(model: nn.Module, arrays: Mapping[str, NDArray]) -> None:
     tensors = model.state_dict()
     with torch.no_grad():
         for name, array in arrays.items():
-            tensors[names.to_torch(name)].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+            writable = np.require(array, requirements=["C", "W"])  # as PyTorch wants it
+            tensors[names.to_torch(name)].copy_(torch.from_numpy(writable))

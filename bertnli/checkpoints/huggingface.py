@@ -1,0 +1,274 @@
+"""Hugging Face's folders of a BERT, read and written without transformers.
+
+config.json         sizes, activation, class names
+model.safetensors   the tensors, or pytorch_model.bin, a state dict
+tokenizer.json      how text is cut into word pieces, or vocab.txt
+
+The tensors' names are those of `BertModel`, `BertForSequenceClassification`, `BertForMaskedLM` and
+`BertForPreTraining`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from bertnli.checkpoints.state_dict import read_state_dict
+from bertnli.config import BERTConfig
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.text.vocab import Vocab
+from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
+
+CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+#: Hugging Face's names of activations, of which the first is written.
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+#: Settings that change what is computed, with the only value that a BERT here can have.
+FIXED = {
+    "position_embedding_type": "absolute",
+    "type_vocab_size": 2,
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+#: Canonical names of layers (of block {}) and tensors, and Hugging Face's.
+NAMES = {
+    "encoder.pos_embedding": "bert.embeddings.position_embeddings.weight",
+    "encoder.token_embedding": "bert.embeddings.word_embeddings",
+    "encoder.segment_embedding": "bert.embeddings.token_type_embeddings",
+    "encoder.ln": "bert.embeddings.LayerNorm",
+    "encoder.blks.{}.attention.W_q": "bert.encoder.layer.{}.attention.self.query",
+    "encoder.blks.{}.attention.W_k": "bert.encoder.layer.{}.attention.self.key",
+    "encoder.blks.{}.attention.W_v": "bert.encoder.layer.{}.attention.self.value",
+    "encoder.blks.{}.attention.W_o": "bert.encoder.layer.{}.attention.output.dense",
+    "encoder.blks.{}.addnorm1.ln": "bert.encoder.layer.{}.attention.output.LayerNorm",
+    "encoder.blks.{}.ffn.dense1": "bert.encoder.layer.{}.intermediate.dense",
+    "encoder.blks.{}.ffn.dense2": "bert.encoder.layer.{}.output.dense",
+    "encoder.blks.{}.addnorm2.ln": "bert.encoder.layer.{}.output.LayerNorm",
+    "hidden": "bert.pooler.dense",
+    "mlm.dense": "cls.predictions.transform.dense",
+    "mlm.ln": "cls.predictions.transform.LayerNorm",
+    "mlm.decoder": "cls.predictions.decoder",
+    "nsp.output": "cls.seq_relationship",
+    "output": "classifier",
+}
+_CANONICAL = {theirs: ours for ours, theirs in NAMES.items()}
+#: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
+_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+
+def is_huggingface(folder: Path) -> bool:
+    """Return whether a folder has what a Hugging Face model has."""
+    try:
+        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(described, dict) and ("model_type" in described or "id2label" in described)
+
+
+def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
+    """Return a model's sizes, and its class names in the order of the logits, if it has any.
+
+    ``LABEL_0`` and so on, which the library writes where nobody named the classes, are none.
+
+    Raises:
+        CheckpointError: the file is damaged, or the model is no BERT that is computed here; the
+            message names what is different.
+    """
+    path = folder / CONFIG
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: an object is expected, not a {type(described).__name__}")
+    kind = described.get("model_type", "bert")
+    if kind != "bert":
+        raise CheckpointError(f"{path}: a model of type {kind!r}, and only 'bert' is computed here")
+    for name, value in FIXED.items():
+        if described.get(name, value) != value:
+            raise CheckpointError(
+                f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
+            )
+    act = described.get("hidden_act", "gelu")
+    if act not in ACTIVATIONS:
+        raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
+    try:
+        config = BERTConfig(
+            vocab_size=described["vocab_size"],
+            num_hiddens=described["hidden_size"],
+            ffn_num_hiddens=described["intermediate_size"],
+            num_heads=described["num_attention_heads"],
+            num_blks=described["num_hidden_layers"],
+            dropout=float(described.get("hidden_dropout_prob", 0.1)),
+            max_len=described["max_position_embeddings"],
+            activation=ACTIVATIONS[act],
+            embedding_norm=True,
+            norm_eps=float(described.get("layer_norm_eps", 1e-12)),
+        )
+        names = described.get("id2label") or {}
+        labels = tuple(str(names[key]) for key in sorted(names, key=int))
+    except KeyError as error:
+        raise CheckpointError(f"{path}: {error} is missing") from error
+    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+    if not labels or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
+        return config, None
+    return config, labels
+
+
+def read_arrays(folder: Path) -> dict[str, NDArray]:
+    """Return a model's tensors under their canonical names.
+
+    Those that are computed and not learned are left out. A decoder that is tied to the token
+    embedding, which may not be in the file, is that embedding.
+
+    Raises:
+        CheckpointError: the file is missing or damaged, or has a tensor of no known BERT.
+    """
+    path = folder / WEIGHTS
+    if path.is_file():
+        stored = _read_safetensors(path)
+    elif (folder / OLD_WEIGHTS).is_file():
+        path = folder / OLD_WEIGHTS
+        stored = read_state_dict(path)
+    else:
+        parts = sorted(file.name for file in folder.glob("*.index.json"))
+        hint = f"; {parts[0]} says that it is in parts, which are not read" if parts else ""
+        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {OLD_WEIGHTS}{hint}")
+    found, unknown = {}, []
+    for name, array in stored.items():
+        name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
+        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+        if name.endswith("position_ids"):
+            continue
+        if name == "cls.predictions.bias":
+            name = "cls.predictions.decoder.bias"
+        if name.startswith(("embeddings.", "encoder.", "pooler.")):
+            name = f"bert.{name}"
+        try:
+            found[_renamed(name, _CANONICAL)] = array
+        except KeyError:
+            unknown.append(name)
+    if unknown:
+        raise CheckpointError(f"{path}: no BERT has the tensors {', '.join(unknown[:5])}")
+    if "encoder.pos_embedding" in found:
+        found["encoder.pos_embedding"] = found["encoder.pos_embedding"][None]
+    if "mlm.decoder.bias" in found and "mlm.decoder.weight" not in found:
+        found["mlm.decoder.weight"] = found["encoder.token_embedding.weight"]
+    for name in ("nsp.output.weight", "nsp.output.bias"):
+        if name in found:  # its first class is "is the next", the book's second
+            found[name] = found[name][::-1]
+    return found
+
+
+def write_classifier(
+    folder: Path,
+    arrays: Mapping[str, NDArray],
+    config: BERTConfig,
+    labels: Sequence[str],
+    vocab: Vocab,
+) -> None:
+    """Write a folder that `AutoModelForSequenceClassification` and `AutoTokenizer` open.
+
+    Args:
+        folder: a new one, or an empty one.
+        arrays: canonical name to tensor, of a classifier.
+        config, labels, vocab: the classifier's.
+
+    Raises:
+        CheckpointError: the classifier is not such a BERT, with the reason; or the folder is not
+            empty, or cannot be written.
+    """
+    if not config.embedding_norm:
+        raise CheckpointError(
+            "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
+            "does not: no values of the same tensors make the two compute the same"
+        )
+    if not isinstance(vocab, WordPieceVocab):
+        raise CheckpointError(
+            "transformers' BERT has a vocabulary of word pieces, and this model has one of words"
+        )
+    described = {
+        "architectures": ["BertForSequenceClassification"],
+        "model_type": "bert",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.num_hiddens,
+        "intermediate_size": config.ffn_num_hiddens,
+        "num_attention_heads": config.num_heads,
+        "num_hidden_layers": config.num_blks,
+        "hidden_dropout_prob": config.dropout,
+        "attention_probs_dropout_prob": config.dropout,
+        "max_position_embeddings": config.max_len,
+        "hidden_act": next(key for key, ours in ACTIVATIONS.items() if ours == config.activation),
+        "layer_norm_eps": config.norm_eps,
+        "pad_token_id": vocab.required("<pad>"),
+        **FIXED,
+        "id2label": {str(i): label for i, label in enumerate(labels)},
+        "label2id": {label: i for i, label in enumerate(labels)},
+        "problem_type": "single_label_classification",
+        "torch_dtype": "float32",
+    }
+    tokenizer = {
+        "tokenizer_class": "BertTokenizer",
+        "model_max_length": config.max_len,
+        **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
+    }
+    tensors = {_renamed(name, NAMES): array for name, array in arrays.items()}
+    positions = NAMES["encoder.pos_embedding"]
+    tensors[positions] = tensors[positions][0]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise CheckpointError(f"{folder} is not empty; give a new folder")
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+        vocab.save(folder / vocab.FILE)
+        (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
+        for name, values in (("tokenizer_config.json", tokenizer), (CONFIG, described)):
+            (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+
+
+def _renamed(name: str, table: Mapping[str, str]) -> str:
+    """Return a name in the other's words, or raise KeyError."""
+    number = re.search(r"(?<=\.)\d+(?=\.)", name)
+    if number is None:
+        template, i = name, ""
+    else:
+        template, i = f"{name[: number.start()]}{{}}{name[number.end() :]}", number[0]
+    if template in table:
+        return table[template]
+    stem, _, leaf = template.rpartition(".")
+    return f"{table[stem].format(i)}.{leaf}"
+
+
+def _read_safetensors(path: Path) -> dict[str, NDArray]:
+    try:
+        entries: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(path.read_bytes())
+        found = {}
+        for name, entry in entries:
+            code = _DTYPES.get(entry["dtype"])
+            if code is None:
+                if name.endswith("position_ids"):
+                    continue
+                raise CheckpointError(f"{path}: {name} has the dtype {entry['dtype']}")
+            values = np.frombuffer(entry["data"], code).reshape(entry["shape"])
+            if entry["dtype"] == "BF16":
+                values = (values.astype(np.uint32) << 16).view(np.float32)
+            found[name] = values
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged or no file of safetensors: {error}") from error
+    return found

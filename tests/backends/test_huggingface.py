@@ -1,0 +1,394 @@
+"""Hugging Face's folders: what transformers wrote opens here, and what we write opens there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import transformers
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import bertnli
+from bertnli.backends.interface import Backend
+from bertnli.checkpoints import huggingface
+from bertnli.cli import main
+from bertnli.data.batches import Batch
+from bertnli.data.corpus import Corpus
+from bertnli.errors import CheckpointError, DataError
+from bertnli.text.wordpiece import SPECIAL, WordPieceVocab, load_vocab
+
+PIECES = [
+    *SPECIAL.values(),
+    *"abcdefghijklmnopqrstuvwxyz.,!?'()-",
+    *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"),
+    *("a", "man", "dog", "is", "run", "##ning", "sleep", "outside", "the", "in")[1:],
+    *("é", "中", "文"),
+]
+#: The two tokenizers know different versions of Unicode: characters that are old.
+LETTERS = st.characters(max_codepoint=0x24F) | st.sampled_from("中文漢“”‘’—…€αЖא\u200b\u3000😀")
+LABELS = ["NEUTRAL", "ENTAILMENT", "CONTRADICTION"]
+PAIRS = [
+    ("A man is running outside.", "A man is sleeping in the dog."),
+    ("The dog", "A dog!"),
+    ("It is.", "Nobody (not one) runs; really?"),
+    ("A man is in the man is in the man. " * 12, "The dog is the dog. " * 9),
+]
+
+
+def make(cls: Any, folder: Path, **settings: Any) -> Any:
+    """Write a small random model of transformers', far from its start values; return it."""
+    sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = transformers.BertConfig(
+        vocab_size=len(PIECES) + 3,
+        intermediate_size=48,
+        max_position_embeddings=64,
+        **{**sizes, **settings},
+    )
+    torch.manual_seed(0)
+    model = cls(config).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.2)
+    model.save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="module")
+def classified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A classifier's folder, with the classes in an order of its own, and the model."""
+    folder = tmp_path_factory.mktemp("hf") / "model"
+    names = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
+    return folder, make(transformers.BertForSequenceClassification, folder, **names)
+
+
+def their_logits(model: Any, folder: Path) -> np.ndarray:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    inputs = tokenizer(
+        *map(list, zip(*PAIRS, strict=True)),
+        padding=True,
+        truncation="longest_first",
+        max_length=64,
+        return_tensors="pt",
+    )
+    with torch.no_grad():
+        return model(**inputs).logits.numpy()
+
+
+def our_logits(net: Any) -> np.ndarray:
+    predictions = net.predict(PAIRS)
+    rows = [[np.log(p.probabilities[name]) for name in net.labels] for p in predictions]
+    return np.array(rows)
+
+
+def test_a_classifier_opens(backend: Backend, classified: tuple[Path, Any]) -> None:
+    folder, model = classified
+    net = backend.load(folder)
+    assert net.labels == tuple(LABELS)
+    expected = torch.log_softmax(torch.from_numpy(their_logits(model, folder)), 1).numpy()
+    assert np.abs(our_logits(net) - expected).max() <= 1e-5
+    assert np.ptp(expected, axis=0).min() > 0.05  # the pairs are told apart
+
+
+@pytest.mark.parametrize("act", ["relu", "gelu_new", "gelu_pytorch_tanh"])
+def test_other_activations(backend: Backend, tmp_path: Path, act: str) -> None:
+    model = make(transformers.BertForSequenceClassification, tmp_path, hidden_act=act)
+    expected = torch.log_softmax(torch.from_numpy(their_logits(model, tmp_path)), 1).numpy()
+    net = backend.load(tmp_path, labels=["no", "yes"])
+    assert np.abs(our_logits(net) - expected).max() <= 1e-5
+
+
+def test_an_older_folder_opens(
+    backend: Backend, classified: tuple[Path, Any], tmp_path: Path
+) -> None:
+    """A pickled state dict, gamma and beta, vocab.txt alone."""
+    folder, model = classified
+    state = model.state_dict()
+    state = {
+        name.replace("LayerNorm.weight", "LayerNorm.gamma").replace(
+            "LayerNorm.bias", "LayerNorm.beta"
+        ): value
+        for name, value in state.items()
+    }
+    state["bert.embeddings.position_ids"] = torch.arange(64)[None]
+    torch.save(state, tmp_path / "pytorch_model.bin")
+    shutil.copy(folder / "config.json", tmp_path)
+    shutil.copy(folder / "vocab.txt", tmp_path)
+    net, same = backend.load(tmp_path), backend.load(folder)
+    assert np.array_equal(our_logits(net), our_logits(same))
+
+
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
+def test_a_pretrained_model_opens(backend: Backend, loop: Any, tmp_path: Path, kind: str) -> None:
+    model = make(getattr(transformers, kind), tmp_path)
+    bert, vocab = backend.load_pretrained_model(tmp_path, dropout=0.0)
+    assert len(vocab) == len(PIECES) < bert.config.vocab_size
+    rng = np.random.default_rng(0)
+    ids, segments = rng.integers(0, 60, (5, 9)), rng.integers(0, 2, (5, 9))
+    lens = np.array([9, 4, 1, 8, 9])
+    masks = torch.from_numpy((np.arange(9) < lens[:, None]).astype(np.int64))
+    inputs = {
+        "input_ids": torch.from_numpy(ids),
+        "token_type_ids": torch.from_numpy(segments),
+        "attention_mask": masks,
+    }
+    with torch.no_grad():
+        base = getattr(model, "bert", model)(**inputs)
+    positions = np.array([[0, 3]] * 5)
+    with loop.scope():
+        tensors = [loop.tensor(array.astype(np.int32)) for array in (ids, segments, lens)]
+        encoded, mlm, nsp = bert(*tensors, loop.tensor(positions.astype(np.int32)))
+        encoded, mlm, nsp = (loop.array(x) for x in (encoded, mlm, nsp))
+    valid = masks.numpy().astype(bool)
+    assert np.abs(encoded - base.last_hidden_state.numpy())[valid].max() <= 1e-5
+    if kind == "BertModel":
+        return
+    with torch.no_grad():
+        outputs = model(**inputs)
+    theirs = outputs["prediction_logits" if kind == "BertForPreTraining" else "logits"].numpy()
+    for pair, row in enumerate(positions):
+        for i, place in enumerate(row):
+            if valid[pair, place]:
+                assert np.abs(mlm[pair, i] - theirs[pair, place]).max() <= 2e-5
+    if kind == "BertForPreTraining":
+        found = nsp[:, ::-1]  # its first class is the book's second
+        assert np.abs(found - outputs.seq_relationship_logits.numpy()).max() <= 1e-5
+
+
+def test_classes_without_names_are_not_guessed(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(transformers.BertForSequenceClassification, tmp_path, num_labels=3)
+    with pytest.raises(CheckpointError, match="does not name its classes"):
+        backend.load(tmp_path)
+    assert backend.load(tmp_path, labels=["a", "b", "c"]).labels == ("a", "b", "c")
+    with pytest.raises(CheckpointError, match=r"output\.weight"):
+        backend.load(tmp_path, labels=["a", "b"])
+    argv = ["predict", "--checkpoint", str(tmp_path), "--backend", backend.name, "A dog.", "A man."]
+    assert main(argv) == 2
+    assert "--labels" in capsys.readouterr().err
+    assert main([*argv[:-2], "--labels", "a,b,c", *argv[-2:]]) == 0
+    assert capsys.readouterr().out.split("\t")[0] in ("a", "b", "c")
+
+
+def test_names_that_contradict_the_file_are_an_error(
+    backend: Backend, classified: tuple[Path, Any]
+) -> None:
+    folder, _ = classified
+    with pytest.raises(CheckpointError, match="says that its classes are"):
+        backend.load(folder, labels=["entailment", "neutral", "contradiction"])
+    net = backend.load(folder, labels=[name.lower() for name in LABELS])
+    assert net.labels == tuple(LABELS)
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("model_type", "roberta"),
+        ("position_embedding_type", "relative_key"),
+        ("is_decoder", True),
+        ("hidden_act", "silu"),
+        ("type_vocab_size", 1),
+        ("hidden_size", "wide"),
+        ("num_attention_heads", 5),
+    ],
+)
+def test_other_models_are_refused_by_name(
+    classified: tuple[Path, Any], tmp_path: Path, setting: str, value: Any
+) -> None:
+    shutil.copytree(classified[0], tmp_path / "m")
+    path = tmp_path / "m" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), setting: value}))
+    with pytest.raises(
+        CheckpointError,
+        match=setting.replace("hidden_size", "num_hiddens")
+        .replace("num_attention_heads", "num_heads")
+        .replace("model_type", "type 'roberta'"),
+    ):
+        bertnli.load(tmp_path / "m", "torch")
+
+
+def test_damaged_folders_are_errors(classified: tuple[Path, Any], tmp_path: Path) -> None:
+    shutil.copytree(classified[0], tmp_path / "m")
+    weights = tmp_path / "m" / "model.safetensors"
+    whole = weights.read_bytes()
+    for damaged in (b"", whole[:100], whole[:-5], b"\xff" * 200):
+        weights.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match="safetensors"):
+            bertnli.load(tmp_path / "m", "torch")
+    weights.unlink()
+    with pytest.raises(CheckpointError, match="neither"):
+        bertnli.load(tmp_path / "m", "torch")
+    weights.write_bytes(whole)
+    (tmp_path / "m" / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match=r"tokenizer\.json"):
+        bertnli.load(tmp_path / "m", "torch")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_other_dtypes_open(
+    classified: tuple[Path, Any], tmp_path: Path, dtype: torch.dtype
+) -> None:
+    folder, model = classified
+    shutil.copytree(folder, tmp_path / "m")
+    copy = type(model)(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.to(dtype).save_pretrained(tmp_path / "m")
+    arrays = huggingface.read_arrays(tmp_path / "m")
+    for name, array in bertnli.load(folder, "torch").arrays().items():
+        expected = torch.from_numpy(array.copy()).to(dtype).float().numpy()
+        assert np.array_equal(arrays[name].astype(np.float32), expected), name
+
+
+def test_what_we_write_opens_there(
+    backend: Backend, classified: tuple[Path, Any], tmp_path: Path
+) -> None:
+    folder, model = classified
+    net = backend.load(folder)
+    huggingface.write_classifier(tmp_path / "m", net.arrays(), net.config, net.labels, net.vocab)
+    back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
+    assert list(back.config.id2label.values()) == LABELS
+    for name, tensor in model.state_dict().items():
+        assert torch.equal(back.state_dict()[name], tensor), name
+    assert np.array_equal(their_logits(back, tmp_path / "m"), their_logits(model, folder))
+    with pytest.raises(CheckpointError, match="not empty"):
+        huggingface.write_classifier(folder, net.arrays(), net.config, net.labels, net.vocab)
+
+
+def test_the_book_s_architecture_is_refused(tmp_path: Path) -> None:
+    nli = bertnli.get_backend("torch")
+    vocab = WordPieceVocab.from_pieces(PIECES)
+    bert = nli.BERTModel(len(vocab), 8, 12, 2, 1, 0.0, 16, vocab=vocab)
+    net = nli.BERTClassifier(bert)
+    with pytest.raises(CheckpointError, match="normalises the sum"):
+        huggingface.write_classifier(tmp_path, net.arrays(), net.config, net.labels, vocab)
+
+
+def test_our_own_format_keeps_it(
+    both: tuple[Backend, Backend], classified: tuple[Path, Any], tmp_path: Path
+) -> None:
+    ours, theirs = both
+    net = ours.load(classified[0])
+    net.save(tmp_path / "native")
+    again = theirs.load(tmp_path / "native")
+    assert again.config == net.config
+    assert np.abs(our_logits(again) - our_logits(net)).max() <= 1e-5
+    for name, array in again.arrays().items():
+        assert np.array_equal(array, net.arrays()[name])
+    with pytest.raises(CheckpointError, match="left as it is"):
+        net.save(classified[0])
+
+
+def test_fine_tuning_starts_from_it(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(transformers.BertModel, tmp_path / "hf")
+    rows = ["sentence1\tsentence2\tgold_label"]
+    for i in range(24):
+        words = ("man", "dog", "the")[i % 3]
+        rows.append(f"A {words} is in.\tThe {words} runs.\t{bertnli.LABELS[i % 3]}")
+    (tmp_path / "t.tsv").write_text("\n".join(rows) + "\n")
+    data = ["--train", str(tmp_path / "t.tsv"), "--dev", str(tmp_path / "t.tsv")]
+    argv = ["train", *data, "--pretrained", str(tmp_path / "hf"), "--backend", backend.name]
+    argv += ["--epochs", "12", "--batch-size", "8", "--lr", "3e-3", "--dropout", "0"]
+    assert main([*argv, "--devices", "cpu", "--output", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["dev_accuracy"] > 0.9
+    net = backend.load(tmp_path / "run")
+    assert net.config.embedding_norm
+    assert isinstance(net.vocab, WordPieceVocab)
+
+
+def test_steps_are_those_of_transformers(backend: Backend, classified: tuple[Path, Any]) -> None:
+    """Adam on transformers' own model, without dropout, against our trainer."""
+    folder, model = classified
+    copy = type(model)(model.config)
+    copy.load_state_dict(model.state_dict())
+    copy.eval()  # no dropout
+    net = backend.load(folder)
+    trainer = backend.Trainer(net, devices="cpu")
+    no_dropout = {**net.config.to_dict(), "dropout": 0.0}
+    plain = backend.BERTClassifier(backend.BERTModel(**no_dropout), net.labels)
+    plain.load_arrays(net.arrays(), "the test")
+    trainer = backend.Trainer(plain, devices="cpu")
+    optimizer = torch.optim.Adam(copy.parameters(), lr=1e-3)
+    rng = np.random.default_rng(0)
+    lens = rng.integers(3, 20, 8).astype(np.int32)
+    ids, segments = rng.integers(5, 60, (8, 20)), rng.integers(0, 2, (8, 20))
+    labels = rng.integers(0, 3, 8)
+    batch = Batch(ids.astype("i4"), segments.astype("i4"), lens, labels.astype("i4"))
+    for _ in range(10):
+        loss = copy(
+            input_ids=torch.from_numpy(ids),
+            token_type_ids=torch.from_numpy(segments),
+            attention_mask=torch.from_numpy((np.arange(20) < lens[:, None]).astype(np.int64)),
+            labels=torch.from_numpy(labels),
+        ).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        found, _ = trainer.train_step(batch, 1e-3, 0).read()
+        assert abs(found / 8 - loss.item()) <= 1e-4
+
+
+def test_no_framework_is_needed(classified: tuple[Path, Any]) -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
+        "from bertnli.checkpoints.pretrained import open_classifier\n"
+        f"found = open_classifier({str(classified[0])!r})\n"
+        "print(len(found.arrays), found.labels[0])\n"
+        "from bertnli.cli import main\n"
+        f"main(['info', {str(classified[0])!r}])\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.startswith("57 NEUTRAL\n")
+    assert "Hugging Face BERT" in out.stdout
+    assert "labels: NEUTRAL, ENTAILMENT, CONTRADICTION" in out.stdout
+
+
+# Word pieces
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.text(LETTERS, max_size=60), st.booleans())
+def test_vocab_txt_is_cut_as_transformers_cuts(
+    tmp_path_factory: pytest.TempPathFactory, text: str, lowercase: bool
+) -> None:
+    folder = tmp_path_factory.getbasetemp() / f"vocab-{lowercase}"
+    if not folder.exists():
+        folder.mkdir()
+        (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+        (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": lowercase}))
+    slow = transformers.BertTokenizer(str(folder / "vocab.txt"), do_lower_case=lowercase)
+    vocab = load_vocab(folder)
+    assert vocab is not None
+    (found,) = vocab.ids_of([text], tokenized=False)
+    assert found == slow(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def test_sentences_of_a_treebank_become_text() -> None:
+    vocab = WordPieceVocab.from_pieces(PIECES)
+    (parsed,) = vocab.ids_of(["A man -LRB- a dog -RRB- ."], tokenized=True)
+    (text,) = vocab.ids_of(["A man (a dog)."], tokenized=False)
+    assert parsed == text
+
+
+def test_special_tokens_have_the_book_s_names() -> None:
+    vocab = WordPieceVocab.from_pieces(PIECES)
+    assert [vocab.required(name) for name in SPECIAL] == list(range(5))
+    corpus = Corpus(["A man"], ["dog"], [0], tokenized=False)
+    dataset = bertnli.get_backend("torch").SNLIBERTDataset(corpus, 16, vocab, verbose=False)
+    assert vocab.to_tokens(dataset.token_ids) == ["[CLS]", "a", "man", "[SEP]", "dog", "[SEP]"]
+    with pytest.raises(DataError, match=r"\[MASK\]"):
+        WordPieceVocab.from_pieces(["[UNK]", "[PAD]", "[CLS]", "[SEP]"])
