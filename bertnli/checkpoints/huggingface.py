@@ -173,23 +173,26 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
     return found
 
 
-def write_classifier(
+def write_model(
     folder: Path,
     arrays: Mapping[str, NDArray],
     config: BERTConfig,
-    labels: Sequence[str],
     vocab: Vocab,
+    labels: Sequence[str] | None,
 ) -> None:
-    """Write a folder that `AutoModelForSequenceClassification` and `AutoTokenizer` open.
+    """Write a folder that `AutoTokenizer` opens, and transformers' model of the same kind.
+
+    With labels that is `AutoModelForSequenceClassification`, without `BertForPreTraining`.
 
     Args:
         folder: a new one, or an empty one.
-        arrays: canonical name to tensor, of a classifier.
-        config, labels, vocab: the classifier's.
+        arrays: canonical name to tensor, of a classifier or of a pretrained model.
+        config, vocab: the model's.
+        labels: the classes' names in the order of the logits; None of a pretrained model.
 
     Raises:
-        CheckpointError: the classifier is not such a BERT, with the reason; or the folder is not
-            empty, or cannot be written.
+        CheckpointError: the model is not such a BERT, with the reason; or the folder is not empty,
+            or cannot be written.
     """
     if not config.embedding_norm:
         raise CheckpointError(
@@ -200,8 +203,40 @@ def write_classifier(
         raise CheckpointError(
             "transformers' BERT has a vocabulary of word pieces, and this model has one of words"
         )
-    described = {
-        "architectures": ["BertForSequenceClassification"],
+    tensors = {_renamed(name, NAMES): array for name, array in arrays.items()}
+    positions = NAMES["encoder.pos_embedding"]
+    tensors[positions] = tensors[positions][0]
+    tied = True
+    if labels is None:
+        table, decoder = arrays["encoder.token_embedding.weight"], arrays["mlm.decoder.weight"]
+        tied = bool(np.array_equal(table, decoder))
+        tensors["cls.predictions.bias"] = arrays["mlm.decoder.bias"]
+        for leaf in ("weight", "bias"):  # the first class there is the book's second
+            tensors[f"cls.seq_relationship.{leaf}"] = arrays[f"nsp.output.{leaf}"][::-1]
+    described = {**_described(config, vocab, labels), "tie_word_embeddings": tied}
+    tokenizer = {
+        "tokenizer_class": "BertTokenizer",
+        "model_max_length": config.max_len,
+        **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise CheckpointError(f"{folder} is not empty; give a new folder")
+        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+        save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+        vocab.save(folder / vocab.FILE)
+        (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
+        for name, values in (("tokenizer_config.json", tokenizer), (CONFIG, described)):
+            (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+
+
+def _described(config: BERTConfig, vocab: Vocab, labels: Sequence[str] | None) -> dict[str, Any]:
+    """Return what config.json says."""
+    found: dict[str, Any] = {
+        "architectures": ["BertForPreTraining"],
         "model_type": "bert",
         "vocab_size": config.vocab_size,
         "hidden_size": config.num_hiddens,
@@ -215,31 +250,15 @@ def write_classifier(
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": vocab.required("<pad>"),
         **FIXED,
-        "id2label": {str(i): label for i, label in enumerate(labels)},
-        "label2id": {label: i for i, label in enumerate(labels)},
-        "problem_type": "single_label_classification",
-        "torch_dtype": "float32",
     }
-    tokenizer = {
-        "tokenizer_class": "BertTokenizer",
-        "model_max_length": config.max_len,
-        **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
-    }
-    tensors = {_renamed(name, NAMES): array for name, array in arrays.items()}
-    positions = NAMES["encoder.pos_embedding"]
-    tensors[positions] = tensors[positions][0]
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if any(folder.iterdir()):
-            raise CheckpointError(f"{folder} is not empty; give a new folder")
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
-        vocab.save(folder / vocab.FILE)
-        (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
-        for name, values in (("tokenizer_config.json", tokenizer), (CONFIG, described)):
-            (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise CheckpointError(f"{folder} cannot be written: {error}") from error
+    if labels is not None:
+        found |= {
+            "architectures": ["BertForSequenceClassification"],
+            "id2label": {str(i): label for i, label in enumerate(labels)},
+            "label2id": {label: i for i, label in enumerate(labels)},
+            "problem_type": "single_label_classification",
+        }
+    return found
 
 
 def _renamed(name: str, table: Mapping[str, str]) -> str:

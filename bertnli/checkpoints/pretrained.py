@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -29,6 +30,10 @@ from bertnli.text.wordpiece import load_vocab
 
 #: The book's files of a pretrained model.
 PARAMS, VOCAB = "pretrained.params", "vocab.json"
+#: What `convert` adds to them, for the sizes and class names that they do not tell.
+DESCRIPTION, PARAMS_FORMAT = "config.json", "bertnli parameters"
+#: A classifier's parameters, in the place of a pretrained model's.
+CLASSIFIER = "classifier.params"
 
 
 @dataclass(frozen=True)
@@ -41,6 +46,7 @@ class Checkpoint:
         vocab: its vocabulary.
         labels: the classes' names in the order of the logits; None of a pretrained model.
         source: where it comes from, for messages.
+        started: the tensors that the file lacks, which have start values.
     """
 
     arrays: Mapping[str, NDArray]
@@ -48,6 +54,7 @@ class Checkpoint:
     vocab: Vocab
     labels: tuple[str, ...] | None
     source: str
+    started: tuple[str, ...] = ()
 
 
 def read_book_arrays(path: Path) -> dict[str, NDArray]:
@@ -94,16 +101,24 @@ def open_pretrained(
     given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
     if huggingface.is_huggingface(folder):
         return _open_huggingface(folder, given, dropout)
-    for name in (PARAMS, VOCAB):
-        if not (folder / name).is_file():
+    vocab = load_vocab(folder)
+    for name, there in ((PARAMS, (folder / PARAMS).is_file()), (VOCAB, vocab is not None)):
+        if not there:
             raise CheckpointError(
                 f"{folder} has no {name}; a pretrained model is a folder or zip with {PARAMS} and "
                 f"{VOCAB}, or a Hugging Face folder. A classifier that bertnli saved is opened "
                 "with bertnli.load"
             )
+    assert vocab is not None
     source = str(folder / PARAMS)
     arrays = read_book_arrays(folder / PARAMS)
-    vocab = Vocab.load(folder / VOCAB)
+    described = _read_description(folder)
+    if described is not None:
+        config, _ = described
+        _check_given(config, given, folder / DESCRIPTION)
+        config = replace(config, dropout=dropout)
+        check_shapes(arrays, bert_shapes(config), source)
+        return Checkpoint(arrays, config, vocab, None, source)
     heads = given.pop("num_heads", PRESETS.get(str(pretrained_model), {}).get("num_heads"))
     if heads is None:
         raise ConfigError(
@@ -116,8 +131,35 @@ def open_pretrained(
     return Checkpoint(arrays, config, vocab, None, source)
 
 
+def open_checkpoint(
+    path: str | Path, labels: Sequence[str] | None = None, num_heads: int | None = None
+) -> Checkpoint:
+    """Return what a local checkpoint holds, a classifier or a pretrained model.
+
+    Args:
+        path: a folder or archive of any format.
+        labels: the classes' names in the order of the logits, where it has none.
+        num_heads: attention heads, where it does not tell.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: the number of heads is unknown.
+    """
+    if not Path(path).expanduser().exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    folder = Path(download_extract(path))
+    pretrained = (folder / PARAMS).is_file()
+    if huggingface.is_huggingface(folder):
+        pretrained = "output.weight" not in huggingface.read_arrays(folder)
+    if not pretrained:
+        return open_classifier(folder, labels)
+    if labels is not None:
+        raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
+    return open_pretrained(folder, "", None, None, num_heads, None, 0.1, None)
+
+
 def open_classifier(path: str | Path, labels: Sequence[str] | None = None) -> Checkpoint:
-    """Return a saved classifier: a native checkpoint, or a Hugging Face folder.
+    """Return a saved classifier: a native checkpoint, a Hugging Face folder, or parameters.
 
     Args:
         path: of the folder.
@@ -139,6 +181,14 @@ def open_classifier(path: str | Path, labels: Sequence[str] | None = None) -> Ch
         shared = {name: array for name, array in arrays.items() if not _is_pretraining(name)}
         vocab = _vocab(folder, config)
         source = str(folder)
+    elif (folder / CLASSIFIER).is_file():
+        source = str(folder / CLASSIFIER)
+        shared = read_book_arrays(folder / CLASSIFIER)
+        described = _read_description(folder)
+        if described is None:
+            raise CheckpointError(f"{folder} has no {DESCRIPTION}, which tells its sizes")
+        config, named = described
+        vocab = _vocab(folder, config)
     else:
         native = load_native(folder)
         shared, config, named, vocab = native.arrays, native.config, native.labels, native.vocab
@@ -160,23 +210,44 @@ def open_classifier(path: str | Path, labels: Sequence[str] | None = None) -> Ch
 
 def _open_huggingface(folder: Path, given: Mapping[str, int], dropout: float) -> Checkpoint:
     config, _ = huggingface.read_config(folder)
-    wrong = [f"{key}={size}" for key, size in given.items() if getattr(config, key) != size]
-    if wrong:
-        raise CheckpointError(
-            f"{folder / huggingface.CONFIG} has other sizes than {', '.join(wrong)}; leave them "
-            "out to take the file's"
-        )
+    _check_given(config, given, folder / huggingface.CONFIG)
     config = replace(config, dropout=dropout)
     arrays = huggingface.read_arrays(folder)
     arrays.pop("output.weight", None)
     arrays.pop("output.bias", None)
     shapes = bert_shapes(config)
-    lacking = {n: s for n, s in shapes.items() if n not in arrays and _is_pretraining(n)}
-    if "hidden.weight" not in arrays and "hidden.bias" not in arrays:
-        lacking |= {name: shapes[name] for name in ("hidden.weight", "hidden.bias")}
+    # A whole head that is not there: of MLM, of the next sentence, or the pooler.
+    heads = ("mlm.", "nsp.", "hidden.")
+    absent = tuple(head for head in heads if not any(name.startswith(head) for name in arrays))
+    lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
     arrays |= initial_arrays(lacking, 0)
     check_shapes(arrays, shapes, str(folder))
-    return Checkpoint(arrays, config, _vocab(folder, config), None, str(folder))
+    vocab = _vocab(folder, config)
+    return Checkpoint(arrays, config, vocab, None, str(folder), tuple(lacking))
+
+
+def _check_given(config: BERTConfig, given: Mapping[str, int], path: Path) -> None:
+    wrong = [f"{key}={size}" for key, size in given.items() if getattr(config, key) != size]
+    if wrong:
+        raise CheckpointError(
+            f"{path} has other sizes than {', '.join(wrong)}; leave them out to take the file's"
+        )
+
+
+def _read_description(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None] | None:
+    """Return the sizes and class names that `convert` wrote, if it made the folder."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        return None
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(described, dict) or described.get("format") != PARAMS_FORMAT:
+            return None
+        labels = described["labels"]
+        config = BERTConfig.from_dict(described["model"])
+        return config, None if labels is None else tuple(map(str, labels))
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
 def _vocab(folder: Path, config: BERTConfig) -> Vocab:

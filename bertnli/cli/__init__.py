@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bertnli.cli import demo, download, evaluate, info, predict, train
+from bertnli.cli import convert, demo, download, evaluate, info, predict, train
 from bertnli.errors import BERTNLIError
 from bertnli.version import __version__
 
@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": predict,
     "download": download,
     "info": info,
+    "convert": convert,
     "demo": demo,
 }
 

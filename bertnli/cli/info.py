@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints.huggingface import is_huggingface, read_arrays, read_config
 from bertnli.checkpoints.native import FORMAT, VERSION, is_native, load_native
-from bertnli.checkpoints.pretrained import PARAMS, VOCAB, read_book_arrays
+from bertnli.checkpoints.pretrained import (
+    CLASSIFIER,
+    PARAMS,
+    VOCAB,
+    open_classifier,
+    read_book_arrays,
+)
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.hub import download_extract
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, infer_config
@@ -74,6 +80,11 @@ def _of_pretrained(path: Path) -> dict[str, Any]:
         if "output.weight" in arrays:
             unnamed = [f"{len(arrays['output.weight'])} classes without names"]
             found["labels"] = list(labels) if labels is not None else unnamed
+    elif (folder / CLASSIFIER).is_file():
+        opened = open_classifier(folder)
+        arrays = dict(opened.arrays)
+        found |= {"format": "parameters of a classifier", "model": opened.config.to_dict()}
+        found["labels"] = list(opened.labels or ())
     elif (folder / PARAMS).is_file():
         arrays = read_book_arrays(folder / PARAMS)
         # A file does not tell its heads, on which no shape depends; one fits every width.

@@ -254,14 +254,14 @@ def test_what_we_write_opens_there(
 ) -> None:
     folder, model = classified
     net = backend.load(folder)
-    huggingface.write_classifier(tmp_path / "m", net.arrays(), net.config, net.labels, net.vocab)
+    huggingface.write_model(tmp_path / "m", net.arrays(), net.config, net.vocab, net.labels)
     back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
     assert list(back.config.id2label.values()) == LABELS
     for name, tensor in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], tensor), name
     assert np.array_equal(their_logits(back, tmp_path / "m"), their_logits(model, folder))
     with pytest.raises(CheckpointError, match="not empty"):
-        huggingface.write_classifier(folder, net.arrays(), net.config, net.labels, net.vocab)
+        huggingface.write_model(folder, net.arrays(), net.config, net.vocab, net.labels)
 
 
 def test_the_book_s_architecture_is_refused(tmp_path: Path) -> None:
@@ -270,7 +270,7 @@ def test_the_book_s_architecture_is_refused(tmp_path: Path) -> None:
     bert = nli.BERTModel(len(vocab), 8, 12, 2, 1, 0.0, 16, vocab=vocab)
     net = nli.BERTClassifier(bert)
     with pytest.raises(CheckpointError, match="normalises the sum"):
-        huggingface.write_classifier(tmp_path, net.arrays(), net.config, net.labels, vocab)
+        huggingface.write_model(tmp_path, net.arrays(), net.config, vocab, net.labels)
 
 
 def test_our_own_format_keeps_it(

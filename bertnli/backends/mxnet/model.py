@@ -35,7 +35,7 @@ from bertnli.backends.mxnet.kernels import (
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import CHUNK_TOKENS, pack, rounded_up
+from bertnli.data.packing import pack, rounded_up
 from bertnli.labels import LABELS
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
@@ -43,6 +43,9 @@ from bertnli.text.vocab import Vocab
 nd: Any = mx.nd
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
+
+#: Tokens computed together; more than PyTorch's, for an operator more costs more of Python here.
+CHUNK_TOKENS = 4096
 
 #: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any

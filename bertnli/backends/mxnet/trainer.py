@@ -25,11 +25,11 @@ from bertnli.backends.mxnet.model import BERTClassifier
 from bertnli.backends.mxnet.optimizer import Adam
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
-from bertnli.data.packing import CHUNK_TOKENS, split_by_length
+from bertnli.data.packing import split_by_length
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 #: Tokens of a part. Fewer need less memory, and more of Python, which takes a core from MXNet.
-PART_TOKENS = 2 * CHUNK_TOKENS
+PART_TOKENS = 8192
 
 TABLE = "encoder.token_embedding.weight"
 

@@ -1,0 +1,85 @@
+"""Write a checkpoint in another format, and prove that nothing changed.
+
+The source may be of any format that `bertnli info` shows; classifiers keep the names of their
+classes. Every tensor of what was written is read back and compared by its hash, before the target
+appears; where a framework is installed, logits are compared as well.
+
+examples:
+  bertnli convert runs/mine exported --to huggingface
+  bertnli convert bert.small.zip bert.small.torch --to torch --num-heads 4
+  bertnli convert some-bert mine --to bertnli --labels contradiction,entailment,neutral
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends import available_backends, get_backend
+from bertnli.checkpoints.convert import FORMATS, convert, digests
+from bertnli.checkpoints.pretrained import Checkpoint
+from bertnli.cli import options
+from bertnli.data.batches import Batch
+
+#: Pairs that logits are compared on, and their longest.
+NUM_PAIRS, MAX_LEN = 8, 24
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("source", metavar="SRC", help="a checkpoint of any format")
+    parser.add_argument("target", metavar="DST", help="a new folder")
+    parser.add_argument("--to", required=True, choices=sorted(FORMATS), help="the format")
+    options.add_labels_option(parser, options.UNNAMED)
+    parser.add_argument(
+        "--num-heads",
+        type=options.positive,
+        metavar="N",
+        help="attention heads, which a book's file does not tell",
+    )
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert, and print the proof."""
+    given, found = convert(
+        args.source, args.target, args.to, labels=args.labels, num_heads=args.num_heads
+    )
+    hashes = digests(found.arrays)
+    whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
+    print(f"{args.target}: {args.to}, {len(hashes)} tensors, each with its source's hash")
+    print(f"all tensors together: sha256 {whole}")
+    if given.started:
+        heads = sorted({name.partition(".")[0] for name in given.started})
+        print(f"not in the source, and so with start values: {', '.join(heads)}")
+    if found.labels is not None:
+        print(f"classes: {', '.join(found.labels)}")
+    names = available_backends()
+    if not names:
+        print("logits were not compared: no framework is installed")
+    for name in names[:1]:
+        apart = np.abs(_outputs(name, given) - _outputs(name, found)).max()
+        print(f"logits of {NUM_PAIRS} random pairs on {name}: max abs difference {apart:g}")
+    return 0
+
+
+def _outputs(backend: str, checkpoint: Checkpoint) -> NDArray[np.float32]:
+    """Return the logits of some pairs; of a pretrained model, with an output layer as it starts."""
+    nli = get_backend(backend)
+    bert: Any = nli.BERTModel(**checkpoint.config.to_dict())
+    net: Any
+    if checkpoint.labels is None:
+        bert.load_arrays(checkpoint.arrays, checkpoint.source)
+        net = nli.BERTClassifier(bert)
+    else:
+        net = nli.BERTClassifier(bert, checkpoint.labels)
+        net.load_arrays(checkpoint.arrays, checkpoint.source)
+    rng = np.random.default_rng(0)
+    width = min(MAX_LEN, checkpoint.config.max_len)
+    ids = rng.integers(0, checkpoint.config.vocab_size, (NUM_PAIRS, width), dtype=np.int32)
+    lens = rng.integers(1, width + 1, NUM_PAIRS, dtype=np.int32)
+    segments = (np.arange(width) >= lens[:, None] // 2).astype(np.int32)
+    return net.logits(Batch(ids, segments, lens, np.zeros(NUM_PAIRS, np.int32)))
