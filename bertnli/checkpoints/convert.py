@@ -67,7 +67,7 @@ def convert(
     try:
         folder = Path(home, "new")
         FORMATS[to](given, folder)
-        found = open_checkpoint(folder)
+        found = open_checkpoint(folder, given.labels)
         _check_same(given, found)
         folder.rename(target)
     except OSError as error:

@@ -42,6 +42,8 @@ FIXED = {
     "is_decoder": False,
     "add_cross_attention": False,
 }
+#: What a classifier's output may be; softmax is wrong for the others.
+PROBLEMS = (None, "single_label_classification")
 #: Canonical names of layers (of block {}) and tensors, and Hugging Face's.
 NAMES = {
     "encoder.pos_embedding": "bert.embeddings.position_embeddings.weight",
@@ -72,9 +74,11 @@ def is_huggingface(folder: Path) -> bool:
     """Return whether a folder has what a Hugging Face model has."""
     try:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return isinstance(described, dict) and ("model_type" in described or "id2label" in described)
+    if not isinstance(described, dict) or "format" in described:
+        return False
+    return any(key in described for key in ("model_type", "id2label", "hidden_size"))
 
 
 def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
@@ -89,7 +93,7 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
     path = folder / CONFIG
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: an object is expected, not a {type(described).__name__}")
@@ -101,8 +105,13 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             raise CheckpointError(
                 f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
             )
+    if described.get("problem_type") not in PROBLEMS:
+        raise CheckpointError(
+            f"{path}: problem_type is {described['problem_type']!r}; only classes of which one is "
+            "right are computed here"
+        )
     act = described.get("hidden_act", "gelu")
-    if act not in ACTIVATIONS:
+    if not isinstance(act, str) or act not in ACTIVATIONS:
         raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
     try:
         config = BERTConfig(
@@ -118,11 +127,13 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             norm_eps=float(described.get("layer_norm_eps", 1e-12)),
         )
         names = described.get("id2label") or {}
-        labels = tuple(str(names[key]) for key in sorted(names, key=int))
+        labels = tuple(names[key] for key in sorted(names, key=int))
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
-    except (ConfigError, TypeError, ValueError, AttributeError) as error:
+    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        raise CheckpointError(f"{path}: id2label does not give each class a name: {list(labels)}")
     if not labels or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
         return config, None
     return config, labels
@@ -163,12 +174,15 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
             unknown.append(name)
     if unknown:
         raise CheckpointError(f"{path}: no BERT has the tensors {', '.join(unknown[:5])}")
-    if "encoder.pos_embedding" in found:
+    if found.get("encoder.pos_embedding", np.empty(0)).ndim == 2:
         found["encoder.pos_embedding"] = found["encoder.pos_embedding"][None]
-    if "mlm.decoder.bias" in found and "mlm.decoder.weight" not in found:
-        found["mlm.decoder.weight"] = found["encoder.token_embedding.weight"]
+    table = found.get("encoder.token_embedding.weight")
+    if table is not None and "mlm.decoder.bias" in found:
+        found.setdefault("mlm.decoder.weight", table)
     for name in ("nsp.output.weight", "nsp.output.bias"):
-        if name in found:  # its first class is "is the next", the book's second
+        if (
+            name in found and found[name].ndim
+        ):  # its first class is "is the next", the book's second
             found[name] = found[name][::-1]
     return found
 
@@ -218,6 +232,7 @@ def write_model(
         "tokenizer_class": "BertTokenizer",
         "model_max_length": config.max_len,
         **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
+        **vocab.settings(),
     }
     try:
         folder.mkdir(parents=True, exist_ok=True)

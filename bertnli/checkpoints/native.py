@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import load_vocab
+from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
 FORMAT = "bertnli classifier"
 VERSION = 1
@@ -86,14 +86,16 @@ def save_native(
 
 
 def _replaceable(folder: Path) -> bool:
-    if not any(folder.iterdir()):
+    """Return whether a folder is empty, or holds a checkpoint of ours and nothing else."""
+    found = {path.name for path in folder.iterdir()}
+    if not found:
         return True
+    if not found <= {CONFIG, WEIGHTS, Vocab.FILE, WordPieceVocab.FILE}:
+        return False
     try:
         described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except OSError:
+    except (OSError, ValueError, RecursionError):
         return False
-    except ValueError:  # damaged, and worth nothing
-        return True
     return isinstance(described, dict) and described.get("format") == FORMAT
 
 

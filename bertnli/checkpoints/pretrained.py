@@ -80,7 +80,7 @@ def open_pretrained(
     ffn_num_hiddens: int | None,
     num_heads: int | None,
     num_blks: int | None,
-    dropout: float,
+    dropout: float | None,
     max_len: int | None,
 ) -> Checkpoint:
     """Return a pretrained BERT; see a backend's ``load_pretrained_model``.
@@ -89,6 +89,7 @@ def open_pretrained(
 
     Args:
         framework: whose file to take where the hub has one for each.
+        dropout: None for what the file says, or else the book's 0.1.
     """
     folder = Path(download_extract(str(pretrained_model), framework=framework))
     sizes = {
@@ -116,7 +117,7 @@ def open_pretrained(
     if described is not None:
         config, _ = described
         _check_given(config, given, folder / DESCRIPTION)
-        config = replace(config, dropout=dropout)
+        config = config if dropout is None else replace(config, dropout=dropout)
         check_shapes(arrays, bert_shapes(config), source)
         return Checkpoint(arrays, config, vocab, None, source)
     heads = given.pop("num_heads", PRESETS.get(str(pretrained_model), {}).get("num_heads"))
@@ -125,7 +126,7 @@ def open_pretrained(
             f"give num_heads for {pretrained_model}: a checkpoint's shapes do not tell its number "
             "of attention heads, and a wrong one computes something else without an error"
         )
-    found = infer_config(arrays, heads, dropout, source)
+    found = infer_config(arrays, heads, 0.1 if dropout is None else dropout, source)
     config = replace(found, vocab_size=len(vocab), **given)
     check_shapes(arrays, bert_shapes(config), source)
     return Checkpoint(arrays, config, vocab, None, source)
@@ -155,7 +156,7 @@ def open_checkpoint(
         return open_classifier(folder, labels)
     if labels is not None:
         raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
-    return open_pretrained(folder, "", None, None, num_heads, None, 0.1, None)
+    return open_pretrained(folder, "", None, None, num_heads, None, None, None)
 
 
 def open_classifier(path: str | Path, labels: Sequence[str] | None = None) -> Checkpoint:
@@ -204,26 +205,44 @@ def open_classifier(path: str | Path, labels: Sequence[str] | None = None) -> Ch
             f"{list(labels)}; leave the names out to take the file's"
         )
     chosen = tuple(named if named is not None else labels or ())
+    classes = shared["output.weight"].shape[:1] if "output.weight" in shared else ()
+    if len(chosen) < 2 or (classes and classes != (len(chosen),)):
+        raise CheckpointError(
+            f"{source} has an output for each of {classes[0] if classes else 'no'} classes, and "
+            f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least"
+        )
+    _check_blocks(shared, config, folder)
     check_shapes(shared, classifier_shapes(config, len(chosen)), source)
     return Checkpoint(shared, config, vocab, chosen, source)
 
 
-def _open_huggingface(folder: Path, given: Mapping[str, int], dropout: float) -> Checkpoint:
+def _open_huggingface(folder: Path, given: Mapping[str, int], dropout: float | None) -> Checkpoint:
     config, _ = huggingface.read_config(folder)
     _check_given(config, given, folder / huggingface.CONFIG)
-    config = replace(config, dropout=dropout)
+    config = config if dropout is None else replace(config, dropout=dropout)
     arrays = huggingface.read_arrays(folder)
     arrays.pop("output.weight", None)
     arrays.pop("output.bias", None)
+    _check_blocks(arrays, config, folder)
     shapes = bert_shapes(config)
     # A whole head that is not there: of MLM, of the next sentence, or the pooler.
     heads = ("mlm.", "nsp.", "hidden.")
     absent = tuple(head for head in heads if not any(name.startswith(head) for name in arrays))
     lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
+    there = {name: shape for name, shape in shapes.items() if name not in lacking}
+    check_shapes(arrays, there, str(folder))
     arrays |= initial_arrays(lacking, 0)
-    check_shapes(arrays, shapes, str(folder))
     vocab = _vocab(folder, config)
     return Checkpoint(arrays, config, vocab, None, str(folder), tuple(lacking))
+
+
+def _check_blocks(arrays: Mapping[str, NDArray], config: BERTConfig, folder: Path) -> None:
+    """Refuse a number of blocks that is not the tensors', before their shapes are listed."""
+    blocks = {name.split(".")[2] for name in arrays if name.startswith("encoder.blks.")}
+    if len(blocks) != config.num_blks:
+        raise CheckpointError(
+            f"{folder} has the tensors of {len(blocks)} blocks, and {config.num_blks} by its config"
+        )
 
 
 def _check_given(config: BERTConfig, given: Mapping[str, int], path: Path) -> None:

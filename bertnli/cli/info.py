@@ -48,8 +48,9 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.path).expanduser()
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    native = is_native(path) and not is_huggingface(path)
-    found = _of_native(path) if native else _of_pretrained(path)
+    folder = Path(download_extract(path))
+    native = is_native(folder) and not is_huggingface(folder)
+    found = _of_native(folder) if native else _of_pretrained(path, folder)
     if not args.tensors:
         found.pop("tensors", None)
     print(json.dumps(found, indent=2) if args.json else _as_text(found))
@@ -70,15 +71,14 @@ def _of_native(path: Path) -> dict[str, Any]:
     }
 
 
-def _of_pretrained(path: Path) -> dict[str, Any]:
-    folder = Path(download_extract(path))
+def _of_pretrained(path: Path, folder: Path) -> dict[str, Any]:
     found: dict[str, Any] = {"path": str(path)}
     if is_huggingface(folder):
         config, labels = read_config(folder)
         arrays = read_arrays(folder)
         found |= {"format": "Hugging Face BERT", "model": config.to_dict()}
         if "output.weight" in arrays:
-            unnamed = [f"{len(arrays['output.weight'])} classes without names"]
+            unnamed = [f"without names; output {arrays['output.weight'].shape}"]
             found["labels"] = list(labels) if labels is not None else unnamed
     elif (folder / CLASSIFIER).is_file():
         opened = open_classifier(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,8 +15,18 @@ from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
 
 #: The book's names of special tokens, and those of Devlin et al. (2019).
 SPECIAL = {token: f"[{token.strip('<>').upper()}]" for token in (UNKNOWN, *RESERVED_TOKENS)}
+#: More tokens than this are a mistake.
+MAX_TOKENS = 1 << 24
 #: Sentences that are cut at a time.
 _BATCH = 4096
+#: How text is made ready: names in tokenizer_config.json, and in tokenizer.json.
+SETTINGS_FILE = "tokenizer_config.json"
+SETTINGS = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+_CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
 _FROM_TREEBANK = {new: old for old, new in BRACKETS.items()} | {"``": '"', "''": '"'}
 
 
@@ -28,7 +39,7 @@ class WordPieceVocab(Vocab):
         definition: the JSON text of a ``tokenizer.json``.
 
     Raises:
-        DataError: it is none, or an id has no token.
+        DataError: it is none.
     """
 
     FILE = "tokenizer.json"
@@ -44,9 +55,11 @@ class WordPieceVocab(Vocab):
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         ids = self.tokenizer.get_vocab(with_added_tokens=True)
-        tokens = sorted(ids, key=ids.__getitem__)
-        if [ids[token] for token in tokens] != list(range(len(tokens))):
-            raise DataError(f"the ids of its {len(tokens)} tokens are not 0 to {len(tokens) - 1}")
+        if max(ids.values(), default=-1) >= MAX_TOKENS:
+            raise DataError(f"a token has the id {max(ids.values())}")
+        tokens = [f"[no token {i}]" for i in range(max(ids.values(), default=-1) + 1)]
+        for token, i in ids.items():
+            tokens[i] = token
         self._set_tokens(tokens)
 
     @classmethod
@@ -105,6 +118,11 @@ class WordPieceVocab(Vocab):
         tokenizer.add_special_tokens(list(SPECIAL.values()))
         return cls(tokenizer.to_str())
 
+    def settings(self) -> dict[str, Any]:
+        """Return how text is made ready for cutting, in the words of a tokenizer_config.json."""
+        normalizer = json.loads(self.tokenizer.to_str())["normalizer"] or {}
+        return {key: normalizer[ours] for key, ours in SETTINGS.items() if ours in normalizer}
+
     def save(self, path: str | Path) -> None:
         """Write the definition as ``load`` reads it."""
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -132,31 +150,76 @@ def load_vocab(folder: Path) -> Vocab | None:
         BackendError: the package tokenizers is missing, and needed.
     """
     if (folder / WordPieceVocab.FILE).is_file():
-        return WordPieceVocab.load(folder / WordPieceVocab.FILE)
+        return _load_definition(folder)
     if (folder / Vocab.FILE).is_file():
         return Vocab.load(folder / Vocab.FILE)
     path = folder / "vocab.txt"
     if not path.is_file():
         return None
-    settings: dict[str, Any] = {}
+    settings = _read_settings(folder) or {}
     try:
-        pieces = path.read_text(encoding="utf-8").splitlines()
-        if (folder / "tokenizer_config.json").is_file():
-            text = (folder / "tokenizer_config.json").read_text(encoding="utf-8")
-            settings = dict(json.loads(text))
+        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        added = {*_read_object(folder / "added_tokens.json")}
+        for token in settings.get("added_tokens_decoder", {}).values():
+            added.add(token["content"])
+        if added - set(pieces):
+            raise DataError(
+                f"the tokens {sorted(added - set(pieces))[:5]} were added; they are read from "
+                "a tokenizer.json, which a fast tokenizer's save_pretrained writes"
+            )
         return WordPieceVocab.from_pieces(
             pieces,
-            bool(settings.get("do_lower_case", True)),
+            settings.get("do_lower_case", True),
             settings.get("strip_accents"),
-            bool(settings.get("tokenize_chinese_chars", True)),
+            settings.get("tokenize_chinese_chars", True),
         )
-    except (OSError, ValueError, DataError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, DataError) as error:
+        raise DataError(f"{path}, or {SETTINGS_FILE} beside it: {error}") from error
+
+
+def _load_definition(folder: Path) -> WordPieceVocab:
+    """Return the vocabulary of a tokenizer.json; what stands beside it of a BERT's wins, as in
+    transformers."""
+    path = folder / WordPieceVocab.FILE
+    settings = _read_settings(folder)
+    if settings is None or not str(settings.get("tokenizer_class", "Bert")).startswith("Bert"):
+        return WordPieceVocab.load(path)
+    try:
+        definition = json.loads(path.read_text(encoding="utf-8"))
+        normalizer = definition.get("normalizer") or {}
+        if normalizer.get("type") == "BertNormalizer":
+            for key, ours in SETTINGS.items():
+                normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
+        return WordPieceVocab(json.dumps(definition))
+    except (OSError, ValueError, TypeError, AttributeError, RecursionError, DataError) as error:
         raise DataError(f"{path}: {error}") from error
 
 
+def _read_settings(folder: Path) -> dict[str, Any] | None:
+    path = folder / SETTINGS_FILE
+    return _read_object(path) if path.is_file() else None
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """Return a JSON object of a file; an empty one if there is no file."""
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{path}: {error}") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: an object is expected, not a {type(found).__name__}")
+    return found
+
+
 def _as_text(sentence: str) -> str:
-    """Return words of a treebank's parse as text: its brackets and quotation marks as usual."""
-    return " ".join(_FROM_TREEBANK.get(word, word) for word in sentence.split())
+    """Return words of a treebank's parse as text: brackets, quotation marks, clitics as usual."""
+    text = ""
+    for word in sentence.split():
+        joined = not text or _CLITIC.fullmatch(word)
+        text += ("" if joined else " ") + _FROM_TREEBANK.get(word, word)
+    return text
 
 
 def _tokenizers() -> Any:

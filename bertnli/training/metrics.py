@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+#: Of fewer pairs than this nothing is said.
+MIN_PERMUTED = 12
 #: With more classes than this there are too many orders to try.
 MAX_PERMUTED = 6
 CORNER = "true \\ predicted"
@@ -65,7 +67,9 @@ class Metrics:
         rows = range(len(self.labels))
         best = max(permutations(rows), key=lambda p: self.confusion[p, rows].sum())
         accuracy = float(self.confusion[best, rows].sum() / self.confusion.sum())
-        if accuracy < self.accuracy + gain:
+        moved = [i for i in rows if best[i] != i]
+        few = self.num_pairs < MIN_PERMUTED or not self.confusion[moved].sum(1).all()
+        if accuracy < self.accuracy + gain or few:
             return None
         renamed = {self.labels[i]: self.labels[best[i]] for i in rows if best[i] != i}
         return renamed, accuracy

@@ -337,7 +337,9 @@ def test_another_order_of_the_classes_is_noticed(
     trained: Path, tables: Path, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     """The names of a checkpoint are changed as if somebody had mistaken their order."""
-    scored = ["--file", str(tables / "dev.tsv"), *where, "--json"]
+    header, *rows = (tables / "dev.tsv").read_text().splitlines()
+    (tmp_path / "twice.tsv").write_text("\n".join([header, *rows, *rows]) + "\n")
+    scored = ["--file", str(tmp_path / "twice.tsv"), *where, "--json"]
     ran = Ran(capsys, ["evaluate", str(trained), *scored])
     assert "another order" not in ran.err
     right = json.loads(ran.out)["accuracy"]
