@@ -321,7 +321,6 @@ def test_steps_are_those_of_transformers(backend: Backend, classified: tuple[Pat
     copy.load_state_dict(model.state_dict())
     copy.eval()  # no dropout
     net = backend.load(folder)
-    trainer = backend.Trainer(net, devices="cpu")
     no_dropout = {**net.config.to_dict(), "dropout": 0.0}
     plain = backend.BERTClassifier(backend.BERTModel(**no_dropout), net.labels)
     plain.load_arrays(net.arrays(), "the test")
