@@ -12,6 +12,7 @@ from typing import Any
 import hypothesis
 import numpy as np
 import pytest
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bertnli
@@ -326,3 +327,23 @@ def make_batch() -> Callable[..., Batch]:
 def tiny() -> BERTConfig:
     """Sizes of the golden files' model, with fewer positions."""
     return BERTConfig(1000, 32, 64, 4, 2, 0.0, 48)
+
+
+@pytest.fixture(scope="session")
+def damage() -> Callable[[st.DataObject, bytes], bytes]:
+    """What becomes of a file's bytes: flipped bits, a cut, a huge number, up to three of them."""
+
+    def damaged(data: st.DataObject, whole: bytes) -> bytes:
+        raw = bytearray(whole)
+        for _ in range(data.draw(st.integers(1, 3))):
+            place = data.draw(st.integers(0, len(raw) - 1))
+            kind = data.draw(st.sampled_from(["flip", "cut", "huge"]))
+            if kind == "flip":
+                raw[place] ^= 1 << data.draw(st.integers(0, 7))
+            elif kind == "huge":
+                raw[place : place + 8] = b"\xff" * 7 + b"\x7f"
+            elif place:
+                del raw[place:]
+        return bytes(raw)
+
+    return damaged
