@@ -34,25 +34,29 @@ def load(
     backend: str | None = None,
     devices: Any = None,
     labels: Sequence[str] | None = None,
+    num_heads: int | None = None,
 ) -> Any:
     """Return a saved classifier, whichever backend trained it.
 
     Args:
-        path: the folder that ``net.save`` or ``bertnli train`` wrote, or a Hugging Face folder of a
-            BERT that classifies pairs.
+        path: the folder that ``net.save`` or ``bertnli train`` wrote; a Hugging Face folder of a
+            BERT that classifies pairs; or a file of parameters, of the book's classifier or of
+            GluonNLP's, with its vocabulary beside it.
         backend: ``"torch"`` or ``"mxnet"``; None for the first that is installed.
         devices: where to put it; None for a GPU if there is one.
-        labels: the classes' names in the order of the logits, where the folder has none.
+        labels: the classes' names in the order of the logits, where it has none.
+        num_heads: attention heads, where it does not tell.
 
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its classes have no names or
             others than given.
+        ConfigError: the number of heads is unknown.
         BackendError: the framework, or any framework, is missing.
     """
     names = [backend] if backend is not None else available_backends()
     if not names:
         raise BackendError('no framework is installed: pip install "bertnli[torch]"')
-    return get_backend(names[0]).load(path, devices, labels)
+    return get_backend(names[0]).load(path, devices, labels, num_heads)
 
 
 __all__ = [

@@ -80,6 +80,8 @@ class BERTConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:
         """Return the configuration of ``to_dict``; an unknown or missing size is a ConfigError."""
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"sizes are names and values, and not {values!r:.100}")
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -17,6 +17,9 @@ from bertnli.errors import CheckpointError, ConfigError
 
 Shapes = dict[str, tuple[int, ...]]
 
+#: The layer of all embeddings together.
+EMBEDDING = "encoder.embedding"
+
 
 def encoder_shapes(config: BERTConfig) -> Shapes:
     """Return name and shape of each tensor that the pretraining model and the classifier share."""
@@ -54,6 +57,17 @@ def bert_shapes(config: BERTConfig) -> Shapes:
 def classifier_shapes(config: BERTConfig, num_labels: int) -> Shapes:
     """Return name and shape of each tensor of a BERTClassifier: encoder, pooler, output layer."""
     return encoder_shapes(config) | _dense("output", num_labels, config.num_hiddens)
+
+
+def layer_names(config: BERTConfig) -> list[str]:
+    """Return the names of a classifier's layers: embeddings, blocks, pooler, output layer."""
+    return [EMBEDDING, *(f"encoder.blks.{i}" for i in range(config.num_blks)), "hidden", "output"]
+
+
+def layer_of(name: str) -> str:
+    """Return the layer, see `layer_names`, that a classifier's tensor belongs to."""
+    found = re.match(r"encoder\.blks\.\d+|hidden|output", name)
+    return EMBEDDING if found is None else found[0]
 
 
 def _dense(name: str, units: int, in_units: int) -> Shapes:

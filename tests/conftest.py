@@ -18,8 +18,12 @@ from numpy.typing import NDArray
 import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.checkpoints import names
+from bertnli.checkpoints.opening import Checkpoint
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
+from bertnli.parameters import bert_shapes, classifier_shapes
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
 
 # These machines are noisy: no test fails for a slow moment. CI tries the same examples each time; a
 # new one is found where it can be mended.
@@ -161,7 +165,7 @@ class TorchLoop:
         """Pairs of so many tokens each, without padding, end to end."""
         import torch
 
-        from bertnli.backends.torch.model import padded_neighbours
+        from bertnli.backends.torch.chunks import padded_neighbours
 
         return padded_neighbours(torch.zeros(pairs, tokens), None)
 
@@ -231,8 +235,8 @@ class MXNetLoop:
 
     def neighbours(self, pairs: int, tokens: int, num_heads: int) -> Any:
         """Pairs of so many tokens each, without padding, end to end."""
+        from bertnli.backends.mxnet.chunks import padded_neighbours
         from bertnli.backends.mxnet.kernels import Neighbours
-        from bertnli.backends.mxnet.model import padded_neighbours
 
         buckets = padded_neighbours(pairs, tokens, None)
         return Neighbours(buckets, pairs * tokens, num_heads, self.mx.cpu())
@@ -347,3 +351,32 @@ def damage() -> Callable[[st.DataObject, bytes], bytes]:
         return bytes(raw)
 
     return damaged
+
+
+def random_checkpoint(
+    config: BERTConfig, labels: tuple[str, ...] | None, seed: int = 0, odd: bool = False
+) -> Checkpoint:
+    """Random tensors; odd ones are among them, which are easily lost."""
+    rng = np.random.default_rng(seed)
+    shapes = bert_shapes(config) if labels is None else classifier_shapes(config, len(labels))
+    arrays = {
+        name: rng.normal(float(name.endswith("ln.weight")), 0.3, shape).astype(np.float32)
+        for name, shape in shapes.items()
+    }
+    if odd:
+        values = np.array([np.nan, np.inf, -0.0, 1e-42, -np.inf], np.float32)
+        arrays["hidden.bias"][: len(values)] = values[: config.num_hiddens]
+    vocab: Vocab
+    if config.embedding_norm:
+        pieces = [*SPECIAL.values(), *(f"w{i}" for i in range(config.vocab_size - 5))]
+        vocab = WordPieceVocab.from_pieces(pieces)
+    else:
+        words = [*RESERVED_TOKENS, "<unk>", *(f"w{i}" for i in range(config.vocab_size - 5))]
+        vocab = Vocab.from_list(words)
+    return Checkpoint(arrays, config, vocab, labels, "the test")
+
+
+@pytest.fixture(scope="session")
+def make_checkpoint() -> Callable[..., Checkpoint]:
+    """See `random_checkpoint`."""
+    return random_checkpoint

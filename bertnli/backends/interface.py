@@ -79,6 +79,15 @@ class Classifier(HoldsArrays):
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
 
+    @abstractmethod
+    def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Return what each layer makes of a batch, without dropout and with padding computed.
+
+        Returns:
+            The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
+            the pooler, (B, labels) of the output layer; float32.
+        """
+
     def predict(
         self,
         pairs: Iterable[tuple[str, str]],

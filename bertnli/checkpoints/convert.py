@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -13,16 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import huggingface, names
+from bertnli.checkpoints.contents import CLASSIFIER, DESCRIPTION, PARAMS, PARAMS_FORMAT
+from bertnli.checkpoints.folder import new_folder
 from bertnli.checkpoints.native import save_native
+from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.checkpoints.params import write_params
-from bertnli.checkpoints.pretrained import (
-    CLASSIFIER,
-    DESCRIPTION,
-    PARAMS,
-    PARAMS_FORMAT,
-    Checkpoint,
-    open_checkpoint,
-)
 from bertnli.errors import BackendError, CheckpointError, ConfigError
 
 
@@ -55,25 +48,11 @@ def convert(
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}; it is one of {list(FORMATS)}")
-    target = Path(target)
-    if target.exists():
-        raise CheckpointError(f"{target} exists; give a new folder")
     given = open_checkpoint(source, labels, num_heads)
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        home = tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error}") from error
-    try:
-        folder = Path(home, "new")
+    with new_folder(Path(target)) as folder:
         FORMATS[to](given, folder)
         found = open_checkpoint(folder, given.labels)
         _check_same(given, found)
-        folder.rename(target)
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error}") from error
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
     return given, found
 
 

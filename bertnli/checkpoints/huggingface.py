@@ -21,9 +21,11 @@ import safetensors
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from bertnli.checkpoints.names import by_template
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
+from bertnli.files import read_json_object
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
 
@@ -73,12 +75,11 @@ _DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 def is_huggingface(folder: Path) -> bool:
     """Return whether a folder has what a Hugging Face model has."""
     try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        described = read_json_object(folder / CONFIG, CheckpointError)
+    except CheckpointError:
         return False
-    if not isinstance(described, dict) or "format" in described:
-        return False
-    return any(key in described for key in ("model_type", "id2label", "hidden_size"))
+    keys = ("model_type", "id2label", "hidden_size")
+    return "format" not in described and any(key in described for key in keys)
 
 
 def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
@@ -91,12 +92,7 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             message names what is different.
     """
     path = folder / CONFIG
-    try:
-        described = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
-    if not isinstance(described, dict):
-        raise CheckpointError(f"{path}: an object is expected, not a {type(described).__name__}")
+    described = read_json_object(path, CheckpointError)
     kind = described.get("model_type", "bert")
     if kind != "bert":
         raise CheckpointError(f"{path}: a model of type {kind!r}, and only 'bert' is computed here")
@@ -169,7 +165,7 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
         if name.startswith(("embeddings.", "encoder.", "pooler.")):
             name = f"bert.{name}"
         try:
-            found[_renamed(name, _CANONICAL)] = array
+            found[by_template(name, _CANONICAL)] = array
         except KeyError:
             unknown.append(name)
     if unknown:
@@ -217,7 +213,7 @@ def write_model(
         raise CheckpointError(
             "transformers' BERT has a vocabulary of word pieces, and this model has one of words"
         )
-    tensors = {_renamed(name, NAMES): array for name, array in arrays.items()}
+    tensors = {by_template(name, NAMES): array for name, array in arrays.items()}
     positions = NAMES["encoder.pos_embedding"]
     tensors[positions] = tensors[positions][0]
     tied = True
@@ -274,19 +270,6 @@ def _described(config: BERTConfig, vocab: Vocab, labels: Sequence[str] | None) -
             "problem_type": "single_label_classification",
         }
     return found
-
-
-def _renamed(name: str, table: Mapping[str, str]) -> str:
-    """Return a name in the other's words, or raise KeyError."""
-    number = re.search(r"(?<=\.)\d+(?=\.)", name)
-    if number is None:
-        template, i = name, ""
-    else:
-        template, i = f"{name[: number.start()]}{{}}{name[number.end() :]}", number[0]
-    if template in table:
-        return table[template]
-    stem, _, leaf = template.rpartition(".")
-    return f"{table[stem].format(i)}.{leaf}"
 
 
 def _read_safetensors(path: Path) -> dict[str, NDArray]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 # The book's modules give the same tensor different names in its two tabs: a torch Sequential
 # counts the activation as a layer of its own, and gluon calls a LayerNorm's scale and shift gamma
@@ -41,6 +41,35 @@ def from_torch(name: str) -> str:
 def from_mxnet(name: str) -> str:
     """Return the canonical name of a tensor of the book's MXNet file."""
     return _rename(name, _inverse(_MXNET))
+
+
+def by_template(name: str, table: Mapping[str, str]) -> str:
+    """Return what a table makes of a tensor's name.
+
+    Args:
+        name: such as ``encoder.blks.3.ffn.dense1.weight``.
+        table: names of tensors, or of layers, for those of all their tensors; ``{}`` in a key and
+            in its value is the number of a block.
+
+    Raises:
+        KeyError: the table does not have it.
+    """
+    found = _by_layer(name, table)
+    number = re.search(r"(?<=\.)\d+(?=\.)", name)
+    if found is None and number is not None:
+        template = f"{name[: number.start()]}{{}}{name[number.end() :]}"
+        found = _by_layer(template, table)
+        found = found and found.format(number[0])
+    if found is None:
+        raise KeyError(name)
+    return found
+
+
+def _by_layer(name: str, table: Mapping[str, str]) -> str | None:
+    if name in table:
+        return table[name]
+    layer, _, tensor = name.rpartition(".")
+    return f"{table[layer]}.{tensor}" if layer in table else None
 
 
 def _inverse(rules: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

@@ -22,6 +22,7 @@ from safetensors.numpy import load_file, save_file
 
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
+from bertnli.files import read_json_object
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
@@ -93,10 +94,9 @@ def _replaceable(folder: Path) -> bool:
     if not found <= {CONFIG, WEIGHTS, Vocab.FILE, WordPieceVocab.FILE}:
         return False
     try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
+        return bool(read_json_object(folder / CONFIG, CheckpointError).get("format") == FORMAT)
+    except CheckpointError:
         return False
-    return isinstance(described, dict) and described.get("format") == FORMAT
 
 
 def is_native(path: str | Path) -> bool:
@@ -125,8 +125,8 @@ def load_native(path: str | Path) -> NativeCheckpoint:
             "last/. Give the folder that net.save or `bertnli train --output` wrote"
         )
     try:
-        described = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-        if not isinstance(described, dict) or described.get("format") != FORMAT:
+        described = read_json_object(folder / CONFIG, CheckpointError)
+        if described.get("format") != FORMAT:
             raise CheckpointError(f"{folder / CONFIG}: not a checkpoint of bertnli")
         if described.get("version") != VERSION:
             raise CheckpointError(

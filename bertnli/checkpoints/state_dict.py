@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from bertnli.errors import CheckpointError
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+#: The latest protocol of pickles.
+PICKLE_PROTOCOL = 5
 
 #: Storage classes, and the dtypes of tensors whose storage has none, to NumPy's codes.
 STORAGES = {
@@ -278,6 +280,11 @@ class _Pickle:
     def _number(self, code: str) -> Any:
         return struct.unpack(code, self._take(struct.calcsize(code)))[0]
 
+    def _check_protocol(self) -> None:
+        protocol = self._number("<B")
+        if protocol > PICKLE_PROTOCOL:
+            raise ValueError(f"a pickle's protocol is {protocol}")
+
     def _line(self) -> str:
         end = self.data.index(b"\n", self.place)
         return self._take(end + 1 - self.place)[:-1].decode()
@@ -348,7 +355,7 @@ class _Pickle:
 
 
 _OPCODES: dict[bytes, Callable[[_Pickle], Any]] = {
-    b"\x80": lambda p: p._take(1),  # protocol
+    b"\x80": lambda p: p._check_protocol(),
     b"\x95": lambda p: p._take(8),  # frame
     b"(": lambda p: p._push(_MARK),
     b"0": lambda p: p.stack.pop(),

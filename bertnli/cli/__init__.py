@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bertnli.cli import convert, demo, download, evaluate, info, predict, train
+from bertnli.cli import convert, demo, download, evaluate, export, info, parity, predict, train
 from bertnli.errors import BERTNLIError
 from bertnli.version import __version__
 
@@ -20,6 +20,8 @@ COMMANDS = {
     "download": download,
     "info": info,
     "convert": convert,
+    "export": export,
+    "parity": parity,
     "demo": demo,
 }
 
@@ -59,8 +61,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None for those of the process.
 
     Returns:
-        The exit status: 0, 2 for input that cannot be used (one line on stderr says why), 130 after
-        Ctrl-C, 141 if whoever read our output stopped reading.
+        The exit status: 0; 1 where `parity` finds a difference; 2 for input that cannot be used
+        (one line on stderr says why); 130 after Ctrl-C; 141 if whoever read our output stopped
+        reading.
 
     Raises:
         SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.

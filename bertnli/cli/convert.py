@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bertnli.backends import available_backends, get_backend
 from bertnli.checkpoints.convert import FORMATS, convert, digests
-from bertnli.checkpoints.pretrained import Checkpoint
+from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import options
 from bertnli.data.batches import Batch
 
@@ -34,13 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a checkpoint of any format")
     parser.add_argument("target", metavar="DST", help="a new folder")
     parser.add_argument("--to", required=True, choices=sorted(FORMATS), help="the format")
-    options.add_labels_option(parser, options.UNNAMED)
-    parser.add_argument(
-        "--num-heads",
-        type=options.positive,
-        metavar="N",
-        help="attention heads, which a book's file does not tell",
-    )
+    options.add_checkpoint_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Any
 
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.snli import read_pairs, read_sample, read_snli
+from bertnli.data.snli import SPLITS, read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError
 from bertnli.hub import download_extract
 from bertnli.text.vocab import Vocab
@@ -19,10 +20,11 @@ DATA_HELP = (
 )
 
 
-def add_column_options(group: Any) -> None:
-    """Add --format, --premise-column and --hypothesis-column."""
+def add_column_options(group: Any, format: str = "--format") -> None:
+    """Add --format (or another name for it), --premise-column and --hypothesis-column."""
     group.add_argument(
-        "--format",
+        format,
+        dest="table_format",
         choices=("tsv", "csv", "jsonl"),
         help="format of the file (default: by its name)",
     )
@@ -61,7 +63,7 @@ def _label_map(text: str) -> dict[str, str]:
 def table_options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `read_pairs` that were given as options."""
     given = {
-        "format": args.format,
+        "format": args.table_format,
         "premise": args.premise_column,
         "hypothesis": args.hypothesis_column,
         "label": args.label_column,
@@ -118,6 +120,42 @@ def _check_no_table_options(args: argparse.Namespace) -> None:
 
 def _on_error(args: argparse.Namespace) -> str:
     return "skip" if args.skip_bad_rows else "raise"
+
+
+def add_labelled_source(
+    parser: argparse.ArgumentParser, required: bool, format: str = "--format"
+) -> None:
+    """Add --data, --split, --file and what describes the file: labelled pairs to score on."""
+    source = parser.add_mutually_exclusive_group(required=required)
+    source.add_argument("--data", metavar="CORPUS", help=DATA_HELP)
+    source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
+    parser.add_argument("--split", choices=SPLITS, help="of --data (default: dev)")
+    table = parser.add_argument_group("file of your own")
+    add_column_options(table, format)
+    add_label_options(table)
+    add_skip_option(parser)
+
+
+def encode_labelled(
+    args: argparse.Namespace, labels: Sequence[str], max_len: int, vocab: Vocab
+) -> PairDataset:
+    """Return the pairs that `add_labelled_source`'s options name, as ids.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    if args.file is not None:
+        if args.split is not None:
+            raise ConfigError("--split is for --data; a file has no splits")
+        corpus = read_table(args, args.file, labels)
+        return PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
+    split = args.split or "dev"
+    if split == "test":
+        print(
+            "note: the test split is meant to be used once, when every choice has been made",
+            file=sys.stderr,
+        )
+    return encode_split(args, split, max_len, vocab)
 
 
 def describe(corpus: Corpus | PairDataset) -> str:

@@ -17,26 +17,16 @@ import json
 import sys
 
 from bertnli.cli import corpora, options
-from bertnli.data.dataset import PairDataset
-from bertnli.data.snli import SPLITS
-from bertnli.errors import ConfigError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="folder of a run or a checkpoint")
-    source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--data", metavar="CORPUS", help=corpora.DATA_HELP)
-    source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
-    parser.add_argument("--split", choices=SPLITS, help="of --data (default: dev)")
+    corpora.add_labelled_source(parser, required=True)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    options.add_labels_option(parser, options.UNNAMED)
+    options.add_checkpoint_options(parser)
     options.add_encoding_options(parser)
     options.add_batch_option(parser, 256)
-    table = parser.add_argument_group("file of your own")
-    corpora.add_column_options(table)
-    corpora.add_label_options(table)
-    corpora.add_skip_option(parser)
     options.add_backend_options(parser)
 
 
@@ -44,21 +34,9 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate, and print the score."""
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
-    net = backend.load(args.checkpoint, devices, args.labels)
+    net = backend.load(args.checkpoint, devices, args.labels, args.num_heads)
     max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
-    if args.file is not None:
-        if args.split is not None:
-            raise ConfigError("--split is for --data; a file has no splits")
-        corpus = corpora.read_table(args, args.file, net.labels)
-        dataset = PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
-    else:
-        split = args.split or "dev"
-        if split == "test":
-            print(
-                "note: the test split is meant to be used once, when every choice has been made",
-                file=sys.stderr,
-            )
-        dataset = corpora.encode_split(args, split, max_len, vocab)
+    dataset = corpora.encode_labelled(args, net.labels, max_len, vocab)
     print(corpora.describe(dataset), file=sys.stderr)
     trainer = backend.Trainer(net, devices=devices, precision=args.precision)
     options.say_precision(trainer.net.precision, trainer.precision_reason)

@@ -1,8 +1,8 @@
 """Show the sizes, classes, vocabulary and tensors of a checkpoint.
 
 It may be one that bertnli wrote, a pretrained model of the book (a folder or archive with
-pretrained.params, of either tab, and vocab.json), or a Hugging Face folder of a BERT. No framework
-is needed.
+pretrained.params, of either tab, and vocab.json), a Hugging Face folder of a BERT, or a model of
+GluonNLP (its .params file, with its vocabulary beside it). No framework is needed.
 
 examples:
   bertnli info runs/sample
@@ -21,19 +21,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertnli.checkpoints.huggingface import is_huggingface, read_arrays, read_config
-from bertnli.checkpoints.native import FORMAT, VERSION, is_native, load_native
-from bertnli.checkpoints.pretrained import (
-    CLASSIFIER,
-    PARAMS,
-    VOCAB,
-    open_classifier,
-    read_book_arrays,
-)
+from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.errors import BackendError, CheckpointError
-from bertnli.hub import download_extract
-from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, infer_config
-from bertnli.text.wordpiece import load_vocab
+from bertnli.parameters import check_shapes, encoder_shapes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,68 +38,41 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.path).expanduser()
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
-    folder = Path(download_extract(path))
-    native = is_native(folder) and not is_huggingface(folder)
-    found = _of_native(folder) if native else _of_pretrained(path, folder)
+    found = _described(path, read_contents(locate(path)))
     if not args.tensors:
-        found.pop("tensors", None)
+        del found["tensors"]
     print(json.dumps(found, indent=2) if args.json else _as_text(found))
     return 0
 
 
-def _of_native(path: Path) -> dict[str, Any]:
-    checkpoint = load_native(path)
-    shapes = classifier_shapes(checkpoint.config, len(checkpoint.labels))
-    check_shapes(checkpoint.arrays, shapes, str(checkpoint.path))
-    return {
-        "path": str(checkpoint.path),
-        "format": f"{FORMAT}, version {VERSION}",
-        "model": checkpoint.config.to_dict(),
-        "labels": list(checkpoint.labels),
-        "vocabulary": len(checkpoint.vocab),
-        **_of_tensors(checkpoint.arrays),
-    }
-
-
-def _of_pretrained(path: Path, folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {"path": str(path)}
-    if is_huggingface(folder):
-        config, labels = read_config(folder)
-        arrays = read_arrays(folder)
-        found |= {"format": "Hugging Face BERT", "model": config.to_dict()}
-        if "output.weight" in arrays:
-            unnamed = [f"without names; output {arrays['output.weight'].shape}"]
-            found["labels"] = list(labels) if labels is not None else unnamed
-    elif (folder / CLASSIFIER).is_file():
-        opened = open_classifier(folder)
-        arrays = dict(opened.arrays)
-        found |= {"format": "parameters of a classifier", "model": opened.config.to_dict()}
-        found["labels"] = list(opened.labels or ())
-    elif (folder / PARAMS).is_file():
-        arrays = read_book_arrays(folder / PARAMS)
-        # A file does not tell its heads, on which no shape depends; one fits every width.
-        config = infer_config(arrays, 1, 0.0, str(folder / PARAMS))
-        check_shapes(arrays, bert_shapes(config), str(folder / PARAMS))
-        known = config.to_dict()
+def _described(path: Path, contents: Contents) -> dict[str, Any]:
+    shapes = encoder_shapes(contents.config)
+    encoder = {name: array for name, array in contents.arrays.items() if name in shapes}
+    there = {name: shape for name, shape in shapes.items() if not name.startswith("hidden.")}
+    check_shapes({**encoder}, {**there, **{n: shapes[n] for n in encoder}}, str(contents.path))
+    model = contents.config.to_dict()
+    if not contents.heads_known:
         for unknown in ("num_heads", "dropout"):
-            del known[unknown]
-        found |= {"format": "pretrained model of the book", "model": known}
-    else:
-        raise CheckpointError(
-            f"{path} holds neither a checkpoint of bertnli (config.json and model.safetensors, "
-            f"also in best/ or last/) nor a pretrained model ({PARAMS} and {VOCAB}, or a Hugging "
-            "Face folder)"
-        )
-    files = sorted(file for file in folder.iterdir() if file.is_file())
-    found["files"] = {file.name: file.stat().st_size for file in files}
-    vocab = _vocabulary(folder)
-    return found | ({} if vocab is None else {"vocabulary": vocab}) | _of_tensors(arrays)
+            del model[unknown]
+    if contents.own_vocab is not None:
+        path = contents.path  # of a run's folder, the checkpoint that is taken
+    found: dict[str, Any] = {"path": str(path), "format": contents.format, "model": model}
+    if contents.labels is not None:
+        found["labels"] = list(contents.labels)
+    elif contents.is_classifier:
+        shape = contents.arrays["output.weight"].shape
+        found["labels"] = [f"without names; output {shape}"]
+    located = locate(path)
+    files = sorted(located.iterdir()) if located.is_dir() else [located]
+    found["files"] = {file.name: file.stat().st_size for file in files if file.is_file()}
+    vocab = _vocabulary(contents)
+    return found | ({} if vocab is None else {"vocabulary": vocab}) | _of_tensors(contents.arrays)
 
 
-def _vocabulary(folder: Path) -> int | str | None:
+def _vocabulary(contents: Contents) -> int | str | None:
     """Return the number of tokens; why it is not known, where a package is missing."""
     try:
-        vocab = load_vocab(folder)
+        vocab = contents.vocab()
     except BackendError as error:
         return f"not read: {error}"
     return None if vocab is None else len(vocab)

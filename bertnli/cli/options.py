@@ -12,8 +12,6 @@ from bertnli.config import PRECISIONS, BERTConfig
 from bertnli.errors import BackendError, ConfigError
 from bertnli.text.pairs import TRUNCATIONS
 
-#: What --labels means of a checkpoint.
-UNNAMED = "the classes in the order of the logits, where the checkpoint does not name them"
 #: Tokens of a pair, as in the book.
 MAX_LEN = 128
 
@@ -82,9 +80,20 @@ def add_encoding_options(parser: Any) -> None:
     )
 
 
-def add_labels_option(parser: Any, what: str) -> None:
-    """Add --labels, of classes in the order of their ids."""
-    parser.add_argument("--labels", type=names, metavar="NAMES", help=what)
+def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
+    """Add --labels and --num-heads, of a checkpoint that does not tell them."""
+    parser.add_argument(
+        "--labels",
+        type=names,
+        metavar="NAMES",
+        help="the classes in the order of the logits, where the checkpoint does not name them",
+    )
+    parser.add_argument(
+        "--num-heads",
+        type=positive,
+        metavar="N",
+        help="attention heads, which files of parameters alone do not tell",
+    )
 
 
 def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:

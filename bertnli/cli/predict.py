@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print JSON objects with premise, hypothesis, label and probabilities",
     )
-    options.add_labels_option(parser, options.UNNAMED)
+    options.add_checkpoint_options(parser)
     options.add_encoding_options(parser)
     options.add_batch_option(parser, 64)
     options.add_backend_options(parser)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         pairs, at_once = _pairs(args, stack)
         backend = options.backend_of(args)
         devices = backend.as_devices(args.devices)
-        net = backend.load(args.checkpoint, devices, args.labels)
+        net = backend.load(args.checkpoint, devices, args.labels, args.num_heads)
         net.precision, reason = backend.as_precision(args.precision, devices[0])
         options.say_precision(net.precision, reason)
         max_len = options.max_len_of(args, net.config)
@@ -86,9 +86,9 @@ def _pairs(args: argparse.Namespace, stack: ExitStack) -> tuple[Iterable[Pair], 
         columns = (args.premise_column or "sentence1", args.hypothesis_column or "sentence2")
     if args.file is not None:
         file = stack.enter_context(open_pairs(args.file))
-        pairs = pairs_of(file, args.file, args.format or format_of(args.file), columns)
+        pairs = pairs_of(file, args.file, args.table_format or format_of(args.file), columns)
         return pairs, args.batch_size * BATCHES_AT_ONCE
-    pairs = pairs_of(sys.stdin.buffer, "standard input", args.format, columns)
+    pairs = pairs_of(sys.stdin.buffer, "standard input", args.table_format, columns)
     if sys.stdin.isatty():
         print("one pair per line: premise, tab, hypothesis; Ctrl-D ends", file=sys.stderr)
         return pairs, 1

@@ -71,8 +71,11 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     table.add_argument("--dev", metavar="FILE", help="what the best epoch is chosen by")
     corpora.add_column_options(table)
     corpora.add_label_options(table)
-    options.add_labels_option(
-        table, f"the classes, in the order of their ids (default: {','.join(LABELS)})"
+    table.add_argument(
+        "--labels",
+        type=options.names,
+        metavar="NAMES",
+        help=f"the classes, in the order of their ids (default: {','.join(LABELS)})",
     )
     corpora.add_skip_option(parser)
 
@@ -86,7 +89,8 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--pretrained",
         metavar="MODEL",
         help="start from a name of the hub, a folder or zip with pretrained.params and "
-        "vocab.json, or a Hugging Face folder of a BERT; sizes not given are taken from the file",
+        "vocab.json, a Hugging Face folder of a BERT, or a .params file of GluonNLP with its "
+        "vocabulary beside it; sizes not given are taken from the file",
     )
     start.add_argument(
         "--model",

@@ -30,18 +30,23 @@ class RefereeOutput:
     """What `forward` computes, all float64.
 
     Args:
-        encoded: (B, T, H).
+        layers: (B, T, H) each: what the first block gets, and what each block makes of it.
         pooled: (B, H), the vector that the sentence-pair heads see.
         mlm_logits: (B, P, V), or None without positions or without that head's tensors.
         nsp_logits: (B, 2), or None without that head's tensors.
         logits: (B, C) of the classifier, or None without its output layer.
     """
 
-    encoded: Array
+    layers: tuple[Array, ...]
     pooled: Array
     mlm_logits: Array | None
     nsp_logits: Array | None
     logits: Array | None
+
+    @property
+    def encoded(self) -> Array:
+        """What the last block makes, (B, T, H)."""
+        return self.layers[-1]
 
 
 def forward(
@@ -62,7 +67,7 @@ def forward(
         pred_positions: (B, P) integers, the positions whose tokens the MLM head predicts.
     """
     weights = _float64(arrays)
-    encoded, _ = _encode(weights, config, token_ids, segments, valid_lens)
+    encoded, inputs = _encode(weights, config, token_ids, segments, valid_lens)
     pooled = np.tanh(_dense(weights, "hidden", encoded[:, 0]))
     mlm_logits = None
     if pred_positions is not None and "mlm.dense.weight" in weights:
@@ -75,7 +80,8 @@ def forward(
     def head(name: str) -> Array | None:
         return _dense(weights, name, pooled) if f"{name}.weight" in weights else None
 
-    return RefereeOutput(encoded, pooled, mlm_logits, head("nsp.output"), head("output"))
+    layers = (*(given.X for given in inputs), encoded)
+    return RefereeOutput(layers, pooled, mlm_logits, head("nsp.output"), head("output"))
 
 
 def losses(logits: ArrayLike, labels: ArrayLike) -> Array:

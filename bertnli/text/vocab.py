@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.errors import DataError
+from bertnli.files import read_json
 from bertnli.text.tokenize import lower_tokens
 
 UNKNOWN = "<unk>"
@@ -74,12 +75,7 @@ class Vocab:
         Raises:
             DataError: the file cannot be read, or is not a JSON list of distinct strings.
         """
-        try:
-            tokens = json.loads(Path(path).read_text(encoding="utf-8"))
-        except OSError as error:
-            raise DataError(f"{path}: cannot be read: {error}") from error
-        except ValueError as error:
-            raise DataError(f"{path}: not a JSON file: {error}") from error
+        tokens = read_json(Path(path), DataError)
         if not isinstance(tokens, list):
             raise DataError(f"{path}: a list of tokens is expected, not {type(tokens).__name__}")
         try:

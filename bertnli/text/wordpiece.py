@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.errors import BackendError, DataError
+from bertnli.files import read_json_object
 from bertnli.text.tokenize import BRACKETS
 from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
 
@@ -82,6 +83,7 @@ class WordPieceVocab(Vocab):
         lowercase: bool = True,
         strip_accents: bool | None = None,
         split_chinese: bool = True,
+        longest_word: int = 100,
     ) -> WordPieceVocab:
         """Return the vocabulary of a ``vocab.txt``, cut as BERT's own code cuts.
 
@@ -90,9 +92,10 @@ class WordPieceVocab(Vocab):
             lowercase: before cutting.
             strip_accents: before cutting; None for as ``lowercase``.
             split_chinese: each Chinese character by itself.
+            longest_word: its characters; a longer one is unknown as a whole.
 
         Raises:
-            DataError: a special token is missing.
+            DataError: a special token is missing, or a piece stands twice.
         """
         tokens = list(pieces)
         lib = _tokenizers()
@@ -100,7 +103,13 @@ class WordPieceVocab(Vocab):
         missing = [name for name in SPECIAL.values() if name not in ids]
         if missing:
             raise DataError(f"the word pieces have no {', '.join(missing)}")
-        tokenizer = lib.Tokenizer(lib.models.WordPiece(ids, unk_token=SPECIAL[UNKNOWN]))
+        if len(ids) < len(tokens):
+            twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
+            raise DataError(f"the word piece {twice!r} stands twice")
+        model = lib.models.WordPiece(
+            ids, unk_token=SPECIAL[UNKNOWN], max_input_chars_per_word=longest_word
+        )
+        tokenizer = lib.Tokenizer(model)
         tokenizer.normalizer = lib.normalizers.BertNormalizer(
             clean_text=True,
             handle_chinese_chars=split_chinese,
@@ -142,6 +151,8 @@ class WordPieceVocab(Vocab):
 def load_vocab(folder: Path) -> Vocab | None:
     """Return the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
 
+    A ``vocab.json`` is the book's, or GluonNLP's; see `load_gluonnlp`.
+
     Returns:
         None where there is none of them.
 
@@ -152,7 +163,7 @@ def load_vocab(folder: Path) -> Vocab | None:
     if (folder / WordPieceVocab.FILE).is_file():
         return _load_definition(folder)
     if (folder / Vocab.FILE).is_file():
-        return Vocab.load(folder / Vocab.FILE)
+        return _load_json(folder / Vocab.FILE)
     path = folder / "vocab.txt"
     if not path.is_file():
         return None
@@ -177,6 +188,43 @@ def load_vocab(folder: Path) -> Vocab | None:
         raise DataError(f"{path}, or {SETTINGS_FILE} beside it: {error}") from error
 
 
+def load_gluonnlp(path: Path) -> WordPieceVocab:
+    """Return the word pieces of a vocabulary that GluonNLP wrote, cut as its tokenizer cuts.
+
+    Text is made lower case unless the file's name says ``cased``, or, where it says neither, unless
+    the pieces have capitals.
+
+    Raises:
+        DataError: it is none, or one of SentencePiece.
+        BackendError: the package tokenizers is missing.
+    """
+    pieces = read_json_object(path, DataError).get("idx_to_token")
+    if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
+        raise DataError(f"{path}: GluonNLP's vocabularies have a list idx_to_token")
+    if any(piece.startswith("\u2581") for piece in pieces):
+        raise DataError(f"{path}: its pieces are SentencePiece's, and only WordPiece is read here")
+    named = re.search("(un)?cased", path.name)
+    if named is not None:
+        lowercase = named[1] is not None
+    else:
+        special = set(SPECIAL.values())
+        lowercase = all(piece == piece.lower() for piece in pieces if piece not in special)
+    try:
+        return WordPieceVocab.from_pieces(pieces, lowercase, longest_word=200)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _load_json(path: Path) -> Vocab:
+    """Return the vocabulary of a ``vocab.json``: the book's is a list, GluonNLP's an object."""
+    try:
+        with path.open("rb") as file:
+            is_object = file.read(256).lstrip().startswith(b"{")
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    return load_gluonnlp(path) if is_object else Vocab.load(path)
+
+
 def _load_definition(folder: Path) -> WordPieceVocab:
     """Return the vocabulary of a tokenizer.json; what stands beside it of a BERT's wins, as in
     transformers."""
@@ -185,7 +233,7 @@ def _load_definition(folder: Path) -> WordPieceVocab:
     if settings is None or not str(settings.get("tokenizer_class", "Bert")).startswith("Bert"):
         return WordPieceVocab.load(path)
     try:
-        definition = json.loads(path.read_text(encoding="utf-8"))
+        definition = read_json_object(path, DataError)
         normalizer = definition.get("normalizer") or {}
         if normalizer.get("type") == "BertNormalizer":
             for key, ours in SETTINGS.items():
@@ -202,15 +250,7 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
 
 def _read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object of a file; an empty one if there is no file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path}: {error}") from error
-    if not isinstance(found, dict):
-        raise DataError(f"{path}: an object is expected, not a {type(found).__name__}")
-    return found
+    return read_json_object(path, DataError) if path.is_file() else {}
 
 
 def _as_text(sentence: str) -> str:

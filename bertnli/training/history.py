@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from bertnli.errors import BackendError
+from bertnli.plots import new_figure
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,9 @@ def plot_histories(histories: dict[str, History], path: str | Path) -> None:
     Raises:
         BackendError: matplotlib is missing.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.ticker import MaxNLocator
-    except ImportError:
-        raise BackendError('curves need matplotlib: pip install "bertnli[plots]"') from None
-    figure = Figure(figsize=(5.2, 3.6), dpi=150)
-    FigureCanvasAgg(figure)  # no global pyplot state, no window
+    figure = new_figure(5.2, 3.6)
+    from matplotlib.ticker import MaxNLocator
+
     axes = figure.add_subplot()
     for run, history in enumerate(histories.items()):
         name, records = history[0], history[1].epochs

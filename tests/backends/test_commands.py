@@ -318,9 +318,9 @@ def test_missing_checkpoint(
 ) -> None:
     missing = str(tmp_path / "none")
     argv = ["predict", "--checkpoint", missing, *where, "A dog.", "A cat."]
-    assert "holds no checkpoint" in Ran(capsys, argv).error()
+    assert "no such file or folder" in Ran(capsys, argv).error()
     argv = ["evaluate", missing, *where, "--file", str(tables / "dev.tsv")]
-    assert "holds no checkpoint" in Ran(capsys, argv).error()
+    assert "no such file or folder" in Ran(capsys, argv).error()
 
 
 def test_info_of_a_pretrained_model(golden: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,36 +24,13 @@ from bertnli.backends.interface import Backend
 from bertnli.checkpoints import convert as conversion
 from bertnli.checkpoints.convert import convert, digests
 from bertnli.checkpoints.native import save_native
-from bertnli.checkpoints.pretrained import Checkpoint, open_checkpoint
+from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.cli import main
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
-from bertnli.parameters import bert_shapes, classifier_shapes
-from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CLASSES = ("yes", "no", "perhaps")
-
-
-def model(config: BERTConfig, labels: tuple[str, ...] | None, seed: int = 0) -> Checkpoint:
-    """Random tensors, with values that are easily lost among them."""
-    rng = np.random.default_rng(seed)
-    shapes = bert_shapes(config) if labels is None else classifier_shapes(config, len(labels))
-    arrays = {
-        name: rng.normal(float(name.endswith("ln.weight")), 0.3, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    odd = np.array([np.nan, np.inf, -0.0, 1e-42, -np.inf], np.float32)
-    arrays["hidden.bias"][: len(odd)] = odd[: config.num_hiddens]
-    vocab: Vocab
-    if config.embedding_norm:
-        pieces = [*SPECIAL.values(), *(f"w{i}" for i in range(config.vocab_size - 5))]
-        vocab = WordPieceVocab.from_pieces(pieces)
-    else:
-        words = [*RESERVED_TOKENS, "<unk>", *(f"w{i}" for i in range(config.vocab_size - 5))]
-        vocab = Vocab.from_list(words)
-    return Checkpoint(arrays, config, vocab, labels, "the test")
 
 
 def written(given: Checkpoint, folder: Path) -> Path:
@@ -60,17 +38,14 @@ def written(given: Checkpoint, folder: Path) -> Path:
     return folder
 
 
-def finite(given: Checkpoint) -> Checkpoint:
-    arrays = {name: np.nan_to_num(a, posinf=1, neginf=-1) for name, a in given.arrays.items()}
-    return Checkpoint(arrays, given.config, given.vocab, given.labels, given.source)
-
+Make = Callable[..., Checkpoint]
 
 SMALL = BERTConfig(12, 8, 6, 2, 2, 0.1, 16)
 DEVLIN = BERTConfig(12, 8, 6, 2, 2, 0.1, 16, "gelu", True, 1e-12)
 
 
 @st.composite
-def checkpoints(draw: st.DrawFn) -> tuple[Checkpoint, list[str]]:
+def models(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
     """A model of any size, and an order of formats that can hold it."""
     heads = draw(st.integers(1, 3))
     norm = draw(st.booleans())
@@ -90,15 +65,19 @@ def checkpoints(draw: st.DrawFn) -> tuple[Checkpoint, list[str]]:
     formats = ["torch", "mxnet"]
     formats += ["huggingface"] * norm + ["bertnli"] * (labels is not None)
     way = draw(st.lists(st.sampled_from(formats), min_size=1, max_size=5))
-    return model(config, labels, draw(st.integers(0, 99))), way
+    seed = draw(st.integers(0, 99))
+    return {"config": config, "labels": labels, "seed": seed, "odd": True}, way
 
 
 @settings(deadline=None, max_examples=60)
-@given(checkpoints())
+@given(models())
 def test_any_way_round_changes_nothing(
-    tmp_path_factory: pytest.TempPathFactory, drawn: tuple[Checkpoint, list[str]]
+    tmp_path_factory: pytest.TempPathFactory,
+    make_checkpoint: Make,
+    drawn: tuple[dict[str, Any], list[str]],
 ) -> None:
-    start, way = drawn
+    arguments, way = drawn
+    start = make_checkpoint(**arguments)
     home = tmp_path_factory.mktemp("way")
     folders = [written(start, home / "0"), *(home / str(i) for i in range(1, len(way) + 1))]
     for (source, target), to in zip(pairwise(folders), way, strict=True):
@@ -120,12 +99,12 @@ def arrays_of(found: dict[str, NDArray], given: Checkpoint, rename: Any) -> None
 @pytest.mark.parametrize("config", [SMALL, DEVLIN], ids=["book", "Devlin"])
 @pytest.mark.parametrize("labels", [None, CLASSES], ids=["BERT", "classifier"])
 def test_the_originals_open_what_was_written(
-    tmp_path: Path, config: BERTConfig, labels: tuple[str, ...] | None
+    tmp_path: Path, make_checkpoint: Make, config: BERTConfig, labels: tuple[str, ...] | None
 ) -> None:
     from bertnli.backends.mxnet._framework import mx
     from bertnli.checkpoints.names import to_mxnet, to_torch
 
-    start = model(config, labels)
+    start = make_checkpoint(config, labels, odd=True)
     source = written(start, tmp_path / "source")
     for to in ("torch", "mxnet"):
         convert(source, tmp_path / to, to)
@@ -148,8 +127,8 @@ def test_the_originals_open_what_was_written(
         assert digests(net.arrays()) == digests(start.arrays)
 
 
-def test_transformers_opens_a_pretrained_model(tmp_path: Path) -> None:
-    start = finite(model(DEVLIN, None))
+def test_transformers_opens_a_pretrained_model(tmp_path: Path, make_checkpoint: Make) -> None:
+    start = make_checkpoint(DEVLIN, None)
     convert(written(start, tmp_path / "source"), tmp_path / "hf", "huggingface")
     theirs = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
     ids = np.random.default_rng(0).integers(0, 12, (3, 7))
@@ -189,9 +168,9 @@ def test_the_book_s_files_go_to_either_framework(
 
 
 def test_a_saved_classifier_goes_to_parameters_and_back(
-    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    backend: Backend, tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start = finite(model(SMALL, CLASSES))
+    start = make_checkpoint(SMALL, CLASSES)
     save_native(tmp_path / "run", start.arrays, start.config, CLASSES, start.vocab)
     for to in ("torch", "mxnet"):
         assert main(["convert", str(tmp_path / "run"), str(tmp_path / to), "--to", to]) == 0
@@ -212,25 +191,27 @@ def test_a_saved_classifier_goes_to_parameters_and_back(
     ],
 )
 def test_what_a_format_cannot_hold_is_refused(
-    tmp_path: Path, config: BERTConfig, labels: Any, to: str, message: str
+    tmp_path: Path, make_checkpoint: Make, config: BERTConfig, labels: Any, to: str, message: str
 ) -> None:
-    source = written(model(config, labels), tmp_path / "source")
+    source = written(make_checkpoint(config, labels), tmp_path / "source")
     with pytest.raises(CheckpointError, match=message):
         convert(source, tmp_path / "target", to)
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 
-def test_nothing_is_replaced(tmp_path: Path) -> None:
-    source = written(model(SMALL, CLASSES), tmp_path / "source")
+def test_nothing_is_replaced(tmp_path: Path, make_checkpoint: Make) -> None:
+    source = written(make_checkpoint(SMALL, CLASSES), tmp_path / "source")
     with pytest.raises(CheckpointError, match="exists"):
         convert(source, source, "mxnet")
     with pytest.raises(CheckpointError, match="no such file"):
         convert(tmp_path / "none", tmp_path / "target", "mxnet")
 
 
-def test_a_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_difference_is_found(
+    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A writer that loses one bit of one value."""
-    source = written(model(SMALL, CLASSES), tmp_path / "source")
+    source = written(make_checkpoint(SMALL, CLASSES), tmp_path / "source")
     honest = conversion.FORMATS["mxnet"]
 
     def lossy(given: Checkpoint, folder: Path) -> None:
@@ -244,8 +225,8 @@ def test_a_difference_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert not (tmp_path / "target").exists()
 
 
-def test_only_the_target_s_package_is_needed(tmp_path: Path) -> None:
-    source = written(model(SMALL, CLASSES), tmp_path / "source")
+def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
+    source = written(make_checkpoint(SMALL, CLASSES), tmp_path / "source")
     code = (
         "import sys\n"
         "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"

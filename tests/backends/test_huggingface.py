@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.checkpoints import huggingface
-from bertnli.checkpoints.pretrained import open_checkpoint
+from bertnli.checkpoints.opening import open_checkpoint
 from bertnli.cli import main
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
@@ -349,7 +349,7 @@ def test_no_framework_is_needed(classified: tuple[Path, Any]) -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
-        "from bertnli.checkpoints.pretrained import open_classifier\n"
+        "from bertnli.checkpoints.opening import open_classifier\n"
         f"found = open_classifier({str(classified[0])!r})\n"
         "print(len(found.arrays), found.labels[0])\n"
         "from bertnli.cli import main\n"

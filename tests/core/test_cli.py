@@ -288,7 +288,7 @@ def test_info_of_what_is_no_checkpoint(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "empty").mkdir()
-    assert "holds neither" in fails(capsys, "info", str(tmp_path / "empty"))
+    assert "holds no checkpoint" in fails(capsys, "info", str(tmp_path / "empty"))
     (tmp_path / "text.txt").write_text("x")
     assert "neither a zip nor" in fails(capsys, "info", str(tmp_path / "text.txt"))
     weights = checkpoint / "best" / "model.safetensors"

@@ -53,7 +53,11 @@ def referee_outputs(golden: Any, arrays: dict[str, NDArray], config: Any) -> dic
         batch.valid_lens,
         golden.values["pred_positions"],
     )
-    return {**vars(found), "loss": parity.losses(found.logits, batch.labels)}
+    return {
+        **vars(found),
+        "encoded": found.encoded,
+        "loss": parity.losses(found.logits, batch.labels),
+    }
 
 
 def all_arrays(nli: Backend, golden: Any) -> dict[str, NDArray]:

@@ -8,7 +8,6 @@ heads, d = H / h.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -17,9 +16,9 @@ from numpy.typing import NDArray
 
 from bertnli.backends.interface import Classifier, PretrainedModel
 from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet.chunks import PackedChunk, packed_chunks, padded_neighbours
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.mxnet.kernels import (
-    Bucket,
     Dropout,
     FirstTokens,
     Neighbours,
@@ -35,89 +34,23 @@ from bertnli.backends.mxnet.kernels import (
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import pack, rounded_up
+from bertnli.data.packing import rounded_up
 from bertnli.labels import LABELS
-from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
+from bertnli.parameters import (
+    bert_shapes,
+    check_shapes,
+    classifier_shapes,
+    initial_arrays,
+    layer_names,
+)
 from bertnli.text.vocab import Vocab
 
 nd: Any = mx.nd
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
 
-#: Tokens computed together; more than PyTorch's, for an operator more costs more of Python here.
-CHUNK_TOKENS = 4096
-
 #: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any
-
-
-def padded_neighbours(B: int, T: int, valid_lens: NDArray | None) -> list[Bucket]:
-    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
-
-    Args:
-        B, T: pairs and tokens of a padded batch.
-        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
-            type. None where nothing is padding.
-    """
-    rows = np.arange(B * T).reshape(B, T)
-    return [Bucket(rows, rows, None if valid_lens is None else attention_bias(valid_lens, T))]
-
-
-def attention_bias(valid_lens: NDArray, num_keys: int) -> NDArray[np.float32]:
-    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
-
-    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
-    are 0, and where no key is valid all keys weigh the same, as in the book.
-
-    Args:
-        valid_lens: (B,) or (B, Q).
-        num_keys: T.
-    """
-    padding = np.arange(num_keys) >= valid_lens.reshape(len(valid_lens), -1, 1)
-    return np.where(padding, np.float32(-1e30), np.float32(0))
-
-
-@dataclass(frozen=True)
-class PackedChunk:
-    """A `Chunk`, made ready for a device: N rows of n pairs.
-
-    Args:
-        tokens: (N,) NumPy, places in the flattened batch.
-        pairs, firsts: (m,) NumPy; of the last m - n, which nothing depends on, the pair is B.
-        all_queries: all rows of a pair see all of them.
-        first_queries: pair i of the chunk, as query i, sees the rows of its own.
-    """
-
-    tokens: NDArray[np.int64]
-    pairs: NDArray[np.int64]
-    firsts: NDArray[np.int64]
-    all_queries: Neighbours
-    first_queries: FirstTokens
-
-
-def packed_chunks(
-    valid_lens: NDArray, width: int, num_heads: int, device: Any
-) -> Iterator[PackedChunk]:
-    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
-    max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
-    for chunk in pack(valid_lens, width, max_tokens):
-        all_queries, first_queries = [], []
-        for bucket in chunk.buckets:
-            rows, lens = bucket.rows, bucket.valid_lens
-            bias = each_head = None
-            if lens is not None:
-                bias = attention_bias(lens, rows.shape[1])  # (n, 1, t)
-                each_head = as_nd(bias.repeat(num_heads, 1), device)
-            all_queries.append(Bucket(rows, rows, bias))
-            first_queries.append((as_nd(rows, device), each_head))
-        spare = len(chunk.firsts) - len(chunk.pairs)
-        yield PackedChunk(
-            chunk.tokens,
-            np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
-            chunk.firsts,
-            Neighbours(all_queries, len(chunk.tokens), num_heads, device),
-            FirstTokens(first_queries),
-        )
 
 
 @use_np
@@ -230,6 +163,14 @@ class BERTEncoder(nn.Block):
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
         """Return all encoded tokens, padding included, (B, T, H)."""
+        for X in self.layers(tokens, segments, valid_lens):
+            encoded = X
+        return encoded
+
+    def layers(
+        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
         B, T = tokens.shape
         device = tokens.ctx
         X = self.token_embedding(tokens) + self.pos_embedding.data(device)[:, :T]
@@ -237,11 +178,12 @@ class BERTEncoder(nn.Block):
         one_hot = as_nd(np.eye(2)[segments.asnumpy().astype(np.int64)], device).as_np_ndarray()
         X = X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
         X = self.normalised(X.reshape((B * T, -1)))
+        yield X.reshape((B, T, -1))
         lens = None if valid_lens is None else valid_lens.asnumpy()
         neighbours = Neighbours(padded_neighbours(B, T, lens), B * T, self.config.num_heads, device)
         for blk in self.blks:
             X = blk(X, neighbours)
-        return X.reshape((B, T, -1))
+            yield X.reshape((B, T, -1))
 
     def normalised(self, X: Tensor) -> Tensor:
         """Return what the first block gets of summed embeddings X, (N, H)."""
@@ -492,6 +434,14 @@ class BERTClassifier(Classifier, nn.Block):
         """Return the class logits of a batch without dropout, (B, labels), float32."""
         with mx.autograd.pause(train_mode=False):
             return self(to_device(batch, devices_of(self)[0])).asnumpy()
+
+    def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """See `Classifier.activations`."""
+        with mx.autograd.pause(train_mode=False):
+            layers = [*self.encoder.layers(*to_device(batch, devices_of(self)[0]))]
+            pooled = self.hidden(layers[-1][:, 0])
+            found = [X.asnumpy() for X in (*layers, pooled, self.output(pooled))]
+        return dict(zip(layer_names(self.config), found, strict=True))
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return every tensor under its canonical name, float32."""

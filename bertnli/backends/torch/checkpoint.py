@@ -8,7 +8,7 @@ from typing import Any
 
 from bertnli.backends.torch.devices import as_devices
 from bertnli.backends.torch.model import BERTClassifier, BERTModel
-from bertnli.checkpoints.pretrained import open_classifier, open_pretrained
+from bertnli.checkpoints.opening import open_classifier, open_pretrained
 from bertnli.text.vocab import Vocab
 
 
@@ -27,9 +27,9 @@ def load_pretrained_model(
     Args:
         pretrained_model: a name of the hub (``"bert.small"``); or a local folder or zip, either
             the book's, with ``pretrained.params`` (of either tab) and ``vocab.json``, or a Hugging
-            Face folder of a BERT.
+            Face folder of a BERT; or a file of GluonNLP, with its vocabulary beside it.
         num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: sizes; those left out are taken
-            from the file, and the number of heads, which no book's file tells, from the name.
+            from the file, and the number of heads, which no such file tells, from the name.
         dropout: probability while fine-tuning.
         devices: where to put the model (the first of them); None for a GPU if there is one.
 
@@ -40,37 +40,41 @@ def load_pretrained_model(
         ConfigError: a size that is needed and unknown.
         BackendError: word pieces without the package tokenizers.
     """
-    found = open_pretrained(
-        pretrained_model,
-        "torch",
-        num_hiddens,
-        ffn_num_hiddens,
-        num_heads,
-        num_blks,
-        dropout,
-        max_len,
-    )
+    sizes = {
+        "num_hiddens": num_hiddens,
+        "ffn_num_hiddens": ffn_num_hiddens,
+        "num_heads": num_heads,
+        "num_blks": num_blks,
+        "max_len": max_len,
+    }
+    found = open_pretrained(pretrained_model, "torch", sizes, dropout)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
     bert.load_arrays(found.arrays, found.source)
     return bert.to(as_devices(devices)[0]), found.vocab
 
 
 def load(
-    path: str | Path, devices: Any = None, labels: Sequence[str] | None = None
+    path: str | Path,
+    devices: Any = None,
+    labels: Sequence[str] | None = None,
+    num_heads: int | None = None,
 ) -> BERTClassifier:
     """Return a saved classifier.
 
     Args:
         path: the folder that ``net.save`` wrote on any backend, a run's folder (its best
-            checkpoint), or a Hugging Face folder of a `BertForSequenceClassification`.
+            checkpoint); a Hugging Face folder of a `BertForSequenceClassification`; or a file of
+            parameters, of the book's classifier or GluonNLP's, with its vocabulary beside it.
         devices: where to put it (the first of them); None for a GPU if there is one.
-        labels: the classes' names in the order of the logits, where the folder has none.
+        labels: the classes' names in the order of the logits, where it has none.
+        num_heads: attention heads, where it does not tell.
 
     Raises:
         CheckpointError: there is no classifier, it is damaged, or its classes have no names or
             others than given.
+        ConfigError: the number of heads is unknown.
     """
-    found = open_classifier(path, labels)
+    found = open_classifier(path, labels, num_heads)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
     net = BERTClassifier(bert, found.labels or ())
     net.load_arrays(found.arrays, found.source)

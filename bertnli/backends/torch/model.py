@@ -8,8 +8,7 @@ F ffn_num_hiddens, h heads, d = H / h.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cached_property
 from typing import cast
 
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from bertnli.backends.interface import Classifier, PretrainedModel
+from bertnli.backends.torch.chunks import PackedChunk, packed_chunks, padded_neighbours
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.backends.torch.kernels import (
     Dropout,
@@ -32,93 +32,19 @@ from bertnli.backends.torch.kernels import (
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import CHUNK_TOKENS, pack, rounded_up
+from bertnli.data.packing import rounded_up
 from bertnli.labels import LABELS
-from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
+from bertnli.parameters import (
+    bert_shapes,
+    check_shapes,
+    classifier_shapes,
+    initial_arrays,
+    layer_names,
+)
 from bertnli.text.vocab import Vocab
 
 #: PyTorch's names for the two ways to compute GELU.
 GELU = {"gelu": "none", "gelu_tanh": "tanh"}
-
-
-def padded_neighbours(tokens: Tensor, valid_lens: Tensor | None) -> list[Neighbours]:
-    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
-
-    Args:
-        tokens: (B, T).
-        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
-            type. None where nothing is padding.
-    """
-    B, T = tokens.shape
-    rows = torch.arange(B * T, device=tokens.device).view(B, T)
-    bias = None if valid_lens is None else attention_bias(valid_lens, T)
-    return [Neighbours(rows, rows, bias)]
-
-
-def attention_bias(valid_lens: Tensor, num_keys: int) -> Tensor:
-    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
-
-    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
-    are 0, and where no key is valid all keys weigh the same, as in the book.
-
-    Args:
-        valid_lens: (B,) or (B, Q).
-        num_keys: T.
-    """
-    keys = torch.arange(num_keys, device=valid_lens.device)
-    padding = keys >= valid_lens.reshape(len(valid_lens), -1, 1)
-    return torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -1e30)
-
-
-@dataclass(frozen=True)
-class PackedChunk:
-    """A `Chunk` as tensors on a device: N rows of n pairs.
-
-    Args:
-        tokens: (N,) places in the flattened batch.
-        pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
-        all_queries: all rows of a pair see all of them.
-        first_queries: query i h + j, which is that of pair i of the chunk for head j, sees the rows
-            of its own pair.
-    """
-
-    tokens: Tensor
-    pairs: Tensor
-    firsts: Tensor
-    all_queries: list[Neighbours]
-    first_queries: list[Neighbours]
-
-
-def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[PackedChunk]:
-    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
-    device = valid_lens.device
-
-    def tensor(array: NDArray[np.int64]) -> Tensor:
-        return torch.from_numpy(array).to(device)
-
-    lens = valid_lens.cpu().numpy()
-    max_tokens = CHUNK_TOKENS if device.type == "cpu" else lens.size * width
-    for chunk in pack(lens, width, max_tokens):
-        all_queries, first_queries = [], []
-        start = 0
-        for bucket in chunk.buckets:
-            rows = tensor(bucket.rows)  # (n, t)
-            bias = None
-            if bucket.valid_lens is not None:
-                bias = attention_bias(tensor(bucket.valid_lens), rows.shape[1])
-            end = start + len(rows) * num_heads
-            queries = torch.arange(start, end, device=device).view(-1, num_heads)  # (n, h)
-            all_queries.append(Neighbours(rows, rows, bias))
-            first_queries.append(Neighbours(queries, rows, bias))
-            start = end
-        spare = len(chunk.firsts) - len(chunk.pairs)
-        yield PackedChunk(
-            tensor(chunk.tokens),
-            functional.pad(tensor(chunk.pairs), (0, spare), value=len(lens)),
-            tensor(chunk.firsts),
-            all_queries,
-            first_queries,
-        )
 
 
 class MultiHeadAttention(nn.Module):
@@ -247,15 +173,24 @@ class BERTEncoder(nn.Module):
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
         """Return all encoded tokens, padding included, (B, T, H)."""
+        for X in self.layers(tokens, segments, valid_lens):
+            encoded = X
+        return encoded
+
+    def layers(
+        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
         B, T = tokens.shape
         X = self.token_embedding(tokens) + self.pos_embedding[:, :T]
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
         X = X + functional.one_hot(segments.long(), 2).to(X.dtype) @ self.segment_embedding.weight
         X = self.normalised(X.flatten(0, 1))  # (B T, H)
+        yield X.view(B, T, -1)
         neighbours = padded_neighbours(tokens, valid_lens)
         for blk in self.blks:
             X = blk(X, neighbours)
-        return X.view(B, T, -1)
+            yield X.view(B, T, -1)
 
     def normalised(self, X: Tensor) -> Tensor:
         """Return what the first block gets of summed embeddings X, (N, H)."""
@@ -498,11 +433,25 @@ class BERTClassifier(Classifier, nn.Module):
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
+        with self._inference():
+            return _array(self(to_device(batch, device_of(self))))
+
+    def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """See `Classifier.activations`."""
+        with self._inference():
+            layers = [*self.encoder.layers(*to_device(batch, device_of(self)))]
+            pooled = self.hidden(layers[-1][:, 0])
+            found = [*layers, pooled, self.output(pooled)]
+        return dict(zip(layer_names(self.config), map(_array, found), strict=True))
+
+    @contextmanager
+    def _inference(self) -> Iterator[None]:
+        """Compute without dropout and without a tape; leave the mode as it was."""
         training = self.training
         self.eval()
         try:
             with torch.no_grad():
-                return self(to_device(batch, device_of(self))).float().cpu().numpy()
+                yield
         finally:
             self.train(training)
 
@@ -524,9 +473,13 @@ def _embedding(rows: int, columns: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(torch.empty(rows, columns), freeze=False)
 
 
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    return tensor.float().cpu().numpy()
+
+
 def _arrays(model: nn.Module) -> dict[str, NDArray[np.float32]]:
     return {
-        names.from_torch(own_name): tensor.float().cpu().numpy().copy()
+        names.from_torch(own_name): _array(tensor).copy()
         for own_name, tensor in model.state_dict().items()
     }
 

@@ -1,0 +1,89 @@
+"""A batch as rows: which rows of a pair attend to which, padded or packed.
+
+Shapes in comments: B pairs, T tokens, Q queries, N rows, n pairs of a chunk, m with spare ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.mxnet.devices import as_nd
+from bertnli.backends.mxnet.kernels import Bucket, FirstTokens, Neighbours
+from bertnli.data.packing import pack
+
+#: Tokens computed together; more than PyTorch's, for an operator more costs more of Python here.
+CHUNK_TOKENS = 4096
+
+
+def padded_neighbours(B: int, T: int, valid_lens: NDArray | None) -> list[Bucket]:
+    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
+
+    Args:
+        B, T: pairs and tokens of a padded batch.
+        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
+            type. None where nothing is padding.
+    """
+    rows = np.arange(B * T).reshape(B, T)
+    return [Bucket(rows, rows, None if valid_lens is None else attention_bias(valid_lens, T))]
+
+
+def attention_bias(valid_lens: NDArray, num_keys: int) -> NDArray[np.float32]:
+    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+
+    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
+    are 0, and where no key is valid all keys weigh the same, as in the book.
+
+    Args:
+        valid_lens: (B,) or (B, Q).
+        num_keys: T.
+    """
+    padding = np.arange(num_keys) >= valid_lens.reshape(len(valid_lens), -1, 1)
+    return np.where(padding, np.float32(-1e30), np.float32(0))
+
+
+@dataclass(frozen=True)
+class PackedChunk:
+    """A `Chunk`, made ready for a device: N rows of n pairs.
+
+    Args:
+        tokens: (N,) NumPy, places in the flattened batch.
+        pairs, firsts: (m,) NumPy; of the last m - n, which nothing depends on, the pair is B.
+        all_queries: all rows of a pair see all of them.
+        first_queries: pair i of the chunk, as query i, sees the rows of its own.
+    """
+
+    tokens: NDArray[np.int64]
+    pairs: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    all_queries: Neighbours
+    first_queries: FirstTokens
+
+
+def packed_chunks(
+    valid_lens: NDArray, width: int, num_heads: int, device: Any
+) -> Iterator[PackedChunk]:
+    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
+    max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
+    for chunk in pack(valid_lens, width, max_tokens):
+        all_queries, first_queries = [], []
+        for bucket in chunk.buckets:
+            rows, lens = bucket.rows, bucket.valid_lens
+            bias = each_head = None
+            if lens is not None:
+                bias = attention_bias(lens, rows.shape[1])  # (n, 1, t)
+                each_head = as_nd(bias.repeat(num_heads, 1), device)
+            all_queries.append(Bucket(rows, rows, bias))
+            first_queries.append((as_nd(rows, device), each_head))
+        spare = len(chunk.firsts) - len(chunk.pairs)
+        yield PackedChunk(
+            chunk.tokens,
+            np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
+            chunk.firsts,
+            Neighbours(all_queries, len(chunk.tokens), num_heads, device),
+            FirstTokens(first_queries),
+        )

@@ -1,0 +1,98 @@
+"""A batch as rows: which rows of a pair attend to which, padded or packed.
+
+Shapes in comments: B pairs, T tokens, N rows, n pairs of a chunk, m of them with spare ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from bertnli.backends.torch.kernels import Neighbours
+from bertnli.data.packing import CHUNK_TOKENS, pack
+
+
+def padded_neighbours(tokens: Tensor, valid_lens: Tensor | None) -> list[Neighbours]:
+    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
+
+    Args:
+        tokens: (B, T).
+        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
+            type. None where nothing is padding.
+    """
+    B, T = tokens.shape
+    rows = torch.arange(B * T, device=tokens.device).view(B, T)
+    bias = None if valid_lens is None else attention_bias(valid_lens, T)
+    return [Neighbours(rows, rows, bias)]
+
+
+def attention_bias(valid_lens: Tensor, num_keys: int) -> Tensor:
+    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+
+    The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
+    are 0, and where no key is valid all keys weigh the same, as in the book.
+
+    Args:
+        valid_lens: (B,) or (B, Q).
+        num_keys: T.
+    """
+    keys = torch.arange(num_keys, device=valid_lens.device)
+    padding = keys >= valid_lens.reshape(len(valid_lens), -1, 1)
+    return torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -1e30)
+
+
+@dataclass(frozen=True)
+class PackedChunk:
+    """A `Chunk` as tensors on a device: N rows of n pairs.
+
+    Args:
+        tokens: (N,) places in the flattened batch.
+        pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
+        all_queries: all rows of a pair see all of them.
+        first_queries: query i h + j, which is that of pair i of the chunk for head j, sees the rows
+            of its own pair.
+    """
+
+    tokens: Tensor
+    pairs: Tensor
+    firsts: Tensor
+    all_queries: list[Neighbours]
+    first_queries: list[Neighbours]
+
+
+def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[PackedChunk]:
+    """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
+    device = valid_lens.device
+
+    def tensor(array: NDArray[np.int64]) -> Tensor:
+        return torch.from_numpy(array).to(device)
+
+    lens = valid_lens.cpu().numpy()
+    max_tokens = CHUNK_TOKENS if device.type == "cpu" else lens.size * width
+    for chunk in pack(lens, width, max_tokens):
+        all_queries, first_queries = [], []
+        start = 0
+        for bucket in chunk.buckets:
+            rows = tensor(bucket.rows)  # (n, t)
+            bias = None
+            if bucket.valid_lens is not None:
+                bias = attention_bias(tensor(bucket.valid_lens), rows.shape[1])
+            end = start + len(rows) * num_heads
+            queries = torch.arange(start, end, device=device).view(-1, num_heads)  # (n, h)
+            all_queries.append(Neighbours(rows, rows, bias))
+            first_queries.append(Neighbours(queries, rows, bias))
+            start = end
+        spare = len(chunk.firsts) - len(chunk.pairs)
+        yield PackedChunk(
+            tensor(chunk.tokens),
+            functional.pad(tensor(chunk.pairs), (0, spare), value=len(lens)),
+            tensor(chunk.firsts),
+            all_queries,
+            first_queries,
+        )

@@ -1,0 +1,188 @@
+"""What is in a checkpoint's files, whichever format they have; no framework is needed.
+
+A checkpoint is a folder: bertnli's own or a run's, a Hugging Face folder, or one with a file of
+parameters (of the book's MXNet or PyTorch tab, or of GluonNLP) and a vocabulary. Where a folder has
+several files of parameters, one is meant by its path.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from numpy.typing import NDArray
+
+from bertnli.checkpoints import gluonnlp, huggingface, names
+from bertnli.checkpoints.native import FORMAT, VERSION, is_native, load_native
+from bertnli.checkpoints.params import LIST_MAGIC, read_params
+from bertnli.checkpoints.state_dict import read_state_dict
+from bertnli.config import BERTConfig
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.files import read_json_object
+from bertnli.hub import download_extract
+from bertnli.parameters import infer_config
+from bertnli.text.vocab import Vocab
+from bertnli.text.wordpiece import load_vocab
+
+#: The book's files of a pretrained model.
+PARAMS, VOCAB = "pretrained.params", "vocab.json"
+#: What `convert` adds to them, for the sizes and class names that they do not tell.
+DESCRIPTION, PARAMS_FORMAT = "config.json", "bertnli parameters"
+#: A classifier's parameters, in the place of a pretrained model's.
+CLASSIFIER = "classifier.params"
+#: How files of parameters are called that may be meant by their path.
+SUFFIXES = (".params", ".pt", ".pth")
+#: Dropout in the book.
+DROPOUT = 0.1
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What a checkpoint's files say.
+
+    Args:
+        format: in words.
+        arrays: canonical name to tensor, all that there are.
+        config: the sizes; where the number of heads is not known, it is 1.
+        heads_known: whether the files tell the number of heads.
+        is_exact: whether these are all tensors of the model, and none has a start value.
+        labels: the classes' names in the order of the logits, if there are any.
+        path: of the folder, or of the file of parameters.
+        own_vocab: a vocabulary that was read already.
+    """
+
+    format: str
+    arrays: dict[str, NDArray]
+    config: BERTConfig
+    heads_known: bool
+    is_exact: bool
+    labels: tuple[str, ...] | None
+    path: Path
+    own_vocab: Vocab | None = None
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether it has an output layer for classes."""
+        return "output.weight" in self.arrays
+
+    def vocab(self) -> Vocab | None:
+        """Return the vocabulary that lies beside the tensors; None if there is none.
+
+        Raises:
+            DataError: one that cannot be read.
+            BackendError: the package tokenizers is missing, and needed.
+        """
+        if self.own_vocab is not None:
+            return self.own_vocab
+        if self.format == gluonnlp.FORMAT:
+            return gluonnlp.find_vocab(self.path)
+        return load_vocab(self.path.parent if self.path.is_file() else self.path)
+
+
+def locate(name: str | Path, framework: str | None = None) -> Path:
+    """Return the folder or the file of parameters that a name means, unpacked and downloaded.
+
+    Args:
+        name: a name of the hub, a URL, or the path of a folder, an archive or a file of parameters.
+        framework: whose file to take where the hub has one for each.
+
+    Raises:
+        DownloadError: it is neither here nor to be had.
+    """
+    path = Path(name).expanduser()
+    if path.is_file() and path.suffix in SUFFIXES:
+        return path
+    return Path(download_extract(name, framework=framework))
+
+
+def read_contents(path: Path) -> Contents:
+    """Return what a located checkpoint holds.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+    """
+    if path.is_dir():
+        if huggingface.is_huggingface(path):
+            config, labels = huggingface.read_config(path)
+            arrays = huggingface.read_arrays(path)
+            return Contents("Hugging Face BERT", arrays, config, True, False, labels, path)
+        if is_native(path):
+            found = load_native(path)
+            return Contents(
+                f"{FORMAT}, version {VERSION}",
+                found.arrays,
+                found.config,
+                True,
+                True,
+                found.labels,
+                found.path,
+                found.vocab,
+            )
+        path = _parameters_of(path)
+    stored, of_mxnet = _read_tensors(path)
+    if gluonnlp.is_gluonnlp(stored):
+        arrays = gluonnlp.rename(stored, str(path))
+        config, heads_known = gluonnlp.read_config(arrays, path)
+        return Contents(gluonnlp.FORMAT, arrays, config, heads_known, False, None, path)
+    rename = names.from_mxnet if of_mxnet else names.from_torch
+    arrays = {rename(name): array for name, array in stored.items()}
+    format = "parameters of a classifier"
+    if "output.weight" not in arrays:
+        format = "pretrained model of the book"
+    described = _read_description(path.parent)
+    if described is not None:
+        return Contents(format, arrays, described[0], True, True, described[1], path)
+    config = infer_config(arrays, 1, DROPOUT, str(path))
+    return Contents(format, arrays, config, False, True, None, path)
+
+
+def _parameters_of(folder: Path) -> Path:
+    """Return the file of parameters of a folder."""
+    for name in (PARAMS, CLASSIFIER):
+        if (folder / name).is_file():
+            return folder / name
+    found = sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise CheckpointError(
+            f"{folder} has several files of parameters; give the path of one: "
+            f"{', '.join(file.name for file in found[:5])}"
+        )
+    raise CheckpointError(
+        f"{folder} holds no checkpoint. It is one of bertnli (config.json and model.safetensors, "
+        f"also in best/ or last/), a pretrained model of the book ({PARAMS} and {VOCAB}), a "
+        "Hugging Face folder, or one with a .params file of GluonNLP and its vocabulary"
+    )
+
+
+def _read_tensors(path: Path) -> tuple[dict[str, NDArray], bool]:
+    """Return the tensors of a file under its own names, and whether MXNet wrote it, or PyTorch."""
+    try:
+        with path.open("rb") as file:
+            is_mxnet = file.read(8) == struct.pack("<Q", LIST_MAGIC)
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    if not is_mxnet:
+        return read_state_dict(path), False
+    found = read_params(path)
+    if not isinstance(found, dict):
+        raise CheckpointError(f"{path} holds no named tensors; write it with save_parameters")
+    return found, True
+
+
+def _read_description(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None] | None:
+    """Return the sizes and class names that `convert` wrote, if it made the folder."""
+    path = folder / DESCRIPTION
+    if not path.is_file():
+        return None
+    described = read_json_object(path, CheckpointError)
+    if described.get("format") != PARAMS_FORMAT:
+        return None
+    try:
+        labels = described["labels"]
+        config = BERTConfig.from_dict(described["model"])
+        return config, None if labels is None else tuple(map(str, labels))
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error

@@ -1,0 +1,218 @@
+"""A pretrained BERT or a saved classifier, whole and checked, from files of any format."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from bertnli.checkpoints.contents import Contents, locate, read_contents
+from bertnli.config import PRESETS, BERTConfig
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
+from bertnli.text.vocab import Vocab
+
+#: Where the tensors' names begin that a classifier does not have.
+PRETRAINING = ("mlm.", "nsp.")
+#: Heads of a pretrained model, each of which a file may lack as a whole.
+HEADS = (*PRETRAINING, "hidden.")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds.
+
+    Args:
+        arrays: canonical name to tensor, all that the model has.
+        config: its sizes.
+        vocab: its vocabulary.
+        labels: the classes' names in the order of the logits; None of a pretrained model.
+        source: where it comes from, for messages.
+        started: the tensors that the file lacks, which have start values.
+    """
+
+    arrays: Mapping[str, NDArray]
+    config: BERTConfig
+    vocab: Vocab
+    labels: tuple[str, ...] | None
+    source: str
+    started: tuple[str, ...] = ()
+
+
+def open_pretrained(
+    pretrained_model: str | Path,
+    framework: str | None = None,
+    sizes: Mapping[str, int | None] | None = None,
+    dropout: float | None = None,
+) -> Checkpoint:
+    """Return a pretrained BERT; see a backend's ``load_pretrained_model``.
+
+    Heads that a Hugging Face folder or a file of GluonNLP lacks have start values; of a classifier,
+    the output layer is left out.
+
+    Args:
+        pretrained_model: a name of the hub, or the path of a folder, archive or file.
+        framework: whose file to take where the hub has one for each.
+        sizes: names of `BERTConfig` to values; those that are None are the file's.
+        dropout: None for what the file says, or else the book's.
+    """
+    contents = read_contents(locate(pretrained_model, framework))
+    if contents.is_exact and contents.is_classifier:
+        raise CheckpointError(
+            f"{contents.path} is a classifier, with no pretraining heads; it is opened with "
+            "bertnli.load"
+        )
+    given: dict[str, Any] = {k: size for k, size in (sizes or {}).items() if size is not None}
+    preset = PRESETS.get(str(pretrained_model), {}).get("num_heads")
+    config = _with_heads(contents, given.get("num_heads", preset))
+    config = config if dropout is None else replace(config, dropout=dropout)
+    vocab = _vocab(contents)
+    arrays, source = contents.arrays, str(contents.path)
+    if contents.is_exact and not contents.heads_known:  # the book's file, whose shapes are judged
+        config = replace(config, vocab_size=len(vocab), **given)
+    else:
+        wrong = [f"{key}={size}" for key, size in given.items() if getattr(config, key) != size]
+        if wrong:
+            raise CheckpointError(
+                f"{source} has other sizes than {', '.join(wrong)}; leave them out to take the "
+                "file's"
+            )
+        _check_vocab(vocab, config, source)
+        _check_blocks(arrays, config, source)
+    arrays = {name: array for name, array in arrays.items() if not name.startswith("output.")}
+    shapes = bert_shapes(config)
+    absent: tuple[str, ...] = ()
+    if not contents.is_exact:
+        absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in arrays))
+    lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
+    there = {name: shape for name, shape in shapes.items() if name not in lacking}
+    check_shapes(arrays, there, source)
+    arrays |= initial_arrays(lacking, 0)
+    return Checkpoint(arrays, config, vocab, None, source, tuple(lacking))
+
+
+def open_classifier(
+    path: str | Path, labels: Sequence[str] | None = None, num_heads: int | None = None
+) -> Checkpoint:
+    """Return a saved classifier of any format.
+
+    Args:
+        path: of the folder or the file.
+        labels: the classes' names in the order of the logits, where it has no names.
+        num_heads: attention heads, where it does not tell.
+
+    Raises:
+        CheckpointError: there is no classifier, it is damaged, its classes have no names, or other
+            names than were given.
+        ConfigError: the number of heads is unknown.
+    """
+    contents = read_contents(_local(path))
+    source, named = str(contents.path), contents.labels
+    if not contents.is_classifier:
+        raise CheckpointError(
+            f"{source} holds a BERT without a classifier; fine-tune it first, with "
+            "load_pretrained_model or `bertnli train --pretrained`"
+        )
+    if named is None and labels is None:
+        raise CheckpointError(
+            f"{source} does not name its classes, and their order cannot be guessed; give the "
+            "names in the order of the logits, labels=[...] or --labels"
+        )
+    if named is not None and labels is not None and _plain(named) != _plain(labels):
+        raise CheckpointError(
+            f"{source} says that its classes are {list(named)}, in this order, and not "
+            f"{list(labels)}; leave the names out to take the file's"
+        )
+    chosen = tuple(named if named is not None else labels or ())
+    classes = contents.arrays["output.weight"].shape[:1]
+    if len(chosen) < 2 or (classes and classes != (len(chosen),)):
+        raise CheckpointError(
+            f"{source} has an output for each of {classes[0] if classes else 'no'} classes, and "
+            f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least"
+        )
+    config = _with_heads(contents, num_heads)
+    vocab = _vocab(contents)
+    _check_vocab(vocab, config, source)
+    arrays = {
+        name: array for name, array in contents.arrays.items() if not name.startswith(PRETRAINING)
+    }
+    _check_blocks(arrays, config, source)
+    check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
+    return Checkpoint(arrays, config, vocab, chosen, source)
+
+
+def open_checkpoint(
+    path: str | Path, labels: Sequence[str] | None = None, num_heads: int | None = None
+) -> Checkpoint:
+    """Return what a local checkpoint holds, a classifier or a pretrained model.
+
+    Args:
+        path: a folder, archive or file of any format.
+        labels: the classes' names in the order of the logits, where it has none.
+        num_heads: attention heads, where it does not tell.
+
+    Raises:
+        CheckpointError: there is none, or it is damaged.
+        ConfigError: the number of heads is unknown.
+    """
+    if read_contents(_local(path)).is_classifier:
+        return open_classifier(path, labels, num_heads)
+    if labels is not None:
+        raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
+    return open_pretrained(path, sizes={"num_heads": num_heads})
+
+
+def _local(path: str | Path) -> Path:
+    if not Path(path).expanduser().exists():
+        raise CheckpointError(f"{path}: no such file or folder")
+    return locate(path)
+
+
+def _with_heads(contents: Contents, num_heads: int | None) -> BERTConfig:
+    """Return the sizes, with a number of heads that the files tell or that was given."""
+    if contents.heads_known:
+        if num_heads is not None and num_heads != contents.config.num_heads:
+            raise CheckpointError(
+                f"{contents.path} has {contents.config.num_heads} heads by its description, and "
+                f"not {num_heads}"
+            )
+        return contents.config
+    if num_heads is None:
+        raise ConfigError(
+            f"give num_heads for {contents.path}: a checkpoint's shapes do not tell its number of "
+            "attention heads, and a wrong one computes something else without an error"
+        )
+    return replace(contents.config, num_heads=num_heads)
+
+
+def _check_blocks(arrays: Mapping[str, NDArray], config: BERTConfig, source: str) -> None:
+    """Refuse a number of blocks that is not the tensors', before their shapes are listed."""
+    blocks = {name.split(".")[2] for name in arrays if name.startswith("encoder.blks.")}
+    if len(blocks) != config.num_blks:
+        raise CheckpointError(
+            f"{source} has the tensors of {len(blocks)} blocks, and {config.num_blks} by its config"
+        )
+
+
+def _vocab(contents: Contents) -> Vocab:
+    vocab = contents.vocab()
+    if vocab is None:
+        raise CheckpointError(
+            f"{contents.path} has no vocab.json beside it, nor tokenizer.json or vocab.txt"
+        )
+    return vocab
+
+
+def _check_vocab(vocab: Vocab, config: BERTConfig, source: str) -> None:
+    """Refuse tokens without a row. Only models of word pieces have rows to spare."""
+    if len(vocab) > config.vocab_size or (type(vocab) is Vocab and len(vocab) < config.vocab_size):
+        raise CheckpointError(
+            f"{source}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
+        )
+
+
+def _plain(labels: Sequence[str]) -> list[str]:
+    return [label.strip().lower() for label in labels]

@@ -1,0 +1,87 @@
+"""Write a checkpoint as an ONNX graph, for onnxruntime and whatever else reads such graphs.
+
+The folder gets model.onnx and the vocabulary. Batch and length are free. Before the command says
+that it worked, onnxruntime has computed what the tensors say. With --int8 there is model.int8.onnx
+beside it, a third of the size; give --data or --file to see what that costs in accuracy.
+
+examples:
+  bertnli export runs/mine exported --format onnx
+  bertnli export runs/mine exported --format onnx --int8 --data sample
+  bertnli export some-bert exported --format onnx --labels contradiction,entailment,neutral
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+
+from bertnli.checkpoints import onnx
+from bertnli.checkpoints.folder import new_folder
+from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
+from bertnli.cli import corpora, options
+from bertnli.data.batches import sorted_batches
+from bertnli.data.dataset import PairDataset
+from bertnli.errors import ConfigError
+from bertnli.labels import label_permutation
+from bertnli.training.metrics import Metrics
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("source", metavar="SRC", help="a checkpoint of any format")
+    parser.add_argument("target", metavar="DST", help="a new folder")
+    parser.add_argument("--format", required=True, choices=["onnx"], help="the format")
+    parser.add_argument("--int8", action="store_true", help="write the graph with int8 weights too")
+    options.add_checkpoint_options(parser)
+    options.add_encoding_options(parser)
+    options.add_batch_option(parser, 64)
+    corpora.add_labelled_source(parser, required=False, format="--table-format")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export, and print the proof."""
+    checkpoint = open_checkpoint(args.source, args.labels, args.num_heads)
+    dataset = None
+    if args.data is not None or args.file is not None:
+        if checkpoint.labels is None:
+            raise ConfigError(
+                f"{args.source} is a pretrained model, with no classes to score; leave --data and "
+                "--file out"
+            )
+        max_len = options.max_len_of(args, checkpoint.config)
+        dataset = corpora.encode_labelled(args, checkpoint.labels, max_len, checkpoint.vocab)
+    target, files = Path(args.target), [onnx.MODEL]
+    with new_folder(target) as folder:
+        folder.mkdir()
+        onnx.write_onnx(folder / onnx.MODEL, checkpoint)
+        checkpoint.vocab.save(folder / checkpoint.vocab.FILE)
+        if args.int8:
+            onnx.quantize(folder / onnx.MODEL, folder / onnx.INT8)
+            files.append(onnx.INT8)
+    print(f"{target}: opset {onnx.OPSET}, inputs {', '.join(onnx.INPUTS)}, any batch and length")
+    if checkpoint.labels is not None:
+        print(f"classes: {', '.join(checkpoint.labels)}")
+    for name in files:
+        apart = onnx.largest_difference(target / name, checkpoint)
+        size = (target / name).stat().st_size / 1e6
+        print(f"{name}: {size:.1f} MB, {apart:.1e} of the largest output from the float64 referee")
+    if dataset is not None:
+        print(corpora.describe(dataset))
+        scores = [_score(target / name, checkpoint, dataset, args.batch_size) for name in files]
+        for name, score in zip(files, scores, strict=True):
+            change = "" if score is scores[0] else f", {score - scores[0]:+.4f}"
+            print(f"{name}: accuracy {score:.4f}{change}")
+    return 0
+
+
+def _score(path: Path, checkpoint: Checkpoint, dataset: PairDataset, batch_size: int) -> float:
+    labels = checkpoint.labels or ()
+    ids = label_permutation(labels, dataset.label_names)
+    model = onnx.OnnxModel(path)
+    logits, truth = [], []
+    for _, batch in sorted_batches(dataset, batch_size):
+        logits.append(model.outputs(batch)[0])
+        truth.append(ids[batch.labels])
+    return Metrics.from_logits(labels, np.concatenate(logits), np.concatenate(truth)).accuracy

@@ -1,0 +1,378 @@
+"""Reads damaged files, one after the other, and stops at the first that is handled wrongly.
+
+    python damaged_files_worker.py READER COUNT FOLDER ORIGINAL...
+
+Prints as JSON how many were refused with an error and how many were read.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import os
+import pickle
+import random
+import resource
+import shutil
+import struct
+import sys
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+for _framework in ("torch", "mxnet", "transformers"):
+    sys.modules[_framework] = None  # type: ignore[assignment]
+
+from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
+from bertnli.checkpoints.params import read_params  # noqa: E402
+from bertnli.checkpoints.state_dict import read_state_dict  # noqa: E402
+from bertnli.errors import BERTNLIError  # noqa: E402
+
+SECONDS, BYTES = 1.0, 200 << 20
+CLASSES = ("entailment", "contradiction", "neutral")
+#: What reading may not do.
+FORBIDDEN = ("exec", "compile", "import", "pickle.find_class", "socket.", "subprocess.", "ctypes.")
+FORBIDDEN_OS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "os.remove", "os.rename")
+#: What a hostile pickle calls.
+TARGETS = (
+    *(("os", "system"), ("posix", "system"), ("builtins", "eval"), ("builtins", "exec")),
+    *(("subprocess", "Popen"), ("builtins", "__import__"), ("torch", "load"), ("shutil", "rmtree")),
+    *(("builtins", "getattr"), ("operator", "attrgetter"), ("torch.storage", "_load_from_bytes")),
+    *(("collections", "Counter"), ("numpy.core.multiarray", "_reconstruct"), ("io", "open")),
+)
+ODD_VALUES = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        7,
+        2**31,
+        2**63,
+        2**70,
+        1e308,
+        float("nan"),
+        "",
+        "x",
+        "\x00",
+        "9" * 5000,
+    ),
+    *([], {}, [[]] * 3, {"a": {}}, "LABEL_0", -0.5, 0.5, 12, 4, "relu", ["a", "b"], "true"),
+)
+
+watching = False
+
+
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    if not watching:
+        return
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & writes:
+        raise SystemExit(f"it opened {arguments[0]} to write")
+    if event.startswith(FORBIDDEN_OS) or event.startswith(FORBIDDEN):
+        raise SystemExit(f"it caused {event} {arguments}")
+
+
+# Damage
+
+
+def damaged(raw: bytes, rng: random.Random) -> bytes:
+    """Damage of one to four kinds, at any place, or near one of the ends."""
+    data = bytearray(raw)
+    for _ in range(rng.randint(1, 4)):
+        if not data:
+            break
+        near = rng.choice([len(data), len(data), min(200, len(data))])
+        place = rng.randrange(near) if rng.random() < 0.8 else len(data) - 1 - rng.randrange(near)
+        kind = rng.choice(["flip", "flip", "byte", "cut", "huge", "huge", "gap", "twice", "noise"])
+        if kind == "flip":
+            data[place] ^= 1 << rng.randrange(8)
+        elif kind == "byte":
+            data[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, ord("."), ord("(")])
+        elif kind == "cut" and rng.random() < 0.3:
+            del data[place:]
+        elif kind == "huge":
+            size = rng.choice([1, 2, 4, 8])
+            sign = rng.choice([b"\x7f", b"\xff", b"\x00", b"\x80"])
+            data[place : place + size] = b"\xff" * (size - 1) + sign
+        elif kind == "gap":
+            del data[place : place + rng.randint(1, 16)]
+        elif kind == "twice":
+            data[place:place] = data[place : place + rng.randint(1, 64)]
+        elif kind == "noise":
+            data[place : place + 4] = rng.randbytes(4)
+    return bytes(data)
+
+
+def damaged_json(raw: bytes, rng: random.Random) -> bytes:
+    """A value, anywhere in it, replaced by an odd one, or left out."""
+    whole = json.loads(raw)
+    places: list[tuple[Any, Any]] = []
+
+    def collect(value: Any) -> None:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        for key in keys:
+            places.append((value, key))
+            if isinstance(value[key], dict | list):
+                collect(value[key])
+
+    collect(whole)
+    for _ in range(rng.randint(1, 2)):
+        holder, key = rng.choice(places)
+        if rng.random() < 0.2 and isinstance(holder, dict):
+            holder.pop(key, None)
+        elif isinstance(holder, dict) or key < len(holder):
+            holder[key] = rng.choice(ODD_VALUES)
+    text = json.dumps(whole)
+    if rng.random() < 0.05:
+        text = rng.choice(["[" * 100_000, '{"a":' * 50_000, "1" * 10_000, "[]", "null", '"a"'])
+    return text.encode()
+
+
+def hostile_pickle(rng: random.Random) -> bytes:
+    """A pickle that calls what it should not, or is made to take for ever."""
+    module, name = rng.choice(TARGETS)
+    call = b"c%s\n%s\n" % (module.encode(), name.encode())
+    stolen = b"X\x1a\x00\x00\x00touch /tmp/bertnli-hostile"
+    return rng.choice(
+        [
+            b"\x80\x02" + call + b"(" + stolen + b"tR.",
+            b"\x80\x02}X\x01\x00\x00\x00a" + call + b"(" + stolen + b"tRs.",
+            b"\x80\x04" + b"\x8c\x02os\x8c\x06system\x93(" + stolen + b"tR.",
+            b"(i%s\n%s\n." % (module.encode(), name.encode()),
+            b"\x80\x02" + call + b")\x81}b.",
+            b"\x80\x02" + b"(" * 200_000 + b".",
+            b"\x80\x02" + b"]q\x00" + b"h\x00a" * 20_000 + b".",
+            b"\x80\x02" + b"K\x01" + b"\x85" * 300_000 + b".",
+            # Tuples of the same tuple, twice, and so on: 2^60 elements, if anybody walks them.
+            b"\x80\x02K\x01" + b"2\x86" * 60 + b".",
+            b"\x80\x02\x8b\xff\xff\xff\x7f.",
+            b"\x80\x02X\xff\xff\xff\x7f.",
+            b"\x80\x02ccollections\nOrderedDict\n(]((K\x01]K\x02tetR.",
+            b"\x80\x02(X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00"
+            b"\x00\x00cpu\x8a\x08\xff\xff\xff\xff\xff\xff\xff\x7ftQ.",
+        ]
+    )
+
+
+def with_pickle(raw: bytes, rng: random.Random) -> bytes:
+    """A state dict whose pickle is another."""
+    change: Callable[[bytes], bytes] = lambda old: hostile_pickle(rng)  # noqa: E731
+    if rng.random() < 0.6:
+        change = lambda old: damaged(old, rng)  # noqa: E731
+    if not raw.startswith(b"PK"):
+        start = raw.index(b"\x80\x02}q", 20)
+        return raw[:start] + change(raw[start:])
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(out, "w") as new:
+        for info in old.infolist():
+            data = old.read(info)
+            is_pickle = info.filename.endswith("data.pkl")
+            method = zipfile.ZIP_DEFLATED if rng.random() < 0.02 else zipfile.ZIP_STORED
+            new.writestr(info.filename, change(data) if is_pickle else data, method)
+    return out.getvalue()
+
+
+# What files declare, read in another way than bertnli's
+
+
+def declared_params(raw: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    codes = ("f4", "f8", "f2", "u1", "i4", "i1", "i8", "b1", "i2", "u2", "u4", "u8", "f4")
+    file = io.BytesIO(raw)
+
+    def number(code: str) -> int:
+        return int(struct.unpack("<" + code, file.read(struct.calcsize(code)))[0])
+
+    file.read(16)
+    found = []
+    for _ in range(number("Q")):
+        version = number("I")
+        if version >= 0xF993FAC8:
+            if version > 0xF993FAC8:
+                number("i")
+            shape = tuple(number("q") for _ in range(number("i")))
+        else:
+            shape = tuple(number("I") for _ in range(version))
+        file.read(8)
+        kind = number("i")
+        size = 2 if kind == 12 else int(codes[kind][1])
+        count = 1
+        for side in shape:
+            count *= side
+        file.read(count * size)
+        found.append((codes[kind], shape))
+    names = [file.read(number("Q")).decode() for _ in range(number("Q"))]
+    if not names:
+        names = [str(i) for i in range(len(found))]
+    plain = [name[4:] if name[:4] in ("arg:", "aux:") else name for name in names]
+    return dict(zip(plain, found, strict=True))
+
+
+class Declared(pickle._Unpickler):  # type: ignore[name-defined,misc]
+    """Python's own unpickler (that in Python: the one in C has no dictionary for its memo), with
+    descriptions in the place of tensors."""
+
+    KINDS = {  # noqa: RUF012
+        "Float": "f4",
+        "Double": "f8",
+        "Half": "f2",
+        "BFloat16": "f4",
+        "Long": "i8",
+        "Int": "i4",
+        "Short": "i2",
+        "Char": "i1",
+        "Byte": "u1",
+        "Bool": "b1",
+        "Untyped": "u1",
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if name == "OrderedDict":
+            return dict
+        if name == "Size":
+            return tuple
+        if name.endswith("Storage"):
+            return self.KINDS[name.removesuffix("Storage")]
+        if name in ("_rebuild_tensor", "_rebuild_tensor_v2"):
+            return lambda storage, offset, sizes, *_: (storage, tuple(sizes))
+        if name == "_rebuild_tensor_v3":
+            # Its storage is bytes, and the dtype a name of torch's.
+            return lambda storage, offset, sizes, strides, a, b, dtype, *_: (dtype, tuple(sizes))
+        if name == "_rebuild_parameter":
+            return lambda data, *_: data
+        return {"uint16": "u2", "uint32": "u4", "uint64": "u8"}[name]
+
+    def persistent_load(self, key: Any) -> Any:
+        return key[1]
+
+
+def declared_state(raw: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+    if raw.startswith(b"PK"):
+        with zipfile.ZipFile(io.BytesIO(raw)) as archive:
+            name = next(n for n in archive.namelist() if n.split("/")[1:] == ["data.pkl"])
+            found: Any = Declared(io.BytesIO(archive.read(name))).load()
+            return dict(found)
+    file = io.BytesIO(raw)
+    for _ in range(3):
+        Declared(file).load()
+    return dict(Declared(file).load())
+
+
+def declared_safetensors(path: Path) -> Counter[tuple[str, tuple[int, ...]]]:
+    raw = path.read_bytes()
+    (size,) = struct.unpack("<Q", raw[:8])
+    header = json.loads(raw[8 : 8 + size])
+    header.pop("__metadata__", None)
+    codes = {"F32": "f4", "F16": "f2", "F64": "f8", "BF16": "f4"}
+    return Counter((codes[t["dtype"]], tuple(t["shape"])) for t in header.values())
+
+
+def described(arrays: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+    if isinstance(arrays, list):
+        arrays = {str(i): array for i, array in enumerate(arrays)}
+    for array in arrays.values():
+        array.tobytes()  # all of it can be read
+    return {name: (array.dtype.str[1:], array.shape) for name, array in arrays.items()}
+
+
+# The cases
+
+
+def case_file(original: Path, target: Path, rng: random.Random) -> Path:
+    raw = original.read_bytes()
+    is_state = original.suffix == ".pt"
+    target.write_bytes(
+        with_pickle(raw, rng) if is_state and rng.random() < 0.5 else damaged(raw, rng)
+    )
+    return target
+
+
+def case_folder(original: Path, target: Path, rng: random.Random) -> Path:
+    shutil.rmtree(target, ignore_errors=True)
+    shutil.copytree(original, target)
+    path = rng.choice(sorted(target.iterdir()))
+    raw = path.read_bytes()
+    is_json = path.suffix in (".json", ".vocab")
+    path.write_bytes(
+        damaged_json(raw, rng) if is_json and rng.random() < 0.6 else damaged(raw, rng)
+    )
+    return target
+
+
+def check_folder(path: Path, found: Any) -> None:
+    weights = path / "model.safetensors"
+    if not weights.exists():
+        declared = Counter(declared_params(next(path.glob("*.params")).read_bytes()).values())
+    else:
+        declared = declared_safetensors(weights)
+    given = Counter(described(found.arrays).values())
+    # The table of positions has a dimension more in ours.
+    flat = {("f4", s) if len(s) < 3 else ("f4", s[1:]) for _, s in given}
+    assert {("f4", s[-2:]) for _, s in declared} >= flat or given == declared, (declared, given)
+    assert sum(given.values()) <= sum(declared.values())
+    assert len(found.labels) >= 2
+
+
+def main() -> None:
+    reader, count, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
+    sources = [Path(path) for path in sys.argv[4:]]
+    read: Callable[[Path], Any] = read_params if reader == "params" else read_state_dict
+    declared = declared_params if reader == "params" else declared_state
+    if sources[0].is_dir():
+        labels = CLASSES if reader == "GluonNLP" else None
+        read = lambda path: open_checkpoint(path, labels)  # noqa: E731
+    for source in sources:
+        read(source)  # whatever is imported late, and the originals are whole
+    codecs.lookup("cp437")  # which zipfile imports late
+    sys.addaudithook(watch)
+    counts = Counter(refused=0, read=0)
+    for number in range(count):
+        rng = random.Random(f"{reader} {number}")
+        source = rng.choice(sources)
+        make = case_folder if source.is_dir() else case_file
+        path = make(source, folder / "case", rng)
+        try:
+            found = watched(read, path)
+        except BERTNLIError:
+            counts["refused"] += 1
+            continue
+        except BaseException:
+            print(f"case {number} of {reader}, in {path}", file=sys.stderr)
+            raise
+        counts["read"] += 1
+        try:
+            if path.is_dir():
+                check_folder(path, found)
+            else:
+                assert described(found) == declared(path.read_bytes())
+        except BaseException:
+            print(f"case {number} of {reader} was read wrongly, in {path}", file=sys.stderr)
+            raise
+    assert not Path("/tmp/bertnli-hostile").exists()
+    print(json.dumps(counts))
+
+
+def watched(read: Callable[[Path], Any], path: Path) -> Any:
+    """Read within the limits."""
+    global watching
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, hard))
+    watching, start = True, time.perf_counter()
+    try:
+        return read(path)
+    finally:
+        watching = False
+        seconds = time.perf_counter() - start
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        if seconds > SECONDS:
+            raise SystemExit(f"it took {seconds:.1f} s")
+
+
+if __name__ == "__main__":
+    main()

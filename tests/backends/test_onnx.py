@@ -1,0 +1,171 @@
+"""ONNX out: onnxruntime computes from our graph what the backends compute."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from bertnli.backends.interface import Backend
+from bertnli.checkpoints import onnx as export
+from bertnli.checkpoints.convert import FORMATS
+from bertnli.checkpoints.opening import Checkpoint
+from bertnli.cli import main
+from bertnli.config import BERTConfig
+from bertnli.data.batches import Batch
+from bertnli.errors import CheckpointError
+
+Make = Callable[..., Checkpoint]
+CLASSES = ("neutral", "contradiction", "entailment")
+SIZES = (40, 24, 20, 3, 3, 0.1, 30)
+KINDS = {
+    "book": BERTConfig(*SIZES),
+    "Devlin": BERTConfig(*SIZES, "gelu", True, 1e-12),
+    "tanh": BERTConfig(*SIZES, "gelu_tanh", True, 1e-6),
+    "one block": BERTConfig(40, 24, 20, 4, 1, 0.1, 30, "gelu", False, 1e-5),
+}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier that has learned something of the sample corpus."""
+    run = tmp_path_factory.mktemp("trained") / "run"
+    sizes = ["--num-hiddens", "64", "--ffn-num-hiddens", "64", "--num-heads", "4"]
+    steps = ["--min-freq", "1", "--batch-size", "32", "--lr", "2e-3", "--epochs", "4"]
+    argv = ["train", "--data", "sample", *sizes, *steps, "--backend", "torch", "--quiet"]
+    assert main([*argv, "--output", str(run)]) == 0
+    return run
+
+
+def feeds(batch: Batch) -> dict[str, np.ndarray]:
+    mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
+    return {
+        "input_ids": batch.token_ids.astype(np.int64),
+        "attention_mask": mask.astype(np.int64),
+        "token_type_ids": batch.segments.astype(np.int64),
+    }
+
+
+@pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
+def test_onnxruntime_computes_the_backend_s_logits(
+    backend: Backend, tmp_path: Path, make_checkpoint: Make, make_batch: Any, config: BERTConfig
+) -> None:
+    given = make_checkpoint(config, CLASSES)
+    export.write_onnx(tmp_path / "model.onnx", given)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    net: Any = backend.BERTClassifier(backend.BERTModel(**config.to_dict()), CLASSES)
+    net.load_arrays(given.arrays, "the test")
+    for size, longest in ((1, 5), (7, 30), (4, 12)):
+        batch = make_batch(size, vocab_size=40, longest=longest)
+        (logits,) = session.run(None, feeds(batch))
+        assert np.abs(logits - net.logits(batch)).max() <= 1e-5
+    facts = session.get_modelmeta().custom_metadata_map
+    assert json.loads(facts["labels"]) == list(CLASSES)
+    assert BERTConfig(**json.loads(facts["model"])) == config
+    assert [i.name for i in session.get_inputs()] == list(export.INPUTS)
+    assert session.get_outputs()[0].shape == ["batch", 3]
+    assert onnx.load(tmp_path / "model.onnx").opset_import[0].version == export.OPSET
+
+
+def test_a_pretrained_model_gives_its_two_outputs(
+    tmp_path: Path, make_checkpoint: Make, make_batch: Any, loops: Any, both: Any
+) -> None:
+    given = make_checkpoint(KINDS["Devlin"], None)
+    export.write_onnx(tmp_path / "model.onnx", given)
+    session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
+    assert [o.name for o in session.get_outputs()] == ["last_hidden_state", "pooler_output"]
+    batch = make_batch(5, vocab_size=40, longest=30)
+    encoded, pooled = session.run(None, feeds(batch))
+    nli, loop = both[0], loops["torch"]
+    bert: Any = nli.BERTModel(**given.config.to_dict())
+    bert.load_arrays(given.arrays, "the test")
+    inputs = [loop.tensor(a) for a in (batch.token_ids, batch.segments, batch.valid_lens)]
+    expected = bert.eval().encoder(*inputs)
+    valid = np.arange(encoded.shape[1]) < batch.valid_lens[:, None]
+    assert np.abs(encoded - loop.array(expected))[valid].max() <= 1e-5
+    assert np.abs(pooled - loop.array(bert.hidden(expected[:, 0]))).max() <= 1e-5
+
+
+def test_a_wrong_graph_is_not_written(
+    tmp_path: Path,
+    make_checkpoint: Make,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The check sees the last activation's scale be off by a thousandth."""
+    FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
+    honest = export._Graph.number
+    monkeypatch.setattr(
+        export._Graph, "number", lambda self, v: honest(self, 0.5005 if v == 0.5 else v)
+    )
+    target = tmp_path / "exported"
+    assert main(["export", str(tmp_path / "model"), str(target), "--format", "onnx"]) == 2
+    assert "computes something else" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_a_nan_is_not_taken_for_agreement(tmp_path: Path, make_checkpoint: Make) -> None:
+    given = make_checkpoint(KINDS["book"], CLASSES)
+    bias = np.full_like(given.arrays["hidden.bias"], np.nan)
+    broken = replace(given, arrays={**given.arrays, "hidden.bias": bias})
+    with pytest.raises(CheckpointError, match="nan of the largest"):
+        export.write_onnx(tmp_path / "model.onnx", broken)
+
+
+def test_the_command_says_what_int8_costs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
+) -> None:
+    target = tmp_path / "exported"
+    argv = ["export", str(trained), str(target), "--format", "onnx", "--int8", "--data", "sample"]
+    assert main(argv) == 0
+    out = capsys.readouterr().out
+    assert sorted(p.name for p in target.iterdir()) == [
+        "model.int8.onnx",
+        "model.onnx",
+        "vocab.json",
+    ]
+    scores = {
+        line.split(":")[0]: float(line.split("accuracy ")[1].split(",")[0])
+        for line in out.splitlines()
+        if "accuracy" in line
+    }
+    assert main(["evaluate", str(trained), "--data", "sample", "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    assert scores["model.onnx"] == pytest.approx(accuracy, abs=1e-4)
+    assert abs(scores["model.int8.onnx"] - accuracy) <= 0.05
+    small, large = ((target / f).stat().st_size for f in ("model.int8.onnx", "model.onnx"))
+    assert small < large / 2
+    assert main(argv) == 2  # nothing is replaced
+    assert "exists" in capsys.readouterr().err
+
+
+def test_a_pretrained_model_has_nothing_to_score(
+    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FORMATS["mxnet"](make_checkpoint(KINDS["book"], None), tmp_path / "model")
+    argv = ["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]
+    assert main([*argv, "--data", "sample"]) == 2
+    assert "no classes to score" in capsys.readouterr().err
+    assert main(argv) == 0
+
+
+def test_no_framework_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
+    FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
+        "from bertnli.cli import main\n"
+        f"argv = ['export', {str(tmp_path / 'model')!r}, {str(tmp_path / 'out')!r}]\n"
+        "sys.exit(main([*argv, '--format', 'onnx']))\n"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "from the float64 referee" in out.stdout

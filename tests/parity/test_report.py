@@ -1,0 +1,151 @@
+"""`bertnli parity`: it finds agreement where there is any, and who is off where there is none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertnli.backends.interface import Backend
+from bertnli.checkpoints.convert import FORMATS
+from bertnli.checkpoints.opening import Checkpoint
+from bertnli.cli import main
+from bertnli.config import BERTConfig
+from bertnli.errors import BackendError
+from bertnli.parity import is_key_bias
+from bertnli.parity.report import ParityReport, parity_report
+
+Make = Callable[..., Checkpoint]
+Both = tuple[Backend, Backend]
+
+BOOK = BERTConfig(40, 32, 64, 4, 3, 0.1, 40)
+DEVLIN = BERTConfig(40, 32, 64, 4, 3, 0.1, 40, "gelu", True, 1e-12)
+CLASSES = ("neutral", "contradiction", "entailment")
+
+
+@pytest.mark.parametrize("config", [BOOK, DEVLIN], ids=["book", "Devlin"])
+@pytest.mark.parametrize("labels", [CLASSES, ("yes", "no"), None], ids=str)
+def test_the_backends_agree(both: Both, make_checkpoint: Make, config: BERTConfig, labels: Any):
+    given = make_checkpoint(config, labels)
+    report = parity_report(given, both, steps=3)
+    assert report.agrees, report.problems
+    assert report.backends == ("torch", "mxnet")
+    names = [row.name for row in report.activations]
+    assert names[0] == "encoder.embedding"
+    assert names[-4:] == ["encoder.blks.2", "hidden", "output", "output (packed)"]
+    versus = {"torch - mxnet", "torch - referee", "mxnet - referee"}
+    assert all({*row.absolute} == {*row.relative} == versus for row in report.activations)
+    tensors = {name for name in given.arrays if not name.startswith(("mlm.", "nsp."))}
+    assert {row.name for row in report.gradients} == tensors | {"output.weight", "output.bias"}
+    assert [row.name for row in report.layer_gradients()] == names[:-1]
+    assert {*report.losses} == {"torch", "mxnet", "referee"}
+    for losses in report.losses.values():
+        assert np.abs(np.subtract(losses, report.losses["referee"])).max() <= 1e-5
+        assert len(set(losses)) == 3
+    # What is compared is not all zeros.
+    assert all(0 < row.absolute["mxnet - referee"] < 1e-4 for row in report.activations)
+
+
+def broken(report: ParityReport, side: str) -> str:
+    """What the report says is off, after a check that the blame is right."""
+    other = {"torch": "mxnet", "mxnet": "torch"}[side]
+    text = "; ".join(report.problems)
+    assert f"{side} is off" in text and "torch - mxnet" in text
+    assert f"{other} is off" not in text
+    return text
+
+
+@pytest.mark.parametrize("side", ["torch", "mxnet"])
+def test_a_wrong_layer_is_found(
+    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """One backend has another weight in its second block."""
+    net_class = both[side == "mxnet"].BERTClassifier
+    honest = net_class.load_arrays
+
+    def off(self: Any, arrays: Any, source: str) -> None:
+        weight = arrays["encoder.blks.1.ffn.dense1.weight"] * np.float32(1.01)
+        honest(self, {**arrays, "encoder.blks.1.ffn.dense1.weight": weight}, source)
+
+    monkeypatch.setattr(net_class, "load_arrays", off)
+    text = broken(parity_report(make_checkpoint(BOOK, CLASSES), both, steps=1), side)
+    assert f"{side} is off: activations of encoder.blks.1 by" in text
+
+
+@pytest.mark.parametrize("side", ["torch", "mxnet"])
+def test_a_wrong_gradient_is_found(
+    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    trainer_class = both[side == "mxnet"].Trainer
+    honest = trainer_class.gradients
+
+    def off(self: Any, batch: Any, seed: int) -> dict[str, Any]:
+        found = honest(self, batch, seed)
+        found["encoder.blks.2.attention.W_k.bias"] = np.ones_like(found["hidden.bias"])
+        found["encoder.blks.1.addnorm1.ln.bias"] = found["encoder.blks.1.addnorm1.ln.bias"] * 1.01
+        return found
+
+    monkeypatch.setattr(trainer_class, "gradients", off)
+    report = parity_report(make_checkpoint(DEVLIN, CLASSES), both, steps=1)
+    text = broken(report, side)
+    assert f"{side} is off: gradients of encoder.blks.1.addnorm1.ln.bias by 1.0e-02" in text
+    assert "activations" not in text and "loss" not in text
+    key_bias = next(row for row in report.gradients if is_key_bias(row.name) and "2" in row.name)
+    assert max(key_bias.absolute.values()) >= 1  # seen, and no reason to complain
+
+
+@pytest.mark.parametrize("side", ["torch", "mxnet"])
+def test_a_wrong_step_is_found(
+    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    trainer_class = both[side == "mxnet"].Trainer
+    honest = trainer_class.train_step
+    monkeypatch.setattr(
+        trainer_class, "train_step", lambda self, batch, lr, seed: honest(self, batch, 3 * lr, seed)
+    )
+    report = parity_report(make_checkpoint(BOOK, CLASSES), both, steps=3, lr=1e-3)
+    assert f"{side} is off: the loss of step 2 by" in broken(report, side)
+
+
+def test_a_broken_model_does_not_agree(both: Both, make_checkpoint: Make) -> None:
+    given = make_checkpoint(BOOK, CLASSES)
+    hidden = np.full_like(given.arrays["hidden.bias"], np.nan)
+    report = parity_report(replace(given, arrays={**given.arrays, "hidden.bias": hidden}), both)
+    assert not report.agrees
+    assert any("activations of hidden by nan" in problem for problem in report.problems)
+
+
+def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: Make) -> None:
+    report = parity_report(make_checkpoint(DEVLIN, CLASSES), both[:1], steps=1)
+    assert report.agrees and {*report.activations[0].relative} == {"torch - referee"}
+    with pytest.raises(BackendError, match="no framework"):
+        parity_report(make_checkpoint(DEVLIN, CLASSES), [])
+
+
+def test_the_command(
+    tmp_path: Path,
+    make_checkpoint: Make,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    FORMATS["mxnet"](make_checkpoint(DEVLIN, CLASSES), tmp_path / "model")
+    argv = ["parity", str(tmp_path / "model"), "--steps", "2"]
+    assert main([*argv, "--plot", str(tmp_path / "curve.png")]) == 0
+    out = capsys.readouterr().out
+    assert "verdict: they agree" in out and "torch - referee" in out
+    assert len([line for line in out.splitlines() if line.startswith("encoder.blks.")]) == 6
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    assert main([*argv, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["agrees"] is True and len(found["losses"]["mxnet"]) == 2
+    assert found["tolerances"]["losses"] == 1e-4
+    monkeypatch.setattr("bertnli.parity.report.ACTIVATIONS", 1e-12)
+    assert main([*argv, "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["problems"]
+    assert main([*argv]) == 1
+    assert "verdict: they do not agree" in capsys.readouterr().out
