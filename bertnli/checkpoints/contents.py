@@ -124,7 +124,8 @@ def read_contents(path: Path) -> Contents:
     if gluonnlp.is_gluonnlp(stored):
         arrays = gluonnlp.rename(stored, str(path))
         config, heads_known = gluonnlp.read_config(arrays, path)
-        return Contents(gluonnlp.FORMAT, arrays, config, heads_known, False, None, path)
+        labels = gluonnlp.known_labels(path) if "output.weight" in arrays else None
+        return Contents(gluonnlp.FORMAT, arrays, config, heads_known, False, labels, path)
     rename = names.from_mxnet if of_mxnet else names.from_torch
     arrays = {rename(name): array for name, array in stored.items()}
     format = "parameters of a classifier"

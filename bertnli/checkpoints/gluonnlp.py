@@ -51,6 +51,14 @@ NAMES = {
 KINDS = {"bert": ("gelu", 1e-12), "ernie": ("relu", 1e-5)}
 #: Probability of dropout in all of them.
 DROPOUT = 0.1
+#: The classes of the tasks that its fine-tuning script knows, in its order; the script names its
+#: files model_bert_TASK_EPOCH.params.
+TASKS = {
+    "MNLI": ("neutral", "entailment", "contradiction"),
+    "XNLI": ("neutral", "entailment", "contradiction"),
+    "QNLI": ("not_entailment", "entailment"),
+    "RTE": ("not_entailment", "entailment"),
+}
 _NAME = re.compile(r"(bert|ernie)_(\d+)_(\d+)_(\d+)(?=_|\b)")
 
 
@@ -136,6 +144,12 @@ def read_config(arrays: dict[str, NDArray], path: Path) -> tuple[BERTConfig, boo
         config, num_heads=heads, activation=activation, embedding_norm=True, norm_eps=eps
     )
     return config, fits
+
+
+def known_labels(path: Path) -> tuple[str, ...] | None:
+    """Return a classifier's classes, where its file has the name that GluonNLP's script gives."""
+    named = re.fullmatch(r"model_bert_([A-Z]+)_\d+\.params", path.name)
+    return TASKS.get(named[1]) if named is not None else None
 
 
 def find_vocab(path: Path) -> Vocab | None:

@@ -127,7 +127,14 @@ class ParityReport:
         lower.set_xlabel("step")
         for axes in (upper, lower):
             axes.grid(alpha=0.4)
-            axes.legend(fontsize="small")
+            axes.legend(
+                fontsize="small",
+                loc="lower center",
+                bbox_to_anchor=(0.5, 1.0),
+                ncols=4,
+                frameon=False,
+            )
+        lower.xaxis.get_major_locator().set_params(integer=True)
         figure.tight_layout()
         figure.savefig(path)
 

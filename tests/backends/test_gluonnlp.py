@@ -90,6 +90,18 @@ def test_what_the_file_does_not_tell_must_be_given(backend: Backend) -> None:
         backend.load_pretrained_model(FOLDER)
 
 
+def test_the_classes_of_known_tasks(backend: Backend, tmp_path: Path) -> None:
+    shutil.copy(FOLDER / VOCAB, tmp_path)
+    path = tmp_path / "model_bert_MNLI_2.params"
+    shutil.copy(FOLDER / CLASSIFIER, path)
+    assert backend.load(path, num_heads=4).labels == ("neutral", "entailment", "contradiction")
+    with pytest.raises(CheckpointError, match="says that its classes are"):
+        backend.load(path, labels=["entailment", "neutral", "contradiction"], num_heads=4)
+    shutil.copy(path, tmp_path / "model_bert_RTE_0.params")
+    with pytest.raises(CheckpointError, match="3 classes, and 2 names"):
+        backend.load(tmp_path / "model_bert_RTE_0.params", num_heads=4)
+
+
 @pytest.mark.parametrize("kept", ["word_embed.0.weight", "decoder.3.weight"])
 def test_tied_tensors_may_be_stored_once(tmp_path: Path, kept: str) -> None:
     stored = read_params(ZOO)
