@@ -93,29 +93,21 @@ def make(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     vocab = gluonnlp.vocab.BERTVocab(gluonnlp.data.count_tokens(PIECES))
-    bert, _ = gluonnlp.model.bert.get_bert_model(
-        "bert_12_768_12",
-        vocab=vocab,
-        pretrained=False,
-        hparam_allow_override=True,
-        max_length=48,
-        embed_size=sizes["units"],
-        dropout=0.1,
-        **sizes,
-    )
-    plain, _ = gluonnlp.model.bert.get_bert_model(
-        "bert_12_768_12",
-        vocab=vocab,
-        pretrained=False,
-        hparam_allow_override=True,
-        max_length=48,
-        embed_size=sizes["units"],
-        dropout=0.1,
-        use_decoder=False,
-        use_classifier=False,
-        **sizes,
-    )
-    classifier = gluonnlp.model.BERTClassifier(plain, num_classes=3, dropout=0.1)
+    settings = {"max_length": 48, "embed_size": sizes["units"], "dropout": 0.1, **sizes}
+
+    def model(heads: bool) -> Any:
+        return gluonnlp.model.bert.get_bert_model(
+            "bert_12_768_12",
+            vocab=vocab,
+            pretrained=False,
+            hparam_allow_override=True,
+            use_decoder=heads,
+            use_classifier=heads,
+            **settings,
+        )[0]
+
+    bert = model(heads=True)
+    classifier = gluonnlp.model.BERTClassifier(model(heads=False), num_classes=3, dropout=0.1)
     for net in (bert, classifier):
         net.initialize()
     encode = gluonnlp.data.BERTSentenceTransform(

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli import referee
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
-from bertnli.parity import referee
 from bertnli.version import __version__
 
 #: The first with layer normalisation as an operator of its own.

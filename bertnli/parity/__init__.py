@@ -10,7 +10,7 @@ from bertnli.parity.compare import (
     relative_difference,
     run_both,
 )
-from bertnli.parity.referee import RefereeOutput, adam_step, forward, gradients, losses
+from bertnli.referee import RefereeOutput, adam_step, forward, gradients, losses
 
 __all__ = [
     "KEY_BIAS",

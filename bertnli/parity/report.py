@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bertnli import referee
 from bertnli.backends.interface import Backend
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.data.batches import Batch
@@ -23,7 +24,6 @@ from bertnli.data.snli import read_sample
 from bertnli.errors import BackendError, DataError
 from bertnli.labels import LABELS, label_permutation
 from bertnli.parameters import classifier_shapes, initial_arrays, layer_names, layer_of
-from bertnli.parity import referee
 from bertnli.parity.compare import is_key_bias
 from bertnli.plots import new_figure
 from bertnli.training.trainer import StepResult
