@@ -17,12 +17,24 @@ def read_json(path: Path, error: type[BERTNLIError]) -> Any:
         error: what to raise where it cannot be read, or is something else.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        found = json.loads(text)
+        if "\\ud" in text.lower():  # half a character, perhaps, which no file could be written of
+            json.dumps(found, ensure_ascii=False).encode()
+        return found
     except OSError as reason:
         raise error(f"{path}: cannot be read: {reason}") from reason
     # RecursionError: brackets in brackets, some thousand times.
     except (ValueError, RecursionError) as reason:
         raise error(f"{path}: not a JSON file: {reason}") from reason
+
+
+def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
+    """Return a path with its ``~`` replaced; raise the error where nobody has that name."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError as reason:
+        raise error(f"{path}: {reason}") from reason
 
 
 def read_json_object(path: Path, error: type[BERTNLIError]) -> dict[str, Any]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import lzma
 import os
 import re
 import shutil
+import struct
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,11 +22,14 @@ import requests
 from tqdm.auto import tqdm
 
 from bertnli.errors import DownloadError
+from bertnli.files import expanded
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
 #: Seconds to wait for a connection, and for each next piece of the answer.
 TIMEOUT = (10, 60)
+#: An archive may unpack to so many bytes, and so many times its own size more.
+MAX_UNPACKED, MAX_RATIO = 1 << 28, 20
 #: Key of a file that every framework reads.
 ANY = "any"
 
@@ -302,7 +308,7 @@ def download_extract(
         DownloadError: as `download`; or the archive is damaged, or has members that would be
             written outside its folder.
     """
-    path = Path(name).expanduser()
+    path = expanded(name, DownloadError)
     if path.is_dir():
         return str(path)
     if path.is_file():
@@ -329,9 +335,12 @@ def _extracted(archive: Path, folder: Path) -> Path:
             except OSError:
                 if not home.is_dir():  # unless another process was faster
                     raise
-        except (OSError, zipfile.BadZipFile, tarfile.TarError, EOFError, RuntimeError) as error:
-            if isinstance(error, DownloadError):
-                raise
+        except DownloadError:
+            raise
+        except (
+            *(OSError, EOFError, RuntimeError, ValueError, LookupError, struct.error),
+            *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
+        ) as error:
             raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
@@ -345,16 +354,28 @@ def _unpack(archive: Path, folder: Path) -> None:
             for info in zipped.infolist():
                 is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
                 _check_member(archive, info.filename, is_link)
+            _check_size(archive, sum(info.file_size for info in zipped.infolist()))
             zipped.extractall(folder)
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
-            for member in tar.getmembers():
+            total = 0
+            for member in tar:
                 _check_member(archive, member.name, not (member.isfile() or member.isdir()))
+                total += member.size
+                _check_size(archive, total)
             tar.extractall(folder)
     else:
         raise DownloadError(
             f"{archive} is neither a zip nor a tar archive; a table of pairs is named with "
             "--train, --dev or --file, or read with read_pairs"
+        )
+
+
+def _check_size(archive: Path, size: int) -> None:
+    """Refuse what unpacks to far more than a corpus or a model does."""
+    if size > MAX_UNPACKED + MAX_RATIO * archive.stat().st_size:
+        raise DownloadError(
+            f"{archive} is refused: its {archive.stat().st_size:,} bytes unpack to {size:,}"
         )
 
 

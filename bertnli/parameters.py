@@ -17,6 +17,7 @@ from bertnli.errors import CheckpointError, ConfigError
 
 Shapes = dict[str, tuple[int, ...]]
 
+_BLOCK = re.compile(r"encoder\.blks\.(\d+)\.")
 #: The layer of all embeddings together.
 EMBEDDING = "encoder.embedding"
 
@@ -115,17 +116,17 @@ def infer_config(
         CheckpointError: a tensor is missing that any BERT has.
         ConfigError: num_heads or dropout cannot be.
     """
-    blocks = [
-        int(m[1]) for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m
-    ]
     try:
+        blocks = {int(m[1]) for m in (_BLOCK.match(name) for name in arrays) if m}
+        if blocks != {*range(len(blocks))}:
+            raise ValueError(f"its {len(blocks)} blocks are not numbered from 0")
         vocab_size, num_hiddens = arrays["encoder.token_embedding.weight"].shape
         return BERTConfig(
             vocab_size=int(vocab_size),
             num_hiddens=int(num_hiddens),
             ffn_num_hiddens=int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0]),
             num_heads=num_heads,
-            num_blks=max(blocks) + 1,
+            num_blks=len(blocks),
             dropout=dropout,
             max_len=int(arrays["encoder.pos_embedding"].shape[1]),
         )
@@ -142,8 +143,8 @@ def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> 
     """Check that the arrays are exactly the tensors expected.
 
     Raises:
-        CheckpointError: naming the tensors that are missing, unknown, or of another shape, with
-            both shapes.
+        CheckpointError: naming the tensors that are missing, unknown, of another shape, with both
+            shapes, or of another kind than floating-point numbers.
     """
     missing = [name for name in shapes if name not in arrays]
     unknown = [name for name in arrays if name not in shapes]
@@ -152,7 +153,14 @@ def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> 
         for name, shape in shapes.items()
         if name in arrays and tuple(arrays[name].shape) != shape
     ]
+    numbers = [
+        f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind != "f"
+    ]
     problems = []
+    if numbers:
+        raise CheckpointError(
+            f"{source}: weights are floating-point numbers, and these are not: {_some(numbers)}"
+        )
     if wrong:
         problems.append(f"shapes differ: {_some(wrong)}")
     if missing:

@@ -20,8 +20,9 @@ from bertnli.parameters import encoder_shapes
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 
-#: What replaces the score of a key that is padding.
-MASKED_SCORE = -1e6
+#: What replaces the score of a key that is padding: -1e6 in the book; below any score here, as on
+#: the backends.
+MASKED_SCORE = -1e30
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 

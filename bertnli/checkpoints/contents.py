@@ -19,7 +19,7 @@ from bertnli.checkpoints.params import LIST_MAGIC, read_params
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import read_json_object
+from bertnli.files import expanded, read_json_object
 from bertnli.hub import download_extract
 from bertnli.parameters import infer_config
 from bertnli.text.vocab import Vocab
@@ -32,7 +32,7 @@ DESCRIPTION, PARAMS_FORMAT = "config.json", "bertnli parameters"
 #: A classifier's parameters, in the place of a pretrained model's.
 CLASSIFIER = "classifier.params"
 #: How files of parameters are called that may be meant by their path.
-SUFFIXES = (".params", ".pt", ".pth")
+SUFFIXES = (".params", ".pt", ".pth", ".bin")
 #: Dropout in the book.
 DROPOUT = 0.1
 
@@ -90,9 +90,12 @@ def locate(name: str | Path, framework: str | None = None) -> Path:
     Raises:
         DownloadError: it is neither here nor to be had.
     """
-    path = Path(name).expanduser()
-    if path.is_file() and path.suffix in SUFFIXES:
-        return path
+    path = expanded(name, CheckpointError)
+    if path.is_file():
+        if path.suffix.lower() == ".safetensors" or path.name == huggingface.OLD_WEIGHTS:
+            return path.parent  # what stands beside it says what it is
+        if path.suffix.lower() in SUFFIXES:
+            return path
     return Path(download_extract(name, framework=framework))
 
 
@@ -100,8 +103,19 @@ def read_contents(path: Path) -> Contents:
     """Return what a located checkpoint holds.
 
     Raises:
-        CheckpointError: there is none, or it is damaged.
+        CheckpointError: there is none, it is damaged, or has another number of blocks than it says.
     """
+    found = _read(path)
+    blocks = {name.split(".")[2] for name in found.arrays if name.startswith("encoder.blks.")}
+    if len(blocks) != found.config.num_blks:
+        raise CheckpointError(
+            f"{path} has the tensors of {len(blocks)} blocks, and {found.config.num_blks} by its "
+            "config"
+        )
+    return found
+
+
+def _read(path: Path) -> Contents:
     if path.is_dir():
         if huggingface.is_huggingface(path):
             config, labels = huggingface.read_config(path)
@@ -143,7 +157,7 @@ def _parameters_of(folder: Path) -> Path:
     for name in (PARAMS, CLASSIFIER):
         if (folder / name).is_file():
             return folder / name
-    found = sorted(file for file in folder.glob("*") if file.suffix in SUFFIXES)
+    found = sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     if len(found) == 1:
         return found[0]
     if found:
@@ -183,7 +197,11 @@ def _read_description(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]
         return None
     try:
         labels = described["labels"]
+        if labels is not None and not (
+            isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+        ):
+            raise TypeError("labels is no list of names")
         config = BERTConfig.from_dict(described["model"])
-        return config, None if labels is None else tuple(map(str, labels))
+        return config, None if labels is None else tuple(labels)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error

@@ -49,6 +49,8 @@ NAMES = {
 }
 #: What a model's name says of it: activation, and what layer normalisation adds to the variance.
 KINDS = {"bert": ("gelu", 1e-12), "ernie": ("relu", 1e-5)}
+#: Positions of ERNIE, and of no other.
+ERNIE_POSITIONS = 513
 #: Probability of dropout in all of them.
 DROPOUT = 0.1
 #: The classes of the tasks that its fine-tuning script knows, in its order; the script names its
@@ -79,18 +81,24 @@ def rename(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
     """
     classifies = any(name.startswith("bert.") for name in stored)
     found: dict[str, NDArray] = {}
-    unknown = []
+    unknown, twice = [], []
     for name, array in stored.items():
         plain = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
         # The dropout before a classifier's output layer, if there is one, has the number 0.
         head = re.fullmatch(r"classifier\.\d\.(weight|bias)", plain) if classifies else None
         try:
             if head is not None:
-                found[f"output.{head[1]}"] = array
+                ours = f"output.{head[1]}"
             else:
-                found[by_template(plain.removeprefix("bert."), NAMES)] = array
+                ours = by_template(plain.removeprefix("bert."), NAMES)
         except KeyError:
             unknown.append(name)
+            continue
+        if ours in found and found[ours].tobytes() != array.tobytes():
+            twice.append(name)
+        found[ours] = array
+    if twice:
+        raise CheckpointError(f"{source} holds {', '.join(twice[:5])} twice, under two names, and they differ")
     if unknown or "encoder.segment_embedding.weight" not in found:
         missing = "no embeddings of token types" if not unknown else ", ".join(unknown[:5])
         raise CheckpointError(
@@ -128,8 +136,10 @@ def read_config(arrays: dict[str, NDArray], path: Path) -> tuple[BERTConfig, boo
         CheckpointError: a tensor is missing that any BERT has.
     """
     named = _NAME.search(path.name)
-    kind, heads = "bert", 1
+    heads = 1
     config = infer_config(arrays, heads, DROPOUT, str(path))
+    # A classifier's file does not name its model.
+    kind = "ernie" if config.max_len == ERNIE_POSITIONS else "bert"
     fits = named is not None and [int(named[2]), int(named[3])] == [
         config.num_blks,
         config.num_hiddens,

@@ -17,12 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from bertnli.checkpoints.names import by_template
 from bertnli.checkpoints.state_dict import read_state_dict
+from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import read_json_object
@@ -68,8 +67,6 @@ NAMES = {
     "output": "classifier",
 }
 _CANONICAL = {theirs: ours for ours, theirs in NAMES.items()}
-#: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
-_DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
 def is_huggingface(folder: Path) -> bool:
@@ -123,7 +120,12 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             norm_eps=float(described.get("layer_norm_eps", 1e-12)),
         )
         names = described.get("id2label") or {}
-        labels = tuple(names[key] for key in sorted(names, key=int))
+        if {*names} != {str(i) for i in range(len(names))}:
+            raise ValueError(f"id2label does not number the classes from 0: {sorted(names)}")
+        labels = tuple(names[str(i)] for i in range(len(names)))
+        numbers = described.get("label2id")
+        if numbers and labels and numbers != {label: i for i, label in enumerate(labels)}:
+            raise ValueError("label2id and id2label contradict each other")
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
     except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -146,7 +148,7 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
     """
     path = folder / WEIGHTS
     if path.is_file():
-        stored = _read_safetensors(path)
+        stored = read_tensors(path)
     elif (folder / OLD_WEIGHTS).is_file():
         path = folder / OLD_WEIGHTS
         stored = read_state_dict(path)
@@ -165,9 +167,13 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
         if name.startswith(("embeddings.", "encoder.", "pooler.")):
             name = f"bert.{name}"
         try:
-            found[by_template(name, _CANONICAL)] = array
+            ours = by_template(name, _CANONICAL)
         except KeyError:
             unknown.append(name)
+            continue
+        if ours in found and found[ours].tobytes() != array.tobytes():  # tied ones are the same
+            raise CheckpointError(f"{path} holds {name} twice, under two names, and they differ")
+        found[ours] = array
     if unknown:
         raise CheckpointError(f"{path}: no BERT has the tensors {', '.join(unknown[:5])}")
     if found.get("encoder.pos_embedding", np.empty(0)).ndim == 2:
@@ -234,8 +240,7 @@ def write_model(
         folder.mkdir(parents=True, exist_ok=True)
         if any(folder.iterdir()):
             raise CheckpointError(f"{folder} is not empty; give a new folder")
-        contiguous = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-        save_file(contiguous, folder / WEIGHTS, metadata={"format": "pt"})
+        write_tensors(folder / WEIGHTS, tensors, "pt")
         vocab.save(folder / vocab.FILE)
         (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
         for name, values in (("tokenizer_config.json", tokenizer), (CONFIG, described)):
@@ -269,23 +274,4 @@ def _described(config: BERTConfig, vocab: Vocab, labels: Sequence[str] | None) -
             "label2id": {label: i for i, label in enumerate(labels)},
             "problem_type": "single_label_classification",
         }
-    return found
-
-
-def _read_safetensors(path: Path) -> dict[str, NDArray]:
-    try:
-        entries: list[tuple[str, dict[str, Any]]] = safetensors.deserialize(path.read_bytes())
-        found = {}
-        for name, entry in entries:
-            code = _DTYPES.get(entry["dtype"])
-            if code is None:
-                if name.endswith("position_ids"):
-                    continue
-                raise CheckpointError(f"{path}: {name} has the dtype {entry['dtype']}")
-            values = np.frombuffer(entry["data"], code).reshape(entry["shape"])
-            if entry["dtype"] == "BF16":
-                values = (values.astype(np.uint32) << 16).view(np.float32)
-            found[name] = values
-    except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path} is damaged or no file of safetensors: {error}") from error
     return found

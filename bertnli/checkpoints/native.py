@@ -15,11 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
+from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
 from bertnli.files import read_json_object
@@ -69,8 +67,7 @@ def save_native(
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
             new, old = Path(temporary, "new"), Path(temporary, "old")
             new.mkdir()
-            contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-            save_file(contiguous, new / WEIGHTS, metadata={"format": FORMAT})
+            write_tensors(new / WEIGHTS, arrays, FORMAT)
             described = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -137,13 +134,13 @@ def load_native(path: str | Path) -> NativeCheckpoint:
         if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
         config = BERTConfig.from_dict(described["model"])
-        arrays = load_file(folder / WEIGHTS)
+        arrays = read_tensors(folder / WEIGHTS)
         vocab = load_vocab(folder)
     except CheckpointError:
         raise
     except KeyError as error:
         raise CheckpointError(f"{folder / CONFIG}: {error} is missing") from error
-    except (OSError, ValueError, SafetensorError, BERTNLIError) as error:
+    except (OSError, ValueError, BERTNLIError) as error:
         raise CheckpointError(f"{folder}: damaged or incomplete: {error}") from error
     if vocab is None:
         raise CheckpointError(f"{folder}: {Vocab.FILE} is missing")

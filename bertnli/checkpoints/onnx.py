@@ -12,7 +12,8 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,8 +59,9 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
             f"{checkpoint.source} has over 2 GB of tensors, more than one file of ONNX can hold"
         )
     graph = _Graph(onnx, used, checkpoint.config, checkpoint.labels)
-    onnx.checker.check_model(graph.model, full_check=True)
-    onnx.save_model(graph.model, str(path))
+    with _own_errors(checkpoint.source):
+        onnx.checker.check_model(graph.model, full_check=True)
+        onnx.save_model(graph.model, str(path))
     apart = largest_difference(path, checkpoint)
     if not apart <= TOLERANCE:
         raise CheckpointError(
@@ -80,7 +82,8 @@ def quantize(path: Path, target: Path) -> None:
     before = root.level
     root.setLevel(logging.ERROR)  # it recommends another step, which finds nothing in these graphs
     try:
-        quantize_dynamic(str(path), str(target), per_channel=True, weight_type=QuantType.QInt8)
+        with _own_errors(str(path)):
+            quantize_dynamic(str(path), str(target), per_channel=True, weight_type=QuantType.QInt8)
     finally:
         root.setLevel(before)
 
@@ -96,9 +99,10 @@ class OnnxModel:
         _, runtime = _packages()
         options = runtime.SessionOptions()
         options.log_severity_level = 3
-        self.session = runtime.InferenceSession(
-            str(path), options, providers=["CPUExecutionProvider"]
-        )
+        with _own_errors(str(path)):
+            self.session = runtime.InferenceSession(
+                str(path), options, providers=["CPUExecutionProvider"]
+            )
 
     def outputs(self, batch: Batch) -> list[NDArray[np.float32]]:
         """Return what the graph makes of a batch: the logits (B, labels), or a BERT's two."""
@@ -106,7 +110,9 @@ class OnnxModel:
         mask = np.arange(width) < batch.valid_lens[:, None]
         values = (batch.token_ids, mask, batch.segments)
         feeds = {n: v.astype(np.int64) for n, v in zip(INPUTS, values, strict=True)}
-        return self.session.run(None, feeds)
+        with _own_errors("the graph"):
+            found: list[NDArray[np.float32]] = self.session.run(None, feeds)
+        return found
 
 
 def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
@@ -196,7 +202,7 @@ class _Graph:
             X = self._block(f"encoder.blks.{i}", X, bias, last)
         if not classifies:
             self.node("Identity", X, output=outputs[0])
-        first = self.node("Gather", X, self.constant("zero", np.array(0, np.int64)), axis=1)
+        first = self.node("Gather", X, self.constant("place 0", np.array(0, np.int64)), axis=1)
         pooled = self.dense("hidden", first)
         if not classifies:
             self.node("Tanh", pooled, output=outputs[1])
@@ -209,9 +215,10 @@ class _Graph:
             for name in ("token_embedding", "segment_embedding")
         }
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
-        width = self.node("Shape", "input_ids", start=1, end=2)
-        zero = self.integers(0)
-        places = self.node("Slice", positions, zero, width, zero)  # (T, H)
+        # Numbers, and not a slice, which would be shorter than a pair that is too long, and pass.
+        zero, one = (self.constant(f"place {i}", np.array(i, np.int64)) for i in (0, 1))
+        width = self.node("Squeeze", self.node("Shape", "input_ids", start=1, end=2))
+        places = self.node("Gather", positions, self.node("Range", zero, width, one))  # (T, H)
         X = self.node(
             "Add",
             self.node("Gather", tables["token_embedding"], "input_ids"),
@@ -292,6 +299,15 @@ class _Graph:
             tensor = self.onnx.numpy_helper.from_array(np.array(array, order="C"), name)
             self.constants[name] = tensor
         return name
+
+
+@contextmanager
+def _own_errors(what: str) -> Iterator[None]:
+    """Turn the packages' errors, which have many classes, into ours."""
+    try:
+        yield
+    except Exception as error:
+        raise CheckpointError(f"{what}: {error}") from error
 
 
 def _packages() -> tuple[Any, Any]:

@@ -9,9 +9,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bertnli.checkpoints import gluonnlp
 from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
+from bertnli.files import expanded
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
@@ -50,8 +52,8 @@ def open_pretrained(
 ) -> Checkpoint:
     """Return a pretrained BERT; see a backend's ``load_pretrained_model``.
 
-    Heads that a Hugging Face folder or a file of GluonNLP lacks have start values; of a classifier,
-    the output layer is left out.
+    Heads that a Hugging Face folder or a file of GluonNLP lacks have start values. Of a classifier
+    the output layer is left out, and the heads have start values.
 
     Args:
         pretrained_model: a name of the hub, or the path of a folder, archive or file.
@@ -60,18 +62,14 @@ def open_pretrained(
         dropout: None for what the file says, or else the book's.
     """
     contents = read_contents(locate(pretrained_model, framework))
-    if contents.is_exact and contents.is_classifier:
-        raise CheckpointError(
-            f"{contents.path} is a classifier, with no pretraining heads; it is opened with "
-            "bertnli.load"
-        )
     given: dict[str, Any] = {k: size for k, size in (sizes or {}).items() if size is not None}
     preset = PRESETS.get(str(pretrained_model), {}).get("num_heads")
     config = _with_heads(contents, given.get("num_heads", preset))
     config = config if dropout is None else replace(config, dropout=dropout)
     vocab = _vocab(contents)
     arrays, source = contents.arrays, str(contents.path)
-    if contents.is_exact and not contents.heads_known:  # the book's file, whose shapes are judged
+    has_heads = contents.is_exact and not contents.is_classifier
+    if has_heads and not contents.heads_known:  # the book's file, whose shapes are judged
         config = replace(config, vocab_size=len(vocab), **given)
     else:
         wrong = [f"{key}={size}" for key, size in given.items() if getattr(config, key) != size]
@@ -80,12 +78,11 @@ def open_pretrained(
                 f"{source} has other sizes than {', '.join(wrong)}; leave them out to take the "
                 "file's"
             )
-        _check_vocab(vocab, config, source)
-        _check_blocks(arrays, config, source)
+        _check_vocab(vocab, contents)
     arrays = {name: array for name, array in arrays.items() if not name.startswith("output.")}
     shapes = bert_shapes(config)
     absent: tuple[str, ...] = ()
-    if not contents.is_exact:
+    if not has_heads:
         absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in arrays))
     lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
     there = {name: shape for name, shape in shapes.items() if name not in lacking}
@@ -133,13 +130,14 @@ def open_classifier(
             f"{source} has an output for each of {classes[0] if classes else 'no'} classes, and "
             f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least"
         )
+    if len({*_plain(chosen), ""}) <= len(chosen):
+        raise CheckpointError(f"{source} does not give each class a name: {list(chosen)}")
     config = _with_heads(contents, num_heads)
     vocab = _vocab(contents)
-    _check_vocab(vocab, config, source)
+    _check_vocab(vocab, contents)
     arrays = {
         name: array for name, array in contents.arrays.items() if not name.startswith(PRETRAINING)
     }
-    _check_blocks(arrays, config, source)
     check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
     return Checkpoint(arrays, config, vocab, chosen, source)
 
@@ -166,7 +164,7 @@ def open_checkpoint(
 
 
 def _local(path: str | Path) -> Path:
-    if not Path(path).expanduser().exists():
+    if not expanded(path, CheckpointError).exists():
         raise CheckpointError(f"{path}: no such file or folder")
     return locate(path)
 
@@ -182,19 +180,11 @@ def _with_heads(contents: Contents, num_heads: int | None) -> BERTConfig:
         return contents.config
     if num_heads is None:
         raise ConfigError(
-            f"give num_heads for {contents.path}: a checkpoint's shapes do not tell its number of "
-            "attention heads, and a wrong one computes something else without an error"
+            f"give num_heads (--num-heads) for {contents.path}: a checkpoint's shapes do not tell "
+            "its number of attention heads, and a wrong one computes something else without an "
+            "error"
         )
     return replace(contents.config, num_heads=num_heads)
-
-
-def _check_blocks(arrays: Mapping[str, NDArray], config: BERTConfig, source: str) -> None:
-    """Refuse a number of blocks that is not the tensors', before their shapes are listed."""
-    blocks = {name.split(".")[2] for name in arrays if name.startswith("encoder.blks.")}
-    if len(blocks) != config.num_blks:
-        raise CheckpointError(
-            f"{source} has the tensors of {len(blocks)} blocks, and {config.num_blks} by its config"
-        )
 
 
 def _vocab(contents: Contents) -> Vocab:
@@ -206,11 +196,13 @@ def _vocab(contents: Contents) -> Vocab:
     return vocab
 
 
-def _check_vocab(vocab: Vocab, config: BERTConfig, source: str) -> None:
-    """Refuse tokens without a row. Only models of word pieces have rows to spare."""
-    if len(vocab) > config.vocab_size or (type(vocab) is Vocab and len(vocab) < config.vocab_size):
+def _check_vocab(vocab: Vocab, contents: Contents) -> None:
+    """Refuse tokens without a row. Only models of word pieces have rows to spare, and not all."""
+    rows = contents.config.vocab_size
+    may_spare = type(vocab) is not Vocab and contents.format != gluonnlp.FORMAT
+    if len(vocab) > rows or (len(vocab) < rows and not may_spare):
         raise CheckpointError(
-            f"{source}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
+            f"{contents.path}: the vocabulary has {len(vocab)} tokens, the model {rows}"
         )
 
 

@@ -14,6 +14,7 @@ tensors are made of, and refuses everything else by name.
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zipfile
 import zlib
@@ -31,6 +32,8 @@ LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 #: The latest protocol of pickles.
 PICKLE_PROTOCOL = 5
 
+#: A tensor may show its elements several times; not more often than this, all together.
+MAX_REPEATED = 1 << 24
 #: Storage classes, and the dtypes of tensors whose storage has none, to NumPy's codes.
 STORAGES = {
     "FloatStorage": "<f4",
@@ -112,6 +115,11 @@ class _Storage:
 def _read_zip(data: bytes) -> Any:
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         entries = {info.filename: info for info in archive.infolist()}
+        sizes = [info.file_size for info in archive.infolist()]
+        if len(entries) < len(sizes):
+            raise ValueError("the archive has two entries of the same name")
+        if sum(sizes) > len(data):  # nothing is compressed: they lie inside each other
+            raise ValueError("the archive's entries are longer than the archive")
         pickles = [name for name in entries if name.split("/")[1:] == ["data.pkl"]]
         if len(pickles) != 1:
             raise ValueError(f"the archive has {len(pickles)} data.pkl")
@@ -202,10 +210,12 @@ def _tensor(
     if dtype is not None:
         if dtype.module != "torch" or dtype.name not in UNTYPED:
             raise _Refused(f"the dtype {dtype} is not read here")
-        elements = elements.view(UNTYPED[dtype.name])
+        elements = _viewed(elements, UNTYPED[dtype.name])
     numbers = (offset, *sizes, *strides)
     if len(sizes) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError(f"a tensor has sizes {sizes}, strides {strides}")
+        raise ValueError("a tensor's sizes and strides are not numbers, as many of each")
+    if math.prod(sizes) > max(len(elements), MAX_REPEATED):
+        raise ValueError(f"a tensor of sizes {sizes} repeats {len(elements)} elements")
     if 0 not in sizes:
         last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
         if last >= len(elements):
@@ -214,6 +224,20 @@ def _tensor(
         raise ValueError(f"a tensor begins at element {offset} of {len(elements)}")
     steps = [step * elements.itemsize for step in strides]
     return np.lib.stride_tricks.as_strided(elements[offset:], sizes, steps, writeable=False)
+
+
+def _size(sizes: Any) -> tuple[Any, ...]:
+    if type(sizes) not in (tuple, list):
+        raise ValueError("a size that is no list of numbers")
+    return tuple(sizes)
+
+
+def _viewed(elements: NDArray, code: str) -> NDArray:
+    """Return bytes as another type; of the first pass's placeholder, a placeholder."""
+    if elements.strides == (0,):
+        count = elements.nbytes // np.dtype(code).itemsize
+        return np.broadcast_to(np.zeros((), code), (count,))
+    return elements.view(code)
 
 
 def _dictionary(items: Iterable[Any]) -> dict[str | int, Any]:
@@ -229,7 +253,7 @@ def _dictionary(items: Iterable[Any]) -> dict[str | int, Any]:
 #: What a pickle of tensors may call.
 _CALLS: dict[str, Callable[..., Any]] = {
     "collections.OrderedDict": lambda items=(): _dictionary(items),
-    "torch.Size": lambda sizes=(): tuple(sizes),
+    "torch.Size": lambda sizes=(): _size(sizes),
     "torch._utils._rebuild_tensor": _tensor,
     "torch._utils._rebuild_tensor_v2": lambda storage, offset, sizes, strides, *_: _tensor(
         storage, offset, sizes, strides
@@ -258,6 +282,7 @@ class _Pickle:
         self.data, self.storage, self.place = data, storage, place
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.handed_over = 0
 
     def load(self) -> Any:
         """Return what the pickle holds."""
@@ -325,14 +350,22 @@ class _Pickle:
         self._top(list).extend(values)
 
     def _global(self, module: Any, name: Any) -> None:
-        self._push(_Global(str(module), str(name)))
+        if type(module) is not str or type(name) is not str:
+            raise ValueError("a name that is no text")
+        self._push(_Global(module, name))
 
     def _reduce(self) -> None:
         arguments, function = self.stack.pop(), self.stack.pop()
-        if str(function) not in _CALLS or not isinstance(function, _Global):
+        if not isinstance(function, _Global):
+            raise _Refused(f"it calls a {type(function).__name__}")
+        if str(function) not in _CALLS:
             raise _Refused(f"it calls {function}, which no tensor needs")
         if type(arguments) is not tuple:
             raise ValueError("a call without arguments")
+        # What is handed over took a byte of the pickle at least, once.
+        self.handed_over += sum(len(a) for a in arguments if type(a) in (list, tuple, dict))
+        if self.handed_over > len(self.data):
+            raise ValueError("a pickle hands over the same again and again")
         self._push(_CALLS[str(function)](*arguments))
 
     def _build(self) -> None:
@@ -342,12 +375,14 @@ class _Pickle:
 
     def _persistent(self) -> None:
         what, kind, key, _, count, *view = self.stack.pop()
-        if what != "storage" or not isinstance(kind, _Global) or kind.name not in STORAGES:
+        if type(what) is not str or not isinstance(kind, _Global):
+            raise ValueError("a reference to something else than a storage")
+        if what != "storage" or kind.name not in STORAGES:
             raise _Refused(f"it refers to {what!r} of {kind}")
         if kind.module not in ("torch", "torch.storage", "torch.cuda") or view not in ([], [None]):
             raise _Refused(f"its storages are of {kind}, or views")
         if type(key) is not str or type(count) is not int or count < 0:
-            raise ValueError(f"a storage has the key {key!r} and {count!r} elements")
+            raise ValueError("a storage's key is no text, or its elements no number")
         self._push(self.storage(kind.name, key, count))
 
     def _remember(self, place: int) -> None:

@@ -64,8 +64,11 @@ def run(arguments: argparse.Namespace) -> int:
         logits[name] = net.logits(dev_set.batch(np.arange(len(dev_set))))
     if len(names) > 1:
         _compare(names, histories, logits, dev)
-    plot_histories(histories, output / "curves.png")
-    print(f"\ncurves of all runs: {output / 'curves.png'}")
+    try:
+        plot_histories(histories, output / "curves.png")
+        print(f"\ncurves of all runs: {output / 'curves.png'}")
+    except BackendError as error:
+        print(f"\nno curves.png: {error}")
     print(f'try: bertnli predict --checkpoint {output / names[0]} "PREMISE" "HYPOTHESIS"')
     return 0
 

@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
         print(
             f"warning: the classes may be in another order than {','.join(net.labels)}: in the "
             f"order {order} the accuracy would be {accuracy:.4f}, not {metrics.accuracy:.4f}; if "
-            "so, mend their names in the checkpoint's config.json",
+            "so, mend --label-map, --labels, or the names in the checkpoint's config.json",
             file=sys.stderr,
         )
     print(json.dumps(metrics.to_dict(), indent=2) if args.json else metrics)

@@ -1,6 +1,7 @@
 """Write a checkpoint as an ONNX graph, for onnxruntime and whatever else reads such graphs.
 
-The folder gets model.onnx and the vocabulary. Batch and length are free. Before the command says
+The folder gets model.onnx and the vocabulary; class names and sizes are in the graph's metadata
+(labels, model). Batch and length are free, up to the model's positions. Before the command says
 that it worked, onnxruntime has computed what the tensors say. With --int8 there is model.int8.onnx
 beside it, a third of the size; give --data or --file to see what that costs in accuracy.
 
@@ -16,6 +17,7 @@ import argparse
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bertnli.checkpoints import onnx
 from bertnli.checkpoints.folder import new_folder
@@ -23,9 +25,12 @@ from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.cli import corpora, options
 from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
-from bertnli.errors import ConfigError
+from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.labels import label_permutation
 from bertnli.training.metrics import Metrics
+
+#: An int8 graph that is so far from its source, by the largest output, is worth a warning.
+FAR = 0.2
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +48,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and print the proof."""
     checkpoint = open_checkpoint(args.source, args.labels, args.num_heads)
-    dataset = None
+    dataset = ids = None
+    if args.data is None and args.split is not None:
+        raise ConfigError("--split is of --data, which names a corpus")
     if args.data is not None or args.file is not None:
         if checkpoint.labels is None:
             raise ConfigError(
@@ -52,6 +59,9 @@ def run(args: argparse.Namespace) -> int:
             )
         max_len = options.max_len_of(args, checkpoint.config)
         dataset = corpora.encode_labelled(args, checkpoint.labels, max_len, checkpoint.vocab)
+        if not len(dataset):
+            raise DataError(f"{dataset.source} has no pair to score")
+        ids = label_permutation(checkpoint.labels, dataset.label_names)
     target, files = Path(args.target), [onnx.MODEL]
     with new_folder(target) as folder:
         folder.mkdir()
@@ -60,28 +70,45 @@ def run(args: argparse.Namespace) -> int:
         if args.int8:
             onnx.quantize(folder / onnx.MODEL, folder / onnx.INT8)
             files.append(onnx.INT8)
-    print(f"{target}: opset {onnx.OPSET}, inputs {', '.join(onnx.INPUTS)}, any batch and length")
+        apart = [onnx.largest_difference(folder / name, checkpoint) for name in files]
+        if not np.isfinite(apart).all():
+            raise CheckpointError(f"{args.source} has no int8 graph that computes numbers")
+    print(
+        f"{target}: opset {onnx.OPSET}, inputs {', '.join(onnx.INPUTS)}, any batch, up to "
+        f"{checkpoint.config.max_len} tokens"
+    )
     if checkpoint.labels is not None:
         print(f"classes: {', '.join(checkpoint.labels)}")
-    for name in files:
-        apart = onnx.largest_difference(target / name, checkpoint)
+    else:
+        print("outputs: last_hidden_state and pooler_output, for there are no classes")
+    for name, value in zip(files, apart, strict=True):
         size = (target / name).stat().st_size / 1e6
-        print(f"{name}: {size:.1f} MB, {apart:.1e} of the largest output from the float64 referee")
-    if dataset is not None:
+        print(f"{name}: {size:.1f} MB, {value:.1e} of the largest output from the float64 referee")
+    if apart[-1] > FAR:
+        print("warning: int8 is far off; see with --data or --file what that costs in accuracy")
+    if dataset is not None and ids is not None:
         print(corpora.describe(dataset))
-        scores = [_score(target / name, checkpoint, dataset, args.batch_size) for name in files]
+        scores = []
+        for name in files:
+            model = onnx.OnnxModel(target / name)
+            scores.append(_accuracy(model, checkpoint, dataset, ids, args.batch_size))
         for name, score in zip(files, scores, strict=True):
             change = "" if score is scores[0] else f", {score - scores[0]:+.4f}"
             print(f"{name}: accuracy {score:.4f}{change}")
     return 0
 
 
-def _score(path: Path, checkpoint: Checkpoint, dataset: PairDataset, batch_size: int) -> float:
-    labels = checkpoint.labels or ()
-    ids = label_permutation(labels, dataset.label_names)
-    model = onnx.OnnxModel(path)
+def _accuracy(
+    model: onnx.OnnxModel,
+    checkpoint: Checkpoint,
+    dataset: PairDataset,
+    ids: NDArray[np.int64],
+    batch_size: int,
+) -> float:
+    """Return the score on a set whose classes have these ids in the model."""
     logits, truth = [], []
     for _, batch in sorted_batches(dataset, batch_size):
         logits.append(model.outputs(batch)[0])
         truth.append(ids[batch.labels])
+    labels = checkpoint.labels or ()
     return Metrics.from_logits(labels, np.concatenate(logits), np.concatenate(truth)).accuracy

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.errors import BackendError, CheckpointError
+from bertnli.files import expanded
 from bertnli.parameters import check_shapes, encoder_shapes
 
 
@@ -35,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
-    path = Path(args.path).expanduser()
+    path = expanded(args.path, CheckpointError)
     if not path.exists():
         raise CheckpointError(f"{path}: no such file or folder")
     found = _described(path, read_contents(locate(path)))

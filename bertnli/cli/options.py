@@ -131,6 +131,14 @@ def names(text: str) -> tuple[str, ...]:
     return found
 
 
+def not_negative(text: str) -> int:
+    """Return a whole number from 0 on, for argparse."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number} is below 0")
+    return number
+
+
 def positive(text: str) -> int:
     """Return a whole number above 0, for argparse."""
     number = int(text)

@@ -111,7 +111,9 @@ def _table_pairs(
     for line, row in rows:
         if len(row) != width:
             what = "premise and hypothesis" if columns is None else "as in the header"
-            raise _error(source, line, f"columns: {len(row)}; expected: {width}, {what}")
+            hint = "; a file with a header is read with --premise-column and --hypothesis-column"
+            hint = hint if columns is None else ""
+            raise _error(source, line, f"columns: {len(row)}; expected: {width}, {what}{hint}")
         yield line, row[first], row[second]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from bertnli.backends import NAMES, available_backends, get_backend
 from bertnli.checkpoints.opening import open_checkpoint
 from bertnli.cli import options
+from bertnli.errors import ConfigError
 from bertnli.parity.report import (
     ACTIVATIONS,
     GRADIENTS,
@@ -38,7 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("path", metavar="PATH", help="a checkpoint of any format")
     options.add_checkpoint_options(parser)
     parser.add_argument(
-        "--steps", type=int, default=5, metavar="N", help="of training (default: 5)"
+        "--steps",
+        type=options.not_negative,
+        default=5,
+        metavar="N",
+        help="of training (default: 5)",
     )
     options.add_batch_option(parser, 8)
     parser.add_argument(
@@ -50,19 +55,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compare, and print the tables and the verdict."""
+    if args.plot is not None and args.plot.suffix.lower() != ".png":
+        raise ConfigError(f"--plot writes PNG files, and {args.plot} is not called one")
+    if args.plot is not None and not args.plot.parent.is_dir():
+        raise ConfigError(f"--plot: there is no folder {args.plot.parent}")
     checkpoint = open_checkpoint(args.path, args.labels, args.num_heads)
     backends = [get_backend(name) for name in available_backends()]
     report = parity_report(
         checkpoint, backends, steps=args.steps, batch_size=args.batch_size, lr=args.lr
     )
-    if args.plot is not None:
-        report.plot(args.plot)
     if args.json:
         # JSON has no NaN, which a broken model may well give.
         plain = json.loads(json.dumps(report.to_dict()), parse_constant=lambda _: None)
         print(json.dumps(plain, indent=2))
     else:
-        print("\n".join(_as_text(report)))
+        print("\n".join(_as_text(report)), flush=True)
+    if args.plot is not None:
+        report.plot(args.plot)
     return 0 if report.agrees else DIFFERS
 
 

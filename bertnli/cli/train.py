@@ -279,11 +279,15 @@ def _describe_model(
     shapes = classifier_shapes(config, len(net.labels))
     parameters = sum(math.prod(shape) for shape in shapes.values())
     unknown = float((data.token_ids == data.vocab.unk).mean()) if len(data) else 0.0
+    full = float((data.lengths == data.max_len).mean()) if len(data) else 0.0
+    steps = -(-len(data) // args.batch_size)
     return (
         f"model: {args.pretrained or 'from scratch'}, {config.num_blks} blocks, "
         f"{config.num_hiddens} wide, {config.ffn_num_hiddens} inside, {config.num_heads} heads, "
         f"{config.max_len} positions, {parameters:,} parameters\n"
         f"vocabulary: {config.vocab_size} tokens; {unknown:.1%} of the training set is <unk>\n"
+        f"pairs: {full:.1%} are as long as --max-len allows, {data.max_len} tokens, most of them "
+        f"cut; {steps} steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )
 

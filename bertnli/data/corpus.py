@@ -113,7 +113,10 @@ class CorpusBuilder:
             self.skipped[NO_LABEL] += 1
             return
         if label is not None and label not in self.ids:
-            raise BadRow(f"label {label!r} is none of {list(self.ids)}")
+            raise BadRow(
+                f"label {label!r} is none of {list(self.ids)}; say what the file writes for each "
+                "class with label_map= (--label-map)"
+            )
         for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
             if not isinstance(sentence, str) or not (official or sentence.strip()):
                 raise BadRow(f"the {what} is {sentence!r}; a sentence is expected")

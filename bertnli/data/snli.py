@@ -216,7 +216,8 @@ def _rows(
     if missing:
         raise DataError(
             f"{builder.source}, line 1: no column {missing[0]!r}; the header has {header[:12]}. "
-            "Name the columns to read"
+            "Name the columns to read, with premise=, hypothesis= and label= (--premise-column, "
+            "--hypothesis-column, --label-column)"
         )
     for line, fields in table:
         if len(fields) != len(header):

@@ -16,8 +16,8 @@ from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
 
 #: The book's names of special tokens, and those of Devlin et al. (2019).
 SPECIAL = {token: f"[{token.strip('<>').upper()}]" for token in (UNKNOWN, *RESERVED_TOKENS)}
-#: More tokens than this are a mistake.
-MAX_TOKENS = 1 << 24
+#: More ids without a token than this are a mistake.
+MAX_GAPS = 1 << 16
 #: Sentences that are cut at a time.
 _BATCH = 4096
 #: How text is made ready: names in tokenizer_config.json, and in tokenizer.json.
@@ -56,12 +56,17 @@ class WordPieceVocab(Vocab):
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         ids = self.tokenizer.get_vocab(with_added_tokens=True)
-        if max(ids.values(), default=-1) >= MAX_TOKENS:
-            raise DataError(f"a token has the id {max(ids.values())}")
+        highest = max(ids.values(), default=-1)
+        if highest - len(ids) >= MAX_GAPS:
+            raise DataError(f"{len(ids)} tokens have ids up to {highest}")
         tokens = [f"[no token {i}]" for i in range(max(ids.values(), default=-1) + 1)]
         for token, i in ids.items():
             tokens[i] = token
         self._set_tokens(tokens)
+        try:  # what no vocabulary has
+            self.tokenizer.encode("\U0010fffd")
+        except Exception as error:
+            raise DataError(f"it cannot cut text: {error}") from error
 
     @classmethod
     def load(cls, path: str | Path) -> WordPieceVocab:

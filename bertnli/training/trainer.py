@@ -338,7 +338,7 @@ class _RunFolder:
         if is_native(self.path) and not overwrite:
             raise ConfigError(
                 f"{self.path} holds the checkpoints of an earlier run; choose another folder, or "
-                "ask to overwrite it"
+                "ask to overwrite it (--overwrite)"
             )
         try:
             self.path.mkdir(parents=True, exist_ok=True)

@@ -7,6 +7,8 @@ than it has before the case, and watches what Python is asked to do besides read
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -17,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.checkpoints import gluonnlp
@@ -25,7 +28,10 @@ from bertnli.checkpoints.opening import Checkpoint
 from bertnli.config import BERTConfig
 
 WORKER = Path(__file__).parent / "damaged_files_worker.py"
-READERS = ("params", "state dict", "legacy state dict", "Hugging Face", "GluonNLP", "native")
+READERS = (
+    *("params", "state dict", "legacy state dict", "Hugging Face", "Hugging Face, pickled"),
+    *("GluonNLP", "native", "book, MXNet", "book, PyTorch", "archive"),
+)
 #: Cases of each reader, here and in the long run.
 FEW, MANY = 250, 5000
 CLASSES = ("entailment", "contradiction", "neutral")
@@ -57,6 +63,7 @@ def write_state_dicts(folder: Path, zipped: bool) -> Iterator[Path]:
     state = {name: torch.from_numpy(a) for name, a in some_arrays().items()}
     state["transposed"] = state["encoder.weight"].t()
     state["short"] = torch.randn(3).bfloat16()
+    state["untyped"] = torch.tensor([1, 2, 3], dtype=torch.uint16)
     torch.save(state, folder / "state.pt", _use_new_zipfile_serialization=zipped)
     yield folder / "state.pt"
 
@@ -85,17 +92,31 @@ def write_gluonnlp(folder: Path, given: Checkpoint) -> None:
 
 def originals(reader: str, folder: Path, make_checkpoint: Callable[..., Checkpoint]) -> list[str]:
     """Write whole files of a reader; return their paths."""
-    folder.mkdir()
     given: Any = make_checkpoint(CONFIG, CLASSES)
+    if reader in READERS[:3] or reader == "GluonNLP":
+        folder.mkdir()
     if reader == "params":
         return [str(path) for path in write_params(folder)]
     if "state dict" in reader:
         return [str(path) for path in write_state_dicts(folder, reader == "state dict")]
     if reader == "GluonNLP":
         write_gluonnlp(folder, given)
+        return [str(folder)]
+    if reader.startswith("book"):
+        book = BERTConfig(12, 4, 6, 2, 1, 0.1, 8)
+        FORMATS["mxnet" if "MXNet" in reader else "torch"](make_checkpoint(book, None), folder)
+        return [str(folder)]
+    FORMATS["huggingface" if "Hugging" in reader else "bertnli"](given, folder)
+    weights = folder / "model.safetensors"
+    tensors = load_file(weights)
+    if reader == "Hugging Face, pickled":
+        weights.unlink()
+        torch.save(tensors, folder / "pytorch_model.bin")
     else:
-        target = {"Hugging Face": "huggingface", "native": "bertnli"}[reader]
-        FORMATS[target](given, folder)
+        name = next(name for name in tensors if name.endswith("W_q.bias") or "query.bias" in name)
+        save_file({**tensors, name: tensors[name].bfloat16()}, weights)
+    if reader == "archive":
+        return [shutil.make_archive(str(folder.parent / "model"), "zip", folder)]
     return [str(folder)]
 
 
@@ -105,7 +126,8 @@ def run_cases(
     paths = originals(reader, home / "original", make_checkpoint)
     (home / "cases").mkdir()
     argv = [sys.executable, str(WORKER), reader, str(count), str(home / "cases"), *paths]
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=count)
+    env = {**os.environ, "BERTNLI_CACHE": str(home / "cases" / "cache")}
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=2 * count, env=env)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     assert found["refused"] + found["read"] == count

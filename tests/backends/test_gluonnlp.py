@@ -135,6 +135,38 @@ def test_ernie_has_relu(tmp_path: Path) -> None:
     assert (config.activation, config.norm_eps, config.num_heads) == ("gelu", 1e-12, 4)
 
 
+def test_a_classifier_of_ernie_is_known_by_its_positions(tmp_path: Path) -> None:
+    stored = read_params(FOLDER / CLASSIFIER)
+    assert isinstance(stored, dict)
+    positions = np.zeros((513, 32), np.float32)
+    arrays = {**stored, "bert.encoder.position_weight": positions}
+    write_params(tmp_path / "model_bert_XNLI_0.params", arrays)
+    shutil.copy(FOLDER / VOCAB, tmp_path)
+    config = open_checkpoint(tmp_path, num_heads=4).config
+    assert (config.activation, config.norm_eps) == ("relu", 1e-5)
+    assert open_checkpoint(FOLDER / CLASSIFIER, CLASSES, 4).config.activation == "gelu"
+
+
+def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
+    stored = read_params(ZOO)
+    assert isinstance(stored, dict)
+    shutil.copy(FOLDER / VOCAB, tmp_path)
+    path = tmp_path / ZOO.name
+    write_params(path, {**stored, "encoder.layer_norm.weight": stored["encoder.layer_norm.beta"]})
+    with pytest.raises(CheckpointError, match="twice, under two names"):
+        open_pretrained(path)
+
+
+def test_a_decoder_without_its_bias_is_no_head(tmp_path: Path) -> None:
+    stored = read_params(ZOO)
+    assert isinstance(stored, dict)
+    few = {k: a for k, a in stored.items() if k in ("decoder.3.weight",) or "decoder" not in k}
+    write_params(tmp_path / ZOO.name, few)
+    shutil.copy(FOLDER / VOCAB, tmp_path)
+    found = open_pretrained(tmp_path)
+    assert {name.split(".")[0] for name in found.started} == {"mlm"}
+
+
 def test_other_models_are_refused(tmp_path: Path) -> None:
     stored = read_params(ZOO)
     assert isinstance(stored, dict)
@@ -156,7 +188,13 @@ def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
         (tmp_path / name).write_text(json.dumps({**pieces, "idx_to_token": ["x"]}))
     with pytest.raises(DataError, match="none of them named"):
         open_pretrained(tmp_path)
-    shutil.copy(FOLDER / VOCAB, tmp_path)
+    (tmp_path / "other_cased-1.vocab").unlink()
+    few = {**pieces, "idx_to_token": pieces["idx_to_token"][:-1]}
+    for name in ("another-2.vocab", "tiny-3.vocab"):  # too few pieces for the model's rows
+        (tmp_path / name).write_text(json.dumps(few))
+        with pytest.raises(CheckpointError, match="69 tokens, the model 70"):
+            open_pretrained(tmp_path)
+    shutil.copy(FOLDER / VOCAB, tmp_path)  # "tiny" is in the name too, but this is more of it
     assert open_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]
 
 
@@ -173,6 +211,10 @@ def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
     assert unknown("wiki_cased-1.vocab", [])
     assert not unknown("vocab.json", [])
     assert unknown("vocab.json", ["Cat"])
+    path = tmp_path / "long.vocab"
+    path.write_text(json.dumps({"idx_to_token": [*pieces, "##e"]}))
+    assert next(load_gluonnlp(path).ids_of(["e" * 150], False)) == [6] + [7] * 149
+    assert next(load_gluonnlp(path).ids_of(["e" * 201], False)) == [0]
     path = tmp_path / "sp.vocab"
     path.write_text(json.dumps({"idx_to_token": [*pieces, "\u2581dog"]}))
     with pytest.raises(DataError, match="SentencePiece"):

@@ -15,6 +15,7 @@ import torch
 import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
 import bertnli
 from bertnli.backends.interface import Backend
@@ -207,6 +208,9 @@ def test_names_that_contradict_the_file_are_an_error(
         ("id2label", {"0": "a", "1": "a", "2": "b"}, "id2label"),
         ("id2label", {"0": "a", "1": None, "2": "b"}, "id2label"),
         ("id2label", {"0": "a", "1": "b"}, "3 classes, and 2 names"),
+        ("id2label", {"5": "a", "6": "b", "7": "c"}, "from 0"),
+        ("id2label", {"0": "a", "00": "b", "1": "c"}, "from 0"),
+        ("label2id", {"NEUTRAL": 1, "ENTAILMENT": 0, "CONTRADICTION": 2}, "contradict"),
         ("layer_norm_eps", 10**310, "too large"),
         ("num_hidden_layers", 200_000, "200000"),
         ("vocab_size", 10**30, "token_embedding"),
@@ -217,9 +221,32 @@ def test_other_models_are_refused_by_name(
 ) -> None:
     shutil.copytree(classified[0], tmp_path / "m")
     path = tmp_path / "m" / "config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), setting: value}))
+    described = json.loads(path.read_text())
+    if setting == "id2label":
+        del described["label2id"]
+    path.write_text(json.dumps({**described, setting: value}))
     with pytest.raises(CheckpointError, match=message):
         bertnli.load(tmp_path / "m", "torch")
+
+
+def test_a_tensor_under_two_names_is_refused(classified: tuple[Path, Any], tmp_path: Path) -> None:
+    shutil.copytree(classified[0], tmp_path / "m")
+    weights = tmp_path / "m" / "model.safetensors"
+    tensors = load_file(weights)
+    table = torch.zeros_like(tensors["bert.embeddings.word_embeddings.weight"])
+    save_file({**tensors, "embeddings.word_embeddings.weight": table}, weights)
+    with pytest.raises(CheckpointError, match="twice, under two names"):
+        bertnli.load(tmp_path / "m", "torch")
+
+
+def test_a_file_of_weights_stands_for_its_folder(
+    backend: Backend, classified: tuple[Path, Any], tmp_path: Path
+) -> None:
+    assert backend.load(classified[0] / "model.safetensors").labels == tuple(LABELS)
+    shutil.copytree(classified[0], tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save(classified[1].state_dict(), tmp_path / "m" / "pytorch_model.bin")
+    assert backend.load(tmp_path / "m" / "pytorch_model.bin").labels == tuple(LABELS)
 
 
 def test_damaged_folders_are_errors(classified: tuple[Path, Any], tmp_path: Path) -> None:

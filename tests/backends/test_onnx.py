@@ -95,22 +95,54 @@ def test_a_pretrained_model_gives_its_two_outputs(
     assert np.abs(pooled - loop.array(bert.hidden(expected[:, 0]))).max() <= 1e-5
 
 
+@pytest.mark.parametrize(("right", "wrong"), [(0.5, 0.5005), (-1e30, -1.0)])
 def test_a_wrong_graph_is_not_written(
     tmp_path: Path,
     make_checkpoint: Make,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    right: float,
+    wrong: float,
 ) -> None:
-    """The check sees the last activation's scale be off by a thousandth."""
+    """The check sees an activation be off by a thousandth, and padding be seen."""
     FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
     honest = export._Graph.number
     monkeypatch.setattr(
-        export._Graph, "number", lambda self, v: honest(self, 0.5005 if v == 0.5 else v)
+        export._Graph, "number", lambda self, v: honest(self, wrong if v == right else v)
     )
     target = tmp_path / "exported"
     assert main(["export", str(tmp_path / "model"), str(target), "--format", "onnx"]) == 2
     assert "computes something else" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("positions", [1, 30])
+def test_a_pair_that_is_too_long_is_an_error(
+    tmp_path: Path, make_checkpoint: Make, positions: int
+) -> None:
+    config = replace(KINDS["book"], max_len=positions)
+    export.write_onnx(tmp_path / "model.onnx", make_checkpoint(config, CLASSES))
+    model = export.OnnxModel(tmp_path / "model.onnx")
+    for length in (positions, positions + 1):
+        ids = np.ones((2, length), np.int32)
+        batch = Batch(ids, ids, np.full(2, length, np.int32), ids[:, 0])
+        if length == positions:
+            assert model.outputs(batch)[0].shape == (2, 3)
+            continue
+        with pytest.raises(CheckpointError, match="the graph: "):
+            model.outputs(batch)
+
+
+def test_int8_has_a_scale_for_each_column(tmp_path: Path, make_checkpoint: Make) -> None:
+    export.write_onnx(tmp_path / "model.onnx", make_checkpoint(KINDS["book"], CLASSES))
+    export.quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
+    scales = {
+        tensor.name: list(tensor.dims)
+        for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
+        if tensor.name.endswith("_scale")
+    }
+    dense1 = [dims for name, dims in scales.items() if "ffn.dense1.weight" in name]
+    assert dense1 == [[20]] * 3
 
 
 def test_a_nan_is_not_taken_for_agreement(tmp_path: Path, make_checkpoint: Make) -> None:

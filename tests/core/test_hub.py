@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bertnli
@@ -203,6 +204,41 @@ def test_hostile_members_are_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(DownloadError, match="refused"):
         hub.download_extract(path)
     assert not list(tmp_path.rglob("*evil*"))
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar.gz"])
+def test_what_unpacks_to_far_more_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(hub, "MAX_UNPACKED", 1 << 20)
+    path = tmp_path / f"bomb.{kind}"
+    (tmp_path / "zeros").write_bytes(bytes(4 << 20))
+    if kind == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as zipped:
+            zipped.write(tmp_path / "zeros", "zeros")
+    else:
+        with tarfile.open(path, "w:gz") as tar:
+            tar.add(tmp_path / "zeros", "zeros")
+    with pytest.raises(DownloadError, match="unpack to 4,194,304"):
+        hub.download_extract(path, tmp_path / "cache")
+    assert not list((tmp_path / "cache").rglob("zeros"))
+
+
+def test_damaged_archives_are_errors(tmp_path: Path, fixtures: Path) -> None:
+    whole = (fixtures / "zips" / "bert.tiny.zip").read_bytes()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for i in range(60):
+        raw = bytearray(whole)
+        for place in rng.integers(0, len(raw), 20):
+            raw[place] = rng.integers(256)
+        path = tmp_path / f"{i}.zip"
+        path.write_bytes(raw)
+        try:
+            hub.download_extract(path, tmp_path / "cache")
+        except DownloadError:
+            refused += 1
+    assert refused > 30
 
 
 def test_links_are_refused(tmp_path: Path) -> None:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from bertnli.checkpoints import names
 from bertnli.checkpoints.native import CONFIG, WEIGHTS, is_native, load_native, save_native
+from bertnli.checkpoints.opening import open_checkpoint
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
 from bertnli.parameters import bert_shapes, classifier_shapes, initial_arrays
@@ -45,6 +47,40 @@ def test_saving_replaces_and_leaves_nothing_beside(folder: Path) -> None:
         load_native(folder).arrays["output.weight"], arrays["output.weight"]
     )
     assert [path.name for path in folder.parent.iterdir()] == ["net"]
+
+
+def test_others_may_read_it(folder: Path) -> None:
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1 and {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "model.safetensors",
+        "vocab.json",
+    }
+
+
+@pytest.mark.parametrize("labels", [["a", "a", "b"], ["", "x", "y"], ["A", "b", " a "]])
+def test_each_class_has_a_name_of_its_own(folder: Path, labels: list[str]) -> None:
+    path = folder / CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
+    with pytest.raises(CheckpointError, match="each class a name"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
+def test_weights_are_floating_point_numbers(folder: Path, dtype: type) -> None:
+    arrays = load_native(folder).arrays
+    save_file({**arrays, "hidden.bias": arrays["hidden.bias"].astype(dtype)}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match=r"hidden\.bias"):
+        open_checkpoint(folder)
+
+
+def test_half_a_character_is_no_text(folder: Path) -> None:
+    path = folder / CONFIG
+    path.write_text(path.read_text().replace("neutral", "\\ud800"))
+    with pytest.raises(CheckpointError, match="not a JSON file"):
+        open_checkpoint(folder)
+    path.write_text(path.read_text().replace("\\ud800", "\\ud83d\\ude00"))  # a whole one
+    assert open_checkpoint(folder).labels == ("\U0001f600", "entailment", "contradiction")
 
 
 def test_a_run_opens_at_its_best(folder: Path) -> None:

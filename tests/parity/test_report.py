@@ -99,6 +99,60 @@ def test_a_wrong_gradient_is_found(
     assert max(key_bias.absolute.values()) >= 1  # seen, and no reason to complain
 
 
+def test_a_small_gradient_counts_as_much(
+    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousandth of the largest in size, and off by a half."""
+    given = make_checkpoint(DEVLIN, CLASSES)
+    weight = "encoder.blks.1.ffn.dense2.weight"
+    arrays = {**given.arrays, weight: given.arrays[weight] * np.float32(1e-3)}
+    honest = both[0].Trainer.gradients  # type: ignore[attr-defined]
+    small = "encoder.blks.1.ffn.dense1.bias"
+    sizes = {}
+
+    def off(self: Any, batch: Any, seed: int) -> dict[str, Any]:
+        found = honest(self, batch, seed)
+        sizes.update({name: float(np.linalg.norm(a)) for name, a in found.items()})
+        return {**found, small: found[small] * 1.5}
+
+    monkeypatch.setattr(both[0].Trainer, "gradients", off)
+    report = parity_report(replace(given, arrays=arrays), both, steps=1)
+    assert sizes[small] < 2e-3 * max(sizes.values())
+    assert f"torch is off: gradients of {small} by 5.0e-01" in broken(report, "torch")
+
+
+def test_the_first_wrong_gradient_is_the_last_layer_s(
+    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gradients are computed from the end on; a layer's row is the worst of its tensors."""
+    honest = both[1].Trainer.gradients  # type: ignore[attr-defined]
+
+    def off(self: Any, batch: Any, seed: int) -> dict[str, Any]:
+        found = honest(self, batch, seed)
+        for i, factor in ((0, 1.5), (2, 1.2)):
+            name = f"encoder.blks.{i}.attention.W_v.weight"
+            found[name] = found[name] * factor
+        return found
+
+    monkeypatch.setattr(both[1].Trainer, "gradients", off)
+    report = parity_report(make_checkpoint(BOOK, CLASSES), both, steps=1)
+    text = broken(report, "mxnet")
+    assert "mxnet is off: gradients of encoder.blks.2.attention.W_v.weight by 2.0e-01" in text
+    assert "1 more after it" in text
+    rows = {row.name: row for row in report.layer_gradients()}
+    assert rows["encoder.blks.0"].relative["mxnet - referee"] == pytest.approx(0.5, rel=1e-3)
+    assert rows["encoder.blks.2"].relative["mxnet - referee"] == pytest.approx(0.2, rel=1e-3)
+    assert rows["encoder.blks.1"].relative["mxnet - referee"] < 1e-3
+
+
+def test_large_scores_do_not_let_padding_in(both: Both, make_checkpoint: Make) -> None:
+    given = make_checkpoint(DEVLIN, CLASSES)
+    arrays = {name: array * np.float32(100) for name, array in given.arrays.items()}
+    report = parity_report(replace(given, arrays=arrays), both, steps=0)
+    assert max(report.activations[1].relative.values()) < 1e-4
+    assert not any("activations" in problem for problem in report.problems)
+
+
 @pytest.mark.parametrize("side", ["torch", "mxnet"])
 def test_a_wrong_step_is_found(
     both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, side: str
@@ -144,6 +198,12 @@ def test_the_command(
     found = json.loads(capsys.readouterr().out)
     assert found["agrees"] is True and len(found["losses"]["mxnet"]) == 2
     assert found["tolerances"]["losses"] == 1e-4
+    for plot in ("curve.txt", "nowhere/curve.png"):
+        assert main([*argv, "--plot", str(tmp_path / plot)]) == 2
+        assert "--plot" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main([*argv, "--steps", "-1"])
+    capsys.readouterr()
     monkeypatch.setattr("bertnli.parity.report.ACTIVATIONS", 1e-12)
     assert main([*argv, "--json"]) == 1
     assert json.loads(capsys.readouterr().out)["problems"]
