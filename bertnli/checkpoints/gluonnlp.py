@@ -98,7 +98,9 @@ def rename(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
             twice.append(name)
         found[ours] = array
     if twice:
-        raise CheckpointError(f"{source} holds {', '.join(twice[:5])} twice, under two names, and they differ")
+        raise CheckpointError(
+            f"{source} holds {', '.join(twice[:5])} twice, under two names, and they differ"
+        )
     if unknown or "encoder.segment_embedding.weight" not in found:
         missing = "no embeddings of token types" if not unknown else ", ".join(unknown[:5])
         raise CheckpointError(

@@ -156,7 +156,8 @@ def read_arrays(folder: Path) -> dict[str, NDArray]:
         parts = sorted(file.name for file in folder.glob("*.index.json"))
         hint = f"; {parts[0]} says that it is in parts, which are not read" if parts else ""
         raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {OLD_WEIGHTS}{hint}")
-    found, unknown = {}, []
+    found: dict[str, NDArray] = {}
+    unknown = []
     for name, array in stored.items():
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")

@@ -202,7 +202,7 @@ class _Graph:
             X = self._block(f"encoder.blks.{i}", X, bias, last)
         if not classifies:
             self.node("Identity", X, output=outputs[0])
-        first = self.node("Gather", X, self.constant("place 0", np.array(0, np.int64)), axis=1)
+        first = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
         pooled = self.dense("hidden", first)
         if not classifies:
             self.node("Tanh", pooled, output=outputs[1])
@@ -215,10 +215,11 @@ class _Graph:
             for name in ("token_embedding", "segment_embedding")
         }
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
-        # Numbers, and not a slice, which would be shorter than a pair that is too long, and pass.
-        zero, one = (self.constant(f"place {i}", np.array(i, np.int64)) for i in (0, 1))
-        width = self.node("Squeeze", self.node("Shape", "input_ids", start=1, end=2))
-        places = self.node("Gather", positions, self.node("Range", zero, width, one))  # (T, H)
+        width = self.node("Shape", "input_ids", start=1, end=2)
+        places = self.node("Slice", positions, self.integers(0), width, self.integers(0))
+        # A pair that is too long must not pass, and a single position would be spread over it.
+        shape = self.node("Concat", width, self.integers(self.config.num_hiddens), axis=0)
+        places = self.node("Reshape", places, shape)  # (T, H)
         X = self.node(
             "Add",
             self.node("Gather", tables["token_embedding"], "input_ids"),
