@@ -53,6 +53,11 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
         CheckpointError: it is too large for such a file, or its outputs differ from the referee's.
     """
     onnx, _ = _packages()
+    if checkpoint.config.max_len == 1:
+        raise CheckpointError(
+            f"{checkpoint.source} has a single position, which a graph would spread over pairs "
+            "that are too long, without an error"
+        )
     used = {k: a for k, a in checkpoint.arrays.items() if not k.startswith(("mlm.", "nsp."))}
     if sum(array.size for array in used.values()) * 4 > MAX_BYTES:
         raise CheckpointError(
@@ -217,9 +222,6 @@ class _Graph:
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
         width = self.node("Shape", "input_ids", start=1, end=2)
         places = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        # A pair that is too long must not pass, and a single position would be spread over it.
-        shape = self.node("Concat", width, self.integers(self.config.num_hiddens), axis=0)
-        places = self.node("Reshape", places, shape)  # (T, H)
         X = self.node(
             "Add",
             self.node("Gather", tables["token_embedding"], "input_ids"),
