@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
 
 #: The book's names of special tokens, and those of Devlin et al. (2019).
 SPECIAL = {token: f"[{token.strip('<>').upper()}]" for token in (UNKNOWN, *RESERVED_TOKENS)}
+#: Characters of a token that is looked for in text, and not cut.
+MAX_ADDED = 256
 #: More ids without a token than this are a mistake.
 MAX_GAPS = 1 << 16
 #: Sentences that are cut at a time.
@@ -47,12 +50,13 @@ class WordPieceVocab(Vocab):
 
     def __init__(self, definition: str) -> None:
         super().__init__()
-        try:
-            self.tokenizer = _tokenizers().Tokenizer.from_str(definition)
-        except BackendError:
-            raise
-        except Exception as error:  # the library has no class of its own for this
-            raise DataError(f"not a definition of a tokenizer: {error}") from error
+        lib = _tokenizers()
+        with _own_errors("not a definition of a tokenizer"):
+            added = json.loads(definition).get("added_tokens") or ()
+            # The library's time for these grows with the square of their length.
+            if any(len(token["content"]) > MAX_ADDED for token in added):
+                raise ValueError(f"an added token is longer than {MAX_ADDED} characters")
+            self.tokenizer = lib.Tokenizer.from_str(definition)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         ids = self.tokenizer.get_vocab(with_added_tokens=True)
@@ -63,10 +67,7 @@ class WordPieceVocab(Vocab):
         for token, i in ids.items():
             tokens[i] = token
         self._set_tokens(tokens)
-        try:  # what no vocabulary has
-            self.tokenizer.encode("\U0010fffd")
-        except Exception as error:
-            raise DataError(f"it cannot cut text: {error}") from error
+        next(self.ids_of(["\U0010fffd"], False))  # which no vocabulary has
 
     @classmethod
     def load(cls, path: str | Path) -> WordPieceVocab:
@@ -149,7 +150,9 @@ class WordPieceVocab(Vocab):
         """Yield the ids of each sentence's pieces; see `Vocab.ids_of`."""
         texts = map(_as_text, sentences) if tokenized else iter(sentences)
         while batch := list(islice(texts, _BATCH)):
-            for encoding in self.tokenizer.encode_batch(batch, add_special_tokens=False):
+            with _own_errors("text cannot be cut into word pieces"):
+                encodings = self.tokenizer.encode_batch(batch, add_special_tokens=False)
+            for encoding in encodings:
                 yield encoding.ids
 
 
@@ -256,6 +259,18 @@ def _read_settings(folder: Path) -> dict[str, Any] | None:
 def _read_object(path: Path) -> dict[str, Any]:
     """Return a JSON object of a file; an empty one if there is no file."""
     return read_json_object(path, DataError) if path.is_file() else {}
+
+
+@contextmanager
+def _own_errors(what: str) -> Iterator[None]:
+    """Turn the library's errors into ours: it has no class for them, and its panics are no
+    exceptions in Python's sense."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise DataError(f"{what}: {error}") from error
 
 
 def _as_text(sentence: str) -> str:
