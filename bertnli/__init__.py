@@ -18,6 +18,7 @@ from bertnli.errors import (
     ConfigError,
     DataError,
     DownloadError,
+    TrainingError,
 )
 from bertnli.hub import DATA_HUB, download, download_extract, register
 from bertnli.labels import LABELS
@@ -76,6 +77,7 @@ __all__ = [
     "Metrics",
     "Prediction",
     "TrainingConfig",
+    "TrainingError",
     "Vocab",
     "__version__",
     "available_backends",

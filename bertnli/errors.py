@@ -23,5 +23,9 @@ class CheckpointError(BERTNLIError, ValueError):
     """A checkpoint that is damaged, incomplete, or made for another model."""
 
 
+class TrainingError(BERTNLIError, ArithmeticError):
+    """A run that cannot go on: its loss is not a number any more."""
+
+
 class BackendError(BERTNLIError, RuntimeError):
     """A framework that is missing, or that cannot do what is asked of it."""

@@ -1,7 +1,8 @@
-"""A folder that is there whole or not at all."""
+"""Folders that are there whole or not at all, whatever ends the process that writes them."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,6 +10,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertnli.errors import CheckpointError
+
+#: In the temporary folder beside a target: what is written, and what it replaces.
+_NEW, _OLD = "new", "old"
 
 
 @contextmanager
@@ -20,14 +24,59 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     if target.exists():
         raise CheckpointError(f"{target} exists; give a new folder")
-    home = None
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-        yield home / "new"
-        (home / "new").rename(target)
+        with replaced_folder(target) as folder:
+            yield folder
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
+
+
+@contextmanager
+def replaced_folder(target: Path) -> Iterator[Path]:
+    """Give a place for a folder that takes the target's name, and its place, when all went well.
+
+    Its files are on the disk by then. A process that is killed leaves the old folder under the
+    target's name or, in the instant between two renames, where `recover_folder` finds it.
+
+    Raises:
+        OSError: it cannot be written; the target is as it was.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    home = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target)))
+    try:
+        yield home / _NEW
+        for path in (home / _NEW).iterdir():
+            flush_to_disk(path)
+        flush_to_disk(home / _NEW)
+        if target.exists():
+            target.rename(home / _OLD)
+        try:
+            (home / _NEW).rename(target)
+        except OSError:
+            if (home / _OLD).exists():
+                (home / _OLD).rename(target)
+            raise
+        flush_to_disk(target.parent)
     finally:
-        if home is not None:
-            shutil.rmtree(home, ignore_errors=True)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def recover_folder(target: Path) -> None:
+    """Clear away what a killed process left beside a target, and put back what it had moved."""
+    for home in target.parent.glob(f"{_prefix(target)}*"):
+        if not target.exists() and (home / _OLD).is_dir():
+            (home / _OLD).rename(target)
+        shutil.rmtree(home, ignore_errors=True)
+
+
+def flush_to_disk(path: Path) -> None:
+    """Have the system write a file's content, or a folder's list of names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _prefix(target: Path) -> str:
+    return f".{target.name}."

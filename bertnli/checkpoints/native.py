@@ -9,14 +9,13 @@ tokenizer.json      the word pieces, and how text is cut into them
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.folder import replaced_folder
 from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
@@ -49,9 +48,7 @@ def save_native(
 ) -> None:
     """Write a checkpoint folder, replacing one that is there.
 
-    It is written beside its final place and then renamed, so that a crash leaves either the old
-    checkpoint or the new one under that name, or for the instant between two renames the old one
-    under a name beside it.
+    A crash leaves either the old checkpoint or the new one; see `replaced_folder`.
 
     Raises:
         CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
@@ -63,9 +60,7 @@ def save_native(
             "Choose another folder"
         )
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as temporary:
-            new, old = Path(temporary, "new"), Path(temporary, "old")
+        with replaced_folder(folder) as new:
             new.mkdir()
             write_tensors(new / WEIGHTS, arrays, FORMAT)
             described = {
@@ -76,9 +71,6 @@ def save_native(
             }
             (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             vocab.save(new / vocab.FILE)
-            if folder.exists():
-                folder.rename(old)
-            os.replace(new, folder)
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
 

@@ -1,7 +1,9 @@
 """Train a classifier of sentence pairs, on a pretrained BERT or on a small one from scratch.
 
-The output folder gets best/ (the epoch with the highest dev accuracy), last/, metrics.jsonl and
-curve.png. The first Ctrl-C ends the run after the step under way and saves last/.
+The output folder gets best/ (the epoch with the highest dev accuracy), last/, metrics.jsonl,
+curve.png, and state/, from which --resume goes on, whatever ended the run. The first Ctrl-C or
+SIGTERM ends it after the step under way and saves last/ and state/; after SIGTERM the exit status
+is 0, so that a cluster may move the run.
 
 examples:
   bertnli train --data sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
@@ -12,14 +14,18 @@ examples:
   bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
       --label-column y --label-map 0=entailment,1=neutral,2=contradiction --output runs/mine
       from scratch, on tables of your own
+  bertnli train --data SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
+      the same line again, as often as it was stopped
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+import re
 import sys
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +39,7 @@ from bertnli.errors import ConfigError
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes
 from bertnli.training.history import EpochRecord
+from bertnli.training.run import KEEP, SAVE_EVERY, STATE
 
 #: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
 SIZES = (
@@ -49,8 +56,30 @@ MIN_FREQ = 5
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
-    parser.add_argument(
+    start = parser.add_mutually_exclusive_group()
+    start.add_argument(
         "--overwrite", action="store_true", help="replace the run that --output holds"
+    )
+    start.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where the run in --output was stopped, as if nothing had happened; start it if "
+        "there is none. Give the same options as before",
+    )
+    parser.add_argument(
+        "--save-every",
+        type=_steps_or_time,
+        default=SAVE_EVERY,
+        metavar="WHEN",
+        help="steps (500) or time (30s, 10m, 1h) after which an epoch under way is saved, to go on "
+        "from (default: 10m); it is after every epoch",
+    )
+    parser.add_argument(
+        "--keep",
+        type=options.positive,
+        default=KEEP,
+        metavar="N",
+        help=f"how many such states to keep (default: {KEEP})",
     )
     parser.add_argument(
         "--quiet", action="store_true", help="print nothing but errors; no progress bar"
@@ -189,16 +218,32 @@ def run(args: argparse.Namespace) -> int:
             batch_size,
             output=output,
             overwrite=args.overwrite,
+            resume=args.resume,
+            save_every=args.save_every,
+            keep=args.keep,
             progress=not args.quiet,
             on_epoch=lambda record: _say(args, str(record)),
         )
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:
         saved = is_native(output / "last")
         where = f"the weights are in {output / 'last'}" if saved else "nothing was saved"
-        print(f"bertnli train: interrupted; {where}", file=sys.stderr)
-        return 130
+        again = "; --resume goes on" if (output / STATE).is_dir() else ""
+        ended = isinstance(stop, SystemExit)
+        why = "stopped by SIGTERM" if ended else "interrupted"
+        print(f"bertnli train: {why}; {where}{again}", file=sys.stderr)
+        return 0 if ended else 130
     _say(args, _describe_best(output, history.best))
     return 0
+
+
+def _steps_or_time(text: str) -> int | timedelta:
+    """Return a number of steps, or a time, for argparse."""
+    found = re.fullmatch(r"(\d+)([smh]?)", text)
+    if found is None or int(found[1]) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is neither like 500 nor like 30s, 10m or 1h")
+    number = int(found[1])
+    seconds = {"s": 1, "m": 60, "h": 3600}
+    return timedelta(seconds=number * seconds[found[2]]) if found[2] else number
 
 
 def _say(args: argparse.Namespace, text: str) -> None:

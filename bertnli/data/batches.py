@@ -81,6 +81,7 @@ def batches(
     seed: int = 0,
     epoch: int = 0,
     shuffle: bool = False,
+    first: int = 0,
 ) -> Iterator[Batch]:
     """Yield the dataset's batches, each example once; the last may be smaller.
 
@@ -89,10 +90,11 @@ def batches(
         batch_size: pairs in a batch.
         seed, epoch: what the order depends on.
         shuffle: take ``epoch_order`` instead of the dataset's own order.
+        first: how many of them to leave out.
     """
     n = len(dataset)
     order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
-    for indices in _chunks(order, batch_size):
+    for indices in _chunks(order[first * batch_size :], batch_size):
         yield dataset.batch(indices)
 
 

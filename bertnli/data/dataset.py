@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeVar
@@ -126,6 +127,13 @@ class PairDataset:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the pairs, their classes and their order, in hexadecimal."""
+        found = hashlib.sha256(repr(self.label_names).encode())
+        for array in (self.token_ids, self.offsets, self.premise_lens, self.labels):
+            found.update(np.ascontiguousarray(array).data)
+        return found.hexdigest()
 
     @property
     def lengths(self) -> NDArray[np.int32]:

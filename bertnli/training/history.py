@@ -67,10 +67,9 @@ class History:
             ),
         )
 
-    def append_line(self, path: Path) -> None:
-        """Add the newest epoch to a file, as one line of JSON."""
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(self.epochs[-1])) + "\n")
+    def to_lines(self) -> str:
+        """Return a line of JSON for each epoch."""
+        return "".join(json.dumps(asdict(record)) + "\n" for record in self.epochs)
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
-import signal
-import sys
-import threading
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +16,15 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from bertnli.backends.interface import Classifier, Prediction
-from bertnli.checkpoints.native import is_native
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch, batches, sorted_batches
 from bertnli.data.dataset import PairDataset
-from bertnli.errors import BackendError, ConfigError, DataError
+from bertnli.errors import ConfigError, DataError
 from bertnli.labels import label_permutation
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Metrics
+from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
+from bertnli.training.state import EpochProgress, TrainingState
 
 #: A dataset of bertnli, or the framework's own DataLoader over one.
 Data = PairDataset | Iterable
@@ -117,6 +114,17 @@ class BaseTrainer(ABC):
         """Take the step of Adam that `train_step` would take with these gradients."""
 
     @abstractmethod
+    def optimizer_arrays(self) -> dict[str, NDArray]:
+        """Return Adam's state under canonical names; see `bertnli.training.moments`.
+
+        The arrays may share memory with the optimizer, and change with its next step.
+        """
+
+    @abstractmethod
+    def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
+        """Take the state that `optimizer_arrays` returned, on whatever backend and device."""
+
+    @abstractmethod
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """Return the logits (B, labels) of a batch without dropout, computed on all devices."""
 
@@ -133,6 +141,9 @@ class BaseTrainer(ABC):
         *,
         output: str | Path | None = None,
         overwrite: bool = False,
+        resume: bool = False,
+        save_every: int | timedelta = SAVE_EVERY,
+        keep: int = KEEP,
         progress: bool = True,
         on_epoch: Callable[[EpochRecord], None] | None = None,
     ) -> History:
@@ -144,9 +155,15 @@ class BaseTrainer(ABC):
             dev: what to watch and to choose by; never the test set.
             num_epochs: passes over the training set.
             batch_size: pairs in a step, over all devices; a loader brings its own.
-            output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl`` and
-                ``curve.png``; nothing is written without it.
+            output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl``,
+                ``curve.png`` and ``state/``; nothing is written without it.
             overwrite: replace the run that ``output`` holds already, which is refused otherwise.
+            resume: go on where the run in ``output`` was stopped, by whatever it was, as if nothing
+                had happened; from the start if nothing is there. Settings and data must be the
+                same; more epochs may be asked for where the schedule is constant.
+            save_every: steps, or time, after which ``state/`` is written anew while an epoch is
+                under way; it is after every epoch.
+            keep: how many of these states to keep, 1 or more.
             progress: show a bar with loss, accuracy and pairs/s.
             on_epoch: called with each epoch's record.
 
@@ -155,107 +172,127 @@ class BaseTrainer(ABC):
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, once the step under way has ended and, with ``output``,
-                ``last/`` has been written.
+                ``last/`` and ``state/`` have been written.
+            SystemExit: the same after SIGTERM, with the status 0, as a cluster's scheduler wants it
+                of a job that it moves.
             DataError: an empty set, labels missing, a vocabulary that is not the model's.
+            ConfigError: settings that cannot be, or are not those of the run to resume.
+            CheckpointError: no state of the run to resume is whole.
         """
         config = replace(self.config, num_epochs=num_epochs, batch_size=batch_size)
         self._check_data(train, "training")
         if dev is not None:
             self._check_data(dev, "dev")
-        run = _RunFolder(output, self.net, overwrite)
-        history = History()
+        if resume and not isinstance(train, PairDataset):
+            raise ConfigError(
+                "a run over a loader of your own cannot be resumed, for the order of its batches "
+                "is not known; give the data set itself"
+            )
+        settings = self._settings(train, dev, config) if output is not None else {}
+        run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
         num_batches = self._num_batches(train, batch_size)
         total = None if num_batches is None else num_batches * num_epochs
         if total is None and (config.schedule != "constant" or config.warmup):
             raise ConfigError(
                 "a schedule needs to know the number of steps, and this loader has no length"
             )
-        with _stop_between_steps() as stop_requested:
-            for epoch in range(num_epochs):
-                self._train_epoch(train, config, epoch, total, history, progress, stop_requested)
-                if stop_requested():
+        state = run.start()
+        with stop_between_steps() as stop:
+            while len(state.history.epochs) < num_epochs:
+                self._train_epoch(train, config, total, state, run, progress, stop)
+                record = self._finished_epoch(state, dev, stop)
+                if record is None:
+                    run.save_state(state)
                     run.save_last()
-                    raise KeyboardInterrupt
-                if dev is not None:
-                    self._add_dev_score(history, dev)
-                run.save_epoch(history)
-                if on_epoch is not None:
-                    on_epoch(history.epochs[-1])
-        return history
+                    stop.leave()
+                else:
+                    state.history.epochs.append(record)
+                    state.progress = EpochProgress()
+                    run.save_epoch(state)
+                    if on_epoch is not None:
+                        on_epoch(record)
+        return state.history
 
     def _train_epoch(
         self,
         train: Data,
         config: TrainingConfig,
-        epoch: int,
         total: int | None,
-        history: History,
+        state: TrainingState,
+        run: RunFolder,
         progress: bool,
-        stop_requested: Callable[[], bool],
+        stop: StopRequest,
     ) -> None:
-        loss_sum, num_correct, num_pairs = 0.0, 0, 0
-        waiting: deque[tuple[StepResult, int]] = deque()
+        """Take the steps of an epoch that are left, or those until a stop is asked for."""
+        epoch, so_far = len(state.history.epochs), state.progress
+        waiting: deque[tuple[StepResult, Batch]] = deque()
 
         def read() -> None:
-            nonlocal loss_sum, num_correct, num_pairs
-            result, size = waiting.popleft()
+            result, batch = waiting.popleft()
             step_loss, step_correct = result.read()
-            history.step_losses.append(step_loss / size)
-            loss_sum += step_loss
-            num_correct += step_correct
-            num_pairs += size
+            run.check_loss(step_loss, batch, state)
+            state.history.step_losses.append(step_loss / len(batch))
+            so_far.steps += 1
+            so_far.loss_sum += step_loss
+            so_far.num_correct += step_correct
+            so_far.num_pairs += len(batch)
             bar.set_postfix_str(
-                f"loss {loss_sum / num_pairs:.3f}, acc {num_correct / num_pairs:.3f}",
+                f"loss {so_far.loss_sum / so_far.num_pairs:.3f}, "
+                f"acc {so_far.num_correct / so_far.num_pairs:.3f}",
                 refresh=False,
             )
-            bar.update(size)
+            bar.update(len(batch))
 
-        first_step = len(history.step_losses)
-        start = time.perf_counter()
         bar = tqdm(
             total=len(train) if isinstance(train, PairDataset) else None,
+            initial=so_far.num_pairs,
             desc=f"epoch {epoch + 1}/{config.num_epochs}",
             unit="pair",
             disable=None if progress else True,
         )
+        start = time.perf_counter() - so_far.seconds
         with bar:
-            for step, batch in enumerate(self._train_batches(train, config, epoch), first_step):
+            batches_left = self._train_batches(train, config, epoch, so_far.steps)
+            for step, batch in enumerate(batches_left, state.step):
                 lr = config.lr if total is None else config.lr_at(step, total)
                 result = self.train_step(batch, lr, _step_seed(config.seed, step))
-                waiting.append((result, len(batch)))
+                waiting.append((result, batch))
                 if len(waiting) > 1:  # a step behind, so that the framework never waits for us
                     read()
-                if stop_requested():
-                    break
+                if stop.requested or run.is_due(state.step + len(waiting)):
+                    while waiting:
+                        read()
+                    so_far.seconds = time.perf_counter() - start
+                    if stop.requested:
+                        return
+                    run.save_state(state)
             while waiting:
                 read()
-            if stop_requested():
-                return
-        if not num_pairs:
+        so_far.seconds = time.perf_counter() - start
+        if not so_far.num_pairs:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
-        seconds = time.perf_counter() - start
-        history.epochs.append(
-            EpochRecord(
-                epoch=epoch + 1,
-                steps=len(history.step_losses),
-                train_loss=loss_sum / num_pairs,
-                train_accuracy=num_correct / num_pairs,
-                dev_loss=None,
-                dev_accuracy=None,
-                pairs_per_second=num_pairs / seconds,
-                train_seconds=seconds,
-                dev_seconds=0.0,
-            )
-        )
 
-    def _add_dev_score(self, history: History, dev: Data) -> None:
+    def _finished_epoch(
+        self, state: TrainingState, dev: Data | None, stop: StopRequest
+    ) -> EpochRecord | None:
+        """Return the record of the epoch that was trained; None if a stop is asked for."""
+        done = state.progress
         start = time.perf_counter()
-        score = self.evaluate(dev)
-        history.epochs[-1] = replace(
-            history.epochs[-1],
-            dev_loss=score.loss,
-            dev_accuracy=score.accuracy,
-            dev_seconds=time.perf_counter() - start,
+        score = None
+        if dev is not None and not stop.requested:
+            score = self._evaluated(dev, 256, stop)
+        if stop.requested:
+            return None
+        return EpochRecord(
+            epoch=len(state.history.epochs) + 1,
+            steps=state.step,
+            train_loss=done.loss_sum / done.num_pairs,
+            train_accuracy=done.num_correct / done.num_pairs,
+            dev_loss=None if score is None else score.loss,
+            dev_accuracy=None if score is None else score.accuracy,
+            pairs_per_second=done.num_pairs / done.seconds,
+            train_seconds=done.seconds,
+            dev_seconds=0.0 if score is None else time.perf_counter() - start,
         )
 
     def evaluate(self, data: Data, batch_size: int = 256) -> Metrics:
@@ -266,10 +303,18 @@ class BaseTrainer(ABC):
             batch_size: pairs computed at a time; a loader brings its own.
         """
         self._check_data(data, "evaluation")
+        score = self._evaluated(data, batch_size, StopRequest())
+        assert score is not None
+        return score
+
+    def _evaluated(self, data: Data, batch_size: int, stop: StopRequest) -> Metrics | None:
+        """Return the score on a set; None if a stop is asked for on the way."""
         logits, labels = [], []
         for batch in self._eval_batches(data, batch_size):
             logits.append(self.eval_step(batch))
             labels.append(batch.labels)
+            if stop.requested:
+                return None
         if not logits:
             raise DataError("the evaluation loader gave no batch; is it used up, or its set empty?")
         return Metrics.from_logits(self.net.labels, np.concatenate(logits), np.concatenate(labels))
@@ -278,11 +323,26 @@ class BaseTrainer(ABC):
         """Return the class of each pair of raw sentences; see `Classifier.predict`."""
         return self.net.predict(pairs, **options)
 
-    def _train_batches(self, data: Data, config: TrainingConfig, epoch: int) -> Iterator[Batch]:
+    def _train_batches(
+        self, data: Data, config: TrainingConfig, epoch: int, first: int
+    ) -> Iterator[Batch]:
+        """Return an epoch's batches, from one of them on."""
         if isinstance(data, PairDataset):
-            found = batches(data, config.batch_size, seed=config.seed, epoch=epoch, shuffle=True)
+            found = batches(
+                data, config.batch_size, seed=config.seed, epoch=epoch, shuffle=True, first=first
+            )
             return self._relabelled(found, data)
         return (self.loader_batch(item) for item in data)
+
+    def _settings(self, train: Data, dev: Data | None, config: TrainingConfig) -> dict[str, Any]:
+        """Return what a run that goes on must have the same."""
+        found = {**asdict(config), **self.net.config.to_dict(), "labels": list(self.net.labels)}
+        found["precision"] = self.net.precision
+        for name, data in (("training set", train), ("dev set", dev)):
+            found[name] = data.digest() if isinstance(data, PairDataset) else type(data).__name__
+        if config.schedule == "constant" and not config.warmup:
+            del found["num_epochs"]  # nothing before the end depends on it
+        return found
 
     def _eval_batches(self, data: Data, batch_size: int) -> Iterator[Batch]:
         if isinstance(data, PairDataset):
@@ -324,68 +384,3 @@ class BaseTrainer(ABC):
 
 def _step_seed(seed: int, step: int) -> int:
     return int(np.random.SeedSequence([seed, step]).generate_state(1)[0] & 0x7FFFFFFF)
-
-
-class _RunFolder:
-    """The files of a run, where the user wants any."""
-
-    def __init__(self, path: str | Path | None, net: Classifier, overwrite: bool) -> None:
-        self.path = None if path is None else Path(path)
-        self.net = net
-        if self.path is None:
-            return
-        net.required_vocab()  # a run that cannot be saved is refused before it trains
-        if is_native(self.path) and not overwrite:
-            raise ConfigError(
-                f"{self.path} holds the checkpoints of an earlier run; choose another folder, or "
-                "ask to overwrite it (--overwrite)"
-            )
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            for name in ("best", "last"):
-                if is_native(self.path / name):
-                    shutil.rmtree(self.path / name)
-            (self.path / "metrics.jsonl").write_text("")
-        except OSError as error:
-            raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
-
-    def save_last(self) -> None:
-        if self.path is not None:
-            self.net.save(self.path / "last")
-
-    def save_epoch(self, history: History) -> None:
-        if self.path is None:
-            return
-        history.append_line(self.path / "metrics.jsonl")
-        if history.best is history.epochs[-1]:
-            self.net.save(self.path / "best")
-        self.save_last()
-        try:
-            history.plot(self.path / "curve.png")
-        except BackendError as error:
-            if len(history.epochs) == 1:
-                tqdm.write(f"no curve.png: {error}", file=sys.stderr)
-
-
-@contextmanager
-def _stop_between_steps() -> Iterator[Callable[[], bool]]:
-    """Turn the first Ctrl-C into a request to stop after the step under way.
-
-    A step that is broken off would leave some tensors updated and others not. A second Ctrl-C
-    interrupts at once. Outside the main thread no handler can be set, and none is.
-    """
-    requested = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield requested.is_set
-        return
-    previous = signal.getsignal(signal.SIGINT)
-
-    def request(signum: int, frame: Any) -> None:
-        requested.set()
-        signal.signal(signal.SIGINT, previous)
-
-    signal.signal(signal.SIGINT, request)
-    try:
-        yield requested.is_set
-    finally:
-        signal.signal(signal.SIGINT, previous)

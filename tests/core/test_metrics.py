@@ -50,12 +50,8 @@ def test_best_is_the_first_of_the_highest() -> None:
 
 
 def test_lines_and_curve(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    history = History()
-    for epoch in (1, 2):
-        history.epochs.append(record(epoch, 0.1 * epoch))
-        history.append_line(path)
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    history = History([record(epoch, 0.1 * epoch) for epoch in (1, 2)])
+    lines = [json.loads(line) for line in history.to_lines().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert lines[1]["dev_accuracy"] == 0.2
     plot_histories({"one": history, "two": history}, tmp_path / "curve.png")

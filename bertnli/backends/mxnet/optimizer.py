@@ -4,7 +4,7 @@ the same numbers with less work."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
+from bertnli.training.moments import dense_moments, row_moments
 
 nd: Any = mx.nd
 
@@ -79,6 +80,20 @@ class RowAdam:
                 out=table,
             )
 
+    def arrays(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the rows that are followed (n,), and their moments, (n, H) each."""
+        n = len(self.rows)
+        return self.rows.astype(np.int64), self.m[:n].asnumpy(), self.v[:n].asnumpy()
+
+    def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray, num_updates: int) -> None:
+        """Take what `arrays` returned, after so many steps."""
+        self.slots[:] = -1
+        self.rows = np.empty(0, np.int32)
+        self._add(rows.astype(np.int64))
+        if len(rows):
+            self.m[: len(rows)], self.v[: len(rows)] = m, v
+        self.num_updates = num_updates
+
     def _add(self, rows: NDArray[np.int64]) -> None:
         """Begin to follow some rows."""
         if not len(rows):
@@ -120,3 +135,34 @@ class Adam:
         self.trainer.set_learning_rate(lr)
         self.trainer.step(batch_size, ignore_stale_grad=True)
         self.table.step(rows, gradients.as_nd_ndarray() / batch_size, lr)
+
+    def arrays(self, names: Sequence[str], table_name: str) -> dict[str, NDArray]:
+        """Return the state; see `bertnli.training.moments`.
+
+        Args:
+            names: what the arrays of the parameters shall be called, in their order.
+            table_name: and that of the table.
+        """
+        found: dict[str, NDArray] = {"updates": np.array([self.num_updates], np.int64)}
+        states = self.trainer._updaters[0].states
+        for i, (name, parameter) in enumerate(zip(names, self.trainer._params, strict=True)):
+            zeros = np.zeros(parameter.shape, np.float32)
+            moments = (part.asnumpy() for part in states[i]) if i in states else (zeros, zeros)
+            found[f"m/{name}"], found[f"v/{name}"] = moments
+        rows, m, v = self.table.arrays()
+        return {**found, f"rows/{table_name}": rows, f"m/{table_name}": m, f"v/{table_name}": v}
+
+    def load_arrays(
+        self, names: Sequence[str], table_name: str, arrays: Mapping[str, NDArray]
+    ) -> None:
+        """Take what `arrays` returned, on whatever backend and device."""
+        self.num_updates = n = int(arrays["updates"][0])
+        self.optimizer.num_update = n
+        for updater, device in zip(self.trainer._updaters, self.trainer._contexts, strict=True):
+            self.optimizer._set_current_context(device.device_id)
+            for i, (name, parameter) in enumerate(zip(names, self.trainer._params, strict=True)):
+                moments = dense_moments(arrays, name, parameter.shape)
+                updater.states[i] = tuple(as_nd(np.array(part), device) for part in moments)
+                updater.states_synced[i] = True
+                self.optimizer._index_update_count[i] = n
+        self.table.load_arrays(*row_moments(arrays, table_name), n)

@@ -86,6 +86,17 @@ class Trainer(BaseTrainer):
         row_gradients = mx.np.array(table, dtype="float32", ctx=self.devices[0])
         self.optimizer.step(1, np.arange(len(table)), row_gradients, lr)
 
+    def optimizer_arrays(self) -> dict[str, NDArray]:
+        """See `BaseTrainer.optimizer_arrays`."""
+        return self.optimizer.arrays(self._names(), names.from_mxnet(TABLE))
+
+    def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
+        """See `BaseTrainer.load_optimizer_arrays`."""
+        self.optimizer.load_arrays(self._names(), names.from_mxnet(TABLE), arrays)
+
+    def _names(self) -> list[str]:
+        return [names.from_mxnet(name) for name in self.parameters]
+
     @mx.util.use_np
     def _backward(self, batch: Batch, seed: int) -> tuple[StepResult, NDArray[np.int64], Any]:
         """Compute the gradients of the summed loss.

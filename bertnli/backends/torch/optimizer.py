@@ -3,13 +3,15 @@ numbers with less work."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adam import adam
+
+from bertnli.training.moments import dense_moments, row_moments
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -77,6 +79,20 @@ class RowAdam:
             self.table.index_copy_(0, used, w)
         self.num_updates += 1
 
+    def arrays(self) -> tuple[NDArray, NDArray, NDArray]:
+        """Return the rows that are followed (n,), and their moments, (n, H) each."""
+        n = len(self.rows)
+        return self.rows.numpy(), self.m[:n].numpy(), self.v[:n].numpy()
+
+    def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray, num_updates: int) -> None:
+        """Take what `arrays` returned, after so many steps."""
+        self.slots[:] = -1
+        self.rows = torch.empty(0, dtype=torch.int64)
+        self._add(rows.astype(np.int64))
+        n = len(rows)
+        self.m[:n], self.v[:n] = torch.from_numpy(m), torch.from_numpy(v)
+        self.num_updates.fill_(num_updates)
+
     def _add(self, rows: NDArray[np.int64]) -> None:
         """Begin to follow some rows."""
         if not len(rows):
@@ -99,6 +115,7 @@ class Adam:
         self.tables = {table: RowAdam(table.data) for table in tables}
         dense = [parameter for parameter in parameters if parameter not in self.tables]
         self.dense = torch.optim.Adam(dense, betas=(BETA1, BETA2), eps=EPSILON, fused=True)
+        self.num_updates = 0
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
@@ -107,6 +124,7 @@ class Adam:
         Args:
             lr: learning rate.
         """
+        self.num_updates += 1
         for group in self.dense.param_groups:
             group["lr"] = lr
         self.dense.step()
@@ -117,3 +135,38 @@ class Adam:
             if not gradient.is_sparse:
                 gradient = gradient.to_sparse(1)
             optimizer.step(gradient._indices()[0].numpy(), gradient._values(), lr)
+
+    def arrays(self, named: Mapping[str, nn.Parameter]) -> dict[str, NDArray]:
+        """Return the state; see `bertnli.training.moments`.
+
+        Args:
+            named: all parameters, by the names that the arrays shall have.
+        """
+        found: dict[str, NDArray] = {"updates": np.array([self.num_updates], np.int64)}
+        for name, parameter in named.items():
+            if parameter in self.tables:
+                rows, m, v = self.tables[parameter].arrays()
+                found[f"rows/{name}"] = rows
+            else:
+                # Before the first step there is none.
+                state = self.dense.state.get(parameter) or dict.fromkeys(
+                    ("exp_avg", "exp_avg_sq"), torch.zeros_like(parameter)
+                )
+                m, v = (state[key].cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
+            found[f"m/{name}"], found[f"v/{name}"] = m, v
+        return found
+
+    def load_arrays(self, named: Mapping[str, nn.Parameter], arrays: Mapping[str, NDArray]) -> None:
+        """Take what `arrays` returned, on whatever backend and device."""
+        self.num_updates = int(arrays["updates"][0])
+        for name, parameter in named.items():
+            if parameter in self.tables:
+                self.tables[parameter].load_arrays(*row_moments(arrays, name), self.num_updates)
+                continue
+            m, v = dense_moments(arrays, name, tuple(parameter.shape))
+            self.dense.state[parameter] = {
+                # Where the fused kernel wants it.
+                "step": torch.tensor(float(self.num_updates), device=parameter.device),
+                "exp_avg": torch.tensor(m, device=parameter.device),
+                "exp_avg_sq": torch.tensor(v, device=parameter.device),
+            }

@@ -60,6 +60,17 @@ class Trainer(BaseTrainer):
             parameter.grad = gradient.to(self.devices[0])
         self.optimizer.step(lr)
 
+    def optimizer_arrays(self) -> dict[str, NDArray]:
+        """See `BaseTrainer.optimizer_arrays`."""
+        return self.optimizer.arrays(self._named())
+
+    def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
+        """See `BaseTrainer.load_optimizer_arrays`."""
+        self.optimizer.load_arrays(self._named(), arrays)
+
+    def _named(self) -> dict[str, nn.Parameter]:
+        return {names.from_torch(name): p for name, p in self.net.named_parameters()}
+
     def _backward(self, batch: Batch, seed: int) -> StepResult:
         """Compute the gradients of the mean loss; return what the batch gave."""
         self.net.train()

@@ -1,0 +1,250 @@
+"""A run's folder, and how a run is stopped.
+
+best/  last/          checkpoints: after the epoch with the best dev score, and the latest
+metrics.jsonl         a line for each finished epoch
+curve.png             the same, drawn
+state/                where the run stands; see `bertnli.training.state`
+diverged.npz          the batch of a step whose loss is not a number
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm.auto import tqdm
+
+from bertnli.checkpoints.folder import flush_to_disk, recover_folder
+from bertnli.checkpoints.native import is_native
+from bertnli.data.batches import Batch
+from bertnli.errors import BackendError, ConfigError, TrainingError
+from bertnli.training.state import TrainingState, load_state, remove_states, save_state
+
+if TYPE_CHECKING:
+    from bertnli.training.trainer import BaseTrainer
+
+BEST, LAST, METRICS, CURVE, STATE = "best", "last", "metrics.jsonl", "curve.png", "state"
+DIVERGED = "diverged.npz"
+#: While an epoch is under way, a state is saved after so long; and so many are kept.
+SAVE_EVERY, KEEP = timedelta(minutes=10), 2
+WEIGHTS = "weights/"
+
+
+class StopRequest:
+    """Whether a run shall stop, and by which signal it was asked to."""
+
+    def __init__(self) -> None:
+        self._signal: int | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether it shall."""
+        return self._signal is not None
+
+    def set(self, signum: int) -> None:
+        """Ask for it."""
+        self._signal = signum
+
+    def leave(self) -> None:
+        """Raise what stands for the signal: KeyboardInterrupt, or SystemExit with the status 0."""
+        raise SystemExit(0) if self._signal == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextmanager
+def stop_between_steps() -> Iterator[StopRequest]:
+    """Turn the first Ctrl-C or SIGTERM into a request to stop after the step under way.
+
+    A step that is broken off would leave some tensors updated and others not. A second signal
+    interrupts at once. Outside the main thread no handler can be set, and none is.
+    """
+    stop = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+
+    def restore() -> None:
+        for signum, handler in previous.items():
+            signal.signal(signum, handler)
+
+    def request(signum: int, frame: Any) -> None:
+        stop.set(signum)
+        restore()
+
+    for signum in previous:
+        signal.signal(signum, request)
+    try:
+        yield stop
+    finally:
+        restore()
+
+
+class RunFolder:
+    """The files of a run, where the user wants any.
+
+    Args:
+        path: of the folder; None for no files.
+        trainer: whose net and optimizer are saved.
+        settings: what a run that goes on must have the same.
+        overwrite, resume, save_every, keep: see `BaseTrainer.fit`.
+
+    Raises:
+        ConfigError: the folder cannot be used, or holds a run and nobody said what to do with it;
+            settings that cannot be.
+    """
+
+    def __init__(
+        self,
+        path: str | Path | None,
+        trainer: BaseTrainer,
+        settings: dict[str, Any],
+        overwrite: bool = False,
+        resume: bool = False,
+        save_every: int | timedelta = SAVE_EVERY,
+        keep: int = KEEP,
+    ) -> None:
+        self.path = None if path is None else Path(path)
+        self.trainer, self.settings, self.resume = trainer, settings, resume
+        self.save_every, self.keep = save_every, keep
+        self._last_save: tuple[int, float] = (0, 0.0)
+        if keep < 1:
+            raise ConfigError(f"keep is {keep}; a run that can go on keeps one state at least")
+        if (save_every if isinstance(save_every, int) else save_every.total_seconds()) <= 0:
+            raise ConfigError(f"save_every is {save_every}; it is a number of steps, or a time")
+        if self.path is None:
+            if resume:
+                raise ConfigError("resume needs the run's folder, output=...")
+            return
+        trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
+        holds_run = is_native(self.path) or (self.path / STATE).is_dir()
+        if holds_run and not overwrite and not resume:
+            raise ConfigError(
+                f"{self.path} holds an earlier run; ask to go on with it (--resume) or to replace "
+                "it (--overwrite), or choose another folder"
+            )
+        if resume and is_native(self.path) and not (self.path / STATE).is_dir():
+            raise ConfigError(
+                f"{self.path} holds checkpoints, but no {STATE}/ to go on from; choose another "
+                "folder, or overwrite it"
+            )
+
+    def start(self) -> TrainingState:
+        """Make the folder ready, and return where the run stands; net and optimizer are put there.
+
+        Raises:
+            ConfigError: the folder cannot be written, or holds a run with other settings.
+            CheckpointError: the run's states are damaged.
+        """
+        fresh = TrainingState(self.settings)
+        self._last_save = (0, time.monotonic())
+        if self.path is None:
+            return fresh
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            for name in (BEST, LAST):
+                recover_folder(self.path / name)
+            state = load_state(self.path / STATE) if self.resume else None
+            if state is None:
+                remove_states(self.path / STATE)
+                for name in (BEST, LAST):
+                    if is_native(self.path / name):
+                        shutil.rmtree(self.path / name)
+                self._write_metrics(fresh)
+                return fresh
+        except OSError as error:
+            raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
+        state.check_settings(self.settings)
+        weights = {
+            name.removeprefix(WEIGHTS): array
+            for name, array in state.arrays.items()
+            if name.startswith(WEIGHTS)
+        }
+        self.trainer.net.load_arrays(weights, str(self.path / STATE))
+        self.trainer.load_optimizer_arrays(state.arrays)
+        state.arrays = {}
+        self._last_save = (state.step, time.monotonic())
+        self._write_metrics(state)
+        if state.history.epochs and not state.progress.steps:
+            self.save_last()
+        return state
+
+    def is_due(self, step: int) -> bool:
+        """Return whether a state is to be saved after so many steps of the run."""
+        if self.path is None:
+            return False
+        if isinstance(self.save_every, int):
+            return step - self._last_save[0] >= self.save_every
+        return time.monotonic() - self._last_save[1] >= self.save_every.total_seconds()
+
+    def save_state(self, state: TrainingState) -> None:
+        """Write where the run stands."""
+        if self.path is None:
+            return
+        weights = {WEIGHTS + name: a for name, a in self.trainer.net.arrays().items()}
+        state.arrays = {**weights, **self.trainer.optimizer_arrays()}
+        save_state(self.path / STATE, state, self.keep)
+        state.arrays = {}
+        self._last_save = (state.step, time.monotonic())
+
+    def save_last(self) -> None:
+        """Write the weights as they are."""
+        if self.path is not None:
+            self.trainer.net.save(self.path / LAST)
+
+    def save_epoch(self, state: TrainingState) -> None:
+        """Write all that there is after an epoch.
+
+        The order matters to a run that is killed on the way: what the state says to be done is done
+        before, or is done again from the state.
+        """
+        if self.path is None:
+            return
+        history = state.history
+        if history.best is history.epochs[-1]:
+            self.trainer.net.save(self.path / BEST)
+        self.save_state(state)
+        self.save_last()
+        self._write_metrics(state)
+        try:
+            history.plot(self.path / CURVE)
+        except BackendError as error:
+            if len(history.epochs) == 1:
+                tqdm.write(f"no {CURVE}: {error}", file=sys.stderr)
+
+    def check_loss(self, loss: float, batch: Batch, state: TrainingState) -> None:
+        """Stop a run whose loss is not a number any more; its batch is kept, to be looked at.
+
+        Raises:
+            TrainingError: it is not.
+        """
+        if math.isfinite(loss):
+            return
+        where = ""
+        if self.path is not None:
+            arrays: Mapping[str, NDArray] = vars(batch)
+            np.savez(self.path / DIVERGED, step=state.step, **arrays)
+            where = f"; its batch is in {self.path / DIVERGED}, and the state before it in {STATE}/"
+        raise TrainingError(
+            f"the loss of step {state.step + 1} is {loss}{where}. A smaller learning rate, or a "
+            "warm-up, may help"
+        )
+
+    def _write_metrics(self, state: TrainingState) -> None:
+        """Write all lines anew, and put them in the place of the old ones at once."""
+        assert self.path is not None
+        new = self.path / f".{METRICS}.new"
+        new.write_text(state.history.to_lines(), encoding="utf-8")
+        flush_to_disk(new)
+        os.replace(new, self.path / METRICS)

@@ -1,0 +1,211 @@
+"""Where a run stands, on disk, so that it can go on as if nothing had happened.
+
+    state/step-000001200/     after 1,200 steps
+      tensors.safetensors     the weights, and the optimizer's state ("weights/NAME", "m/NAME", ...)
+      state.json              the epochs so far, the sums of the one under way, the run's settings,
+                              and the size and checksum of tensors.safetensors
+
+A folder is written under a temporary name, flushed to the disk, and renamed. What a crash, a full
+disk or a flipped bit has damaged all the same is recognised, and the folder before it is taken.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file
+
+from bertnli.checkpoints.folder import recover_folder, replaced_folder
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.files import read_json_object
+from bertnli.training.history import EpochRecord, History
+
+FORMAT, VERSION = "bertnli training state", 1
+TENSORS, STATE = "tensors.safetensors", "state.json"
+_NAME = re.compile(r"step-(\d+)")
+#: Bytes that are read and summed at a time.
+_BLOCK = 1 << 22
+
+
+@dataclass
+class EpochProgress:
+    """The sums of the epoch under way.
+
+    Args:
+        steps: taken in this epoch.
+        loss_sum: of its pairs, in nats.
+        num_correct, num_pairs: of its pairs.
+        seconds: wall time.
+    """
+
+    steps: int = 0
+    loss_sum: float = 0.0
+    num_correct: int = 0
+    num_pairs: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class TrainingState:
+    """Everything that a run's further course depends on, and what it has to tell so far.
+
+    Args:
+        settings: what a run that goes on must have the same.
+        history: the finished epochs, and the losses of all steps.
+        progress: of the epoch under way.
+        arrays: the weights and the optimizer's state, by name.
+    """
+
+    settings: dict[str, Any]
+    history: History = field(default_factory=History)
+    progress: EpochProgress = field(default_factory=EpochProgress)
+    arrays: Mapping[str, NDArray] = field(default_factory=dict)
+
+    @property
+    def step(self) -> int:
+        """Steps taken since the start of the run."""
+        return len(self.history.step_losses)
+
+    def check_settings(self, settings: Mapping[str, Any]) -> None:
+        """Raise ConfigError, naming what differs, if another run's settings are not these."""
+        differ = [
+            f"{name} is {settings.get(name)!r}, and was {self.settings.get(name)!r}"
+            for name in sorted({*settings, *self.settings})
+            if settings.get(name) != self.settings.get(name)
+        ]
+        if differ:
+            raise ConfigError(
+                f"the run cannot go on with other settings: {'; '.join(differ)}. Give the same as "
+                "before, or start a new run in another folder"
+            )
+
+
+def save_state(folder: Path, state: TrainingState, keep: int) -> None:
+    """Add a state to a folder, and take away all but the last ``keep`` of them.
+
+    Raises:
+        CheckpointError: it cannot be written; the states that were there are left.
+    """
+    target = folder / f"step-{state.step:09d}"
+    try:
+        with replaced_folder(target) as new:
+            new.mkdir()
+            size, checksum = write_safetensors(new / TENSORS, state.arrays)
+            described = {
+                "format": FORMAT,
+                "version": VERSION,
+                "tensors": {"bytes": size, "crc32": checksum},
+                "settings": state.settings,
+                "epochs": [asdict(record) for record in state.history.epochs],
+                "step_losses": state.history.step_losses,
+                "progress": asdict(state.progress),
+            }
+            text = json.dumps(described) + "\n"
+            (new / STATE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{target} cannot be written: {error}") from error
+    for old in list(_states(folder))[keep:]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def load_state(folder: Path) -> TrainingState | None:
+    """Return the newest state of a folder that is whole; None if there is none.
+
+    One that is not is left out, and named on standard error.
+
+    Raises:
+        CheckpointError: there are states, and all are damaged.
+    """
+    for home in folder.glob(".step-*"):  # what a killed process left
+        recover_folder(folder / home.stem[1:])
+    damaged = []
+    for path in _states(folder):
+        try:
+            return _read(path)
+        except CheckpointError as error:
+            damaged.append(error)
+            print(f"note: {error}; the state before it is taken", file=sys.stderr)
+    if damaged:
+        raise CheckpointError(f"no state in {folder} is whole; the newest: {damaged[0]}")
+    return None
+
+
+def remove_states(folder: Path) -> None:
+    """Make a folder for states, or take away those that are in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+
+
+def _states(folder: Path) -> Iterator[Path]:
+    """Yield the folders of states, the newest first."""
+    if folder.is_dir():
+        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
+        yield from sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def _read(path: Path) -> TrainingState:
+    described = read_json_object(path / STATE, CheckpointError)
+    try:
+        if described["format"] != FORMAT or described["version"] != VERSION:
+            raise CheckpointError(
+                f"{path / STATE}: not a state of this version; use the bertnli that wrote it"
+            )
+        expected = described["tensors"]
+        if _checksum(path / TENSORS) != (expected["bytes"], expected["crc32"]):
+            raise CheckpointError(f"{path / TENSORS} is damaged: its checksum is another")
+        history = History(
+            [EpochRecord(**record) for record in described["epochs"]],
+            [float(loss) for loss in described["step_losses"]],
+        )
+        progress = EpochProgress(**described["progress"])
+        arrays = load_file(path / TENSORS)
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return TrainingState(described["settings"], history, progress, arrays)
+
+
+def write_safetensors(path: Path, arrays: Mapping[str, NDArray]) -> tuple[int, int]:
+    """Write tensors as the package safetensors does, without a copy of them.
+
+    Returns:
+        The file's size in bytes, and its CRC-32.
+    """
+    kinds = {"f4": "F32", "i8": "I64", "i4": "I32"}
+    header, end = {}, 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": kinds[array.dtype.str[1:]],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    checksum = size = 0
+    with path.open("wb") as file:
+        tensors = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in arrays.values())
+        parts: tuple[Any, ...] = (len(text).to_bytes(8, "little"), text, *tensors)
+        for data in parts:
+            checksum = zlib.crc32(data, checksum)
+            size += file.write(data)
+    return size, checksum
+
+
+def _checksum(path: Path) -> tuple[int, int]:
+    size = checksum = 0
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            size += len(block)
+            checksum = zlib.crc32(block, checksum)
+    return size, checksum
