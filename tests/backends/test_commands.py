@@ -110,7 +110,7 @@ def test_train_tells_what_it_does(
         assert {f"{folder}/{name}" for name in ("config.json", "model.safetensors")} <= found
     assert len((output / "metrics.jsonl").read_text().splitlines()) == 2
 
-    assert "holds the checkpoints of an earlier run" in Ran(capsys, argv).error()
+    assert "holds an earlier run" in Ran(capsys, argv).error()
     ran = Ran(capsys, [*argv, "--overwrite", "--quiet"])
     assert (ran.status, ran.out) == (0, "")
 
@@ -193,7 +193,8 @@ def test_ctrl_c_saves_the_weights_and_says_where(
     output = tmp_path / "run"
     ran = Ran(capsys, ["train", *own_data, *TINY, *where, "--output", str(output)])
     assert ran.status == 130
-    assert ran.err == f"bertnli train: interrupted; the weights are in {output / 'last'}\n"
+    where_now = f"the weights are in {output / 'last'}; --resume goes on"
+    assert ran.err == f"bertnli train: interrupted; {where_now}\n"
     monkeypatch.undo()
     predict = ["predict", "--checkpoint", str(output), *where, "A dog.", "A cat."]
     assert Ran(capsys, predict).status == 0
