@@ -61,10 +61,19 @@ def open_pretrained(
         sizes: names of `BERTConfig` to values; those that are None are the file's.
         dropout: None for what the file says, or else the book's.
     """
+    usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
     contents = read_contents(locate(pretrained_model, framework))
-    given: dict[str, Any] = {k: size for k, size in (sizes or {}).items() if size is not None}
-    preset = PRESETS.get(str(pretrained_model), {}).get("num_heads")
-    config = _with_heads(contents, given.get("num_heads", preset))
+    return _pretrained(contents, sizes or {}, dropout, usual_heads)
+
+
+def _pretrained(
+    contents: Contents,
+    sizes: Mapping[str, int | None],
+    dropout: float | None = None,
+    usual_heads: int | None = None,
+) -> Checkpoint:
+    given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
+    config = _with_heads(contents, given.get("num_heads", usual_heads))
     config = config if dropout is None else replace(config, dropout=dropout)
     vocab = _vocab(contents)
     arrays, source = contents.arrays, str(contents.path)
@@ -106,7 +115,12 @@ def open_classifier(
             names than were given.
         ConfigError: the number of heads is unknown.
     """
-    contents = read_contents(_local(path))
+    return _classifier(read_contents(_local(path)), labels, num_heads)
+
+
+def _classifier(
+    contents: Contents, labels: Sequence[str] | None, num_heads: int | None
+) -> Checkpoint:
     source, named = str(contents.path), contents.labels
     if not contents.is_classifier:
         raise CheckpointError(
@@ -156,11 +170,12 @@ def open_checkpoint(
         CheckpointError: there is none, or it is damaged.
         ConfigError: the number of heads is unknown.
     """
-    if read_contents(_local(path)).is_classifier:
-        return open_classifier(path, labels, num_heads)
+    contents = read_contents(_local(path))
+    if contents.is_classifier:
+        return _classifier(contents, labels, num_heads)
     if labels is not None:
         raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
-    return open_pretrained(path, sizes={"num_heads": num_heads})
+    return _pretrained(contents, {"num_heads": num_heads})
 
 
 def _local(path: str | Path) -> Path:

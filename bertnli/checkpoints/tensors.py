@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import os
+import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import safetensors
 from numpy.typing import NDArray
-from safetensors.numpy import save_file
 
 from bertnli.errors import CheckpointError
 
 #: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
+
+#: NumPy's dtypes to safetensors', of weights, and of what else a training state has.
+WRITTEN = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64"}
 
 
 def read_tensors(path: Path) -> dict[str, NDArray]:
@@ -45,16 +49,31 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     return found
 
 
-def write_tensors(path: Path, arrays: Mapping[str, NDArray], file_format: str) -> None:
-    """Write tensors, and what they are in the file's metadata, to a file that others may read.
+def write_tensors(path: Path, arrays: Mapping[str, NDArray], file_format: str) -> tuple[int, int]:
+    """Write tensors, and in the file's metadata what they are; without a copy of them in memory.
+
+    Returns:
+        The file's size in bytes, and its CRC-32.
 
     Raises:
         OSError: it cannot be written.
     """
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(contiguous, path, metadata={"format": file_format})
-    # The package makes files that their owner alone can read; this one is as any other here.
-    beside = path.with_suffix(".mode")
-    beside.touch()
-    os.chmod(path, beside.stat().st_mode)
-    beside.unlink()
+    header: dict[str, Any] = {"__metadata__": {"format": file_format}}
+    end = 0
+    for name, array in arrays.items():
+        start, end = end, end + array.nbytes
+        header[name] = {
+            "dtype": WRITTEN[array.dtype.str[1:]],
+            "shape": list(array.shape),
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(header, ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    data = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in arrays.values())
+    parts: tuple[Any, ...] = (len(text).to_bytes(8, "little"), text, *data)
+    checksum = size = 0
+    with path.open("wb") as file:
+        for part in parts:
+            checksum = zlib.crc32(part, checksum)
+            size += file.write(part)
+    return size, checksum

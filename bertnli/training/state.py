@@ -21,12 +21,12 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from bertnli.checkpoints.folder import recover_folder, replaced_folder
+from bertnli.checkpoints.tensors import write_tensors
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import read_json_object
 from bertnli.training.history import EpochRecord, History
@@ -101,7 +101,7 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
     try:
         with replaced_folder(target) as new:
             new.mkdir()
-            size, checksum = write_safetensors(new / TENSORS, state.arrays)
+            size, checksum = write_tensors(new / TENSORS, state.arrays, FORMAT)
             described = {
                 "format": FORMAT,
                 "version": VERSION,
@@ -173,33 +173,6 @@ def _read(path: Path) -> TrainingState:
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
     return TrainingState(described["settings"], history, progress, arrays)
-
-
-def write_safetensors(path: Path, arrays: Mapping[str, NDArray]) -> tuple[int, int]:
-    """Write tensors as the package safetensors does, without a copy of them.
-
-    Returns:
-        The file's size in bytes, and its CRC-32.
-    """
-    kinds = {"f4": "F32", "i8": "I64", "i4": "I32"}
-    header, end = {}, 0
-    for name, array in arrays.items():
-        start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": kinds[array.dtype.str[1:]],
-            "shape": list(array.shape),
-            "data_offsets": [start, end],
-        }
-    text = json.dumps(header).encode()
-    text += b" " * (-len(text) % 8)
-    checksum = size = 0
-    with path.open("wb") as file:
-        tensors = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in arrays.values())
-        parts: tuple[Any, ...] = (len(text).to_bytes(8, "little"), text, *tensors)
-        for data in parts:
-            checksum = zlib.crc32(data, checksum)
-            size += file.write(data)
-    return size, checksum
 
 
 def _checksum(path: Path) -> tuple[int, int]:
