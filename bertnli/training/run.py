@@ -175,9 +175,10 @@ class RunFolder:
         self.trainer.load_optimizer_arrays(state.arrays)
         state.arrays = {}
         self._last_save = (state.step, time.monotonic())
-        self._write_metrics(state)
         if state.history.epochs and not state.progress.steps:
-            self.save_last()
+            self._save_after_state(state)
+        else:
+            self._write_metrics(state)
         return state
 
     def is_due(self, step: int) -> bool:
@@ -215,6 +216,12 @@ class RunFolder:
         if history.best is history.epochs[-1]:
             self.trainer.net.save(self.path / BEST)
         self.save_state(state)
+        self._save_after_state(state)
+
+    def _save_after_state(self, state: TrainingState) -> None:
+        """Write what an epoch's state stands for: a run that was killed here does it again."""
+        assert self.path is not None
+        history = state.history
         self.save_last()
         self._write_metrics(state)
         try:

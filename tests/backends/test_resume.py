@@ -23,6 +23,7 @@ from bertnli.checkpoints import folder as folders
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import CheckpointError, ConfigError, TrainingError
+from bertnli.training.run import RunFolder
 from bertnli.training.state import load_state
 
 #: Kills of each backend, here and in the long run.
@@ -116,6 +117,36 @@ def test_a_stop_while_the_dev_set_is_scored(backend: Backend, whole: Any, tmp_pa
     assert state is not None and state.step == 13 and not state.history.epochs
     again, data = new_trainer(backend)
     assert_same(whole, fit(again, data, tmp_path, resume=True), again.net.arrays())
+
+
+@pytest.mark.parametrize("when", ["save_state", "save_last", "_write_metrics"])
+def test_a_kill_while_the_last_epoch_is_saved(
+    backend: Backend, whole: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
+) -> None:
+    """Nothing is left to train, and all files are there all the same."""
+    honest = getattr(RunFolder, when)
+
+    def killed(self: RunFolder, *arguments: Any) -> None:
+        if len(trainer_history(tmp_path)) == EPOCHS - (when == "save_state"):
+            raise RuntimeError("killed")
+        honest(self, *arguments)
+
+    def trainer_history(run: Path) -> list[Any]:
+        state = load_state(run / "state")
+        return [] if state is None else state.history.epochs
+
+    monkeypatch.setattr(RunFolder, when, killed)
+    trainer, data = new_trainer(backend)
+    with pytest.raises(RuntimeError, match="killed"):
+        fit(trainer, data, tmp_path)
+    monkeypatch.undo()
+    (tmp_path / "curve.png").unlink(missing_ok=True)
+    again, data = new_trainer(backend)
+    assert_same(whole, fit(again, data, tmp_path, resume=True), again.net.arrays())
+    assert (tmp_path / "metrics.jsonl").read_text().count("\n") == EPOCHS
+    assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+    for name, array in bertnli.load(tmp_path / "last", backend.name).arrays().items():
+        assert array.tobytes() == whole[1][name].tobytes()
 
 
 def test_every_step_can_be_gone_on_from(backend: Backend, whole: Any, tmp_path: Path) -> None:
