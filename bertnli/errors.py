@@ -24,7 +24,7 @@ class CheckpointError(BERTNLIError, ValueError):
 
 
 class TrainingError(BERTNLIError, ArithmeticError):
-    """A run that cannot go on: its loss is not a number any more."""
+    """A run that cannot go on: its loss is no number any more, or it lacks memory or a process."""
 
 
 class BackendError(BERTNLIError, RuntimeError):

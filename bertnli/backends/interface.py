@@ -26,6 +26,7 @@ from bertnli.text.vocab import Vocab
 
 if TYPE_CHECKING:
     from bertnli.hub import HubView
+    from bertnli.training.workers import Workers
 
 
 @dataclass(frozen=True)
@@ -164,4 +165,5 @@ class Backend:
     try_all_gpus: Callable[[], list]
     as_devices: Callable[..., list]
     as_precision: Callable[[str, Any], tuple[str, str]]
+    find_workers: Callable[[], Workers]
     DATA_HUB: HubView

@@ -8,13 +8,25 @@ import sys
 from collections.abc import Sequence
 from contextlib import suppress
 
-from bertnli.cli import convert, demo, download, evaluate, export, info, parity, predict, train
+from bertnli.cli import (
+    convert,
+    demo,
+    download,
+    evaluate,
+    export,
+    info,
+    launch,
+    parity,
+    predict,
+    train,
+)
 from bertnli.errors import BERTNLIError
 from bertnli.version import __version__
 
 #: Each module's docstring is its command's help.
 COMMANDS = {
     "train": train,
+    "launch": launch,
     "evaluate": evaluate,
     "predict": predict,
     "download": download,

@@ -154,7 +154,19 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         default=default.batch_size,
         metavar="N",
-        help=f"pairs in a step, over all devices (default: {default.batch_size})",
+        help=f"pairs in a step, over all devices and processes (default: {default.batch_size})",
+    )
+    group.add_argument(
+        "--micro-batch-size",
+        type=options.positive,
+        metavar="N",
+        help="pairs of a step that a process computes together, at most: the same steps in less "
+        "memory (default: what is fastest)",
+    )
+    group.add_argument(
+        "--auto-batch",
+        action="store_true",
+        help="where memory does not suffice, halve that number and go on with the same batches",
     )
     group.add_argument(
         "--lr",
@@ -199,14 +211,25 @@ def run(args: argparse.Namespace) -> int:
     )
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
+    workers = backend.find_workers()
+    args.quiet = args.quiet or not workers.is_first
     net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
     _say(args, f"train: {corpora.describe(train_set)}")
     if dev_set is not None:
         _say(args, f"dev: {corpora.describe(dev_set)}")
     _say(args, _describe_model(args, backend, devices, net, train_set))
+    if workers.size > 1:
+        _say(args, f"processes: {workers.size}, each with its share of every batch")
     settings = asdict(config)
     epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
-    trainer = backend.Trainer(net, devices=devices, precision=args.precision, **settings)
+    trainer = backend.Trainer(
+        net,
+        devices=devices,
+        precision=args.precision,
+        micro_batch_size=args.micro_batch_size,
+        auto_batch=args.auto_batch,
+        **settings,
+    )
     if not args.quiet:
         options.say_precision(trainer.net.precision, trainer.precision_reason)
     output = Path(args.output)
@@ -230,7 +253,8 @@ def run(args: argparse.Namespace) -> int:
         again = "; --resume goes on" if (output / STATE).is_dir() else ""
         ended = isinstance(stop, SystemExit)
         why = "stopped by SIGTERM" if ended else "interrupted"
-        print(f"bertnli train: {why}; {where}{again}", file=sys.stderr)
+        if workers.is_first:
+            print(f"bertnli train: {why}; {where}{again}", file=sys.stderr)
         return 0 if ended else 130
     _say(args, _describe_best(output, history.best))
     return 0

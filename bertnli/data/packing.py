@@ -71,14 +71,23 @@ def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> lis
     return [_chunk(pairs, lengths, valid_lens, width) for pairs in groups]
 
 
-def split_by_length(batch: Batch, max_tokens: int = CHUNK_TOKENS) -> list[Batch]:
+def split_by_length(
+    batch: Batch, max_tokens: int | None = CHUNK_TOKENS, max_pairs: int | None = None
+) -> list[Batch]:
     """Return a batch's pairs in parts of similar length, each one chunk to `pack` if max_tokens is.
 
     Trained one after the other, they need the memory of one; each is cut to its longest pair.
+
+    Args:
+        batch: with one pair or more.
+        max_tokens, max_pairs: of a part; one pair may have more tokens. None for no limit; where
+            there is none at all, the batch comes back as it is.
     """
+    if max_tokens is None and (max_pairs is None or max_pairs >= len(batch)):
+        return [batch]
     lengths = computed_lengths(batch.valid_lens, batch.token_ids.shape[1])
     parts = []
-    for pairs in similar_lengths(lengths, max_tokens):
+    for pairs in similar_lengths(lengths, max_tokens or int(lengths.sum()), max_pairs):
         width = int(lengths[pairs[0]])
         ids, segments = (
             np.ascontiguousarray(array[pairs, :width])
@@ -93,14 +102,20 @@ def computed_lengths(valid_lens: NDArray, width: int) -> NDArray[np.int64]:
     return np.where(valid_lens > 0, np.minimum(valid_lens, width), width).astype(np.int64)
 
 
-def similar_lengths(lengths: NDArray[np.int64], max_tokens: int) -> list[NDArray[np.int64]]:
+def similar_lengths(
+    lengths: NDArray[np.int64], max_tokens: int, max_pairs: int | None = None
+) -> list[NDArray[np.int64]]:
     """Return the places of the pairs, the longest first, in parts of about equally many tokens.
 
     Args:
         lengths: (B,) tokens of each pair.
         max_tokens: of a part; one pair may have more.
+        max_pairs: of a part; None for no limit.
     """
     order = np.argsort(-lengths, kind="stable")
+    if max_pairs is not None and max_pairs < len(order):
+        groups = np.split(order, np.arange(max_pairs, len(order), max_pairs))
+        return [g[part] for g in groups for part in similar_lengths(lengths[g], max_tokens)]
     ends = np.cumsum(lengths[order])
     total, longest = int(ends[-1]), int(lengths[order[0]])
     count = 1 if total <= max_tokens else -(-total // max(max_tokens - longest, 1))

@@ -30,7 +30,14 @@ from bertnli.checkpoints.folder import flush_to_disk, recover_folder
 from bertnli.checkpoints.native import is_native
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
-from bertnli.training.state import TrainingState, load_state, remove_states, save_state
+from bertnli.training.state import (
+    TrainingState,
+    load_state,
+    remove_states,
+    save_state,
+    state_from_bytes,
+    state_to_bytes,
+)
 
 if TYPE_CHECKING:
     from bertnli.training.trainer import BaseTrainer
@@ -40,22 +47,38 @@ DIVERGED = "diverged.npz"
 #: While an epoch is under way, a state is saved after so long; and so many are kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
 WEIGHTS = "weights/"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a run shall stop, and by which signal it was asked to."""
+    """Whether a run shall stop, and by which signal it was asked to.
+
+    A signal may reach one process of several, so they vote, and stop after the same step.
+    """
 
     def __init__(self) -> None:
+        self._asked: int | None = None
         self._signal: int | None = None
 
     @property
     def requested(self) -> bool:
-        """Whether it shall."""
+        """Whether it shall stop, as was found when the votes were last counted."""
         return self._signal is not None
 
     def set(self, signum: int) -> None:
         """Ask for it."""
-        self._signal = signum
+        self._asked = signum
+
+    def votes(self) -> NDArray[np.float32]:
+        """Return this process's votes, (2,), to be summed: stop by Ctrl-C, stop by SIGTERM."""
+        return np.array([self._asked == s for s in _SIGNALS], np.float32)
+
+    def count(self, votes: NDArray) -> bool:
+        """Take the sum of all votes, and return whether to stop."""
+        for signum, vote in zip(_SIGNALS, votes, strict=True):
+            if vote:
+                self._signal = signum
+        return self.requested
 
     def leave(self) -> None:
         """Raise what stands for the signal: KeyboardInterrupt, or SystemExit with the status 0."""
@@ -73,7 +96,7 @@ def stop_between_steps() -> Iterator[StopRequest]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    previous = {s: signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)}
+    previous = {s: signal.getsignal(s) for s in _SIGNALS}
 
     def restore() -> None:
         for signum, handler in previous.items():
@@ -92,7 +115,7 @@ def stop_between_steps() -> Iterator[StopRequest]:
 
 
 class RunFolder:
-    """The files of a run, where the user wants any.
+    """The files of a run, where the user wants any; of several processes, the first has them.
 
     Args:
         path: of the folder; None for no files.
@@ -115,28 +138,34 @@ class RunFolder:
         save_every: int | timedelta = SAVE_EVERY,
         keep: int = KEEP,
     ) -> None:
-        self.path = None if path is None else Path(path)
         self.trainer, self.settings, self.resume = trainer, settings, resume
+        self.workers = trainer.workers
         self.save_every, self.keep = save_every, keep
         self._last_save: tuple[int, float] = (0, 0.0)
         if keep < 1:
             raise ConfigError(f"keep is {keep}; a run that can go on keeps one state at least")
         if (save_every if isinstance(save_every, int) else save_every.total_seconds()) <= 0:
             raise ConfigError(f"save_every is {save_every}; it is a number of steps, or a time")
-        if self.path is None:
-            if resume:
-                raise ConfigError("resume needs the run's folder, output=...")
-            return
-        trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
-        holds_run = is_native(self.path) or (self.path / STATE).is_dir()
-        if holds_run and not overwrite and not resume:
+        if path is None and resume:
+            raise ConfigError("resume needs the run's folder, output=...")
+        self.path: Path | None = None
+        if path is not None:
+            trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
+            self.workers.on_first(
+                lambda: self._check_folder(Path(path), overwrite), lambda _: b"", lambda _: None
+            )
+            self.path = Path(path) if self.workers.is_first else None
+
+    def _check_folder(self, path: Path, overwrite: bool) -> None:
+        holds_run = is_native(path) or (path / STATE).is_dir()
+        if holds_run and not overwrite and not self.resume:
             raise ConfigError(
-                f"{self.path} holds an earlier run; ask to go on with it (--resume) or to replace "
+                f"{path} holds an earlier run; ask to go on with it (--resume) or to replace "
                 "it (--overwrite), or choose another folder"
             )
-        if resume and is_native(self.path) and not (self.path / STATE).is_dir():
+        if self.resume and is_native(path) and not (path / STATE).is_dir():
             raise ConfigError(
-                f"{self.path} holds checkpoints, but no {STATE}/ to go on from; choose another "
+                f"{path} holds checkpoints, but no {STATE}/ to go on from; choose another "
                 "folder, or overwrite it"
             )
 
@@ -147,10 +176,30 @@ class RunFolder:
             ConfigError: the folder cannot be written, or holds a run with other settings.
             CheckpointError: the run's states are damaged.
         """
-        fresh = TrainingState(self.settings)
+        state = self.workers.on_first(self._opened, state_to_bytes, state_from_bytes)
         self._last_save = (0, time.monotonic())
+        if state is None:
+            return TrainingState(self.settings)
+        state.check_settings(self.settings)
+        weights = {
+            name.removeprefix(WEIGHTS): array
+            for name, array in state.arrays.items()
+            if name.startswith(WEIGHTS)
+        }
+        self.trainer.net.load_arrays(weights, "the run's state")
+        self.trainer.load_optimizer_arrays(state.arrays)
+        state.arrays = {}
+        self._last_save = (state.step, time.monotonic())
+        if state.history.epochs and not state.progress.steps:
+            self._save_after_state(state)
+        else:
+            self._write_metrics(state)
+        return state
+
+    def _opened(self) -> TrainingState | None:
+        """Make the folder ready, and return where its run stands; None to begin."""
         if self.path is None:
-            return fresh
+            return None
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             for name in (BEST, LAST):
@@ -161,24 +210,9 @@ class RunFolder:
                 for name in (BEST, LAST):
                     if is_native(self.path / name):
                         shutil.rmtree(self.path / name)
-                self._write_metrics(fresh)
-                return fresh
+                self._write_metrics(TrainingState(self.settings))
         except OSError as error:
             raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
-        state.check_settings(self.settings)
-        weights = {
-            name.removeprefix(WEIGHTS): array
-            for name, array in state.arrays.items()
-            if name.startswith(WEIGHTS)
-        }
-        self.trainer.net.load_arrays(weights, str(self.path / STATE))
-        self.trainer.load_optimizer_arrays(state.arrays)
-        state.arrays = {}
-        self._last_save = (state.step, time.monotonic())
-        if state.history.epochs and not state.progress.steps:
-            self._save_after_state(state)
-        else:
-            self._write_metrics(state)
         return state
 
     def is_due(self, step: int) -> bool:
@@ -220,7 +254,8 @@ class RunFolder:
 
     def _save_after_state(self, state: TrainingState) -> None:
         """Write what an epoch's state stands for: a run that was killed here does it again."""
-        assert self.path is not None
+        if self.path is None:
+            return
         history = state.history
         self.save_last()
         self._write_metrics(state)
@@ -250,7 +285,8 @@ class RunFolder:
 
     def _write_metrics(self, state: TrainingState) -> None:
         """Write all lines anew, and put them in the place of the old ones at once."""
-        assert self.path is not None
+        if self.path is None:
+            return
         new = self.path / f".{METRICS}.new"
         new.write_text(state.history.to_lines(), encoding="utf-8")
         flush_to_disk(new)

@@ -23,7 +23,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load, load_file, save
 
 from bertnli.checkpoints.folder import recover_folder, replaced_folder
 from bertnli.checkpoints.tensors import write_tensors
@@ -106,10 +106,7 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
                 "format": FORMAT,
                 "version": VERSION,
                 "tensors": {"bytes": size, "crc32": checksum},
-                "settings": state.settings,
-                "epochs": [asdict(record) for record in state.history.epochs],
-                "step_losses": state.history.step_losses,
-                "progress": asdict(state.progress),
+                **_described(state),
             }
             text = json.dumps(described) + "\n"
             (new / STATE).write_text(text, encoding="utf-8")
@@ -164,14 +161,43 @@ def _read(path: Path) -> TrainingState:
         expected = described["tensors"]
         if _checksum(path / TENSORS) != (expected["bytes"], expected["crc32"]):
             raise CheckpointError(f"{path / TENSORS} is damaged: its checksum is another")
-        history = History(
-            [EpochRecord(**record) for record in described["epochs"]],
-            [float(loss) for loss in described["step_losses"]],
-        )
-        progress = EpochProgress(**described["progress"])
-        arrays = load_file(path / TENSORS)
+        return _state_of(described, load_file(path / TENSORS))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
+
+
+def state_to_bytes(state: TrainingState | None) -> bytes:
+    """Return a state, or that there is none, for another process."""
+    if state is None:
+        return b""
+    text = json.dumps(_described(state)).encode()
+    return len(text).to_bytes(8, "little") + text + save(dict(state.arrays))
+
+
+def state_from_bytes(data: bytes) -> TrainingState | None:
+    """Return what `state_to_bytes` was given."""
+    if not data:
+        return None
+    end = 8 + int.from_bytes(data[:8], "little")
+    return _state_of(json.loads(data[8:end]), load(data[end:]))
+
+
+def _described(state: TrainingState) -> dict[str, Any]:
+    """Return all of a state but its arrays, for JSON."""
+    return {
+        "settings": state.settings,
+        "epochs": [asdict(record) for record in state.history.epochs],
+        "step_losses": state.history.step_losses,
+        "progress": asdict(state.progress),
+    }
+
+
+def _state_of(described: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> TrainingState:
+    history = History(
+        [EpochRecord(**record) for record in described["epochs"]],
+        [float(loss) for loss in described["step_losses"]],
+    )
+    progress = EpochProgress(**described["progress"])
     return TrainingState(described["settings"], history, progress, arrays)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +20,18 @@ from bertnli.backends.interface import Classifier, Prediction
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch, batches, sorted_batches
 from bertnli.data.dataset import PairDataset
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, DataError, TrainingError
 from bertnli.labels import label_permutation
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Metrics
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
 from bertnli.training.state import EpochProgress, TrainingState
+from bertnli.training.workers import Workers
 
 #: A dataset of bertnli, or the framework's own DataLoader over one.
 Data = PairDataset | Iterable
+
+T = TypeVar("T")
 
 
 class StepResult:
@@ -52,16 +56,23 @@ class BaseTrainer(ABC):
         net: the classifier.
         lr: learning rate (the peak, where a schedule is chosen).
         devices: devices or their names; None for all GPUs or else the CPU. Each batch is split over
-            them; the loss stays the mean over the whole batch.
+            them; the loss stays the mean over the whole batch. Where `torchrun` or `bertnli launch`
+            started several processes, each batch is first split over these.
         schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
         warmup: fraction of all steps over which the rate rises linearly.
         seed: order of the data and dropout are functions of (seed, epoch, step).
         precision: what matrix products are computed in: ``"fp32"``, ``"bf16"``, or ``"auto"``:
             bf16 where the hardware has it. Weights, losses, softmax and layer normalisation
             stay in float32. The net keeps the setting.
+        micro_batch_size: pairs of a batch that a process computes together, at most; the gradients
+            of a batch's parts add up, and the step is the same, to rounding, in less memory. None
+            for as many as is fastest.
+        auto_batch: where memory does not suffice, halve ``micro_batch_size`` and compute the batch
+            again, instead of ending with an error.
 
     Attributes:
         precision_reason: why that precision, where there is something to say.
+        workers: the processes of the run.
 
     Raises:
         ConfigError, BackendError: a setting or a device that cannot work.
@@ -69,6 +80,7 @@ class BaseTrainer(ABC):
 
     net: Classifier
     precision_reason: str
+    workers: Workers
 
     def __init__(
         self,
@@ -80,26 +92,34 @@ class BaseTrainer(ABC):
         warmup: float = 0.0,
         seed: int = 0,
         precision: str = "fp32",
+        micro_batch_size: int | None = None,
+        auto_batch: bool = False,
     ) -> None:
+        if micro_batch_size is not None and micro_batch_size < 1:
+            raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
         self.net = net
         self.config = TrainingConfig(lr, schedule=schedule, warmup=warmup, seed=seed)
+        self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
         self._prepare(devices, precision)
 
     @abstractmethod
     def _prepare(self, devices: Any, precision: str) -> None:
-        """Move the net to the devices, set its precision and make the optimizer."""
+        """Find the workers, move the net to the devices, set its precision, make the optimizer."""
 
     @abstractmethod
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
 
         Args:
-            batch: with labels.
+            batch: with labels; the same in each process, which computes its share of it.
             lr: learning rate of this step.
             seed: of this step's dropout.
 
         Returns:
-            What the batch gave before the step; the step may still be under way.
+            What this process's share gave before the step; the step may still be under way.
+
+        Raises:
+            TrainingError: memory does not suffice, or another process is gone.
         """
 
     @abstractmethod
@@ -126,11 +146,18 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the logits (B, labels) of a batch without dropout, computed on all devices."""
+        """Return the logits (B, labels) of a batch without dropout, computed on all devices.
+
+        Of this process alone: several each evaluate batches of their own.
+        """
 
     @abstractmethod
     def loader_batch(self, item: Any) -> Batch:
         """Return the Batch of one item of the framework's own DataLoader."""
+
+    @abstractmethod
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """Return whether this is the framework's way of saying that memory does not suffice."""
 
     def fit(
         self,
@@ -154,7 +181,7 @@ class BaseTrainer(ABC):
                 their order are then taken as they come).
             dev: what to watch and to choose by; never the test set.
             num_epochs: passes over the training set.
-            batch_size: pairs in a step, over all devices; a loader brings its own.
+            batch_size: pairs in a step, over all devices and processes; a loader brings its own.
             output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl``,
                 ``curve.png`` and ``state/``; nothing is written without it.
             overwrite: replace the run that ``output`` holds already, which is refused otherwise.
@@ -178,6 +205,8 @@ class BaseTrainer(ABC):
             DataError: an empty set, labels missing, a vocabulary that is not the model's.
             ConfigError: settings that cannot be, or are not those of the run to resume.
             CheckpointError: no state of the run to resume is whole.
+            TrainingError: the loss is not a number any more, memory does not suffice, or another
+                process is gone.
         """
         config = replace(self.config, num_epochs=num_epochs, batch_size=batch_size)
         self._check_data(train, "training")
@@ -188,7 +217,9 @@ class BaseTrainer(ABC):
                 "a run over a loader of your own cannot be resumed, for the order of its batches "
                 "is not known; give the data set itself"
             )
-        settings = self._settings(train, dev, config) if output is not None else {}
+        several = self.workers.size > 1
+        settings = self._settings(train, dev, config) if output is not None or several else {}
+        self.workers.check_same([settings, str(output), resume, overwrite])
         run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
         num_batches = self._num_batches(train, batch_size)
         total = None if num_batches is None else num_batches * num_epochs
@@ -227,50 +258,91 @@ class BaseTrainer(ABC):
         epoch, so_far = len(state.history.epochs), state.progress
         waiting: deque[tuple[StepResult, Batch]] = deque()
 
-        def read() -> None:
-            result, batch = waiting.popleft()
-            step_loss, step_correct = result.read()
-            run.check_loss(step_loss, batch, state)
-            state.history.step_losses.append(step_loss / len(batch))
-            so_far.steps += 1
-            so_far.loss_sum += step_loss
-            so_far.num_correct += step_correct
-            so_far.num_pairs += len(batch)
-            bar.set_postfix_str(
-                f"loss {so_far.loss_sum / so_far.num_pairs:.3f}, "
-                f"acc {so_far.num_correct / so_far.num_pairs:.3f}",
-                refresh=False,
-            )
-            bar.update(len(batch))
+        def gather(finished: tuple[StepResult, Batch] | None = None) -> bool:
+            """Add up what a step gave in all processes; return whether a state is to be saved."""
+            loss_sum, num_correct = (0.0, 0) if finished is None else finished[0].read()
+            due = run.is_due(state.step + len(waiting) + (finished is not None))
+            sums = self.workers.sum(np.array([loss_sum, num_correct, due, *stop.votes()]))
+            if finished is not None:
+                batch = finished[1]
+                run.check_loss(float(sums[0]), batch, state)
+                state.history.step_losses.append(float(sums[0]) / len(batch))
+                so_far.steps += 1
+                so_far.loss_sum += float(sums[0])
+                so_far.num_correct += int(sums[1])
+                so_far.num_pairs += len(batch)
+                bar.set_postfix_str(
+                    f"loss {so_far.loss_sum / so_far.num_pairs:.3f}, "
+                    f"acc {so_far.num_correct / so_far.num_pairs:.3f}",
+                    refresh=False,
+                )
+                bar.update(len(batch))
+            return stop.count(sums[3:]) or bool(sums[2])
 
         bar = tqdm(
             total=len(train) if isinstance(train, PairDataset) else None,
             initial=so_far.num_pairs,
             desc=f"epoch {epoch + 1}/{config.num_epochs}",
             unit="pair",
-            disable=None if progress else True,
+            disable=None if progress and self.workers.is_first else True,
         )
         start = time.perf_counter() - so_far.seconds
         with bar:
             batches_left = self._train_batches(train, config, epoch, so_far.steps)
             for step, batch in enumerate(batches_left, state.step):
                 lr = config.lr if total is None else config.lr_at(step, total)
-                result = self.train_step(batch, lr, _step_seed(config.seed, step))
-                waiting.append((result, batch))
-                if len(waiting) > 1:  # a step behind, so that the framework never waits for us
-                    read()
-                if stop.requested or run.is_due(state.step + len(waiting)):
+                seed = _step_seed(config.seed, step, self.workers.rank)
+                waiting.append((self.train_step(batch, lr, seed), batch))
+                # A step behind, so that the framework never waits for us.
+                if gather(waiting.popleft() if len(waiting) > 1 else None):
                     while waiting:
-                        read()
+                        gather(waiting.popleft())
                     so_far.seconds = time.perf_counter() - start
                     if stop.requested:
                         return
                     run.save_state(state)
             while waiting:
-                read()
+                gather(waiting.popleft())
         so_far.seconds = time.perf_counter() - start
         if not so_far.num_pairs:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
+
+    def _within_memory(self, compute: Callable[[], T], num_pairs: int) -> T:
+        """Return what a function gives that computes a batch in micro-batches.
+
+        Args:
+            compute: may be called again, after ``micro_batch_size`` was halved.
+            num_pairs: of the batch, in this process.
+
+        Raises:
+            TrainingError: memory does not suffice.
+        """
+        while True:
+            try:
+                return compute()
+            except Exception as error:
+                if not self.is_out_of_memory(error):
+                    raise
+                size = min(self.micro_batch_size or num_pairs, num_pairs)
+                if size <= 1:
+                    raise TrainingError(
+                        f"memory does not suffice for one pair at a time: {error}. A smaller model "
+                        "may, or shorter pairs (--max-len)"
+                    ) from error
+                if not self.auto_batch:
+                    raise TrainingError(
+                        f"memory does not suffice for {size} pairs at a time: {error}. With "
+                        f"micro_batch_size={size // 2} (--micro-batch-size {size // 2}) the same "
+                        "steps need less, and auto_batch=True (--auto-batch) finds the size that "
+                        "fits; a run that was saved can go on"
+                    ) from error
+                self.micro_batch_size = size // 2
+            # Here the error, and with it the tensors of its frames, is gone.
+            tqdm.write(
+                f"memory does not suffice for {size} pairs at a time; going on with {size // 2}, "
+                "and the same batches",
+                file=sys.stderr,
+            )
 
     def _finished_epoch(
         self, state: TrainingState, dev: Data | None, stop: StopRequest
@@ -279,8 +351,8 @@ class BaseTrainer(ABC):
         done = state.progress
         start = time.perf_counter()
         score = None
-        if dev is not None and not stop.requested:
-            score = self._evaluated(dev, 256, stop)
+        if not stop.requested and not stop.count(self.workers.sum(stop.votes())):
+            score = None if dev is None else self._evaluated(dev, 256, stop)
         if stop.requested:
             return None
         return EpochRecord(
@@ -308,16 +380,24 @@ class BaseTrainer(ABC):
         return score
 
     def _evaluated(self, data: Data, batch_size: int, stop: StopRequest) -> Metrics | None:
-        """Return the score on a set; None if a stop is asked for on the way."""
+        """Return the score on a set; None if a stop is asked for on the way.
+
+        Each process computes every so manyth batch, and all get the score of the whole.
+        """
+        workers = self.workers
         logits, labels = [], []
-        for batch in self._eval_batches(data, batch_size):
-            logits.append(self.eval_step(batch))
+        for i, batch in enumerate(self._eval_batches(data, batch_size)):
+            turn = i % workers.size
             labels.append(batch.labels)
-            if stop.requested:
+            nothing = np.zeros((len(batch), len(self.net.labels)), np.float32)
+            logits.append(self.eval_step(batch) if turn == workers.rank else nothing)
+            if turn == workers.size - 1 and stop.count(workers.sum(stop.votes())):
                 return None
         if not logits:
             raise DataError("the evaluation loader gave no batch; is it used up, or its set empty?")
-        return Metrics.from_logits(self.net.labels, np.concatenate(logits), np.concatenate(labels))
+        whole = np.concatenate(logits)
+        whole = workers.sum(whole.ravel()).reshape(whole.shape)
+        return Metrics.from_logits(self.net.labels, whole, np.concatenate(labels))
 
     def predict(self, pairs: Iterable[tuple[str, str]], **options: Any) -> list[Prediction]:
         """Return the class of each pair of raw sentences; see `Classifier.predict`."""
@@ -361,6 +441,11 @@ class BaseTrainer(ABC):
 
     def _check_data(self, data: Data, what: str) -> None:
         if not isinstance(data, PairDataset):
+            if self.workers.size > 1:
+                raise ConfigError(
+                    f"a loader of your own cannot be shared by {self.workers.size} processes, for "
+                    "its batches need not be the same in each; give the data set itself"
+                )
             return
         if len(data) == 0:
             raise DataError(f"the {what} set is empty")
@@ -382,5 +467,6 @@ class BaseTrainer(ABC):
             )
 
 
-def _step_seed(seed: int, step: int) -> int:
-    return int(np.random.SeedSequence([seed, step]).generate_state(1)[0] & 0x7FFFFFFF)
+def _step_seed(seed: int, step: int, rank: int) -> int:
+    parts = [seed, step, rank] if rank else [seed, step]
+    return int(np.random.SeedSequence(parts).generate_state(1)[0] & 0x7FFFFFFF)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ from bertnli.backends.mxnet.devices import (
 from bertnli.backends.mxnet.kernels import dropout_seed, take
 from bertnli.backends.mxnet.model import BERTClassifier
 from bertnli.backends.mxnet.optimizer import Adam
+from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
@@ -46,24 +48,33 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
+        self.workers = find_workers()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         move(self.net, self.devices)
         parameters = self.net._collect_params_with_prefix()
         self.table = parameters.pop(TABLE)
         self.parameters = parameters
         self.optimizer = Adam(list(parameters.values()), self.table, self.devices)
+        if isinstance(self.workers, DistributedWorkers):
+            for parameter in (*parameters.values(), self.table):
+                parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
         self.loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 
     @mx.util.use_np
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
-        result, rows, row_gradients = self._backward(batch, seed)
+        share = self.workers.share(batch)
+        result, rows, row_gradients = self._within_memory(
+            lambda: self._backward(batch, share, seed), len(share)
+        )
+        row_gradients = self._summed(row_gradients)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
-        _, rows, row_gradients = self._backward(batch, seed)
+        _, rows, row_gradients = self._backward(batch, self.workers.share(batch), seed)
+        row_gradients = self._summed(row_gradients)
         size = np.float32(len(batch))
         found = {
             names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad()) / size
@@ -78,13 +89,33 @@ class Trainer(BaseTrainer):
         """See `BaseTrainer.apply_gradients`."""
         for name, parameter in self.parameters.items():
             gradient = np.asarray(gradients[names.from_mxnet(name)], np.float32)
-            for i, device in enumerate(self.devices):
-                part = gradient if i == 0 else np.zeros_like(gradient)
-                parameter.grad(device)[:] = mx.np.array(part, dtype="float32", ctx=device)
-                parameter.data(device)._fresh_grad = True
+            self._set_gradient(parameter, mx.np.array(gradient, dtype="float32"))
         table = np.asarray(gradients[names.from_mxnet(TABLE)], np.float32)
         row_gradients = mx.np.array(table, dtype="float32", ctx=self.devices[0])
         self.optimizer.step(1, np.arange(len(table)), row_gradients, lr)
+
+    def _set_gradient(self, parameter: Any, gradient: Any) -> None:
+        """Put a gradient on the first device, and zero on the others, for they are added up."""
+        for i, device in enumerate(self.devices):
+            value = gradient.as_in_context(device) if i == 0 else 0
+            parameter.grad(device)[:] = value
+            parameter.data(device)._fresh_grad = True
+
+    def _summed(self, row_gradients: Any) -> Any:
+        """Make all gradients their sums over the processes; return those of the table's rows."""
+        if not isinstance(self.workers, DistributedWorkers):
+            return row_gradients
+        own = [
+            sum(part.as_in_context(self.devices[0]) for part in parameter.list_grad())
+            for parameter in self.parameters.values()
+        ]
+        flat = [part.reshape(-1).as_nd_ndarray() for part in (*own, row_gradients)]
+        summed = self.workers.sum_on_device(mx.nd.concat(*flat, dim=0)).as_np_ndarray()
+        end = 0
+        for parameter in self.parameters.values():
+            start, end = end, end + math.prod(parameter.shape)
+            self._set_gradient(parameter, summed[start:end].reshape(parameter.shape))
+        return summed[end:].reshape(row_gradients.shape).as_in_context(self.devices[0])
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """See `BaseTrainer.optimizer_arrays`."""
@@ -98,18 +129,22 @@ class Trainer(BaseTrainer):
         return [names.from_mxnet(name) for name in self.parameters]
 
     @mx.util.use_np
-    def _backward(self, batch: Batch, seed: int) -> tuple[StepResult, NDArray[np.int64], Any]:
-        """Compute the gradients of the summed loss.
+    def _backward(
+        self, batch: Batch, share: Batch, seed: int
+    ) -> tuple[StepResult, NDArray[np.int64], Any]:
+        """Compute the gradients of the summed loss of this process's share of a batch.
 
         Returns:
-            What the batch gave, rows (U,) of the token embedding, and their gradients (U, H): its
-            other rows have none.
+            What the share gave, the rows (U,) of the token embedding that the batch uses, and their
+            gradients (U, H): its other rows have none.
         """
         used_ids = np.zeros(self.table.shape[0], bool)
         used_ids[batch.token_ids] = True
         rows = np.flatnonzero(used_ids)
         places = np.cumsum(used_ids, dtype=np.int32) - 1
-        counted = replace(batch, token_ids=places[batch.token_ids])
+        counted, nothing = (
+            replace(pairs, token_ids=places[pairs.token_ids]) for pairs in (share, batch[:1])
+        )
         outputs, tables = [], []
         with dropout_seed(seed, self.devices):
             for shard, device in zip(split_batch(counted, self.devices), self.devices, strict=True):
@@ -117,13 +152,17 @@ class Trainer(BaseTrainer):
                 tables[-1].attach_grad("add")
                 # A device without a pair of its own computes one that counts nothing, so that its
                 # gradients are of this step, and zero.
-                parts = split_by_length(shard, PART_TOKENS) if len(shard) else [counted[:1]]
+                parts = [nothing]
+                if len(shard):
+                    parts = split_by_length(shard, PART_TOKENS, self.micro_batch_size)
                 for i, part in enumerate(parts):
                     with self._gradients_summed(device, i > 0):
                         logits, loss_sum = self._loss(part, device, tables[-1], len(shard) > 0)
                         loss_sum.backward()
                     if len(shard):
                         outputs.append((logits, loss_sum, part.labels))
+        if self.auto_batch:
+            mx.nd.waitall()  # beside a GPU, where what lacks memory is told later
         row_gradients = tables[0].grad
         for table in tables[1:]:
             row_gradients = row_gradients + table.grad.as_in_context(self.devices[0])
@@ -163,6 +202,13 @@ class Trainer(BaseTrainer):
             parts = zip(split_batch(batch, self.devices), self.devices, strict=True)
             logits = [self.net(to_device(part, d)) for part, d in parts if len(part)]
         return np.concatenate([part.asnumpy() for part in logits])
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """See `BaseTrainer.is_out_of_memory`."""
+        if isinstance(error, MemoryError):
+            return True
+        told = ("Failed to allocate CPU Memory", "out of memory", "bad_alloc")
+        return isinstance(error, mx.MXNetError) and any(text in str(error) for text in told)
 
     def loader_batch(self, item: Any) -> Batch:
         """See `BaseTrainer.loader_batch`."""

@@ -12,6 +12,7 @@ from bertnli.backends.torch.devices import (
 )
 from bertnli.backends.torch.model import BERTClassifier, BERTModel
 from bertnli.backends.torch.trainer import Trainer
+from bertnli.backends.torch.workers import find_workers
 from bertnli.hub import hub_view
 
 BACKEND = Backend(
@@ -27,5 +28,6 @@ BACKEND = Backend(
     try_all_gpus=try_all_gpus,
     as_devices=as_devices,
     as_precision=as_precision,
+    find_workers=find_workers,
     DATA_HUB=hub_view("torch"),
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 
@@ -26,8 +27,15 @@ def try_gpu(i: int = 0) -> Device:
 
 
 def try_all_gpus() -> list[Device]:
-    """Return all GPUs, or a list of the CPU where there is none."""
-    return [torch.device("cuda", i) for i in range(torch.cuda.device_count())] or [cpu()]
+    """Return all GPUs, or a list of the CPU where there is none.
+
+    In a process that torchrun started, the one GPU that is this process's.
+    """
+    count = torch.cuda.device_count()
+    local_rank = os.environ.get("LOCAL_RANK")
+    if local_rank is not None and count:
+        return [torch.device("cuda", int(local_rank) % count)]
+    return [torch.device("cuda", i) for i in range(count)] or [cpu()]
 
 
 def as_devices(devices: str | Device | Sequence[str | Device] | None) -> list[Device]:
@@ -67,7 +75,9 @@ def _named(name: str) -> list[Device]:
     if kind == "cpu":
         return [cpu()]
     count = torch.cuda.device_count()
-    wanted = range(count) if index is None else [int(index)]
+    if index is None and count:
+        return try_all_gpus()
+    wanted = [int(index or 0)]
     if not count or max(wanted) >= count:
         raise BackendError(f"device {name!r} is not here: torch sees {count} GPUs; use 'cpu'")
     return [torch.device("cuda", i) for i in wanted]

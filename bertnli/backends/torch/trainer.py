@@ -16,9 +16,16 @@ from bertnli.backends.torch.dataset import batch_of
 from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
 from bertnli.backends.torch.model import BERTClassifier
 from bertnli.backends.torch.optimizer import Adam
+from bertnli.backends.torch.workers import (
+    distributed,
+    exchanging,
+    find_workers,
+    lost_is_an_error,
+    mean_gradients,
+)
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
-from bertnli.data.packing import split_by_length
+from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 
@@ -31,8 +38,12 @@ class Trainer(BaseTrainer):
         self.devices = as_devices(devices)
         if self.devices[0].type == "cpu":
             keep_freed_memory()
+        self.workers = find_workers()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
+        if self.workers.size > 1:
+            with self._sparse_table():  # which it asks each embedding for, once
+                self.parallel = distributed(self.parallel, self.devices)
         # On a GPU the whole table takes no time.
         table = self.net.encoder.token_embedding.weight
         tables = [table] if self.devices[0].type == "cpu" else []
@@ -40,13 +51,16 @@ class Trainer(BaseTrainer):
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
-        result = self._backward(batch, seed)
+        share = self.workers.share(batch)
+        result = self._within_memory(lambda: self._backward(batch, share, seed), len(share))
+        if self.auto_batch and self.workers.size > 1:
+            mean_gradients(self.net.parameters(), self.workers)
         self.optimizer.step(lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
-        self._backward(batch, seed)
+        self._backward(batch, self.workers.share(batch), seed)
         return {
             names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
             for name, parameter in self.net.named_parameters()
@@ -71,21 +85,30 @@ class Trainer(BaseTrainer):
     def _named(self) -> dict[str, nn.Parameter]:
         return {names.from_torch(name): p for name, p in self.net.named_parameters()}
 
-    def _backward(self, batch: Batch, seed: int) -> StepResult:
-        """Compute the gradients of the mean loss; return what the batch gave."""
+    def _backward(self, batch: Batch, share: Batch, seed: int) -> StepResult:
+        """Compute the gradients of a batch's mean loss; return what this process's share gave."""
         self.net.train()
         for parameter in self.net.parameters():
             parameter.grad = None
         # On a CPU, parts whose activations fit its cache; a GPU is fastest with everything at once.
-        parts = split_by_length(batch) if self.devices[0].type == "cpu" else [batch]
+        max_tokens = CHUNK_TOKENS if self.devices[0].type == "cpu" else None
+        # A process without a pair of its own computes one that counts nothing, for all exchange.
+        counted = len(share) > 0
+        parts = split_by_length(share if counted else batch[:1], max_tokens, self.micro_batch_size)
+        # DistributedDataParallel takes the mean over the processes, and we want the sum.
+        weight = self.workers.size / len(batch) if counted else 0.0
         results = []
         with self._sparse_table(), _dropout_seed(seed, self.devices):
-            for part in parts:
-                labels = torch.from_numpy(part.labels).to(self.devices[0]).long()
-                logits = self.parallel(to_device(part, self.devices[0]))  # (b, labels)
-                loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
-                (loss_sum / len(batch)).backward()
-                results.append((loss_sum.detach(), (logits.argmax(1) == labels).sum()))
+            for i, part in enumerate(parts):
+                last = i == len(parts) - 1 and not self.auto_batch
+                with exchanging(self.parallel, last):
+                    labels = torch.from_numpy(part.labels).to(self.devices[0]).long()
+                    logits = self.parallel(to_device(part, self.devices[0]))  # (b, labels)
+                    loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
+                    with lost_is_an_error():
+                        (loss_sum * weight).backward()
+                if counted:
+                    results.append((loss_sum.detach(), (logits.argmax(1) == labels).sum()))
 
         def read() -> tuple[float, int]:
             return sum(loss.item() for loss, _ in results), sum(int(hits) for _, hits in results)
@@ -106,8 +129,14 @@ class Trainer(BaseTrainer):
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """See `BaseTrainer.eval_step`."""
         self.net.eval()
+        net = self.net if self.workers.size > 1 else self.parallel
         with torch.no_grad():
-            return self.parallel(to_device(batch, self.devices[0])).float().cpu().numpy()
+            return net(to_device(batch, self.devices[0])).float().cpu().numpy()
+
+    def is_out_of_memory(self, error: Exception) -> bool:
+        """See `BaseTrainer.is_out_of_memory`."""
+        cpu = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError
+        return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or cpu in str(error)
 
     def loader_batch(self, item: Any) -> Batch:
         """See `BaseTrainer.loader_batch`."""

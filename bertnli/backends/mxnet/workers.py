@@ -1,0 +1,76 @@
+"""The processes that `bertnli launch` started, and MXNet's key-value store between them."""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet.devices import as_nd
+from bertnli.training.workers import Workers
+
+nd: Any = mx.nd
+
+#: Numbers under one key of the store. The last key of an array has fewer.
+PIECE, SMALLEST = 1 << 20, 16
+#: What `bertnli launch` tells each worker beside ps-lite's own variables, which leave the order of
+#: the processes to chance.
+RANK = "BERTNLI_RANK"
+
+
+class DistributedWorkers(Workers):
+    """The workers of MXNet's store ``dist_sync``, whose servers add up what all of them push."""
+
+    def __init__(self) -> None:
+        self.store = mx.kv.create("dist_sync")
+        self.size = self.store.num_workers
+        self.rank = int(os.environ.get(RANK) or self.store.rank)
+        self._keys: set[str] = set()
+
+    def sum(self, values: NDArray) -> NDArray:
+        """See `Workers.sum`."""
+        if values.dtype == np.float32:
+            return self.sum_on_device(as_nd(values, mx.cpu())).asnumpy()
+        # The store adds float32: what it would round away goes by itself.
+        high = values.astype(np.float32)
+        parts = np.concatenate([high, (values - high).astype(np.float32)])
+        return self.sum(parts).astype(np.float64).reshape(2, -1).sum(0)
+
+    def sum_on_device(self, values: Any) -> Any:
+        """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the first one's CPU."""
+        sums = []
+        for i, start in enumerate(range(0, len(values), PIECE)):
+            piece = values[start : start + PIECE].as_in_context(mx.cpu())
+            n = len(piece)
+            size = max(1 << (n - 1).bit_length(), SMALLEST)
+            key = f"{i}/{size}"
+            if key not in self._keys:
+                self.store.init(key, nd.zeros(size))
+                self._keys.add(key)
+            # Pushing gives the memory away: a pull overwrites it.
+            buffer = nd.concat(piece, nd.zeros(size - n), dim=0) if n < size else piece.copy()
+            self.store.push(key, buffer, priority=-i)
+            summed = nd.empty(size)
+            self.store.pull(key, summed, priority=-i)
+            sums.append(summed[:n])
+        return nd.concat(*sums, dim=0) if len(sums) > 1 else sums[0]
+
+    def of_first(self, values: Any) -> Any:
+        """Return the first process's `mx.np` array, float32, in each."""
+        flat = values.reshape(-1).as_nd_ndarray() * float(self.is_first)
+        return self.sum_on_device(flat).as_np_ndarray().reshape(values.shape)
+
+
+@cache
+def find_workers() -> Workers:
+    """Return the processes that `bertnli launch`, or a launcher of MXNet's, started with this one.
+
+    They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
+    """
+    if os.environ.get("DMLC_ROLE") != "worker" or os.environ.get("DMLC_NUM_WORKER") == "1":
+        return Workers()
+    return DistributedWorkers()

@@ -1,0 +1,307 @@
+"""Starting the processes of a run on MXNet, and ending all of them when one dies.
+
+MXNet's key-value store takes workers, which train; servers, which add up what the workers push; and
+one scheduler, by which they find each other. A worker waits for the others for ever, so whoever
+started them has to see that one is gone. On several hosts each has a launcher, and the launchers
+hold a connection to that of the first host: when one of them fails, it closes.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from bertnli.errors import ConfigError, TrainingError
+
+#: Seconds: between looks at the processes, to let the others end by themselves after one failed or
+#: a stop was asked for, and for the launchers of all hosts to come.
+POLL, GRACE, STOP_GRACE, ARRIVAL = 0.1, 8.0, 300.0, 600.0
+LOOPBACK = "127.0.0.1"
+#: What a server and the scheduler run: importing MXNet is all they do.
+SERVE = "import bertnli.backends.mxnet._framework"
+_DONE = b"+"
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Which processes run where.
+
+    Args:
+        workers, servers: on each host.
+        hosts: how many there are.
+        host: number of this one, from 0.
+        address: host 0's name and port, which the others reach it by; the port above it is used as
+            well. None for a free one on a single host.
+
+    Raises:
+        ConfigError: numbers that cannot be.
+    """
+
+    workers: int
+    servers: int = 1
+    hosts: int = 1
+    host: int = 0
+    address: tuple[str, int] | None = None
+
+    def __post_init__(self) -> None:
+        if min(self.workers, self.servers, self.hosts) < 1:
+            raise ConfigError("there must be at least one worker, one server and one host")
+        if not 0 <= self.host < self.hosts:
+            raise ConfigError(f"the host is number {self.host} of {self.hosts}; they begin at 0")
+        if self.hosts > 1 and self.address is None:
+            raise ConfigError("several hosts need the address of the first, HOST:PORT")
+
+
+class Child:
+    """A process that was started, with a name to speak of it by."""
+
+    def __init__(self, name: str, command: Sequence[str], variables: dict[str, str]) -> None:
+        self.name = name
+        # In a session of its own: Ctrl-C reaches it through us, and not twice.
+        self.process = subprocess.Popen(
+            command,
+            env={**os.environ, **variables},
+            start_new_session=True,
+            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        )
+
+    @property
+    def status(self) -> int | None:
+        """The exit status; the negative number of the signal that ended it; None if it runs."""
+        return self.process.poll()
+
+    def end(self) -> str:
+        """Return how it ended, in words."""
+        status = self.status
+        if status is not None and status < 0:
+            return f"{self.name} was ended by {signal.Signals(-status).name}"
+        return f"{self.name} ended with the status {status}"
+
+
+def launch(layout: Layout, command: Sequence[str]) -> int:
+    """Run a command in each worker, and return when all have ended.
+
+    Ctrl-C and SIGTERM are passed on to the workers, which then end by themselves.
+
+    Args:
+        layout: the processes.
+        command: of a worker.
+
+    Returns:
+        0 if all workers ended with it; else the first other status.
+
+    Raises:
+        TrainingError: a worker, a server or another host died; all processes here were ended.
+    """
+    address = layout.address or (LOOPBACK, _free_port())
+    with _Lifeline(layout, address) as lifeline, _forwarded() as signals:
+        children, workers = _start(layout, address, command)
+        try:
+            return _watch(children, workers, lifeline, signals)
+        finally:
+            for child in children:
+                with suppress(ProcessLookupError):
+                    child.process.kill()
+            for child in children:
+                child.process.wait()
+
+
+def _start(
+    layout: Layout, address: tuple[str, int], command: Sequence[str]
+) -> tuple[list[Child], list[Child]]:
+    """Start the processes of this host; return all of them, and the workers among them."""
+    own = LOOPBACK if layout.hosts == 1 else _own_address(address)
+    shared = {
+        "DMLC_PS_ROOT_URI": LOOPBACK if layout.hosts == 1 else socket.gethostbyname(address[0]),
+        "DMLC_PS_ROOT_PORT": str(address[1]),
+        "DMLC_NUM_WORKER": str(layout.workers * layout.hosts),
+        "DMLC_NUM_SERVER": str(layout.servers * layout.hosts),
+        "DMLC_NODE_HOST": own,
+    }
+    serve = [sys.executable, "-c", SERVE]
+    children = []
+    if layout.host == 0:
+        children.append(Child("the scheduler", serve, {**shared, "DMLC_ROLE": "scheduler"}))
+    for i in range(layout.servers):
+        children.append(Child(f"server {i}", serve, {**shared, "DMLC_ROLE": "server"}))
+    workers = []
+    threads = str(max(_available_cores() // layout.workers, 1))
+    for i in range(layout.workers):
+        rank = layout.host * layout.workers + i
+        variables = {**shared, "DMLC_ROLE": "worker", "BERTNLI_RANK": str(rank)}
+        if not os.environ.get("OMP_NUM_THREADS"):
+            variables["OMP_NUM_THREADS"] = threads
+        workers.append(Child(f"worker {rank}", command, variables))
+    return children + workers, workers
+
+
+def _watch(
+    children: list[Child], workers: list[Child], lifeline: _Lifeline, signals: list[int]
+) -> int:
+    """Wait for the workers' end, or for what makes it necessary."""
+    deadline = None
+    while True:
+        while signals:
+            signum = signals.pop(0)
+            deadline = deadline or time.monotonic() + STOP_GRACE
+            for worker in workers:
+                if worker.status is None:
+                    worker.process.send_signal(signum)
+        running = [worker for worker in workers if worker.status is None]
+        failed = [worker for worker in workers if worker.status]
+        failed += [c for c in children if c not in workers and c.status is not None and running]
+        if failed:
+            return _failed(failed[0], workers)
+        if not running:
+            lifeline.finish()
+            return 0
+        if lifeline.is_cut():
+            _stop(workers)
+            raise TrainingError(
+                "another host's processes are gone; those here were ended. Its own launcher says "
+                "why; the run can go on from its last state (--resume)"
+            )
+        if deadline is not None and time.monotonic() > deadline:
+            raise TrainingError(f"{running[0].name} did not end within {STOP_GRACE:.0f} seconds")
+        time.sleep(POLL)
+
+
+def _failed(first: Child, workers: list[Child]) -> int:
+    """End what is left; return the status of a worker that ended by itself, or raise."""
+    _stop(workers)
+    status = first.status
+    if first in workers and status is not None and status > 0:
+        return status  # it has said why
+    raise TrainingError(
+        f"{first.end()}, and all other processes were ended. The run can go on from its last state "
+        "(--resume)"
+    )
+
+
+def _stop(workers: list[Child]) -> None:
+    """Let workers end by themselves for a while, for they may be about to say why."""
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and any(w.status is None for w in workers):
+        time.sleep(POLL)
+
+
+@contextmanager
+def _forwarded() -> Iterator[list[int]]:
+    """Collect the signals that ask for a stop."""
+    came: list[int] = []
+    before = {s: signal.signal(s, lambda signum, frame: came.append(signum)) for s in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+class _Lifeline:
+    """A connection from each host's launcher to the first one's.
+
+    One that closes without a last word says that its launcher failed, or its host.
+    """
+
+    def __init__(self, layout: Layout, address: tuple[str, int]) -> None:
+        self.layout, self.address = layout, (address[0], address[1] + 1)
+        self.sockets: list[socket.socket] = []
+        self.selector = selectors.DefaultSelector()
+
+    def __enter__(self) -> _Lifeline:
+        try:
+            if self.layout.hosts > 1:
+                (self._accept if self.layout.host == 0 else self._connect)()
+        except OSError as error:
+            self.__exit__()
+            raise TrainingError(
+                f"the {self.layout.hosts} hosts did not find each other at "
+                f"{self.address[0]}:{self.address[1]}: {error}"
+            ) from error
+        for connection in self.sockets:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            if hasattr(socket, "TCP_KEEPIDLE"):  # a host that lost its power is noticed in 20 s
+                for option, value in (("KEEPIDLE", 10), ("KEEPINTVL", 5), ("KEEPCNT", 2)):
+                    connection.setsockopt(
+                        socket.IPPROTO_TCP, getattr(socket, f"TCP_{option}"), value
+                    )
+            self.selector.register(connection, selectors.EVENT_READ)
+        return self
+
+    def _accept(self) -> None:
+        with socket.create_server(("", self.address[1])) as server:
+            deadline = time.monotonic() + ARRIVAL
+            while len(self.sockets) < self.layout.hosts - 1:
+                server.settimeout(max(deadline - time.monotonic(), 0.01))
+                self.sockets.append(server.accept()[0])
+
+    def _connect(self) -> None:
+        deadline = time.monotonic() + ARRIVAL
+        while True:
+            try:
+                self.sockets.append(socket.create_connection(self.address, timeout=10))
+                return
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(1)
+
+    def is_cut(self) -> bool:
+        """Return whether another launcher is gone that did not say that its work is done."""
+        for key, _ in self.selector.select(0):
+            connection: Any = key.fileobj
+            try:
+                word = connection.recv(1)
+            except OSError:
+                word = b""
+            if word != _DONE:
+                return True
+            self.selector.unregister(connection)
+        return False
+
+    def finish(self) -> None:
+        """Say that the work here is done."""
+        for connection in self.sockets:
+            with suppress(OSError):
+                connection.sendall(_DONE)
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self.sockets:
+            connection.close()
+        self.selector.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind((LOOPBACK, 0))
+        return int(free.getsockname()[1])
+
+
+def _own_address(address: tuple[str, int]) -> str:
+    """Return the address of the interface by which a host is reached; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(address)
+        return str(probe.getsockname()[0])
+
+
+def _available_cores() -> int:
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _die_with_parent() -> None:
+    """In a new process: have the system end it when the launcher is killed."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
