@@ -161,7 +161,8 @@ def _watch(
                     worker.process.send_signal(signum)
         running = [worker for worker in workers if worker.status is None]
         failed = [worker for worker in workers if worker.status]
-        failed += [c for c in children if c not in workers and c.status is not None and running]
+        # Servers and scheduler end when the workers say so, a little before these do.
+        failed += [child for child in children if child not in workers and child.status]
         if failed:
             return _failed(failed[0], workers)
         if not running:

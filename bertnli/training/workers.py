@@ -61,7 +61,7 @@ class Workers:
         if self.size == 1:
             return batch
         longest_first = np.argsort(-batch.valid_lens, kind="stable")
-        return batch[np.sort(longest_first[self.rank :: self.size])]
+        return batch[longest_first[self.rank :: self.size]]
 
     def on_first(
         self, work: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]

@@ -133,7 +133,8 @@ class Adam:
         self.num_updates += 1
         self.optimizer.epsilon = EPSILON * math.sqrt(1 - BETA2**self.num_updates)
         self.trainer.set_learning_rate(lr)
-        self.trainer.step(batch_size, ignore_stale_grad=True)
+        # All have a gradient of this step, and one that has not must not be passed over in silence.
+        self.trainer.step(batch_size, ignore_stale_grad=False)
         self.table.step(rows, gradients.as_nd_ndarray() / batch_size, lr)
 
     def arrays(self, names: Sequence[str], table_name: str) -> dict[str, NDArray]:

@@ -63,18 +63,13 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
-        share = self.workers.share(batch)
-        result, rows, row_gradients = self._within_memory(
-            lambda: self._backward(batch, share, seed), len(share)
-        )
-        row_gradients = self._summed(row_gradients)
+        result, rows, row_gradients = self._backward(batch, seed)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
-        _, rows, row_gradients = self._backward(batch, self.workers.share(batch), seed)
-        row_gradients = self._summed(row_gradients)
+        _, rows, row_gradients = self._backward(batch, seed)
         size = np.float32(len(batch))
         found = {
             names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad()) / size
@@ -129,15 +124,22 @@ class Trainer(BaseTrainer):
         return [names.from_mxnet(name) for name in self.parameters]
 
     @mx.util.use_np
-    def _backward(
-        self, batch: Batch, share: Batch, seed: int
-    ) -> tuple[StepResult, NDArray[np.int64], Any]:
-        """Compute the gradients of the summed loss of this process's share of a batch.
+    def _backward(self, batch: Batch, seed: int) -> tuple[StepResult, NDArray[np.int64], Any]:
+        """Compute the gradients of a batch's summed loss.
 
         Returns:
-            What the share gave, the rows (U,) of the token embedding that the batch uses, and their
-            gradients (U, H): its other rows have none.
+            What this process's share gave, the rows (U,) of the token embedding that the batch
+            uses, and their gradients (U, H): its other rows have none.
         """
+        share = self.workers.share(batch)
+        result, rows, row_gradients = self._within_memory(
+            lambda: self._backward_share(batch, share, seed), len(share)
+        )
+        return result, rows, self._summed(row_gradients)
+
+    def _backward_share(
+        self, batch: Batch, share: Batch, seed: int
+    ) -> tuple[StepResult, NDArray[np.int64], Any]:
         used_ids = np.zeros(self.table.shape[0], bool)
         used_ids[batch.token_ids] = True
         rows = np.flatnonzero(used_ids)
@@ -195,6 +197,8 @@ class Trainer(BaseTrainer):
             yield
         finally:
             mx.autograd.mark_variables(data, gradients, "write")
+            for array in data:  # marked anew, they pass for having no gradient of this step
+                array._fresh_grad = True
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """See `BaseTrainer.eval_step`."""

@@ -51,16 +51,13 @@ class Trainer(BaseTrainer):
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
-        share = self.workers.share(batch)
-        result = self._within_memory(lambda: self._backward(batch, share, seed), len(share))
-        if self.auto_batch and self.workers.size > 1:
-            mean_gradients(self.net.parameters(), self.workers)
+        result = self._backward(batch, seed)
         self.optimizer.step(lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
-        self._backward(batch, self.workers.share(batch), seed)
+        self._backward(batch, seed)
         return {
             names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
             for name, parameter in self.net.named_parameters()
@@ -85,8 +82,15 @@ class Trainer(BaseTrainer):
     def _named(self) -> dict[str, nn.Parameter]:
         return {names.from_torch(name): p for name, p in self.net.named_parameters()}
 
-    def _backward(self, batch: Batch, share: Batch, seed: int) -> StepResult:
+    def _backward(self, batch: Batch, seed: int) -> StepResult:
         """Compute the gradients of a batch's mean loss; return what this process's share gave."""
+        share = self.workers.share(batch)
+        result = self._within_memory(lambda: self._backward_share(batch, share, seed), len(share))
+        if self.auto_batch and self.workers.size > 1:
+            mean_gradients(self.net.parameters(), self.workers)
+        return result
+
+    def _backward_share(self, batch: Batch, share: Batch, seed: int) -> StepResult:
         self.net.train()
         for parameter in self.net.parameters():
             parameter.grad = None

@@ -1,0 +1,323 @@
+"""Several processes, for real: they compute what one does, and lose nothing when one is killed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import workers_worker
+from numpy.typing import NDArray
+
+import bertnli
+from bertnli import parity
+from bertnli.backends.interface import Backend
+from bertnli.errors import ConfigError, TrainingError
+from bertnli.training.workers import Workers
+
+HERE = Path(__file__).parent
+#: The environment of the processes; this one's may hold variables of a launcher, or other threads.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+LIMIT = 120
+Result = dict[str, NDArray]
+
+
+def started(backend: str, count: int, worker: list[str]) -> list[str]:
+    """Return the command that starts so many processes."""
+    if backend == "torch":
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        return [sys.executable, *torchrun, *worker]
+    code = (
+        "import sys; from bertnli.training.launch import Layout, launch; "
+        f"sys.exit(launch(Layout({count}, {max(count // 2, 1)}), [sys.executable, *sys.argv[1:]]))"
+    )
+    return [sys.executable, "-c", code, *worker]
+
+
+def run(command: list[str], status: int | None = 0) -> str:
+    """Run a command to its end, and return what it wrote."""
+    done = subprocess.run(
+        command, env=ENVIRONMENT, timeout=LIMIT, text=True, capture_output=True, check=False
+    )
+    assert status is None or done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Result]]:
+    """Trains in so many processes; returns what each of them found."""
+
+    @functools.cache
+    def train(backend: str, count: int, settings: str = "{}") -> list[Result]:
+        folder = tmp_path_factory.mktemp(f"{backend}{count}")
+        script = str(HERE / "workers_worker.py")
+        run(started(backend, count, [script, backend, str(folder), settings]))
+        return [dict(np.load(folder / f"{rank}-of-{count}.npz")) for rank in range(count)]
+
+    return train
+
+
+def assert_close(found: Result, expected: Result) -> None:
+    """Losses within 1e-6 at each step, and the first gradients as near as float32 brings them.
+
+    A batch's pairs pull in different directions, and of their sum fewer digits are right than of
+    each: a single process's gradients are as far from float64.
+    """
+    assert len(found["losses"]) == workers_worker.STEPS
+    assert np.abs(found["losses"] - expected["losses"]).max() <= 1e-6
+    gradients = [name for name in expected if name.startswith("gradient/")]
+    assert len(gradients) > 30
+    for name in gradients:
+        if not parity.is_key_bias(name.removeprefix("gradient/")):
+            largest = np.abs(expected[name]).max()
+            assert np.abs(found[name] - expected[name]).max() <= 3e-6 * largest, name
+    assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-5
+
+
+@pytest.mark.parametrize(
+    ("count", "settings"), [(2, {}), (4, {}), (2, {"micro_batch_size": 2, "auto_batch": True})]
+)
+def test_processes_compute_what_one_does(
+    backend: Backend,
+    trained: Callable[..., list[Result]],
+    count: int,
+    settings: dict[str, Any],
+) -> None:
+    """Also in a batch of fewer pairs than there are processes, and in micro-batches."""
+    alone = workers_worker.results(*workers_worker.make_trainer(backend.name))
+    several = trained(backend.name, count, json.dumps(settings))
+    for found in several:
+        assert_close(found, alone)
+    for name, array in several[0].items():  # not a bit apart, or they would drift
+        assert all(other[name].tobytes() == array.tobytes() for other in several), name
+
+
+def test_two_processes_of_torch_and_two_devices_of_mxnet(
+    trained: Callable[..., list[Result]],
+) -> None:
+    two = trained("torch", 2)[0]
+    made = workers_worker.make_trainer("mxnet", devices="cpu:0,cpu:1")
+    found = workers_worker.results(*made)
+    assert np.abs(found["losses"] - two["losses"]).max() <= 1e-5
+    assert found["losses"][0] != pytest.approx(found["losses"][-1], abs=0.01)  # it has learnt
+
+
+# What a user runs: 5 epochs of 25 steps.
+TRAIN = [
+    *("train", "--data", "sample", "--num-hiddens", "16", "--ffn-num-hiddens", "32"),
+    *("--num-heads", "2", "--min-freq", "2", "--batch-size", "32", "--lr", "1e-3"),
+    *("--epochs", "5", "--save-every", "10", "--quiet"),
+]
+
+
+def command_of(backend: str, count: int, output: Path, *more: str) -> list[str]:
+    train = [*TRAIN, "--output", str(output), *more]
+    if backend == "torch":
+        return started("torch", count, ["-m", "bertnli", *train, "--backend", "torch"])
+    return [sys.executable, "-m", "bertnli", "launch", "--workers", str(count), "--", *train]
+
+
+@pytest.fixture(scope="module")
+def whole(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray]:
+    """The weights of a run of two processes that nothing disturbs."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    run(command_of(backend.name, 2, output))
+    return weights(output)
+
+
+def weights(output: Path) -> dict[str, NDArray]:
+    found: dict[str, NDArray] = bertnli.load(output / "last", "torch").arrays()
+    return found
+
+
+def assert_goes_on(backend: str, output: Path, whole: dict[str, NDArray]) -> None:
+    run(command_of(backend, 2, output, "--resume"))
+    assert (output / "metrics.jsonl").read_text().count("\n") == 5
+    for name, array in weights(output).items():
+        assert array.tobytes() == whole[name].tobytes(), name
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., subprocess.Popen]]:
+    """Starts a run and waits until it has saved a state."""
+    processes = []
+
+    def start(command: list[str], output: Path) -> subprocess.Popen:
+        process = subprocess.Popen(
+            command, env=ENVIRONMENT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        processes.append(process)
+        deadline = time.monotonic() + LIMIT
+        while not list(output.glob("state/step-*")):
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.02)
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def workers_of(output: Path) -> list[int]:
+    """Return the processes that train into a folder; not those that started them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if str(output) in words and "launch" not in words and "torch.distributed.run" not in words:
+            found.append(int(path.parent.name))
+    return sorted(found)
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_a_killed_worker_ends_the_run_and_it_goes_on(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., subprocess.Popen],
+    tmp_path: Path,
+    victim: int,
+) -> None:
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--epochs", "5"), output)
+    found = workers_of(output)
+    assert len(found) == 2
+    os.kill(found[victim], signal.SIGKILL)
+    start = time.monotonic()
+    _, said = process.communicate(timeout=30)
+    assert process.returncode != 0
+    assert time.monotonic() - start < 30
+    assert not workers_of(output)
+    assert "SIGKILL" in said and ("--resume" in said or victim == 0)
+    assert_goes_on(backend.name, output, whole)
+
+
+def test_sigterm_saves_and_ends_all(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., subprocess.Popen],
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output), output)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert said.count("stopped by SIGTERM") == 1
+    assert "--resume goes on" in said
+    if backend.name == "mxnet":  # torchrun has a status of its own
+        assert process.returncode == 0
+    assert_goes_on(backend.name, output, whole)
+
+
+class Two(Workers):
+    """The other process of two is a list of what it sends; sums are as over a network."""
+
+    def __init__(self, rank: int, others: list[NDArray]) -> None:
+        self.rank, self.size, self.others = rank, 2, others
+
+    def sum(self, values: NDArray) -> NDArray:
+        return values + self.others.pop(0)
+
+
+class Recorder(Workers):
+    """The first of two, of which the other sends zeros; keeps what it sends."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.sent: list[NDArray] = []
+
+    def sum(self, values: NDArray) -> NDArray:
+        self.sent.append(values.copy())
+        return values
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 1 << 21, (1 << 22) + 3])
+def test_bytes_of_the_first_process_reach_the_others(length: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, length, np.uint8).tobytes()
+    first = Recorder()
+    assert first.on_first(lambda: data, bytes, bytes) == data
+    assert Two(1, first.sent).on_first(lambda: b"not called", bytes, bytes) == data
+
+
+def test_an_error_of_the_first_process_is_everybody_s() -> None:
+    def fails() -> bytes:
+        raise ConfigError("not so")
+
+    first = Recorder()
+    with pytest.raises(ConfigError, match="not so"):
+        first.on_first(fails, bytes, bytes)
+    with pytest.raises(ConfigError, match="not so"):
+        Two(1, first.sent).on_first(lambda: b"", bytes, bytes)
+
+
+def test_shares_hold_each_pair_once_and_are_even(make_batch: Callable[..., Any]) -> None:
+    for size in range(1, 7):
+        batch = make_batch(5)
+        shares = []
+        for rank in range(size):
+            workers = Workers()
+            workers.rank, workers.size = rank, size
+            shares.append(workers.share(batch))
+        rows = sorted(map(bytes, batch.token_ids))
+        assert sorted(bytes(row) for share in shares for row in share.token_ids) == rows
+        tokens = [int(share.valid_lens.sum()) for share in shares]
+        assert max(tokens) - min(tokens) <= int(batch.valid_lens.max())
+
+
+def test_what_memory_does_not_suffice_for_is_halved(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the framework's own error, where more than 2 pairs are computed together."""
+    errors = {
+        "torch": lambda: __import__("torch").OutOfMemoryError("CUDA out of memory"),
+        "mxnet": lambda: __import__("mxnet").MXNetError("cudaMalloc retry failed: out of memory"),
+    }
+    plain = workers_worker.make_trainer(backend.name)
+    expected = plain[0].fit(plain[1], None, 1, 7, progress=False)
+
+    def limited(trainer: Any) -> Any:
+        honest = trainer._backward_share
+
+        def backward(batch: Any, share: Any, seed: int) -> Any:
+            if min(trainer.micro_batch_size or len(share), len(share)) > 2:
+                raise errors[backend.name]()
+            return honest(batch, share, seed)
+
+        monkeypatch.setattr(trainer, "_backward_share", backward)
+        return trainer
+
+    trainer, train, _ = workers_worker.make_trainer(backend.name, auto_batch=True)
+    history = limited(trainer).fit(train, None, 1, 7, progress=False)
+    assert np.abs(np.subtract(history.step_losses, expected.step_losses)).max() <= 1e-6
+    assert trainer.micro_batch_size == 1  # 7, 3, 1
+    assert "7 pairs at a time; going on with 3" in capsys.readouterr().err
+    trainer, train, _ = workers_worker.make_trainer(backend.name)
+    with pytest.raises(TrainingError, match=r"7 pairs at a time.*--micro-batch-size 3"):
+        limited(trainer).fit(train, None, 1, 7, progress=False)
+    trainer.micro_batch_size = 2
+    trainer.fit(train, None, 1, 7, progress=False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 100])
+def test_micro_batches_add_up_to_the_batch(backend: Backend, size: int) -> None:
+    plain, train, _ = workers_worker.make_trainer(backend.name)
+    small, _, _ = workers_worker.make_trainer(backend.name, micro_batch_size=size)
+    losses = [t.fit(train, None, 1, 7, progress=False).step_losses for t in (plain, small)]
+    assert np.abs(np.subtract(*losses)).max() <= 1e-6
+
+
+def test_settings_that_cannot_be(backend: Backend) -> None:
+    with pytest.raises(ConfigError, match="micro_batch_size is 0"):
+        workers_worker.make_trainer(backend.name, micro_batch_size=0)
