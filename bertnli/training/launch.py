@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bertnli.errors import ConfigError, TrainingError
@@ -74,7 +75,7 @@ class Child:
             command,
             env={**os.environ, **variables},
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
         )
 
     @property
@@ -303,6 +304,8 @@ def _available_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _die_with_parent() -> None:
+def _die_with(parent: int) -> None:
     """In a new process: have the system end it when the launcher is killed."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was killed before
+        os._exit(1)
