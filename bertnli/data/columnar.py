@@ -126,6 +126,8 @@ class _Encoder:
         try:
             with open_binary(path) as file:
                 names = file.readline().decode("utf-8-sig").rstrip("\r\n").split("\t")
+                if any("\r" in name for name in names) or len({*names}) < len(names):
+                    raise NotSure("the plain way says what is wrong with the header")
                 places = [names.index(column) for column in COLUMNS]
                 pieces = list(self._pieces(file, len(names), places))
         except (OSError, EOFError, zlib.error, ValueError, self.pyarrow.ArrowException) as error:

@@ -8,13 +8,14 @@ import io
 import json
 import re
 import zlib
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder
+from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
@@ -71,13 +72,7 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
     with _open_text(path) as file:
         header = file.readline().rstrip("\r\n").split("\t")
-        try:
-            places = [header.index(column) for column in COLUMNS]
-        except ValueError:
-            raise DataError(
-                f"{path}, line 1: the columns {list(COLUMNS)} are expected, and the header is "
-                f"{header[:5]}..."
-            ) from None
+        places = _places(header, COLUMNS, str(path))
         for line, fields in _tab_separated(file, start=2):
             if len(fields) != len(header):
                 builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
@@ -89,6 +84,28 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
             except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=True)
+
+
+def _places(header: Sequence[str], columns: Sequence[str], source: str) -> list[int]:
+    """Return where the columns stand in a header.
+
+    Raises:
+        DataError: one of them is not there, or twice; or this is no header.
+    """
+    if any("\r" in name for name in header):
+        raise DataError(
+            f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
+            "or with both. Convert the file (dos2unix -c mac)"
+        )
+    for column in columns:
+        if header.count(column) != 1:
+            found = "two columns" if column in header else "no column"
+            raise DataError(
+                f"{source}, line 1: {found} {column!r}; the header has {shown.repr(list(header))}. "
+                "Name the columns to read, with premise=, hypothesis= and label= "
+                "(--premise-column, --hypothesis-column, --label-column)"
+            )
+    return [header.index(column) for column in columns]
 
 
 def words_of_parse(parse: str) -> str:
@@ -114,7 +131,7 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
                     sentences = words_of_parse(str(parses[0])), words_of_parse(str(parses[1]))
                 label = record.get("gold_label")
                 if not isinstance(label, str):  # None would mean a corpus without labels
-                    raise BadRow(f"label {label!r} is none of {list(LABELS)}")
+                    raise BadRow(f"label {shown.repr(label)} is none of {list(LABELS)}")
                 builder.add(*sentences, label, official=True)
             except BadRow as problem:
                 builder.bad(line, str(problem))
@@ -156,14 +173,16 @@ def read_pairs(
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
     columns = [premise, hypothesis] + ([] if label is None else [label])
-    with _open_text(path) as file:
+    with _open_text(path) as file, _long_fields():
         for line, row in _rows(file, format, columns, builder):
             try:
                 for column in columns:
                     if column not in row:
-                        raise BadRow(f"no {column!r}; the row has {sorted(map(str, row))[:8]}")
+                        raise BadRow(f"no {column!r}; the row has {shown.repr(sorted(row))}")
                 name = None
                 if label is not None:
+                    if isinstance(row[label], list | dict):
+                        raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
                 builder.add(row[premise], row[hypothesis], name)
@@ -205,20 +224,9 @@ def _rows(
         yield from _json_lines(file, builder)
         return
     # In a TSV a quotation mark is a character like others: SNLI's sentences have single ones.
-    table: Iterator[tuple[int, list[str]]]
-    if format == "csv":
-        reader = csv.reader(file, strict=True)
-        table = ((reader.line_num, row) for row in _csv_rows(reader, builder))
-    else:
-        table = _tab_separated(file, start=1)
-    _, header = next(table, (1, []))
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise DataError(
-            f"{builder.source}, line 1: no column {missing[0]!r}; the header has {header[:12]}. "
-            "Name the columns to read, with premise=, hypothesis= and label= (--premise-column, "
-            "--hypothesis-column, --label-column)"
-        )
+    table = _csv_records(file, builder) if format == "csv" else _tab_separated(file, start=1)
+    _, header = next(table, (1, [""]))
+    _places(header, columns, builder.source)
     for line, fields in table:
         if len(fields) != len(header):
             builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
@@ -233,17 +241,71 @@ def _tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[
             yield number, text.split("\t")
 
 
-def _csv_rows(reader: Any, builder: CorpusBuilder) -> Iterator[list[str]]:
+class _Lines:
+    """The lines of a file, of which those of a record can be given back."""
+
+    def __init__(self, file: io.TextIOBase) -> None:
+        self.file, self.returned, self.record = file, deque[str](), list[str]()
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.returned.popleft() if self.returned else next(self.file)
+        self.record.append(line)
+        self.number += 1
+        return line
+
+    def start(self) -> int:
+        """Begin a record; return the number of its first line."""
+        self.record.clear()
+        return self.number + 1
+
+    def give_back(self) -> None:
+        """Give back all lines of the record but the first."""
+        self.number -= len(self.record) - 1
+        self.returned.extendleft(reversed(self.record[1:]))
+
+
+def _csv_records(file: io.TextIOBase, builder: CorpusBuilder) -> Iterator[tuple[int, list[str]]]:
+    """Yield fields and first line of each record that is not an empty line.
+
+    A quotation mark that is never closed would take all lines after it into one record; what went
+    wrong is therefore its first line alone, and the next line begins another record.
+    """
+    lines = _Lines(file)
+    reader = csv.reader(lines, strict=True)
     while True:
+        start = lines.start()
         try:
             row = next(reader, None)
         except csv.Error as error:
-            builder.bad(reader.line_num, f"not CSV: {error}")
+            what = f"not CSV: {error}"
+            if len(lines.record) > 1:
+                what += (
+                    f". A quotation mark opens here and is not closed before line {lines.number}"
+                )
+            if start == 1:
+                raise DataError(f"{builder.source}, line 1: {what}") from error
+            lines.give_back()
+            builder.bad(start, what)
+            reader = csv.reader(lines, strict=True)
             continue
         if row is None:
             return
         if row:  # the csv module gives an empty line as a row of no fields
-            yield row
+            yield start, row
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """Lift the csv module's limit of 131,072 characters for a field."""
+    before = csv.field_size_limit(1 << 30)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _json_lines(
@@ -253,14 +315,22 @@ def _json_lines(
         if not text.strip():
             continue
         try:
-            record = json.loads(text)
-        except ValueError as error:
+            record = json.loads(text, object_pairs_hook=_object)
+        # RecursionError: brackets in brackets, some thousand times.
+        except (ValueError, RecursionError) as error:
             builder.bad(line, f"not JSON: {error}")
             continue
         if isinstance(record, dict):
             yield line, record
         else:
             builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"two values of one key, among {shown.repr([key for key, _ in pairs])}")
+    return found
 
 
 @contextmanager
