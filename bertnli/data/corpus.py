@@ -123,8 +123,8 @@ class CorpusBuilder:
             return
         if label is not None and label not in self.ids:
             raise BadRow(
-                f"label {shown.repr(label)} is none of {list(self.ids)}; say what the file writes for each "
-                "class with label_map= (--label-map)"
+                f"label {shown.repr(label)} is none of {list(self.ids)}; say what the file writes "
+                "for each class with label_map= (--label-map)"
             )
         for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
             if not isinstance(sentence, str) or not (official or sentence.strip()):

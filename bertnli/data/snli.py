@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
-import json
 import re
-import zlib
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
+from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
@@ -70,10 +65,10 @@ def read_snli_file(path: Path, on_error: str) -> Corpus:
 
 def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
-    with _open_text(path) as file:
+    with open_text(path) as file:
         header = file.readline().rstrip("\r\n").split("\t")
         places = _places(header, COLUMNS, str(path))
-        for line, fields in _tab_separated(file, start=2):
+        for line, fields in tab_separated(file, start=2):
             if len(fields) != len(header):
                 builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
                 continue
@@ -117,8 +112,8 @@ def words_of_parse(parse: str) -> str:
 def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
     tokenized: bool | None = None
-    with _open_text(path) as file:
-        for line, record in _json_lines(file, builder):
+    with open_text(path) as file:
+        for line, record in json_lines(file, builder):
             parses = record.get("sentence1_binary_parse"), record.get("sentence2_binary_parse")
             has_parses = all(isinstance(parse, str) for parse in parses)
             if tokenized is None:
@@ -173,7 +168,7 @@ def read_pairs(
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
     columns = [premise, hypothesis] + ([] if label is None else [label])
-    with _open_text(path) as file, _long_fields():
+    with open_text(path) as file, long_fields():
         for line, row in _rows(file, format, columns, builder):
             try:
                 for column in columns:
@@ -221,10 +216,10 @@ def _rows(
     file: io.TextIOBase, format: str, columns: Sequence[str], builder: CorpusBuilder
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if format == "jsonl":
-        yield from _json_lines(file, builder)
+        yield from json_lines(file, builder)
         return
     # In a TSV a quotation mark is a character like others: SNLI's sentences have single ones.
-    table = _csv_records(file, builder) if format == "csv" else _tab_separated(file, start=1)
+    table = csv_records(file, builder) if format == "csv" else tab_separated(file, start=1)
     _, header = next(table, (1, [""]))
     _places(header, columns, builder.source)
     for line, fields in table:
@@ -232,125 +227,3 @@ def _rows(
             builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
         else:
             yield line, dict(zip(header, fields, strict=True))
-
-
-def _tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of each line that is not empty."""
-    for number, line in enumerate(file, start):
-        if text := line.rstrip("\r\n"):
-            yield number, text.split("\t")
-
-
-class _Lines:
-    """The lines of a file, of which those of a record can be given back."""
-
-    def __init__(self, file: io.TextIOBase) -> None:
-        self.file, self.returned, self.record = file, deque[str](), list[str]()
-        self.number = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.returned.popleft() if self.returned else next(self.file)
-        self.record.append(line)
-        self.number += 1
-        return line
-
-    def start(self) -> int:
-        """Begin a record; return the number of its first line."""
-        self.record.clear()
-        return self.number + 1
-
-    def give_back(self) -> None:
-        """Give back all lines of the record but the first."""
-        self.number -= len(self.record) - 1
-        self.returned.extendleft(reversed(self.record[1:]))
-
-
-def _csv_records(file: io.TextIOBase, builder: CorpusBuilder) -> Iterator[tuple[int, list[str]]]:
-    """Yield fields and first line of each record that is not an empty line.
-
-    A quotation mark that is never closed would take all lines after it into one record; what went
-    wrong is therefore its first line alone, and the next line begins another record.
-    """
-    lines = _Lines(file)
-    reader = csv.reader(lines, strict=True)
-    while True:
-        start = lines.start()
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            what = f"not CSV: {error}"
-            if len(lines.record) > 1:
-                what += (
-                    f". A quotation mark opens here and is not closed before line {lines.number}"
-                )
-            if start == 1:
-                raise DataError(f"{builder.source}, line 1: {what}") from error
-            lines.give_back()
-            builder.bad(start, what)
-            reader = csv.reader(lines, strict=True)
-            continue
-        if row is None:
-            return
-        if row:  # the csv module gives an empty line as a row of no fields
-            yield start, row
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters for a field."""
-    before = csv.field_size_limit(1 << 30)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
-def _json_lines(
-    file: io.TextIOBase, builder: CorpusBuilder
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(file, start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text, object_pairs_hook=_object)
-        # RecursionError: brackets in brackets, some thousand times.
-        except (ValueError, RecursionError) as error:
-            builder.bad(line, f"not JSON: {error}")
-            continue
-        if isinstance(record, dict):
-            yield line, record
-        else:
-            builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"two values of one key, among {shown.repr([key for key, _ in pairs])}")
-    return found
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[io.TextIOBase]:
-    """Open a file as UTF-8, with or without a byte order mark, lines ending at a line feed alone.
-
-    Other characters that Unicode takes for line ends may stand inside a sentence.
-
-    Raises:
-        DataError: the file is not UTF-8, or is not what its ending says, or cannot be read.
-    """
-    try:
-        with open_binary(path) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def open_binary(path: Path) -> Any:
-    """Open a file to read bytes: what was compressed, where its name says that it is gzipped."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")
