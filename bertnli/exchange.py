@@ -27,7 +27,7 @@ WINDOW, WINDOW_BYTES = 60.0, 1 << 16
 MAX_REDIRECTS = 10
 #: Bytes handed over at once; when a connection breaks, fewer than these are lost. And how many such
 #: pieces may wait to be written.
-CHUNK, PIECES = 1 << 14, 256
+CHUNK, PIECES = 1 << 14, 64
 #: Other statuses, below 500, after which another attempt may succeed.
 PASSING = (408, 425, 429)
 
@@ -122,7 +122,6 @@ class Exchange:
         if self._socket is not None:
             with suppress(OSError):
                 self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread, if it reads
-            self._socket.close()
 
     def answer(self) -> Answer:
         """Return the head of the answer; call it once, before `chunk`.
@@ -189,11 +188,15 @@ class Exchange:
                 _check_status(response)
                 with suppress(OSError, ValueError):  # nothing is left to read
                     self._socket = socket.socket(fileno=os.dup(response.raw.fileno()))
-                self._put(Answer(response.status_code, response.headers, downgraded))
-                if response.status_code != 416:
-                    for chunk in response.iter_content(CHUNK):
-                        self._put(chunk)
-                self._put(b"")
+                try:
+                    self._put(Answer(response.status_code, response.headers, downgraded))
+                    if response.status_code != 416:
+                        for chunk in response.iter_content(CHUNK):
+                            self._put(chunk)
+                    self._put(b"")
+                finally:
+                    if self._socket is not None:
+                        self._socket.close()
 
 
 def _open(

@@ -138,14 +138,13 @@ class _Download:
 
     def _attempt(self) -> None:
         self._take_up()
-        resumed = self.size > 0
-        if not resumed or self.digest.hexdigest() != self.sha1:
-            self._receive()
+        is_whole = self.size > 0 and self.digest.hexdigest() == self.sha1
+        joined = not is_whole and self._receive()
         found = self.digest.hexdigest()
         if self.sha1 not in (None, found):
             with open(self.part, "rb") as file:
                 page = _is_page(file.read(512))
-            if resumed:
+            if joined:
                 raise _OfNoUse("what came before and the rest are not of one file", True)
             self._drop()
             raise DownloadError(
@@ -189,8 +188,8 @@ class _Download:
             self.part.unlink(missing_ok=True)
             self.record_path.unlink(missing_ok=True)
 
-    def _receive(self) -> None:
-        """Ask for what is missing, and write it to the part file."""
+    def _receive(self) -> bool:
+        """Ask for what is missing, and write it; return whether it joined an earlier part."""
         headers = {"Accept-Encoding": "identity"}
         if self.size:
             headers["Range"] = f"bytes={self.size}-"
@@ -228,6 +227,7 @@ class _Download:
                 os.fsync(output.fileno())
         if self.record.length not in (None, self.size):
             raise Failure(f"{self.size} of {self.record.length} bytes came, then the end", True)
+        return answer.status == 206
 
     def _check_range(self, answer: Answer) -> int:
         """Return where the bytes that come end; refuse those that do not follow what is here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import gzip
 import io
@@ -129,7 +130,9 @@ def open_text(path: Path) -> Iterator[io.TextIOBase]:
     """
     try:
         with open_binary(path) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
+            if raw.read(3) != codecs.BOM_UTF8:  # "utf-8-sig" loses a file that is half of a mark
+                raw.seek(0)
+            yield io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:

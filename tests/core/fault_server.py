@@ -153,12 +153,12 @@ class Handler(BaseHTTPRequestHandler):
         self.head(status, Content_Range=span, Content_Length=len(self.body))
         self.send(self.body)
 
-    def ranged(self, start: int, more: int) -> None:
-        """A part that does not begin where it should, or of a file of another length."""
+    def ranged(self, start: int, more: int, size: int | None = None) -> None:
+        """A part that does not begin where it should, or of a file of another length, or short."""
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         first = max(0, (int(asked[1]) if asked else 0) + start)
-        body, total = self.body[first:], len(self.body) + more
-        span = f"bytes {first}-{len(self.body) - 1}/{total}"
+        body, total = self.body[first:][:size], len(self.body) + more
+        span = f"bytes {first}-{first + len(body) - 1}/{total}"
         self.head(206, Content_Range=span, Content_Length=len(body))
         self.send(body)
 
@@ -227,6 +227,7 @@ FAULTS: dict[str, Callable[[Handler], None]] = {
     "range too early": lambda h: h.ranged(-7, 0),
     "range too late": lambda h: h.ranged(7, 0),
     "range of another": lambda h: h.ranged(0, 100),
+    "range too short": lambda h: h.ranged(0, 0, 20_000),
     "range too long": lambda h: h.long_range(),
     "416": lambda h: h.head(416, Content_Length=0),
 }
@@ -235,7 +236,8 @@ PASSING = (
     *("cut", "cut at once", "reset", "stall", "stall at once", "trickle", "trickle head"),
     *("says too much", "chunked and cut", "chunked wrongly", "many headers", "500", "503", "429"),
     *("odd wish", "range of nothing", "range of nonsense", "range too early", "range too late"),
-    *("range of another", "range too long", "416", "no HTTP"),
+    *("range of another", "range too long", "range too short", "416"),
+    "no HTTP",
 )
 #: What nobody can see who does not know the hash.
 UNSEEN = ("says too little", "wrong", "page", "says nonsense", "without length", "gzip")
