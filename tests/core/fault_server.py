@@ -129,6 +129,12 @@ class Handler(BaseHTTPRequestHandler):
             self.send(data[i : i + 1])
             time.sleep(pause)
 
+    def slow(self) -> None:
+        body = self.begin()
+        for i in range(0, len(body), 1 << 14):
+            self.send(body[i : i + (1 << 14)])
+            time.sleep(0.15)
+
     def trickle_head(self) -> None:
         self.send(b"HTTP/1.1 200 OK\r\n")
         self.trickle(b"X-Long: " + b"a" * 2000)
@@ -167,7 +173,9 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         first, total = int(asked[1]) if asked else 0, len(self.body)
         self.head(206, Content_Range=f"bytes {first}-{total - 1}/{total}")
-        self.send(self.body[first:] + b"x" * 100_000)
+        self.send(self.body[first:])
+        while True:
+            self.send(b"more" * 4096)
 
     def wrong(self) -> None:
         self.body = self.body[::-1]
@@ -195,6 +203,7 @@ FAULTS: dict[str, Callable[[Handler], None]] = {
     "stall": lambda h: h.stall(),
     "stall at once": lambda h: h.wait(),
     "trickle": lambda h: h.trickle(h.begin()),
+    "slow": lambda h: h.slow(),
     "trickle head": lambda h: h.trickle_head(),
     "says too much": lambda h: h.lying_length(1000),
     "says too little": lambda h: h.lying_length(-1000),
@@ -237,7 +246,7 @@ PASSING = (
     *("says too much", "chunked and cut", "chunked wrongly", "many headers", "500", "503", "429"),
     *("odd wish", "range of nothing", "range of nonsense", "range too early", "range too late"),
     *("range of another", "range too long", "range too short", "416"),
-    "no HTTP",
+    *("no HTTP", "slow"),
 )
 #: What nobody can see who does not know the hash.
 UNSEEN = ("says too little", "wrong", "page", "says nonsense", "without length", "gzip")
