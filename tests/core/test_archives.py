@@ -259,6 +259,18 @@ def test_bombs(sandbox: Sandbox, name: str) -> None:
     assert sandbox.unpack(BOMBS[name], name.split(".", 1)[1]) is None
 
 
+def test_what_is_declared_is_refused_before_it_is_read(sandbox: Sandbox) -> None:
+    header = with_size(tarred([("a", b"", tarfile.XHDTYPE)], tarfile.USTAR_FORMAT)[:512], 1 << 23)
+    for name, content, size in (
+        ("a.tar.gz", gzip.compress(header + bytes((1 << 23) + 1024)), "8,"),
+        ("a.zip", BOMBS["huge.zip"], "4,294,967,294"),
+    ):
+        path = sandbox.inner / name
+        path.write_bytes(content)
+        with pytest.raises(DownloadError, match=f"refused: .* unpack to {size}"):
+            hub.download_extract(path, sandbox.cache)
+
+
 def patched(content: bytes, local: int, central: int, value: int) -> bytes:
     """A zip with a 16-bit field of both of a member's headers changed."""
     raw = bytearray(content)

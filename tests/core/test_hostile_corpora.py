@@ -208,9 +208,8 @@ def files(draw: Any) -> tuple[str, bytes]:
                 BAD_JSON[odd] if odd else json.dumps(row, ensure_ascii=draw(st.booleans()))
             )
         elif format == "csv" and draw(st.integers(0, 3)):
-            buffer = io.StringIO()
-            csv.writer(buffer, lineterminator="").writerow(cells)
-            parts.append(buffer.getvalue())
+            quoted = ['"' + cell.replace('"', '""') + '"' for cell in cells]
+            parts.append(",".join(quoted))
         else:
             parts.append((draw(st.sampled_from("\t,")) if not simple else "\t").join(cells))
     text = "".join(part + end for part, end in zip(parts, ends, strict=True))
