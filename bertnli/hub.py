@@ -3,33 +3,20 @@
 from __future__ import annotations
 
 import difflib
-import hashlib
-import lzma
 import os
 import re
-import shutil
-import struct
-import tarfile
-import tempfile
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import requests
-from tqdm.auto import tqdm
-
+from bertnli.archives import extracted
 from bertnli.errors import DownloadError
+from bertnli.fetch import fetch, is_here
 from bertnli.files import expanded
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
-#: Seconds to wait for a connection, and for each next piece of the answer.
-TIMEOUT = (10, 60)
-#: An archive may unpack to so many bytes, and so many times its own size more.
-MAX_UNPACKED, MAX_RATIO = 1 << 28, 20
 #: Key of a file that every framework reads.
 ANY = "any"
 
@@ -181,14 +168,10 @@ def download(
     """
     file = _file_of(name, sha1, framework)
     target = Path(folder or cache_dir()).expanduser() / _file_name(file.url)
-    if target.is_file() and (file.sha1 is None or sha1_of(target) == file.sha1):
-        return str(target)
     # A file with another hash stays until a good one replaces it.
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        _fetch(file, target, progress)
-    except requests.RequestException as error:
-        raise DownloadError(_offline_help(file, target, error)) from error
+        if not is_here(target, file.sha1):  # what is here needs no lock, and no right to write
+            fetch(file.url, file.sha1, target, progress)
     except OSError as error:
         if isinstance(error, DownloadError):
             raise
@@ -223,69 +206,13 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
 
 
 def _file_name(url: str) -> str:
-    name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    try:
+        name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
+    except ValueError as error:
+        raise DownloadError(f"{url} is not a URL: {error}") from error
     if not name or name in (".", "..") or "\\" in name or "\0" in name:
         raise DownloadError(f"the URL {url} does not end in a file's name")
     return name
-
-
-def _fetch(file: HubFile, target: Path, progress: bool) -> None:
-    """Fetch to a temporary name, check, and rename: never half a file under the final name."""
-    with requests.get(file.url, stream=True, timeout=TIMEOUT) as response:
-        response.raise_for_status()
-        header = response.headers.get("Content-Length", "")
-        # The length is that of what is transferred, which is not the file's if it is compressed.
-        encoded = "Content-Encoding" in response.headers
-        expected = int(header) if header.isdigit() and not encoded else None
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        try:
-            digest, size = hashlib.sha1(), 0
-            bar = tqdm(
-                total=expected,
-                desc=target.name,
-                unit="B",
-                unit_scale=True,
-                disable=None if progress else True,
-            )
-            with os.fdopen(handle, "wb") as output, bar:
-                for chunk in response.iter_content(1 << 20):
-                    output.write(chunk)
-                    digest.update(chunk)
-                    size += len(chunk)
-                    bar.update(len(chunk))
-                output.flush()
-                os.fsync(output.fileno())
-            if expected is not None and size != expected:
-                raise DownloadError(
-                    f"{file.url}: {size} of {expected} bytes came, then the end. Try again"
-                )
-            if file.sha1 is not None and digest.hexdigest() != file.sha1:
-                raise DownloadError(
-                    f"{file.url}: the SHA-1 of what came is {digest.hexdigest()}, expected is "
-                    f"{file.sha1}. It is not the registered file and was thrown away"
-                )
-            os.replace(temporary, target)
-        finally:
-            Path(temporary).unlink(missing_ok=True)
-
-
-def _offline_help(file: HubFile, target: Path, error: Exception) -> str:
-    return (
-        f"{file.url} could not be fetched: {error}\n"
-        f"Without a network: put the file by hand at {target}\n"
-        "or give the path of a local folder or zip in place of the name;\n"
-        "or work with what needs no download: `bertnli train --data sample` trains a small BERT "
-        "from scratch on the corpus that comes with bertnli"
-    )
-
-
-def sha1_of(path: str | Path) -> str:
-    """Return the SHA-1 of a file, in hexadecimal."""
-    digest = hashlib.sha1()
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def download_extract(
@@ -315,74 +242,4 @@ def download_extract(
         archive = path
     else:
         archive = Path(download(str(name), folder, framework=framework, progress=progress))
-    return str(_extracted(archive, Path(folder or cache_dir()).expanduser()))
-
-
-def _extracted(archive: Path, folder: Path) -> Path:
-    """Unpack once, into a folder named by the archive's hash; return the content's folder."""
-    stem = re.sub(r"(\.tar)?\.\w+$", "", archive.name)
-    home = folder / "extracted" / f"{stem}-{sha1_of(archive)[:12]}"
-    if not home.is_dir():
-        try:
-            home.parent.mkdir(parents=True, exist_ok=True)
-            temporary = Path(tempfile.mkdtemp(dir=home.parent, prefix=f".{stem}."))
-        except OSError as error:
-            raise DownloadError(f"{home} cannot be written: {error}") from error
-        try:
-            _unpack(archive, temporary)
-            try:
-                temporary.rename(home)
-            except OSError:
-                if not home.is_dir():  # unless another process was faster
-                    raise
-        except DownloadError:
-            raise
-        except (
-            *(OSError, EOFError, RuntimeError, ValueError, LookupError, struct.error),
-            *(zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError),
-        ) as error:
-            raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    content = [entry for entry in home.iterdir() if entry.name != "__MACOSX"]
-    return content[0] if len(content) == 1 and content[0].is_dir() else home
-
-
-def _unpack(archive: Path, folder: Path) -> None:
-    if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as zipped:
-            for info in zipped.infolist():
-                is_link = (info.external_attr >> 16) & 0o170000 == 0o120000
-                _check_member(archive, info.filename, is_link)
-            _check_size(archive, sum(info.file_size for info in zipped.infolist()))
-            zipped.extractall(folder)
-    elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
-            total = 0
-            for member in tar:
-                _check_member(archive, member.name, not (member.isfile() or member.isdir()))
-                total += member.size
-                _check_size(archive, total)
-            tar.extractall(folder)
-    else:
-        raise DownloadError(
-            f"{archive} is neither a zip nor a tar archive; a table of pairs is named with "
-            "--train, --dev or --file, or read with read_pairs"
-        )
-
-
-def _check_size(archive: Path, size: int) -> None:
-    """Refuse what unpacks to far more than a corpus or a model does."""
-    if size > MAX_UNPACKED + MAX_RATIO * archive.stat().st_size:
-        raise DownloadError(
-            f"{archive} is refused: its {archive.stat().st_size:,} bytes unpack to {size:,}"
-        )
-
-
-def _check_member(archive: Path, name: str, is_special: bool) -> None:
-    parts = re.split(r"[/\\]", name)
-    if is_special or ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
-        raise DownloadError(
-            f"{archive} is refused: its member {name!r} is a link, or would be written outside the "
-            "folder it is unpacked in"
-        )
+    return str(extracted(archive, Path(folder or cache_dir()).expanduser()))

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from bertnli.data.cache import cached
 from bertnli.data.corpus import MALFORMED, NO_LABEL, check_on_error
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.snli import COLUMNS, find_split, open_binary, read_snli_file, words_of_parse
+from bertnli.data.snli import COLUMNS, find_split, read_snli_file, words_of_parse
+from bertnli.data.tables import open_binary
 from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.tokenize import lower_words
@@ -126,6 +127,8 @@ class _Encoder:
         try:
             with open_binary(path) as file:
                 names = file.readline().decode("utf-8-sig").rstrip("\r\n").split("\t")
+                if any("\r" in name for name in names) or len({*names}) < len(names):
+                    raise NotSure("the plain way says what is wrong with the header")
                 places = [names.index(column) for column in COLUMNS]
                 pieces = list(self._pieces(file, len(names), places))
         except (OSError, EOFError, zlib.error, ValueError, self.pyarrow.ArrowException) as error:

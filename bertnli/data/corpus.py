@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,6 +10,10 @@ from typing import Any, NamedTuple
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
+#: Writes a value of a file into a message: the beginning of it, if it is long or deep.
+shown = reprlib.Repr()
+shown.maxstring = shown.maxother = 80
+shown.maxlist = shown.maxdict = 12
 #: Reasons to leave a row out.
 NO_LABEL, MALFORMED = "no gold label", "malformed"
 
@@ -29,6 +34,10 @@ class Corpus(_Columns):
         tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
             and not text as people write it.
         skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
+            Rows of a TSV or JSONL file are its lines, each up to a line feed, that are not empty
+            (in JSONL: that are not white space alone); those of a CSV file are its records that are
+            not empty lines. The header is none. Where quotation marks of a CSV file do not pair,
+            the line where the record began is a row, and reading goes on with the next line.
         source: where they come from.
     """
 
@@ -114,12 +123,17 @@ class CorpusBuilder:
             return
         if label is not None and label not in self.ids:
             raise BadRow(
-                f"label {label!r} is none of {list(self.ids)}; say what the file writes for each "
-                "class with label_map= (--label-map)"
+                f"label {shown.repr(label)} is none of {list(self.ids)}; say what the file writes "
+                "for each class with label_map= (--label-map)"
             )
         for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
             if not isinstance(sentence, str) or not (official or sentence.strip()):
-                raise BadRow(f"the {what} is {sentence!r}; a sentence is expected")
+                raise BadRow(f"the {what} is {shown.repr(sentence)}; a sentence is expected")
+            if not sentence.isascii():
+                try:
+                    sentence.encode()
+                except UnicodeEncodeError as error:  # "\\ud800" in JSON
+                    raise BadRow(f"the {what} has half a character: {error.reason}") from None
         self.rows[0].append(premise)
         self.rows[1].append(hypothesis)
         self.rows[2].append(-1 if label is None else self.ids[label])

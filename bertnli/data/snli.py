@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
 import io
-import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder
+from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
+from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
@@ -69,16 +65,10 @@ def read_snli_file(path: Path, on_error: str) -> Corpus:
 
 def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
-    with _open_text(path) as file:
+    with open_text(path) as file:
         header = file.readline().rstrip("\r\n").split("\t")
-        try:
-            places = [header.index(column) for column in COLUMNS]
-        except ValueError:
-            raise DataError(
-                f"{path}, line 1: the columns {list(COLUMNS)} are expected, and the header is "
-                f"{header[:5]}..."
-            ) from None
-        for line, fields in _tab_separated(file, start=2):
+        places = _places(header, COLUMNS, str(path))
+        for line, fields in tab_separated(file, start=2):
             if len(fields) != len(header):
                 builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
                 continue
@@ -91,6 +81,28 @@ def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     return builder.corpus(tokenized=True)
 
 
+def _places(header: Sequence[str], columns: Sequence[str], source: str) -> list[int]:
+    """Return where the columns stand in a header.
+
+    Raises:
+        DataError: one of them is not there, or twice; or this is no header.
+    """
+    if any("\r" in name for name in header):
+        raise DataError(
+            f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
+            "or with both. Convert the file (dos2unix -c mac)"
+        )
+    for column in columns:
+        if header.count(column) != 1:
+            found = "two columns" if column in header else "no column"
+            raise DataError(
+                f"{source}, line 1: {found} {column!r}; the header has {shown.repr(list(header))}. "
+                "Name the columns to read, with premise=, hypothesis= and label= "
+                "(--premise-column, --hypothesis-column, --label-column)"
+            )
+    return [header.index(column) for column in columns]
+
+
 def words_of_parse(parse: str) -> str:
     """Return the words of a binary parse, cleaned as the book does it."""
     words = parse.replace("(", "").replace(")", "")
@@ -100,8 +112,8 @@ def words_of_parse(parse: str) -> str:
 def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
     tokenized: bool | None = None
-    with _open_text(path) as file:
-        for line, record in _json_lines(file, builder):
+    with open_text(path) as file:
+        for line, record in json_lines(file, builder):
             parses = record.get("sentence1_binary_parse"), record.get("sentence2_binary_parse")
             has_parses = all(isinstance(parse, str) for parse in parses)
             if tokenized is None:
@@ -114,7 +126,7 @@ def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
                     sentences = words_of_parse(str(parses[0])), words_of_parse(str(parses[1]))
                 label = record.get("gold_label")
                 if not isinstance(label, str):  # None would mean a corpus without labels
-                    raise BadRow(f"label {label!r} is none of {list(LABELS)}")
+                    raise BadRow(f"label {shown.repr(label)} is none of {list(LABELS)}")
                 builder.add(*sentences, label, official=True)
             except BadRow as problem:
                 builder.bad(line, str(problem))
@@ -156,14 +168,16 @@ def read_pairs(
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
     columns = [premise, hypothesis] + ([] if label is None else [label])
-    with _open_text(path) as file:
+    with open_text(path) as file, long_fields():
         for line, row in _rows(file, format, columns, builder):
             try:
                 for column in columns:
                     if column not in row:
-                        raise BadRow(f"no {column!r}; the row has {sorted(map(str, row))[:8]}")
+                        raise BadRow(f"no {column!r}; the row has {shown.repr(sorted(row))}")
                 name = None
                 if label is not None:
+                    if isinstance(row[label], list | dict):
+                        raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
                 builder.add(row[premise], row[hypothesis], name)
@@ -202,85 +216,14 @@ def _rows(
     file: io.TextIOBase, format: str, columns: Sequence[str], builder: CorpusBuilder
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if format == "jsonl":
-        yield from _json_lines(file, builder)
+        yield from json_lines(file, builder)
         return
     # In a TSV a quotation mark is a character like others: SNLI's sentences have single ones.
-    table: Iterator[tuple[int, list[str]]]
-    if format == "csv":
-        reader = csv.reader(file, strict=True)
-        table = ((reader.line_num, row) for row in _csv_rows(reader, builder))
-    else:
-        table = _tab_separated(file, start=1)
-    _, header = next(table, (1, []))
-    missing = [column for column in columns if column not in header]
-    if missing:
-        raise DataError(
-            f"{builder.source}, line 1: no column {missing[0]!r}; the header has {header[:12]}. "
-            "Name the columns to read, with premise=, hypothesis= and label= (--premise-column, "
-            "--hypothesis-column, --label-column)"
-        )
+    table = csv_records(file, builder) if format == "csv" else tab_separated(file, start=1)
+    _, header = next(table, (1, [""]))
+    _places(header, columns, builder.source)
     for line, fields in table:
         if len(fields) != len(header):
             builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
         else:
             yield line, dict(zip(header, fields, strict=True))
-
-
-def _tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield number and fields of each line that is not empty."""
-    for number, line in enumerate(file, start):
-        if text := line.rstrip("\r\n"):
-            yield number, text.split("\t")
-
-
-def _csv_rows(reader: Any, builder: CorpusBuilder) -> Iterator[list[str]]:
-    while True:
-        try:
-            row = next(reader, None)
-        except csv.Error as error:
-            builder.bad(reader.line_num, f"not CSV: {error}")
-            continue
-        if row is None:
-            return
-        if row:  # the csv module gives an empty line as a row of no fields
-            yield row
-
-
-def _json_lines(
-    file: io.TextIOBase, builder: CorpusBuilder
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for line, text in enumerate(file, start=1):
-        if not text.strip():
-            continue
-        try:
-            record = json.loads(text)
-        except ValueError as error:
-            builder.bad(line, f"not JSON: {error}")
-            continue
-        if isinstance(record, dict):
-            yield line, record
-        else:
-            builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[io.TextIOBase]:
-    """Open a file as UTF-8, with or without a byte order mark, lines ending at a line feed alone.
-
-    Other characters that Unicode takes for line ends may stand inside a sentence.
-
-    Raises:
-        DataError: the file is not UTF-8, or is not what its ending says, or cannot be read.
-    """
-    try:
-        with open_binary(path) as raw:
-            yield io.TextIOWrapper(raw, encoding="utf-8-sig", newline="\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def open_binary(path: Path) -> Any:
-    """Open a file to read bytes: what was compressed, where its name says that it is gzipped."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")

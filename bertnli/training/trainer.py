@@ -448,7 +448,10 @@ class BaseTrainer(ABC):
                 )
             return
         if len(data) == 0:
-            raise DataError(f"the {what} set is empty")
+            left_out = "".join(f"; {n} left out ({why})" for why, n in data.skipped.items())
+            raise DataError(
+                f"the {what} set is empty: {data.source or 'it'} has no pairs{left_out}"
+            )
         label_permutation(self.net.labels, data.label_names)  # refuses other names
         if int(data.labels.min()) < 0 or int(data.labels.max()) >= len(data.label_names):
             raise DataError(

@@ -1,0 +1,210 @@
+"""An archive -> the folder of its content, for archives that may want to do harm."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import re
+import shutil
+import stat
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+from bertnli.errors import DownloadError
+from bertnli.fetch import sha1_of
+from bertnli.locks import hidden, locked
+
+#: An archive may unpack to so many bytes, and so many times its own size more.
+MAX_UNPACKED, MAX_RATIO = 1 << 28, 20
+#: To so many files and folders, so deep, with names of so many characters.
+MAX_MEMBERS, MAX_DEPTH, MAX_NAME = 20_000, 32, 1000
+#: Bytes of headers that a member of a tar may have.
+HEADERS = 1 << 13
+OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+#: What the readers of archives raise where one is damaged.
+DAMAGED = (
+    *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
+    *(MemoryError, OverflowError, struct.error, zlib.error, lzma.LZMAError),
+    *(zipfile.BadZipFile, tarfile.TarError),
+)
+
+
+def extracted(archive: Path, folder: Path) -> Path:
+    """Unpack a zip or tar archive once, into a folder named by its hash.
+
+    Only files and folders are unpacked. An archive is refused as a whole if it has links or
+    devices, names that lead out of the folder, two files of one name, or far more content than a
+    corpus or a model has.
+
+    Args:
+        archive: the file.
+        folder: the content is put below its ``extracted``.
+
+    Returns:
+        The content's folder: where the archive has one folder at its top, that one.
+
+    Raises:
+        DownloadError: the archive is damaged or refused, or the folder cannot be written.
+    """
+    stem = re.sub(r"(\.tar)?\.\w+$", "", archive.name)[:100]
+    try:
+        home = folder / "extracted" / f"{stem}-{sha1_of(archive)[:12]}"
+    except OSError as error:
+        raise DownloadError(f"{archive} cannot be read: {error}") from error
+    try:
+        if not home.is_dir():
+            with locked(home):
+                if not home.is_dir():
+                    _unpack_to(archive, home)
+        content = [entry for entry in home.iterdir() if entry.name != "__MACOSX"]
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(f"{home} cannot be written: {error}") from error
+    return content[0] if len(content) == 1 and content[0].is_dir() else home
+
+
+def _unpack_to(archive: Path, home: Path) -> None:
+    """Unpack beside a folder's place, and rename: the folder is there whole or not at all."""
+    part = hidden(home, ".part")
+    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
+    part.mkdir()
+    try:
+        try:
+            _Unpacking(archive, part).run()
+        except DownloadError:
+            raise
+        except DAMAGED as error:
+            raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
+        part.rename(home)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+class _Unpacking:
+    """Writes an archive's members below a folder, and counts.
+
+    The members are opened as streams and written here, not by the archive's reader: nothing but
+    plain files with the user's own permissions comes out, on every version of Python, and what is
+    written is counted, whatever the archive declares.
+    """
+
+    def __init__(self, archive: Path, folder: Path) -> None:
+        self.archive, self.folder = archive, folder
+        self.archive_size = archive.stat().st_size
+        self.limit = MAX_UNPACKED + MAX_RATIO * self.archive_size
+        self.members = self.declared = self.written = 0
+
+    def run(self) -> None:
+        """Unpack.
+
+        Raises:
+            DownloadError: the archive is refused.
+            Exception: one of `DAMAGED`.
+        """
+        if zipfile.is_zipfile(self.archive):
+            self._unzip()
+        else:
+            self._untar()
+
+    def _unzip(self) -> None:
+        with zipfile.ZipFile(self.archive) as zipped:
+            infos = zipped.infolist()
+            # All of them before the first is written: a refusal costs nothing.
+            paths = []
+            for info in infos:
+                kind = stat.S_IFMT(info.external_attr >> 16)
+                plain = kind in (0, stat.S_IFREG, stat.S_IFDIR)
+                paths.append(self._path(info.orig_filename, plain, info.file_size))
+            for info, path in zip(infos, paths, strict=True):
+                self._write(path, None if info.is_dir() else zipped.open(info))
+
+    def _untar(self) -> None:
+        with open(self.archive, "rb") as file:
+            magic = file.read(6)
+        opener = next((o for begin, o in OPENERS.items() if magic.startswith(begin)), open)
+        with opener(self.archive, "rb") as file:
+            stream: Any = _Bounded(file, self.limit + MAX_MEMBERS * HEADERS, self._refuse_size)
+            try:
+                tar = tarfile.TarFile(fileobj=stream)
+            except tarfile.ReadError as error:
+                raise DownloadError(
+                    f"{self.archive} is neither a zip nor a tar archive ({error}); a table of "
+                    "pairs is named with --train, --dev or --file, or read with read_pairs"
+                ) from None
+            with tar:
+                for member in tar:
+                    plain = member.isfile() or member.isdir()
+                    path = self._path(member.name, plain, member.size)
+                    self._write(path, tar.extractfile(member) if member.isfile() else None)
+
+    def _path(self, name: str, plain: bool, size: int) -> Path:
+        """Return where a member goes; refuse what may not be unpacked."""
+        self.members += 1
+        if self.members > MAX_MEMBERS:
+            raise self._refused(f"it has more than {MAX_MEMBERS:,} members")
+        parts = re.split(r"[/\\]", name)
+        if not plain or ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
+            raise self._refused(
+                f"its member {_short(name)} is a link or a device, or would be written outside "
+                "the folder it is unpacked in"
+            )
+        parts = [part for part in parts if part not in ("", ".")]
+        if "\0" in name or size < 0 or len(parts) > MAX_DEPTH or len(name) > MAX_NAME:
+            raise self._refused(f"no file can be named {_short(name)}, or have {size:,} bytes")
+        self.declared += size
+        if self.declared > self.limit:
+            self._refuse_size(self.declared)
+        return self.folder.joinpath(*parts)
+
+    def _write(self, path: Path, source: IO[bytes] | None) -> None:
+        """Write a file, or make a folder where there is no source."""
+        if source is None:
+            path.mkdir(parents=True, exist_ok=True)
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with source, open(path, "xb") as output:
+            while chunk := source.read(1 << 16):
+                self.written += len(chunk)
+                if self.written > self.limit:
+                    self._refuse_size(self.written)
+                output.write(chunk)
+
+    def _refuse_size(self, size: int) -> None:
+        raise self._refused(f"its {self.archive_size:,} bytes unpack to {size:,}")
+
+    def _refused(self, why: str) -> DownloadError:
+        return DownloadError(f"{self.archive} is refused: {why}")
+
+
+class _Bounded:
+    """A file to read, up to a place: a tar's headers may declare any length, and are read whole."""
+
+    def __init__(self, file: Any, limit: int, refuse: Any) -> None:
+        self.file, self.limit, self.refuse = file, limit, refuse
+        self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        self._check(size, self.file.tell() + size)
+        found: bytes = self.file.read(size)
+        return found
+
+    def seek(self, place: int) -> int:
+        self._check(place, place)
+        found: int = self.file.seek(place)
+        return found
+
+    def _check(self, number: int, end: int) -> None:
+        if number < 0:
+            raise ValueError(f"a length or place of {number}")
+        if end > self.limit:
+            self.refuse(end)
+
+
+def _short(name: str) -> str:
+    return repr(name if len(name) <= 100 else name[:97] + "...")
