@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from bertnli.training.trainer import BaseTrainer
 
 BEST, LAST, METRICS, CURVE, STATE = "best", "last", "metrics.jsonl", "curve.png", "state"
-DIVERGED = "diverged.npz"
+DIVERGED, LOCK = "diverged.npz", ".lock"
 #: While an epoch is under way, a state is saved after so long; and so many are kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
 WEIGHTS = "weights/"
@@ -149,6 +150,7 @@ class RunFolder:
         if path is None and resume:
             raise ConfigError("resume needs the run's folder, output=...")
         self.path: Path | None = None
+        self._lock: BaseFileLock | None = None
         if path is not None:
             trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
             self.workers.on_first(
@@ -168,6 +170,37 @@ class RunFolder:
                 f"{path} holds checkpoints, but no {STATE}/ to go on from; choose another "
                 "folder, or overwrite it"
             )
+
+    def __enter__(self) -> RunFolder:
+        """Keep other runs out of the folder, until the context ends or the process does.
+
+        Raises:
+            ConfigError: another run is in it, or it cannot be written.
+        """
+        self.workers.on_first(self._lock_folder, lambda _: b"", lambda _: None)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def _lock_folder(self) -> None:
+        if self.path is None:
+            return
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = FileLock(self.path / LOCK)
+            lock.acquire(timeout=0)
+            self._lock = lock
+        except Timeout:
+            raise ConfigError(
+                f"another process is training into {self.path}; wait for its end, stop it, or "
+                "choose another folder"
+            ) from None
+        except NotImplementedError:
+            pass  # a file system without locks
+        except OSError as error:
+            raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
 
     def start(self) -> TrainingState:
         """Make the folder ready, and return where the run stands; net and optimizer are put there.
@@ -201,7 +234,6 @@ class RunFolder:
         if self.path is None:
             return None
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
             for name in (BEST, LAST):
                 recover_folder(self.path / name)
             state = load_state(self.path / STATE) if self.resume else None

@@ -227,21 +227,22 @@ class BaseTrainer(ABC):
             raise ConfigError(
                 "a schedule needs to know the number of steps, and this loader has no length"
             )
-        state = run.start()
-        with stop_between_steps() as stop:
-            while len(state.history.epochs) < num_epochs:
-                self._train_epoch(train, config, total, state, run, progress, stop)
-                record = self._finished_epoch(state, dev, stop)
-                if record is None:
-                    run.save_state(state)
-                    run.save_last()
-                    stop.leave()
-                else:
-                    state.history.epochs.append(record)
-                    state.progress = EpochProgress()
-                    run.save_epoch(state)
-                    if on_epoch is not None:
-                        on_epoch(record)
+        with run:
+            state = run.start()
+            with stop_between_steps() as stop:
+                while len(state.history.epochs) < num_epochs:
+                    self._train_epoch(train, config, total, state, run, progress, stop)
+                    record = self._finished_epoch(state, dev, stop)
+                    if record is None:
+                        run.save_state(state)
+                        run.save_last()
+                        stop.leave()
+                    else:
+                        state.history.epochs.append(record)
+                        state.progress = EpochProgress()
+                        run.save_epoch(state)
+                        if on_epoch is not None:
+                            on_epoch(record)
         return state.history
 
     def _train_epoch(

@@ -386,3 +386,20 @@ def test_the_command_s_options(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert "neither like 500 nor like 30s" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main([*argv, "--resume", "--overwrite"])
+
+
+def test_two_runs_in_one_folder(backend: Backend, tmp_path: Path) -> None:
+    """The second is refused while the first trains, and may go on after it."""
+    trainer, data = new_trainer(backend)
+    other, _ = new_trainer(backend)
+    refused = 0
+
+    def intrude(record: bertnli.EpochRecord) -> None:
+        nonlocal refused
+        with pytest.raises(ConfigError, match="another process is training into"):
+            fit(other, data, tmp_path, overwrite=True)
+        refused += 1
+
+    fit(trainer, data, tmp_path, on_epoch=intrude)
+    assert refused == EPOCHS
+    assert len(fit(other, data, tmp_path, resume=True).epochs) == EPOCHS

@@ -83,8 +83,17 @@ def assert_close(found: Result, expected: Result) -> None:
     assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-5
 
 
+MICRO = {"micro_batch_size": 2, "auto_batch": True}
+
+
 @pytest.mark.parametrize(
-    ("count", "settings"), [(2, {}), (4, {}), (2, {"micro_batch_size": 2, "auto_batch": True})]
+    ("count", "settings"),
+    [
+        (2, {}),
+        (4, MICRO),
+        pytest.param(4, {}, marks=pytest.mark.long),
+        pytest.param(2, MICRO, marks=pytest.mark.long),
+    ],
 )
 def test_processes_compute_what_one_does(
     backend: Backend,
