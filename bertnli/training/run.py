@@ -5,6 +5,7 @@ metrics.jsonl         a line for each finished epoch
 curve.png             the same, drawn
 state/                where the run stands; see `bertnli.training.state`
 diverged.npz          the batch of a step whose loss is not a number
+.lock                 held while a run is under way
 """
 
 from __future__ import annotations

@@ -364,7 +364,7 @@ def check_kills(backend: Backend, home: Path, runs: int, kills: int) -> None:
             assert ours["train_loss"] == theirs["train_loss"]
             assert ours["dev_accuracy"] == theirs["dev_accuracy"]
         left = {path.name for path in output.iterdir()}
-        assert left == {"best", "last", "state", "metrics.jsonl", "curve.png"}
+        assert left == {"best", "last", "state", "metrics.jsonl", "curve.png", ".lock"}
         shutil.rmtree(output)
     assert os.environ.get("OMP_NUM_THREADS") == env_threads
 
