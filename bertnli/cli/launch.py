@@ -13,6 +13,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 
 from bertnli.cli import options
@@ -71,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
         if name != "mxnet":
             raise ConfigError(
                 f"launch is for MXNet, not {name}; for PyTorch: torchrun --nproc-per-node "
-                f"{args.workers} -m bertnli {' '.join(command)}"
+                f"{args.workers} -m bertnli {shlex.join(command)}"
             )
         backend = []
     layout = Layout(args.workers, args.servers, args.hosts, args.host, args.address)

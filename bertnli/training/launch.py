@@ -28,8 +28,12 @@ from bertnli.errors import ConfigError, TrainingError
 #: a stop was asked for, and for the launchers of all hosts to come.
 POLL, GRACE, STOP_GRACE, ARRIVAL = 0.1, 8.0, 300.0, 600.0
 LOOPBACK = "127.0.0.1"
-#: What a server and the scheduler run: importing MXNet is all they do.
-SERVE = "import bertnli.backends.mxnet._framework"
+#: What a server and the scheduler run: importing MXNet is all they do. A signal to all processes
+#: is for the workers, which need the servers to end.
+SERVE = (
+    "import signal; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)]; "
+    "import bertnli.backends.mxnet._framework"
+)
 _DONE = b"+"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1
@@ -108,7 +112,7 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
     """
     address = layout.address or (LOOPBACK, _free_port())
     with _Lifeline(layout, address) as lifeline, _forwarded() as signals:
-        children, workers = _start(layout, address, command)
+        children, workers = _start(layout, address[1], lifeline, command)
         try:
             return _watch(children, workers, lifeline, signals)
         finally:
@@ -120,13 +124,13 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
 
 
 def _start(
-    layout: Layout, address: tuple[str, int], command: Sequence[str]
+    layout: Layout, port: int, lifeline: _Lifeline, command: Sequence[str]
 ) -> tuple[list[Child], list[Child]]:
     """Start the processes of this host; return all of them, and the workers among them."""
-    own = LOOPBACK if layout.hosts == 1 else _own_address(address)
+    own, root = lifeline.addresses()
     shared = {
-        "DMLC_PS_ROOT_URI": LOOPBACK if layout.hosts == 1 else socket.gethostbyname(address[0]),
-        "DMLC_PS_ROOT_PORT": str(address[1]),
+        "DMLC_PS_ROOT_URI": root,
+        "DMLC_PS_ROOT_PORT": str(port),
         "DMLC_NUM_WORKER": str(layout.workers * layout.hosts),
         "DMLC_NUM_SERVER": str(layout.servers * layout.hosts),
         "DMLC_NODE_HOST": own,
@@ -142,6 +146,8 @@ def _start(
     for i in range(layout.workers):
         rank = layout.host * layout.workers + i
         variables = {**shared, "DMLC_ROLE": "worker", "BERTNLI_RANK": str(rank)}
+        if layout.workers > 1:
+            variables["BERTNLI_LOCAL_RANK"] = str(i)
         if not os.environ.get("OMP_NUM_THREADS"):
             variables["OMP_NUM_THREADS"] = threads
         workers.append(Child(f"worker {rank}", command, variables))
@@ -260,6 +266,16 @@ class _Lifeline:
                     raise
                 time.sleep(1)
 
+    def addresses(self) -> tuple[str, str]:
+        """Return this host's address and the first one's, as the hosts reach each other.
+
+        A host's own name may mean its loopback interface to itself.
+        """
+        if not self.sockets:
+            return LOOPBACK, LOOPBACK
+        own = str(self.sockets[0].getsockname()[0])
+        return own, own if self.layout.host == 0 else str(self.sockets[0].getpeername()[0])
+
     def is_cut(self) -> bool:
         """Return whether another launcher is gone that did not say that its work is done."""
         for key, _ in self.selector.select(0):
@@ -289,13 +305,6 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         return int(free.getsockname()[1])
-
-
-def _own_address(address: tuple[str, int]) -> str:
-    """Return the address of the interface by which a host is reached; nothing is sent."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.connect(address)
-        return str(probe.getsockname()[0])
 
 
 def _available_cores() -> int:

@@ -91,8 +91,9 @@ class StopRequest:
 def stop_between_steps() -> Iterator[StopRequest]:
     """Turn the first Ctrl-C or SIGTERM into a request to stop after the step under way.
 
-    A step that is broken off would leave some tensors updated and others not. A second signal
-    interrupts at once. Outside the main thread no handler can be set, and none is.
+    A step that is broken off would leave some tensors updated and others not. A second Ctrl-C
+    interrupts at once; a second SIGTERM may be the same one, passed on by a launcher. Outside the
+    main thread no handler can be set, and none is.
     """
     stop = StopRequest()
     if threading.current_thread() is not threading.main_thread():
@@ -106,7 +107,8 @@ def stop_between_steps() -> Iterator[StopRequest]:
 
     def request(signum: int, frame: Any) -> None:
         stop.set(signum)
-        restore()
+        if signum == signal.SIGINT:
+            signal.signal(signum, previous[signal.SIGINT])
 
     for signum in previous:
         signal.signal(signum, request)

@@ -106,6 +106,10 @@ class BaseTrainer(ABC):
     def _prepare(self, devices: Any, precision: str) -> None:
         """Find the workers, move the net to the devices, set its precision, make the optimizer."""
 
+    def _check_same_model(self) -> None:
+        """Raise ConfigError if the processes have different ones; before any weights travel."""
+        self.workers.check_same([self.net.config.to_dict(), list(self.net.labels), self.auto_batch])
+
     @abstractmethod
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
@@ -219,7 +223,8 @@ class BaseTrainer(ABC):
             )
         several = self.workers.size > 1
         settings = self._settings(train, dev, config) if output is not None or several else {}
-        self.workers.check_same([settings, str(output), resume, overwrite])
+        self.workers.set_leaving(together=False)
+        self.workers.check_same([settings, num_epochs, str(output), resume])
         run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
         num_batches = self._num_batches(train, batch_size)
         total = None if num_batches is None else num_batches * num_epochs
@@ -236,6 +241,7 @@ class BaseTrainer(ABC):
                     if record is None:
                         run.save_state(state)
                         run.save_last()
+                        self._leave()
                         stop.leave()
                     else:
                         state.history.epochs.append(record)
@@ -243,7 +249,13 @@ class BaseTrainer(ABC):
                         run.save_epoch(state)
                         if on_epoch is not None:
                             on_epoch(record)
+                self._leave()
         return state.history
+
+    def _leave(self) -> None:
+        """Let no process end before the first has written everything."""
+        self.workers.meet()
+        self.workers.set_leaving(together=True)
 
     def _train_epoch(
         self,

@@ -63,6 +63,13 @@ class Workers:
         longest_first = np.argsort(-batch.valid_lens, kind="stable")
         return batch[longest_first[self.rank :: self.size]]
 
+    def set_leaving(self, together: bool) -> None:
+        """Say whether the processes leave together from here on, or each as it may fail."""
+
+    def meet(self) -> None:
+        """Wait for all processes."""
+        self.sum(np.zeros(1, np.float32))
+
     def on_first(
         self, work: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]
     ) -> T:
@@ -73,7 +80,8 @@ class Workers:
             pack, unpack: what it gives, to bytes and back.
 
         Raises:
-            BERTNLIError: in each process, what it raised in the first.
+            BERTNLIError: in each process, what it raised in the first; in the others a
+                TrainingError where that was none.
         """
         if self.size == 1:
             return work()
@@ -83,8 +91,10 @@ class Workers:
             try:
                 result = work()
                 message = b"+" + pack(result)
-            except BERTNLIError as error:
-                self._broadcast(b"-" + json.dumps([type(error).__name__, str(error)]).encode())
+            except Exception as error:
+                known = isinstance(error, BERTNLIError)
+                kind, text = (type(error).__name__, str(error)) if known else ("", repr(error))
+                self._broadcast(b"-" + json.dumps([kind or "TrainingError", text]).encode())
                 raise
         message = self._broadcast(message)
         if message[:1] == b"-":

@@ -185,3 +185,20 @@ def test_there_is_always_a_device(backend: Backend) -> None:
     """Unlike the book's, which gives an empty list without a GPU."""
     assert len(backend.try_all_gpus()) >= 1
     assert backend.as_devices([backend.try_gpu(99)]) == [backend.cpu()]
+
+
+def test_each_process_of_a_host_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    import mxnet
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(mxnet.context, "num_gpus", lambda: 4)
+    variables = {"torch": "LOCAL_RANK", "mxnet": "BERTNLI_LOCAL_RANK"}
+    for name, variable in variables.items():
+        nli = get_backend(name)
+        assert len(nli.as_devices("gpu")) == len(nli.as_devices(None)) == 4
+        monkeypatch.setenv(variable, "2")
+        assert nli.as_devices("gpu") == nli.as_devices(None) == nli.as_devices("gpu:2")
+        monkeypatch.setenv(variable, "5")
+        assert nli.as_devices("gpu") == nli.as_devices("gpu:1")
+        with pytest.raises(BackendError, match="sees 4 GPUs"):
+            nli.as_devices("gpu:4")

@@ -229,6 +229,38 @@ def test_sigterm_saves_and_ends_all(
     assert_goes_on(backend.name, output, whole)
 
 
+def test_sigterm_to_every_process(
+    backend: Backend, running: Callable[..., subprocess.Popen], tmp_path: Path
+) -> None:
+    """As a service manager or a cluster's scheduler sends it: launcher, servers and workers."""
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--epochs", "500"), output)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, children)):
+        os.kill(pid, signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert "stopped by SIGTERM" in said and "--resume goes on" in said
+    assert (output / "last").is_dir()
+
+
+FAILS_ALONE = """
+import sys
+import bertnli, numpy as np
+workers = bertnli.get_backend(sys.argv[1]).find_workers()
+workers.meet()
+if workers.rank == 1:
+    sys.exit(3)
+workers.meet()
+"""
+
+
+def test_a_process_that_fails_alone_ends_the_run(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(FAILS_ALONE)
+    start = time.monotonic()
+    run(started(backend.name, 2, [str(tmp_path / "fails.py"), backend.name]), None)
+    assert time.monotonic() - start < 30
+
+
 class Two(Workers):
     """The other process of two is a list of what it sends; sums are as over a network."""
 

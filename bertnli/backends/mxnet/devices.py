@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import math
+import os
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -35,8 +36,16 @@ def try_gpu(i: int = 0) -> Any:
 
 
 def try_all_gpus() -> list:
-    """Return all GPUs, or a list of the CPU where there is none."""
-    return [mx.gpu(i) for i in range(mx.context.num_gpus())] or [cpu()]
+    """Return all GPUs, or a list of the CPU where there is none.
+
+    In one of several processes that `bertnli launch` started on this host, the one GPU that is this
+    process's.
+    """
+    count = mx.context.num_gpus()
+    local_rank = os.environ.get("BERTNLI_LOCAL_RANK")
+    if local_rank is not None and count:
+        return [mx.gpu(int(local_rank) % count)]
+    return [mx.gpu(i) for i in range(count)] or [cpu()]
 
 
 def as_devices(devices: Any = None) -> list:
@@ -76,7 +85,9 @@ def _named(name: str) -> list:
     if kind == "cpu":
         return [mx.cpu(int(index or 0))]
     count = mx.context.num_gpus()
-    wanted = range(count) if index is None else [int(index)]
+    if index is None and count:
+        return try_all_gpus()
+    wanted = [int(index or 0)]
     if not count or max(wanted) >= count:
         raise BackendError(f"device {name!r} is not here: mxnet sees {count} GPUs; use 'cpu'")
     return [mx.gpu(i) for i in wanted]

@@ -49,6 +49,7 @@ class Trainer(BaseTrainer):
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
         self.workers = find_workers()
+        self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         move(self.net, self.devices)
         parameters = self.net._collect_params_with_prefix()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from functools import cache
 from typing import Any
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
+from bertnli.errors import BackendError, ConfigError
 from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
@@ -30,6 +32,22 @@ class DistributedWorkers(Workers):
         self.size = self.store.num_workers
         self.rank = int(os.environ.get(RANK) or self.store.rank)
         self._keys: set[str] = set()
+        self.set_leaving(together=False)
+        present = np.zeros(self.size, np.float32)
+        present[self.rank % self.size] = 1
+        if not (self.sum(present) == 1).all():
+            raise ConfigError(
+                f"several of the {self.size} workers have the same rank; give each host a number "
+                "of its own (bertnli launch --host)"
+            )
+
+    def set_leaving(self, together: bool) -> None:
+        """See `Workers.set_leaving`.
+
+        At its exit a worker waits for all others, by default: one that failed would never end.
+        """
+        flag = ctypes.c_int(together)
+        mx.base.check_call(mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, flag))
 
     def sum(self, values: NDArray) -> NDArray:
         """See `Workers.sum`."""
@@ -70,7 +88,12 @@ def find_workers() -> Workers:
     """Return the processes that `bertnli launch`, or a launcher of MXNet's, started with this one.
 
     They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
+
+    Raises:
+        BackendError: torchrun started this process.
     """
     if os.environ.get("DMLC_ROLE") != "worker" or os.environ.get("DMLC_NUM_WORKER") == "1":
+        if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("WORLD_SIZE") != "1":
+            raise BackendError("torchrun is for PyTorch; for MXNet: bertnli launch")
         return Workers()
     return DistributedWorkers()

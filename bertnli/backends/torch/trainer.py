@@ -39,6 +39,7 @@ class Trainer(BaseTrainer):
         if self.devices[0].type == "cpu":
             keep_freed_memory()
         self.workers = find_workers()
+        self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
         if self.workers.size > 1:

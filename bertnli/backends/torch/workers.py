@@ -67,6 +67,8 @@ def distributed(net: nn.Module, devices: Sequence[torch.device]) -> DistributedD
         )
     with lost_is_an_error():
         ids = list(devices) if devices[0].type == "cuda" else None
+        if ids:  # or each process would take some memory of the first GPU
+            torch.cuda.set_device(ids[0])
         return DistributedDataParallel(net, ids)
 
 
