@@ -23,11 +23,15 @@ from functools import partial
 from typing import Any
 
 from bertnli.errors import ConfigError, TrainingError
+from bertnli.machine import available_cores
 
 #: Seconds: between looks at the processes, to let the others end by themselves after one failed or
 #: a stop was asked for, and for the launchers of all hosts to come.
 POLL, GRACE, STOP_GRACE, ARRIVAL = 0.1, 8.0, 300.0, 600.0
 LOOPBACK = "127.0.0.1"
+#: Variables that tell a worker its rank, which ps-lite leaves to chance, and, where a host has
+#: several, its place among those.
+RANK, LOCAL_RANK = "BERTNLI_RANK", "BERTNLI_LOCAL_RANK"
 #: What a server and the scheduler run: importing MXNet is all they do. A signal to all processes
 #: is for the workers, which need the servers to end.
 SERVE = (
@@ -142,12 +146,12 @@ def _start(
     for i in range(layout.servers):
         children.append(Child(f"server {i}", serve, {**shared, "DMLC_ROLE": "server"}))
     workers = []
-    threads = str(max(_available_cores() // layout.workers, 1))
+    threads = str(max(available_cores() // layout.workers, 1))
     for i in range(layout.workers):
         rank = layout.host * layout.workers + i
-        variables = {**shared, "DMLC_ROLE": "worker", "BERTNLI_RANK": str(rank)}
+        variables = {**shared, "DMLC_ROLE": "worker", RANK: str(rank)}
         if layout.workers > 1:
-            variables["BERTNLI_LOCAL_RANK"] = str(i)
+            variables[LOCAL_RANK] = str(i)
         if not os.environ.get("OMP_NUM_THREADS"):
             variables["OMP_NUM_THREADS"] = threads
         workers.append(Child(f"worker {rank}", command, variables))
@@ -305,12 +309,6 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         return int(free.getsockname()[1])
-
-
-def _available_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _die_with(parent: int) -> None:

@@ -156,9 +156,7 @@ class RunFolder:
         self._lock: BaseFileLock | None = None
         if path is not None:
             trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
-            self.workers.on_first(
-                lambda: self._check_folder(Path(path), overwrite), lambda _: b"", lambda _: None
-            )
+            self.workers.on_first(lambda: self._check_folder(Path(path), overwrite))
             self.path = Path(path) if self.workers.is_first else None
 
     def _check_folder(self, path: Path, overwrite: bool) -> None:
@@ -180,7 +178,7 @@ class RunFolder:
         Raises:
             ConfigError: another run is in it, or it cannot be written.
         """
-        self.workers.on_first(self._lock_folder, lambda _: b"", lambda _: None)
+        self.workers.on_first(self._lock_folder)
         return self
 
     def __exit__(self, *_: object) -> None:

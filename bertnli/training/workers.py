@@ -71,13 +71,16 @@ class Workers:
         self.sum(np.zeros(1, np.float32))
 
     def on_first(
-        self, work: Callable[[], T], pack: Callable[[T], bytes], unpack: Callable[[bytes], T]
+        self,
+        work: Callable[[], T],
+        pack: Callable[[T], bytes] = lambda _: b"",
+        unpack: Callable[[bytes], Any] = lambda _: None,
     ) -> T:
         """Do something in the first process alone, and return in each what it gave.
 
         Args:
             work: what to do.
-            pack, unpack: what it gives, to bytes and back.
+            pack, unpack: what it gives, to bytes and back; not needed where that is nothing.
 
         Raises:
             BERTNLIError: in each process, what it raised in the first; in the others a
@@ -100,7 +103,9 @@ class Workers:
         if message[:1] == b"-":
             kind, text = json.loads(message[1:])
             raise getattr(errors, kind)(text)
-        return result if self.is_first else unpack(message[1:])
+        if not self.is_first:
+            result = unpack(message[1:])
+        return result
 
     def check_same(self, settings: Any) -> None:
         """Raise ConfigError in each process if what JSON makes of the settings is not the same."""

@@ -15,12 +15,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import workers_worker
 from numpy.typing import NDArray
 
 import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
+from bertnli.backends.mxnet._framework import mx
 from bertnli.errors import ConfigError, TrainingError
 from bertnli.training.workers import Workers
 
@@ -322,8 +324,8 @@ def test_what_memory_does_not_suffice_for_is_halved(
 ) -> None:
     """With the framework's own error, where more than 2 pairs are computed together."""
     errors = {
-        "torch": lambda: __import__("torch").OutOfMemoryError("CUDA out of memory"),
-        "mxnet": lambda: __import__("mxnet").MXNetError("cudaMalloc retry failed: out of memory"),
+        "torch": lambda: torch.OutOfMemoryError("CUDA out of memory"),
+        "mxnet": lambda: mx.MXNetError("cudaMalloc retry failed: out of memory"),
     }
     plain = workers_worker.make_trainer(backend.name)
     expected = plain[0].fit(plain[1], None, 1, 7, progress=False)

@@ -20,6 +20,7 @@ import numpy as np
 
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
+from bertnli.machine import available_cores
 
 _HOW = (
     'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1; it needs Python 3.10 to 3.12 '
@@ -64,7 +65,7 @@ def _settings() -> Iterator[None]:
     # absent.
     wanted = {"MXNET_USE_OPERATOR_TUNING": "0"}
     if not os.environ.get("OMP_NUM_THREADS"):
-        wanted["MXNET_OMP_MAX_THREADS"] = str(_available_cores())
+        wanted["MXNET_OMP_MAX_THREADS"] = str(available_cores())
     with _variables(wanted):
         yield
 
@@ -110,12 +111,6 @@ def _quiet_library() -> Iterator[None]:
     finally:
         os.dup2(kept, 2)
         os.close(kept)
-
-
-def _available_cores() -> int:
-    if sys.platform == "linux":
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _keep_aliases_inside_mxnet() -> None:

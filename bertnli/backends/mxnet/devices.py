@@ -17,6 +17,7 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
+from bertnli.training.launch import LOCAL_RANK
 
 _NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"
 
@@ -42,7 +43,7 @@ def try_all_gpus() -> list:
     process's.
     """
     count = mx.context.num_gpus()
-    local_rank = os.environ.get("BERTNLI_LOCAL_RANK")
+    local_rank = os.environ.get(LOCAL_RANK)
     if local_rank is not None and count:
         return [mx.gpu(int(local_rank) % count)]
     return [mx.gpu(i) for i in range(count)] or [cpu()]
@@ -87,10 +88,10 @@ def _named(name: str) -> list:
     count = mx.context.num_gpus()
     if index is None and count:
         return try_all_gpus()
-    wanted = [int(index or 0)]
-    if not count or max(wanted) >= count:
+    wanted = int(index or 0)
+    if wanted >= count:
         raise BackendError(f"device {name!r} is not here: mxnet sees {count} GPUs; use 'cpu'")
-    return [mx.gpu(i) for i in wanted]
+    return [mx.gpu(wanted)]
 
 
 def as_precision(precision: str, device: Any) -> tuple[str, str]:

@@ -13,15 +13,13 @@ from numpy.typing import NDArray
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.errors import BackendError, ConfigError
+from bertnli.training.launch import RANK
 from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
 
 #: Numbers under one key of the store. The last key of an array has fewer.
 PIECE, SMALLEST = 1 << 20, 16
-#: What `bertnli launch` tells each worker beside ps-lite's own variables, which leave the order of
-#: the processes to chance.
-RANK = "BERTNLI_RANK"
 
 
 class DistributedWorkers(Workers):
@@ -59,7 +57,7 @@ class DistributedWorkers(Workers):
         return self.sum(parts).astype(np.float64).reshape(2, -1).sum(0)
 
     def sum_on_device(self, values: Any) -> Any:
-        """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the first one's CPU."""
+        """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the CPU."""
         sums = []
         for i, start in enumerate(range(0, len(values), PIECE)):
             piece = values[start : start + PIECE].as_in_context(mx.cpu())

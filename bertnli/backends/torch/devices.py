@@ -77,10 +77,10 @@ def _named(name: str) -> list[Device]:
     count = torch.cuda.device_count()
     if index is None and count:
         return try_all_gpus()
-    wanted = [int(index or 0)]
-    if not count or max(wanted) >= count:
+    wanted = int(index or 0)
+    if wanted >= count:
         raise BackendError(f"device {name!r} is not here: torch sees {count} GPUs; use 'cpu'")
-    return [torch.device("cuda", i) for i in wanted]
+    return [torch.device("cuda", wanted)]
 
 
 def as_precision(precision: str, device: Device) -> tuple[str, str]:
