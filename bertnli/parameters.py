@@ -18,6 +18,8 @@ from bertnli.errors import CheckpointError, ConfigError
 Shapes = dict[str, tuple[int, ...]]
 
 _BLOCK = re.compile(r"encoder\.blks\.(\d+)\.")
+#: Where the tensors' names begin that only the next sentence depends on, while pretraining.
+SENTENCE_HEADS = ("hidden.", "nsp.")
 #: The layer of all embeddings together.
 EMBEDDING = "encoder.embedding"
 

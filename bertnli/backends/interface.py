@@ -1,15 +1,15 @@
 """What every backend provides, and what is the same on all of them.
 
-A backend subclasses `PretrainedModel`, `Classifier` (here), `PairDataset` (`bertnli.data.dataset`)
-and `BaseTrainer` (`bertnli.training.trainer`), adding the few methods that touch tensors, and
-gathers them in a `Backend`.
+A backend subclasses `PretrainedModel`, `PretrainingModel` and `Classifier` (here), `PairDataset`
+(`bertnli.data.dataset`) and `BaseTrainer` (`bertnli.training.trainer`), adding the few methods that
+touch tensors, and gathers them in a `Backend`.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,8 +21,13 @@ from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.errors import ConfigError
+from bertnli.data.examples import ExampleSet
+from bertnli.data.pretraining import PretrainingSet
+from bertnli.errors import ConfigError, DataError
+from bertnli.labels import label_permutation
+from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.text.vocab import Vocab
+from bertnli.training.metrics import Metrics, PretrainingMetrics, Score
 
 if TYPE_CHECKING:
     from bertnli.hub import HubView
@@ -69,12 +74,137 @@ class PretrainedModel(HoldsArrays):
     """A BERT with its pretraining heads."""
 
 
-class Classifier(HoldsArrays):
+class Trainable(HoldsArrays):
+    """What a trainer trains: a net that knows its loss, its score, and what it can learn from.
+
+    Attributes:
+        labels: the names of the classes, in the order of the logits; none if it has no classes.
+        precision: what its matrix products are computed in, ``"fp32"`` or ``"bf16"``; weights are
+            float32.
+    """
+
+    labels: tuple[str, ...] = ()
+    precision: str = "fp32"
+
+    @property
+    @abstractmethod
+    def num_outcomes(self) -> int:
+        """How many numbers `outcomes` gives for an example."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
+        """Return the sum of a batch's losses, in nats, and the number predicted right.
+
+        Args:
+            outputs: what the net's forward pass gave for the batch.
+            batch: with labels.
+
+        Returns:
+            Two of the framework's scalars; the first has a gradient.
+        """
+
+    @abstractmethod
+    def outcomes(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
+        """Return what a score is made of, (B, num_outcomes), of the forward pass's outputs."""
+
+    @abstractmethod
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
+        """Return the score of a set, from its outcomes (N, num_outcomes) and labels (N,)."""
+
+    @abstractmethod
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """Raise DataError if the net cannot learn from a set, or be scored on it."""
+
+    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+        """Return a batch of a set as the net wants it."""
+        return batch
+
+    def required_vocab(self) -> Vocab:
+        """Return the vocabulary, or raise ConfigError if the model carries none."""
+        if self.vocab is None:
+            raise ConfigError(
+                "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
+                "take the model of load_pretrained_model, whose model brings its vocabulary along"
+            )
+        return self.vocab
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write weights, sizes and vocabulary to one folder that any backend opens."""
+
+
+class PretrainingModel(Trainable):
+    """A BERT with its pretraining heads, as a trainer trains them.
+
+    Attributes:
+        next_sentence: whether the head for sentences is trained.
+    """
+
+    next_sentence: bool
+    num_outcomes = PretrainingMetrics.NUM_OUTCOMES
+
+    def shapes(self) -> Shapes:
+        """Return name and shape of each tensor that is trained."""
+        untrained = () if self.next_sentence else SENTENCE_HEADS
+        shapes = bert_shapes(self.config)
+        return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
+
+    def _keep_others(self, bert: PretrainedModel) -> None:
+        """Remember the tensors that are not trained, for they are saved with the others."""
+        own = self.shapes()
+        self._others = {name: a for name, a in bert.arrays().items() if name not in own}
+
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> PretrainingMetrics:
+        """See `Trainable.score`."""
+        return PretrainingMetrics.from_outcomes(outcomes, self.next_sentence)
+
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """See `Trainable.check_set`."""
+        if not isinstance(data, PretrainingSet):
+            raise DataError(
+                f"the {what} set has labelled pairs; pretraining takes a PretrainingSet"
+            )
+        if data.next_sentence != self.next_sentence:
+            raise DataError(
+                f"the {what} set has next_sentence={data.next_sentence}, and the net "
+                f"next_sentence={self.next_sentence}; give both the same"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, sizes and vocabulary to one folder that any backend opens."""
+        arrays = {**self.arrays(), **self._others}
+        ordered = {name: arrays[name] for name in bert_shapes(self.config)}
+        save_native(folder, ordered, self.config, None, self.required_vocab())
+
+
+class Classifier(Trainable):
     """An NLI classifier: what it does with pairs and files, on any backend."""
 
-    labels: tuple[str, ...]
-    #: What its matrix products are computed in, ``"fp32"`` or ``"bf16"``; weights are float32.
-    precision: str = "fp32"
+    @property
+    def num_outcomes(self) -> int:
+        """See `Trainable.num_outcomes`."""
+        return len(self.labels)
+
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Metrics:
+        """Return accuracy and all else of logits (N, labels)."""
+        return Metrics.from_logits(self.labels, outcomes, labels)
+
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """See `Trainable.check_set`."""
+        if not isinstance(data, PairDataset):
+            raise DataError(f"the {what} set has no labelled pairs, which a classifier learns from")
+        label_permutation(self.labels, data.label_names)  # refuses other names
+        if int(data.labels.min()) < 0 or int(data.labels.max()) >= len(data.label_names):
+            raise DataError(
+                f"the {what} set has label ids from {data.labels.min()} to {data.labels.max()}; "
+                f"its classes are 0 to {len(data.label_names) - 1}, {list(data.label_names)}"
+            )
+
+    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+        """Give the classes of a set the ids that the net has for their names."""
+        assert isinstance(data, PairDataset)
+        ids = label_permutation(self.labels, data.label_names).astype(np.int32)
+        return replace(batch, labels=ids[batch.labels])
 
     @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:
@@ -124,15 +254,6 @@ class Classifier(HoldsArrays):
                 predictions[index] = Prediction(self.labels[int(row.argmax())], by_name)
         return [prediction for prediction in predictions if prediction is not None]
 
-    def required_vocab(self) -> Vocab:
-        """Return the vocabulary, or raise ConfigError if the model carries none."""
-        if self.vocab is None:
-            raise ConfigError(
-                "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
-                "take the model of load_pretrained_model, whose model brings its vocabulary along"
-            )
-        return self.vocab
-
     def save(self, folder: str | Path) -> None:
         """Write weights, sizes, labels and vocabulary to one folder that any backend opens."""
         save_native(folder, self.arrays(), self.config, self.labels, self.required_vocab())
@@ -156,6 +277,7 @@ class Backend:
     name: str
     BERTModel: type
     BERTClassifier: type
+    BERTForPretraining: type
     SNLIBERTDataset: type
     Trainer: type
     load_pretrained_model: Callable[..., tuple[Any, Vocab]]

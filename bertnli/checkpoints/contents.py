@@ -14,7 +14,8 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import gluonnlp, huggingface, names
-from bertnli.checkpoints.native import FORMAT, VERSION, is_native, load_native
+from bertnli.checkpoints.native import CLASSIFIER as NATIVE_CLASSIFIER
+from bertnli.checkpoints.native import PRETRAINED, VERSION, is_native, load_native
 from bertnli.checkpoints.params import LIST_MAGIC, read_params
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.config import BERTConfig
@@ -123,8 +124,9 @@ def _read(path: Path) -> Contents:
             return Contents("Hugging Face BERT", arrays, config, True, False, labels, path)
         if is_native(path):
             found = load_native(path)
+            format = PRETRAINED if found.labels is None else NATIVE_CLASSIFIER
             return Contents(
-                f"{FORMAT}, version {VERSION}",
+                f"{format}, version {VERSION}",
                 found.arrays,
                 found.config,
                 True,

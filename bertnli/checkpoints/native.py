@@ -23,18 +23,21 @@ from bertnli.files import read_json_object
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
-FORMAT = "bertnli classifier"
+CLASSIFIER, PRETRAINED = FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
 @dataclass(frozen=True)
 class NativeCheckpoint:
-    """What a checkpoint folder holds; ``arrays`` maps canonical names to arrays."""
+    """What a checkpoint folder holds; ``arrays`` maps canonical names to arrays.
+
+    A pretrained model has no labels.
+    """
 
     arrays: dict[str, NDArray]
     config: BERTConfig
-    labels: tuple[str, ...]
+    labels: tuple[str, ...] | None
     vocab: Vocab
     path: Path
 
@@ -43,10 +46,17 @@ def save_native(
     folder: str | Path,
     arrays: Mapping[str, NDArray],
     config: BERTConfig,
-    labels: Sequence[str],
+    labels: Sequence[str] | None,
     vocab: Vocab,
 ) -> None:
     """Write a checkpoint folder, replacing one that is there.
+
+    Args:
+        folder: of the checkpoint.
+        arrays: canonical name to array, float32 or float16.
+        config: the sizes.
+        labels: the classes' names in the order of the logits; None of a pretrained model.
+        vocab: the vocabulary.
 
     A crash leaves either the old checkpoint or the new one; see `replaced_folder`.
 
@@ -59,15 +69,16 @@ def save_native(
             f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "
             "Choose another folder"
         )
+    format = PRETRAINED if labels is None else CLASSIFIER
     try:
         with replaced_folder(folder) as new:
             new.mkdir()
-            write_tensors(new / WEIGHTS, arrays, FORMAT)
+            write_tensors(new / WEIGHTS, arrays, format)
             described = {
-                "format": FORMAT,
+                "format": format,
                 "version": VERSION,
                 "model": config.to_dict(),
-                "labels": list(labels),
+                "labels": None if labels is None else list(labels),
             }
             (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             vocab.save(new / vocab.FILE)
@@ -83,7 +94,7 @@ def _replaceable(folder: Path) -> bool:
     if not found <= {CONFIG, WEIGHTS, Vocab.FILE, WordPieceVocab.FILE}:
         return False
     try:
-        return bool(read_json_object(folder / CONFIG, CheckpointError).get("format") == FORMAT)
+        return read_json_object(folder / CONFIG, CheckpointError).get("format") in FORMATS
     except CheckpointError:
         return False
 
@@ -115,7 +126,7 @@ def load_native(path: str | Path) -> NativeCheckpoint:
         )
     try:
         described = read_json_object(folder / CONFIG, CheckpointError)
-        if described.get("format") != FORMAT:
+        if described.get("format") not in FORMATS:
             raise CheckpointError(f"{folder / CONFIG}: not a checkpoint of bertnli")
         if described.get("version") != VERSION:
             raise CheckpointError(
@@ -123,7 +134,9 @@ def load_native(path: str | Path) -> NativeCheckpoint:
                 f"version {VERSION}; use the version of bertnli that wrote it"
             )
         labels = described["labels"]
-        if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        if described["format"] == PRETRAINED:
+            labels = None
+        elif not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
         config = BERTConfig.from_dict(described["model"])
         arrays = read_tensors(folder / WEIGHTS)
@@ -141,4 +154,5 @@ def load_native(path: str | Path) -> NativeCheckpoint:
         raise CheckpointError(
             f"{folder}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
         )
-    return NativeCheckpoint(arrays, config, tuple(labels), vocab, folder)
+    names = None if labels is None else tuple(labels)
+    return NativeCheckpoint(arrays, config, names, vocab, folder)

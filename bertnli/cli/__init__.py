@@ -18,6 +18,7 @@ from bertnli.cli import (
     launch,
     parity,
     predict,
+    pretrain,
     train,
 )
 from bertnli.errors import BERTNLIError
@@ -26,6 +27,7 @@ from bertnli.version import __version__
 #: Each module's docstring is its command's help.
 COMMANDS = {
     "train": train,
+    "pretrain": pretrain,
     "launch": launch,
     "evaluate": evaluate,
     "predict": predict,

@@ -29,15 +29,20 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bertnli.backends.interface import Backend, Classifier
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.interface import Backend, Classifier, Trainable
 from bertnli.checkpoints.native import is_native
 from bertnli.cli import corpora, options
-from bertnli.config import PRESETS, TrainingConfig
+from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.data.examples import ExampleSet
 from bertnli.errors import ConfigError
 from bertnli.labels import LABELS
-from bertnli.parameters import classifier_shapes
+from bertnli.parameters import Shapes, classifier_shapes
+from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord
 from bertnli.training.run import KEEP, SAVE_EVERY, STATE
 
@@ -55,6 +60,15 @@ MIN_FREQ = 5
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
+    add_run_options(parser)
+    _add_data_options(parser)
+    _add_model_options(parser)
+    add_training_options(parser)
+    options.add_backend_options(parser)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add --output and what a run does with its folder."""
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
@@ -84,10 +98,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quiet", action="store_true", help="print nothing but errors; no progress bar"
     )
-    _add_data_options(parser)
-    _add_model_options(parser)
-    _add_training_options(parser)
-    options.add_backend_options(parser)
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
@@ -126,11 +136,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         choices=sorted(PRESETS),
         help=f"from scratch, with the sizes of this one (default: {SCRATCH_MODEL})",
     )
-    for option, _, what in SIZES:
-        group.add_argument(f"--{option.replace('_', '-')}", type=int, metavar="N", help=what)
-    group.add_argument(
-        "--dropout", type=float, default=0.1, metavar="P", help="probability (default: 0.1)"
-    )
+    add_size_options(group)
     group.add_argument(
         "--min-freq",
         type=int,
@@ -139,7 +145,23 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_training_options(parser: argparse.ArgumentParser) -> None:
+def add_size_options(group: Any) -> None:
+    """Add the sizes of a BERT and its dropout."""
+    for option, _, what in SIZES:
+        group.add_argument(f"--{option.replace('_', '-')}", type=int, metavar="N", help=what)
+    group.add_argument(
+        "--dropout", type=float, default=0.1, metavar="P", help="probability (default: 0.1)"
+    )
+
+
+def sizes_of(args: argparse.Namespace) -> dict[str, int]:
+    """Return the sizes that were given."""
+    given = {argument: getattr(args, option) for option, argument, _ in SIZES}
+    return {argument: size for argument, size in given.items() if size is not None}
+
+
+def add_training_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of `TrainingConfig`, of memory, and of how pairs are encoded."""
     default = TrainingConfig()
     group = parser.add_argument_group("training")
     group.add_argument(
@@ -201,7 +223,21 @@ def _add_training_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say what was done."""
-    config = TrainingConfig(
+    backend = options.backend_of(args)
+    devices = backend.as_devices(args.devices)
+    args.quiet = args.quiet or not backend.find_workers().is_first
+    config = config_of(args)
+    net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
+    say(args, f"train: {corpora.describe(train_set)}")
+    if dev_set is not None:
+        say(args, f"dev: {corpora.describe(dev_set)}")
+    say(args, _describe_model(args, backend, devices, net, train_set))
+    return fit(args, config, backend, devices, net, train_set, dev_set)
+
+
+def config_of(args: argparse.Namespace) -> TrainingConfig:
+    """Return the training's settings, checked."""
+    return TrainingConfig(
         lr=args.lr,
         num_epochs=args.epochs,
         batch_size=args.batch_size,
@@ -209,17 +245,21 @@ def run(args: argparse.Namespace) -> int:
         warmup=args.warmup,
         seed=args.seed,
     )
-    backend = options.backend_of(args)
-    devices = backend.as_devices(args.devices)
+
+
+def fit(
+    args: argparse.Namespace,
+    config: TrainingConfig,
+    backend: Backend,
+    devices: Any,
+    net: Trainable,
+    train_set: ExampleSet,
+    dev_set: ExampleSet | None,
+) -> int:
+    """Train a net, say what was done, and return the exit status."""
     workers = backend.find_workers()
-    args.quiet = args.quiet or not workers.is_first
-    net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
-    _say(args, f"train: {corpora.describe(train_set)}")
-    if dev_set is not None:
-        _say(args, f"dev: {corpora.describe(dev_set)}")
-    _say(args, _describe_model(args, backend, devices, net, train_set))
     if workers.size > 1:
-        _say(args, f"processes: {workers.size}, each with its share of every batch")
+        say(args, f"processes: {workers.size}, each with its share of every batch")
     settings = asdict(config)
     epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
     trainer = backend.Trainer(
@@ -245,7 +285,7 @@ def run(args: argparse.Namespace) -> int:
             save_every=args.save_every,
             keep=args.keep,
             progress=not args.quiet,
-            on_epoch=lambda record: _say(args, str(record)),
+            on_epoch=lambda record: say(args, str(record)),
         )
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = is_native(output / "last")
@@ -254,9 +294,9 @@ def run(args: argparse.Namespace) -> int:
         ended = isinstance(stop, SystemExit)
         why = "stopped by SIGTERM" if ended else "interrupted"
         if workers.is_first:
-            print(f"bertnli train: {why}; {where}{again}", file=sys.stderr)
+            print(f"bertnli {args.command}: {why}; {where}{again}", file=sys.stderr)
         return 0 if ended else 130
-    _say(args, _describe_best(output, history.best))
+    say(args, _describe_best(output, history.best))
     return 0
 
 
@@ -270,7 +310,8 @@ def _steps_or_time(text: str) -> int | timedelta:
     return timedelta(seconds=number * seconds[found[2]]) if found[2] else number
 
 
-def _say(args: argparse.Namespace, text: str) -> None:
+def say(args: argparse.Namespace, text: str) -> None:
+    """Print, unless asked to be quiet."""
     if not args.quiet:
         print(text, flush=True)
 
@@ -318,8 +359,7 @@ def _make_net(
     Args:
         train: the corpus, which a model from scratch takes its vocabulary of; else None will do.
     """
-    given = {argument: getattr(args, option) for option, argument, _ in SIZES}
-    sizes = {argument: size for argument, size in given.items() if size is not None}
+    sizes = sizes_of(args)
     if args.pretrained is None:
         assert train is not None
         vocab = build_vocab(train, MIN_FREQ if args.min_freq is None else args.min_freq)
@@ -344,21 +384,31 @@ def _make_net(
 def _describe_model(
     args: argparse.Namespace, backend: Backend, devices: Any, net: Classifier, data: PairDataset
 ) -> str:
-    config = net.config
-    shapes = classifier_shapes(config, len(net.labels))
-    parameters = sum(math.prod(shape) for shape in shapes.values())
-    unknown = float((data.token_ids == data.vocab.unk).mean()) if len(data) else 0.0
     full = float((data.lengths == data.max_len).mean()) if len(data) else 0.0
     steps = -(-len(data) // args.batch_size)
     return (
-        f"model: {args.pretrained or 'from scratch'}, {config.num_blks} blocks, "
-        f"{config.num_hiddens} wide, {config.ffn_num_hiddens} inside, {config.num_heads} heads, "
-        f"{config.max_len} positions, {parameters:,} parameters\n"
-        f"vocabulary: {config.vocab_size} tokens; {unknown:.1%} of the training set is <unk>\n"
+        f"{describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
+        f"{describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
         f"pairs: {full:.1%} are as long as --max-len allows, {data.max_len} tokens, most of them "
         f"cut; {steps} steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )
+
+
+def describe_sizes(args: argparse.Namespace, config: BERTConfig, shapes: Shapes) -> str:
+    """Return a line on the model."""
+    parameters = sum(math.prod(shape) for shape in shapes.values())
+    return (
+        f"model: {args.pretrained or 'from scratch'}, {config.num_blks} blocks, "
+        f"{config.num_hiddens} wide, {config.ffn_num_hiddens} inside, {config.num_heads} heads, "
+        f"{config.max_len} positions, {parameters:,} parameters"
+    )
+
+
+def describe_vocab(token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> str:
+    """Return a line on the vocabulary, and on what it does not know of a set."""
+    unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
+    return f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>"
 
 
 def _describe_best(output: Path, best: EpochRecord) -> str:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from bertnli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
-    from bertnli.data.dataset import PairDataset
+    from bertnli.data.examples import Examples
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,10 @@ class Batch:
         return Batch(
             self.token_ids[rows], self.segments[rows], self.valid_lens[rows], self.labels[rows]
         )
+
+    def inputs(self) -> tuple[NDArray[np.int32], ...]:
+        """Return what a net is given: token_ids, segments and valid_lens."""
+        return self.token_ids, self.segments, self.valid_lens
 
     @classmethod
     def from_padded(cls, item: Any, to_numpy: Callable[[Any], NDArray]) -> Batch:
@@ -75,7 +79,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def batches(
-    dataset: PairDataset,
+    dataset: Examples,
     batch_size: int,
     *,
     seed: int = 0,
@@ -86,7 +90,7 @@ def batches(
     """Yield the dataset's batches, each example once; the last may be smaller.
 
     Args:
-        dataset: encoded pairs.
+        dataset: encoded examples.
         batch_size: pairs in a batch.
         seed, epoch: what the order depends on.
         shuffle: take ``epoch_order`` instead of the dataset's own order.
@@ -98,9 +102,7 @@ def batches(
         yield dataset.batch(indices)
 
 
-def sorted_batches(
-    dataset: PairDataset, batch_size: int
-) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def sorted_batches(dataset: Examples, batch_size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Yield indices and batches, pairs of similar length together, the longest first.
 
     For evaluation and prediction, where the order of the pairs does not matter.

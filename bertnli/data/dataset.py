@@ -14,6 +14,7 @@ from bertnli.data.batches import Batch
 from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.examples import ExampleSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import check_truncation
 from bertnli.text.tokenize import lower_tokens
@@ -45,7 +46,7 @@ def _check(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
     return vocab
 
 
-class PairDataset:
+class PairDataset(ExampleSet):
     """Sentence pairs as token ids ``<cls> premise <sep> hypothesis <sep>``.
 
     Args:
@@ -134,6 +135,10 @@ class PairDataset:
         for array in (self.token_ids, self.offsets, self.premise_lens, self.labels):
             found.update(np.ascontiguousarray(array).data)
         return found.hexdigest()
+
+    def at_epoch(self, seed: int, epoch: int) -> PairDataset:
+        """Return the set itself: its pairs are the same in each epoch."""
+        return self
 
     @property
     def lengths(self) -> NDArray[np.int32]:

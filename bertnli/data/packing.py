@@ -43,12 +43,14 @@ class Chunk:
 
     Args:
         tokens: (N,) places in the flattened batch (B * T,).
+        used: how many of them are the pairs' tokens; what follows is to spare.
         pairs: (n,) places of the pairs in the batch.
         firsts: (m,) row of each pair's first token, and then, to make m round, of the last pair's.
         buckets: the pairs, in the same order.
     """
 
     tokens: NDArray[np.int64]
+    used: int
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
     buckets: list[Bucket]
@@ -144,7 +146,7 @@ def _chunk(
         everything = bool((seen == own[low]).all())
         buckets.append(Bucket(pairs[low:high], rows, None if everything else seen))
     spare = rounded_up(len(pairs)) - len(pairs)
-    return Chunk(tokens, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
+    return Chunk(tokens, used, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
 
 
 def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:

@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from bertnli.errors import BackendError, DataError
+from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.files import read_json_object
 from bertnli.text.tokenize import BRACKETS
 from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
@@ -156,6 +156,35 @@ class WordPieceVocab(Vocab):
                 yield encoding.ids
 
 
+def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
+    """Return a vocabulary of word pieces that are learned of text, lower case.
+
+    Args:
+        sentences: the text.
+        size: of the vocabulary, special tokens and single characters among them.
+
+    Raises:
+        ConfigError: fewer than the special tokens and characters need.
+        BackendError: the package tokenizers is missing.
+    """
+    lib = _tokenizers()
+    special = list(SPECIAL.values())
+    tokenizer = lib.Tokenizer(lib.models.WordPiece(unk_token=SPECIAL[UNKNOWN]))
+    tokenizer.normalizer = lib.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = lib.pre_tokenizers.BertPreTokenizer()
+    trainer = lib.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=special, show_progress=False
+    )
+    tokenizer.train_from_iterator(sentences, trainer)
+    ids = tokenizer.get_vocab()
+    if len(ids) > size:
+        raise ConfigError(
+            f"{size} word pieces are fewer than the text's characters and the special tokens; "
+            f"give {len(ids)} at least"
+        )
+    return WordPieceVocab.from_pieces(sorted(ids, key=ids.__getitem__))
+
+
 def load_vocab(folder: Path) -> Vocab | None:
     """Return the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
 
@@ -290,6 +319,7 @@ def _tokenizers() -> Any:
         import tokenizers.normalizers
         import tokenizers.pre_tokenizers
         import tokenizers.processors
+        import tokenizers.trainers
     except ImportError as error:
         raise BackendError(
             'a vocabulary of word pieces needs the package tokenizers: pip install "bertnli[hf]"'

@@ -1,11 +1,12 @@
-"""How well a classifier did: accuracy, per class precision, recall and F1, the confusion matrix."""
+"""How well a net did: a classifier's accuracy, per class precision, recall and F1, the confusion
+matrix; a pretrained model's masked words and next sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import permutations
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,80 @@ MIN_PERMUTED = 12
 #: With more classes than this there are too many orders to try.
 MAX_PERMUTED = 6
 CORNER = "true \\ predicted"
+
+
+class Score(Protocol):
+    """What a run watches, and chooses its best epoch by."""
+
+    @property
+    def loss(self) -> float:
+        """Mean loss, in nats."""
+
+    @property
+    def accuracy(self) -> float:
+        """Share predicted right."""
+
+
+@dataclass(frozen=True)
+class PretrainingMetrics:
+    """The score of a model on masked text.
+
+    Args:
+        mlm_loss: mean cross-entropy of the masked tokens, in nats.
+        mlm_accuracy: share of them predicted right.
+        nsp_loss, nsp_accuracy: the same of whether the second sentence follows the first; None
+            where the model does not learn it.
+        num_predictions: masked tokens.
+        num_pairs: examples.
+    """
+
+    mlm_loss: float
+    mlm_accuracy: float
+    nsp_loss: float | None
+    nsp_accuracy: float | None
+    num_predictions: int
+    num_pairs: int
+
+    #: Of an example: its tokens' summed loss, how many are right, how many there are; the same of
+    #: its sentences, without the number.
+    NUM_OUTCOMES: ClassVar[int] = 5
+
+    @classmethod
+    def from_outcomes(cls, outcomes: NDArray, next_sentence: bool) -> PretrainingMetrics:
+        """Score outcomes, (N, NUM_OUTCOMES)."""
+        mlm_loss, mlm_hits, count, nsp_loss, nsp_hits = outcomes.astype(np.float64).sum(0).tolist()
+        n = len(outcomes)
+        return cls(
+            mlm_loss / max(count, 1),
+            mlm_hits / max(count, 1),
+            nsp_loss / n if next_sentence else None,
+            nsp_hits / n if next_sentence else None,
+            int(count),
+            n,
+        )
+
+    @property
+    def loss(self) -> float:
+        """The loss that is trained, as the book has it: the sum of both tasks' means."""
+        return self.mlm_loss + (self.nsp_loss or 0.0)
+
+    @property
+    def accuracy(self) -> float:
+        """Share of the masked tokens predicted right."""
+        return self.mlm_accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as a dictionary that JSON can hold."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        text = (
+            f"masked tokens: accuracy {self.mlm_accuracy:.4f}, loss {self.mlm_loss:.4f}, "
+            f"{self.num_predictions} of {self.num_pairs} examples"
+        )
+        if self.nsp_accuracy is None:
+            return text
+        return f"{text}\nnext sentence: accuracy {self.nsp_accuracy:.4f}, loss {self.nsp_loss:.4f}"
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ class EpochProgress:
 
     steps: int = 0
     loss_sum: float = 0.0
-    num_correct: int = 0
+    num_correct: float = 0.0
     num_pairs: int = 0
     seconds: float = 0.0
 

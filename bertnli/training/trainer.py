@@ -1,4 +1,4 @@
-"""Fine-tuning: epochs, evaluation, checkpoints. The backends add what touches tensors."""
+"""Training: epochs, evaluation, checkpoints. The backends add what touches tensors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -16,20 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
-from bertnli.backends.interface import Classifier, Prediction
+from bertnli.backends.interface import Classifier, Prediction, Trainable
 from bertnli.config import TrainingConfig
-from bertnli.data.batches import Batch, batches, sorted_batches
-from bertnli.data.dataset import PairDataset
+from bertnli.data.batches import Batch
 from bertnli.errors import ConfigError, DataError, TrainingError
-from bertnli.labels import label_permutation
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.metrics import Metrics
+from bertnli.training.metrics import Score
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
+from bertnli.training.sets import Data, Source
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.workers import Workers
-
-#: A dataset of bertnli, or the framework's own DataLoader over one.
-Data = PairDataset | Iterable
 
 T = TypeVar("T")
 
@@ -38,22 +34,22 @@ class StepResult:
     """What a training step's batch gave, once it is asked for: reading waits for the step.
 
     Args:
-        read: gives the sum of the pairs' losses, in nats, and the number classified right.
+        read: gives the sum of the pairs' losses, in nats, and the number predicted right.
     """
 
-    def __init__(self, read: Callable[[], tuple[float, int]]) -> None:
+    def __init__(self, read: Callable[[], tuple[float, float]]) -> None:
         self._read = read
 
-    def read(self) -> tuple[float, int]:
-        """Return the sum of the pairs' losses, in nats, and the number classified right."""
+    def read(self) -> tuple[float, float]:
+        """Return the sum of the pairs' losses, in nats, and the number predicted right."""
         return self._read()
 
 
 class BaseTrainer(ABC):
-    """Trains a classifier with Adam on the mean loss of each batch.
+    """Trains a net with Adam on the mean loss of each batch.
 
     Args:
-        net: the classifier.
+        net: a classifier, or a BERT to pretrain.
         lr: learning rate (the peak, where a schedule is chosen).
         devices: devices or their names; None for all GPUs or else the CPU. Each batch is split over
             them; the loss stays the mean over the whole batch. Where `torchrun` or `bertnli launch`
@@ -78,7 +74,7 @@ class BaseTrainer(ABC):
         ConfigError, BackendError: a setting or a device that cannot work.
     """
 
-    net: Classifier
+    net: Trainable
     precision_reason: str
     workers: Workers
 
@@ -150,7 +146,8 @@ class BaseTrainer(ABC):
 
     @abstractmethod
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the logits (B, labels) of a batch without dropout, computed on all devices.
+        """Return the net's outcomes (B, num_outcomes) of a batch, a classifier's logits, without
+        dropout, computed on all devices.
 
         Of this process alone: several each evaluate batches of their own.
         """
@@ -213,20 +210,21 @@ class BaseTrainer(ABC):
                 process is gone.
         """
         config = replace(self.config, num_epochs=num_epochs, batch_size=batch_size)
-        self._check_data(train, "training")
-        if dev is not None:
-            self._check_data(dev, "dev")
-        if resume and not isinstance(train, PairDataset):
+        source = self._source(train, "training")
+        dev_source = None if dev is None else self._source(dev, "dev")
+        if resume and source.examples is None:
             raise ConfigError(
                 "a run over a loader of your own cannot be resumed, for the order of its batches "
                 "is not known; give the data set itself"
             )
         several = self.workers.size > 1
-        settings = self._settings(train, dev, config) if output is not None or several else {}
+        settings = (
+            self._settings(source, dev_source, config) if output is not None or several else {}
+        )
         self.workers.set_leaving(together=False)
         self.workers.check_same([settings, num_epochs, str(output), resume])
         run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
-        num_batches = self._num_batches(train, batch_size)
+        num_batches = source.num_batches(batch_size)
         total = None if num_batches is None else num_batches * num_epochs
         if total is None and (config.schedule != "constant" or config.warmup):
             raise ConfigError(
@@ -236,8 +234,8 @@ class BaseTrainer(ABC):
             state = run.start()
             with stop_between_steps() as stop:
                 while len(state.history.epochs) < num_epochs:
-                    self._train_epoch(train, config, total, state, run, progress, stop)
-                    record = self._finished_epoch(state, dev, stop)
+                    self._train_epoch(source, config, total, state, run, progress, stop)
+                    record = self._finished_epoch(state, dev_source, stop)
                     if record is None:
                         run.save_state(state)
                         run.save_last()
@@ -259,7 +257,7 @@ class BaseTrainer(ABC):
 
     def _train_epoch(
         self,
-        train: Data,
+        train: Source,
         config: TrainingConfig,
         total: int | None,
         state: TrainingState,
@@ -282,7 +280,7 @@ class BaseTrainer(ABC):
                 state.history.step_losses.append(float(sums[0]) / len(batch))
                 so_far.steps += 1
                 so_far.loss_sum += float(sums[0])
-                so_far.num_correct += int(sums[1])
+                so_far.num_correct += float(sums[1])
                 so_far.num_pairs += len(batch)
                 bar.set_postfix_str(
                     f"loss {so_far.loss_sum / so_far.num_pairs:.3f}, "
@@ -293,7 +291,7 @@ class BaseTrainer(ABC):
             return stop.count(sums[3:]) or bool(sums[2])
 
         bar = tqdm(
-            total=len(train) if isinstance(train, PairDataset) else None,
+            total=None if train.examples is None else len(train.examples),
             initial=so_far.num_pairs,
             desc=f"epoch {epoch + 1}/{config.num_epochs}",
             unit="pair",
@@ -301,7 +299,7 @@ class BaseTrainer(ABC):
         )
         start = time.perf_counter() - so_far.seconds
         with bar:
-            batches_left = self._train_batches(train, config, epoch, so_far.steps)
+            batches_left = train.train_batches(config.batch_size, config.seed, epoch, so_far.steps)
             for step, batch in enumerate(batches_left, state.step):
                 lr = config.lr if total is None else config.lr_at(step, total)
                 seed = _step_seed(config.seed, step, self.workers.rank)
@@ -358,7 +356,7 @@ class BaseTrainer(ABC):
             )
 
     def _finished_epoch(
-        self, state: TrainingState, dev: Data | None, stop: StopRequest
+        self, state: TrainingState, dev: Source | None, stop: StopRequest
     ) -> EpochRecord | None:
         """Return the record of the epoch that was trained; None if a stop is asked for."""
         done = state.progress
@@ -380,107 +378,60 @@ class BaseTrainer(ABC):
             dev_seconds=0.0 if score is None else time.perf_counter() - start,
         )
 
-    def evaluate(self, data: Data, batch_size: int = 256) -> Metrics:
-        """Return accuracy, loss, per-class scores and confusion matrix on a labelled set.
+    def evaluate(self, data: Data, batch_size: int = 256) -> Any:
+        """Return the score on a set: of a classifier `Metrics`, else `PretrainingMetrics`.
 
         Args:
             data: a dataset, or the framework's own DataLoader over one.
             batch_size: pairs computed at a time; a loader brings its own.
         """
-        self._check_data(data, "evaluation")
-        score = self._evaluated(data, batch_size, StopRequest())
+        score = self._evaluated(self._source(data, "evaluation"), batch_size, StopRequest())
         assert score is not None
         return score
 
-    def _evaluated(self, data: Data, batch_size: int, stop: StopRequest) -> Metrics | None:
+    def _evaluated(self, data: Source, batch_size: int, stop: StopRequest) -> Score | None:
         """Return the score on a set; None if a stop is asked for on the way.
 
         Each process computes every so manyth batch, and all get the score of the whole.
         """
         workers = self.workers
-        logits, labels = [], []
-        for i, batch in enumerate(self._eval_batches(data, batch_size)):
+        outcomes, labels = [], []
+        for i, batch in enumerate(data.eval_batches(batch_size)):
             turn = i % workers.size
             labels.append(batch.labels)
-            nothing = np.zeros((len(batch), len(self.net.labels)), np.float32)
-            logits.append(self.eval_step(batch) if turn == workers.rank else nothing)
+            nothing = np.zeros((len(batch), self.net.num_outcomes), np.float32)
+            outcomes.append(self.eval_step(batch) if turn == workers.rank else nothing)
             if turn == workers.size - 1 and stop.count(workers.sum(stop.votes())):
                 return None
-        if not logits:
+        if not outcomes:
             raise DataError("the evaluation loader gave no batch; is it used up, or its set empty?")
-        whole = np.concatenate(logits)
+        whole = np.concatenate(outcomes)
         whole = workers.sum(whole.ravel()).reshape(whole.shape)
-        return Metrics.from_logits(self.net.labels, whole, np.concatenate(labels))
+        return self.net.score(whole, np.concatenate(labels))
 
     def predict(self, pairs: Iterable[tuple[str, str]], **options: Any) -> list[Prediction]:
         """Return the class of each pair of raw sentences; see `Classifier.predict`."""
+        if not isinstance(self.net, Classifier):
+            raise ConfigError("only a classifier predicts the classes of pairs")
         return self.net.predict(pairs, **options)
 
-    def _train_batches(
-        self, data: Data, config: TrainingConfig, epoch: int, first: int
-    ) -> Iterator[Batch]:
-        """Return an epoch's batches, from one of them on."""
-        if isinstance(data, PairDataset):
-            found = batches(
-                data, config.batch_size, seed=config.seed, epoch=epoch, shuffle=True, first=first
-            )
-            return self._relabelled(found, data)
-        return (self.loader_batch(item) for item in data)
+    def _source(self, data: Data, what: str) -> Source:
+        """Return where batches come from, once it is found to be good."""
+        source = Source(data, self.net, self.loader_batch)
+        source.check(what, self.workers.size)
+        return source
 
-    def _settings(self, train: Data, dev: Data | None, config: TrainingConfig) -> dict[str, Any]:
+    def _settings(
+        self, train: Source, dev: Source | None, config: TrainingConfig
+    ) -> dict[str, Any]:
         """Return what a run that goes on must have the same."""
         found = {**asdict(config), **self.net.config.to_dict(), "labels": list(self.net.labels)}
         found["precision"] = self.net.precision
         for name, data in (("training set", train), ("dev set", dev)):
-            found[name] = data.digest() if isinstance(data, PairDataset) else type(data).__name__
+            found[name] = None if data is None else data.name()
         if config.schedule == "constant" and not config.warmup:
             del found["num_epochs"]  # nothing before the end depends on it
         return found
-
-    def _eval_batches(self, data: Data, batch_size: int) -> Iterator[Batch]:
-        if isinstance(data, PairDataset):
-            return self._relabelled((b for _, b in sorted_batches(data, batch_size)), data)
-        return (self.loader_batch(item) for item in data)
-
-    def _relabelled(self, found: Iterable[Batch], data: PairDataset) -> Iterator[Batch]:
-        """Give the classes of the dataset the ids that the net has for their names."""
-        ids = label_permutation(self.net.labels, data.label_names).astype(np.int32)
-        return (replace(batch, labels=ids[batch.labels]) for batch in found)
-
-    def _num_batches(self, data: Data, batch_size: int) -> int | None:
-        if isinstance(data, PairDataset):
-            return -(-len(data) // batch_size)
-        return len(data) if isinstance(data, Sized) else None
-
-    def _check_data(self, data: Data, what: str) -> None:
-        if not isinstance(data, PairDataset):
-            if self.workers.size > 1:
-                raise ConfigError(
-                    f"a loader of your own cannot be shared by {self.workers.size} processes, for "
-                    "its batches need not be the same in each; give the data set itself"
-                )
-            return
-        if len(data) == 0:
-            left_out = "".join(f"; {n} left out ({why})" for why, n in data.skipped.items())
-            raise DataError(
-                f"the {what} set is empty: {data.source or 'it'} has no pairs{left_out}"
-            )
-        label_permutation(self.net.labels, data.label_names)  # refuses other names
-        if int(data.labels.min()) < 0 or int(data.labels.max()) >= len(data.label_names):
-            raise DataError(
-                f"the {what} set has label ids from {data.labels.min()} to {data.labels.max()}; "
-                f"its classes are 0 to {len(data.label_names) - 1}, {list(data.label_names)}"
-            )
-        if self.net.vocab is not None and data.vocab.idx_to_token != self.net.vocab.idx_to_token:
-            raise DataError(
-                f"the {what} set was encoded with another vocabulary than the model's; encode it "
-                "with net.vocab"
-            )
-        if len(data.vocab) > self.net.config.vocab_size:
-            raise DataError(
-                f"the {what} set's vocabulary has {len(data.vocab)} tokens, the model "
-                f"{self.net.config.vocab_size}"
-            )
 
 
 def _step_seed(seed: int, step: int, rank: int) -> int:

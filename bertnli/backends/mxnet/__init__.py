@@ -10,7 +10,7 @@ from bertnli.backends.mxnet.devices import (
     try_all_gpus,
     try_gpu,
 )
-from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
+from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining, BERTModel
 from bertnli.backends.mxnet.trainer import Trainer
 from bertnli.backends.mxnet.workers import find_workers
 from bertnli.hub import hub_view
@@ -19,6 +19,7 @@ BACKEND = Backend(
     name="mxnet",
     BERTModel=BERTModel,
     BERTClassifier=BERTClassifier,
+    BERTForPretraining=BERTForPretraining,
     SNLIBERTDataset=SNLIBERTDataset,
     Trainer=Trainer,
     load_pretrained_model=load_pretrained_model,

@@ -52,12 +52,14 @@ class PackedChunk:
 
     Args:
         tokens: (N,) NumPy, places in the flattened batch.
+        used: how many of them are the pairs' tokens; what follows is to spare.
         pairs, firsts: (m,) NumPy; of the last m - n, which nothing depends on, the pair is B.
         all_queries: all rows of a pair see all of them.
         first_queries: pair i of the chunk, as query i, sees the rows of its own.
     """
 
     tokens: NDArray[np.int64]
+    used: int
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
     all_queries: Neighbours
@@ -82,6 +84,7 @@ def packed_chunks(
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             chunk.tokens,
+            chunk.used,
             np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
             chunk.firsts,
             Neighbours(all_queries, len(chunk.tokens), num_heads, device),

@@ -126,9 +126,8 @@ def move(model: Any, devices: Sequence[Any]) -> None:
 
 @mx.util.use_np
 def to_device(batch: Batch, device: Any) -> list[Tensor]:
-    """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
-    arrays = (batch.token_ids, batch.segments, batch.valid_lens)
-    return [as_nd(array, device).as_np_ndarray() for array in arrays]
+    """Return the inputs of a batch, see `Batch.inputs`, on a device."""
+    return [as_nd(array, device).as_np_ndarray() for array in batch.inputs()]
 
 
 def as_nd(values: NDArray, device: Any) -> Tensor:

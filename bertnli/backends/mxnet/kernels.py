@@ -112,6 +112,21 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
 
 
+def cross_entropy(logits: Tensor, targets: NDArray) -> tuple[Tensor, Tensor]:
+    """Return each row's loss, in nats, and 1 where it is predicted right, (N,) float32.
+
+    Args:
+        logits: (N, C).
+        targets: (N,) integers, NumPy's.
+    """
+    logits = logits.as_nd_ndarray()
+    wanted = as_nd(targets.astype(np.float32), logits.ctx)
+    losses = -nd.pick(nd.log_softmax(logits), wanted)
+    with mx.autograd.pause():
+        hits = logits.argmax(1) == wanted
+    return losses.as_np_ndarray(), hits.as_np_ndarray()
+
+
 @lru_cache(maxsize=64)
 def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
     """Return BatchNorm's gamma, beta, and running mean and variance, which nobody reads; ones."""

@@ -1,40 +1,33 @@
-"""BERT and the NLI classifier on Apache MXNet.
+"""BERT, its pretraining and the NLI classifier on Apache MXNet.
 
 The layers, their names and their order are the book's, so that a ``.params`` file of the book
-loads as it is. Shapes in comments: B pairs, T tokens, N rows, H num_hiddens, F ffn_num_hiddens, h
-heads, d = H / h.
+loads as it is. Shapes in comments: B pairs, T tokens, P predictions of a pair, R of a batch,
+H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.interface import Classifier, PretrainedModel
+from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel
 from bertnli.backends.mxnet._framework import mx
-from bertnli.backends.mxnet.chunks import PackedChunk, packed_chunks, padded_neighbours
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
-from bertnli.backends.mxnet.kernels import (
-    Dropout,
-    FirstTokens,
-    Neighbours,
-    activate,
-    attention,
-    attention_of_firsts,
-    concat,
-    layer_norm,
-    linear,
-    lookup_sum,
-    take,
+from bertnli.backends.mxnet.encoder import (
+    BERTEncoder,
+    dense_layer,
+    norm_layer,
+    normalised,
+    projected,
 )
+from bertnli.backends.mxnet.kernels import activate, cross_entropy, take
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import rounded_up
+from bertnli.data.masking import PretrainingBatch
 from bertnli.labels import LABELS
 from bertnli.parameters import (
     bert_shapes,
@@ -45,241 +38,11 @@ from bertnli.parameters import (
 )
 from bertnli.text.vocab import Vocab
 
-nd: Any = mx.nd
 nn: Any = mx.gluon.nn
 use_np: Any = mx.util.use_np
 
 #: An mx.np.ndarray; mxnet ships no types.
 Tensor = Any
-
-
-@use_np
-class MultiHeadAttention(nn.Block):
-    """Scaled dot-product self-attention of several heads (Vaswani et al., 2017)."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.W_q = _dense(config.num_hiddens, config.num_hiddens)
-        self.W_k = _dense(config.num_hiddens, config.num_hiddens)
-        self.W_v = _dense(config.num_hiddens, config.num_hiddens)
-        self.W_o = _dense(config.num_hiddens, config.num_hiddens)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
-        gathered = neighbours.gather(self.queries(X), *self.keys_values(X))
-        return self.attend(gathered, neighbours)
-
-    def queries(self, X: Tensor, biased: bool = True) -> Tensor:
-        return _linear(X, self.W_q, biased=biased)  # (N, H)
-
-    def keys_values(self, X: Tensor, biased: bool = True) -> tuple[Tensor, Tensor]:
-        return _linear(X, self.W_k, biased=biased), _linear(X, self.W_v, biased=biased)  # (N, H)
-
-    def attend(self, gathered: list[list[Tensor]], neighbours: Neighbours) -> Tensor:
-        return _linear(attention(gathered, neighbours, self.dropout), self.W_o)  # (Q, H)
-
-    def of_firsts(self, firsts: Tensor, X: Tensor, seen: FirstTokens) -> Tensor:
-        """Return what `forward` gives for one query of each pair, (m, H); of X (N, H) no key or
-        value is computed."""
-        key_layer, value_layer = (
-            (layer.weight.data(X.ctx), layer.bias.data(X.ctx)) for layer in (self.W_k, self.W_v)
-        )
-        queries = self.queries(firsts)
-        heads = attention_of_firsts(
-            queries, X, key_layer, value_layer, seen, self.num_heads, self.dropout
-        )
-        return _linear(heads, self.W_o)
-
-
-@use_np
-class PositionWiseFFN(nn.Block):
-    """Two dense layers on each position, an activation between them."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.activation = config.activation
-        self.dense1 = _dense(config.ffn_num_hiddens, config.num_hiddens)
-        self.dense2 = _dense(config.num_hiddens, config.ffn_num_hiddens)
-
-    def forward(self, X: Tensor) -> Tensor:
-        return _linear(activate(_linear(X, self.dense1), self.activation), self.dense2)  # (N, H)
-
-
-@use_np
-class AddNorm(nn.Block):
-    """Dropout on a sublayer's output, the residual sum, layer normalisation."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.dropout = Dropout(config.dropout)
-        self.ln = _norm(config)
-
-    def forward(self, X: Tensor, Y: Tensor) -> Tensor:
-        return _normalised(self.dropout.add(X, Y), self.ln)  # (N, H)
-
-
-@use_np
-class EncoderBlock(nn.Block):
-    """A Transformer encoder block, normalised after each sublayer."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.attention = MultiHeadAttention(config)
-        self.addnorm1 = AddNorm(config)
-        self.ffn = PositionWiseFFN(config)
-        self.addnorm2 = AddNorm(config)
-
-    def forward(self, X: Tensor, neighbours: Neighbours) -> Tensor:
-        return self.after(X, self.attention(X, neighbours))
-
-    def after(self, X: Tensor, Y: Tensor) -> Tensor:
-        """Return what the block makes of its input X and the attention's output Y, (N, H)."""
-        Y = self.addnorm1(X, Y)
-        return self.addnorm2(Y, self.ffn(Y))
-
-
-@use_np
-class BERTEncoder(nn.Block):
-    """Token, segment and position embeddings, summed, through the encoder blocks.
-
-    Everything but attention works on rows: tokens laid end to end, (N, H).
-    """
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
-        self.segment_embedding = nn.Embedding(2, config.num_hiddens)
-        self.pos_embedding = self.params.get(
-            "pos_embedding", shape=(1, config.max_len, config.num_hiddens)
-        )
-        self.ln = None
-        if config.embedding_norm:
-            self.ln = _norm(config)
-            self.dropout = Dropout(config.dropout)
-        self.blks = nn.Sequential()
-        self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
-
-    def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
-        """Return all encoded tokens, padding included, (B, T, H)."""
-        for X in self.layers(tokens, segments, valid_lens):
-            encoded = X
-        return encoded
-
-    def layers(
-        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
-    ) -> Iterator[Tensor]:
-        """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
-        B, T = tokens.shape
-        device = tokens.ctx
-        X = self.token_embedding(tokens) + self.pos_embedding.data(device)[:, :T]
-        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
-        one_hot = as_nd(np.eye(2)[segments.asnumpy().astype(np.int64)], device).as_np_ndarray()
-        X = X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))
-        X = self.normalised(X.reshape((B * T, -1)))
-        yield X.reshape((B, T, -1))
-        lens = None if valid_lens is None else valid_lens.asnumpy()
-        neighbours = Neighbours(padded_neighbours(B, T, lens), B * T, self.config.num_heads, device)
-        for blk in self.blks:
-            X = blk(X, neighbours)
-            yield X.reshape((B, T, -1))
-
-    def normalised(self, X: Tensor) -> Tensor:
-        """Return what the first block gets of summed embeddings X, (N, H)."""
-        return X if self.ln is None else self.dropout(_normalised(X, self.ln))
-
-    def first_tokens(
-        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor, table: Tensor | None
-    ) -> Tensor:
-        """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
-
-        Padding is not computed, and of the last block only what the first tokens need.
-        """
-        *blks, last = self.blks
-        device, width = tokens.ctx, tokens.shape[1]
-        if table is None:
-            table = self.token_embedding.weight.data(device)
-        inputs = EncoderInputs(self, tokens.asnumpy(), segments.asnumpy(), table)
-        pairs, encoded = [], []
-        for chunk in packed_chunks(valid_lens.asnumpy(), width, self.config.num_heads, device):
-            X = inputs.embedded(chunk)  # (N, H)
-            for i, blk in enumerate(blks):
-                if i == 0 and not self.config.embedding_norm:
-                    X = blk.after(X, inputs.attended(chunk))
-                else:
-                    X = blk(X, chunk.all_queries)
-            firsts = take(X, chunk.firsts)  # (m, H)
-            attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
-            pairs.append(chunk.pairs)
-            encoded.append(last.after(firsts, attended))
-        return take(concat(encoded), np.argsort(np.concatenate(pairs))[: len(tokens)])
-
-
-class EncoderInputs:
-    """What the blocks of an encoder get of a padded batch.
-
-    A token's embedding is a sum of two: its own, and its place's (segment and position). So are
-    its projections in the first block, which are linear, unless the sum is normalised first. Both
-    are computed once for each distinct token and place, of which a batch has far fewer than tokens,
-    and looked up.
-
-    Args:
-        encoder: with at least one block.
-        tokens, segments: (B, T) NumPy.
-        table: (U, H), the token embedding's, or rows of it that the tokens count.
-    """
-
-    def __init__(
-        self, encoder: BERTEncoder, tokens: NDArray, segments: NDArray, table: Tensor
-    ) -> None:
-        self.encoder = encoder
-        T = tokens.shape[1]
-        ids, self.token_rows = distinct(tokens.astype(np.int64))
-        places = segments.astype(np.int64) * T + np.arange(T)
-        places, self.place_rows = distinct(places)
-        self.attention = encoder.blks[0].attention
-        self.by_token = take(table, ids)  # (distinct tokens, H)
-        segment_table = encoder.segment_embedding.weight.data(table.ctx)
-        position_table = encoder.pos_embedding.data(table.ctx)[0]
-        self.by_place = take(segment_table, places // T) + take(position_table, places % T)
-
-    def embedded(self, chunk: PackedChunk) -> Tensor:
-        """Return the embeddings of a chunk's tokens, (N, H)."""
-        X = lookup_sum(self.by_token, self.by_place, *self._rows(chunk))
-        return self.encoder.normalised(X)
-
-    def attended(self, chunk: PackedChunk) -> Tensor:
-        """Return what the first block's attention makes of them, (N, H)."""
-        near = chunk.all_queries
-        by_token, by_place = (
-            near.gather(*projections, rows=rows)
-            for projections, rows in zip(self._projections, self._rows(chunk), strict=True)
-        )
-        gathered = [
-            [nd.elemwise_add(*parts) for parts in zip(*pair, strict=True)]
-            for pair in zip(by_token, by_place, strict=True)
-        ]
-        return self.attention.attend(gathered, near)
-
-    @cached_property
-    def _projections(self) -> list[tuple[Tensor, ...]]:
-        """Queries, keys and values of the distinct tokens, and of the places."""
-        return [
-            (self.attention.queries(X, biased), *self.attention.keys_values(X, biased))
-            for X, biased in ((self.by_token, True), (self.by_place, False))
-        ]
-
-    def _rows(self, chunk: PackedChunk) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        return self.token_rows[chunk.tokens], self.place_rows[chunk.tokens]
-
-
-def distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct ones of (B, T) integers, the last repeated to make a round number (U,) of
-    them, and where in them each value is, (B T,)."""
-    found, rows = np.unique(values, return_inverse=True)
-    repeats = rounded_up(len(found)) - len(found)
-    return np.concatenate((found, found[-1:].repeat(repeats))), rows.ravel()
 
 
 @use_np
@@ -291,16 +54,23 @@ class MaskLM(nn.Block):
         self.mlp = nn.Sequential()
         self.activation = config.activation
         self.mlp.add(
-            _dense(config.num_hiddens, config.num_hiddens),
-            _norm(config),
-            _dense(config.vocab_size, config.num_hiddens),
+            dense_layer(config.num_hiddens, config.num_hiddens),
+            norm_layer(config),
+            dense_layer(config.vocab_size, config.num_hiddens),
         )
 
     def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
-        pairs = mx.np.arange(len(X), ctx=X.ctx).reshape(-1, 1)
+        B, P = pred_positions.shape
+        starts = mx.np.arange(B, ctx=X.ctx).reshape(-1, 1) * X.shape[1]
+        rows = (starts + pred_positions).reshape(-1).astype("int32")
+        found = take(X.reshape((-1, X.shape[2])), rows.as_nd_ndarray())
+        return self.of_rows(found).reshape((B, P, -1))  # (B, P, V)
+
+    def of_rows(self, X: Tensor) -> Tensor:
+        """Return the logits (R, V) of encoded tokens (R, H)."""
         dense, norm, decoder = self.mlp
-        Y = dense(X[pairs.astype("int32"), pred_positions.astype("int32")])  # (B, P, H)
-        return decoder(norm(activate(Y, self.activation)))  # (B, P, V)
+        Y = normalised(activate(projected(X, dense), self.activation), norm)
+        return projected(Y, decoder)
 
 
 @use_np
@@ -309,7 +79,7 @@ class NextSentencePred(nn.Block):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.output = _dense(2, config.num_hiddens)
+        self.output = dense_layer(2, config.num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
         return self.output(X)  # (B, 2)
@@ -358,7 +128,7 @@ class BERTModel(PretrainedModel, nn.Block):
         self.config = config
         self.vocab = vocab
         self.encoder = BERTEncoder(config)
-        self.hidden = _dense(num_hiddens, num_hiddens, activation="tanh")
+        self.hidden = dense_layer(num_hiddens, num_hiddens, activation="tanh")
         self.mlm = MaskLM(config)
         self.nsp = NextSentencePred(config)
         self.initialize(mx.init.Zero(), ctx=mx.cpu())
@@ -395,6 +165,93 @@ class BERTModel(PretrainedModel, nn.Block):
 
 
 @use_np
+class BERTForPretraining(PretrainingModel, nn.Block):
+    """A BERT with its pretraining heads, as a trainer trains them.
+
+    Args:
+        bert: the model (shared, not copied).
+        next_sentence: whether to learn which sentence follows; otherwise masked words alone, and
+            the pooler and the head for sentences stay as they are.
+    """
+
+    def __init__(self, bert: BERTModel, *, next_sentence: bool = True) -> None:
+        super().__init__()
+        self.config, self.vocab, self.next_sentence = bert.config, bert.vocab, next_sentence
+        self.encoder = bert.encoder
+        self.mlm = bert.mlm
+        if next_sentence:
+            self.hidden = bert.hidden
+            self.nsp = bert.nsp
+        self._keep_others(bert)
+
+    def forward(
+        self, inputs: Sequence[Tensor], table: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the logits of the tokens to predict, (R, V), and of the next sentence, (B, 2).
+
+        Args:
+            inputs: token_ids, segments (B, T), valid_lens (B,), pred_positions (B, P), -1 for
+                none; the R others are predicted in their order.
+            table: (U, H), rows of the token embedding that the token_ids count; None
+                for all of it.
+        """
+        tokens, segments, valid_lens, pred_positions = inputs
+        self.check_length(tokens.shape[1])
+        starts = np.arange(len(tokens)) * tokens.shape[1]
+        positions = pred_positions.asnumpy()
+        places = (starts[:, None] + positions)[positions >= 0]  # (R,)
+        R = len(places)
+        asked = np.concatenate((places, starts)) if self.next_sentence else places
+        encoded = self.encoder.tokens_at(tokens, segments, valid_lens, asked, table)
+        mlm_logits = self.mlm.of_rows(encoded[:R])
+        if not self.next_sentence:
+            return mlm_logits, mx.np.zeros((len(tokens), 2), ctx=tokens.ctx)
+        return mlm_logits, self.nsp(self.hidden(encoded[R:]))
+
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
+
+        Over the size of the whole batch it is the mean loss of its masked tokens, and that of its
+        sentences, as in the book.
+        """
+        (mlm_losses, mlm_hits), (nsp_losses, _) = self._judged(outputs, batch)
+        weights = as_nd(_predicted(batch, "pred_weights"), mlm_losses.ctx).as_np_ndarray()
+        loss_sum = (mlm_losses * weights).sum()
+        if self.next_sentence:
+            loss_sum = loss_sum + nsp_losses.sum()
+        return loss_sum, (mlm_hits * weights).sum()
+
+    def outcomes(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
+        """See `Trainable.outcomes`."""
+        mlm, nsp = ([part.asnumpy() for part in judged] for judged in self._judged(outputs, batch))
+        found = np.zeros((len(batch), 3), np.float32)
+        there = np.nonzero(cast(PretrainingBatch, batch).pred_positions >= 0)[0]
+        np.add.at(found, there, np.stack([*mlm, np.ones_like(mlm[0])], 1))
+        return np.concatenate([found, np.stack(nsp, 1)], 1)
+
+    def _judged(
+        self, outputs: tuple[Tensor, Tensor], batch: Batch
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return losses and hits of the tokens, (R,), and of the sentences, (B,)."""
+        mlm, nsp = (
+            cross_entropy(logits, targets)
+            for logits, targets in zip(
+                outputs, (_predicted(batch, "pred_ids"), batch.labels), strict=True
+            )
+        )
+        return mlm, nsp
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return every tensor that is trained under its canonical name, float32."""
+        return _arrays(self)
+
+    def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
+        """Take the values of all trained tensors from arrays; see `check_shapes`."""
+        check_shapes(arrays, self.shapes(), source)
+        _load_arrays(self, arrays)
+
+
+@use_np
 class BERTClassifier(Classifier, nn.Block):
     """A BERT encoder with one output layer on ``<cls>``.
 
@@ -411,7 +268,7 @@ class BERTClassifier(Classifier, nn.Block):
         self.labels = tuple(labels)
         self.encoder = bert.encoder
         self.hidden = bert.hidden
-        self.output = _dense(len(self.labels), bert.config.num_hiddens)
+        self.output = dense_layer(len(self.labels), bert.config.num_hiddens)
         self.output.initialize(mx.init.Zero(), ctx=devices_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
@@ -429,6 +286,16 @@ class BERTClassifier(Classifier, nn.Block):
         self.check_length(tokens.shape[1])
         encoded = self.encoder.first_tokens(tokens, segments, valid_lens, table)  # (B, H)
         return self.output(self.hidden(encoded))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `Trainable.loss`."""
+        losses, hits = cross_entropy(outputs, batch.labels)
+        return losses.sum(), hits.sum()
+
+    def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
+        """Return the logits, (B, labels)."""
+        logits: NDArray[np.float32] = outputs.asnumpy()
+        return logits
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
@@ -453,20 +320,11 @@ class BERTClassifier(Classifier, nn.Block):
         _load_arrays(self, arrays)
 
 
-def _linear(X: Tensor, layer: Any, biased: bool = True) -> Tensor:
-    return linear(X, layer.weight.data(X.ctx), layer.bias.data(X.ctx) if biased else None)
-
-
-def _normalised(X: Tensor, layer: Any) -> Tensor:
-    return layer_norm(X, layer.gamma.data(X.ctx), layer.beta.data(X.ctx), layer._epsilon)
-
-
-def _norm(config: BERTConfig) -> Any:
-    return nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
-
-
-def _dense(units: int, in_units: int, activation: str | None = None) -> Any:
-    return nn.Dense(units, activation=activation, flatten=False, in_units=in_units)
+def _predicted(batch: Batch, name: str) -> NDArray:
+    """Return a field of the batch's R tokens to predict, in their order, (R,)."""
+    batch = cast(PretrainingBatch, batch)
+    found: NDArray = getattr(batch, name)[batch.pred_positions >= 0]
+    return found
 
 
 def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:

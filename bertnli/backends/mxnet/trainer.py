@@ -15,14 +15,13 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.dataset import batch_of
 from bertnli.backends.mxnet.devices import (
     as_devices,
-    as_nd,
     as_precision,
     move,
     split_batch,
     to_device,
 )
 from bertnli.backends.mxnet.kernels import dropout_seed, take
-from bertnli.backends.mxnet.model import BERTClassifier
+from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.mxnet.optimizer import Adam
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
@@ -37,13 +36,13 @@ TABLE = "encoder.token_embedding.weight"
 
 
 class Trainer(BaseTrainer):
-    """Fine-tunes a classifier with gluon's Adam, made to compute PyTorch's; see `BaseTrainer`.
+    """Trains a net with gluon's Adam, made to compute PyTorch's; see `BaseTrainer`.
 
     On GPUs each step seeds MXNet's generator for dropout, and MXNet has no way to put back the
     state that it had.
     """
 
-    net: BERTClassifier
+    net: BERTClassifier | BERTForPretraining
 
     @mx.util.use_np
     def _prepare(self, devices: Any, precision: str) -> None:
@@ -59,7 +58,6 @@ class Trainer(BaseTrainer):
         if isinstance(self.workers, DistributedWorkers):
             for parameter in (*parameters.values(), self.table):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
-        self.loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
 
     @mx.util.use_np
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
@@ -148,7 +146,7 @@ class Trainer(BaseTrainer):
         counted, nothing = (
             replace(pairs, token_ids=places[pairs.token_ids]) for pairs in (share, batch[:1])
         )
-        outputs, tables = [], []
+        results, tables = [], []
         with dropout_seed(seed, self.devices):
             for shard, device in zip(split_batch(counted, self.devices), self.devices, strict=True):
                 tables.append(take(self.table.data(device), rows))
@@ -160,30 +158,29 @@ class Trainer(BaseTrainer):
                     parts = split_by_length(shard, PART_TOKENS, self.micro_batch_size)
                 for i, part in enumerate(parts):
                     with self._gradients_summed(device, i > 0):
-                        logits, loss_sum = self._loss(part, device, tables[-1], len(shard) > 0)
+                        loss_sum, hits = self._loss(part, device, tables[-1], len(shard) > 0)
                         loss_sum.backward()
                     if len(shard):
-                        outputs.append((logits, loss_sum, part.labels))
+                        results.append((loss_sum, hits))
         if self.auto_batch:
             mx.nd.waitall()  # beside a GPU, where what lacks memory is told later
         row_gradients = tables[0].grad
         for table in tables[1:]:
             row_gradients = row_gradients + table.grad.as_in_context(self.devices[0])
 
-        def read() -> tuple[float, int]:
-            num_correct = sum(
-                int((logits.asnumpy().argmax(1) == labels).sum()) for logits, _, labels in outputs
+        def read() -> tuple[float, float]:
+            return (
+                sum(float(loss_sum.asnumpy()) for loss_sum, _ in results),
+                sum(float(hits.asnumpy()) for _, hits in results),
             )
-            return sum(float(loss_sum.asnumpy()) for _, loss_sum, _ in outputs), num_correct
 
         return StepResult(read), rows, row_gradients
 
     def _loss(self, part: Batch, device: Any, table: Any, counts: bool) -> tuple[Any, Any]:
-        """Return the logits (b, labels) and the sum of the losses, or 0 of what does not count."""
+        """Return the sum of the losses, or 0 of what does not count, and the number right."""
         with mx.autograd.record():
-            logits = self.net(to_device(part, device), table)
-            labels = as_nd(part.labels.astype(np.float32), device).as_np_ndarray()
-            return logits, self.loss(logits, labels).sum() * int(counts)
+            loss_sum, hits = self.net.loss(self.net(to_device(part, device), table), part)
+            return loss_sum * int(counts), hits
 
     @contextmanager
     def _gradients_summed(self, device: Any, summed: bool) -> Iterator[None]:
@@ -205,8 +202,8 @@ class Trainer(BaseTrainer):
         """See `BaseTrainer.eval_step`."""
         with mx.autograd.pause(train_mode=False):
             parts = zip(split_batch(batch, self.devices), self.devices, strict=True)
-            logits = [self.net(to_device(part, d)) for part, d in parts if len(part)]
-        return np.concatenate([part.asnumpy() for part in logits])
+            outputs = [(self.net(to_device(p, d)), p) for p, d in parts if len(p)]
+            return np.concatenate([self.net.outcomes(*found) for found in outputs])
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """See `BaseTrainer.is_out_of_memory`."""

@@ -53,6 +53,7 @@ class PackedChunk:
 
     Args:
         tokens: (N,) places in the flattened batch.
+        used: how many of them are the pairs' tokens; what follows is to spare.
         pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
         all_queries: all rows of a pair see all of them.
         first_queries: query i h + j, which is that of pair i of the chunk for head j, sees the rows
@@ -60,6 +61,7 @@ class PackedChunk:
     """
 
     tokens: Tensor
+    used: int
     pairs: Tensor
     firsts: Tensor
     all_queries: list[Neighbours]
@@ -91,6 +93,7 @@ def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[Pa
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             tensor(chunk.tokens),
+            chunk.used,
             functional.pad(tensor(chunk.pairs), (0, spare), value=len(lens)),
             tensor(chunk.firsts),
             all_queries,

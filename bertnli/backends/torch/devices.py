@@ -113,9 +113,8 @@ def device_of(model: nn.Module) -> Device:
 
 
 def to_device(batch: Batch, device: Device) -> list[Tensor]:
-    """Return token_ids, segments (B, T) and valid_lens (B,) of a batch, on a device."""
-    arrays = (batch.token_ids, batch.segments, batch.valid_lens)
-    tensors = [torch.from_numpy(array) for array in arrays]
+    """Return the inputs of a batch, see `Batch.inputs`, on a device."""
+    tensors = [torch.from_numpy(array) for array in batch.inputs()]
     if device.type == "cuda":  # from pinned memory, while the device works on
         return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
     return [tensor.to(device) for tensor in tensors]

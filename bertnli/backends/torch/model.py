@@ -1,16 +1,15 @@
-"""BERT and the NLI classifier on PyTorch.
+"""BERT, its pretraining and the NLI classifier on PyTorch.
 
 The layers, their names and their order are the book's, so that a state dict of the book
-loads as it is. Shapes in comments: B pairs, T tokens, Q queries (T of them, or 1), H num_hiddens,
-F ffn_num_hiddens, h heads, d = H / h.
+loads as it is. Shapes in comments: B pairs, T tokens, P predictions of a pair, R of a batch,
+H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -18,21 +17,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertnli.backends.interface import Classifier, PretrainedModel
-from bertnli.backends.torch.chunks import PackedChunk, packed_chunks, padded_neighbours
+from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.backends.torch.kernels import (
-    Dropout,
-    Neighbours,
-    attention,
-    attention_to_rows,
-    linear,
-    lookup_sum,
-)
+from bertnli.backends.torch.encoder import GELU, BERTEncoder
+from bertnli.backends.torch.kernels import linear
 from bertnli.checkpoints import names
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.data.packing import rounded_up
+from bertnli.data.masking import PretrainingBatch
 from bertnli.labels import LABELS
 from bertnli.parameters import (
     bert_shapes,
@@ -42,245 +34,6 @@ from bertnli.parameters import (
     layer_names,
 )
 from bertnli.text.vocab import Vocab
-
-#: PyTorch's names for the two ways to compute GELU.
-GELU = {"gelu": "none", "gelu_tanh": "tanh"}
-
-
-class MultiHeadAttention(nn.Module):
-    """Scaled dot-product self-attention of several heads (Vaswani et al., 2017)."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.num_heads = config.num_heads
-        self.W_q = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.W_k = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.W_v = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.W_o = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.dropout = Dropout(config.dropout)
-
-    def forward(self, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
-        heads = self.heads(self.queries(X), self.keys_values(X), neighbours)
-        return self.output(heads)
-
-    def queries(self, X: Tensor, biased: bool = True) -> Tensor:
-        return linear(X, self.W_q.weight, self.W_q.bias if biased else None)  # (N, H)
-
-    def keys_values(self, X: Tensor, biased: bool = True) -> Tensor:
-        weight = torch.cat((self.W_k.weight, self.W_v.weight))
-        bias = torch.cat((self.W_k.bias, self.W_v.bias)) if biased else None
-        return linear(X, weight, bias)  # (N, 2 H)
-
-    def heads(
-        self, queries: Tensor, keys_values: Tensor, neighbours: Sequence[Neighbours]
-    ) -> Tensor:
-        return attention(queries, keys_values, neighbours, self.num_heads, self.dropout)
-
-    def output(self, heads: Tensor) -> Tensor:
-        return linear(heads, self.W_o.weight, self.W_o.bias)  # (N, H)
-
-    def of_firsts(self, firsts: Tensor, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
-        """Return what `forward` gives for one query of each pair, (m, H), without keys and values.
-
-        A query's product with a key, ``q (W_k x)^T``, is that of ``q W_k`` with x itself; and the
-        weighted mean of the values is the value of the mean. Queries that are so few are cheaper
-        to project than all of X.
-
-        Args:
-            firsts: (m, H), the tokens that ask.
-            X: (N, H).
-            neighbours: of m h queries, those of the heads of a token one after the other.
-        """
-        (m, H), h = firsts.shape, self.num_heads
-        d = H // h
-        q = self.queries(firsts).view(m, h, d).transpose(0, 1)
-        asked = torch.bmm(q, self.W_k.weight.view(h, d, H))  # (h, m, H)
-        asked = asked.transpose(0, 1).reshape(m * h, H)
-        means, sums = attention_to_rows(asked, X, neighbours, d**-0.5, self.dropout)
-        means = means.view(m, h, H).transpose(0, 1)
-        values = torch.bmm(means, self.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
-        # The keys' bias adds the same to all scores of a query, which softmax does not see.
-        # Its gradient is zero: not none, and not noise.
-        bias = (self.W_v.bias + 0 * self.W_k.bias).view(h, d)
-        heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
-        return self.output(heads.reshape(m, H))
-
-
-class PositionWiseFFN(nn.Module):
-    """Two dense layers on each position, an activation between them."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.activation = config.activation
-        self.dense1 = nn.Linear(config.num_hiddens, config.ffn_num_hiddens)
-        self.dense2 = nn.Linear(config.ffn_num_hiddens, config.num_hiddens)
-
-    def forward(self, X: Tensor) -> Tensor:
-        Y = linear(X, self.dense1.weight, self.dense1.bias, self.activation == "relu")  # (N, F)
-        if self.activation != "relu":
-            Y = functional.gelu(Y, approximate=GELU[self.activation])
-        return linear(Y, self.dense2.weight, self.dense2.bias)  # (N, H)
-
-
-class AddNorm(nn.Module):
-    """Dropout on a sublayer's output, the residual sum, layer normalisation."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.dropout = Dropout(config.dropout)
-        self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
-
-    def forward(self, X: Tensor, Y: Tensor) -> Tensor:
-        return self.ln(self.dropout.add(X, Y))  # (B, Q, H)
-
-
-class EncoderBlock(nn.Module):
-    """A Transformer encoder block, normalised after each sublayer."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.attention = MultiHeadAttention(config)
-        self.addnorm1 = AddNorm(config)
-        self.ffn = PositionWiseFFN(config)
-        self.addnorm2 = AddNorm(config)
-
-    def forward(self, X: Tensor, neighbours: Sequence[Neighbours]) -> Tensor:
-        return self.after(X, self.attention(X, neighbours))
-
-    def after(self, X: Tensor, Y: Tensor) -> Tensor:
-        """Return what the block makes of its input X and the attention's output Y, (N, H)."""
-        Y = self.addnorm1(X, Y)
-        return self.addnorm2(Y, self.ffn(Y))
-
-
-class BERTEncoder(nn.Module):
-    """Token, segment and position embeddings, summed, through the encoder blocks.
-
-    Everything but attention works on rows: tokens laid end to end, (N, H).
-    """
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.config = config
-        self.token_embedding = _embedding(config.vocab_size, config.num_hiddens)
-        self.segment_embedding = _embedding(2, config.num_hiddens)
-        self.pos_embedding = nn.Parameter(torch.empty(1, config.max_len, config.num_hiddens))
-        self.ln = None
-        if config.embedding_norm:
-            self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
-            self.dropout = Dropout(config.dropout)
-        self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
-
-    def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None) -> Tensor:
-        """Return all encoded tokens, padding included, (B, T, H)."""
-        for X in self.layers(tokens, segments, valid_lens):
-            encoded = X
-        return encoded
-
-    def layers(
-        self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
-    ) -> Iterator[Tensor]:
-        """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
-        B, T = tokens.shape
-        X = self.token_embedding(tokens) + self.pos_embedding[:, :T]
-        # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
-        X = X + functional.one_hot(segments.long(), 2).to(X.dtype) @ self.segment_embedding.weight
-        X = self.normalised(X.flatten(0, 1))  # (B T, H)
-        yield X.view(B, T, -1)
-        neighbours = padded_neighbours(tokens, valid_lens)
-        for blk in self.blks:
-            X = blk(X, neighbours)
-            yield X.view(B, T, -1)
-
-    def normalised(self, X: Tensor) -> Tensor:
-        """Return what the first block gets of summed embeddings X, (N, H)."""
-        return X if self.ln is None else self.dropout(self.ln(X))
-
-    def first_tokens(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor) -> Tensor:
-        """Return the encoded first token of each pair, (B, H): the same numbers, with less work.
-
-        Padding is not computed, and of the last block only what the first tokens need.
-        """
-        *blks, last = cast(list[EncoderBlock], list(self.blks))
-        inputs = EncoderInputs(self, tokens, segments)
-        pairs, encoded = [], []
-        for chunk in packed_chunks(valid_lens, tokens.shape[1], self.config.num_heads):
-            X = inputs.embedded(chunk)  # (N, H)
-            for i, blk in enumerate(blks):
-                if i == 0 and not self.config.embedding_norm:
-                    X = blk.after(X, inputs.attended(chunk))
-                else:
-                    X = blk(X, chunk.all_queries)
-            firsts = X[chunk.firsts]  # (m, H)
-            # So few rows are quick in float32 too, and the classes are decided by them.
-            with torch.autocast(X.device.type, enabled=False):
-                attended = last.attention.of_firsts(firsts, X, chunk.first_queries)
-                encoded.append(last.after(firsts, attended))
-            pairs.append(chunk.pairs)
-        return torch.cat(encoded)[torch.cat(pairs).argsort()[: len(tokens)]]
-
-
-class EncoderInputs:
-    """What the blocks of an encoder get of a padded batch.
-
-    A token's embedding is a sum of two: its own, and its place's (segment and position). So are
-    its projections in the first block, which are linear, unless the sum is normalised first. Both
-    are computed once for each distinct token and place, of which a batch has far fewer than tokens,
-    and looked up.
-
-    Args:
-        encoder: with at least one block.
-        tokens, segments: (B, T).
-    """
-
-    def __init__(self, encoder: BERTEncoder, tokens: Tensor, segments: Tensor) -> None:
-        self.encoder = encoder
-        T = tokens.shape[1]
-        places = segments * T + torch.arange(T, device=tokens.device)
-        ids, self.token_rows = distinct(tokens)
-        places, self.place_rows = distinct(places)
-        self.attention = cast(EncoderBlock, encoder.blks[0]).attention
-        self.by_token = encoder.token_embedding(ids)  # (distinct tokens, H)
-        self.by_place = (
-            encoder.segment_embedding(places // T) + encoder.pos_embedding[0, places % T]
-        )
-
-    def embedded(self, chunk: PackedChunk) -> Tensor:
-        """Return the embeddings of a chunk's tokens, (N, H)."""
-        return self.encoder.normalised(self._looked_up(chunk, self.by_token, self.by_place))
-
-    def attended(self, chunk: PackedChunk) -> Tensor:
-        """Return what the first block's attention makes of them, (N, H)."""
-        queries, keys_values = (
-            self._looked_up(chunk, *tables) for tables in (self._queries, self._keys_values)
-        )
-        heads = self.attention.heads(queries, keys_values, chunk.all_queries)
-        return self.attention.output(heads)
-
-    @cached_property
-    def _queries(self) -> tuple[Tensor, Tensor]:
-        return self._projected(self.attention.queries)
-
-    @cached_property
-    def _keys_values(self) -> tuple[Tensor, Tensor]:
-        return self._projected(self.attention.keys_values)
-
-    def _projected(self, project: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
-        # So few rows are quick in float32 too, and a sum of two roundings would be less exact.
-        with torch.autocast(self.by_token.device.type, enabled=False):
-            return project(self.by_token), project(self.by_place, biased=False)
-
-    def _looked_up(self, chunk: PackedChunk, by_token: Tensor, by_place: Tensor) -> Tensor:
-        tokens = chunk.tokens
-        return lookup_sum(by_token, by_place, self.token_rows[tokens], self.place_rows[tokens])
-
-
-def distinct(values: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the distinct ones of (B, T) integers, the last repeated to make a round number (U,) of
-    them, and where in them each value is, (B T,)."""
-    found, rows = values.flatten().unique(return_inverse=True)
-    repeats = rounded_up(len(found)) - len(found)
-    return torch.cat((found, found[-1:].expand(repeats))), rows
 
 
 class MaskLM(nn.Module):
@@ -297,7 +50,14 @@ class MaskLM(nn.Module):
 
     def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
         index = pred_positions.long().unsqueeze(2).expand(-1, -1, X.shape[2])  # (B, P, H)
-        return self.mlp(X.gather(1, index))  # (B, P, V)
+        return self.of_rows(X.gather(1, index))  # (B, P, V)
+
+    def of_rows(self, X: Tensor) -> Tensor:
+        """Return the logits (..., V) of encoded tokens (..., H)."""
+        layers: Any = self.mlp
+        dense, activation, norm, decoder = layers
+        Y = norm(activation(linear(X, dense.weight, dense.bias)).float())
+        return linear(Y, decoder.weight, decoder.bias)
 
 
 class NextSentencePred(nn.Module):
@@ -391,6 +151,91 @@ class BERTModel(PretrainedModel, nn.Module):
         _load_arrays(self, arrays)
 
 
+class BERTForPretraining(PretrainingModel, nn.Module):
+    """A BERT with its pretraining heads, as a trainer trains them.
+
+    Args:
+        bert: the model (shared, not copied).
+        next_sentence: whether to learn which sentence follows; otherwise masked words alone, and
+            the pooler and the head for sentences stay as they are.
+    """
+
+    def __init__(self, bert: BERTModel, *, next_sentence: bool = True) -> None:
+        super().__init__()
+        self.config, self.vocab, self.next_sentence = bert.config, bert.vocab, next_sentence
+        self.encoder = bert.encoder
+        self.mlm = bert.mlm
+        if next_sentence:
+            self.hidden = bert.hidden
+            self.nsp = bert.nsp
+        self._keep_others(bert)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the logits of the tokens to predict, (R, V), and of the next sentence, (B, 2).
+
+        Args:
+            inputs: token_ids, segments (B, T), valid_lens (B,), pred_positions (B, P), -1 for
+                none; the R others are predicted in their order.
+        """
+        tokens, segments, valid_lens, positions = inputs
+        self.check_length(tokens.shape[1])
+        starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
+        there = positions >= 0
+        places = (starts[:, None] + positions)[there]  # (R,)
+        asked = torch.cat((places, starts)) if self.next_sentence else places
+        with autocast(self.precision, tokens.device):
+            encoded = self.encoder.tokens_at(tokens, segments, valid_lens, asked)
+            mlm_logits = self.mlm.of_rows(encoded[: len(places)]).float()
+        if not self.next_sentence:
+            return mlm_logits, mlm_logits.new_zeros(len(tokens), 2)
+        return mlm_logits, self.nsp(self.hidden(encoded[len(places) :].float()))
+
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
+
+        Over the size of the whole batch it is the mean loss of its masked tokens, and that of its
+        sentences, as in the book.
+        """
+        (mlm_losses, mlm_hits), (nsp_losses, _) = self._judged(outputs, batch)
+        weights = _predicted(batch, "pred_weights", mlm_losses.device)
+        loss_sum = (mlm_losses * weights).sum()
+        if self.next_sentence:
+            loss_sum = loss_sum + nsp_losses.sum()
+        return loss_sum, (mlm_hits * weights).sum()
+
+    def outcomes(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
+        """See `Trainable.outcomes`."""
+        mlm, nsp = self._judged(outputs, batch)
+        there = torch.from_numpy(cast(PretrainingBatch, batch).pred_positions >= 0)
+        counted = torch.stack([*mlm, torch.ones_like(mlm[0])], 1).float().cpu()
+        found = torch.zeros(len(batch), 3).index_add_(0, there.nonzero()[:, 0], counted)
+        return torch.cat([found, torch.stack(nsp, 1).float().cpu()], 1).numpy()
+
+    def _judged(
+        self, outputs: tuple[Tensor, Tensor], batch: Batch
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """Return losses and hits of the tokens, (R,), and of the sentences, (B,)."""
+        ids = _predicted(batch, "pred_ids", outputs[0].device)
+        follows = torch.from_numpy(batch.labels).to(outputs[1].device)
+        mlm, nsp = (
+            (
+                functional.cross_entropy(logits, targets.long(), reduction="none"),
+                logits.argmax(1) == targets,
+            )
+            for logits, targets in zip(outputs, (ids, follows), strict=True)
+        )
+        return mlm, nsp
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return every tensor that is trained under its canonical name, float32."""
+        return _arrays(self)
+
+    def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
+        """Take the values of all trained tensors from arrays; see `check_shapes`."""
+        check_shapes(arrays, self.shapes(), source)
+        _load_arrays(self, arrays)
+
+
 class BERTClassifier(Classifier, nn.Module):
     """A BERT encoder with one output layer on ``<cls>``.
 
@@ -421,15 +266,19 @@ class BERTClassifier(Classifier, nn.Module):
         """
         tokens, segments, valid_lens = inputs
         self.check_length(tokens.shape[1])
-        with self._autocast(tokens.device):
+        with autocast(self.precision, tokens.device):
             encoded = self.encoder.first_tokens(tokens, segments, valid_lens)  # (B, H)
         return self.output(self.hidden(encoded))
 
-    def _autocast(self, device: torch.device) -> AbstractContextManager:
-        """Return the context for the precision; fp32 leaves a context of the user's alone."""
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(device.type, torch.bfloat16)
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """See `Trainable.loss`."""
+        labels = torch.from_numpy(batch.labels).to(outputs.device).long()
+        loss_sum = functional.cross_entropy(outputs, labels, reduction="sum")
+        return loss_sum, (outputs.argmax(1) == labels).sum()
+
+    def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
+        """Return the logits, (B, labels)."""
+        return _array(outputs)
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
@@ -465,12 +314,17 @@ class BERTClassifier(Classifier, nn.Module):
         _load_arrays(self, arrays)
 
 
-def _embedding(rows: int, columns: int) -> nn.Embedding:
-    """Return an embedding without start values.
+def _predicted(batch: Batch, name: str, device: torch.device) -> Tensor:
+    """Return a field of the batch's R tokens to predict, in their order, (R,)."""
+    there = cast(PretrainingBatch, batch).pred_positions >= 0
+    return torch.from_numpy(getattr(batch, name)[there]).to(device)
 
-    Drawing them on no device would import PyTorch's compiler, which takes a second.
-    """
-    return nn.Embedding.from_pretrained(torch.empty(rows, columns), freeze=False)
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """Return the context for a precision; fp32 leaves a context of the user's alone."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -14,7 +14,7 @@ from torch import nn
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch.dataset import batch_of
 from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
-from bertnli.backends.torch.model import BERTClassifier
+from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.torch.optimizer import Adam
 from bertnli.backends.torch.workers import (
     distributed,
@@ -30,9 +30,9 @@ from bertnli.training.trainer import BaseTrainer, StepResult
 
 
 class Trainer(BaseTrainer):
-    """Fine-tunes a classifier with what `torch.optim.Adam` computes; see `BaseTrainer`."""
+    """Trains a net with what `torch.optim.Adam` computes; see `BaseTrainer`."""
 
-    net: BERTClassifier
+    net: BERTClassifier | BERTForPretraining
 
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
@@ -107,16 +107,15 @@ class Trainer(BaseTrainer):
             for i, part in enumerate(parts):
                 last = i == len(parts) - 1 and not self.auto_batch
                 with exchanging(self.parallel, last):
-                    labels = torch.from_numpy(part.labels).to(self.devices[0]).long()
-                    logits = self.parallel(to_device(part, self.devices[0]))  # (b, labels)
-                    loss_sum = nn.functional.cross_entropy(logits, labels, reduction="sum")
+                    outputs = self.parallel(to_device(part, self.devices[0]))
+                    loss_sum, hits = self.net.loss(outputs, part)
                     with lost_is_an_error():
                         (loss_sum * weight).backward()
                 if counted:
-                    results.append((loss_sum.detach(), (logits.argmax(1) == labels).sum()))
+                    results.append((loss_sum.detach(), hits))
 
-        def read() -> tuple[float, int]:
-            return sum(loss.item() for loss, _ in results), sum(int(hits) for _, hits in results)
+        def read() -> tuple[float, float]:
+            return sum(loss.item() for loss, _ in results), sum(hits.item() for _, hits in results)
 
         return StepResult(read)
 
@@ -136,7 +135,7 @@ class Trainer(BaseTrainer):
         self.net.eval()
         net = self.net if self.workers.size > 1 else self.parallel
         with torch.no_grad():
-            return net(to_device(batch, self.devices[0])).float().cpu().numpy()
+            return self.net.outcomes(net(to_device(batch, self.devices[0])), batch)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """See `BaseTrainer.is_out_of_memory`."""

@@ -1,0 +1,102 @@
+"""Masked language modelling: which tokens of a batch are to be predicted, and what stands there.
+
+Devlin et al. (2019), section 3.1: of each sequence 15 % of the tokens are predicted; 80 % of these
+are replaced by ``<mask>``, 10 % by a random token, and 10 % stay.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.batches import Batch
+from bertnli.errors import ConfigError
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+
+#: What a piece begins with that goes on with a word.
+CONTINUES = "##"
+
+
+@dataclass(frozen=True)
+class PretrainingBatch(Batch):
+    """A batch of masked sequences; ``labels`` are 1 where the second sentence follows the first.
+
+    Args:
+        pred_positions: (B, P) int32, the places of the tokens to predict; -1 where a sequence has
+            fewer than P.
+        pred_ids: (B, P) int32, the tokens that were there; 0 where there is none.
+        pred_weights: (B, P) float32: B over the number of the whole batch's predictions, or 0. So
+            the sum over any part of the batch, over B, adds up to the mean of all predictions.
+    """
+
+    pred_positions: NDArray[np.int32]
+    pred_ids: NDArray[np.int32]
+    pred_weights: NDArray[np.float32]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> PretrainingBatch:
+        """Return some of the sequences, padded as they are."""
+        return PretrainingBatch(**{name: array[rows] for name, array in vars(self).items()})
+
+    def inputs(self) -> tuple[NDArray[np.int32], ...]:
+        """Return what a net is given: token_ids, segments, valid_lens and pred_positions."""
+        return *super().inputs(), self.pred_positions
+
+
+class Masking:
+    """How tokens are masked.
+
+    Args:
+        vocab: of the tokens.
+        rate: share of a sequence's tokens that are predicted, special ones counted but never
+            chosen; one at least, as in the book.
+        whole_words: choose words, and mask all pieces of each.
+
+    Raises:
+        ConfigError: a rate that is no share.
+        DataError: the vocabulary lacks a special token.
+    """
+
+    def __init__(self, vocab: Vocab, rate: float = 0.15, whole_words: bool = False) -> None:
+        if not 0 < rate < 1:
+            raise ConfigError(f"the masking rate is {rate}; it is a share between 0 and 1")
+        self.rate, self.whole_words = rate, whole_words
+        special = [vocab.required(token) for token in RESERVED_TOKENS]
+        self.mask_id = vocab.required("<mask>")
+        self.is_special = np.zeros(len(vocab), bool)
+        self.is_special[special] = True
+        self.ordinary = np.flatnonzero(~self.is_special).astype(np.int32)
+        self.continues = np.array([t.startswith(CONTINUES) for t in vocab.idx_to_token])
+
+    def __call__(self, batch: Batch, rng: np.random.Generator) -> PretrainingBatch:
+        """Return a batch with some of its tokens masked."""
+        token_ids, lens = batch.token_ids, batch.valid_lens
+        columns = np.arange(token_ids.shape[1])
+        maskable = (columns < lens[:, None]) & ~self.is_special[token_ids]
+        keys = rng.random(token_ids.shape, np.float32)
+        if self.whole_words:  # a word's pieces share the key of its first
+            starts = np.where(self.continues[token_ids] & maskable, 0, columns)
+            keys = np.take_along_axis(keys, np.maximum.accumulate(starts, axis=1), axis=1)
+        keys[~maskable] = 2
+        wanted = np.maximum(1, np.rint(lens * self.rate)).astype(np.int64)
+        last = np.take_along_axis(np.sort(keys, axis=1), wanted[:, None] - 1, axis=1)
+        chosen = (keys <= last) & maskable
+        counts = chosen.sum(1)
+        places = np.argsort(~chosen, axis=1, kind="stable")[:, : max(int(counts.max()), 1)]
+        there = np.arange(places.shape[1]) < counts[:, None]
+        ids = np.where(there, np.take_along_axis(token_ids, places, axis=1), np.int32(0))
+        action = rng.random(token_ids.shape, np.float32)
+        other = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
+        masked = np.where(action < 0.8, np.int32(self.mask_id), token_ids)
+        masked = np.where(action >= 0.9, other, masked)
+        weight = np.float32(len(batch) / max(int(counts.sum()), 1))
+        return PretrainingBatch(
+            np.where(chosen, masked, token_ids).astype(np.int32, copy=False),
+            batch.segments,
+            lens,
+            batch.labels,
+            np.where(there, places, -1).astype(np.int32),
+            ids.astype(np.int32, copy=False),
+            there * weight,
+        )

@@ -1,0 +1,210 @@
+"""Text as examples to pretrain on: pairs of sentences, encoded, and masked anew in each epoch."""
+
+from __future__ import annotations
+
+import hashlib
+from array import array
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.batches import Batch
+from bertnli.data.examples import Examples, ExampleSet
+from bertnli.data.masking import Masking, PretrainingBatch
+from bertnli.data.text import Text
+from bertnli.errors import DataError
+from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
+from bertnli.text.vocab import Vocab
+
+#: Streams of random numbers, so that one does not depend on how much of another was drawn.
+_SECONDS, _MASKS = 1, 2
+
+
+class PretrainingSet(ExampleSet):
+    """The examples ``<cls> a <sep> b <sep>`` of neighbouring sentences of a text.
+
+    Args:
+        text: the sentences.
+        max_len: tokens of an example, special ones included; longer ones are cut as the book cuts
+            pairs.
+        vocab: the vocabulary of the model.
+        next_sentence: for the task to tell whether b follows a: in each epoch, half of the
+            sentences are followed by a random one of another document (Devlin et al., 2019,
+            section 3.1). Otherwise b always follows a, and a document of a single sentence is an
+            example ``<cls> a <sep>``.
+        whole_words, mask_rate: see `Masking`.
+
+    Attributes:
+        num_tokens: of the text.
+
+    Raises:
+        ConfigError: a max_len without room for two sentences, a rate that is no share.
+        DataError: the vocabulary lacks a special token; there is no example.
+    """
+
+    def __init__(
+        self,
+        text: Text,
+        max_len: int,
+        vocab: Vocab,
+        *,
+        next_sentence: bool = True,
+        whole_words: bool = False,
+        mask_rate: float = 0.15,
+    ) -> None:
+        check_truncation(max_len, "book")
+        self.vocab, self.max_len, self.next_sentence = vocab, max_len, next_sentence
+        self.masking = Masking(vocab, mask_rate, whole_words)
+        self.source, self.skipped = text.source, dict(text.skipped)
+        self.cls, self.sep, self.pad = (vocab.required(t) for t in ("<cls>", "<sep>", "<pad>"))
+        flat, ends, documents = array("i"), array("q", [0]), array("q")
+        for ids, document in zip(vocab.ids_of(text.sentences, False), text.documents, strict=True):
+            if ids:
+                flat.extend(ids)
+                ends.append(len(flat))
+                documents.append(document)
+        self.token_ids = np.array(flat, np.int32)
+        self.ends = np.array(ends, np.int64)
+        self.documents = np.array(documents, np.int64)
+        self._count("no tokens", len(text) - len(self.documents))
+        same = self.documents[1:] == self.documents[:-1]
+        follows = np.append(same, False)
+        self.firsts = np.flatnonzero(follows)
+        self.seconds = self.firsts + 1
+        lone = np.flatnonzero(~follows & ~np.append(False, same))
+        if next_sentence:
+            self._count("the only sentence of a document", len(lone))
+        else:
+            order = np.argsort(np.concatenate([self.firsts, lone]), kind="stable")
+            self.firsts = np.concatenate([self.firsts, lone])[order]
+            self.seconds = np.concatenate([self.seconds, np.full(len(lone), -1)])[order]
+        if not len(self.firsts):
+            raise DataError(
+                f"{self.source}: no document has two sentences; an empty line ends a document, and "
+                "masked words alone (--tasks mlm) need no pairs"
+            )
+        if next_sentence and self.documents[0] == self.documents[-1]:
+            raise DataError(
+                f"{self.source} is one document, so there is no sentence of another to tell from "
+                "the next; put an empty line between documents, or mask words alone (--tasks mlm)"
+            )
+
+    def _count(self, reason: str, count: int) -> None:
+        if count:
+            self.skipped[reason] = self.skipped.get(reason, 0) + count
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens of the text, special ones not among them."""
+        return len(self.token_ids)
+
+    @property
+    def sentence_lengths(self) -> NDArray[np.int64]:
+        """Tokens of each sentence, (S,)."""
+        return np.diff(self.ends)
+
+    def __len__(self) -> int:
+        return len(self.firsts)
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each example of the first epoch, special ones included, (N,) int32."""
+        return self.at_epoch(0, 0).lengths
+
+    def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
+        """Return some examples of the first epoch, (B,), as a batch."""
+        return self.at_epoch(0, 0).batch(indices)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
+        settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
+        found = hashlib.sha256(repr(settings).encode())
+        for part in (self.token_ids, self.ends, self.documents):
+            found.update(np.ascontiguousarray(part).data)
+        return found.hexdigest()
+
+    def at_epoch(self, seed: int, epoch: int) -> PretrainingEpoch:
+        """Return the examples of an epoch, a function of the seed and the epoch alone."""
+        labels = np.ones(len(self), np.int32)
+        seconds = self.seconds
+        if self.next_sentence:
+            rng = np.random.default_rng([seed, epoch, _SECONDS])
+            labels = rng.integers(0, 2, len(self)).astype(np.int32)
+            seconds = seconds.copy()
+            open_ = np.flatnonzero(labels == 0)
+            while len(open_):  # of a document with nearly all sentences it takes some rounds
+                seconds[open_] = rng.integers(0, len(self.documents), len(open_))
+                own = self.documents[self.firsts[open_]]
+                open_ = open_[self.documents[seconds[open_]] == own]
+        return PretrainingEpoch(self, seconds, labels, (seed, epoch))
+
+
+class PretrainingEpoch(Examples):
+    """The examples of one epoch.
+
+    Args:
+        whole: the set.
+        seconds: (N,) the second sentence of each example, or -1.
+        labels: (N,) int32, 1 where it follows the first.
+        place: seed and epoch, which the masks depend on.
+    """
+
+    def __init__(
+        self,
+        whole: PretrainingSet,
+        seconds: NDArray[np.int64],
+        labels: NDArray[np.int32],
+        place: tuple[int, int],
+    ) -> None:
+        self.whole, self.seconds, self.labels, self.place = whole, seconds, labels, place
+        self.vocab, self.max_len = whole.vocab, whole.max_len
+        self.skipped, self.source = whole.skipped, whole.source
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each example, special ones included, (N,) int32."""
+        len_a, len_b = self._lengths(np.arange(len(self)))
+        special = np.where(self.seconds < 0, NUM_SPECIAL - 1, NUM_SPECIAL)
+        return (len_a + len_b + special).astype(np.int32)
+
+    def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
+        """Return some examples, (B,), as a batch; how it is masked depends on the first of them."""
+        whole, seconds = self.whole, self.seconds[indices]
+        len_a, len_b = (lens[:, None] for lens in self._lengths(indices))
+        lone = seconds[:, None] < 0
+        lens = len_a + len_b + np.where(lone, NUM_SPECIAL - 1, NUM_SPECIAL)
+        columns = np.arange(int(lens.max(initial=1)))
+        start_a, start_b = (
+            whole.ends[sentences][:, None] for sentences in (whole.firsts[indices], seconds)
+        )
+        in_a = (columns > 0) & (columns <= len_a)
+        second = (columns > len_a + 1) & (columns < lens)
+        in_b = second & (columns < lens - 1)
+        places = np.where(in_a, start_a + columns - 1, start_b + columns - len_a - 2)
+        words = whole.token_ids[np.where(in_a | in_b, places, 0)]
+        special = np.where(columns == 0, whole.cls, np.where(columns < lens, whole.sep, whole.pad))
+        rng = np.random.default_rng([*self.place, _MASKS, int(indices[0])])
+        plain = Batch(
+            np.where(in_a | in_b, words, special).astype(np.int32),
+            second.astype(np.int32),
+            lens[:, 0].astype(np.int32),
+            self.labels[indices],
+        )
+        return whole.masking(plain, rng)
+
+    def _lengths(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return how many tokens of each example's two sentences are kept."""
+        whole, seconds = self.whole, self.seconds[indices]
+        lens = whole.sentence_lengths
+        len_a = lens[whole.firsts[indices]]
+        len_b = np.where(seconds < 0, 0, lens[seconds])
+        room = whole.max_len - np.where(seconds < 0, NUM_SPECIAL - 1, NUM_SPECIAL)
+        for i in np.flatnonzero(len_a + len_b > room):
+            if seconds[i] < 0:
+                len_a[i] = room[i]
+            else:
+                len_a[i], len_b[i] = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
+        return len_a, len_b

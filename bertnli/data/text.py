@@ -1,0 +1,96 @@
+"""Plain text to pretrain on: documents of sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bertnli.errors import DataError
+from bertnli.files import expanded
+from bertnli.text.tokenize import lower_tokens
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+
+#: Where a sentence ends: white space after a full stop, exclamation or question mark.
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Sentences in the order of their documents.
+
+    Args:
+        sentences: as people write them; none is empty.
+        documents: of each sentence, the number of its document, from 0 and never falling.
+        source: where they come from.
+        skipped: reason to number of sentences left out.
+    """
+
+    sentences: list[str]
+    documents: list[int]
+    source: str = ""
+    skipped: dict[str, int] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+
+def read_text(paths: str | Path | Sequence[str | Path], split_sentences: bool = False) -> Text:
+    """Return the sentences of text files, UTF-8.
+
+    Args:
+        paths: of one file or several. A line is a sentence, and an empty line ends a document, as
+            in Devlin et al. (2019); so does the end of a file.
+        split_sentences: a line is a paragraph, and a document of its own, as in the book's
+            WikiText; its sentences end at ``.``, ``!`` or ``?``.
+
+    Raises:
+        DataError: a file cannot be read, is not UTF-8, or there is no sentence in any of them.
+    """
+    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    sentences: list[str] = []
+    documents: list[int] = []
+    document = 0
+    for file in files:
+        for group in _documents(expanded(file, DataError), split_sentences):
+            sentences += group
+            documents += [document] * len(group)
+            document += 1
+    source = ", ".join(map(str, files))
+    if not sentences:
+        raise DataError(f"there is no sentence in {source or 'no file'}")
+    return Text(sentences, documents, source)
+
+
+def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
+    """Yield the sentences of each document of a file."""
+    found: list[str] = []
+    try:
+        with path.open(encoding="utf-8-sig", newline="\n") as file:
+            for line in file:
+                text = line.strip()
+                if split_sentences and text:
+                    yield [part for part in _SENTENCE_END.split(text) if part]
+                elif text:
+                    found.append(text)
+                elif found:
+                    yield found
+                    found = []
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8: {error}; convert it first") from error
+    if found:
+        yield found
+
+
+def build_text_vocab(text: Text, min_freq: int = 5) -> Vocab:
+    """Return the vocabulary of a text's words, with the reserved tokens of BERT's inputs.
+
+    Args:
+        text: the sentences.
+        min_freq: a token seen less often is left to ``<unk>``.
+    """
+    tokens = [token for words in lower_tokens(text.sentences, False) for token in words]
+    return Vocab(tokens, min_freq, RESERVED_TOKENS)

@@ -1,0 +1,99 @@
+"""What a trainer takes its batches of: a set of examples, or a framework's own DataLoader."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sized
+from typing import Any
+
+from bertnli.backends.interface import Trainable
+from bertnli.data.batches import Batch, batches, sorted_batches
+from bertnli.data.examples import ExampleSet
+from bertnli.errors import ConfigError, DataError
+
+#: A set of bertnli, or the framework's own DataLoader over one.
+Data = ExampleSet | Iterable
+
+
+class Source:
+    """Where a trainer's batches come from.
+
+    Args:
+        data: a set, or a loader, whose batches and their order are taken as they come.
+        net: what they are for.
+        loader_batch: makes a batch of a loader's item.
+    """
+
+    def __init__(self, data: Data, net: Trainable, loader_batch: Callable[[Any], Batch]) -> None:
+        self.data, self.net, self.loader_batch = data, net, loader_batch
+
+    @property
+    def examples(self) -> ExampleSet | None:
+        """The set; None of a loader."""
+        return self.data if isinstance(self.data, ExampleSet) else None
+
+    def name(self) -> str:
+        """Return what tells it from others: a set's digest."""
+        data = self.data
+        return data.digest() if isinstance(data, ExampleSet) else type(data).__name__
+
+    def num_batches(self, batch_size: int) -> int | None:
+        """Return the batches of an epoch, if that is known."""
+        if isinstance(self.data, ExampleSet):
+            return -(-len(self.data) // batch_size)
+        return len(self.data) if isinstance(self.data, Sized) else None
+
+    def train_batches(
+        self, batch_size: int, seed: int, epoch: int, first: int = 0
+    ) -> Iterator[Batch]:
+        """Yield an epoch's batches, from one of them on, in an order of its own."""
+        if not isinstance(self.data, ExampleSet):
+            return (self.loader_batch(item) for item in self.data)
+        examples = self.data.at_epoch(seed, epoch)
+        found = batches(examples, batch_size, seed=seed, epoch=epoch, shuffle=True, first=first)
+        return self._prepared(found, self.data)
+
+    def eval_batches(self, batch_size: int) -> Iterator[Batch]:
+        """Yield the batches of an evaluation: of a set, examples of similar length together."""
+        if not isinstance(self.data, ExampleSet):
+            return (self.loader_batch(item) for item in self.data)
+        examples = self.data.at_epoch(0, 0)
+        return self._prepared((b for _, b in sorted_batches(examples, batch_size)), self.data)
+
+    def _prepared(self, found: Iterable[Batch], data: ExampleSet) -> Iterator[Batch]:
+        return (self.net.prepared(batch, data) for batch in found)
+
+    def check(self, what: str, num_workers: int) -> None:
+        """Raise what is wrong with the data before anything is computed.
+
+        Args:
+            what: the set's name in a message.
+            num_workers: processes that share it.
+
+        Raises:
+            ConfigError: a loader cannot be shared.
+            DataError: an empty set, labels missing, a vocabulary that is not the model's.
+        """
+        data, net = self.data, self.net
+        if not isinstance(data, ExampleSet):
+            if num_workers > 1:
+                raise ConfigError(
+                    f"a loader of your own cannot be shared by {num_workers} processes, for "
+                    "its batches need not be the same in each; give the data set itself"
+                )
+            return
+        if len(data) == 0:
+            left_out = "".join(f"; {n} left out ({why})" for why, n in data.skipped.items())
+            raise DataError(
+                f"the {what} set is empty: {data.source or 'it'} has no pairs{left_out}"
+            )
+        net.check_set(data, what)
+        if net.vocab is not None and data.vocab.idx_to_token != net.vocab.idx_to_token:
+            raise DataError(
+                f"the {what} set was encoded with another vocabulary than the model's; encode it "
+                "with net.vocab"
+            )
+        if len(data.vocab) > net.config.vocab_size:
+            raise DataError(
+                f"the {what} set's vocabulary has {len(data.vocab)} tokens, the model "
+                f"{net.config.vocab_size}"
+            )

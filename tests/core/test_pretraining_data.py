@@ -1,0 +1,216 @@
+"""Text to pretrain on: documents, pairs of sentences, masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertnli.data.batches import batches
+from bertnli.data.masking import Masking, PretrainingBatch
+from bertnli.data.pretraining import PretrainingSet
+from bertnli.data.text import Text, build_text_vocab, read_text
+from bertnli.errors import ConfigError, DataError
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+
+#: Each sentence of each document is of words that no other has.
+STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
+
+
+def text_of(documents: list[list[str]]) -> Text:
+    return Text(
+        [sentence for document in documents for sentence in document],
+        [i for i, document in enumerate(documents) for _ in document],
+    )
+
+
+def make_set(
+    documents: list[list[str]] = STORIES, max_len: int = 16, **options: bool
+) -> PretrainingSet:
+    text = text_of(documents)
+    return PretrainingSet(text, max_len, build_text_vocab(text, 1), **options)
+
+
+def whole_epoch(data: PretrainingSet, epoch: int = 0, seed: int = 0) -> PretrainingBatch:
+    return data.at_epoch(seed, epoch).batch(np.arange(len(data)))
+
+
+def unmasked(batch: PretrainingBatch, vocab: Vocab) -> list[list[str]]:
+    """The tokens of each example, with those that were masked put back."""
+    ids = batch.token_ids.copy()
+    rows, columns = np.nonzero(batch.pred_positions >= 0)
+    ids[rows, batch.pred_positions[rows, columns]] = batch.pred_ids[rows, columns]
+    return [vocab.to_tokens(row[:n]) for row, n in zip(ids, batch.valid_lens, strict=True)]
+
+
+# Files
+
+
+def test_an_empty_line_ends_a_document(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("One.\nTwo.\n\n\nThree.\n", encoding="utf-8")
+    (tmp_path / "b.txt").write_bytes("\ufeffFour – yes.\r\nFive.".encode())
+    text = read_text([tmp_path / "a.txt", tmp_path / "b.txt"])
+    assert text.sentences == ["One.", "Two.", "Three.", "Four – yes.", "Five."]
+    assert text.documents == [0, 0, 1, 2, 2]
+
+
+def test_a_line_of_several_sentences(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("It is 3.5 m. Is it? Yes!\n\nSo.\n", encoding="utf-8")
+    text = read_text(tmp_path / "a.txt", split_sentences=True)
+    assert text.sentences == ["It is 3.5 m.", "Is it?", "Yes!", "So."]
+    assert text.documents == [0, 0, 0, 1]
+
+
+def test_files_that_cannot_be_used_are_named(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text("\n \n")
+    (tmp_path / "latin.txt").write_bytes("café\n".encode("latin-1"))
+    for name, why in (
+        ("no.txt", "cannot be read"),
+        ("latin.txt", "UTF-8"),
+        ("empty.txt", "no sen"),
+    ):
+        with pytest.raises(DataError, match=f"(?s){name}.*{why}|{why}.*{name}"):
+            read_text(tmp_path / name)
+
+
+# Pairs
+
+
+def test_half_of_the_sentences_are_followed_by_their_next() -> None:
+    data = make_set()
+    assert len(data) == sum(len(story) - 1 for story in STORIES)
+    assert data.skipped == {
+        "the only sentence of a document": sum(len(story) == 1 for story in STORIES)
+    }
+    follows = []
+    for epoch in range(20):
+        batch = whole_epoch(data, epoch)
+        follows.append(batch.labels)
+        for tokens, label in zip(unmasked(batch, data.vocab), batch.labels, strict=True):
+            end = tokens.index("<sep>")
+            a, b = tokens[1:end], tokens[end + 1 : -1]
+            first, second = (w[0].rstrip("abc")[1:].split("x") for w in (a, b))
+            if label:
+                assert second == [first[0], str(int(first[1]) + 1)]
+            else:
+                assert second[0] != first[0]
+    share = np.mean(follows)
+    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
+
+
+def test_the_inputs_are_those_of_a_pair() -> None:
+    data = make_set([["a b c", "d e"], ["f g", "h"]])
+    batch = whole_epoch(data)
+    rows = zip(unmasked(batch, data.vocab), batch.segments, batch.valid_lens, strict=True)
+    for tokens, segments, n in rows:
+        end = tokens.index("<sep>")
+        assert tokens[0] == "<cls>" and tokens[-1] == "<sep>" and tokens.count("<sep>") == 2
+        assert segments.tolist() == [int(end < i < n) for i in range(batch.token_ids.shape[1])]
+
+
+def test_masked_words_alone_take_every_sentence() -> None:
+    documents = [["a b", "c d", "e f"], ["g h"], ["i j", "k l"]]
+    data = make_set(documents, next_sentence=False)
+    assert data.skipped == {}
+    batch = whole_epoch(data)
+    assert [" ".join(tokens) for tokens in unmasked(batch, data.vocab)] == [
+        "<cls> a b <sep> c d <sep>",
+        "<cls> c d <sep> e f <sep>",
+        "<cls> g h <sep>",
+        "<cls> i j <sep> k l <sep>",
+    ]
+    assert (batch.labels == 1).all()
+
+
+def test_long_sentences_are_cut_as_pairs_are() -> None:
+    words = " ".join(f"x{i}" for i in range(30))
+    data = make_set([[words, words], ["a", "b"], [words]], max_len=11, next_sentence=False)
+    lengths = whole_epoch(data).valid_lens
+    assert lengths.tolist() == [11, 5, 11] == data.lengths.tolist()
+    assert unmasked(whole_epoch(data), data.vocab)[0].index("<sep>") == 5
+
+
+def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+    data = make_set()
+
+    def ids(seed: int, epoch: int, first: int = 0) -> list[bytes]:
+        examples = data.at_epoch(seed, epoch)
+        found = batches(examples, 7, seed=seed, epoch=epoch, shuffle=True, first=first)
+        return [batch.token_ids.tobytes() for batch in found]
+
+    assert ids(0, 1) == ids(0, 1)
+    assert ids(0, 1)[2:] == ids(0, 1, first=2)  # as a run that goes on takes them
+    assert not {*ids(0, 1)} & {*ids(0, 2)}
+    assert not {*ids(0, 1)} & {*ids(1, 1)}
+
+
+def test_texts_without_examples_are_refused() -> None:
+    with pytest.raises(DataError, match="no document has two"):
+        make_set([["a"], ["b"]])
+    with pytest.raises(DataError, match="one document"):
+        make_set([["a", "b"]])
+    with pytest.raises(ConfigError, match="masking rate"):
+        Masking(Vocab(["a"], 0, RESERVED_TOKENS), 1.0)
+
+
+# Masks
+
+
+def test_masking_rates_are_the_books() -> None:
+    """15 % of all tokens; of these 80 % are masked, 10 % random, 10 % as they were."""
+    rng = np.random.default_rng(0)
+    sentences = [" ".join(f"v{i}" for i in rng.integers(0, 400, 18)) for _ in range(4000)]
+    data = make_set([sentences[i : i + 4] for i in range(0, 4000, 4)], max_len=64)
+    batch = whole_epoch(data)
+    there = batch.pred_positions >= 0
+    assert (there.sum(1) == np.maximum(1, np.rint(batch.valid_lens * 0.15))).all()
+    rows, columns = np.nonzero(there)
+    now = batch.token_ids[rows, batch.pred_positions[rows, columns]]
+    was = batch.pred_ids[there]
+    mask = data.vocab.required("<mask>")
+    n = len(now)
+    for share, expected in (((now == mask).mean(), 0.8), ((now == was).mean(), 0.1)):
+        assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n) + 1 / 400
+    special = [data.vocab.required(token) for token in RESERVED_TOKENS]
+    assert not np.isin(was, special).any()
+    assert not np.isin(now[now != mask], special).any()
+    # Every place of a sequence is as likely as any other.
+    counts = np.bincount(batch.pred_positions[there], minlength=39)[1:38]
+    counts = np.delete(counts, 18)  # <sep>
+    assert abs(counts / counts.mean() - 1).max() < 5 / np.sqrt(counts.mean())
+
+
+@settings(max_examples=50)
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 99))
+def test_all_pieces_of_a_word_are_masked_together(pieces: list[int], seed: int) -> None:
+    words = [[f"w{i}", *(f"##{i}p{j}" for j in range(1, n))] for i, n in enumerate(pieces)]
+    tokens = [piece for word in words for piece in word]
+    vocab = Vocab(tokens, 0, RESERVED_TOKENS)
+    ids = np.array([[vocab["<cls>"], *vocab[tokens], vocab["<sep>"], vocab["<pad>"]]], np.int32)
+    lens = np.array([len(tokens) + 2], np.int32)
+    zeros = np.zeros_like(ids)
+    batch = PretrainingBatch(ids, zeros, lens, zeros[:, 0], ids, ids, ids.astype(np.float32))
+    found = Masking(vocab, 0.3, whole_words=True)(batch, np.random.default_rng(seed))
+    chosen = {*found.pred_positions[found.pred_positions >= 0].tolist()}
+    start, whole = 1, 0
+    for n in pieces:
+        own = {*range(start, start + n)} & chosen
+        assert len(own) in (0, n)
+        whole = max(whole, len(own))
+        start += n
+    wanted = max(1, round(float(lens[0]) * 0.3))
+    assert min(wanted, len(tokens)) <= len(chosen) < wanted + max(pieces)
+
+
+@given(st.integers(1, 7))
+@settings(max_examples=10)
+def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
+    batch = whole_epoch(make_set())
+    parts = [batch[rows] for rows in np.array_split(np.arange(len(batch)), count)]
+    total = sum(float(part.pred_weights.sum()) for part in parts)
+    assert total == pytest.approx(len(batch), rel=1e-6)
+    weights = {float(w) for part in parts for w in part.pred_weights[part.pred_positions >= 0]}
+    assert len(weights) == 1

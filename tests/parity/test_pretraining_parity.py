@@ -1,0 +1,163 @@
+"""Pretraining: the packed loss against the book's, and one backend against the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+import bertnli
+from bertnli import parity, referee
+from bertnli.backends.interface import Backend
+from bertnli.config import BERTConfig
+from bertnli.data.batches import batches
+from bertnli.data.masking import PretrainingBatch
+from bertnli.data.pretraining import PretrainingSet
+from bertnli.data.text import Text, build_text_vocab
+
+STEPS, BATCH_SIZE = 50, 16
+
+
+def sample_text() -> Text:
+    """The premises and hypotheses that come with bertnli, a pair a document."""
+    premises, hypotheses, _ = bertnli.read_sample("train")
+    sentences = [s for pair in zip(premises, hypotheses, strict=True) for s in pair]
+    return Text(sentences, [i // 2 for i in range(len(sentences))])
+
+
+def make_set(next_sentence: bool = True) -> PretrainingSet:
+    text = sample_text()
+    return PretrainingSet(text, 32, build_text_vocab(text, 2), next_sentence=next_sentence)
+
+
+def make_net(nli: Backend, data: PretrainingSet, **options: Any) -> Any:
+    config = BERTConfig(len(data.vocab), 32, 48, 4, 2, 0.0, 40, **options)
+    bert = nli.BERTModel(**config.to_dict(), seed=1, vocab=data.vocab)
+    return nli.BERTForPretraining(bert, next_sentence=data.next_sentence)
+
+
+def a_batch(data: PretrainingSet, size: int = 24) -> PretrainingBatch:
+    batch = next(batches(data.at_epoch(0, 0), size, shuffle=True))
+    assert isinstance(batch, PretrainingBatch)
+    return batch
+
+
+def books_loss(bert: Any, batch: PretrainingBatch, next_sentence: bool, loop: Any) -> float:
+    """The book's: every token of every block, positions padded with 0 and weighted with 0."""
+    there = batch.pred_positions >= 0
+    positions = np.where(there, batch.pred_positions, 0)
+    inputs = (batch.token_ids, batch.segments, batch.valid_lens, positions)
+    with loop.scope():
+        _, mlm, nsp = bert(*(loop.tensor(array) for array in inputs))
+    nsp_logits = loop.array(nsp).astype(np.float64) if next_sentence else None
+    return mean_loss(loop.array(mlm).astype(np.float64), nsp_logits, batch)
+
+
+def mean_loss(mlm: NDArray, nsp: NDArray | None, batch: PretrainingBatch) -> float:
+    there = batch.pred_positions >= 0
+    losses = -np.take_along_axis(log_softmax(mlm), batch.pred_ids[..., None], 2)[..., 0]
+    mean = float((losses * there).sum() / there.sum())
+    if nsp is None:
+        return mean
+    follows = -np.take_along_axis(log_softmax(nsp), batch.labels[:, None], 1)
+    return mean + float(follows.mean())
+
+
+def log_softmax(logits: NDArray) -> NDArray:
+    shifted = logits - logits.max(-1, keepdims=True)
+    found: NDArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return found
+
+
+@pytest.mark.parametrize("next_sentence", [True, False])
+@pytest.mark.parametrize("embedding_norm", [True, False])
+def test_the_loss_is_the_books(
+    backend: Backend, loop: Any, next_sentence: bool, embedding_norm: bool
+) -> None:
+    data = make_set(next_sentence)
+    options = {"activation": "gelu", "embedding_norm": True} if embedding_norm else {}
+    config = BERTConfig(len(data.vocab), 32, 48, 4, 3, 0.0, 40, **options)
+    bert: Any = backend.BERTModel(**config.to_dict(), seed=1, vocab=data.vocab)
+    net: Any = backend.BERTForPretraining(bert, next_sentence=next_sentence)
+    batch = a_batch(data)
+    trainer = backend.Trainer(net, devices="cpu")
+    loss_sum, hits = trainer.train_step(batch, 1e-12, 0).read()
+    expected = books_loss(bert, batch, next_sentence, loop)
+    assert loss_sum / len(batch) == pytest.approx(expected, abs=5e-6)
+    score = net.score(trainer.eval_step(batch), batch.labels)
+    assert score.loss == pytest.approx(expected, abs=5e-6)
+    assert score.accuracy == pytest.approx(hits / len(batch), abs=1e-6)
+    assert score.num_predictions == (batch.pred_positions >= 0).sum()
+
+
+@pytest.mark.parametrize("next_sentence", [True, False])
+def test_gradients_agree_and_parts_add_up(
+    both: tuple[Backend, Backend], next_sentence: bool
+) -> None:
+    data = make_set(next_sentence)
+    batch = a_batch(data)
+    found = {}
+    for nli in both:
+        for size in (None, 5):
+            net = make_net(nli, data)
+            trainer = nli.Trainer(net, devices="cpu", micro_batch_size=size)
+            found[nli.name, size] = trainer.gradients(batch, 0)
+    first = found["torch", None]
+    assert {*first} == {*make_net(both[0], data).shapes()}
+    for other in found.values():
+        for name, gradient in first.items():
+            if not parity.is_key_bias(name):
+                scale = abs(gradient).max()
+                assert scale > 0
+                np.testing.assert_allclose(other[name], gradient, atol=1e-5 * scale, err_msg=name)
+
+
+def test_gradients_are_slopes_of_the_float64_loss(backend: Backend) -> None:
+    """The referee computes the encoder in float64; a step along a gradient changes its loss."""
+    data = make_set()
+    net = make_net(backend, data)
+    batch = a_batch(data)
+    gradients = backend.Trainer(net, devices="cpu").gradients(batch, 0)
+    arrays = {name: array.astype(np.float64) for name, array in net.arrays().items()}
+    step = 1e-5
+    for name in ("encoder.token_embedding.weight", "mlm.decoder.weight", "hidden.weight"):
+        direction = gradients[name] / np.linalg.norm(gradients[name])
+        low, high = (
+            referee_loss({**arrays, name: arrays[name] + sign * step * direction}, net, batch)
+            for sign in (-1, 1)
+        )
+        slope = (high - low) / (2 * step)
+        assert slope == pytest.approx(float(np.linalg.norm(gradients[name])), rel=1e-4)
+
+
+def referee_loss(arrays: dict[str, NDArray], net: Any, batch: PretrainingBatch) -> float:
+    there = batch.pred_positions >= 0
+    positions = np.where(there, batch.pred_positions, 0)
+    inputs = (batch.token_ids, batch.segments, batch.valid_lens, positions)
+    found = referee.forward(arrays, net.config, *inputs)
+    assert found.mlm_logits is not None and found.nsp_logits is not None
+    return mean_loss(found.mlm_logits, found.nsp_logits, batch)
+
+
+@pytest.mark.parametrize(
+    ("next_sentence", "activation", "lr"), [(True, "gelu", 1e-3), (False, "relu", 1e-4)]
+)
+def test_fifty_steps_have_the_same_losses(
+    both: tuple[Backend, Backend], next_sentence: bool, activation: str, lr: float
+) -> None:
+    """ReLU's slope jumps where its input rounds to the other side of 0: of so few units one that
+    does is seen in the next steps, the more so the larger they are."""
+    data = make_set(next_sentence)
+    losses = []
+    for nli in both:
+        trainer = nli.Trainer(make_net(nli, data, activation=activation), lr=lr, devices="cpu")
+        found = []
+        for epoch in range(-(-STEPS * BATCH_SIZE // len(data))):
+            for batch in batches(data.at_epoch(0, epoch), BATCH_SIZE, epoch=epoch, shuffle=True):
+                if len(found) < STEPS:
+                    found.append(trainer.train_step(batch, lr, 0).read()[0] / len(batch))
+        losses.append(np.array(found))
+    assert np.abs(losses[0] - losses[1]).max() <= 1e-4
+    assert losses[0][-5:].mean() < losses[0][:5].mean()
