@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bertnli
+from bertnli.cli.recipes import add_training_options, training_config
 from bertnli.config import RECIPES, TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -46,6 +48,17 @@ def test_what_a_recipe_sets() -> None:
     assert best.weight_decay == RECIPES["best"]["weight_decay"] > 0
     with pytest.raises(ConfigError, match=r"recipe is 'worst'; it is one of .*best"):
         TrainingConfig.of_recipe("worst")
+
+
+def test_the_command_s_options() -> None:
+    parser = argparse.ArgumentParser()
+    add_training_options(parser)
+    assert training_config(parser.parse_args([])) == TrainingConfig()
+    argv = ["--recipe", "best", "--clip-norm", "0", "--layer-decay", "0.9", "--patience", "2"]
+    argv += ["--epochs", "3", "--seed", "7"]
+    found = training_config(parser.parse_args(argv))
+    given = {"clip_norm": 0.0, "layer_decay": 0.9, "patience": 2, "num_epochs": 3, "seed": 7}
+    assert found == TrainingConfig(**{**RECIPES["best"], **given})
 
 
 def test_rates_of_tensors_by_hand() -> None:
