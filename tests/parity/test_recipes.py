@@ -16,11 +16,12 @@ from torch.optim.swa_utils import AveragedModel
 import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
+from bertnli.backends.torch import optimizer
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.training.moments import dense_moments
-from bertnli.training.recipe import smoothed
+from bertnli.training.recipe import TensorRate, smoothed
 
 LR, DECAY, LAYERS = 1e-3, 0.1, 0.5
 TABLE = "encoder.token_embedding.weight"
@@ -99,7 +100,7 @@ def test_decay_rates_and_clipping_are_torch_s(backend: Backend, tiny: BERTConfig
 def test_a_step_clips_what_the_gradients_are(
     backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
 ) -> None:
-    """In parts, so that the table's rows have gradients several times; also on two devices."""
+    """In parts that share tokens; on MXNet also on two devices."""
     batch = make_batch(7, vocab_size=20)
     for devices in ("cpu",) if backend.name == "torch" else ("cpu", "cpu:0,cpu:1"):
         trainer = new_trainer(backend, tiny, clip_norm=0.05, micro_batch_size=2)
@@ -113,6 +114,27 @@ def test_a_step_clips_what_the_gradients_are(
             m, _ = dense_moments(trainer.optimizer_arrays(), name, gradient.shape)
             apart = np.abs(m - 0.1 * gradient * (0.05 / norm)).max()
             assert apart <= 1e-5 * np.abs(m).max() or parity.is_key_bias(name), name
+
+
+def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
+    """Two gradients of one row are one: the norm is that of their sum."""
+    tables, others = ([torch.nn.Parameter(torch.ones(5, 3)) for _ in range(2)] for _ in "ab")
+    values = torch.tensor([[3.0, 0, 0], [-1.0, 2, 0], [0, 0, 1.0]])
+    sparse = torch.sparse_coo_tensor([[1, 1, 3]], values, (5, 3), check_invariants=True)
+    tables[0].grad, tables[1].grad = sparse, sparse.to_dense()
+    for other in others:
+        other.grad = torch.ones(5, 3)
+    named = {"table": tables[0], "other": others[0]}
+    rates = dict.fromkeys(named, TensorRate(1.0, DECAY))
+    ours = optimizer.Adam(named, [tables[0]], rates, clip_norm=0.5)
+    theirs = torch.optim.AdamW([tables[1], others[1]], LR, weight_decay=DECAY)
+    torch.nn.utils.clip_grad_norm_([tables[1], others[1]], 0.5)
+    theirs.step()
+    ours.step(LR)
+    for name, tensor in (("table", tables[1]), ("other", others[1])):
+        m, _ = dense_moments(ours.arrays(named), name, (5, 3))
+        np.testing.assert_allclose(m, theirs.state[tensor]["exp_avg"], rtol=1e-6)
+        np.testing.assert_allclose(named[name].detach(), tensor.detach(), rtol=1e-6)
 
 
 def test_soft_targets_weigh_the_classes_losses(
