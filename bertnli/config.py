@@ -124,9 +124,20 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision is {precision!r}; it is one of {list(PRECISIONS)}")
 
 
+#: What a recipe says of the settings of `TrainingConfig`; of the others, their defaults hold.
+#: ``"book"`` is the chapter's: Adam at a constant rate. ``"best"`` is how Devlin et al. (2019,
+#: appendix A.2, and their code) train.
+RECIPES: dict[str, dict[str, Any]] = {
+    "book": {},
+    "best": {"schedule": "linear", "warmup": 0.1, "weight_decay": 0.01, "clip_norm": 1.0},
+}
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a run trains: everything that the order of the data and the step sizes depend on.
+
+    What an option is off at is its default.
 
     Args:
         lr: peak learning rate of Adam.
@@ -135,6 +146,17 @@ class TrainingConfig:
         schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
         warmup: fraction of all steps, from 0 to 1, over which the rate rises linearly.
         seed: where every random choice of the run comes from.
+        weight_decay: by which fraction of itself, times the learning rate, a weight shrinks in each
+            step, beside Adam (Loshchilov and Hutter, 2019); biases and layer normalisation do not.
+        clip_norm: what the norm of the gradient of the mean loss, over all tensors, is scaled down
+            to where it is larger (Pascanu et al., 2013); 0 for no clipping.
+        layer_decay: by what the learning rate is multiplied from each block to the one below it
+            (Howard and Ruder, 2018), above 0 to 1; see `bertnli.training.recipe.tensor_rates`.
+        label_smoothing: share of the probability that is taken from the right class and given to
+            all classes alike (Szegedy et al., 2016), from 0 to below 1.
+        average: fraction of all steps, from 0 to 1, the last ones, after which the weights are
+            averaged (Izmailov et al., 2018); the average is what is evaluated and saved.
+        patience: the run ends after so many epochs without a better dev accuracy; 0 for all epochs.
 
     Raises:
         ConfigError: a value that cannot work.
@@ -146,6 +168,12 @@ class TrainingConfig:
     schedule: str = "constant"
     warmup: float = 0.0
     seed: int = 0
+    weight_decay: float = 0.0
+    clip_norm: float = 0.0
+    layer_decay: float = 1.0
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    patience: int = 0
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.lr) and self.lr > 0):
@@ -155,10 +183,51 @@ class TrainingConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
         if self.schedule not in ("constant", "linear"):
             raise ConfigError(f"schedule is {self.schedule!r}; it is 'constant' or 'linear'")
-        if not 0 <= self.warmup <= 1:
-            raise ConfigError(f"warmup is {self.warmup!r}; it is a fraction of the steps, 0 to 1")
+        for name in ("warmup", "average"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; it is a fraction of the steps, 0 to 1"
+                )
         if self.seed < 0:
             raise ConfigError(f"seed is {self.seed!r}; it must not be negative")
+        for name in ("weight_decay", "clip_norm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; it is a positive number, or 0 for none"
+                )
+        if not 0 < self.layer_decay <= 1:
+            raise ConfigError(
+                f"layer_decay is {self.layer_decay!r}; it is a factor above 0, 1 for equal rates"
+            )
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(
+                f"label_smoothing is {self.label_smoothing!r}; it is a probability below 1"
+            )
+        if self.patience < 0:
+            raise ConfigError(
+                f"patience is {self.patience!r}; it is a number of epochs, or 0 for all of them"
+            )
+
+    @classmethod
+    def of_recipe(cls, recipe: str, **given: Any) -> TrainingConfig:
+        """Return the settings of a recipe.
+
+        Args:
+            recipe: one of `RECIPES`.
+            given: settings in place of the recipe's; one that is None is left to it.
+
+        Raises:
+            ConfigError: there is no such recipe, or a value cannot work.
+        """
+        if recipe not in RECIPES:
+            raise ConfigError(f"recipe is {recipe!r}; it is one of {list(RECIPES)}")
+        own = {name: value for name, value in given.items() if value is not None}
+        return cls(**{**RECIPES[recipe], **own})
+
+    @property
+    def depends_on_length(self) -> bool:
+        """Whether a step depends on how many steps the whole run has."""
+        return self.schedule != "constant" or bool(self.warmup or self.average)
 
     def lr_at(self, step: int, total_steps: int) -> float:
         """Return the learning rate of one step.
@@ -173,3 +242,14 @@ class TrainingConfig:
         if self.schedule == "constant":
             return self.lr
         return self.lr * (total_steps - step) / max(1, total_steps - warmup_steps)
+
+    def averages_at(self, step: int, total_steps: int) -> bool:
+        """Return whether the weights after a step are averaged; the last step's are, if any.
+
+        Args:
+            step: number of the step, from 0.
+            total_steps: steps of the whole run.
+        """
+        if not self.average:
+            return False
+        return step >= total_steps - max(1, round(self.average * total_steps))

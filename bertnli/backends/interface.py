@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -204,7 +204,7 @@ class Classifier(Trainable):
         """Give the classes of a set the ids that the net has for their names."""
         assert isinstance(data, PairDataset)
         ids = label_permutation(self.labels, data.label_names).astype(np.int32)
-        return replace(batch, labels=ids[batch.labels])
+        return batch.relabelled(ids)
 
     @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:

@@ -20,7 +20,7 @@ import argparse
 from typing import Any
 
 from bertnli.backends.interface import Backend
-from bertnli.cli import options, train
+from bertnli.cli import options, recipes, train
 from bertnli.config import PRESETS
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
@@ -86,7 +86,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="learn so many word pieces of the text, instead of taking its words",
     )
-    train.add_training_options(parser)
+    recipes.add_training_options(parser)
     options.add_backend_options(parser)
 
 
@@ -95,7 +95,7 @@ def run(args: argparse.Namespace) -> int:
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
     args.quiet = args.quiet or not backend.find_workers().is_first
-    config = train.config_of(args)
+    config = recipes.training_config(args)
     if args.truncation != "book":
         raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")
     text = read_text(args.text, args.split_sentences)

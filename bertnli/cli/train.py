@@ -14,6 +14,8 @@ examples:
   bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
       --label-column y --label-map 0=entailment,1=neutral,2=contradiction --output runs/mine
       from scratch, on tables of your own
+  bertnli train --data SNLI --pretrained bert.base --recipe best --output runs/best
+      with warm-up, decays and clipping, in place of the chapter's plain Adam
   bertnli train --data SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
       the same line again, as often as it was stopped
 """
@@ -34,7 +36,7 @@ from numpy.typing import NDArray
 
 from bertnli.backends.interface import Backend, Classifier, Trainable
 from bertnli.checkpoints.native import is_native
-from bertnli.cli import corpora, options
+from bertnli.cli import corpora, options, recipes
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -63,7 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
     _add_data_options(parser)
     _add_model_options(parser)
-    add_training_options(parser)
+    recipes.add_training_options(parser)
     options.add_backend_options(parser)
 
 
@@ -160,91 +162,18 @@ def sizes_of(args: argparse.Namespace) -> dict[str, int]:
     return {argument: size for argument, size in given.items() if size is not None}
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options of `TrainingConfig`, of memory, and of how pairs are encoded."""
-    default = TrainingConfig()
-    group = parser.add_argument_group("training")
-    group.add_argument(
-        "--epochs",
-        type=int,
-        default=default.num_epochs,
-        metavar="N",
-        help=f"passes over the training set (default: {default.num_epochs})",
-    )
-    group.add_argument(
-        "--batch-size",
-        type=int,
-        default=default.batch_size,
-        metavar="N",
-        help=f"pairs in a step, over all devices and processes (default: {default.batch_size})",
-    )
-    group.add_argument(
-        "--micro-batch-size",
-        type=options.positive,
-        metavar="N",
-        help="pairs of a step that a process computes together, at most: the same steps in less "
-        "memory (default: what is fastest)",
-    )
-    group.add_argument(
-        "--auto-batch",
-        action="store_true",
-        help="where memory does not suffice, halve that number and go on with the same batches",
-    )
-    group.add_argument(
-        "--lr",
-        type=float,
-        default=default.lr,
-        metavar="RATE",
-        help="learning rate of Adam, the peak of a schedule (default: 1e-4, as the book "
-        "fine-tunes; a small model from scratch wants more, such as 1e-3)",
-    )
-    group.add_argument(
-        "--schedule",
-        choices=("constant", "linear"),
-        default=default.schedule,
-        help="linear falls to 0 at the end of the run (default: constant)",
-    )
-    group.add_argument(
-        "--warmup",
-        type=float,
-        default=default.warmup,
-        metavar="FRACTION",
-        help="share of all steps over which the rate rises to --lr (default: 0)",
-    )
-    group.add_argument(
-        "--seed",
-        type=int,
-        default=default.seed,
-        metavar="N",
-        help="start values, order of the data and dropout depend on it alone (default: 0)",
-    )
-    options.add_encoding_options(group)
-
-
 def run(args: argparse.Namespace) -> int:
     """Train, and say what was done."""
+    config = recipes.training_config(args)
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
     args.quiet = args.quiet or not backend.find_workers().is_first
-    config = config_of(args)
     net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
     say(args, f"train: {corpora.describe(train_set)}")
     if dev_set is not None:
         say(args, f"dev: {corpora.describe(dev_set)}")
-    say(args, _describe_model(args, backend, devices, net, train_set))
+    say(args, _describe_model(args, backend, devices, net, train_set, config.batch_size))
     return fit(args, config, backend, devices, net, train_set, dev_set)
-
-
-def config_of(args: argparse.Namespace) -> TrainingConfig:
-    """Return the training's settings, checked."""
-    return TrainingConfig(
-        lr=args.lr,
-        num_epochs=args.epochs,
-        batch_size=args.batch_size,
-        schedule=args.schedule,
-        warmup=args.warmup,
-        seed=args.seed,
-    )
 
 
 def fit(
@@ -382,10 +311,15 @@ def _make_net(
 
 
 def _describe_model(
-    args: argparse.Namespace, backend: Backend, devices: Any, net: Classifier, data: PairDataset
+    args: argparse.Namespace,
+    backend: Backend,
+    devices: Any,
+    net: Classifier,
+    data: PairDataset,
+    batch_size: int,
 ) -> str:
     full = float((data.lengths == data.max_len).mean()) if len(data) else 0.0
-    steps = -(-len(data) // args.batch_size)
+    steps = -(-len(data) // batch_size)
     return (
         f"{describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
         f"{describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"

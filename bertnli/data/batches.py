@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, fields, replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,9 @@ from bertnli.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from bertnli.data.examples import Examples
+
+
+AnyBatch = TypeVar("AnyBatch", bound="Batch")
 
 
 @dataclass(frozen=True)
@@ -24,21 +27,32 @@ class Batch:
         segments: (B, T) int32; 0 for the premise and padding, 1 for the hypothesis.
         valid_lens: (B,) int32, tokens that are not padding.
         labels: (B,) int32 class ids; -1 where there is no label.
+        targets: (B, labels) float32, the probability that each class is to have, which is trained
+            on in place of the label; None for the label.
     """
 
     token_ids: NDArray[np.int32]
     segments: NDArray[np.int32]
     valid_lens: NDArray[np.int32]
     labels: NDArray[np.int32]
+    targets: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
         return len(self.token_ids)
 
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Batch:
+    def __getitem__(self: AnyBatch, rows: slice | NDArray[np.int64]) -> AnyBatch:
         """Return some of the pairs, padded as they are."""
-        return Batch(
-            self.token_ids[rows], self.segments[rows], self.valid_lens[rows], self.labels[rows]
-        )
+        arrays = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{n: a[rows] for n, a in arrays.items() if a is not None})
+
+    def relabelled(self: AnyBatch, ids: NDArray[np.int32]) -> AnyBatch:
+        """Return the pairs with other ids for their classes.
+
+        Args:
+            ids: (labels,) the new id of each class; a permutation.
+        """
+        targets = None if self.targets is None else self.targets[:, np.argsort(ids)]
+        return replace(self, labels=ids[self.labels], targets=targets)
 
     def inputs(self) -> tuple[NDArray[np.int32], ...]:
         """Return what a net is given: token_ids, segments and valid_lens."""

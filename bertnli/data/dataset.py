@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
@@ -62,6 +63,7 @@ class PairDataset(ExampleSet):
         offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
         premise_lens: (N,) int32, tokens kept of each premise.
         labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
+        targets: (N, labels) float32, or None; see `with_targets`.
         skipped: reason to number of rows of the source that were left out.
         source: where the pairs come from.
 
@@ -91,6 +93,7 @@ class PairDataset(ExampleSet):
         self.token_ids, self.offsets = dataset.token_ids, dataset.offsets
         self.premise_lens, self.labels = dataset.premise_lens, dataset.labels
         self.label_names = dataset.label_names
+        self.targets: NDArray[np.float32] | None = None
         self.skipped, self.source = dataset.skipped, dataset.source
         self._pad = vocab.required("<pad>")
         if verbose:
@@ -126,14 +129,43 @@ class PairDataset(ExampleSet):
         )
         return cls(encoded, max_len, vocab, truncation=truncation, verbose=verbose)
 
+    def with_targets(self: Dataset, targets: NDArray) -> Dataset:
+        """Return the same pairs, to be trained on probabilities: a teacher's, say.
+
+        Args:
+            targets: (N, labels) numbers, of each pair the probability of each class, in the order
+                of ``label_names``; they sum to 1.
+
+        Raises:
+            DataError: another shape, or something that is no probability.
+        """
+        targets = np.ascontiguousarray(targets, np.float32)
+        expected = (len(self), len(self.label_names))
+        if targets.shape != expected:
+            raise DataError(
+                f"the targets are {targets.shape}, and must be {expected}: a row for each pair, "
+                f"with the probabilities of {', '.join(self.label_names)}"
+            )
+        wrong = ~((targets >= 0).all(axis=1) & (np.abs(targets.sum(axis=1) - 1) < 1e-3))
+        if wrong.any():
+            raise DataError(
+                f"the targets of {int(wrong.sum())} pairs are no probabilities, or do not sum to "
+                f"1; the first are pair {int(wrong.argmax())}'s, {targets[wrong.argmax()]}"
+            )
+        found = copy.copy(self)
+        found.targets = targets
+        return found
+
     def __len__(self) -> int:
         return len(self.labels)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the pairs, their classes and their order, in hexadecimal."""
+        """Return the SHA-256 of the pairs, their classes, targets and order, in hexadecimal."""
         found = hashlib.sha256(repr(self.label_names).encode())
         for array in (self.token_ids, self.offsets, self.premise_lens, self.labels):
             found.update(np.ascontiguousarray(array).data)
+        if self.targets is not None:
+            found.update(self.targets.data)
         return found.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PairDataset:
@@ -169,6 +201,7 @@ class PairDataset(ExampleSet):
             second.astype(np.int32),
             lengths.astype(np.int32),
             self.labels[indices],
+            None if self.targets is None else self.targets[indices],
         )
 
     def padded(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:

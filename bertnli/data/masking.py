@@ -6,7 +6,7 @@ are replaced by ``<mask>``, 10 % by a random token, and 10 % stay.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,13 +31,9 @@ class PretrainingBatch(Batch):
             the sum over any part of the batch, over B, adds up to the mean of all predictions.
     """
 
-    pred_positions: NDArray[np.int32]
-    pred_ids: NDArray[np.int32]
-    pred_weights: NDArray[np.float32]
-
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> PretrainingBatch:
-        """Return some of the sequences, padded as they are."""
-        return PretrainingBatch(**{name: array[rows] for name, array in vars(self).items()})
+    pred_positions: NDArray[np.int32] = field(kw_only=True)
+    pred_ids: NDArray[np.int32] = field(kw_only=True)
+    pred_weights: NDArray[np.float32] = field(kw_only=True)
 
     def inputs(self) -> tuple[NDArray[np.int32], ...]:
         """Return what a net is given: token_ids, segments, valid_lens and pred_positions."""
@@ -96,7 +92,7 @@ class Masking:
             batch.segments,
             lens,
             batch.labels,
-            np.where(there, places, -1).astype(np.int32),
-            ids.astype(np.int32, copy=False),
-            there * weight,
+            pred_positions=np.where(there, places, -1).astype(np.int32),
+            pred_ids=ids.astype(np.int32, copy=False),
+            pred_weights=there * weight,
         )

@@ -67,6 +67,12 @@ class History:
             ),
         )
 
+    def has_stalled(self, patience: int) -> bool:
+        """Return whether so many epochs went by without a better dev accuracy; 0 for never."""
+        if not patience or not self.epochs:
+            return False
+        return self.epochs[-1].epoch - self.best.epoch >= patience
+
     def to_lines(self) -> str:
         """Return a line of JSON for each epoch."""
         return "".join(json.dumps(asdict(record)) + "\n" for record in self.epochs)

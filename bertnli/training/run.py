@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -222,6 +222,7 @@ class RunFolder:
         }
         self.trainer.net.load_arrays(weights, "the run's state")
         self.trainer.load_optimizer_arrays(state.arrays)
+        self.trainer.weight_average.load_arrays(state.arrays)
         state.arrays = {}
         self._last_save = (state.step, time.monotonic())
         if state.history.epochs and not state.progress.steps:
@@ -261,15 +262,20 @@ class RunFolder:
         if self.path is None:
             return
         weights = {WEIGHTS + name: a for name, a in self.trainer.net.arrays().items()}
-        state.arrays = {**weights, **self.trainer.optimizer_arrays()}
+        average = self.trainer.weight_average.arrays()
+        state.arrays = {**weights, **self.trainer.optimizer_arrays(), **average}
         save_state(self.path / STATE, state, self.keep)
         state.arrays = {}
         self._last_save = (state.step, time.monotonic())
 
     def save_last(self) -> None:
-        """Write the weights as they are."""
+        """Write the weights as they are, or their average."""
+        self._save_net(LAST)
+
+    def _save_net(self, name: str) -> None:
         if self.path is not None:
-            self.trainer.net.save(self.path / LAST)
+            with self.trainer.weight_average.in_place():
+                self.trainer.net.save(self.path / name)
 
     def save_epoch(self, state: TrainingState) -> None:
         """Write all that there is after an epoch.
@@ -281,7 +287,7 @@ class RunFolder:
             return
         history = state.history
         if history.best is history.epochs[-1]:
-            self.trainer.net.save(self.path / BEST)
+            self._save_net(BEST)
         self.save_state(state)
         self._save_after_state(state)
 
@@ -308,7 +314,7 @@ class RunFolder:
             return
         where = ""
         if self.path is not None:
-            arrays: Mapping[str, NDArray] = vars(batch)
+            arrays = {name: array for name, array in vars(batch).items() if array is not None}
             np.savez(self.path / DIVERGED, step=state.step, **arrays)
             where = f"; its batch is in {self.path / DIVERGED}, and the state before it in {STATE}/"
         raise TrainingError(

@@ -1,7 +1,8 @@
 """Where a run stands, on disk, so that it can go on as if nothing had happened.
 
     state/step-000001200/     after 1,200 steps
-      tensors.safetensors     the weights, and the optimizer's state ("weights/NAME", "m/NAME", ...)
+      tensors.safetensors     the weights, the optimizer's state, and the mean of the last weights
+                              if one is taken ("weights/NAME", "m/NAME", "average/NAME", ...)
       state.json              the epochs so far, the sums of the one under way, the run's settings,
                               and the size and checksum of tensors.safetensors
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -10,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,15 +18,15 @@ from tqdm.auto import tqdm
 from bertnli.backends.interface import Classifier, Prediction, Trainable
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch
-from bertnli.errors import ConfigError, DataError, TrainingError
+from bertnli.errors import ConfigError, DataError
+from bertnli.training.average import BaseWeightAverage
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Score
+from bertnli.training.recipe import smoothed
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
 from bertnli.training.sets import Data, Source
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.workers import Workers
-
-T = TypeVar("T")
 
 
 class StepResult:
@@ -50,12 +49,14 @@ class BaseTrainer(ABC):
 
     Args:
         net: a classifier, or a BERT to pretrain.
-        lr: learning rate (the peak, where a schedule is chosen).
+        lr: learning rate (the peak, where a schedule is chosen); None for the recipe's.
         devices: devices or their names; None for all GPUs or else the CPU. Each batch is split over
             them; the loss stays the mean over the whole batch. Where `torchrun` or `bertnli launch`
             started several processes, each batch is first split over these.
-        schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
-        warmup: fraction of all steps over which the rate rises linearly.
+        recipe: what holds of the settings that are None: ``"book"``, with everything off, or
+            ``"best"``; see `bertnli.config.RECIPES`.
+        schedule, warmup, weight_decay, clip_norm, layer_decay, label_smoothing, average, patience:
+            see `TrainingConfig`.
         seed: order of the data and dropout are functions of (seed, epoch, step).
         precision: what matrix products are computed in: ``"fp32"``, ``"bf16"``, or ``"auto"``:
             bf16 where the hardware has it. Weights, losses, softmax and layer normalisation
@@ -69,6 +70,7 @@ class BaseTrainer(ABC):
     Attributes:
         precision_reason: why that precision, where there is something to say.
         workers: the processes of the run.
+        weight_average: the mean of the last weights, where ``average`` wants one.
 
     Raises:
         ConfigError, BackendError: a setting or a device that cannot work.
@@ -77,15 +79,23 @@ class BaseTrainer(ABC):
     net: Trainable
     precision_reason: str
     workers: Workers
+    weight_average: BaseWeightAverage
 
     def __init__(
         self,
         net: Any,
-        lr: float = 1e-4,
+        lr: float | None = None,
         devices: Any = None,
         *,
-        schedule: str = "constant",
-        warmup: float = 0.0,
+        recipe: str = "book",
+        schedule: str | None = None,
+        warmup: float | None = None,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        layer_decay: float | None = None,
+        label_smoothing: float | None = None,
+        average: float | None = None,
+        patience: int | None = None,
         seed: int = 0,
         precision: str = "fp32",
         micro_batch_size: int | None = None,
@@ -93,8 +103,22 @@ class BaseTrainer(ABC):
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
+        if label_smoothing and not net.labels:
+            raise ConfigError("label_smoothing is for classes, which this net has none of")
         self.net = net
-        self.config = TrainingConfig(lr, schedule=schedule, warmup=warmup, seed=seed)
+        self.config = TrainingConfig.of_recipe(
+            recipe,
+            lr=lr,
+            schedule=schedule,
+            warmup=warmup,
+            weight_decay=weight_decay,
+            clip_norm=clip_norm,
+            layer_decay=layer_decay,
+            label_smoothing=label_smoothing,
+            average=average,
+            patience=patience,
+            seed=seed,
+        )
         self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
         self._prepare(devices, precision)
 
@@ -126,12 +150,12 @@ class BaseTrainer(ABC):
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """Return the gradients of a batch's mean loss under the tensors' canonical names.
 
-        What `train_step` computes before its update; nothing is updated.
+        What `train_step` computes before it clips them and updates; nothing is updated.
         """
 
     @abstractmethod
     def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """Take the step of Adam that `train_step` would take with these gradients."""
+        """Take the step of Adam that `train_step` would take with these gradients, clipped."""
 
     @abstractmethod
     def optimizer_arrays(self) -> dict[str, NDArray]:
@@ -164,8 +188,8 @@ class BaseTrainer(ABC):
         self,
         train: Data,
         dev: Data | None = None,
-        num_epochs: int = 5,
-        batch_size: int = 512,
+        num_epochs: int | None = None,
+        batch_size: int | None = None,
         *,
         output: str | Path | None = None,
         overwrite: bool = False,
@@ -181,8 +205,9 @@ class BaseTrainer(ABC):
             train: the training set, or the framework's own DataLoader over one (its batches and
                 their order are then taken as they come).
             dev: what to watch and to choose by; never the test set.
-            num_epochs: passes over the training set.
+            num_epochs: passes over the training set; None for the recipe's, 5.
             batch_size: pairs in a step, over all devices and processes; a loader brings its own.
+                None for the recipe's, 512.
             output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl``,
                 ``curve.png`` and ``state/``; nothing is written without it.
             overwrite: replace the run that ``output`` holds already, which is refused otherwise.
@@ -196,7 +221,8 @@ class BaseTrainer(ABC):
             on_epoch: called with each epoch's record.
 
         Returns:
-            The history; its pairs/s count all of an epoch's training time.
+            The history; its pairs/s count all of an epoch's training time. Where weights were
+            averaged, the net has their average.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C, once the step under way has ended and, with ``output``,
@@ -209,7 +235,10 @@ class BaseTrainer(ABC):
             TrainingError: the loss is not a number any more, memory does not suffice, or another
                 process is gone.
         """
-        config = replace(self.config, num_epochs=num_epochs, batch_size=batch_size)
+        config = self.config
+        num_epochs = config.num_epochs if num_epochs is None else num_epochs
+        batch_size = config.batch_size if batch_size is None else batch_size
+        config = replace(config, num_epochs=num_epochs, batch_size=batch_size)
         source = self._source(train, "training")
         dev_source = None if dev is None else self._source(dev, "dev")
         if resume and source.examples is None:
@@ -226,29 +255,35 @@ class BaseTrainer(ABC):
         run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
         num_batches = source.num_batches(batch_size)
         total = None if num_batches is None else num_batches * num_epochs
-        if total is None and (config.schedule != "constant" or config.warmup):
+        if total is None and config.depends_on_length:
             raise ConfigError(
-                "a schedule needs to know the number of steps, and this loader has no length"
+                "a schedule, or average, needs the number of steps, and this loader has no length"
             )
+        if config.patience and dev is None:
+            raise ConfigError("patience needs a dev set, whose accuracy it waits for")
         with run:
+            self.weight_average.load_arrays({})
             state = run.start()
             with stop_between_steps() as stop:
-                while len(state.history.epochs) < num_epochs:
+                history = state.history
+                while len(history.epochs) < num_epochs and not history.has_stalled(config.patience):
                     self._train_epoch(source, config, total, state, run, progress, stop)
                     record = self._finished_epoch(state, dev_source, stop)
                     if record is None:
                         run.save_state(state)
                         run.save_last()
                         self._leave()
+                        self.weight_average.finish()
                         stop.leave()
                     else:
-                        state.history.epochs.append(record)
+                        history.epochs.append(record)
                         state.progress = EpochProgress()
                         run.save_epoch(state)
                         if on_epoch is not None:
                             on_epoch(record)
                 self._leave()
-        return state.history
+            self.weight_average.finish()
+        return history
 
     def _leave(self) -> None:
         """Let no process end before the first has written everything."""
@@ -303,7 +338,10 @@ class BaseTrainer(ABC):
             for step, batch in enumerate(batches_left, state.step):
                 lr = config.lr if total is None else config.lr_at(step, total)
                 seed = _step_seed(config.seed, step, self.workers.rank)
+                batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
                 waiting.append((self.train_step(batch, lr, seed), batch))
+                if total is not None and config.averages_at(step, total):
+                    self.weight_average.update()
                 # A step behind, so that the framework never waits for us.
                 if gather(waiting.popleft() if len(waiting) > 1 else None):
                     while waiting:
@@ -318,43 +356,6 @@ class BaseTrainer(ABC):
         if not so_far.num_pairs:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
 
-    def _within_memory(self, compute: Callable[[], T], num_pairs: int) -> T:
-        """Return what a function gives that computes a batch in micro-batches.
-
-        Args:
-            compute: may be called again, after ``micro_batch_size`` was halved.
-            num_pairs: of the batch, in this process.
-
-        Raises:
-            TrainingError: memory does not suffice.
-        """
-        while True:
-            try:
-                return compute()
-            except Exception as error:
-                if not self.is_out_of_memory(error):
-                    raise
-                size = min(self.micro_batch_size or num_pairs, num_pairs)
-                if size <= 1:
-                    raise TrainingError(
-                        f"memory does not suffice for one pair at a time: {error}. A smaller model "
-                        "may, or shorter pairs (--max-len)"
-                    ) from error
-                if not self.auto_batch:
-                    raise TrainingError(
-                        f"memory does not suffice for {size} pairs at a time: {error}. With "
-                        f"micro_batch_size={size // 2} (--micro-batch-size {size // 2}) the same "
-                        "steps need less, and auto_batch=True (--auto-batch) finds the size that "
-                        "fits; a run that was saved can go on"
-                    ) from error
-                self.micro_batch_size = size // 2
-            # Here the error, and with it the tensors of its frames, is gone.
-            tqdm.write(
-                f"memory does not suffice for {size} pairs at a time; going on with {size // 2}, "
-                "and the same batches",
-                file=sys.stderr,
-            )
-
     def _finished_epoch(
         self, state: TrainingState, dev: Source | None, stop: StopRequest
     ) -> EpochRecord | None:
@@ -363,7 +364,8 @@ class BaseTrainer(ABC):
         start = time.perf_counter()
         score = None
         if not stop.requested and not stop.count(self.workers.sum(stop.votes())):
-            score = None if dev is None else self._evaluated(dev, 256, stop)
+            with self.weight_average.in_place():
+                score = None if dev is None else self._evaluated(dev, 256, stop)
         if stop.requested:
             return None
         return EpochRecord(
@@ -429,7 +431,7 @@ class BaseTrainer(ABC):
         found["precision"] = self.net.precision
         for name, data in (("training set", train), ("dev set", dev)):
             found[name] = None if data is None else data.name()
-        if config.schedule == "constant" and not config.warmup:
+        if not config.depends_on_length:
             del found["num_epochs"]  # nothing before the end depends on it
         return found
 

@@ -161,6 +161,44 @@ def test_every_step_can_be_gone_on_from(backend: Backend, whole: Any, tmp_path: 
         assert_same(whole, fit(again, data, run, resume=True), again.net.arrays())
 
 
+#: All that a recipe may turn on.
+RECIPE = {
+    "weight_decay": 0.1,
+    "clip_norm": 0.5,
+    "layer_decay": 0.8,
+    "label_smoothing": 0.1,
+    "average": 0.5,
+    "patience": EPOCHS,
+}
+
+
+def test_a_run_with_a_recipe_goes_on(backend: Backend, tmp_path: Path) -> None:
+    """From among the steps whose weights are averaged; the net, and last/, have the mean."""
+    trainer, data = new_trainer(backend, **RECIPE)
+    history = fit(trainer, data, tmp_path / "all", keep=EPOCHS)
+    expected = history, trainer.net.arrays()
+    run, state = tmp_path / "run", "state/step-000000026"
+    shutil.copytree(tmp_path / "all" / state, run / state)
+    again, data = new_trainer(backend, **RECIPE)
+    assert_same(expected, fit(again, data, run, resume=True), again.net.arrays())
+    last = bertnli.load(run / "last", backend.name).arrays()
+    for name, array in expected[1].items():
+        assert array.tobytes() == last[name].tobytes(), name
+    with pytest.raises(ConfigError, match=r"average is 0\.4, and was 0\.5"):
+        fit(*new_trainer(backend, **{**RECIPE, "average": 0.4}), run, resume=True)
+
+
+def test_a_run_that_stopped_early_is_finished(backend: Backend, tmp_path: Path) -> None:
+    settings = {"lr": 1e-9, "schedule": "constant", "warmup": 0.0, "patience": 1}
+    trainer, data = new_trainer(backend, **settings)
+    history = fit(trainer, data, tmp_path)
+    assert len(history.epochs) == 2 and history.best.epoch == 1
+    again, data = new_trainer(backend, **settings)
+    assert fit(again, data, tmp_path, resume=True).step_losses == history.step_losses
+    with pytest.raises(ConfigError, match="patience needs a dev set"):
+        again.fit(data, None, EPOCHS, BATCH_SIZE)
+
+
 def test_states_move_between_backends(both: tuple[Backend, Backend], tmp_path: Path) -> None:
     """Begun on one framework and ended on the other, a run learns the same, but for rounding."""
     for ours, theirs in (both, both[::-1]):

@@ -86,12 +86,14 @@ def assert_close(found: Result, expected: Result) -> None:
 
 
 MICRO = {"micro_batch_size": 2, "auto_batch": True}
+#: What all processes must do with the whole batch's gradient.
+RECIPE = {"weight_decay": 0.1, "clip_norm": 0.5, "layer_decay": 0.8, "label_smoothing": 0.1}
 
 
 @pytest.mark.parametrize(
     ("count", "settings"),
     [
-        (2, {}),
+        (2, RECIPE),
         (4, MICRO),
         pytest.param(4, {}, marks=pytest.mark.long),
         pytest.param(2, MICRO, marks=pytest.mark.long),
@@ -104,7 +106,8 @@ def test_processes_compute_what_one_does(
     settings: dict[str, Any],
 ) -> None:
     """Also in a batch of fewer pairs than there are processes, and in micro-batches."""
-    alone = workers_worker.results(*workers_worker.make_trainer(backend.name))
+    plain = settings if settings is RECIPE else {}
+    alone = workers_worker.results(*workers_worker.make_trainer(backend.name, **plain))
     several = trained(backend.name, count, json.dumps(settings))
     for found in several:
         assert_close(found, alone)
@@ -115,8 +118,8 @@ def test_processes_compute_what_one_does(
 def test_two_processes_of_torch_and_two_devices_of_mxnet(
     trained: Callable[..., list[Result]],
 ) -> None:
-    two = trained("torch", 2)[0]
-    made = workers_worker.make_trainer("mxnet", devices="cpu:0,cpu:1")
+    two = trained("torch", 2, json.dumps(RECIPE))[0]
+    made = workers_worker.make_trainer("mxnet", devices="cpu:0,cpu:1", **RECIPE)
     found = workers_worker.results(*made)
     assert np.abs(found["losses"] - two["losses"]).max() <= 1e-5
     assert found["losses"][0] != pytest.approx(found["losses"][-1], abs=0.01)  # it has learnt

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bertnli.data.batches import batches
+from bertnli.data.batches import Batch, batches
 from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
@@ -192,7 +192,7 @@ def test_all_pieces_of_a_word_are_masked_together(pieces: list[int], seed: int) 
     ids = np.array([[vocab["<cls>"], *vocab[tokens], vocab["<sep>"], vocab["<pad>"]]], np.int32)
     lens = np.array([len(tokens) + 2], np.int32)
     zeros = np.zeros_like(ids)
-    batch = PretrainingBatch(ids, zeros, lens, zeros[:, 0], ids, ids, ids.astype(np.float32))
+    batch = Batch(ids, zeros, lens, zeros[:, 0])
     found = Masking(vocab, 0.3, whole_words=True)(batch, np.random.default_rng(seed))
     chosen = {*found.pred_positions[found.pred_positions >= 0].tolist()}
     start, whole = 1, 0

@@ -112,16 +112,23 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
 
 
-def cross_entropy(logits: Tensor, targets: NDArray) -> tuple[Tensor, Tensor]:
+def cross_entropy(
+    logits: Tensor, labels: NDArray, targets: NDArray | None = None
+) -> tuple[Tensor, Tensor]:
     """Return each row's loss, in nats, and 1 where it is predicted right, (N,) float32.
 
     Args:
         logits: (N, C).
-        targets: (N,) integers, NumPy's.
+        labels: (N,) integers, NumPy's.
+        targets: (N, C), the probability that each class is to have; None for the label's.
     """
     logits = logits.as_nd_ndarray()
-    wanted = as_nd(targets.astype(np.float32), logits.ctx)
-    losses = -nd.pick(nd.log_softmax(logits), wanted)
+    wanted = as_nd(labels.astype(np.float32), logits.ctx)
+    found = nd.log_softmax(logits)
+    if targets is None:
+        losses = -nd.pick(found, wanted)
+    else:
+        losses = -(found * as_nd(targets, logits.ctx)).sum(axis=1)
     with mx.autograd.pause():
         hits = logits.argmax(1) == wanted
     return losses.as_np_ndarray(), hits.as_np_ndarray()

@@ -289,7 +289,7 @@ class BERTClassifier(Classifier, nn.Block):
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """See `Trainable.loss`."""
-        losses, hits = cross_entropy(outputs, batch.labels)
+        losses, hits = cross_entropy(outputs, batch.labels, batch.targets)
         return losses.sum(), hits.sum()
 
     def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.training.moments import dense_moments, row_moments
+from bertnli.training.recipe import TensorRate
 
 nd: Any = mx.nd
 
@@ -42,14 +43,20 @@ class RowAdam:
         self.m, self.v = (nd.empty(table.shape, table.ctx) for _ in range(2))
         self.num_updates = 0
 
-    def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
+    def step(
+        self, rows: NDArray[np.int64], gradients: Tensor, lr: float, weight_decay: float = 0.0
+    ) -> None:
         """Take one step.
 
         Args:
             rows: (U,) rows that have a gradient, each once.
             gradients: (U, H) float32, on the first device.
             lr: learning rate.
+            weight_decay: of all rows, also of those that never had a gradient.
         """
+        if weight_decay:
+            for table in self.tables:
+                nd._internal._mul_scalar(table, scalar=1 - lr * weight_decay, out=table)
         self._add(rows[self.slots[rows] < 0])
         table = self.tables[0]
         n = len(self.rows)
@@ -105,19 +112,49 @@ class RowAdam:
         self.indices = [as_nd(self.rows, table.ctx) for table in self.tables]
 
 
+class FactorAdam(mx.optimizer.Adam):
+    """Adam whose learning rate is multiplied by a factor of each parameter's own.
+
+    A parameter's ``lr_mult`` would stay with the net, whoever trains it next.
+
+    Args:
+        factors: in the parameters' order.
+    """
+
+    def __init__(self, factors: Sequence[float]) -> None:
+        super().__init__(beta1=BETA1, beta2=BETA2)
+        self.factors = factors
+
+    def _get_lr(self, index: int) -> float:
+        return super()._get_lr(index) * self.factors[index]
+
+
 class Adam:
-    """What `torch.optim.Adam` computes.
+    """What `torch.optim.AdamW` computes.
+
+    Without weight decay it is Adam (Loshchilov and Hutter, 2019).
 
     Args:
         parameters: what to train, without the table.
         table: a parameter that is looked up by row.
         devices: where they are.
+        rates: how each is trained, and at last the table.
+        clip_norm: see `TrainingConfig`.
     """
 
-    def __init__(self, parameters: Any, table: Any, devices: Sequence[Any]) -> None:
-        self.optimizer = mx.optimizer.Adam(beta1=BETA1, beta2=BETA2)
+    def __init__(
+        self,
+        parameters: Sequence[Any],
+        table: Any,
+        devices: Sequence[Any],
+        rates: Sequence[TensorRate],
+        clip_norm: float,
+    ) -> None:
+        *self.rates, self.table_rate = rates
+        self.optimizer = FactorAdam([rate.lr_factor for rate in self.rates])
         self.trainer = mx.gluon.Trainer(parameters, self.optimizer, update_on_kvstore=False)
         self.table = RowAdam([table.data(device).as_nd_ndarray() for device in devices])
+        self.clip_norm = clip_norm
         self.num_updates = 0
 
     def step(self, batch_size: int, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
@@ -133,9 +170,39 @@ class Adam:
         self.num_updates += 1
         self.optimizer.epsilon = EPSILON * math.sqrt(1 - BETA2**self.num_updates)
         self.trainer.set_learning_rate(lr)
+        self.trainer.allreduce_grads()
+        gradients = gradients.as_nd_ndarray() / batch_size
+        if self.clip_norm:
+            self._clip(batch_size, gradients)
+        self._decay(lr)
         # All have a gradient of this step, and one that has not must not be passed over in silence.
-        self.trainer.step(batch_size, ignore_stale_grad=False)
-        self.table.step(rows, gradients.as_nd_ndarray() / batch_size, lr)
+        self.trainer.update(batch_size, ignore_stale_grad=False)
+        rate = self.table_rate
+        self.table.step(rows, gradients, lr * rate.lr_factor, rate.weight_decay)
+
+    def _clip(self, batch_size: int, gradients: Tensor) -> None:
+        """Scale all gradients down, where their norm is too large.
+
+        Args:
+            batch_size: what those of the parameters are yet to be divided by.
+            gradients: (U, H) those of the table's rows.
+        """
+        own = [[g.as_nd_ndarray() for g in p.list_grad()] for p in self.trainer._params]
+        squares = [_square(copies[0]) / batch_size**2 for copies in own] + [_square(gradients)]
+        # As torch.nn.utils.clip_grad_norm_.
+        scale = nd.minimum(self.clip_norm / (nd.add_n(*squares).sqrt() + 1e-6), 1.0)
+        for gradient in (gradients, *(copy for copies in own for copy in copies)):
+            factor = scale.as_in_context(gradient.ctx).reshape((1,) * gradient.ndim)
+            nd.broadcast_mul(gradient, factor, out=gradient)
+
+    def _decay(self, lr: float) -> None:
+        """Make the parameters' weights smaller, as AdamW does before its step."""
+        for parameter, rate in zip(self.trainer._params, self.rates, strict=True):
+            if rate.weight_decay:
+                factor = 1 - lr * rate.lr_factor * rate.weight_decay
+                for data in parameter.list_data():
+                    weights = data.as_nd_ndarray()
+                    nd._internal._mul_scalar(weights, scalar=factor, out=weights)
 
     def arrays(self, names: Sequence[str], table_name: str) -> dict[str, NDArray]:
         """Return the state; see `bertnli.training.moments`.
@@ -167,3 +234,9 @@ class Adam:
                 updater.states_synced[i] = True
                 self.optimizer._index_update_count[i] = n
         self.table.load_arrays(*row_moments(arrays, table_name), n)
+
+
+def _square(x: Tensor) -> Tensor:
+    """Return the sum of the elements' squares, (1,). MXNet's own norm keeps three digits."""
+    flat = x.reshape(-1)
+    return nd.dot(flat, flat)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet.average import WeightAverage
 from bertnli.backends.mxnet.dataset import batch_of
 from bertnli.backends.mxnet.devices import (
     as_devices,
@@ -27,6 +28,8 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
+from bertnli.training.memory import within_memory
+from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 #: Tokens of a part. Fewer need less memory, and more of Python, which takes a core from MXNet.
@@ -54,7 +57,15 @@ class Trainer(BaseTrainer):
         parameters = self.net._collect_params_with_prefix()
         self.table = parameters.pop(TABLE)
         self.parameters = parameters
-        self.optimizer = Adam(list(parameters.values()), self.table, self.devices)
+        names_in_order = [*self._names(), names.from_mxnet(TABLE)]
+        rates = tensor_rates(names_in_order, self.config, self.net.config.num_blks)
+        own = list(parameters.values())
+        self.optimizer = Adam(
+            own, self.table, self.devices, list(rates.values()), self.config.clip_norm
+        )
+        self.weight_average = WeightAverage(
+            dict(zip(names_in_order, [*own, self.table], strict=True))
+        )
         if isinstance(self.workers, DistributedWorkers):
             for parameter in (*parameters.values(), self.table):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
@@ -131,8 +142,8 @@ class Trainer(BaseTrainer):
             uses, and their gradients (U, H): its other rows have none.
         """
         share = self.workers.share(batch)
-        result, rows, row_gradients = self._within_memory(
-            lambda: self._backward_share(batch, share, seed), len(share)
+        result, rows, row_gradients = within_memory(
+            self, lambda: self._backward_share(batch, share, seed), len(share)
         )
         return result, rows, self._summed(row_gradients)
 

@@ -273,7 +273,10 @@ class BERTClassifier(Classifier, nn.Module):
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         """See `Trainable.loss`."""
         labels = torch.from_numpy(batch.labels).to(outputs.device).long()
-        loss_sum = functional.cross_entropy(outputs, labels, reduction="sum")
+        targets = labels
+        if batch.targets is not None:
+            targets = torch.tensor(batch.targets, device=outputs.device)
+        loss_sum = functional.cross_entropy(outputs, targets, reduction="sum")
         return loss_sum, (outputs.argmax(1) == labels).sum()
 
     def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from bertnli.training.moments import dense_moments, row_moments
+from bertnli.training.recipe import TensorRate
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -38,14 +39,19 @@ class RowAdam:
         self.m, self.v = (torch.empty(table.shape) for _ in range(2))
         self.num_updates = torch.zeros(())
 
-    def step(self, rows: NDArray[np.int64], gradients: Tensor, lr: float) -> None:
+    def step(
+        self, rows: NDArray[np.int64], gradients: Tensor, lr: float, weight_decay: float = 0.0
+    ) -> None:
         """Take one step.
 
         Args:
             rows: (N,) rows that have a gradient, in any order, also several times.
             gradients: (N, H) float32; those of the same row add up.
             lr: learning rate.
+            weight_decay: of all rows, also of those that never had a gradient.
         """
+        if weight_decay:
+            self.table.mul_(1 - lr * weight_decay)
         self._add(np.unique(rows[self.slots[rows] < 0]))
         slots = self.slots[rows]
         order = np.argsort(slots, kind="stable")
@@ -104,17 +110,39 @@ class RowAdam:
 
 
 class Adam:
-    """`torch.optim.Adam`; on the CPU the tables' gradients may be sparse.
+    """`torch.optim.AdamW`; on the CPU the tables' gradients may be sparse.
+
+    Without weight decay it is Adam (Loshchilov and Hutter, 2019).
 
     Args:
-        parameters: what to train.
+        named: what to train, by canonical name.
         tables: those of the parameters that are tables, looked up by row.
+        rates: how each is trained, by the same names.
+        clip_norm: see `TrainingConfig`.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], tables: Iterable[Tensor]) -> None:
+    def __init__(
+        self,
+        named: Mapping[str, nn.Parameter],
+        tables: Iterable[Tensor],
+        rates: Mapping[str, TensorRate],
+        clip_norm: float,
+    ) -> None:
         self.tables = {table: RowAdam(table.data) for table in tables}
-        dense = [parameter for parameter in parameters if parameter not in self.tables]
-        self.dense = torch.optim.Adam(dense, betas=(BETA1, BETA2), eps=EPSILON, fused=True)
+        self.table_rates: dict[Tensor, TensorRate] = {}
+        groups: dict[TensorRate, list[nn.Parameter]] = {}
+        for name, parameter in named.items():
+            if parameter in self.tables:
+                self.table_rates[parameter] = rates[name]
+            else:
+                groups.setdefault(rates[name], []).append(parameter)
+        self.dense = torch.optim.AdamW(
+            [{"params": members, **rate._asdict()} for rate, members in groups.items()],
+            betas=(BETA1, BETA2),
+            eps=EPSILON,
+            fused=True,
+        )
+        self.clip_norm = clip_norm
         self.num_updates = 0
 
     @torch.no_grad()
@@ -125,8 +153,10 @@ class Adam:
             lr: learning rate.
         """
         self.num_updates += 1
+        if self.clip_norm:
+            self._clip()
         for group in self.dense.param_groups:
-            group["lr"] = lr
+            group["lr"] = lr * group["lr_factor"]
         self.dense.step()
         for table, optimizer in self.tables.items():
             gradient = table.grad
@@ -134,7 +164,25 @@ class Adam:
                 continue
             if not gradient.is_sparse:
                 gradient = gradient.to_sparse(1)
-            optimizer.step(gradient._indices()[0].numpy(), gradient._values(), lr)
+            rows, gradients = gradient._indices()[0].numpy(), gradient._values()
+            rate = self.table_rates[table]
+            optimizer.step(rows, gradients, lr * rate.lr_factor, rate.weight_decay)
+
+    def _clip(self) -> None:
+        """Scale all gradients down, where their norm is too large."""
+        clipped = [p for group in self.dense.param_groups for p in group["params"]]
+        for table in self.tables:
+            gradient = table.grad
+            if gradient is not None and gradient.is_sparse:
+                # The same row may be there several times; and what clip_grad_norm_ takes is dense.
+                table.grad = gradient.coalesce()
+                rows = table.grad._values()
+                stand_in = rows.detach()
+                stand_in.grad = rows
+                clipped.append(stand_in)
+            else:
+                clipped.append(table)
+        nn.utils.clip_grad_norm_(clipped, self.clip_norm)
 
     def arrays(self, named: Mapping[str, nn.Parameter]) -> dict[str, NDArray]:
         """Return the state; see `bertnli.training.moments`.

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bertnli.backends.memory import keep_freed_memory
+from bertnli.backends.torch.average import WeightAverage
 from bertnli.backends.torch.dataset import batch_of
 from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
@@ -26,6 +27,8 @@ from bertnli.backends.torch.workers import (
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
+from bertnli.training.memory import within_memory
+from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
 
 
@@ -48,7 +51,10 @@ class Trainer(BaseTrainer):
         # On a GPU the whole table takes no time.
         table = self.net.encoder.token_embedding.weight
         tables = [table] if self.devices[0].type == "cpu" else []
-        self.optimizer = Adam(self.net.parameters(), tables)
+        named = self._named()
+        rates = tensor_rates(named, self.config, self.net.config.num_blks)
+        self.optimizer = Adam(named, tables, rates, self.config.clip_norm)
+        self.weight_average = WeightAverage(named)
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
@@ -86,7 +92,7 @@ class Trainer(BaseTrainer):
     def _backward(self, batch: Batch, seed: int) -> StepResult:
         """Compute the gradients of a batch's mean loss; return what this process's share gave."""
         share = self.workers.share(batch)
-        result = self._within_memory(lambda: self._backward_share(batch, share, seed), len(share))
+        result = within_memory(self, lambda: self._backward_share(batch, share, seed), len(share))
         if self.auto_batch and self.workers.size > 1:
             mean_gradients(self.net.parameters(), self.workers)
         return result

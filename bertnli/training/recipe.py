@@ -1,0 +1,91 @@
+"""What a recipe makes of tensors and of classes: plain numbers, which the backends compute with."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from bertnli.config import TrainingConfig
+from bertnli.data.batches import Batch
+from bertnli.errors import DataError
+
+_BLOCK = re.compile(r"encoder\.blks\.(\d+)\.")
+#: Biases, and the scales of layer normalisation.
+_NOT_DECAYED = re.compile(r"\.bias$|(^|\.)ln\.weight$")
+
+
+class TensorRate(NamedTuple):
+    """How a tensor is trained.
+
+    Args:
+        lr_factor: what the learning rate of a step is multiplied by.
+        weight_decay: see `TrainingConfig`.
+    """
+
+    lr_factor: float
+    weight_decay: float
+
+
+def tensor_rates(
+    names: Iterable[str], config: TrainingConfig, num_blks: int
+) -> dict[str, TensorRate]:
+    """Return how each tensor is trained.
+
+    The heads and the pooler, ``hidden``, have the learning rate itself. Block i of B has it times
+    ``layer_decay ** (B - i)``, and the embeddings, with their layer normalisation, times
+    ``layer_decay ** (B + 1)``: each layer's is a constant factor smaller than that of the layer
+    above (Howard and Ruder, 2018, section 3.2; for Transformers Clark et al., 2020). Biases, and
+    layer normalisation's scales and shifts, do not decay (Devlin et al., 2019, in their code).
+
+    Args:
+        names: canonical.
+        config: the run's settings.
+        num_blks: B, of the encoder.
+    """
+    return {
+        name: TensorRate(
+            config.layer_decay ** _depth(name, num_blks),
+            0.0 if _NOT_DECAYED.search(name) else config.weight_decay,
+        )
+        for name in names
+    }
+
+
+def _depth(name: str, num_blks: int) -> int:
+    """Return how many layers a tensor is below the heads."""
+    block = _BLOCK.match(name)
+    if block is not None:
+        return num_blks - int(block[1])
+    return num_blks + 1 if name.startswith("encoder.") else 0
+
+
+def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
+    """Return a batch with the targets that label smoothing makes of its targets, or of its labels.
+
+    ``(1 - s) * target + s / K`` for K classes (Szegedy et al., 2016, section 7), which is what
+    `torch.nn.functional.cross_entropy` makes of them.
+
+    Args:
+        batch: with labels; it comes back as it is where nothing is smoothed.
+        label_smoothing: s.
+        num_labels: K.
+
+    Raises:
+        DataError: a label that is no class.
+    """
+    if not label_smoothing:
+        return batch
+    targets = batch.targets
+    if targets is None:
+        if ((batch.labels < 0) | (batch.labels >= num_labels)).any():
+            raise DataError(
+                f"a batch has label ids from {batch.labels.min()} to {batch.labels.max()}; the "
+                f"model's classes are 0 to {num_labels - 1}"
+            )
+        targets = np.eye(num_labels, dtype=np.float32)[batch.labels]
+    kept, spread = np.float32(1 - label_smoothing), np.float32(label_smoothing / num_labels)
+    return replace(batch, targets=kept * targets + spread)

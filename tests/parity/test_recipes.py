@@ -1,0 +1,225 @@
+"""What a recipe turns on, on both backends: against PyTorch's own, and against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch.optim.swa_utils import AveragedModel
+
+import bertnli
+from bertnli import parity
+from bertnli.backends.interface import Backend
+from bertnli.backends.torch import optimizer
+from bertnli.config import BERTConfig
+from bertnli.data.batches import Batch
+from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.training.moments import dense_moments
+from bertnli.training.recipe import TensorRate, smoothed
+
+LR, DECAY, LAYERS = 1e-3, 0.1, 0.5
+TABLE = "encoder.token_embedding.weight"
+#: All of it at once.
+EVERYTHING = {
+    "schedule": "linear",
+    "warmup": 0.2,
+    "weight_decay": DECAY,
+    "clip_norm": 0.5,
+    "layer_decay": LAYERS,
+    "label_smoothing": 0.1,
+    "average": 0.5,
+}
+Arrays = dict[str, NDArray]
+
+
+def new_trainer(nli: Backend, config: BERTConfig, **settings: Any) -> Any:
+    net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=0), seed=0)
+    return nli.Trainer(net, LR, devices="cpu", **settings)
+
+
+def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
+    """PyTorch's AdamW in float64, with the groups of a model of two blocks written out."""
+    tensors = {name: torch.tensor(a, dtype=torch.float64) for name, a in starts.items()}
+    groups = []
+    for name, tensor in tensors.items():
+        powers = {"encoder.blks.1": 1, "encoder.blks.0": 2, "hidden": 0, "output": 0}
+        power = next((n for layer, n in powers.items() if name.startswith(layer)), 3)
+        decayed = not name.endswith(("bias", "ln.weight"))
+        rate = {"lr": LR * LAYERS**power, "weight_decay": DECAY if decayed else 0.0}
+        groups.append({"params": [tensor], "name": name, **rate})
+    return tensors, torch.optim.AdamW(groups)
+
+
+def check(found: Arrays, expected: Mapping[str, torch.Tensor], tolerance: float) -> None:
+    for name, array in found.items():
+        right = expected[name].numpy()
+        apart = np.abs(array - right) / np.maximum(1, np.abs(right))
+        assert apart.max() <= tolerance, name
+
+
+def test_decay_rates_and_clipping_are_torch_s(backend: Backend, tiny: BERTConfig) -> None:
+    """Fed the same gradients, whose norms are above and below the threshold.
+
+    The moments show the clipping, of which Adam's step itself takes little notice.
+    """
+    settings = {"weight_decay": DECAY, "layer_decay": LAYERS, "clip_norm": 20.0}
+    trainer = new_trainer(backend, tiny, **settings)
+    starts = trainer.net.arrays()
+    tensors, optimizer = oracle(starts)
+    rng = np.random.default_rng(0)
+    norms = []
+    for scale in (1.0, 0.01, 1.0):
+        for name, tensor in tensors.items():
+            gradient = scale * rng.normal(size=tensor.shape)
+            if name == TABLE:
+                gradient[100:] = 0  # rows that no batch has used
+            tensor.grad = torch.tensor(gradient.astype(np.float32), dtype=torch.float64)
+        given = {name: tensor.grad.numpy().copy() for name, tensor in tensors.items()}
+        norms.append(float(torch.nn.utils.clip_grad_norm_(tensors.values(), 20.0)))
+        trainer.apply_gradients(given, LR)
+        optimizer.step()
+        check(trainer.net.arrays(), tensors, 5e-7)
+        state = trainer.optimizer_arrays()
+        for name, tensor in tensors.items():
+            m, v = dense_moments(state, name, tuple(tensor.shape))
+            # MXNet's 1 - 0.999 is that of float32.
+            for ours, key, tolerance in ((m, "exp_avg", 3e-6), (v, "exp_avg_sq", 3e-5)):
+                right = optimizer.state[tensor][key].numpy()
+                assert np.abs(ours - right).max() <= tolerance * np.abs(right).max(), (name, key)
+    assert min(norms) < 20 < max(norms)
+    unused = trainer.net.arrays()[TABLE][100:] / starts[TABLE][100:]
+    np.testing.assert_allclose(unused, (1 - LR * LAYERS**3 * DECAY) ** 3, rtol=1e-6)
+
+
+def test_a_step_clips_what_the_gradients_are(
+    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
+) -> None:
+    """In parts that share tokens; on MXNet also on two devices."""
+    batch = make_batch(7, vocab_size=20)
+    for devices in ("cpu",) if backend.name == "torch" else ("cpu", "cpu:0,cpu:1"):
+        trainer = new_trainer(backend, tiny, clip_norm=0.05, micro_batch_size=2)
+        if devices != "cpu":
+            trainer = backend.Trainer(trainer.net, clip_norm=0.05, devices=devices)
+        gradients = trainer.gradients(batch, 0)
+        norm = np.sqrt(sum((g.astype(np.float64) ** 2).sum() for g in gradients.values()))
+        assert norm > 0.1
+        trainer.train_step(batch, LR, 0)
+        for name, gradient in gradients.items():
+            m, _ = dense_moments(trainer.optimizer_arrays(), name, gradient.shape)
+            apart = np.abs(m - 0.1 * gradient * (0.05 / norm)).max()
+            assert apart <= 1e-5 * np.abs(m).max() or parity.is_key_bias(name), name
+
+
+def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
+    """Two gradients of one row are one: the norm is that of their sum."""
+    tables, others = ([torch.nn.Parameter(torch.ones(5, 3)) for _ in range(2)] for _ in "ab")
+    values = torch.tensor([[3.0, 0, 0], [-1.0, 2, 0], [0, 0, 1.0]])
+    sparse = torch.sparse_coo_tensor([[1, 1, 3]], values, (5, 3), check_invariants=True)
+    tables[0].grad, tables[1].grad = sparse, sparse.to_dense()
+    for other in others:
+        other.grad = torch.ones(5, 3)
+    named = {"table": tables[0], "other": others[0]}
+    rates = dict.fromkeys(named, TensorRate(1.0, DECAY))
+    ours = optimizer.Adam(named, [tables[0]], rates, clip_norm=0.5)
+    theirs = torch.optim.AdamW([tables[1], others[1]], LR, weight_decay=DECAY)
+    torch.nn.utils.clip_grad_norm_([tables[1], others[1]], 0.5)
+    theirs.step()
+    ours.step(LR)
+    for name, tensor in (("table", tables[1]), ("other", others[1])):
+        m, _ = dense_moments(ours.arrays(named), name, (5, 3))
+        np.testing.assert_allclose(m, theirs.state[tensor]["exp_avg"], rtol=1e-6)
+        np.testing.assert_allclose(named[name].detach(), tensor.detach(), rtol=1e-6)
+
+
+def test_soft_targets_weigh_the_classes_losses(
+    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
+) -> None:
+    """The loss is linear in the targets, and so are its gradients."""
+    trainer = new_trainer(backend, tiny, micro_batch_size=4)
+    batch = make_batch(6)
+    soft = smoothed(batch, 0.3, 3)
+    assert soft.targets is not None
+    labels = torch.tensor(batch.labels).long()
+    logits = torch.tensor(trainer.net.logits(batch))
+    expected = torch.nn.functional.cross_entropy(
+        logits, labels, label_smoothing=0.3, reduction="sum"
+    )
+    found = trainer.gradients(soft, 0)
+    parts = [(0.7, batch.labels), *((0.1, np.full_like(batch.labels, k)) for k in range(3))]
+    each = [(w, trainer.gradients(replace(batch, labels=ids), 0)) for w, ids in parts]
+    for name, gradient in found.items():
+        right = sum(weight * gradients[name] for weight, gradients in each)
+        if not parity.is_key_bias(name):
+            assert np.abs(gradient - right).max() <= 1e-5 * np.abs(right).max(), name
+    assert trainer.train_step(soft, LR, 0).read()[0] == pytest.approx(float(expected), abs=1e-5)
+
+
+def sample(num_pairs: int) -> PairDataset:
+    whole = bertnli.read_sample("train")
+    corpus = bertnli.Corpus(*(column[:num_pairs] for column in whole), tokenized=False)
+    return PairDataset(corpus, 40, build_vocab(whole, 2), verbose=False)
+
+
+def small_net(nli: Backend, data: PairDataset) -> Any:
+    return nli.BERTClassifier(
+        nli.BERTModel(len(data.vocab), 16, 24, 2, 2, 0.0, 40, vocab=data.vocab)
+    )
+
+
+def parameters(arrays: Arrays) -> torch.nn.ParameterDict:
+    return torch.nn.ParameterDict({n.replace(".", "/"): torch.tensor(a) for n, a in arrays.items()})
+
+
+def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None:
+    """The last 5 of 10 steps, as torch.optim.swa_utils has it; training itself does not notice."""
+    data = sample(80)
+    plain = backend.Trainer(small_net(backend, data), LR, "cpu")
+    expected = plain.fit(data, None, 2, 16, progress=False)
+    trainer = backend.Trainer(small_net(backend, data), LR, "cpu", average=0.5)
+    step, evaluate, weights, scored = trainer.train_step, trainer.eval_step, [], []
+
+    def watched(*arguments: Any) -> Any:
+        weights.append(trainer.net.arrays())  # those after the step before
+        return step(*arguments)
+
+    def kept(batch: Batch) -> Any:
+        scored.append(trainer.net.arrays())
+        return evaluate(batch)
+
+    trainer.train_step, trainer.eval_step = watched, kept
+    history = trainer.fit(data, sample(20), 2, 16, progress=False, output=tmp_path)
+    assert history.step_losses == expected.step_losses
+    model = parameters(plain.net.arrays())
+    average = AveragedModel(model)
+    for arrays in (*weights[6:], plain.net.arrays()):
+        model.load_state_dict(parameters(arrays).state_dict())
+        average.update_parameters(model)
+    assert int(average.n_averaged) == 5
+    found = trainer.net.arrays()
+    check(found, {n.replace("/", "."): p.detach() for n, p in average.module.items()}, 3e-7)
+    assert np.abs(found["output.weight"] - plain.net.arrays()["output.weight"]).max() > 1e-4
+    last = bertnli.load(tmp_path / "last", backend.name).arrays()
+    for name, array in found.items():
+        assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
+
+
+def test_everything_at_once_on_both_backends(both: tuple[Backend, Backend]) -> None:
+    data = sample(96)
+    histories, nets = [], []
+    for nli in both:
+        net = small_net(nli, data)
+        trainer = nli.Trainer(net, 3e-3, "cpu", **EVERYTHING)
+        histories.append(trainer.fit(data, data, 3, 16, progress=False))
+        nets.append(net.arrays())
+    ours, theirs = (np.array(history.step_losses) for history in histories)
+    assert np.abs(ours - theirs).max() <= 1e-5
+    for a, b in zip(*(history.epochs for history in histories), strict=True):
+        assert a.dev_loss == pytest.approx(b.dev_loss, abs=1e-5)
+    rows = [row for row in parity.compare_arrays(*nets) if not parity.is_key_bias(row.name)]
+    assert max(row.absolute for row in rows) <= 3e-4
