@@ -96,8 +96,16 @@ class BERTConfig:
         return replace(self, vocab_size=vocab_size)
 
 
-#: Sizes of the book's pretrained models. The vocabulary's size comes with each model's file.
+#: Sizes of the book's pretrained models, and of the one that comes with bertnli. The vocabulary's
+#: size comes with each model's file.
 PRESETS: dict[str, dict[str, int]] = {
+    "bert.mini": {
+        "num_hiddens": 128,
+        "ffn_num_hiddens": 256,
+        "num_heads": 4,
+        "num_blks": 3,
+        "max_len": 128,
+    },
     "bert.small": {
         "num_hiddens": 256,
         "ffn_num_hiddens": 512,

@@ -7,6 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
+from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -17,6 +18,9 @@ from bertnli.files import expanded
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
+#: What comes with bertnli, in folders of the package: pretrained models, and classifiers.
+BUNDLED = ("bert.mini",)
+PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 #: Key of a file that every framework reads.
 ANY = "any"
 
@@ -138,6 +142,18 @@ def hub_view(framework: str) -> HubView:
     return HubView(framework)
 
 
+def bundled(name: str | Path, kind: str) -> Path | None:
+    """Return the folder of a model that comes with bertnli; None if there is none of the name.
+
+    Args:
+        name: of the model; a file or folder of that name in the working directory goes before.
+        kind: ``"pretrained"`` or ``"classifier"``.
+    """
+    if str(name) not in BUNDLED or Path(name).exists():
+        return None
+    return Path(str(resources.files("bertnli") / "models" / str(name) / kind))
+
+
 def cache_dir() -> Path:
     """Return the folder of downloads: ``$BERTNLI_CACHE``, else ``bertnli`` in the user's cache."""
     if os.environ.get(CACHE_VARIABLE):
@@ -187,11 +203,11 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
         return HubFile(name, sha1.lower() if sha1 else None)
     entry = DATA_HUB.get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, DATA_HUB, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(name, [*DATA_HUB, *BUNDLED], n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise DownloadError(
             f"{name!r} is neither a name of the hub nor a local folder or archive.{hint} Known "
-            f"names: {', '.join(sorted(DATA_HUB))}"
+            f"names: {', '.join(sorted([*DATA_HUB, *BUNDLED]))}"
         )
     file = entry.files.get(framework or ANY, entry.files.get(ANY))
     if file is None and framework is None and len(entry.files) == 1:

@@ -21,7 +21,8 @@ from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded, read_json_object
-from bertnli.hub import download_extract
+from bertnli.hub import CLASSIFIER as CLASSIFIER_KIND
+from bertnli.hub import bundled, download_extract
 from bertnli.parameters import infer_config
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_vocab
@@ -81,16 +82,21 @@ class Contents:
         return load_vocab(self.path.parent if self.path.is_file() else self.path)
 
 
-def locate(name: str | Path, framework: str | None = None) -> Path:
+def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER_KIND) -> Path:
     """Return the folder or the file of parameters that a name means, unpacked and downloaded.
 
     Args:
-        name: a name of the hub, a URL, or the path of a folder, an archive or a file of parameters.
+        name: a model that comes with bertnli, a name of the hub, a URL, or the path of a folder, an
+            archive or a file of parameters.
         framework: whose file to take where the hub has one for each.
+        kind: which to take of a model that comes with bertnli; see `bertnli.hub.bundled`.
 
     Raises:
         DownloadError: it is neither here nor to be had.
     """
+    own = bundled(name, kind)
+    if own is not None:
+        return own
     path = expanded(name, CheckpointError)
     if path.is_file():
         if path.suffix.lower() == ".safetensors" or path.name == huggingface.OLD_WEIGHTS:

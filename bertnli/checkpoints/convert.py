@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,9 @@ from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.checkpoints.params import write_params
 from bertnli.errors import BackendError, CheckpointError, ConfigError
 
+#: What tensors may be rounded to.
+DTYPES = ("float16", "float32")
+
 
 def convert(
     source: str | Path,
@@ -26,6 +30,7 @@ def convert(
     *,
     labels: Sequence[str] | None = None,
     num_heads: int | None = None,
+    dtype: str | None = None,
 ) -> tuple[Checkpoint, Checkpoint]:
     """Write a model in another format, and read it back.
 
@@ -37,9 +42,10 @@ def convert(
         to: one of `FORMATS`.
         labels: the classes' names in the order of the logits, where the source has none.
         num_heads: attention heads, where the source does not tell.
+        dtype: one of `DTYPES`, which all tensors are rounded to; None for the source's own.
 
     Returns:
-        What the source holds, and what the target does.
+        What the source holds, rounded, and what the target does.
 
     Raises:
         CheckpointError: the source cannot be read; the format cannot hold the model, with the
@@ -49,6 +55,8 @@ def convert(
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}; it is one of {list(FORMATS)}")
     given = open_checkpoint(source, labels, num_heads)
+    if dtype is not None:
+        given = replace(given, arrays=_rounded(given.arrays, dtype))
     with new_folder(Path(target)) as folder:
         FORMATS[to](given, folder)
         found = open_checkpoint(folder, given.labels)
@@ -63,6 +71,20 @@ def digests(arrays: Mapping[str, NDArray]) -> dict[str, str]:
         array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
         header = f"{name} {array.dtype.str} {array.shape}\n".encode()
         found[name] = hashlib.sha256(header + array.tobytes()).hexdigest()
+    return found
+
+
+def _rounded(arrays: Mapping[str, NDArray], dtype: str) -> dict[str, NDArray]:
+    """Return all tensors in a dtype.
+
+    Raises:
+        CheckpointError: a number is too large for it.
+    """
+    with np.errstate(over="ignore"):
+        found = {name: array.astype(dtype) for name, array in arrays.items()}
+    lost = [name for name in found if (np.isfinite(found[name]) != np.isfinite(arrays[name])).any()]
+    if lost:
+        raise CheckpointError(f"{', '.join(lost[:5])}: numbers too large for {dtype}")
     return found
 
 
@@ -82,11 +104,6 @@ def _check_same(given: Checkpoint, found: Checkpoint) -> None:
 
 
 def _to_native(given: Checkpoint, folder: Path) -> None:
-    if given.labels is None:
-        raise CheckpointError(
-            f"bertnli's own format holds classifiers, and {given.source} is a pretrained model; "
-            "it can be written as torch, mxnet or huggingface"
-        )
     save_native(folder, given.arrays, given.config, given.labels, given.vocab)
 
 

@@ -14,13 +14,14 @@ from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded
+from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
 #: Where the tensors' names begin that a classifier does not have.
-PRETRAINING = ("mlm.", "nsp.")
+PRETRAINING_HEADS = ("mlm.", "nsp.")
 #: Heads of a pretrained model, each of which a file may lack as a whole.
-HEADS = (*PRETRAINING, "hidden.")
+HEADS = (*PRETRAINING_HEADS, "hidden.")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def open_pretrained(
         dropout: None for what the file says, or else the book's.
     """
     usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
-    contents = read_contents(locate(pretrained_model, framework))
+    contents = read_contents(locate(pretrained_model, framework, PRETRAINED))
     return _pretrained(contents, sizes or {}, dropout, usual_heads)
 
 
@@ -150,7 +151,9 @@ def _classifier(
     vocab = _vocab(contents)
     _check_vocab(vocab, contents)
     arrays = {
-        name: array for name, array in contents.arrays.items() if not name.startswith(PRETRAINING)
+        name: array
+        for name, array in contents.arrays.items()
+        if not name.startswith(PRETRAINING_HEADS)
     }
     check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
     return Checkpoint(arrays, config, vocab, chosen, source)
@@ -179,8 +182,10 @@ def open_checkpoint(
 
 
 def _local(path: str | Path) -> Path:
-    if not expanded(path, CheckpointError).exists():
-        raise CheckpointError(f"{path}: no such file or folder")
+    if bundled(path, CLASSIFIER) is None and not expanded(path, CheckpointError).exists():
+        raise CheckpointError(
+            f"{path}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
+        )
     return locate(path)
 
 

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends import available_backends, get_backend
-from bertnli.checkpoints.convert import FORMATS, convert, digests
+from bertnli.checkpoints.convert import DTYPES, FORMATS, convert, digests
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import options
 from bertnli.data.batches import Batch
@@ -34,17 +34,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SRC", help="a checkpoint of any format")
     parser.add_argument("target", metavar="DST", help="a new folder")
     parser.add_argument("--to", required=True, choices=sorted(FORMATS), help="the format")
+    parser.add_argument(
+        "--dtype",
+        choices=DTYPES,
+        help="round the tensors to it: float16 takes half the room (default: as they are)",
+    )
     options.add_checkpoint_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Convert, and print the proof."""
     given, found = convert(
-        args.source, args.target, args.to, labels=args.labels, num_heads=args.num_heads
+        args.source,
+        args.target,
+        args.to,
+        labels=args.labels,
+        num_heads=args.num_heads,
+        dtype=args.dtype,
     )
     hashes = digests(found.arrays)
     whole = hashlib.sha256("".join(hashes.values()).encode()).hexdigest()
-    print(f"{args.target}: {args.to}, {len(hashes)} tensors, each with its source's hash")
+    rounded = "" if args.dtype is None else f", rounded to {args.dtype}"
+    print(f"{args.target}: {args.to}, {len(hashes)} tensors, each with its source's hash{rounded}")
     print(f"all tensors together: sha256 {whole}")
     if given.started:
         heads = sorted({name.partition(".")[0] for name in given.started})

@@ -72,9 +72,9 @@ def table_options(args: argparse.Namespace) -> dict[str, Any]:
     return {name: value for name, value in given.items() if value is not None}
 
 
-def read_table(args: argparse.Namespace, path: str, labels: Sequence[str]) -> Corpus:
+def read_table(args: argparse.Namespace, path: str, labels: Sequence[str], **more: Any) -> Corpus:
     """Read a user's own table as the options say."""
-    return read_pairs(path, labels=labels, on_error=_on_error(args), **table_options(args))
+    return read_pairs(path, labels=labels, on_error=_on_error(args), **table_options(args), **more)
 
 
 def read_split(args: argparse.Namespace, split: str) -> Corpus:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
+from bertnli.hub import CLASSIFIER, bundled
 from bertnli.parameters import check_shapes, encoder_shapes
 
 
@@ -37,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
     path = expanded(args.path, CheckpointError)
-    if not path.exists():
+    if not path.exists() and bundled(args.path, CLASSIFIER) is None:
         raise CheckpointError(f"{path}: no such file or folder")
     found = _described(path, read_contents(locate(path)))
     if not args.tensors:

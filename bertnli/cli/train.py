@@ -113,6 +113,14 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
     corpora.add_column_options(table)
     corpora.add_label_options(table)
     table.add_argument(
+        "--soft-labels",
+        nargs="?",
+        const="probabilities",
+        metavar="KEY",
+        help="train on the probabilities that a teacher gave each class: an object in each line of "
+        "--train, as `bertnli predict --json` writes them (key: probabilities)",
+    )
+    table.add_argument(
         "--labels",
         type=options.names,
         metavar="NAMES",
@@ -249,9 +257,11 @@ def _make_net_and_sets(
     args: argparse.Namespace, backend: Backend, devices: Any
 ) -> tuple[Classifier, PairDataset, PairDataset | None]:
     """Return the classifier to train, the training set, and the dev set if there is one."""
-    if args.data is not None and (args.dev is not None or args.labels is not None):
+    given = (args.dev, args.labels, args.soft_labels)
+    if args.data is not None and any(option is not None for option in given):
         raise ConfigError(
-            "--dev and --labels go with --train; --data names a corpus that has its own"
+            "--dev, --labels and --soft-labels go with --train; --data names a corpus that has its "
+            "own"
         )
     if args.data is not None and args.pretrained is not None:
         # The vocabulary is there before the corpus: from file to ids at once.
@@ -276,7 +286,7 @@ def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
     if args.data is not None:
         return corpora.read_split(args, "train"), corpora.read_split(args, "dev")
     labels = args.labels or LABELS
-    train = corpora.read_table(args, args.train, labels)
+    train = corpora.read_table(args, args.train, labels, probabilities=args.soft_labels)
     return train, None if args.dev is None else corpora.read_table(args, args.dev, labels)
 
 

@@ -7,6 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 
@@ -33,6 +36,7 @@ class Corpus(_Columns):
         label_names: the names of the classes.
         tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
             and not text as people write it.
+        targets: (N, label_names) float32, what a teacher says of each pair; None for labels alone.
         skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
             Rows of a TSV or JSONL file are its lines, each up to a line feed, that are not empty
             (in JSONL: that are not white space alone); those of a CSV file are its records that are
@@ -43,6 +47,7 @@ class Corpus(_Columns):
 
     tokenized: bool
     label_names: tuple[str, ...]
+    targets: NDArray[np.float32] | None
     skipped: dict[str, int]
     source: str
 
@@ -54,6 +59,7 @@ class Corpus(_Columns):
         *,
         tokenized: bool,
         label_names: Sequence[str] = LABELS,
+        targets: NDArray[np.float32] | None = None,
         skipped: Mapping[str, int] | None = None,
         source: str = "",
     ) -> Corpus:
@@ -65,6 +71,7 @@ class Corpus(_Columns):
             )
         corpus.tokenized = tokenized
         corpus.label_names = tuple(label_names)
+        corpus.targets = targets
         corpus.skipped = dict(skipped or {})
         corpus.source = source
         return corpus
@@ -111,10 +118,19 @@ class CorpusBuilder:
         self.label_names = tuple(label_names)
         self.ids = {name: i for i, name in enumerate(self.label_names)}
         self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
+        self.targets: list[list[float]] = []
         self.skipped: Counter[str] = Counter()
 
-    def add(self, premise: Any, hypothesis: Any, label: Any, *, official: bool = False) -> None:
-        """Add a row; ``label`` None for an unlabelled corpus.
+    def add(
+        self,
+        premise: Any,
+        hypothesis: Any,
+        label: Any,
+        *,
+        official: bool = False,
+        targets: list[float] | None = None,
+    ) -> None:
+        """Add a row; ``label`` None for an unlabelled corpus, ``targets`` None for one without.
 
         An empty sentence is a fault in a table; in SNLI's own files it is kept, as the book does.
         """
@@ -137,6 +153,29 @@ class CorpusBuilder:
         self.rows[0].append(premise)
         self.rows[1].append(hypothesis)
         self.rows[2].append(-1 if label is None else self.ids[label])
+        if targets is not None:
+            self.targets.append(targets)
+
+    def probabilities(self, found: Any) -> list[float]:
+        """Return what a row says of each class, in the order of their ids.
+
+        Args:
+            found: name of a class to its probability.
+
+        Raises:
+            BadRow: it is something else.
+        """
+        if not isinstance(found, dict) or {*found} != {*self.ids}:
+            raise BadRow(
+                f"the probabilities are {shown.repr(found)}; an object with a number for each of "
+                f"{list(self.ids)} is expected"
+            )
+        values = [found[name] for name in self.ids]
+        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values) or not (
+            all(v >= 0 for v in values) and abs(sum(values) - 1) < 1e-3
+        ):
+            raise BadRow(f"the probabilities {shown.repr(found)} are not, or do not sum to 1")
+        return [float(v) for v in values]
 
     def bad(self, line: int, what: str) -> None:
         """Raise a DataError about a bad row, or count it."""
@@ -153,6 +192,7 @@ class CorpusBuilder:
             *self.rows,
             tokenized=tokenized,
             label_names=self.label_names,
+            targets=np.array(self.targets, np.float32) if self.targets else None,
             skipped=self.skipped,
             source=self.source,
         )

@@ -85,7 +85,9 @@ class PairDataset(ExampleSet):
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = dataset
             dataset = Corpus(list(premises), list(hypotheses), list(labels), tokenized=True)
+        targets = None
         if isinstance(dataset, Corpus):
+            targets = dataset.targets
             dataset = encode_corpus(dataset, max_len, vocab, truncation)
         self.vocab = vocab
         self.max_len = max_len
@@ -93,7 +95,7 @@ class PairDataset(ExampleSet):
         self.token_ids, self.offsets = dataset.token_ids, dataset.offsets
         self.premise_lens, self.labels = dataset.premise_lens, dataset.labels
         self.label_names = dataset.label_names
-        self.targets: NDArray[np.float32] | None = None
+        self.targets = None if targets is None else self._checked(targets)
         self.skipped, self.source = dataset.skipped, dataset.source
         self._pad = vocab.required("<pad>")
         if verbose:
@@ -139,6 +141,12 @@ class PairDataset(ExampleSet):
         Raises:
             DataError: another shape, or something that is no probability.
         """
+        found = copy.copy(self)
+        found.targets = self._checked(targets)
+        return found
+
+    def _checked(self, targets: NDArray) -> NDArray[np.float32]:
+        """Return targets, if that is what they are."""
         targets = np.ascontiguousarray(targets, np.float32)
         expected = (len(self), len(self.label_names))
         if targets.shape != expected:
@@ -152,9 +160,7 @@ class PairDataset(ExampleSet):
                 f"the targets of {int(wrong.sum())} pairs are no probabilities, or do not sum to "
                 f"1; the first are pair {int(wrong.argmax())}'s, {targets[wrong.argmax()]}"
             )
-        found = copy.copy(self)
-        found.targets = targets
-        return found
+        return targets
 
     def __len__(self) -> int:
         return len(self.labels)

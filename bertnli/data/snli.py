@@ -142,6 +142,7 @@ def read_pairs(
     label: str | None = "gold_label",
     labels: Sequence[str] = LABELS,
     label_map: Mapping[str, str] | None = None,
+    probabilities: str | None = None,
     on_error: str = "raise",
 ) -> Corpus:
     """Read raw sentence pairs from a table with named columns.
@@ -153,9 +154,12 @@ def read_pairs(
         labels: names of the classes, in the order of their ids.
         label_map: what the file writes to what it means, such as ``{"0": "entailment"}``. Without
             it the file must write the names themselves (upper or lower case).
+        probabilities: the key, in a JSONL file, of an object with each class's probability, to be
+            trained on in place of the label: what `bertnli predict --json` writes. None for none.
         on_error: ``"raise"`` or ``"skip"``, for malformed rows.
 
     Raises:
+        ConfigError: an unknown format, or one that holds no probabilities.
         DataError: no such file or column, or a malformed row (with file and line).
     """
     path = Path(path)
@@ -164,10 +168,12 @@ def read_pairs(
     format = format or _format_of(path)
     if format not in ("tsv", "csv", "jsonl"):
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
+    if probabilities is not None and format != "jsonl":
+        raise ConfigError(f"{path} is {format}; probabilities are read of JSONL")
     builder = CorpusBuilder(str(path), on_error, labels)
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
-    columns = [premise, hypothesis] + ([] if label is None else [label])
+    columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
     with open_text(path) as file, long_fields():
         for line, row in _rows(file, format, columns, builder):
             try:
@@ -180,7 +186,10 @@ def read_pairs(
                         raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
-                builder.add(row[premise], row[hypothesis], name)
+                targets = None
+                if probabilities is not None:
+                    targets = builder.probabilities(row[probabilities])
+                builder.add(row[premise], row[hypothesis], name, targets=targets)
             except BadRow as problem:
                 builder.bad(line, str(problem))
     return builder.corpus(tokenized=False)
