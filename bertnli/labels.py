@@ -11,6 +11,12 @@ from bertnli.errors import DataError
 
 #: The classes in the book's order: the id of a label is its place here.
 LABELS = ("entailment", "contradiction", "neutral")
+#: The classes of a two-way set: does the hypothesis follow, or not?
+TWO_WAY = ("entailment", "non-entailment")
+#: What the second of them is called in the sets that have it (HANS, RTE, ...).
+NOT_ENTAILMENT = frozenset(
+    f"{no}{between}entailment" for no in ("non", "not") for between in ("-", "_", " ")
+)
 
 
 def label_permutation(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
@@ -33,3 +39,34 @@ def label_permutation(found: Sequence[str], expected: Sequence[str]) -> NDArray[
             "say which stands for which"
         )
     return np.array([places[name] for name in wanted], dtype=np.int64)
+
+
+def canonical_label(name: str) -> str:
+    """Return a class name in lower case; of what is no entailment, one of its names."""
+    name = name.strip().lower()
+    return TWO_WAY[1] if name in NOT_ENTAILMENT else name
+
+
+def label_merging(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
+    """Return the place among the expected labels that each found one is part of, by name.
+
+    The same names in any order are matched. Where entailment and non-entailment are expected of
+    the three classes of NLI, neutral and contradiction are both parts of non-entailment.
+
+    Args:
+        found: names of a classifier's classes, in the order of its logits.
+        expected: names of a set's classes.
+
+    Raises:
+        DataError: there is no such way from one to the other.
+    """
+    names, wanted = [canonical_label(n) for n in found], [canonical_label(n) for n in expected]
+    if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
+        names = [name if name == TWO_WAY[0] else TWO_WAY[1] for name in names]
+        return np.array([wanted.index(name) for name in names], dtype=np.int64)
+    if sorted(wanted) == sorted(TWO_WAY) != sorted(names):
+        raise DataError(
+            f"the classes {list(found)} cannot be scored as {list(expected)}: only those of "
+            f"{list(LABELS)} are merged, neutral and contradiction into {TWO_WAY[1]}"
+        )
+    return label_permutation(wanted, names)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.snli import SPLITS, read_pairs, read_sample, read_snli
-from bertnli.errors import ConfigError
+from bertnli.data.layouts import LabelledSet, read_labelled
+from bertnli.data.snli import SPLITS, find_split, read_pairs, read_sample, read_snli
+from bertnli.errors import ConfigError, DataError
 from bertnli.hub import download_extract
 from bertnli.text.vocab import Vocab
 
@@ -84,9 +86,13 @@ def read_split(args: argparse.Namespace, split: str) -> Corpus:
         ConfigError: options that describe a table were given too.
     """
     _check_no_table_options(args)
-    if args.data == "sample":
+    return _read_corpus(args, args.data, split)
+
+
+def _read_corpus(args: argparse.Namespace, name: str, split: str) -> Corpus:
+    if name == "sample":
         return read_sample(split)
-    return read_snli(download_extract(args.data), split, on_error=_on_error(args))
+    return read_snli(download_extract(name), split, on_error=_on_error(args))
 
 
 def encode_split(args: argparse.Namespace, split: str, max_len: int, vocab: Vocab) -> PairDataset:
@@ -123,12 +129,24 @@ def _on_error(args: argparse.Namespace) -> str:
 
 
 def add_labelled_source(
-    parser: argparse.ArgumentParser, required: bool, format: str = "--format"
+    parser: argparse.ArgumentParser,
+    required: bool,
+    format: str = "--format",
+    several: bool = False,
 ) -> None:
     """Add --data, --split, --file and what describes the file: labelled pairs to score on."""
     source = parser.add_mutually_exclusive_group(required=required)
     source.add_argument("--data", metavar="CORPUS", help=DATA_HELP)
-    source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
+    if several:
+        source.add_argument(
+            "--file",
+            metavar="FILE",
+            nargs="+",
+            help="files of SNLI, MultiNLI, SICK or HANS, which are known by their columns, or TSV, "
+            "CSV or JSONL files of your own; give the checkpoints before this option",
+        )
+    else:
+        source.add_argument("--file", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
     parser.add_argument("--split", choices=SPLITS, help="of --data (default: dev)")
     table = parser.add_argument_group("file of your own")
     add_column_options(table, format)
@@ -149,13 +167,78 @@ def encode_labelled(
             raise ConfigError("--split is for --data; a file has no splits")
         corpus = read_table(args, args.file, labels)
         return PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
-    split = args.split or "dev"
+    return encode_split(args, split_of(args), max_len, vocab)
+
+
+def split_of(args: argparse.Namespace) -> str:
+    """Return the split of --data to score on; the test split is worth a note."""
+    split: str = args.split or "dev"
     if split == "test":
         print(
             "note: the test split is meant to be used once, when every choice has been made",
             file=sys.stderr,
         )
-    return encode_split(args, split, max_len, vocab)
+    return split
+
+
+def read_sets(args: argparse.Namespace, labels: Sequence[str]) -> list[LabelledSet]:
+    """Return the pairs that `add_labelled_source`'s options name, of several files each.
+
+    Raises:
+        ConfigError: options that do not go together.
+    """
+    if args.file is not None:
+        return [_read_file(args, path, labels, args.split) for path in args.file]
+    split = split_of(args)
+    return [LabelledSet(f"{args.data}, {split}", read_split(args, split), _layout(args.data))]
+
+
+def read_named(args: argparse.Namespace, name: str, labels: Sequence[str]) -> LabelledSet:
+    """Return the pairs that an option names in one word.
+
+    Args:
+        name: a file; a split of --data; or CORPUS:SPLIT, such as ``SNLI:train``.
+        labels: the classifier's classes, for a file of the user's own.
+
+    Raises:
+        ConfigError: it names nothing.
+    """
+    if Path(name).is_file():
+        return _read_file(args, name, labels, None)
+    corpus, colon, split = name.rpartition(":")
+    if not colon:
+        corpus = args.data
+    if corpus is None or split not in SPLITS:
+        raise ConfigError(
+            f"{name}: no such file; give a file of labelled pairs, a split of --data "
+            f"({', '.join(SPLITS)}), or CORPUS:SPLIT such as SNLI:train"
+        )
+    return LabelledSet(f"{corpus}, {split}", _read_corpus(args, corpus, split), _layout(corpus))
+
+
+def read_baseline(args: argparse.Namespace, labels: Sequence[str]) -> Corpus | None:
+    """Return the pairs that --baseline-on names, or the train split of --data; None without one."""
+    if args.baseline_on is not None:
+        return read_named(args, args.baseline_on, labels).corpus
+    if args.data is None:
+        return None
+    if args.data != "sample":
+        try:
+            find_split(download_extract(args.data), "train")
+        except DataError:
+            return None
+    return read_split(args, "train")
+
+
+def _read_file(
+    args: argparse.Namespace, path: str, labels: Sequence[str], split: str | None
+) -> LabelledSet:
+    on_error = _on_error(args)
+    return read_labelled(path, labels=labels, split=split, on_error=on_error, **table_options(args))
+
+
+def _layout(corpus: str) -> str:
+    return "sample" if corpus == "sample" else "SNLI"
 
 
 def describe(corpus: Corpus | PairDataset) -> str:

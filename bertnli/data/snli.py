@@ -165,7 +165,7 @@ def read_pairs(
     path = Path(path)
     if not path.is_file():
         raise DataError(f"{path}: no such file")
-    format = format or _format_of(path)
+    format = format or format_of(path)
     if format not in ("tsv", "csv", "jsonl"):
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
     if probabilities is not None and format != "jsonl":
@@ -175,7 +175,7 @@ def read_pairs(
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
     columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
     with open_text(path) as file, long_fields():
-        for line, row in _rows(file, format, columns, builder):
+        for line, row in rows_of(file, format, columns, builder):
             try:
                 for column in columns:
                     if column not in row:
@@ -207,7 +207,12 @@ def read_sample(split: str) -> Corpus:
         return read_pairs(path)
 
 
-def _format_of(path: Path) -> str:
+def format_of(path: Path) -> str:
+    """Return the format that a file's name tells: ``"tsv"``, ``"csv"`` or ``"jsonl"``.
+
+    Raises:
+        ConfigError: it tells none.
+    """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
         suffixes.pop()
@@ -221,9 +226,20 @@ def _format_of(path: Path) -> str:
     return formats[suffix]
 
 
-def _rows(
+def rows_of(
     file: io.TextIOBase, format: str, columns: Sequence[str], builder: CorpusBuilder
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
+    """Yield line and fields of each row; of a table, those of the right number of columns.
+
+    Args:
+        file: opened by `open_text`.
+        format: ``"tsv"``, ``"csv"`` or ``"jsonl"``.
+        columns: names that a table's header must have, once each.
+        builder: is told of bad rows.
+
+    Raises:
+        DataError: a column is not there, or twice.
+    """
     if format == "jsonl":
         yield from json_lines(file, builder)
         return

@@ -1,0 +1,25 @@
+"""Honest evaluation: intervals, calibration, a baseline that never reads the premise, a report."""
+
+from bertnli.evaluation.baseline import HypothesisBaseline
+from bertnli.evaluation.page import to_html
+from bertnli.evaluation.predictions import Encoding, logits_of
+from bertnli.evaluation.report import report, write_report
+from bertnli.evaluation.scores import (
+    calibration_bins,
+    calibration_error,
+    fit_temperature,
+    wilson_interval,
+)
+
+__all__ = [
+    "Encoding",
+    "HypothesisBaseline",
+    "calibration_bins",
+    "calibration_error",
+    "fit_temperature",
+    "logits_of",
+    "report",
+    "to_html",
+    "wilson_interval",
+    "write_report",
+]

@@ -1,0 +1,127 @@
+"""What a checkpoint says of sets of pairs: the one place where a report meets a framework."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.interface import Classifier
+from bertnli.data.batches import sorted_batches
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset
+from bertnli.errors import ConfigError, DataError
+from bertnli.evaluation.scores import log_softmax, merged
+from bertnli.labels import label_merging
+from bertnli.training.metrics import Metrics
+from bertnli.training.trainer import BaseTrainer
+
+#: What can be scored: a classifier, or its trainer, which computes on all its devices.
+Model = Classifier | BaseTrainer
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How pairs become ids.
+
+    Args:
+        max_len: tokens of a pair, special ones included; less where the model has fewer positions.
+        truncation: how longer pairs are cut, ``"book"`` or ``"ratio"``.
+        batch_size: pairs computed at a time.
+    """
+
+    max_len: int = 128
+    truncation: str = "book"
+    batch_size: int = 256
+
+    def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
+        """Return a corpus as ids of a classifier's vocabulary."""
+        max_len = min(self.max_len, net.config.max_len)
+        vocab = net.required_vocab()
+        return PairDataset(corpus, max_len, vocab, truncation=self.truncation, verbose=False)
+
+
+def net_of(model: Model) -> Classifier:
+    """Return the classifier itself."""
+    net = model.net if isinstance(model, BaseTrainer) else model
+    if not isinstance(net, Classifier):
+        raise ConfigError("what is evaluated is a classifier, and this net has no classes")
+    return net
+
+
+def logits_of(model: Model, dataset: PairDataset, batch_size: int = 256) -> NDArray[np.float32]:
+    """Return the logits (N, labels) of a dataset's pairs, in its order, without dropout.
+
+    Of several processes each computes every so manyth batch, and all get the whole.
+
+    Args:
+        model: a classifier or its trainer.
+        dataset: pairs encoded with the model's vocabulary; their labels are not looked at.
+        batch_size: pairs computed at a time; pairs of similar length go together.
+
+    Raises:
+        DataError: there are no pairs.
+    """
+    if not len(dataset):
+        left_out = "".join(f"; {n} left out ({why})" for why, n in dataset.skipped.items())
+        raise DataError(f"{dataset.source or 'the set'} has no pairs to score{left_out}")
+    found = np.zeros((len(dataset), len(net_of(model).labels)), np.float32)
+    if not isinstance(model, BaseTrainer):
+        for indices, batch in sorted_batches(dataset, batch_size):
+            found[indices] = model.logits(batch)
+        return found
+    workers = model.workers
+    for i, (indices, batch) in enumerate(sorted_batches(dataset, batch_size)):
+        if i % workers.size == workers.rank:
+            found[indices] = model.eval_step(batch)
+    return workers.sum(found.ravel()).reshape(found.shape)
+
+
+def set_log_probabilities(
+    logits: NDArray, labels: tuple[str, ...], set_labels: tuple[str, ...], temperature: float = 1.0
+) -> NDArray[np.float64]:
+    """Return log-probabilities (N, set labels) of a set's classes, matched by name.
+
+    Of a two-way set a three-way classifier's probabilities of neutral and contradiction are added,
+    and the greater of the two sums is what it predicts. McCoy et al. (Right for the wrong reasons,
+    ACL 2019) take the greatest of the three and merge then; adding is what probability says, and
+    gives predictions, confidences and losses that belong to one another. The two differ where
+    entailment is the most probable of three and has less than a half.
+
+    Args:
+        logits: (N, labels) of the classifier.
+        labels: its classes.
+        set_labels: the set's.
+        temperature: what the logits are divided by.
+
+    Raises:
+        DataError: the classes are others; see `label_merging`.
+    """
+    places = label_merging(labels, set_labels)
+    return merged(log_softmax(logits.astype(np.float64) / temperature), places, len(set_labels))
+
+
+def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDataset) -> Metrics:
+    """Return the score on a dataset, in the classifier's order of the classes where it has them.
+
+    Args:
+        logits: (N, labels) in the dataset's order.
+        net_labels: the classifier's classes.
+        dataset: with labels; perhaps of a two-way set.
+
+    Raises:
+        DataError: a pair has no label, or the classes are others.
+    """
+    if int(dataset.labels.min()) < 0 or int(dataset.labels.max()) >= len(dataset.label_names):
+        raise DataError(
+            f"{dataset.source or 'the set'} has label ids from {dataset.labels.min()} to "
+            f"{dataset.labels.max()}; its classes are 0 to {len(dataset.label_names) - 1}, "
+            f"{list(dataset.label_names)}"
+        )
+    places = label_merging(net_labels, dataset.label_names)
+    if len(dataset.label_names) == len(net_labels):
+        ids = np.argsort(places)  # of the set's classes, among the classifier's
+        return Metrics.from_logits(net_labels, logits, ids[dataset.labels])
+    log_p = set_log_probabilities(logits, net_labels, dataset.label_names)
+    return Metrics.from_logits(dataset.label_names, log_p, dataset.labels)

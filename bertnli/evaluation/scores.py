@@ -1,0 +1,214 @@
+"""Scores from arrays: intervals, calibration, temperature, bins. NumPy alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from statistics import NormalDist
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus
+from bertnli.errors import DataError
+from bertnli.text.tokenize import lower_tokens
+
+#: Bins of confidence, all equally wide, as in Guo et al. (2017).
+NUM_BINS = 15
+#: Between these a temperature is looked for.
+TEMPERATURES = (0.05, 20.0)
+#: Ends of the bins of word overlap; the last bin holds the pairs with all words in the premise.
+OVERLAP_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
+LENGTH_BINS = 5
+
+
+def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval of a proportion that was observed as ``correct / total``.
+
+    Wilson's score interval without continuity correction: E. B. Wilson, Probable inference, the law
+    of succession, and statistical inference, JASA 22 (1927), 209-212. It stays within 0 and 1, and
+    holds its level for few pairs and for proportions near 1, where the usual p ± 1.96 s does not.
+
+    Args:
+        correct, total: counts, 0 <= correct <= total and total > 0.
+        confidence: level, between 0 and 1.
+
+    Raises:
+        DataError: other counts.
+    """
+    if not 0 <= correct <= total or not total:
+        raise DataError(f"{correct} of {total} is no proportion")
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    p, over = correct / total, z * z / total
+    half = z * math.sqrt(p * (1 - p) / total + over / (4 * total))
+    low, high = (p + over / 2 - half) / (1 + over), (p + over / 2 + half) / (1 + over)
+    # At the ends the interval touches 0 and 1; rounding leaves some 1e-17.
+    return (0.0 if correct == 0 else low), (1.0 if correct == total else high)
+
+
+def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Return mean and sample standard deviation (n - 1 below the line; None of a single value)."""
+    mean = math.fsum(values) / len(values)
+    squares = math.fsum((value - mean) ** 2 for value in values)
+    spread = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
+    return {"mean": mean, "sd": spread, "min": min(values), "max": max(values), "n": len(values)}
+
+
+def log_softmax(logits: NDArray) -> NDArray[np.float64]:
+    """Return log-probabilities (N, labels), float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
+
+
+def merged(
+    log_probabilities: NDArray[np.float64], places: NDArray[np.int64], num_labels: int
+) -> NDArray[np.float64]:
+    """Return the log-probabilities of a set's classes, which those of a classifier are parts of.
+
+    Args:
+        log_probabilities: (N, L).
+        places: (L,) of `bertnli.labels.label_merging`.
+        num_labels: classes of the set.
+    """
+    found = np.full((len(log_probabilities), num_labels), -np.inf)
+    for column, place in enumerate(places):
+        found[:, place] = np.logaddexp(found[:, place], log_probabilities[:, column])
+    return found
+
+
+def calibration_bins(
+    probabilities: NDArray[np.float64], labels: NDArray, num_bins: int = NUM_BINS
+) -> list[dict[str, Any]]:
+    """Return the bins of the reliability diagram, by the probability of the predicted class.
+
+    Bin m of M holds confidences in ((m - 1) / M, m / M], as in C. Guo et al., On calibration of
+    modern neural networks, ICML 2017.
+
+    Args:
+        probabilities: (N, labels).
+        labels: (N,) true class ids.
+        num_bins: M.
+
+    Returns:
+        For each bin ``low``, ``high``, ``pairs``, and the means ``confidence`` and ``accuracy``,
+        None where it is empty.
+    """
+    confidence = probabilities.max(axis=1)
+    right = probabilities.argmax(axis=1) == labels
+    places = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
+    counts = np.bincount(places, minlength=num_bins)
+    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidence, right)]
+    return [
+        {
+            "low": m / num_bins,
+            "high": (m + 1) / num_bins,
+            "pairs": int(counts[m]),
+            "confidence": float(sums[0][m] / counts[m]) if counts[m] else None,
+            "accuracy": float(sums[1][m] / counts[m]) if counts[m] else None,
+        }
+        for m in range(num_bins)
+    ]
+
+
+def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
+    """Return the expected calibration error: the bins' mean gap, weighted by their pairs."""
+    gaps = [b["pairs"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["pairs"]]
+    return math.fsum(gaps) / sum(b["pairs"] for b in bins)
+
+
+def mean_loss(log_probabilities: NDArray[np.float64], labels: NDArray) -> float:
+    """Return the mean cross-entropy in nats of log-probabilities (N, labels)."""
+    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
+
+
+def fit_temperature(logits: NDArray, labels: NDArray) -> float:
+    """Return the temperature T for which ``softmax(logits / T)`` has the least cross-entropy.
+
+    The loss is convex in 1 / T (its second derivative is a variance of the logits), so that it has
+    one valley along log T, which a golden-section search finds in float64. C. Guo et al. (2017).
+
+    Args:
+        logits: (N, labels) of pairs that the classifier was neither trained nor is scored on.
+        labels: (N,) their true class ids.
+
+    Returns:
+        T, within `TEMPERATURES`; an end of that range where the least loss lies beyond it.
+
+    Raises:
+        DataError: there are no pairs.
+    """
+    if not len(labels):
+        raise DataError("a temperature cannot be fitted without pairs")
+    wide = logits.astype(np.float64)
+
+    def loss(log_t: float) -> float:
+        return mean_loss(log_softmax(wide / math.exp(log_t)), labels)
+
+    low, high = map(math.log, TEMPERATURES)
+    found = math.exp(_golden_section(loss, low, high, 1e-7))
+    # A search within an interval never tries its ends.
+    ends = [t for t in TEMPERATURES if loss(math.log(t)) <= loss(math.log(found))]
+    return min(ends, key=lambda t: loss(math.log(t))) if ends else found
+
+
+def _golden_section(
+    function: Callable[[float], float], low: float, high: float, width: float
+) -> float:
+    ratio = (math.sqrt(5) - 1) / 2
+    left, right = high - ratio * (high - low), low + ratio * (high - low)
+    at_left, at_right = function(left), function(right)
+    while high - low > width:
+        if at_left <= at_right:
+            high, right, at_right = right, left, at_left
+            left = high - ratio * (high - low)
+            at_left = function(left)
+        else:
+            low, left, at_left = left, right, at_right
+            right = low + ratio * (high - low)
+            at_right = function(right)
+    return (low + high) / 2
+
+
+def pair_lengths(corpus: Corpus) -> NDArray[np.int64]:
+    """Return the words of each pair, punctuation included, (N,): the same for any checkpoint."""
+    columns = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
+    return np.array([len(a) + len(b) for a, b in zip(*columns, strict=True)], dtype=np.int64)
+
+
+def word_overlap(corpus: Corpus) -> NDArray[np.float64]:
+    """Return which share of the hypothesis's different words the premise has, (N,).
+
+    Words are lower-cased, and tokens without a letter or digit are none: a full stop that both
+    sentences have says nothing. A hypothesis without words has the share 0.
+    """
+    found = np.zeros(len(corpus.labels))
+    columns = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
+    for i, sentences in enumerate(zip(*columns, strict=True)):
+        a, b = ({w for w in words if any(map(str.isalnum, w))} for words in sentences)
+        found[i] = len(a & b) / len(b) if b else 0.0
+    return found
+
+
+def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> list[dict[str, Any]]:
+    """Return bins with about as many pairs each: ``name`` and ``rows`` (N,) bool.
+
+    Pairs of one length stay together, so that there may be fewer bins.
+    """
+    edges = np.unique(np.quantile(lengths, np.arange(1, num_bins + 1) / num_bins, method="lower"))
+    bins, low = [], int(lengths.min())
+    for edge in map(int, edges):
+        rows = (lengths >= low) & (lengths <= edge)
+        bins.append({"name": f"{low}–{edge}" if low < edge else str(edge), "rows": rows})
+        low = edge + 1
+    return bins
+
+
+def overlap_bins(overlap: NDArray[np.float64]) -> list[dict[str, Any]]:
+    """Return the bins of `OVERLAP_EDGES`: ``name`` and ``rows`` (N,) bool."""
+    bins = [
+        {"name": f"{low:.0%} to <{high:.0%}", "rows": (overlap >= low) & (overlap < high)}
+        for low, high in pairwise(OVERLAP_EDGES)
+    ]
+    return [*bins, {"name": "100%", "rows": overlap >= OVERLAP_EDGES[-1]}]

@@ -1,0 +1,180 @@
+"""Intervals, calibration, temperature and bins, against published values and plain loops."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bertnli.data.corpus import Corpus
+from bertnli.errors import DataError
+from bertnli.evaluation import scores
+from bertnli.labels import LABELS, TWO_WAY, label_merging
+
+
+# R. G. Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine
+# 17 (1998), 857-872, table I, method 3 (Wilson's score interval without continuity correction).
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    [
+        (81, 263, 0.2553, 0.3662),
+        (15, 148, 0.0624, 0.1605),
+        (0, 20, 0.0, 0.1611),
+        (1, 29, 0.0061, 0.1718),
+    ],
+)
+def test_wilson_interval_is_newcombes(correct: int, total: int, low: float, high: float) -> None:
+    assert scores.wilson_interval(correct, total) == pytest.approx((low, high), abs=5e-5)
+
+
+@given(st.integers(1, 10_000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
+def test_wilson_interval_inverts_the_score_test(n: int, data: st.DataObject, level: float) -> None:
+    """Its ends are the proportions from which the observed one is z standard errors away."""
+    correct = data.draw(st.integers(0, n))
+    z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054, 0.99: 2.5758293035489004}[level]
+    ends = scores.wilson_interval(correct, n, level)
+    p = correct / n
+    for end in ends:
+        assert (p - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, rel=1e-6, abs=1e-12)
+    assert 0 <= ends[0] <= p <= ends[1] <= 1
+    mirrored = scores.wilson_interval(n - correct, n, level)
+    assert mirrored == pytest.approx((1 - ends[1], 1 - ends[0]), abs=1e-12)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 0), (2, 1), (-1, 3)])
+def test_what_is_no_proportion_has_no_interval(correct: int, total: int) -> None:
+    with pytest.raises(DataError, match="no proportion"):
+        scores.wilson_interval(correct, total)
+
+
+def test_spread_is_the_sample_standard_deviation() -> None:
+    found = scores.mean_and_spread([0.2, 0.4, 0.9])
+    assert found["mean"] == pytest.approx(0.5)
+    assert found["sd"] == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))
+    assert scores.mean_and_spread([0.5])["sd"] is None
+
+
+def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits that know something of their labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    logits = rng.normal(0, scale, (n, 3))
+    logits[np.arange(n), labels] += scale / 2
+    return logits.astype(np.float32), labels
+
+
+@given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 20))
+@settings(max_examples=40)
+def test_calibration_error_is_that_of_a_plain_loop(seed: int, n: int, num_bins: int) -> None:
+    logits, labels = random_logits(seed, n)
+    probabilities = np.exp(scores.log_softmax(logits))
+    error = 0.0
+    for m in range(1, num_bins + 1):
+        inside = [
+            (max(row), row.tolist().index(max(row)) == label)
+            for row, label in zip(probabilities, labels, strict=True)
+            if (m - 1) / num_bins < max(row) <= m / num_bins
+        ]
+        if inside:
+            confidence = sum(c for c, _ in inside) / len(inside)
+            accuracy = sum(right for _, right in inside) / len(inside)
+            error += len(inside) / n * abs(accuracy - confidence)
+    bins = scores.calibration_bins(probabilities, labels, num_bins)
+    assert sum(one["pairs"] for one in bins) == n
+    assert scores.calibration_error(bins) == pytest.approx(error, abs=1e-12)
+
+
+def test_confidences_at_the_edges_of_bins() -> None:
+    bins = scores.calibration_bins(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1]), 2)
+    assert [one["pairs"] for one in bins] == [1, 1]
+    assert [one["accuracy"] for one in bins] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("seed", "scale"), [(0, 0.5), (1, 2.0), (2, 8.0)])
+def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
+    logits, labels = random_logits(seed, 400, scale)
+
+    def loss(temperature: float) -> float:
+        rows = logits.astype(np.float64) / temperature
+        logs = np.log(np.exp(rows).sum(axis=1))
+        return float((logs - rows[np.arange(400), labels]).mean())
+
+    grid = np.exp(np.linspace(*np.log(scores.TEMPERATURES), 4001))
+    best = min(grid, key=loss)
+    found = scores.fit_temperature(logits, labels)
+    assert loss(found) <= loss(best)
+    assert found == pytest.approx(best, rel=2e-3)
+
+
+def test_temperature_undoes_a_scale_of_the_logits() -> None:
+    logits, labels = random_logits(3, 300)
+    found = scores.fit_temperature(logits, labels)
+    assert scores.fit_temperature(4 * logits, labels) == pytest.approx(4 * found, rel=1e-5)
+
+
+def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
+    logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
+    assert scores.fit_temperature(logits, labels) == scores.TEMPERATURES[0]
+    assert scores.fit_temperature(-logits, labels) == scores.TEMPERATURES[1]
+    with pytest.raises(DataError, match="without pairs"):
+        scores.fit_temperature(logits[:0], labels[:0])
+
+
+def test_merging_adds_probabilities() -> None:
+    logits = np.log(np.array([[0.4, 0.35, 0.25], [0.6, 0.1, 0.3]]))
+    places = label_merging(
+        ("Entailment", "neutral", "contradiction"), ("not_entailment", TWO_WAY[0])
+    )
+    found = np.exp(scores.merged(scores.log_softmax(logits), places, 2))
+    np.testing.assert_allclose(found, [[0.6, 0.4], [0.4, 0.6]])
+    # The first pair's most probable of three classes is entailment, that of two is not.
+    assert found.argmax(axis=1).tolist() == [0, 1]
+
+
+def test_classes_merge_by_name_or_not_at_all() -> None:
+    assert label_merging(("c", "a", "b"), ("a", "b", "c")).tolist() == [2, 0, 1]
+    assert label_merging(("not entailment", "entailment"), TWO_WAY).tolist() == [1, 0]
+    for found, expected in (
+        (("yes", "no", "maybe"), TWO_WAY),
+        (TWO_WAY, LABELS),
+        (LABELS, ("entailment", "contradiction")),
+        (LABELS, ("yes", "no")),
+    ):
+        with pytest.raises(DataError, match=r"^the (classes|labels)"):
+            label_merging(found, expected)
+
+
+def corpus(*pairs: tuple[str, str]) -> Corpus:
+    premises, hypotheses = zip(*pairs, strict=True)
+    return Corpus(list(premises), list(hypotheses), [0] * len(pairs), tokenized=False)
+
+
+def test_overlap_by_hand() -> None:
+    found = scores.word_overlap(
+        corpus(
+            ("A dog runs .", "a Dog runs."),
+            ("A dog runs .", "A cat runs ."),
+            ("A dog runs .", "Nobody sleeps ."),
+            ("A dog runs .", "a a a cat"),
+            ("A dog runs .", "..."),
+        )
+    )
+    np.testing.assert_allclose(found, [1, 2 / 3, 0, 1 / 2, 0])
+    rows = [one["rows"].sum() for one in scores.overlap_bins(found)]
+    assert rows == [2, 0, 2, 0, 1]
+    assert scores.pair_lengths(corpus(("A dog runs.", "It's one."))).tolist() == [8]
+
+
+@given(st.lists(st.integers(2, 40), min_size=1, max_size=80), st.integers(1, 8))
+def test_bins_hold_each_pair_once(lengths: list[int], num_bins: int) -> None:
+    array = np.array(lengths)
+    for bins in (
+        scores.length_bins(array, num_bins),
+        scores.overlap_bins(np.minimum(array / 30, 1)),
+    ):
+        assert (sum(one["rows"].astype(int) for one in bins) == 1).all()
+        assert len({one["name"] for one in bins}) == len(bins)
+    assert len(scores.length_bins(array, num_bins)) <= num_bins
