@@ -18,7 +18,7 @@ from bertnli import parity
 from bertnli.backends.interface import Backend
 from bertnli.backends.torch import optimizer
 from bertnli.config import BERTConfig
-from bertnli.data.batches import Batch
+from bertnli.data.batches import Batch, batches
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.training.moments import dense_moments
 from bertnli.training.recipe import TensorRate, smoothed
@@ -215,7 +215,13 @@ def test_everything_at_once_on_both_backends(both: tuple[Backend, Backend]) -> N
     for nli in both:
         net = small_net(nli, data)
         trainer = nli.Trainer(net, 3e-3, "cpu", **EVERYTHING)
+        first = next(batches(data, 16, shuffle=True))
+        logits, labels = torch.tensor(net.logits(first)), torch.tensor(first.labels).long()
+        smooth = torch.nn.functional.cross_entropy(logits, labels, label_smoothing=0.1)
         histories.append(trainer.fit(data, data, 3, 16, progress=False))
+        assert histories[-1].step_losses[0] == pytest.approx(float(smooth), abs=5e-6)
+        plain = torch.nn.functional.cross_entropy(logits, labels)
+        assert abs(float(plain - smooth)) > 1e-5
         nets.append(net.arrays())
     ours, theirs = (np.array(history.step_losses) for history in histories)
     assert np.abs(ours - theirs).max() <= 1e-5
