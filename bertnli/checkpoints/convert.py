@@ -45,7 +45,7 @@ def convert(
         dtype: one of `DTYPES`, which all tensors are rounded to; None for the source's own.
 
     Returns:
-        What the source holds, rounded, and what the target does.
+        What the source holds, and what the target does.
 
     Raises:
         CheckpointError: the source cannot be read; the format cannot hold the model, with the
@@ -55,12 +55,13 @@ def convert(
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}; it is one of {list(FORMATS)}")
     given = open_checkpoint(source, labels, num_heads)
+    rounded = given
     if dtype is not None:
-        given = replace(given, arrays=_rounded(given.arrays, dtype))
+        rounded = replace(given, arrays=_rounded(given.arrays, dtype))
     with new_folder(Path(target)) as folder:
-        FORMATS[to](given, folder)
+        FORMATS[to](rounded, folder)
         found = open_checkpoint(folder, given.labels)
-        _check_same(given, found)
+        _check_same(rounded, found)
     return given, found
 
 

@@ -12,6 +12,8 @@ from bertnli.config import PRECISIONS, BERTConfig
 from bertnli.errors import BackendError, ConfigError
 from bertnli.text.pairs import TRUNCATIONS
 
+#: The model that comes with bertnli.
+BUNDLED_MODEL = "bert.mini"
 #: Tokens of a pair, as in the book.
 MAX_LEN = 128
 

@@ -5,6 +5,7 @@ a tab between premise and hypothesis, or JSON objects. A table has these two col
 header that names them: sentence1 and sentence2, or premise and hypothesis, or as the options say.
 
 examples:
+  bertnli predict "A man is asleep." "A man is awake."
   bertnli predict --checkpoint runs/sample "A man is asleep." "A man is awake."
   bertnli predict --checkpoint runs/sample --file pairs.tsv --json > predictions.jsonl
   printf 'A man is asleep.\\tA man is awake.\\n' | bertnli predict --checkpoint runs/sample
@@ -30,7 +31,10 @@ BATCHES_AT_ONCE = 64
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument(
-        "--checkpoint", required=True, metavar="PATH", help="folder of a run or a checkpoint"
+        "--checkpoint",
+        default=options.BUNDLED_MODEL,
+        metavar="PATH",
+        help="folder of a run or a checkpoint (default: the small model that comes with bertnli)",
     )
     parser.add_argument(
         "pair", nargs="*", metavar="SENTENCE", help="a premise and a hypothesis, as people write"

@@ -182,20 +182,41 @@ def test_a_saved_classifier_goes_to_parameters_and_back(
         assert json.loads(capsys.readouterr().out)["labels"] == list(CLASSES)
 
 
-@pytest.mark.parametrize(
-    ("config", "labels", "to", "message"),
-    [
-        (SMALL, CLASSES, "huggingface", "normalises the sum"),
-        (SMALL, None, "bertnli", "holds classifiers"),
-        (DEVLIN, None, "bertnli", "holds classifiers"),
-    ],
-)
-def test_what_a_format_cannot_hold_is_refused(
-    tmp_path: Path, make_checkpoint: Make, config: BERTConfig, labels: Any, to: str, message: str
+@pytest.mark.parametrize("config", [SMALL, DEVLIN])
+@pytest.mark.parametrize("labels", [CLASSES, None])
+def test_half_the_room(
+    backend: Backend,
+    tmp_path: Path,
+    make_checkpoint: Make,
+    config: BERTConfig,
+    labels: Any,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    source = written(make_checkpoint(config, labels), tmp_path / "source")
-    with pytest.raises(CheckpointError, match=message):
-        convert(source, tmp_path / "target", to)
+    start = make_checkpoint(config, labels)
+    save_native(tmp_path / "whole", start.arrays, start.config, labels, start.vocab)
+    half = tmp_path / "half"
+    source = str(tmp_path / "whole")
+    assert main(["convert", source, str(half), "--to", "bertnli", "--dtype", "float16"]) == 0
+    assert "rounded to float16" in capsys.readouterr().out
+    assert {array.dtype.str for array in open_checkpoint(half).arrays.values()} == {"<f2"}
+    model = backend.load_pretrained_model(half)[0] if labels is None else backend.load(half)
+    for name, array in model.arrays().items():
+        assert np.array_equal(array, start.arrays[name].astype("f2").astype("f4")), name
+
+
+def test_numbers_that_do_not_fit_are_refused(tmp_path: Path, make_checkpoint: Make) -> None:
+    start = make_checkpoint(SMALL, CLASSES)
+    arrays = {name: array.copy() for name, array in start.arrays.items()}
+    arrays["output.bias"][0] = 1e5
+    save_native(tmp_path / "source", arrays, start.config, CLASSES, start.vocab)
+    with pytest.raises(CheckpointError, match=r"output\.bias: numbers too large for float16"):
+        convert(tmp_path / "source", tmp_path / "target", "bertnli", dtype="float16")
+
+
+def test_what_a_format_cannot_hold_is_refused(tmp_path: Path, make_checkpoint: Make) -> None:
+    source = written(make_checkpoint(SMALL, CLASSES), tmp_path / "source")
+    with pytest.raises(CheckpointError, match="normalises the sum"):
+        convert(source, tmp_path / "target", "huggingface")
     assert [path.name for path in tmp_path.iterdir()] == ["source"]
 
 

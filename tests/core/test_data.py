@@ -153,6 +153,39 @@ def test_read_pairs(tmp_path: Path, name: str, bom: bytes) -> None:
     assert unlabelled.labels == [-1, -1]
 
 
+def soft(path: Path, *answers: str) -> Path:
+    row = '{"sentence1": "A", "sentence2": "B", "gold_label": "neutral", "p": '
+    rows = (f"{row}{answer}}}" for answer in answers)
+    path.write_text("\n".join(rows))
+    return path
+
+
+def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
+    answer = '{"neutral": 0.5, "entailment": 0.125, "contradiction": 0.375}'
+    path = soft(tmp_path / "t.jsonl", answer, answer)
+    corpus = bertnli.read_pairs(path, probabilities="p")
+    assert corpus.targets is not None
+    assert corpus.targets.tolist() == [[0.125, 0.375, 0.5]] * 2
+    data = PairDataset(corpus, 16, build_vocab(corpus, 0), verbose=False)
+    assert data.batch(np.array([1])).targets.tolist() == [[0.125, 0.375, 0.5]]
+    assert bertnli.read_pairs(path).targets is None
+    for bad in (
+        '{"neutral": 0.5, "entailment": 0.5}',
+        '{"neutral": 0.5, "entailment": 0.5, "contradiction": 0.5}',
+        '{"neutral": 2, "entailment": -1, "contradiction": 0}',
+        '{"neutral": "1", "entailment": 0, "contradiction": 0}',
+        '{"neutral": NaN, "entailment": 0, "contradiction": 0}',
+        "[0, 0, 1]",
+    ):
+        soft(path, answer, bad)
+        with pytest.raises(DataError, match="line 2: the probabilities"):
+            bertnli.read_pairs(path, probabilities="p")
+        kept = bertnli.read_pairs(path, probabilities="p", on_error="skip")
+        assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
+    with pytest.raises(ConfigError, match="JSONL"):
+        bertnli.read_pairs(tmp_path / "t.jsonl", format="tsv", probabilities="p")
+
+
 def test_read_pairs_refuses(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         bertnli.read_pairs(tmp_path / "none.tsv")

@@ -1,0 +1,81 @@
+"""The model that comes with bertnli: no network, no file of the user's."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import bertnli
+from bertnli.backends.interface import Backend
+from bertnli.cli import main
+from bertnli.data.dataset import PairDataset
+
+PAIRS = [
+    ("A man is asleep.", "A man is awake."),
+    ("Two dogs are running on the beach.", "Animals are outdoors."),
+    ("A woman is playing the guitar on a stage.", "A woman is making music."),
+    ("A boy in a red shirt is eating an apple.", "Nobody is eating."),
+    ("A girl is reading.", "A girl is reading about the history of Rome."),
+]
+LABELS = ["contradiction", "entailment", "entailment", "contradiction", "neutral"]
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise AssertionError("a connection was asked for")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+
+
+def test_it_answers_without_a_word_about_where_it_is(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", "--backend", backend.name, *PAIRS[0]]) == 0
+    assert capsys.readouterr().out.split("\t")[0] == LABELS[0]
+    net = bertnli.load("bert.mini", backend.name)
+    found = [prediction.label for prediction in net.predict(PAIRS)]
+    assert sum(a == b for a, b in zip(found, LABELS, strict=True)) >= 4
+
+
+def test_both_backends_say_the_same(both: tuple[Backend, Backend]) -> None:
+    corpus = bertnli.read_sample("test")
+    logits = []
+    for nli in both:
+        net = bertnli.load("bert.mini", nli.name)
+        data = PairDataset(corpus, 64, net.vocab, verbose=False)
+        logits.append(net.logits(data.batch(np.arange(len(data)))))
+    assert (logits[0].argmax(1) == logits[1].argmax(1)).all()
+    assert np.abs(logits[0] - logits[1]).max() < 2e-5
+
+
+def test_fine_tuning_starts_from_what_was_pretrained(backend: Backend) -> None:
+    bert, vocab = backend.load_pretrained_model("bert.mini", num_hiddens=128, num_blks=3)
+    arrays = bert.arrays()
+    assert arrays["encoder.token_embedding.weight"].shape == (len(vocab), 128)
+    assert arrays["mlm.decoder.weight"].shape == (len(vocab), 128)
+    classifier: Any = bertnli.load("bert.mini", backend.name)
+    name = "encoder.blks.0.ffn.dense1.weight"
+    assert not np.array_equal(classifier.arrays()[name], arrays[name])
+
+
+def test_a_folder_of_the_same_name_goes_before(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = bertnli.load("bert.mini", backend.name)
+    mine = backend.BERTClassifier(backend.load_pretrained_model("bert.mini")[0], ["yes", "no"])
+    monkeypatch.chdir(tmp_path)
+    mine.save("bert.mini")
+    assert bertnli.load("bert.mini", backend.name).labels == ("yes", "no")
+    assert net.labels == bertnli.LABELS
+
+
+def test_it_is_small() -> None:
+    folder = Path(bertnli.__file__).parent / "models"
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files} >= {"model.safetensors", "vocab.json", "README.md"}
+    assert sum(path.stat().st_size for path in files) < 6_000_000
