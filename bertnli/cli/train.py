@@ -204,6 +204,7 @@ def fit(
         devices=devices,
         precision=args.precision,
         micro_batch_size=args.micro_batch_size,
+        exact_sums=args.exact_sums,
         auto_batch=args.auto_batch,
         **settings,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -64,6 +65,9 @@ class BaseTrainer(ABC):
         micro_batch_size: pairs of a batch that a process computes together, at most; the gradients
             of a batch's parts add up, and the step is the same, to rounding, in less memory. None
             for as many as is fastest.
+        exact_sums: compute a batch in the same parts, of ``micro_batch_size`` pairs, or 8, however
+            many processes there are, and add up their gradients without a loss: one process or
+            several take the same steps, dropout included; see `bertnli.training.exact`. Slower.
         auto_batch: where memory does not suffice, halve ``micro_batch_size`` and compute the batch
             again, instead of ending with an error.
 
@@ -78,6 +82,7 @@ class BaseTrainer(ABC):
 
     net: Trainable
     precision_reason: str
+    devices: list
     workers: Workers
     weight_average: BaseWeightAverage
 
@@ -99,6 +104,7 @@ class BaseTrainer(ABC):
         seed: int = 0,
         precision: str = "fp32",
         micro_batch_size: int | None = None,
+        exact_sums: bool = False,
         auto_batch: bool = False,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
@@ -119,8 +125,16 @@ class BaseTrainer(ABC):
             patience=patience,
             seed=seed,
         )
+        if exact_sums and auto_batch:
+            raise ConfigError("exact_sums needs parts of a fixed size, which auto_batch changes")
         self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
+        self.exact_sums = exact_sums
         self._prepare(devices, precision)
+        if exact_sums and len(self.devices) > 1:
+            raise ConfigError(
+                f"exact_sums is for one device in a process, and {len(self.devices)} are given; "
+                "start a process for each"
+            )
 
     @abstractmethod
     def _prepare(self, devices: Any, precision: str) -> None:
@@ -128,7 +142,13 @@ class BaseTrainer(ABC):
 
     def _check_same_model(self) -> None:
         """Raise ConfigError if the processes have different ones; before any weights travel."""
-        self.workers.check_same([self.net.config.to_dict(), list(self.net.labels), self.auto_batch])
+        sizes = [self.net.config.to_dict(), list(self.net.labels)]
+        how = [self.auto_batch, self.exact_sums, self.exact_sums and self.micro_batch_size]
+        weights = hashlib.sha256()
+        if self.exact_sums:  # nothing else makes them the same
+            for array in self.net.arrays().values():
+                weights.update(np.ascontiguousarray(array).data)
+        self.workers.check_same([*sizes, *how, weights.hexdigest()])
 
     @abstractmethod
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
@@ -151,6 +171,15 @@ class BaseTrainer(ABC):
         """Return the gradients of a batch's mean loss under the tensors' canonical names.
 
         What `train_step` computes before it clips them and updates; nothing is updated.
+        """
+
+    @abstractmethod
+    def part_gradients(
+        self, part: Batch, seed: int
+    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
+        """Return what a part of a batch gives, and the gradients of its summed loss.
+
+        Of this process alone; nothing is sent, and nothing updated.
         """
 
     @abstractmethod
@@ -337,7 +366,8 @@ class BaseTrainer(ABC):
             batches_left = train.train_batches(config.batch_size, config.seed, epoch, so_far.steps)
             for step, batch in enumerate(batches_left, state.step):
                 lr = config.lr if total is None else config.lr_at(step, total)
-                seed = _step_seed(config.seed, step, self.workers.rank)
+                rank = 0 if self.exact_sums else self.workers.rank
+                seed = _step_seed(config.seed, step, rank)
                 batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
                 waiting.append((self.train_step(batch, lr, seed), batch))
                 if total is not None and config.averages_at(step, total):

@@ -28,6 +28,7 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
+from bertnli.training.exact import exact_gradients
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
@@ -73,20 +74,39 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
+        if self.exact_sums:
+            gradients, *sums = exact_gradients(self, batch, seed)
+            self.apply_gradients(gradients, lr)
+            return StepResult(lambda: (sums[0], sums[1]))
         result, rows, row_gradients = self._backward(batch, seed)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
+        if self.exact_sums:
+            return exact_gradients(self, batch, seed)[0]
         _, rows, row_gradients = self._backward(batch, seed)
         size = np.float32(len(batch))
+        return {name: array / size for name, array in self._gradients(rows, row_gradients).items()}
+
+    @mx.util.use_np
+    def part_gradients(
+        self, part: Batch, seed: int
+    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
+        """See `BaseTrainer.part_gradients`."""
+        result, rows, row_gradients = self._backward_share(part, part, seed)
+        return result, self._gradients(rows, row_gradients)
+
+    def _gradients(
+        self, rows: NDArray[np.int64], row_gradients: Any
+    ) -> dict[str, NDArray[np.float32]]:
         found = {
-            names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad()) / size
+            names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad())
             for name, parameter in self.parameters.items()
         }
         table = np.zeros(self.table.shape, np.float32)
-        table[rows] = row_gradients.asnumpy() / size
+        table[rows] = row_gradients.asnumpy()
         return {**found, names.from_mxnet(TABLE): table}
 
     @mx.util.use_np

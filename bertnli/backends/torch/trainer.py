@@ -27,6 +27,7 @@ from bertnli.backends.torch.workers import (
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
+from bertnli.training.exact import exact_gradients
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
@@ -45,7 +46,7 @@ class Trainer(BaseTrainer):
         self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
-        if self.workers.size > 1:
+        if self.workers.size > 1 and not self.exact_sums:
             with self._sparse_table():  # which it asks each embedding for, once
                 self.parallel = distributed(self.parallel, self.devices)
         # On a GPU the whole table takes no time.
@@ -58,13 +59,28 @@ class Trainer(BaseTrainer):
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """See `BaseTrainer.train_step`."""
+        if self.exact_sums:
+            gradients, *sums = exact_gradients(self, batch, seed)
+            self.apply_gradients(gradients, lr)
+            return StepResult(lambda: (sums[0], sums[1]))
         result = self._backward(batch, seed)
         self.optimizer.step(lr)
         return result
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseTrainer.gradients`."""
+        if self.exact_sums:
+            return exact_gradients(self, batch, seed)[0]
         self._backward(batch, seed)
+        return self._gradients()
+
+    def part_gradients(
+        self, part: Batch, seed: int
+    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
+        """See `BaseTrainer.part_gradients`."""
+        return self._backward_share(part, part, seed, 1.0), self._gradients()
+
+    def _gradients(self) -> dict[str, NDArray[np.float32]]:
         return {
             names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
             for name, parameter in self.net.named_parameters()
@@ -92,12 +108,17 @@ class Trainer(BaseTrainer):
     def _backward(self, batch: Batch, seed: int) -> StepResult:
         """Compute the gradients of a batch's mean loss; return what this process's share gave."""
         share = self.workers.share(batch)
-        result = within_memory(self, lambda: self._backward_share(batch, share, seed), len(share))
+        # DistributedDataParallel takes the mean over the processes, and we want the sum.
+        weight = self.workers.size / len(batch) if len(share) else 0.0
+        result = within_memory(
+            self, lambda: self._backward_share(batch, share, seed, weight), len(share)
+        )
         if self.auto_batch and self.workers.size > 1:
             mean_gradients(self.net.parameters(), self.workers)
         return result
 
-    def _backward_share(self, batch: Batch, share: Batch, seed: int) -> StepResult:
+    def _backward_share(self, batch: Batch, share: Batch, seed: int, weight: float) -> StepResult:
+        """Compute the gradients of a share's summed loss, times a weight."""
         self.net.train()
         for parameter in self.net.parameters():
             parameter.grad = None
@@ -106,8 +127,6 @@ class Trainer(BaseTrainer):
         # A process without a pair of its own computes one that counts nothing, for all exchange.
         counted = len(share) > 0
         parts = split_by_length(share if counted else batch[:1], max_tokens, self.micro_batch_size)
-        # DistributedDataParallel takes the mean over the processes, and we want the sum.
-        weight = self.workers.size / len(batch) if counted else 0.0
         results = []
         with self._sparse_table(), _dropout_seed(seed, self.devices):
             for i, part in enumerate(parts):
