@@ -18,10 +18,9 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints.native import save_native
 from bertnli.config import BERTConfig
-from bertnli.data.batches import Batch, sorted_batches
+from bertnli.data.batches import Batch, ExampleSet, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.examples import ExampleSet
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import label_permutation

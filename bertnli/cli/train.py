@@ -38,9 +38,9 @@ from bertnli.backends.interface import Backend, Classifier, Trainable
 from bertnli.checkpoints.native import is_native
 from bertnli.cli import corpora, options, recipes
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
+from bertnli.data.batches import ExampleSet
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.examples import ExampleSet
 from bertnli.errors import ConfigError
 from bertnli.labels import LABELS
 from bertnli.parameters import Shapes, classifier_shapes

@@ -1,19 +1,17 @@
-"""Batches: what a backend gets, and the order in which an epoch brings them."""
+"""Batches: what a backend gets, the examples they are made of, and in which order."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.errors import ConfigError, DataError
-
-if TYPE_CHECKING:
-    from bertnli.data.examples import Examples
-
+from bertnli.text.vocab import Vocab
 
 AnyBatch = TypeVar("AnyBatch", bound="Batch")
 
@@ -85,6 +83,46 @@ class Batch:
             lens,
             ys,
         )
+
+
+class Examples(ABC):
+    """Examples that batches are made of.
+
+    Attributes:
+        vocab: what they are encoded with.
+        max_len: tokens of an example, at most.
+        skipped: reason to number of rows of the source that were left out.
+        source: where they come from.
+    """
+
+    vocab: Vocab
+    max_len: int
+    skipped: dict[str, int]
+    source: str
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @property
+    @abstractmethod
+    def lengths(self) -> NDArray[np.int32]:
+        """Tokens of each example, special ones included, (N,) int32."""
+
+    @abstractmethod
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Return some examples, (B,), as a batch."""
+
+
+class ExampleSet(Examples):
+    """The examples of a corpus: the same, or others in each epoch, but always as many."""
+
+    @abstractmethod
+    def digest(self) -> str:
+        """Return the SHA-256 of all that the examples depend on, in hexadecimal."""
+
+    @abstractmethod
+    def at_epoch(self, seed: int, epoch: int) -> Examples:
+        """Return the examples of an epoch, a function of the seed and the epoch alone."""
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:

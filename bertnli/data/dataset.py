@@ -11,11 +11,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.batches import Batch
+from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.examples import ExampleSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import check_truncation
 from bertnli.text.tokenize import lower_tokens

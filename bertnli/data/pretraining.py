@@ -8,8 +8,7 @@ from array import array
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.batches import Batch
-from bertnli.data.examples import Examples, ExampleSet
+from bertnli.data.batches import Batch, Examples, ExampleSet
 from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.text import Text
 from bertnli.errors import DataError

@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any
 
 from bertnli.backends.interface import Trainable
-from bertnli.data.batches import Batch, batches, sorted_batches
-from bertnli.data.examples import ExampleSet
+from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
 from bertnli.errors import ConfigError, DataError
 
 #: A set of bertnli, or the framework's own DataLoader over one.
