@@ -3,7 +3,7 @@
 The text is SNLI's train split, or the part of it that is given. Knowledge of words comes from a
 larger BERT: the start values of the word embeddings are its word pieces', and what the student is
 fine-tuned on are its answers, once it is fine-tuned itself: to SNLI's pairs, and to new pairs made
-of their sentences. docs/bert-mini.md says what came of it.
+of their sentences. Its README, beside it, says what came of it.
 
 usage:
   python benchmarks/bert_mini.py --train snli_train.tsv --teacher path/to/all-MiniLM-L6-v2 \\
@@ -40,7 +40,7 @@ SEED = 0
 MIN_FREQ = 6
 PRETRAINING = {"epochs": 20, "batch-size": 128, "lr": 1e-3, "schedule": "linear", "warmup": 0.05}
 TEACHER = {"epochs": 3, "batch-size": 64, "lr": 1e-4, "recipe": "best"}
-STUDENT = {"epochs": 8, "batch-size": 64, "lr": 5e-4, "recipe": "best"}
+STUDENT = {"epochs": 6, "batch-size": 64, "lr": 5e-4, "recipe": "best"}
 #: New pairs for each of SNLI's, and the share of the label beside the teacher's answer.
 NEW_PAIRS, LABEL_SHARE = 2.0, 0.3
 #: How new pairs are made; see `new_pairs`.
