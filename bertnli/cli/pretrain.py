@@ -20,7 +20,7 @@ import argparse
 from typing import Any
 
 from bertnli.backends.interface import Backend
-from bertnli.cli import options, recipes, train
+from bertnli.cli import options, recipes, runs
 from bertnli.config import PRESETS
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
@@ -34,7 +34,7 @@ TASKS = ("mlm,nsp", "mlm")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    train.add_run_options(parser)
+    runs.add_run_options(parser)
     group = parser.add_argument_group("text")
     group.add_argument(
         "--text", nargs="+", required=True, metavar="FILE", help="UTF-8, a sentence a line"
@@ -70,15 +70,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--model",
         choices=sorted(PRESETS),
-        help=f"from start values, with the sizes of this one (default: {train.SCRATCH_MODEL})",
+        help=f"from start values, with the sizes of this one (default: {runs.SCRATCH_MODEL})",
     )
-    train.add_size_options(group)
+    runs.add_size_options(group)
     vocabulary = group.add_mutually_exclusive_group()
     vocabulary.add_argument(
         "--min-freq",
         type=int,
         metavar="N",
-        help=f"words seen less often are left to <unk> (default: {train.MIN_FREQ})",
+        help=f"words seen less often are left to <unk> (default: {runs.MIN_FREQ})",
     )
     vocabulary.add_argument(
         "--word-pieces",
@@ -120,16 +120,16 @@ def run(args: argparse.Namespace) -> int:
         dev_set = encoded(read_text(args.dev_text, args.split_sentences))
     for name, data in (("text", train_set), ("dev text", dev_set)):
         if data is not None:
-            train.say(args, f"{name}: {_describe(data)}")
-    train.say(args, train.describe_sizes(args, net.config, bert_shapes(net.config)))
-    train.say(args, train.describe_vocab(train_set.token_ids, vocab, "text"))
-    train.say(args, f"backend: {backend.name} on {', '.join(map(str, devices))}")
-    return train.fit(args, config, backend, devices, net, train_set, dev_set)
+            runs.say(args, f"{name}: {_describe(data)}")
+    runs.say(args, runs.describe_sizes(args, net.config, bert_shapes(net.config)))
+    runs.say(args, runs.describe_vocab(train_set.token_ids, vocab, "text"))
+    runs.say(args, f"backend: {backend.name} on {', '.join(map(str, devices))}")
+    return runs.fit(args, config, backend, devices, net, train_set, dev_set)
 
 
 def _make_bert(args: argparse.Namespace, backend: Backend, devices: Any, text: Text) -> Any:
-    """Return the model to pretrain."""
-    sizes = train.sizes_of(args)
+    """Return the model to preruns."""
+    sizes = runs.sizes_of(args)
     if args.pretrained is not None:
         if args.min_freq is not None or args.word_pieces is not None:
             raise ConfigError("a pretrained model brings its vocabulary with it")
@@ -140,8 +140,8 @@ def _make_bert(args: argparse.Namespace, backend: Backend, devices: Any, text: T
     if args.word_pieces is not None:
         vocab = train_word_pieces(text.sentences, args.word_pieces)
     else:
-        vocab = build_text_vocab(text, train.MIN_FREQ if args.min_freq is None else args.min_freq)
-    sizes = {**PRESETS[args.model or train.SCRATCH_MODEL], **sizes}
+        vocab = build_text_vocab(text, runs.MIN_FREQ if args.min_freq is None else args.min_freq)
+    sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
     return backend.BERTModel(len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab)
 
 
