@@ -20,8 +20,9 @@ setup: $(READY)  ## an environment of its own in .venv, with both frameworks
 demo: $(READY)  ## fine-tune on both backends, compare, draw the curves (2 minutes)
 	$(BIN)/bertnli demo --output runs/demo
 
+# A process for each core, with one thread: the models are so small that more threads only wait.
 test: $(READY)  ## the tests, without those that take minutes
-	$(BIN)/python -m pytest -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 8 --dist loadfile
 
 test-long: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
