@@ -15,6 +15,7 @@ from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+from bertnli.text.wordpiece import train_word_pieces
 
 #: Each sentence of each document is of words that no other has.
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
@@ -214,3 +215,11 @@ def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
     assert total == pytest.approx(len(batch), rel=1e-6)
     weights = {float(w) for part in parts for w in part.pred_weights[part.pred_positions >= 0]}
     assert len(weights) == 1
+
+
+def test_the_same_text_gives_the_same_word_pieces() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [f"{a}{b}{b}{a}" for a in letters for b in letters]  # equally often, all of them
+    found = [train_word_pieces([" ".join(words)], 120).idx_to_token for _ in range(4)]
+    assert found == [found[0]] * 4
+    assert len(found[0]) == 120 and len({*found[0]}) == 120
