@@ -139,3 +139,14 @@ def test_what_does_not_fit_is_said(
     ):
         assert part in ran(capsys, *argv, status=2)[1].splitlines()[-1]
     assert not (tmp_path / "report").exists()
+
+
+def test_files_of_one_name_are_told_apart(
+    where: list[str], seeds: list[str], hans: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / Path(hans).name
+    other.write_text("".join(Path(hans).read_text().splitlines(keepends=True)[:2]))
+    files = [hans, str(other)]
+    out, _ = ran(capsys, "evaluate", *seeds[:2], "--file", *files, *where)
+    means = out.split("\n\n")[1].splitlines()[1:]
+    assert [line.split()[0] for line in means] == files
