@@ -15,7 +15,7 @@ from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import train_word_pieces
+from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 
 #: Each sentence of each document is of words that no other has.
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
@@ -215,6 +215,15 @@ def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
     assert total == pytest.approx(len(batch), rel=1e-6)
     weights = {float(w) for part in parts for w in part.pred_weights[part.pred_positions >= 0]}
     assert len(weights) == 1
+
+
+def test_sentences_of_special_tokens_alone_are_left_out() -> None:
+    pieces = ["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"]
+    vocab = WordPieceVocab.from_pieces(pieces)
+    text = text_of([["[SEP]", "a", "a b"], ["b [MASK]", "a"]])
+    data = PretrainingSet(text, 16, vocab)
+    assert data.skipped == {"no words": 1} and len(data) == 2
+    assert (whole_epoch(data).pred_positions >= 0).any(1).all()
 
 
 def test_the_same_text_gives_the_same_word_pieces() -> None:
