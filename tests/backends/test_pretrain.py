@@ -108,6 +108,8 @@ def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -
         pretraining.fit(pairs)
     with pytest.raises(DataError, match="next_sentence"):
         pretraining.fit(PretrainingSet(text, 40, vocab, next_sentence=False))
+    with pytest.raises(ConfigError, match="has no classes"):
+        pretraining.fit([((np.ones((1, 5)),) * 3, np.ones(1))])
     with pytest.raises(ConfigError, match="only a classifier"):
         pretraining.predict([("a", "b")])
     with pytest.raises(DataError, match="no labelled pairs"):
