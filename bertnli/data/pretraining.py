@@ -131,11 +131,12 @@ class PretrainingSet(ExampleSet):
             rng = np.random.default_rng([seed, epoch, _SECONDS])
             labels = rng.integers(0, 2, len(self)).astype(np.int32)
             seconds = seconds.copy()
-            open_ = np.flatnonzero(labels == 0)
-            while len(open_):  # of a document with nearly all sentences it takes some rounds
-                seconds[open_] = rng.integers(0, len(self.documents), len(open_))
-                own = self.documents[self.firsts[open_]]
-                open_ = open_[self.documents[seconds[open_]] == own]
+            others = np.flatnonzero(labels == 0)
+            own = self.documents[self.firsts[others]]
+            starts = np.searchsorted(self.documents, own)
+            sizes = np.searchsorted(self.documents, own, "right") - starts
+            drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
+            seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
         return PretrainingEpoch(self, seconds, labels, (seed, epoch))
 
 

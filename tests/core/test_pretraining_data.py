@@ -102,6 +102,21 @@ def test_half_of_the_sentences_are_followed_by_their_next() -> None:
     assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
 
 
+def test_each_sentence_of_other_documents_is_as_likely() -> None:
+    data = make_set([["a1 b1"] * 3, ["a2 b2"] * 1000, ["a3 b3"] * 2])
+    drawn = {0: np.zeros(1005), 1: np.zeros(1005), 2: np.zeros(1005)}
+    for epoch in range(300):
+        found = data.at_epoch(0, epoch)
+        others = found.labels == 0
+        own = data.documents[data.firsts[others]]
+        for document, counts in drawn.items():
+            np.add.at(counts, found.seconds[others][own == document], 1)
+    for document, counts in drawn.items():
+        assert not counts[data.documents == document].any()
+    few = drawn[1][data.documents != 1]  # each some 30,000 times
+    assert np.abs(few / few.sum() - 0.2).max() < 0.01
+
+
 def test_the_inputs_are_those_of_a_pair() -> None:
     data = make_set([["a b c", "d e"], ["f g", "h"]])
     batch = whole_epoch(data)
