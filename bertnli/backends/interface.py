@@ -148,10 +148,9 @@ class PretrainingModel(Trainable):
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
 
-    def _keep_others(self, bert: PretrainedModel) -> None:
-        """Remember the tensors that are not trained, for they are saved with the others."""
-        own = self.shapes()
-        self._others = {name: a for name, a in bert.arrays().items() if name not in own}
+    def _keep_whole(self, bert: PretrainedModel) -> None:
+        """Remember the model, whose tensors that are not trained are saved with the others."""
+        self._whole = bert.arrays  # the model itself would count as a part of this one
 
     def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> PretrainingMetrics:
         """See `Trainable.score`."""
@@ -171,7 +170,7 @@ class PretrainingModel(Trainable):
 
     def save(self, folder: str | Path) -> None:
         """Write weights, sizes and vocabulary to one folder that any backend opens."""
-        arrays = {**self.arrays(), **self._others}
+        arrays = self._whole()
         ordered = {name: arrays[name] for name in bert_shapes(self.config)}
         save_native(folder, ordered, self.config, None, self.required_vocab())
 
@@ -269,7 +268,7 @@ def softmax(logits: NDArray) -> NDArray[np.float64]:
 class Backend:
     """One framework's side of bertnli; what `bertnli.get_backend` returns.
 
-    ``load_pretrained_model``, ``load``, the three classes and the device functions take the same
+    ``load_pretrained_model``, ``load``, the classes and the device functions take the same
     arguments on every backend.
     """
 

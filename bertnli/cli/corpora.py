@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -184,11 +186,18 @@ def split_of(args: argparse.Namespace) -> str:
 def read_sets(args: argparse.Namespace, labels: Sequence[str]) -> list[LabelledSet]:
     """Return the pairs that `add_labelled_source`'s options name, of several files each.
 
+    A file is called by its name, or by its path where another has the same name.
+
     Raises:
         ConfigError: options that do not go together.
     """
     if args.file is not None:
-        return [_read_file(args, path, labels, args.split) for path in args.file]
+        found = [_read_file(args, path, labels, args.split) for path in args.file]
+        times = Counter(one.name for one in found)  # of files in different folders
+        return [
+            replace(one, name=path) if times[one.name] > 1 else one
+            for one, path in zip(found, args.file, strict=True)
+        ]
     split = split_of(args)
     return [LabelledSet(f"{args.data}, {split}", read_split(args, split), _layout(args.data))]
 

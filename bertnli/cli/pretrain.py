@@ -1,7 +1,8 @@
 """Pretrain a BERT on plain text: masked words, and which sentence follows.
 
 A line of a text file is a sentence, and an empty line ends a document. The output folder is a
-run's, as with `bertnli train`: last/ is the pretrained model, for `bertnli train --pretrained RUN`.
+run's, as with `bertnli train`, and `bertnli train --pretrained RUN` takes its best/: the last
+epoch, or with --dev-text the one with the most masked words predicted right.
 
 examples:
   bertnli pretrain --text corpus.txt --output runs/pretrained --epochs 10 --batch-size 256 \\

@@ -214,7 +214,13 @@ class PairDataset(ExampleSet):
 
         Raises:
             IndexError: there is no such pair.
+            DataError: the set has targets, which have no place in the book's items.
         """
+        if self.targets is not None:
+            raise DataError(
+                "a loader's items have labels alone, and the targets of this set would be lost; "
+                "give the trainer the set itself"
+            )
         if not -len(self) <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
         batch = self.batch(np.array([index % len(self)]), pad_to=self.max_len)

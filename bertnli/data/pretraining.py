@@ -13,7 +13,7 @@ from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.text import Text
 from bertnli.errors import DataError
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
-from bertnli.text.vocab import Vocab
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
 #: Streams of random numbers, so that one does not depend on how much of another was drawn.
 _SECONDS, _MASKS = 1, 2
@@ -56,16 +56,17 @@ class PretrainingSet(ExampleSet):
         self.masking = Masking(vocab, mask_rate, whole_words)
         self.source, self.skipped = text.source, dict(text.skipped)
         self.cls, self.sep, self.pad = (vocab.required(t) for t in ("<cls>", "<sep>", "<pad>"))
+        special = {vocab.required(token) for token in RESERVED_TOKENS}  # none can be predicted
         flat, ends, documents = array("i"), array("q", [0]), array("q")
         for ids, document in zip(vocab.ids_of(text.sentences, False), text.documents, strict=True):
-            if ids:
+            if not special.issuperset(ids):
                 flat.extend(ids)
                 ends.append(len(flat))
                 documents.append(document)
         self.token_ids = np.array(flat, np.int32)
         self.ends = np.array(ends, np.int64)
         self.documents = np.array(documents, np.int64)
-        self._count("no tokens", len(text) - len(self.documents))
+        self._count("no words", len(text) - len(self.documents))
         same = self.documents[1:] == self.documents[:-1]
         follows = np.append(same, False)
         self.firsts = np.flatnonzero(follows)
@@ -130,11 +131,12 @@ class PretrainingSet(ExampleSet):
             rng = np.random.default_rng([seed, epoch, _SECONDS])
             labels = rng.integers(0, 2, len(self)).astype(np.int32)
             seconds = seconds.copy()
-            open_ = np.flatnonzero(labels == 0)
-            while len(open_):  # of a document with nearly all sentences it takes some rounds
-                seconds[open_] = rng.integers(0, len(self.documents), len(open_))
-                own = self.documents[self.firsts[open_]]
-                open_ = open_[self.documents[seconds[open_]] == own]
+            others = np.flatnonzero(labels == 0)
+            own = self.documents[self.firsts[others]]
+            starts = np.searchsorted(self.documents, own)
+            sizes = np.searchsorted(self.documents, own, "right") - starts
+            drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
+            seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
         return PretrainingEpoch(self, seconds, labels, (seed, epoch))
 
 

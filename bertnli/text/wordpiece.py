@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -159,6 +159,8 @@ class WordPieceVocab(Vocab):
 def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
     """Return a vocabulary of word pieces that are learned of text, lower case.
 
+    The same text gives the same pieces, with the same ids.
+
     Args:
         sentences: the text.
         size: of the vocabulary, special tokens and single characters among them.
@@ -167,22 +169,33 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
         ConfigError: fewer than the special tokens and characters need.
         BackendError: the package tokenizers is missing.
     """
-    lib = _tokenizers()
+    texts = list(sentences)
     special = list(SPECIAL.values())
-    tokenizer = lib.Tokenizer(lib.models.WordPiece(unk_token=SPECIAL[UNKNOWN]))
-    tokenizer.normalizer = lib.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = lib.pre_tokenizers.BertPreTokenizer()
-    trainer = lib.trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=special, show_progress=False
-    )
-    tokenizer.train_from_iterator(sentences, trainer)
-    ids = tokenizer.get_vocab()
+    # The trainer numbers the characters that go on with a word in an order that is another in each
+    # process, and merges by these numbers where counts are equal. As special tokens they keep ours.
+    found = _trained(texts, 0, special)
+    going_on = sorted(piece for piece in found if piece.startswith("##") and len(piece) > 2)
+    ids = _trained(texts, size, special + going_on)
     if len(ids) > size:
         raise ConfigError(
             f"{size} word pieces are fewer than the text's characters and the special tokens; "
             f"give {len(ids)} at least"
         )
     return WordPieceVocab.from_pieces(sorted(ids, key=ids.__getitem__))
+
+
+def _trained(texts: Sequence[str], size: int, special: Sequence[str]) -> dict[str, int]:
+    """Return what the trainer learns of text, piece to id; the special ones have the first ids."""
+    lib = _tokenizers()
+    tokenizer = lib.Tokenizer(lib.models.WordPiece(unk_token=SPECIAL[UNKNOWN]))
+    tokenizer.normalizer = lib.normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = lib.pre_tokenizers.BertPreTokenizer()
+    trainer = lib.trainers.WordPieceTrainer(
+        vocab_size=size, special_tokens=list(special), show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    ids: dict[str, int] = tokenizer.get_vocab()
+    return ids
 
 
 def load_vocab(folder: Path) -> Vocab | None:

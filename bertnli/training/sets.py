@@ -69,11 +69,16 @@ class Source:
             num_workers: processes that share it.
 
         Raises:
-            ConfigError: a loader cannot be shared.
+            ConfigError: a loader cannot be shared, or is of no use to the net.
             DataError: an empty set, labels missing, a vocabulary that is not the model's.
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
+            if not net.labels:
+                raise ConfigError(
+                    "a loader gives labelled pairs, and this net has no classes; give a "
+                    "PretrainingSet"
+                )
             if num_workers > 1:
                 raise ConfigError(
                     f"a loader of your own cannot be shared by {num_workers} processes, for "

@@ -139,3 +139,27 @@ def test_what_does_not_fit_is_said(
     ):
         assert part in ran(capsys, *argv, status=2)[1].splitlines()[-1]
     assert not (tmp_path / "report").exists()
+
+
+def test_files_of_one_name_are_told_apart(
+    where: list[str], seeds: list[str], hans: str, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    other = tmp_path / Path(hans).name
+    other.write_text("".join(Path(hans).read_text().splitlines(keepends=True)[:2]))
+    files = [hans, str(other)]
+    out, _ = ran(capsys, "evaluate", *seeds[:2], "--file", *files, *where)
+    means = out.split("\n\n")[1].splitlines()[1:]
+    assert [line.split()[0] for line in means] == files
+
+
+def test_of_merged_classes_no_other_order_is_proposed(
+    where: list[str], seeds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    files = []
+    for few, many in (TWO_WAY, TWO_WAY[::-1]):  # nearly all of one are wrong
+        rows = [f"A\tB\t{label}" for label in (few, *[many] * 13)]
+        files.append(tmp_path / f"{many}.tsv")
+        files[-1].write_text("\n".join(["sentence1\tsentence2\tgold_label", *rows]) + "\n")
+    paths = list(map(str, files))
+    assert "another order" not in ran(capsys, "evaluate", seeds[0], "--file", *paths, *where)[1]
+    assert "another order" in ran(capsys, "evaluate", seeds[2], "--file", *paths, *where)[1]

@@ -96,6 +96,18 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         assert np.array_equal(array, net.arrays()[name]), name
 
 
+def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_path: Path) -> None:
+    vocab = build_vocab(bertnli.read_sample("dev"), 2)
+    bert: Any = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.0, 16, vocab=vocab)
+    net = backend.BERTForPretraining(bert, next_sentence=False)
+    assert {*net.arrays()} == {*net.shapes()}
+    bert.load_arrays({name: array + 1 for name, array in bert.arrays().items()}, "")
+    net.save(tmp_path / "net")
+    found = open_pretrained(tmp_path / "net").arrays
+    for name, array in bert.arrays().items():
+        assert np.array_equal(found[name], array), name
+
+
 def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -> None:
     corpus = bertnli.read_sample("train")
     text = read_text(text_file)
@@ -108,6 +120,8 @@ def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -
         pretraining.fit(pairs)
     with pytest.raises(DataError, match="next_sentence"):
         pretraining.fit(PretrainingSet(text, 40, vocab, next_sentence=False))
+    with pytest.raises(ConfigError, match="has no classes"):
+        pretraining.fit([((np.ones((1, 5)),) * 3, np.ones(1))])
     with pytest.raises(ConfigError, match="only a classifier"):
         pretraining.predict([("a", "b")])
     with pytest.raises(DataError, match="no labelled pairs"):

@@ -168,6 +168,8 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
     assert corpus.targets.tolist() == [[0.125, 0.375, 0.5]] * 2
     data = PairDataset(corpus, 16, build_vocab(corpus, 0), verbose=False)
     assert data.batch(np.array([1])).targets.tolist() == [[0.125, 0.375, 0.5]]
+    with pytest.raises(DataError, match="would be lost"):
+        data.padded(0)  # what a DataLoader takes
     assert bertnli.read_pairs(path).targets is None
     for bad in (
         '{"neutral": 0.5, "entailment": 0.5}',

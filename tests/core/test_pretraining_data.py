@@ -15,6 +15,7 @@ from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 
 #: Each sentence of each document is of words that no other has.
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
@@ -99,6 +100,21 @@ def test_half_of_the_sentences_are_followed_by_their_next() -> None:
                 assert second[0] != first[0]
     share = np.mean(follows)
     assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
+
+
+def test_each_sentence_of_other_documents_is_as_likely() -> None:
+    data = make_set([["a1 b1"] * 3, ["a2 b2"] * 1000, ["a3 b3"] * 2])
+    drawn = {0: np.zeros(1005), 1: np.zeros(1005), 2: np.zeros(1005)}
+    for epoch in range(300):
+        found = data.at_epoch(0, epoch)
+        others = found.labels == 0
+        own = data.documents[data.firsts[others]]
+        for document, counts in drawn.items():
+            np.add.at(counts, found.seconds[others][own == document], 1)
+    for document, counts in drawn.items():
+        assert not counts[data.documents == document].any()
+    few = drawn[1][data.documents != 1]  # each some 30,000 times
+    assert np.abs(few / few.sum() - 0.2).max() < 0.01
 
 
 def test_the_inputs_are_those_of_a_pair() -> None:
@@ -214,3 +230,20 @@ def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
     assert total == pytest.approx(len(batch), rel=1e-6)
     weights = {float(w) for part in parts for w in part.pred_weights[part.pred_positions >= 0]}
     assert len(weights) == 1
+
+
+def test_sentences_of_special_tokens_alone_are_left_out() -> None:
+    pieces = ["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"]
+    vocab = WordPieceVocab.from_pieces(pieces)
+    text = text_of([["[SEP]", "a", "a b"], ["b [MASK]", "a"]])
+    data = PretrainingSet(text, 16, vocab)
+    assert data.skipped == {"no words": 1} and len(data) == 2
+    assert (whole_epoch(data).pred_positions >= 0).any(1).all()
+
+
+def test_the_same_text_gives_the_same_word_pieces() -> None:
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = [f"{a}{b}{b}{a}" for a in letters for b in letters]  # equally often, all of them
+    found = [train_word_pieces([" ".join(words)], 120).idx_to_token for _ in range(4)]
+    assert found == [found[0]] * 4
+    assert len(found[0]) == 120 and len({*found[0]}) == 120

@@ -182,7 +182,7 @@ class BERTForPretraining(PretrainingModel, nn.Block):
         if next_sentence:
             self.hidden = bert.hidden
             self.nsp = bert.nsp
-        self._keep_others(bert)
+        self._keep_whole(bert)
 
     def forward(
         self, inputs: Sequence[Tensor], table: Tensor | None = None

@@ -168,7 +168,7 @@ class BERTForPretraining(PretrainingModel, nn.Module):
         if next_sentence:
             self.hidden = bert.hidden
             self.nsp = bert.nsp
-        self._keep_others(bert)
+        self._keep_whole(bert)
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits of the tokens to predict, (R, V), and of the next sentence, (B, 2).
