@@ -392,10 +392,10 @@ def test_what_memory_does_not_suffice_for_is_halved(
     def limited(trainer: Any) -> Any:
         honest = trainer._backward_share
 
-        def backward(batch: Any, share: Any, seed: int) -> Any:
+        def backward(batch: Any, share: Any, *how: Any) -> Any:
             if min(trainer.micro_batch_size or len(share), len(share)) > 2:
                 raise errors[backend.name]()
-            return honest(batch, share, seed)
+            return honest(batch, share, *how)
 
         monkeypatch.setattr(trainer, "_backward_share", backward)
         return trainer
