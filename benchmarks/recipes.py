@@ -1,7 +1,7 @@
 """What each setting of a recipe is worth: the same fine-tuning with and without it, several seeds.
 
 Settings are chosen on held-out pairs of the training split, never on dev: `--held-out` is what each
-run is scored on. docs/recipes.md has a table that this made.
+run is scored on.
 
 usage:
   python benchmarks/recipes.py --train train90.tsv --held-out held10.tsv --pretrained bert.mini \\
