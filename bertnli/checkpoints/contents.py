@@ -14,15 +14,13 @@ from pathlib import Path
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import gluonnlp, huggingface, names
-from bertnli.checkpoints.native import CLASSIFIER as NATIVE_CLASSIFIER
-from bertnli.checkpoints.native import PRETRAINED, VERSION, is_native, load_native
+from bertnli.checkpoints.native import is_native, load_native
 from bertnli.checkpoints.params import LIST_MAGIC, read_params
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded, read_json_object
-from bertnli.hub import CLASSIFIER as CLASSIFIER_KIND
-from bertnli.hub import bundled, download_extract
+from bertnli.hub import CLASSIFIER, bundled, download_extract
 from bertnli.parameters import infer_config
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_vocab
@@ -32,7 +30,7 @@ PARAMS, VOCAB = "pretrained.params", "vocab.json"
 #: What `convert` adds to them, for the sizes and class names that they do not tell.
 DESCRIPTION, PARAMS_FORMAT = "config.json", "bertnli parameters"
 #: A classifier's parameters, in the place of a pretrained model's.
-CLASSIFIER = "classifier.params"
+CLASSIFIER_PARAMS = "classifier.params"
 #: How files of parameters are called that may be meant by their path.
 SUFFIXES = (".params", ".pt", ".pth", ".bin")
 #: Dropout in the book.
@@ -82,7 +80,7 @@ class Contents:
         return load_vocab(self.path.parent if self.path.is_file() else self.path)
 
 
-def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER_KIND) -> Path:
+def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER) -> Path:
     """Return the folder or the file of parameters that a name means, unpacked and downloaded.
 
     Args:
@@ -130,9 +128,8 @@ def _read(path: Path) -> Contents:
             return Contents("Hugging Face BERT", arrays, config, True, False, labels, path)
         if is_native(path):
             found = load_native(path)
-            format = PRETRAINED if found.labels is None else NATIVE_CLASSIFIER
             return Contents(
-                f"{format}, version {VERSION}",
+                found.format,
                 found.arrays,
                 found.config,
                 True,
@@ -162,7 +159,7 @@ def _read(path: Path) -> Contents:
 
 def _parameters_of(folder: Path) -> Path:
     """Return the file of parameters of a folder."""
-    for name in (PARAMS, CLASSIFIER):
+    for name in (PARAMS, CLASSIFIER_PARAMS):
         if (folder / name).is_file():
             return folder / name
     found = sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES and f.is_file())

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import huggingface, names
-from bertnli.checkpoints.contents import CLASSIFIER, DESCRIPTION, PARAMS, PARAMS_FORMAT
+from bertnli.checkpoints.contents import CLASSIFIER_PARAMS, DESCRIPTION, PARAMS, PARAMS_FORMAT
 from bertnli.checkpoints.folder import new_folder
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
@@ -143,7 +143,7 @@ def _parameters(given: Checkpoint, folder: Path) -> Path:
     }
     text = json.dumps(described, indent=2) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")
-    return folder / (PARAMS if given.labels is None else CLASSIFIER)
+    return folder / (PARAMS if given.labels is None else CLASSIFIER_PARAMS)
 
 
 #: Name of a format to what writes it.

@@ -23,7 +23,7 @@ from bertnli.files import read_json_object
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
-CLASSIFIER, PRETRAINED = FORMATS = ("bertnli classifier", "bertnli pretrained model")
+FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
@@ -41,6 +41,11 @@ class NativeCheckpoint:
     vocab: Vocab
     path: Path
 
+    @property
+    def format(self) -> str:
+        """What it is, in words."""
+        return f"{_format(self.labels)}, version {VERSION}"
+
 
 def save_native(
     folder: str | Path,
@@ -51,14 +56,14 @@ def save_native(
 ) -> None:
     """Write a checkpoint folder, replacing one that is there.
 
+    A crash leaves either the old checkpoint or the new one; see `replaced_folder`.
+
     Args:
         folder: of the checkpoint.
         arrays: canonical name to array, float32 or float16.
         config: the sizes.
         labels: the classes' names in the order of the logits; None of a pretrained model.
         vocab: the vocabulary.
-
-    A crash leaves either the old checkpoint or the new one; see `replaced_folder`.
 
     Raises:
         CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
@@ -69,7 +74,7 @@ def save_native(
             f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "
             "Choose another folder"
         )
-    format = PRETRAINED if labels is None else CLASSIFIER
+    format = _format(labels)
     try:
         with replaced_folder(folder) as new:
             new.mkdir()
@@ -84,6 +89,10 @@ def save_native(
             vocab.save(new / vocab.FILE)
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
+
+
+def _format(labels: Sequence[str] | None) -> str:
+    return FORMATS[labels is None]
 
 
 def _replaceable(folder: Path) -> bool:
@@ -134,7 +143,7 @@ def load_native(path: str | Path) -> NativeCheckpoint:
                 f"version {VERSION}; use the version of bertnli that wrote it"
             )
         labels = described["labels"]
-        if described["format"] == PRETRAINED:
+        if described["format"] == _format(None):
             labels = None
         elif not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")

@@ -27,6 +27,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from bertnli.cli import corpora, options
@@ -80,6 +81,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--baseline-on and --calibrate-on are for a report; give --report DIR")
     if args.report is not None and args.json:
         raise ConfigError("--json prints scores; with --report, report.json has them and more")
+    if args.report is not None and Path(args.report).is_file():
+        raise ConfigError(f"--report is a folder, and {args.report} is a file; name another")
     models = _models(args)
     return _print_scores(args, models) if args.report is None else _write_report(args, models)
 

@@ -75,12 +75,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     runs.add_size_options(group)
     vocabulary = group.add_mutually_exclusive_group()
-    vocabulary.add_argument(
-        "--min-freq",
-        type=int,
-        metavar="N",
-        help=f"words seen less often are left to <unk> (default: {runs.MIN_FREQ})",
-    )
+    runs.add_min_freq_option(vocabulary)
     vocabulary.add_argument(
         "--word-pieces",
         type=options.positive,
@@ -129,7 +124,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _make_bert(args: argparse.Namespace, backend: Backend, devices: Any, text: Text) -> Any:
-    """Return the model to preruns."""
+    """Return the model to pretrain."""
     sizes = runs.sizes_of(args)
     if args.pretrained is not None:
         if args.min_freq is not None or args.word_pieces is not None:
@@ -141,7 +136,7 @@ def _make_bert(args: argparse.Namespace, backend: Backend, devices: Any, text: T
     if args.word_pieces is not None:
         vocab = train_word_pieces(text.sentences, args.word_pieces)
     else:
-        vocab = build_text_vocab(text, runs.MIN_FREQ if args.min_freq is None else args.min_freq)
+        vocab = build_text_vocab(text, runs.min_freq_of(args))
     sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
     return backend.BERTModel(len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab)
 

@@ -78,6 +78,21 @@ def add_size_options(group: Any) -> None:
     )
 
 
+def add_min_freq_option(group: Any) -> None:
+    """Add --min-freq, of a vocabulary of words."""
+    group.add_argument(
+        "--min-freq",
+        type=int,
+        metavar="N",
+        help=f"from scratch: words seen less often are left to <unk> (default: {MIN_FREQ})",
+    )
+
+
+def min_freq_of(args: argparse.Namespace) -> int:
+    """Return the --min-freq to use."""
+    return MIN_FREQ if args.min_freq is None else int(args.min_freq)
+
+
 def sizes_of(args: argparse.Namespace) -> dict[str, int]:
     """Return the sizes that were given."""
     given = {argument: getattr(args, option) for option, argument, _ in SIZES}

@@ -89,12 +89,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         help=f"from scratch, with the sizes of this one (default: {runs.SCRATCH_MODEL})",
     )
     runs.add_size_options(group)
-    group.add_argument(
-        "--min-freq",
-        type=int,
-        metavar="N",
-        help=f"from scratch: tokens seen less often are left to <unk> (default: {runs.MIN_FREQ})",
-    )
+    runs.add_min_freq_option(group)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -159,7 +154,7 @@ def _make_net(
     sizes = runs.sizes_of(args)
     if args.pretrained is None:
         assert train is not None
-        vocab = build_vocab(train, runs.MIN_FREQ if args.min_freq is None else args.min_freq)
+        vocab = build_vocab(train, runs.min_freq_of(args))
         sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
         bert = backend.BERTModel(
             len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab

@@ -79,6 +79,8 @@ class PretrainingSet(ExampleSet):
             self.firsts = np.concatenate([self.firsts, lone])[order]
             self.seconds = np.concatenate([self.seconds, np.full(len(lone), -1)])[order]
         if not len(self.firsts):
+            if not next_sentence:
+                raise DataError(f"{self.source} has no sentence with a word in it")
             raise DataError(
                 f"{self.source}: no document has two sentences; an empty line ends a document, and "
                 "masked words alone (--tasks mlm) need no pairs"

@@ -21,6 +21,7 @@ from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import ConfigError, DataError
 from bertnli.training.average import BaseWeightAverage
+from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Score
 from bertnli.training.recipe import smoothed
@@ -150,7 +151,6 @@ class BaseTrainer(ABC):
                 weights.update(np.ascontiguousarray(array).data)
         self.workers.check_same([*sizes, *how, weights.hexdigest()])
 
-    @abstractmethod
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
 
@@ -165,13 +165,28 @@ class BaseTrainer(ABC):
         Raises:
             TrainingError: memory does not suffice, or another process is gone.
         """
+        if not self.exact_sums:
+            return self._step(batch, lr, seed)
+        gradients, *sums = exact_gradients(self, batch, seed)
+        self.apply_gradients(gradients, lr)
+        return StepResult(lambda: (sums[0], sums[1]))
 
     @abstractmethod
+    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+        """Take a step, the gradients added up in the framework's own way; see `train_step`."""
+
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """Return the gradients of a batch's mean loss under the tensors' canonical names.
 
         What `train_step` computes before it clips them and updates; nothing is updated.
         """
+        if self.exact_sums:
+            return exact_gradients(self, batch, seed)[0]
+        return self._mean_gradients(batch, seed)
+
+    @abstractmethod
+    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Return gradients that were added up in the framework's own way; see `gradients`."""
 
     @abstractmethod
     def part_gradients(

@@ -28,7 +28,6 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
-from bertnli.training.exact import exact_gradients
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
@@ -72,20 +71,12 @@ class Trainer(BaseTrainer):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
 
     @mx.util.use_np
-    def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """See `BaseTrainer.train_step`."""
-        if self.exact_sums:
-            gradients, *sums = exact_gradients(self, batch, seed)
-            self.apply_gradients(gradients, lr)
-            return StepResult(lambda: (sums[0], sums[1]))
+    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         result, rows, row_gradients = self._backward(batch, seed)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 
-    def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
-        """See `BaseTrainer.gradients`."""
-        if self.exact_sums:
-            return exact_gradients(self, batch, seed)[0]
+    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         _, rows, row_gradients = self._backward(batch, seed)
         size = np.float32(len(batch))
         return {name: array / size for name, array in self._gradients(rows, row_gradients).items()}

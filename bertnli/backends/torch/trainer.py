@@ -27,7 +27,6 @@ from bertnli.backends.torch.workers import (
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
-from bertnli.training.exact import exact_gradients
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 from bertnli.training.trainer import BaseTrainer, StepResult
@@ -57,20 +56,12 @@ class Trainer(BaseTrainer):
         self.optimizer = Adam(named, tables, rates, self.config.clip_norm)
         self.weight_average = WeightAverage(named)
 
-    def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """See `BaseTrainer.train_step`."""
-        if self.exact_sums:
-            gradients, *sums = exact_gradients(self, batch, seed)
-            self.apply_gradients(gradients, lr)
-            return StepResult(lambda: (sums[0], sums[1]))
+    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         result = self._backward(batch, seed)
         self.optimizer.step(lr)
         return result
 
-    def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
-        """See `BaseTrainer.gradients`."""
-        if self.exact_sums:
-            return exact_gradients(self, batch, seed)[0]
+    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         self._backward(batch, seed)
         return self._gradients()
 
