@@ -21,7 +21,7 @@ from typing import Any
 
 import bertnli
 from bertnli.backends.interface import Backend
-from bertnli.config import PRESETS
+from bertnli.config import ACTIVATIONS, PRESETS
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import build_text_vocab, read_text
@@ -49,7 +49,9 @@ def pretraining(args: argparse.Namespace) -> tuple[Any, Callable[[Backend], Any]
 
     def make(nli: Backend) -> Any:
         sizes = PRESETS[args.model]
-        bert = nli.BERTModel(len(vocab), **sizes, dropout=0.0, vocab=vocab)
+        bert = nli.BERTModel(
+            len(vocab), **sizes, dropout=0.0, activation=args.activation, vocab=vocab
+        )
         return nli.BERTForPretraining(bert)
 
     return PretrainingSet(text, 64, vocab), make
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--train")
     parser.add_argument("--text", nargs="+")
     parser.add_argument("--model", default="bert.small", choices=sorted(PRESETS))
+    parser.add_argument("--activation", default="relu", choices=ACTIVATIONS)
     parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--lr", type=float, default=1e-4)
