@@ -19,6 +19,7 @@ from bertnli.cli import (
     parity,
     predict,
     pretrain,
+    serve,
     train,
 )
 from bertnli.errors import BERTNLIError
@@ -31,6 +32,7 @@ COMMANDS = {
     "launch": launch,
     "evaluate": evaluate,
     "predict": predict,
+    "serve": serve,
     "download": download,
     "info": info,
     "convert": convert,
