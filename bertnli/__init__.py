@@ -20,6 +20,7 @@ from bertnli.errors import (
     DownloadError,
     TrainingError,
 )
+from bertnli.explain import Explanation
 from bertnli.hub import DATA_HUB, download, download_extract, register
 from bertnli.labels import LABELS
 from bertnli.text.pairs import get_tokens_and_segments
@@ -73,6 +74,7 @@ __all__ = [
     "DataError",
     "DownloadError",
     "EpochRecord",
+    "Explanation",
     "History",
     "Metrics",
     "Prediction",

@@ -146,6 +146,28 @@ def gradients(
     return {name: grads[name] for name in order}
 
 
+def attention_weights(
+    arrays: Mapping[str, NDArray],
+    config: BERTConfig,
+    block: int,
+    X: ArrayLike,
+    valid_lens: ArrayLike | None = None,
+) -> Array:
+    """Return how much each token takes from each in a block, (B, h, T, T); rows sum to 1.
+
+    Args:
+        arrays: canonical name to tensor, those of the block's attention among them.
+        config: of its sizes only the number of heads is used.
+        block: its number, from 0.
+        X: (B, T, H), what the block gets; see `RefereeOutput.layers`.
+        valid_lens: see `forward`.
+    """
+    name = f"encoder.blks.{block}"
+    weights = _float64({n: a for n, a in arrays.items() if n.startswith(f"{name}.attention.")})
+    given = _BlockInput(np.asarray(X, np.float64), _mask(valid_lens, np.shape(X)))
+    return _attend(weights, name, config, given).probabilities
+
+
 def adam_step(
     weights: Mapping[str, NDArray],
     grads: Mapping[str, NDArray],
@@ -208,10 +230,7 @@ def _encode(
     X = _embed(weights, token_ids, segments)
     if config.embedding_norm:
         X, _ = _layer_norm(weights, config, "encoder.ln", X)
-    mask = None
-    if valid_lens is not None:
-        limits = np.asarray(valid_lens).reshape(len(X), 1, -1, 1)
-        mask = np.arange(X.shape[1]) < limits  # (B, 1, 1 or T, T)
+    mask = _mask(valid_lens, X.shape)
     inputs = []
     for i in range(config.num_blks):
         inputs.append(_BlockInput(X, mask))
@@ -223,6 +242,14 @@ def _encode(
         ffn = _dense(weights, f"{block}.ffn.dense2", ffn)
         X, _ = _layer_norm(weights, config, f"{block}.addnorm2.ln", ffn + Y)
     return X, inputs
+
+
+def _mask(valid_lens: ArrayLike | None, shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
+    """Return which keys are seen by which queries of X, of a shape (B, T, H)."""
+    if valid_lens is None:
+        return None
+    limits = np.asarray(valid_lens).reshape(shape[0], 1, -1, 1)
+    return np.asarray(np.arange(shape[1]) < limits)  # (B, 1, 1 or T, T)
 
 
 def _attend(weights: Arrays, block: str, config: BERTConfig, given: _BlockInput) -> _Attention:

@@ -23,6 +23,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
+from bertnli.explain import Explanation, explain
 from bertnli.labels import label_permutation
 from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.text.vocab import Vocab
@@ -216,6 +217,28 @@ class Classifier(Trainable):
             The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
             the pooler, (B, labels) of the output layer; float32.
         """
+
+    @abstractmethod
+    def probability_gradients(
+        self, batch: Batch, embedded: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the classes' probabilities, and the gradient of one by the tokens' embeddings.
+
+        Without dropout; the gradients of the parameters stay what they were.
+
+        Args:
+            batch: (B, T); its segments and valid_lens count, its token_ids do not.
+            embedded: (B, T, H), what stands for the tokens' embeddings, before segments and
+                positions are added.
+            label: the id of the class.
+
+        Returns:
+            Probabilities (B, labels) and gradients (B, T, H), float32.
+        """
+
+    def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
+        """Return what the answer to a pair came from: see `bertnli.explain.explain`."""
+        return explain(self, premise, hypothesis, **options)
 
     def predict(
         self,

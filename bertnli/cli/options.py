@@ -82,6 +82,16 @@ def add_encoding_options(parser: Any) -> None:
     )
 
 
+def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
+    """Add --checkpoint, which is the bundled model where it is left out."""
+    parser.add_argument(
+        "--checkpoint",
+        default=BUNDLED_MODEL,
+        metavar="PATH",
+        help="folder of a run or a checkpoint (default: the small model that comes with bertnli)",
+    )
+
+
 def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
     """Add --labels and --num-heads, of a checkpoint that does not tell them."""
     parser.add_argument(

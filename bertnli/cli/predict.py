@@ -30,12 +30,7 @@ BATCHES_AT_ONCE = 64
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
-        "--checkpoint",
-        default=options.BUNDLED_MODEL,
-        metavar="PATH",
-        help="folder of a run or a checkpoint (default: the small model that comes with bertnli)",
-    )
+    options.add_checkpoint_option(parser)
     parser.add_argument(
         "pair", nargs="*", metavar="SENTENCE", help="a premise and a hypothesis, as people write"
     )

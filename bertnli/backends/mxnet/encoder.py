@@ -168,9 +168,15 @@ class BERTEncoder(nn.Block):
         self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
     ) -> Iterator[Tensor]:
         """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
-        B, T = tokens.shape
-        device = tokens.ctx
-        X = self.token_embedding(tokens) + self.pos_embedding.data(device)[:, :T]
+        return self.layers_of(self.token_embedding(tokens), segments, valid_lens)
+
+    def layers_of(
+        self, embedded: Tensor, segments: Tensor, valid_lens: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Yield the layers of tokens that are embedded already, (B, T, H)."""
+        B, T = segments.shape
+        device = segments.ctx
+        X = embedded + self.pos_embedding.data(device)[:, :T]
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
         one_hot = as_nd(np.eye(2)[segments.asnumpy().astype(np.int64)], device).as_np_ndarray()
         X = X + mx.np.dot(one_hot, self.segment_embedding.weight.data(device))

@@ -97,7 +97,9 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
         gamma, beta: (H,).
         epsilon: added to the variance.
     """
-    if not mx.autograd.is_recording() or x.ctx.device_type != "cpu":
+    autograd = mx.autograd
+    recorded = autograd.is_recording() and autograd.is_training()  # else BatchNorm has no mean
+    if not recorded or x.ctx.device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon)
     # The gradient of MXNet's LayerNorm is slow. Its BatchNorm, with rows as channels, gives the
     # same; and products with a column of ones sum the gradients of gamma and beta quickly.

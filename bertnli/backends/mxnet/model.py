@@ -310,6 +310,21 @@ class BERTClassifier(Classifier, nn.Block):
             found = [X.asnumpy() for X in (*layers, pooled, self.output(pooled))]
         return dict(zip(layer_names(self.config), found, strict=True))
 
+    @use_np
+    def probability_gradients(
+        self, batch: Batch, embedded: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Classifier.probability_gradients`."""
+        device = devices_of(self)[0]
+        _, segments, valid_lens = to_device(batch, device)
+        X = as_nd(embedded, device).as_np_ndarray()
+        X.attach_grad()
+        with mx.autograd.record(train_mode=False):
+            *_, encoded = self.encoder.layers_of(X, segments, valid_lens)
+            probabilities = mx.npx.softmax(self.output(self.hidden(encoded[:, 0])), axis=1)
+            (gradients,) = mx.autograd.grad([probabilities[:, label].sum()], [X], train_mode=False)
+        return probabilities.asnumpy(), gradients.asnumpy()
+
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return every tensor under its canonical name, float32."""
         return _arrays(self)

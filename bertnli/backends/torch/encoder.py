@@ -165,13 +165,19 @@ class BERTEncoder(nn.Module):
         self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None
     ) -> Iterator[Tensor]:
         """Yield what the first block gets, and what each block makes of it, (B, T, H)."""
-        B, T = tokens.shape
-        X = self.token_embedding(tokens) + self.pos_embedding[:, :T]
+        return self.layers_of(self.token_embedding(tokens), segments, valid_lens)
+
+    def layers_of(
+        self, embedded: Tensor, segments: Tensor, valid_lens: Tensor | None
+    ) -> Iterator[Tensor]:
+        """Yield the layers of tokens that are embedded already, (B, T, H)."""
+        B, T = segments.shape
+        X = embedded + self.pos_embedding[:, :T]
         # A product with one-hot rows: the gradient of a lookup in so small a table is slow.
         X = X + functional.one_hot(segments.long(), 2).to(X.dtype) @ self.segment_embedding.weight
         X = self.normalised(X.flatten(0, 1))  # (B T, H)
         yield X.view(B, T, -1)
-        neighbours = padded_neighbours(tokens, valid_lens)
+        neighbours = padded_neighbours(segments, valid_lens)
         for blk in self.blks:
             X = blk(X, neighbours)
             yield X.view(B, T, -1)

@@ -296,6 +296,19 @@ class BERTClassifier(Classifier, nn.Module):
             found = [*layers, pooled, self.output(pooled)]
         return dict(zip(layer_names(self.config), map(_array, found), strict=True))
 
+    def probability_gradients(
+        self, batch: Batch, embedded: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """See `Classifier.probability_gradients`."""
+        device = device_of(self)
+        _, segments, valid_lens = to_device(batch, device)
+        with self._inference(), torch.enable_grad():
+            X = torch.tensor(embedded, device=device, requires_grad=True)
+            *_, encoded = self.encoder.layers_of(X, segments, valid_lens)
+            probabilities = self.output(self.hidden(encoded[:, 0])).softmax(1)
+            (gradients,) = torch.autograd.grad(probabilities[:, label].sum(), X)
+        return _array(probabilities.detach()), _array(gradients)
+
     @contextmanager
     def _inference(self) -> Iterator[None]:
         """Compute without dropout and without a tape; leave the mode as it was."""

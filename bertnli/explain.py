@@ -1,0 +1,225 @@
+"""What a classifier's answer to one pair came from: attention, and each token's share.
+
+Both are computed on any backend: attention from the activations of the blocks, by the formula of
+Vaswani et al. (2017); the shares by integrated gradients (Sundararajan et al., 2017), whose one
+gradient is the backend's.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset
+from bertnli.errors import ConfigError
+from bertnli.plots import plot_explanation
+from bertnli.referee import attention_weights
+
+if TYPE_CHECKING:
+    from bertnli.backends.interface import Classifier
+
+TOKEN_TABLE = "encoder.token_embedding.weight"
+MASK = "<mask>"
+#: Points of the path that go through the model together.
+POINTS_AT_ONCE = 32
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """What a classifier made of a pair; T tokens, ``<cls>`` and ``<sep>`` among them.
+
+    Args:
+        premise, hypothesis: as they were given.
+        tokens: T of them; words that the vocabulary lacks are ``<unk>``.
+        segments: T of 0, up to the first ``<sep>``, and 1.
+        label: the most probable class.
+        probabilities: class name to probability, in the classifier's order.
+        target: the class whose probability is explained.
+        baseline: its probability where every word is ``<mask>``.
+        saliency: (T,) float64, what each token adds to that probability, from the baseline's on; 0
+            of ``<cls>`` and ``<sep>``, which the baseline has too.
+        attention: (blocks, heads, T, T) float64; row i of a head says how much token i takes from
+            each token, and sums to 1.
+    """
+
+    premise: str
+    hypothesis: str
+    tokens: tuple[str, ...]
+    segments: tuple[int, ...]
+    label: str
+    probabilities: dict[str, float]
+    target: str
+    baseline: float
+    saliency: NDArray[np.float64]
+    attention: NDArray[np.float64]
+
+    @property
+    def residual(self) -> float:
+        """What the shares lack of the difference that they add up to, for more ``steps`` to mend.
+
+        The probability less the baseline's, less the sum of the saliencies.
+        """
+        return self.probabilities[self.target] - self.baseline - float(self.saliency.sum())
+
+    def attention_of(self, block: int | None = None, head: int | None = None) -> NDArray:
+        """Return the attention of a head, (T, T).
+
+        Args:
+            block, head: from 0, or from the end if below it; None for the mean over all.
+
+        Raises:
+            ConfigError: the model has fewer.
+        """
+        blocks, heads = self.attention.shape[:2]
+        for name, index, count in (("block", block, blocks), ("head", head, heads)):
+            if index is not None and not -count <= index < count:
+                raise ConfigError(f"{name} is {index}; the model has {name}s 0 to {count - 1}")
+        chosen = self.attention if block is None else self.attention[block][None]
+        if head is not None:
+            chosen = chosen[:, head][:, None]
+        found: NDArray[np.float64] = chosen.mean(axis=(0, 1))
+        return found
+
+    def plot(self, block: int | None = None, head: int | None = None) -> Any:
+        """Return a figure: the attention of a head as a heat map, and each token's share.
+
+        Args:
+            block, head: see `attention_of`.
+
+        Raises:
+            BackendError: matplotlib is missing.
+        """
+        return plot_explanation(self, self.attention_of(block, head))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON has it."""
+        return {
+            "premise": self.premise,
+            "hypothesis": self.hypothesis,
+            "tokens": list(self.tokens),
+            "segments": list(self.segments),
+            "label": self.label,
+            "probabilities": self.probabilities,
+            "target": self.target,
+            "baseline": self.baseline,
+            "saliency": self.saliency.tolist(),
+            "attention": self.attention.tolist(),
+        }
+
+    def __str__(self) -> str:
+        """Return a line on the answer, and a line for each token with its share as a bar."""
+        others = ", ".join(
+            f"{name} {p:.3f}" for name, p in self.probabilities.items() if name != self.target
+        )
+        lines = [
+            f"{self.target} {self.probabilities[self.target]:.3f}, with all words masked "
+            f"{self.baseline:.3f} ({others})"
+        ]
+        width = max(map(len, self.tokens))
+        largest = max(float(np.abs(self.saliency).max()), 1e-12)
+        for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
+            bar = ("+" if share > 0 else "-") * round(24 * abs(share) / largest)
+            where = "hypothesis" if segment else "premise"
+            lines.append(f"{where:<11} {token:<{width}} {share:+.3f} {bar}".rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        """Return the sentences with each word's share as its colour, for a notebook."""
+        largest = max(float(np.abs(self.saliency).max()), 1e-12)
+        words: dict[int, list[str]] = {0: [], 1: []}
+        for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
+            if not share:  # <cls> and <sep>
+                continue
+            colour = "37, 99, 235" if share > 0 else "217, 72, 15"
+            style = f"background: rgba({colour}, {0.6 * abs(share) / largest:.2f})"
+            words[segment].append(
+                f'<span style="{style}; padding: 1px 3px; border-radius: 3px" '
+                f'title="{share:+.3f}">{html.escape(token)}</span>'
+            )
+        answer = (
+            f"{html.escape(self.target)} {self.probabilities[self.target]:.3f}, "
+            f"with all words masked {self.baseline:.3f}"
+        )
+        return f"<p>{' '.join(words[0])}<br>{' '.join(words[1])}<br><small>{answer}</small></p>"
+
+
+def explain(
+    net: Classifier,
+    premise: str,
+    hypothesis: str,
+    *,
+    label: str | None = None,
+    steps: int = 50,
+    max_len: int = 128,
+    truncation: str = "book",
+) -> Explanation:
+    """Return what a classifier's answer to a pair came from.
+
+    The saliency of a token is ``(e - e') . integral over a of dp(e' + a (e - e')) / de``, of p, the
+    probability of a class, with e the token's embedding and e' that of ``<mask>``. The integral is
+    Gauss and Legendre's sum.
+
+    Args:
+        net: the classifier, on any backend.
+        premise, hypothesis: text as people write it.
+        label: the class to explain; None for the most probable.
+        steps: points of the integral.
+        max_len, truncation: as for `Classifier.predict`.
+
+    Raises:
+        ConfigError: no such class, no point, the model carries no vocabulary.
+        DataError: the vocabulary has no ``<mask>``; something that is not a pair of sentences.
+    """
+    if steps < 1:
+        raise ConfigError(f"steps is {steps}; the integral needs at least 1 point")
+    if label is not None and label not in net.labels:
+        raise ConfigError(f"the model has no class {label!r}; its classes: {', '.join(net.labels)}")
+    vocab = net.required_vocab()
+    mask, *ends = (vocab.required(token) for token in (MASK, "<cls>", "<sep>"))
+    corpus = Corpus.from_pairs([(premise, hypothesis)])
+    max_len = min(max_len, net.config.max_len)
+    dataset = PairDataset(corpus, max_len, vocab, truncation=truncation, verbose=False)
+    batch = dataset.batch(np.array([0]))
+    ids = batch.token_ids[0]
+    arrays = net.arrays()
+    layers = list(net.activations(batch).values())[: net.config.num_blks]
+    attention = [
+        attention_weights(arrays, net.config, i, X, batch.valid_lens) for i, X in enumerate(layers)
+    ]
+    kept = np.isin(ids, ends)
+    table = arrays[TOKEN_TABLE]
+    own = table[ids]  # (T, H)
+    blank = np.where(kept[:, None], own, table[mask])
+    (masked, whole), _ = net.probability_gradients(_repeated(batch, 2), np.stack([blank, own]), 0)
+    class_id = int(whole.argmax()) if label is None else net.labels.index(label)
+    nodes, weights = np.polynomial.legendre.leggauss(steps)
+    points, weights = (nodes + 1) / 2, weights / 2  # of the interval from 0 to 1
+    mean = np.zeros(own.shape)
+    for start in range(0, steps, POINTS_AT_ONCE):
+        along = points[start : start + POINTS_AT_ONCE, None, None]
+        path = (blank + along * (own - blank)).astype(np.float32)
+        _, slopes = net.probability_gradients(_repeated(batch, len(path)), path, class_id)
+        mean += np.einsum("s,sth->th", weights[start : start + POINTS_AT_ONCE], slopes)
+    return Explanation(
+        premise,
+        hypothesis,
+        tuple(vocab.to_tokens(ids)),
+        tuple(map(int, batch.segments[0])),
+        net.labels[int(whole.argmax())],
+        dict(zip(net.labels, map(float, whole), strict=True)),
+        net.labels[class_id],
+        float(masked[class_id]),
+        ((own - blank) * mean).sum(axis=1),
+        np.concatenate(attention),
+    )
+
+
+def _repeated(batch: Any, count: int) -> Any:
+    """Return a batch of so many times the same pair."""
+    names = ("token_ids", "segments", "valid_lens", "labels")
+    return replace(batch, **{name: np.repeat(getattr(batch, name), count, 0) for name in names})

@@ -1,0 +1,187 @@
+"""Explanations: integrated gradients against Captum, attention against transformers' own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bertnli
+from bertnli.backends.interface import Backend, Classifier
+from bertnli.cli import main
+from bertnli.config import BERTConfig
+from bertnli.data.dataset import build_vocab
+from bertnli.errors import ConfigError, DataError
+from bertnli.explain import Explanation
+from bertnli.parameters import bert_shapes, initial_arrays
+from bertnli.text.vocab import Vocab
+
+PAIR = ("Two men play guitar in the street.", "Nobody is making music.")
+
+
+@pytest.fixture(scope="module")
+def bundled(backend: Backend) -> Classifier:
+    net: Classifier = backend.load("bert.mini", "cpu")
+    return net
+
+
+@pytest.fixture(scope="module")
+def explained(bundled: Classifier) -> Explanation:
+    return bundled.explain(*PAIR)
+
+
+def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
+    (predicted,) = bundled.predict([PAIR])
+    assert explained.label == explained.target == predicted.label
+    assert explained.probabilities == pytest.approx(predicted.probabilities, abs=1e-5)
+    assert abs(explained.residual) < 0.02
+    finer = bundled.explain(*PAIR, steps=400)
+    assert abs(finer.residual) < 0.003
+    assert finer.baseline == pytest.approx(explained.baseline, abs=1e-6)
+    assert len(explained.tokens) == 8 + 5 + 3
+    ends = [i for i, token in enumerate(explained.tokens) if token in ("<cls>", "<sep>")]
+    assert not explained.saliency[ends].any()
+    assert np.count_nonzero(explained.saliency) == 13
+
+
+def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> None:
+    torch = pytest.importorskip("torch")
+    attr = pytest.importorskip("captum.attr")
+    net = bertnli.get_backend("torch").load("bert.mini", "cpu").eval()
+    vocab = net.required_vocab()
+    ids = torch.tensor([[vocab[token] for token in explained.tokens]])
+    segments = torch.tensor([explained.segments])
+    blank = ids.where((ids == vocab["<cls>"]) | (ids == vocab["<sep>"]), vocab["<mask>"])
+
+    def probabilities(embedded: torch.Tensor) -> torch.Tensor:
+        whole = segments.expand(len(embedded), -1)
+        *_, encoded = net.encoder.layers_of(embedded, whole, None)
+        return net.output(net.hidden(encoded[:, 0])).softmax(1)
+
+    table = net.encoder.token_embedding
+    theirs = attr.IntegratedGradients(probabilities).attribute(
+        table(ids).detach(),
+        table(blank).detach(),
+        target=net.labels.index(explained.target),
+        n_steps=50,
+        method="gausslegendre",
+    )
+    shares = theirs.sum(2)[0].detach().numpy()
+    np.testing.assert_allclose(explained.saliency, shares, atol=2e-5)
+
+
+def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    words = [f"w{i}" for i in range(35)]
+    config = transformers.BertConfig(
+        vocab_size=40,
+        hidden_size=16,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        intermediate_size=24,
+        max_position_embeddings=32,
+        id2label={0: "entailment", 1: "not_entailment"},
+        attn_implementation="eager",
+    )
+    torch.manual_seed(0)
+    theirs = transformers.BertForSequenceClassification(config).eval()
+    for parameter in theirs.parameters():
+        torch.nn.init.normal_(parameter, 0.0, 0.4)
+    theirs.save_pretrained(tmp_path)
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*special, *words]) + "\n")
+    net = backend.load(tmp_path, "cpu")
+    found = net.explain("w1 w2 w3", "w4 w5")
+    assert found.tokens[1:4] == ("w1", "w2", "w3")
+    ids = torch.tensor([[2, *(special + words).index("w1") + np.arange(3), 3, 9, 10, 3]])
+    with torch.no_grad():
+        output = theirs(ids, token_type_ids=torch.tensor([found.segments]), output_attentions=True)
+    for block, attention in enumerate(output.attentions):
+        np.testing.assert_allclose(found.attention[block], attention[0].numpy(), atol=2e-6)
+    probabilities = output.logits.softmax(1)[0].tolist()
+    assert list(found.probabilities.values()) == pytest.approx(probabilities, abs=1e-5)
+
+
+def test_backends_explain_alike() -> None:
+    first, second = (
+        bertnli.get_backend(name).load("bert.mini", "cpu").explain(*PAIR)
+        for name in ("torch", "mxnet")
+    )
+    assert first.tokens == second.tokens
+    np.testing.assert_allclose(first.attention, second.attention, atol=1e-5)
+    # Where the input of a ReLU rounds to either side of 0, one point of the path has its slope.
+    np.testing.assert_allclose(first.saliency, second.saliency, atol=1e-4)
+
+
+def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanation) -> None:
+    shares = [bundled.explain(*PAIR, label=label) for label in bundled.labels]
+    # The probabilities of all classes sum to 1, on the whole way.
+    np.testing.assert_allclose(sum(one.saliency for one in shares), 0, atol=1e-5)
+    assert [one.target for one in shares] == list(bundled.labels)
+    blocks, heads, T, _ = explained.attention.shape
+    assert (blocks, heads) == (bundled.config.num_blks, bundled.config.num_heads)
+    np.testing.assert_allclose(explained.attention.sum(3), 1, atol=1e-9)
+    np.testing.assert_array_equal(explained.attention_of(1, -1), explained.attention[1, heads - 1])
+    np.testing.assert_allclose(
+        explained.attention_of(), explained.attention.reshape(-1, T, T).mean(0)
+    )
+    for wrong in ({"block": blocks}, {"head": -heads - 1}):
+        with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is .*0 to"):
+            explained.attention_of(**wrong)
+
+
+def test_training_goes_on_as_if_nothing_was_explained(backend: Backend) -> None:
+    vocab = build_vocab(bertnli.read_sample("train"), 2)
+    data = backend.SNLIBERTDataset(bertnli.read_sample("train"), 32, vocab, verbose=False)
+    after = []
+    for explains in (False, True):
+        bert = backend.BERTModel(len(vocab), 16, 32, 2, 2, 0.1, 32, vocab=vocab)
+        net = backend.BERTClassifier(bert)
+        trainer = backend.Trainer(net, 1e-3, "cpu")
+        for step in range(2):
+            trainer.train_step(data.batch(np.arange(8)), 1e-3, step).read()
+            if explains:
+                net.explain("A man sleeps.", "A man eats.")
+        after.append(net.arrays())
+    for name, array in after[0].items():
+        np.testing.assert_array_equal(array, after[1][name], err_msg=name)
+
+
+def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifier) -> None:
+    with pytest.raises(ConfigError, match="no class 'maybe'; its classes: entailment"):
+        bundled.explain(*PAIR, label="maybe")
+    with pytest.raises(ConfigError, match="at least 1"):
+        bundled.explain(*PAIR, steps=0)
+    vocab = Vocab.from_list(["<unk>", "<pad>", "<cls>", "<sep>", "a"])
+    config = BERTConfig(len(vocab), 8, 8, 2, 1, 0.0, 16)
+    bert = backend.BERTModel(**config.to_dict(), vocab=vocab)
+    bert.load_arrays(initial_arrays(bert_shapes(config), 0), "start")
+    with pytest.raises(DataError, match="no '<mask>'"):
+        backend.BERTClassifier(bert).explain("a", "a")
+
+
+def test_it_shows_itself(
+    backend: Backend,
+    explained: Explanation,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    where = ["--backend", backend.name, "--devices", "cpu"]
+    png = tmp_path / "pair.png"
+    assert main(["explain", *PAIR, *where, "--plot", str(png), "--block", "0", "--head", "1"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{explained.label} 0.")
+    assert len(lines) == 1 + len(explained.tokens)
+    assert any(line.startswith("hypothesis  nobody") for line in lines)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert main(["explain", *PAIR, *where, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["tokens"] == list(explained.tokens)
+    np.testing.assert_allclose(found["attention"], explained.attention, atol=1e-9)
+    page = bertnli.load("bert.mini", backend=backend.name).explain("a < b", "<b>x</b>")
+    assert "<b>x" not in page._repr_html_()
+    assert main(["explain", *PAIR, *where, "--head", "1"]) == 2
+    assert "--plot FILE" in capsys.readouterr().err
