@@ -30,12 +30,7 @@ BOTH = "both"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.add_argument(
-        "--checkpoint",
-        default=options.BUNDLED_MODEL,
-        metavar="PATH",
-        help="folder of a run or a checkpoint (default: the small model that comes with bertnli)",
-    )
+    options.add_checkpoint_option(parser)
     parser.add_argument(
         "--host", default="127.0.0.1", help="address to listen on (default: this machine's own)"
     )

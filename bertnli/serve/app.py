@@ -7,6 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
+from functools import partial
 from importlib import resources
 from typing import Any
 
@@ -16,6 +17,8 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.types import Receive
 
+from bertnli.errors import BERTNLIError
+from bertnli.explain import explain
 from bertnli.serve import schemas
 from bertnli.serve.gate import Gate
 from bertnli.serve.limits import Limits
@@ -63,9 +66,8 @@ class Service:
         """Answer with what the model makes of each word of a pair."""
         asked, worker = await self._read(request, read_explain)
         (pair,) = asked.pairs
-        found = await self._result(
-            request.receive, worker, lambda: worker.call(lambda net: explained(net, *pair))
-        )
+        function = partial(explained, pair=pair, **worker.options)
+        found = await self._result(request.receive, worker, lambda: worker.call(function))
         return _response(f"{_text(self._who(worker))[:-1]},{found[1:]}")
 
     async def model(self) -> Response:
@@ -142,6 +144,8 @@ class Service:
             raise
         except NotReady as error:
             raise Refused(503, f"{error}; see /health", {"retry-after": "5"}) from None
+        except BERTNLIError as error:
+            raise Refused(422, str(error)) from None
         except Exception:  # the worker has logged it
             raise Refused(
                 500, "the model failed on this request; the server's log says why"
@@ -156,27 +160,27 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def explained(net: Any, premise: str, hypothesis: str) -> str:
+def explained(net: Any, pair: tuple[str, str], **options: Any) -> str:
     """Return what a model says of a pair and where it looked, as an object of JSON.
 
     Args:
         net: a classifier, in the thread that owns it.
-        premise, hypothesis: the pair.
+        pair: premise and hypothesis.
+        options: more arguments of `explain`.
     """
-    from bertnli.explain import explain
-
-    found = explain(net, premise, hypothesis)
+    found = explain(net, *pair, **options)
     words = {
         "label": found.label,
         "probabilities": found.probabilities,
-        "tokens": list(found.tokens),
-        "segments": [int(segment) for segment in found.segments],
+        "baseline": found.baseline,
+        "tokens": found.tokens,
+        "segments": found.segments,
         "saliency": np.round(found.saliency, 6).tolist(),
     }
     # A head at a time: no other thread runs while JSON is written, and these can be megabytes.
     blocks = (
         f"[{','.join(_text(head.tolist()) for head in block)}]"
-        for block in np.round(found.attention.astype(np.float64), 4)
+        for block in np.round(found.attention, 4)
     )
     return f'{_text(words)[:-1]},"attention":[{",".join(blocks)}]}}'
 

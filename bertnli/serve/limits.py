@@ -15,7 +15,7 @@ class Limits:
         max_batch: pairs computed at a time.
         max_wait: seconds that a batch which is not full waits for more pairs. At 0 it does not
             wait; the next one gathers while it is computed.
-        max_queue: pairs that wait for a backend; an explanation counts as one.
+        max_queue: pairs that wait for a backend; an explanation counts as a full batch.
         max_pairs: pairs of a request.
         max_body: bytes of a request's body.
         max_chars: characters of a sentence.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -13,11 +14,7 @@ PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """The counters of one server, in a registry of its own.
-
-    Args:
-        workers: whose queues are shown.
-    """
+    """The counters of one server, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -59,7 +56,7 @@ class Metrics:
         )
         self._queue = Gauge(
             "bertnli_queue_pairs",
-            "Pairs and explanations that wait.",
+            "Pairs that wait; an explanation counts as a full batch.",
             ("backend",),
             registry=self.registry,
         )
@@ -73,8 +70,8 @@ class Metrics:
     def watch(self, workers: Iterable[Worker]) -> None:
         """Show the queues of workers, and whether they are ready."""
         for worker in workers:
-            self._queue.labels(worker.backend).set_function(lambda w=worker: w.waiting)
-            self._up.labels(worker.backend).set_function(lambda w=worker: w.state == READY)
+            self._queue.labels(worker.backend).set_function(partial(_waiting, worker))
+            self._up.labels(worker.backend).set_function(partial(_up, worker))
             for metric in (self._pairs, self._dropped, self._batches, self._model_seconds):
                 metric.labels(worker.backend)  # there, at 0, from the start
 
@@ -96,3 +93,11 @@ class Metrics:
     def page(self) -> bytes:
         """Return everything as Prometheus reads it."""
         return generate_latest(self.registry)
+
+
+def _waiting(worker: Worker) -> float:
+    return worker.waiting
+
+
+def _up(worker: Worker) -> float:
+    return worker.state == READY

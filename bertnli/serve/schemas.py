@@ -41,7 +41,10 @@ class ExplainAnswer(PairAnswer):
         description="(blocks, heads, T, T): from the token of the row to that of the column; "
         "rows sum to 1, but for rounding to 4 digits"
     )
-    saliency: list[float] = Field(description="of each token, what it counts for the label")
+    saliency: list[float] = Field(
+        description="of each token, what it adds to the label's probability, from the baseline's on"
+    )
+    baseline: float = Field(description="the label's probability where every word is masked")
 
 
 class Health(BaseModel):

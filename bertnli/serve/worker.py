@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from bertnli.backends.interface import Prediction
+from bertnli.errors import BERTNLIError
 from bertnli.serve.limits import Limits
 
 LOGGER = logging.getLogger("bertnli.serve")
@@ -63,10 +64,10 @@ class _Job:
 
 
 class _Call:
-    """A function of the model that is computed alone."""
+    """A function of the model that is computed alone; in the queue it counts as some pairs."""
 
-    def __init__(self, function: Callable[[Any], Any]) -> None:
-        self.function = function
+    def __init__(self, function: Callable[[Any], Any], left: int) -> None:
+        self.function, self.left = function, left
         self.future: Future[Any] = Future()
 
 
@@ -97,7 +98,8 @@ class Worker:
         #: What there is to know of the model without touching it.
         self.labels: tuple[str, ...] = ()
         self.num_blks = self.num_heads = 0
-        self._load, self._limits, self._observer, self._options = load, limits, observer, options
+        self.options = options
+        self._load, self._limits, self._observer = load, limits, observer
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._calls: deque[_Call] = deque()
@@ -120,7 +122,7 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """How many pairs and calls wait."""
+        """How many pairs wait; a call counts as a full batch."""
         with self._changed:
             return self._waiting()
 
@@ -132,30 +134,30 @@ class Worker:
             NotReady: the model is not loaded, or the worker has ended.
         """
         job = _Job(pairs)
-        self._queue(self._jobs, job, len(pairs))
+        self._queue(self._jobs, job)
         return job.future
 
     def call(self, function: Callable[[Any], Any]) -> Future[Any]:
         """Queue a function of the model; see `predict`."""
-        call = _Call(function)
-        self._queue(self._calls, call, 1)
+        call = _Call(function, min(self._limits.max_batch, self._limits.max_queue))
+        self._queue(self._calls, call)
         return call.future
 
-    def _queue(self, queue: deque, job: Any, size: int) -> None:
+    def _queue(self, queue: deque, job: Any) -> None:
         with self._changed:
             if self.state != READY or self._stopping:
                 raise NotReady(f"the {self.backend} worker is {self.state}")
-            if self._waiting() + size > self._limits.max_queue:
+            if self._waiting() + job.left > self._limits.max_queue:
                 self._drop_abandoned()
             waiting = self._waiting()
-            if waiting + size > self._limits.max_queue:
+            if waiting + job.left > self._limits.max_queue:
                 seconds = math.ceil(waiting * self._pace)
                 raise QueueFull(waiting, min(max(seconds, 1), 60))
             queue.append(job)
             self._changed.notify_all()
 
     def _waiting(self) -> int:
-        return sum(job.left for job in self._jobs) + len(self._calls)
+        return sum(job.left for queue in (self._jobs, self._calls) for job in queue)
 
     def _run(self) -> None:
         ended = DEAD
@@ -251,14 +253,13 @@ class Worker:
         pairs = [pair for job, n in shares for pair in _next_pairs(job, n)]
         start = time.perf_counter()
         try:
-            found = net.predict(pairs, batch_size=self._limits.max_batch, **self._options)
+            found = net.predict(pairs, batch_size=self._limits.max_batch, **self.options)
         except Exception as error:
             if len(shares) > 1:
                 for share in shares:
                     self._compute([share], net)
                 return
-            LOGGER.exception("the %s model failed", self.backend)
-            _settle(shares[0][0].future, error)
+            self._fail(shares[0][0].future, error)
             return
         seconds = time.perf_counter() - start
         self._pace += 0.2 * (seconds / len(pairs) - self._pace)
@@ -274,8 +275,12 @@ class Worker:
         try:
             _settle(call.future, call.function(net))
         except Exception as error:
-            LOGGER.exception("the %s model failed", self.backend)
-            _settle(call.future, error)
+            self._fail(call.future, error)
+
+    def _fail(self, future: Future, error: Exception) -> None:
+        if not isinstance(error, BERTNLIError):  # whose message says all
+            LOGGER.error("the %s model failed", self.backend, exc_info=error)
+        _settle(future, error)
 
 
 def _next_pairs(job: _Job, number: int) -> Sequence[Pair]:
