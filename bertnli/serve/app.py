@@ -259,7 +259,7 @@ def _add_paths(app: FastAPI, service: Service) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    folder = resources.files("bertnli.serve") / "page"
+    folder = resources.files("bertnli.serve") / "static"
     for name, kind in PAGE.items():
         path = "/" if name == "index.html" else f"/{name}"
         content = (folder / name).read_bytes()

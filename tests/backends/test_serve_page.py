@@ -16,7 +16,7 @@ from serve_process import Served
 import bertnli
 from bertnli.serve.app import PAGE
 
-FOLDER = Path(bertnli.__file__).parent / "serve" / "page"
+FOLDER = Path(bertnli.__file__).parent / "serve" / "static"
 STYLE = (FOLDER / "style.css").read_text()
 #: Text and what it stands on; WCAG's AA asks for 4.5.
 TEXTS = [
