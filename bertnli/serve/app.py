@@ -264,17 +264,10 @@ def _add_page(app: FastAPI) -> None:
         path = "/" if name == "index.html" else f"/{name}"
         content = (folder / name).read_bytes()
 
-        async def file(content: bytes = content, kind: str = kind) -> Response:
+        async def file(_: Request, content: bytes = content, kind: str = kind) -> Response:
             return Response(content, media_type=kind, headers={"cache-control": "no-cache"})
 
-        app.add_route(path, _ignoring_request(file), methods=["GET"], include_in_schema=False)
-
-
-def _ignoring_request(function: Callable[[], Any]) -> Callable[[Request], Any]:
-    async def answer(_: Request) -> Response:
-        return await function()
-
-    return answer
+        app.add_route(path, file, methods=["GET"], include_in_schema=False)
 
 
 async def _refused(_: Request, refused: Exception) -> Response:

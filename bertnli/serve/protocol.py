@@ -44,13 +44,18 @@ class PatientProtocol(H11Protocol):
     def shutdown(self) -> None:
         """End after the request under way, or after one that is on its way."""
         if self._is_between_requests():
-            self.loop.call_later(GRACE, super().shutdown)
+            self.loop.call_later(GRACE, self._shut_down)
         else:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        if not self.transport.is_closing():
             super().shutdown()
 
     def on_response_complete(self) -> None:
         """Give the client its time to take the answer, and then wait for the next request."""
         super().on_response_complete()
+        self._since = self.loop.time()
         if self.transport.get_write_buffer_size():
             self.loop.call_later(self.limits.read_timeout, self._drop_if_stuck)
 
@@ -79,15 +84,18 @@ class PatientProtocol(H11Protocol):
             self.transport.abort()
 
     def _make_room(self) -> None:
-        """Close the connection that has waited longest for a request of its client's."""
+        """Close the connection that has been without a request longest; uvicorn refuses if none."""
         idle = [
             other
             for other in self.connections
-            if isinstance(other, PatientProtocol) and other._is_between_requests()
+            if isinstance(other, PatientProtocol)
+            and other is not self
+            and other._is_between_requests()
         ]
-        oldest = min(idle, key=lambda other: other._since)
-        oldest.transport.close()
-        self.connections.discard(oldest)
+        if idle:
+            oldest = min(idle, key=lambda other: other._since)
+            oldest.transport.close()
+            self.connections.discard(oldest)
 
 
 def protocol_of(limits: Limits) -> type[PatientProtocol]:

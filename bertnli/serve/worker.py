@@ -103,6 +103,7 @@ class Worker:
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
         self._calls: deque[_Call] = deque()
+        self._under_way: list[_Job] | list[_Call] = []
         self._call_is_next = self._stopping = False
         self._pace = 0.001  # seconds for a pair, of late
         self._loaded: Future[None] = Future()
@@ -146,7 +147,8 @@ class Worker:
     def _queue(self, queue: deque, job: Any) -> None:
         with self._changed:
             if self.state != READY or self._stopping:
-                raise NotReady(f"the {self.backend} worker is {self.state}")
+                state = "stopping" if self.state == READY else self.state
+                raise NotReady(f"the {self.backend} worker is {state}")
             if self._waiting() + job.left > self._limits.max_queue:
                 self._drop_abandoned()
             waiting = self._waiting()
@@ -169,8 +171,10 @@ class Worker:
             self._loaded.set_result(None)
             while (work := self._next()) is not None:
                 if isinstance(work, _Call):
+                    self._under_way = [work]
                     self._answer(work, net)
                 else:
+                    self._under_way = [job for job, _ in work]
                     self._compute(work, net)
             ended = STOPPED
         except BaseException as error:
@@ -184,7 +188,7 @@ class Worker:
     def _end(self, state: str) -> None:
         with self._changed:
             self.state = state
-            abandoned: list[_Job | _Call] = [*self._jobs, *self._calls]
+            abandoned = [*self._under_way, *self._jobs, *self._calls]
             self._jobs.clear()
             self._calls.clear()
         for job in abandoned:

@@ -169,7 +169,7 @@ def test_the_rest_of_a_long_request_that_failed_is_left(net: FakeNet, start: Sta
 
 
 def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
-    worker = start(max_batch=2, max_queue=100)
+    worker = start(max_batch=2)
     order = []
     with net.held():
         occupied(net, worker)
@@ -212,10 +212,11 @@ def test_one_that_dies_says_so_to_all(net: FakeNet, start: Start) -> None:
     worker = start(max_batch=1)
     with net.held():
         occupied(net, worker)
-        worker.predict([("death", "It is so.")])
+        fatal = worker.predict([("death", "It is so.")])
         waits = worker.predict(pairs_of("waits", 1))
-    with pytest.raises(NotReady, match="dead"):
-        waits.result(10)
+    for future in (fatal, waits):
+        with pytest.raises(NotReady, match="dead"):
+            future.result(10)
     assert worker.state == DEAD
     with pytest.raises(NotReady, match="dead"):
         worker.predict(pairs_of("late", 1))

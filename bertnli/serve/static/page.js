@@ -51,7 +51,10 @@ async function ask() {
   const mine = (asking = new AbortController());
   busy(true);
   try {
-    served ??= await get("model");
+    if (!served) {
+      served = await get("model");
+      addBackends();
+    }
     const answers = await Promise.all(
       served.backends.map((backend) => get("predict", { ...pair, backend }, mine.signal)),
     );
@@ -187,10 +190,4 @@ $("by").addEventListener("change", ask);
 
 addExamples();
 [$("premise").value, $("hypothesis").value] = EXAMPLES[0];
-try {
-  served = await get("model");
-  addBackends();
-  await ask();
-} catch (error) {
-  say(error.message);
-}
+ask();
