@@ -35,6 +35,9 @@ PAGE = {
     "words.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
+#: After how many seconds to try a server that cannot answer.
+AGAIN = {"retry-after": "5"}
+#: What requests are counted by.
 PATHS = ("/predict", "/explain", "/model", "/health", "/metrics", "/openapi.json", "/")
 
 
@@ -122,7 +125,7 @@ class Service:
                 {"retry-after": str(full.retry_after)},
             ) from None
         except NotReady as error:
-            raise Refused(503, f"{error}; see /health", {"retry-after": "5"}) from None
+            raise _unready(error) from None
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait(
@@ -131,28 +134,34 @@ class Service:
                 return_when=asyncio.FIRST_COMPLETED,
             )
             if answer.done():
-                return answer.result()
+                return _outcome(answer)
             if leaving.done():
                 raise Refused(LEFT, "the client left")
             raise Refused(
                 503,
                 f"there was no answer within {self.limits.timeout:g} seconds; send fewer pairs, or "
                 "try again later",
-                {"retry-after": "5"},
+                AGAIN,
             )
-        except Refused:
-            raise
-        except NotReady as error:
-            raise Refused(503, f"{error}; see /health", {"retry-after": "5"}) from None
-        except BERTNLIError as error:
-            raise Refused(422, str(error)) from None
-        except Exception:  # the worker has logged it
-            raise Refused(
-                500, "the model failed on this request; the server's log says why"
-            ) from None
         finally:
             leaving.cancel()
             answer.cancel()
+
+
+def _outcome(answer: asyncio.Future[Any]) -> Any:
+    """Return what a worker found, or why it found nothing."""
+    try:
+        return answer.result()
+    except NotReady as error:
+        raise _unready(error) from None
+    except BERTNLIError as error:
+        raise Refused(422, str(error)) from None
+    except Exception:  # the worker has logged it
+        raise Refused(500, "the model failed on this request; the server's log says why") from None
+
+
+def _unready(error: NotReady) -> Refused:
+    return Refused(503, f"{error}; see /health", AGAIN)
 
 
 async def _left(receive: Receive) -> None:
