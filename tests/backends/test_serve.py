@@ -105,7 +105,7 @@ def test_explain_is_that_of_the_library(served: Served, backend: Backend) -> Non
         (b"nonsense\r\n\r\n", 400),
         (b"GET / HTTP/9.9\r\n\r\n", 400),
         (HEAD + b"Content-Length: x\r\n\r\n", 400),
-        (HEAD + b"X: " + b"y" * 200_000 + b"\r\n\r\n", 400),
+        (HEAD + b"X: " + b"y" * 30_000 + b"\r\n\r\n", 400),
         (HEAD + b"Connection: close\r\nContent-Length: 3\r\n\r\n{]}", 400),
         (HEAD + b"Content-Length: 30000\r\n\r\n" + b"x" * 30_000, 413),
         (HEAD + b"Content-Length: 99999999\r\nExpect: 100-continue\r\n\r\n", 413),
