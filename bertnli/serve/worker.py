@@ -135,16 +135,16 @@ class Worker:
             NotReady: the model is not loaded, or the worker has ended.
         """
         job = _Job(pairs)
-        self._queue(self._jobs, job)
+        self._queue(job)
         return job.future
 
     def call(self, function: Callable[[Any], Any]) -> Future[Any]:
         """Queue a function of the model; see `predict`."""
         call = _Call(function, min(self._limits.max_batch, self._limits.max_queue))
-        self._queue(self._calls, call)
+        self._queue(call)
         return call.future
 
-    def _queue(self, queue: deque, job: Any) -> None:
+    def _queue(self, job: _Job | _Call) -> None:
         with self._changed:
             if self.state != READY or self._stopping:
                 state = "stopping" if self.state == READY else self.state
@@ -155,7 +155,10 @@ class Worker:
             if waiting + job.left > self._limits.max_queue:
                 seconds = math.ceil(waiting * self._pace)
                 raise QueueFull(waiting, min(max(seconds, 1), 60))
-            queue.append(job)
+            if isinstance(job, _Job):
+                self._jobs.append(job)
+            else:
+                self._calls.append(job)
             self._changed.notify_all()
 
     def _waiting(self) -> int:
