@@ -51,7 +51,7 @@ class Served:
 
     def ask(self, body: Any = None, path: str = "/predict") -> tuple[int, Any]:
         """Return status and answer of a request: a POST if it has a body, or else a GET."""
-        connection = http.client.HTTPConnection(*self.address, timeout=60)
+        connection = http.client.HTTPConnection(*self.address, timeout=300)
         try:
             if body is None:
                 connection.request("GET", path)
@@ -77,7 +77,7 @@ class Served:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(60)
+        return self.process.wait(300)
 
 
 def read_all(connection: socket.socket) -> bytes:

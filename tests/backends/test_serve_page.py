@@ -249,6 +249,7 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
     assert shares() == expected([sum(column) / len(heads) for column in zip(*heads, strict=True)])
     visit.page.locator("#block").select_option("2")
     visit.page.locator("#head").select_option("1")
+    visit.page.mouse.move(0, 0)
     words.nth(last).hover()
     assert shares() == expected(found["attention"][2][1][last])
     visit.page.keyboard.press("Escape")
