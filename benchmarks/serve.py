@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import json
 import os
 import random
@@ -73,6 +74,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of a turn (4), or of the soak (300)")
     parser.add_argument("--json", help="write the result here")
     args = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     result = asyncio.run(throughput(args) if args.part == "throughput" else soak(args))
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
@@ -85,6 +87,7 @@ class Server:
         command = [sys.executable, "-m", "bertnli", "serve", "--port", "0"]
         command += ["--checkpoint", args.checkpoint, "--backend", args.backend, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        atexit.register(self.process.kill)  # where this script is broken off; else it has ended
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         found = re.search(r"http://\S+", line)
@@ -167,6 +170,7 @@ async def throughput(args: argparse.Namespace) -> dict[str, Any]:
             found = await _turn(server, bodies, args.clients, args.seconds or 4)
             if turn:
                 turns[name].append(found)
+                print(f"{turn}: {name}, {found['per_second']:.0f} requests/s", file=sys.stderr)
     statuses = {name: server.stop() for name, server in servers.items()}
     ratios = [
         a["per_second"] / b["per_second"]
