@@ -22,10 +22,15 @@ demo: $(READY)  ## fine-tune on both backends, compare, draw the curves (2 minut
 
 # A process for each core, with one thread: the models are so small that more threads only wait.
 test: $(READY)  ## the tests, without those that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long" -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long and not browser" -n auto --maxprocesses 8 --dist loadfile
 
 test-long: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m long
+
+# Debian's Chromium is taken where there is one; else `.venv/bin/playwright install chromium` first.
+test-browser: $(READY)  ## the tests of the page that need a browser
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[browser]"
+	$(BIN)/python -m pytest -m browser
 
 lint: $(READY)  ## style and types
 	$(BIN)/ruff check .
@@ -39,4 +44,4 @@ format: $(READY)  ## rewrite the code in the house style
 clean:  ## remove the environment and what runs wrote
 	rm -rf $(VENV) runs
 
-.PHONY: help setup demo test test-long lint format clean
+.PHONY: help setup demo test test-long test-browser lint format clean

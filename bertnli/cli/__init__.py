@@ -20,6 +20,7 @@ from bertnli.cli import (
     parity,
     predict,
     pretrain,
+    serve,
     train,
 )
 from bertnli.errors import BERTNLIError
@@ -33,6 +34,7 @@ COMMANDS = {
     "evaluate": evaluate,
     "predict": predict,
     "explain": explain,
+    "serve": serve,
     "download": download,
     "info": info,
     "convert": convert,

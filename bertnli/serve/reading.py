@@ -1,0 +1,216 @@
+"""A request's body -> what is asked, or the reason why it is refused."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from bertnli.data.corpus import shown
+from bertnli.serve.limits import Limits
+
+#: Bytes of a body that is too long which are read and thrown away. A client that is still sending
+#: would not see the answer: closing a connection with unread bytes resets it.
+DRAINED = 8 << 20
+#: Of a client that left before its answer, as nginx counts it; nobody is sent it.
+LEFT = 499
+CLOSE = {"connection": "close"}
+
+
+class Refused(Exception):
+    """A request that gets no answer of the model.
+
+    Args:
+        status: HTTP's.
+        message: what was found, what was expected, what to do.
+        headers: more of the answer's.
+    """
+
+    def __init__(self, status: int, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status, self.message, self.headers = status, message, dict(headers or {})
+
+
+@dataclass
+class _Body:
+    """What has come of a body; nothing is kept of one that is too long."""
+
+    limit: int
+    parts: list[bytes] = field(default_factory=list)
+    size: int = 0
+
+    @property
+    def too_long(self) -> bool:
+        return self.size > self.limit
+
+    def add(self, part: bytes) -> None:
+        self.size += len(part)
+        if self.too_long:
+            self.parts.clear()
+        else:
+            self.parts.append(part)
+
+
+async def read_body(
+    receive: Callable[[], Awaitable[Any]], headers: Mapping[str, str], limits: Limits
+) -> bytes:
+    """Return a request's body, of which never more than the limit is kept.
+
+    Args:
+        receive: ASGI's.
+        headers: of the request.
+        limits: ``max_body`` and ``read_timeout`` are looked at.
+
+    Raises:
+        Refused: it is too long (413) or too slow (408), or the client left.
+    """
+    too_long = Refused(
+        413,
+        f"the body is longer than {limits.max_body:,} bytes; send fewer pairs in a request, or "
+        "start the server with a larger --max-body",
+        CLOSE,
+    )
+    declared = headers.get("content-length", "")
+    body = _Body(limits.max_body)
+    if declared.isdecimal() and int(declared) > limits.max_body:
+        if headers.get("expect", "").lower() == "100-continue":
+            raise too_long  # the client waits for leave to send
+        body.limit = -1
+    try:
+        await asyncio.wait_for(_read(receive, body), limits.read_timeout)
+    except asyncio.TimeoutError:
+        if body.too_long:
+            raise too_long from None
+        raise Refused(
+            408,
+            f"the body did not arrive within {limits.read_timeout:g} seconds; send it at once",
+            CLOSE,
+        ) from None
+    if body.too_long:
+        raise too_long
+    return b"".join(body.parts)
+
+
+async def _read(receive: Callable[[], Awaitable[Any]], body: _Body) -> None:
+    while body.size <= body.limit + DRAINED:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise Refused(LEFT, "the client left")
+        body.add(message.get("body", b""))
+        if not message.get("more_body", False):
+            return
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a request asks: a backend's name, or None for any, and pairs of sentences."""
+
+    backend: str | None
+    pairs: list[tuple[str, str]]
+
+
+def read_predict(body: bytes, limits: Limits, backends: Sequence[str]) -> Asked:
+    """Return what a request for predictions asks.
+
+    Args:
+        body: JSON, an object with premise and hypothesis, or with a list of pairs of them.
+        limits: ``max_pairs`` and ``max_chars`` are looked at.
+        backends: the names that there are.
+
+    Raises:
+        Refused: it is no JSON (400), or not what is expected (422).
+    """
+    asked = _object(body)
+    if "pairs" not in asked:
+        return _read_one(asked, limits, backends)
+    _check_keys(asked, ("pairs", "backend"), "the request")
+    pairs = asked["pairs"]
+    if not isinstance(pairs, list):
+        raise _wrong("pairs", "a list of objects with premise and hypothesis", pairs)
+    if not 1 <= len(pairs) <= limits.max_pairs:
+        raise Refused(
+            422,
+            f"there are {len(pairs):,} pairs, and a request may have 1 to {limits.max_pairs:,}; "
+            "send them in several requests, or start the server with a larger --max-pairs",
+        )
+    return Asked(
+        _backend(asked, backends),
+        [_pair(pair, limits, f"pairs[{i}]") for i, pair in enumerate(pairs)],
+    )
+
+
+def read_explain(body: bytes, limits: Limits, backends: Sequence[str]) -> Asked:
+    """Return what a request for an explanation asks, of one pair; see `read_predict`."""
+    return _read_one(_object(body), limits, backends)
+
+
+def _read_one(asked: dict[str, Any], limits: Limits, backends: Sequence[str]) -> Asked:
+    backend = _backend(asked, backends)
+    alone = {key: value for key, value in asked.items() if key != "backend"}
+    return Asked(backend, [_pair(alone, limits, "the request")])
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    example = '{"premise": "A man is asleep.", "hypothesis": "A man is awake."}'
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Refused(400, f"the body is no JSON ({error}); send {example}") from None
+    if not isinstance(found, dict):
+        raise _wrong("the body", f"an object such as {example}", found)
+    return found
+
+
+def _pair(pair: Any, limits: Limits, where: str) -> tuple[str, str]:
+    if not isinstance(pair, dict):
+        raise _wrong(where, "an object with premise and hypothesis", pair)
+    names = ("premise", "hypothesis")
+    _check_keys(pair, names, where)
+    for name in names:
+        if name not in pair:
+            raise Refused(422, f"{where} has no {name}; give it as a string")
+        _check_sentence(pair[name], limits, name if where == "the request" else f"{where}.{name}")
+    return pair["premise"], pair["hypothesis"]
+
+
+def _check_sentence(sentence: Any, limits: Limits, where: str) -> None:
+    if not isinstance(sentence, str):
+        raise _wrong(where, "a string", sentence)
+    if not sentence.strip():
+        raise Refused(422, f"{where} is empty; give a sentence")
+    if len(sentence) > limits.max_chars:
+        raise Refused(
+            422,
+            f"{where} has {len(sentence):,} characters, and a sentence may have "
+            f"{limits.max_chars:,}; shorten it, or start the server with a larger --max-chars",
+        )
+    try:
+        sentence.encode()
+    except UnicodeEncodeError:
+        raise Refused(
+            422, f"{where} has half of a surrogate pair, which is no character; send UTF-8"
+        ) from None
+
+
+def _backend(asked: dict[str, Any], backends: Sequence[str]) -> str | None:
+    name = asked.get("backend")
+    if name is None or (isinstance(name, str) and name in backends):
+        return name
+    raise _wrong("backend", f"one of {list(backends)}, or leave it out", name)
+
+
+def _check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None:
+    for key in found:
+        if key not in known:
+            raise Refused(
+                422, f"{where} has {shown.repr(key)}, which means nothing; it has {list(known)}"
+            )
+
+
+def _wrong(where: str, expected: str, found: Any) -> Refused:
+    # ASCII, for what was sent may hold what no answer can.
+    text = ascii(found) if isinstance(found, (str, int, float)) else shown.repr(found)
+    text = text.encode("ascii", "backslashreplace").decode()
+    return Refused(422, f"{where} is {text[:80]}; give {expected}")

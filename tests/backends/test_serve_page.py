@@ -1,0 +1,316 @@
+"""The page of `bertnli serve`: its colours, its files, and what it does in a browser."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from serve_process import Served
+
+import bertnli
+from bertnli.serve.app import PAGE
+
+FOLDER = Path(bertnli.__file__).parent / "serve" / "static"
+STYLE = (FOLDER / "style.css").read_text()
+#: Text and what it stands on; WCAG's AA asks for 4.5.
+TEXTS = [
+    ("ink", "ground"),
+    ("ink", "card"),
+    ("soft", "ground"),
+    ("soft", "card"),
+    ("accent", "ground"),
+    ("problem", "card"),
+    ("problem", "ground"),
+    ("on-accent", "accent"),
+]
+#: What has to be told from its neighbour without being read; AA asks for 3.
+SHAPES = [
+    ("edge", "ground"),
+    ("edge", "card"),
+    ("focus", "ground"),
+    ("focus", "card"),
+    ("accent", "card"),
+    ("accent", "track"),
+    ("quiet", "card"),
+]
+Colour = tuple[float, float, float]
+
+
+def colours(dark: bool) -> dict[str, str]:
+    """The variables of the style sheet, in light or in dark."""
+    light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
+    text = light + rest.partition("\n}\n")[0] if dark else light
+    return dict(re.findall(r"--([a-z-]+): ([^;]+);", text))
+
+
+def parsed(value: str) -> Colour:
+    if value.startswith("#"):
+        return tuple(int(value[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
+    return tuple(map(float, value.split()))  # type: ignore[return-value]
+
+
+def mixed(tint: Colour, ground: Colour, share: float) -> Colour:
+    return tuple(share * a + (1 - share) * b for a, b in zip(tint, ground, strict=True))  # type: ignore[return-value]
+
+
+def contrast(a: Colour, b: Colour) -> float:
+    """WCAG 2's ratio of two colours."""
+
+    def luminance(colour: Colour) -> float:
+        linear = [
+            c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
+        ]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    low, high = sorted([luminance(a), luminance(b)])
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_the_ratio_is_that_of_the_standard() -> None:
+    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
+    assert contrast(parsed("#777777"), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_contrasts_are_aa(dark: bool) -> None:
+    found = {name: parsed(value) for name, value in colours(dark).items() if name != "strength"}
+    for pairs, least in ((TEXTS, 4.5), (SHAPES, 3.0)):
+        for a, b in pairs:
+            assert contrast(found[a], found[b]) >= least, (a, b)
+
+
+@pytest.mark.parametrize("tint", ["for", "against", "look"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_words_can_be_read_on_every_shade(dark: bool, tint: str) -> None:
+    values = colours(dark)
+    card, strength = parsed(values["card"]), float(values["strength"])
+    for step in range(101):
+        share = step / 100
+        ground = mixed(parsed(values[tint]), card, share * strength)
+        assert contrast(parsed(values["ink"]), ground) >= 4.5
+        if share <= 0.2:  # special tokens are in ink from there on
+            assert contrast(parsed(values["soft"]), ground) >= 4.5
+
+
+def test_the_page_names_no_other_host() -> None:
+    assert sorted(path.name for path in FOLDER.iterdir()) == sorted(PAGE)
+    for path in FOLDER.iterdir():
+        found = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text())
+        assert set(found) <= {"http://www.w3.org"}, path.name
+    page = (FOLDER / "index.html").read_text()
+    assert not re.search(r"<style|style=|<script(?! type=\"module\" src)|\son\w+=", page)
+
+
+# In a browser from here on.
+
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+SIZES = {"wide": (1280, 800), "phone": (390, 844), "narrow": (360, 640)}
+#: Where pictures of the page go, if anywhere.
+PICTURES = os.environ.get("BERTNLI_PICTURES")
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Served]:
+    with Served("--backend", "both", "--devices", "cpu") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as playwright:
+        path = shutil.which("chromium") or shutil.which("chromium-browser")
+        found = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield found
+        found.close()
+
+
+class Visit:
+    """A page that is open, and what went wrong on it."""
+
+    def __init__(self, browser: Any, served: Served, size: str, scheme: str = "light") -> None:
+        width, height = SIZES[size]
+        self.context = browser.new_context(
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,
+            has_touch=size != "wide",
+            reduced_motion="reduce",
+        )
+        self.page = self.context.new_page()
+        self.complaints: list[str] = []
+        self.hosts: set[str] = set()
+        self.page.on("console", lambda message: self.complaints.append(message.text))
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
+        self.page.goto(served.url)
+        self.page.wait_for_selector("#words:not([hidden])")
+        self.host = urlsplit(served.url).netloc
+
+    def ask(self, premise: str, hypothesis: str) -> None:
+        """Type two sentences, and Enter."""
+        self.page.get_by_label("Premise", exact=True).first.fill(premise)
+        self.page.get_by_label("Hypothesis", exact=True).first.fill(hypothesis)
+        with self.page.expect_response("**/explain"):
+            self.page.keyboard.press("Enter")
+        self.page.wait_for_selector("#form[aria-busy=false]")
+
+    def texts(self, selector: str) -> list[str]:
+        return self.page.locator(selector).all_inner_texts()
+
+    def picture(self, name: str) -> None:
+        if PICTURES:
+            self.page.screenshot(path=f"{PICTURES}/{name}.png", full_page=True)
+
+    def close(self) -> None:
+        self.context.close()
+        assert not self.complaints
+        assert self.hosts == {self.host}
+
+
+@pytest.fixture
+def visit(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Visit]:
+    found = Visit(browser, served, *getattr(request, "param", ("wide",)))
+    yield found
+    found.close()
+
+
+@pytest.mark.browser
+def test_what_is_typed_is_answered_by_both(visit: Visit, served: Served) -> None:
+    visit.ask("Two dogs are running on the beach.", "Animals are outdoors.")
+    assert visit.page.locator("#verdict").inner_text().startswith("Entailment, with ")
+    assert visit.texts("#answers h3") == ["PyTorch", "MXNet"]
+    _, found = served.ask(
+        {"premise": "Two dogs are running on the beach.", "hypothesis": "Animals are outdoors."}
+    )
+    probabilities = found["predictions"][0]["probabilities"]
+    assert visit.texts(".bars .name") == list(probabilities) * 2
+    shown = [f"{100 * p:.1f} %" for p in probabilities.values()]
+    assert visit.texts(".bars .number") == shown * 2
+    widths = visit.page.eval_on_selector_all(
+        ".fill", "fills => fills.map(f => f.clientWidth / f.parentElement.clientWidth)"
+    )
+    assert widths == pytest.approx(list(probabilities.values()) * 2, abs=0.01)
+    assert re.search(r"at most 0\.0000+\d|to the last digit", visit.texts("#difference")[0])
+
+
+@pytest.mark.browser
+def test_an_example_is_asked(visit: Visit) -> None:
+    examples = visit.page.locator(".example")
+    assert examples.count() == 6
+    for i in range(6):
+        with visit.page.expect_response("**/explain"):
+            examples.nth(i).click()
+        visit.page.wait_for_selector("#form[aria-busy=false]")
+        sentences = examples.nth(i).locator("span").all_inner_texts()
+        assert visit.page.locator("#premise").input_value() == sentences[0]
+        assert visit.page.locator("#hypothesis").input_value() == sentences[1]
+    visit.picture("example")
+
+
+@pytest.mark.browser
+def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
+    visit.ask("A man is asleep.", "A man is awake.")
+    _, found = served.ask(
+        {"premise": "A man is asleep.", "hypothesis": "A man is awake."}, "/explain"
+    )
+    words = visit.page.locator(".word")
+    assert words.all_inner_texts() == found["tokens"]
+    last = found["tokens"].index("awake")
+    detail = visit.page.locator("#detail")
+    assert detail.inner_text().startswith("Counts most: ")
+    words.nth(last).hover()
+    assert detail.inner_text().startswith("“awake” looks most at ")
+    visit.picture("attention")
+
+    def shares() -> list[float]:
+        return visit.page.eval_on_selector_all(
+            ".word", "words => words.map(w => Number(w.style.getPropertyValue('--share')))"
+        )
+
+    def expected(weights: list[float]) -> Any:
+        return pytest.approx([w / max(weights) for w in weights], abs=2e-3)
+
+    heads = [head[last] for block in found["attention"] for head in block]
+    assert shares() == expected([sum(column) / len(heads) for column in zip(*heads, strict=True)])
+    visit.page.locator("#block").select_option("2")
+    visit.page.locator("#head").select_option("1")
+    visit.page.mouse.move(0, 0)
+    words.nth(last).hover()
+    assert shares() == expected(found["attention"][2][1][last])
+    visit.page.keyboard.press("Escape")
+    assert detail.inner_text().startswith("Counts most: ")
+    assert shares() == expected([abs(s) for s in found["saliency"]])
+
+
+@pytest.mark.browser
+def test_the_keyboard_is_enough(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#hypothesis").focus()
+    page.keyboard.press("Tab")
+    focused = "document.activeElement.className || document.activeElement.id"
+    assert page.evaluate(focused) == "primary"
+    with page.expect_response("**/explain"):
+        page.keyboard.press("Space")
+    page.wait_for_selector("#form[aria-busy=false]")
+    page.keyboard.press("Tab")
+    assert "word" in page.evaluate(focused)
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    assert (
+        page.evaluate("document.activeElement.textContent")
+        == page.locator(".word").nth(2).inner_text()
+    )
+    assert "looks most at" in page.locator("#detail").inner_text()
+    ring = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert ring == "solid"
+    page.keyboard.press("Escape")
+    assert "Counts most" in page.locator("#detail").inner_text()
+    page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "block"
+
+
+@pytest.mark.browser
+def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
+    page = visit.page
+    page.locator("#premise").fill("  ")
+    page.locator("#premise").press("Enter")
+    assert visit.texts("#problem") == ["Give a premise."]
+    attack = "<img src=x onerror=alert(1)><b>A man</b> & “a dog”"
+    visit.ask(attack, "A man is awake.")
+    assert page.locator("#problem").is_hidden()
+    assert page.locator("#words img, #words b, #answer img").count() == 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("visit", [("narrow",), ("phone", "dark"), ("phone",)], indirect=True)
+def test_a_phone_needs_no_scrolling_to_the_side(visit: Visit) -> None:
+    visit.ask("A " + "very " * 30 + "old man.", "Antidisestablishmentarianism" * 4 + " is a word.")
+    page = visit.page
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    visit.page.locator(".word").nth(2).tap()
+    assert "looks most at" in page.locator("#detail").inner_text()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", ["wide", "phone"])
+def test_pictures(browser: Any, served: Served, size: str, scheme: str) -> None:
+    """The page as it opens, for people to look at."""
+    visit = Visit(browser, served, size, scheme)
+    visit.picture(f"{size}-{scheme}")
+    visit.close()

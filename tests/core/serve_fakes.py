@@ -1,0 +1,84 @@
+"""A model without a framework, for tests of the server around it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import SimpleNamespace
+from typing import Any
+from zlib import crc32
+
+from bertnli.backends.interface import Prediction
+from bertnli.labels import LABELS
+from bertnli.serve.limits import Limits
+from bertnli.serve.worker import Pair, Worker
+
+
+def answer(pair: Pair) -> Prediction:
+    """What the model says: numbers that belong to this pair alone."""
+    weights = [1 + crc32(f"{label}/{pair[0]}/{pair[1]}".encode()) % 1000 for label in LABELS]
+    probabilities = [weight / sum(weights) for weight in weights]
+    by_name = dict(zip(LABELS, probabilities, strict=True))
+    return Prediction(max(by_name, key=lambda name: by_name[name]), by_name)
+
+
+class FakeNet:
+    """Answers by `answer`; remembers batches; waits while it is held; fails on some sentences."""
+
+    labels = LABELS
+    config = SimpleNamespace(num_blks=2, num_heads=4)
+
+    def __init__(self) -> None:
+        self.batches: list[list[Pair]] = []
+        self.threads: set[int] = set()
+        self.gate = threading.Event()
+        self.gate.set()
+        self.entered = threading.Semaphore(0)
+
+    def predict(self, pairs: Sequence[Pair], batch_size: int, **_: Any) -> list[Prediction]:
+        self.threads.add(threading.get_ident())
+        self.batches.append(list(pairs))
+        self.entered.release()
+        assert self.gate.wait(30)
+        premises = [premise for premise, _ in pairs]
+        if "poison" in premises:
+            raise RuntimeError("the model cannot bear this")
+        if "death" in premises:
+            raise SystemExit
+        return [answer(pair) for pair in pairs]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Let no batch end while the context lasts."""
+        self.gate.clear()
+        try:
+            yield
+        finally:
+            self.gate.set()
+
+
+class Seen:
+    """An observer that remembers."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+        self.lost = 0
+
+    def computed(self, backend: str, pairs: int, seconds: float) -> None:
+        self.sizes.append(pairs)
+
+    def dropped(self, backend: str, pairs: int) -> None:
+        self.lost += pairs
+
+
+def started(net: FakeNet, seen: Any = None, backend: str = "torch", **limits: Any) -> Worker:
+    """Return a worker that is ready."""
+    worker = Worker(backend, lambda: net, Limits(**limits), seen or Seen())
+    worker.start()
+    return worker
+
+
+def pairs_of(name: str, count: int) -> list[Pair]:
+    """Pairs that no other name gives."""
+    return [(f"{name} {i}", "It is so.") for i in range(count)]
