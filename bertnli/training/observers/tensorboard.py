@@ -12,6 +12,7 @@ pairs_per_second
 from __future__ import annotations
 
 import importlib.util
+import os
 import struct
 import time
 from collections.abc import Iterator
@@ -65,8 +66,12 @@ class TensorBoard(Observer):
         self.folder = Path(folder)
         self._writer: Any = None
         self._flushed = 0.0
-        if self.folder.exists() and not self.folder.is_dir():
-            raise ConfigError(f"tensorboard={self.folder} is a file; name a folder")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(
+                f"the folder {self.folder} cannot be used for TensorBoard: {error}"
+            ) from error
         if self._files() and not replace:
             raise ConfigError(
                 f"{self.folder} holds the TensorBoard events of an earlier run; name a folder for "
@@ -86,11 +91,7 @@ class TensorBoard(Observer):
         times = {key: when for file in old for key, when in _times(file).items()}
         # A name has the second it was made in, and must not be that of a file that goes.
         suffix = f".{time.time_ns()}{SUFFIX}"
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._writer = EventsWriter(str(self.folder / "events"), suffix)
-        except OSError as error:
-            raise ConfigError(f"the folder {self.folder} cannot be used: {error}") from error
+        self._writer = EventsWriter(str(self.folder / "events"), suffix)
         for step, loss in enumerate(state.history.step_losses, 1):
             self._add(STEP_LOSS, loss, step, times.get((STEP_LOSS, step)))
         for record in state.history.epochs:
@@ -148,10 +149,11 @@ def read_events(file: str | Path) -> Iterator[Any]:
     from google.protobuf.message import DecodeError
     from tensorboardX.proto.event_pb2 import Event
 
+    size = os.path.getsize(file)
     with open(file, "rb") as stream:
         while len(head := stream.read(_HEAD.size)) == _HEAD.size:
             length = _HEAD.unpack(head)[0]
-            body = stream.read(length + _TAIL)
+            body = stream.read(min(length, size) + _TAIL)
             if len(body) < length + _TAIL:
                 return
             try:
