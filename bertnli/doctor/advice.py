@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bertnli.doctor.probe import TOLERANCE
 
 if TYPE_CHECKING:
-    from bertnli.doctor.examine import Examination
+    from bertnli.doctor.examination import Examination
 
 #: Bytes that a training of bert.small needs, about.
 LITTLE_MEMORY = 2 << 30

@@ -13,10 +13,10 @@ import numpy as np
 import pytest
 
 from bertnli.cli import main
-from bertnli.doctor import examine as examining
+from bertnli.doctor import examination as examining
 from bertnli.doctor import probe as probing
 from bertnli.doctor.advice import advise
-from bertnli.doctor.examine import Examination, extras
+from bertnli.doctor.examination import Examination, extras
 from bertnli.doctor.machine import cpu, cpu_limit, describe_machine, memory
 from bertnli.doctor.probe import expected, probe
 
