@@ -65,8 +65,9 @@ def plot_curves(histories: Mapping[str, History]) -> Any:
         return _curve_of_one(*next(iter(histories.items())))
     figure = new_figure(8.6, 3.8)
     panels = figure.subplots(1, 2)
+    handles = []
     # Runs that are alike lie on one another: the first are broad and pale, the last thin.
-    widths = np.linspace(4.5, 1.2, max(len(histories), 2))
+    widths = np.linspace(3.5, 1.2, max(len(histories), 2))
     for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=False)):
         for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
             style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
@@ -79,16 +80,18 @@ def plot_curves(histories: Mapping[str, History]) -> Any:
                         linewidth=width,
                         marker=marker,
                         markersize=2.5 + width,
-                        label=name if axes is panels[0] and split == "train" else None,
                         **style,
                     )
+        handles.append(panels[0].plot([], [], linewidth=width, label=name, **style)[0])
     for axes, quantity in zip(panels, ("loss, nats", "accuracy"), strict=True):
         axes.set_title(f"{quantity} (dashed: train, dots: dev)", fontsize="medium")
         _by_epoch(axes)
     columns = min(len(histories), 3)
     rows = -(-len(histories) // columns)
     figure.tight_layout(rect=(0, 0.02 + 0.055 * rows, 1, 1))
-    figure.legend(loc="lower center", ncols=columns, fontsize="small", frameon=False)
+    figure.legend(
+        handles=handles, loc="lower center", ncols=columns, fontsize="small", frameon=False
+    )
     return figure
 
 
@@ -189,11 +192,14 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
         cost: what batches of them cost.
     """
     figure = new_figure(8.6, 3.6)
+    from matplotlib.ticker import EngFormatter
+
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (3, 2)})
     counts = np.bincount(np.asarray(lengths, np.int64), minlength=cost.max_len + 1)
     left.bar(np.arange(len(counts)), counts, width=1.0, color="C0")
     left.axvline(np.mean(lengths), color="C3", label=f"mean, {np.mean(lengths):.1f}")
     left.axvline(cost.max_len, color="0.4", linestyle=":", label=f"max_len, {cost.max_len}")
+    left.set_xlim(0, 1.05 * len(counts))
     left.set_xlabel("tokens of a pair")
     left.set_ylabel("pairs")
     left.set_title(f"{len(lengths):,} pairs", fontsize="medium")
@@ -213,7 +219,7 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     right.set_yticks(places, bars, fontsize="small")
     right.set_ylim(-0.6, len(bars) - 0.2)
     right.set_xlabel("tokens of an epoch")
-    right.ticklabel_format(axis="x", style="sci", scilimits=(0, 5))
+    right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
     right.legend(fontsize="small", loc="lower right")
     figure.tight_layout()

@@ -129,7 +129,7 @@ def about() -> dict[str, Any]:
             "MKL": "BLAS_MKL" in has,
             "CUDA": "CUDA" in has,
         },
-        "code for": ", ".join(sorted(name for name in has if name.startswith("CPU_"))),
+        "code for": "",  # oneDNN chooses as it runs, and does not tell
         "gpus": [str(mx.gpu(i)) for i in range(mx.context.num_gpus())],
     }
 
