@@ -14,11 +14,14 @@ FROM python:3.11-slim
 # The version that the tests run with, see constraints.txt; built without CUDA, a tenth of the size.
 ARG TORCH=2.13.0
 COPY --from=build /wheels /wheels
+# bertnli by its path, for a registry may have another package of this name; the path has the version.
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir --index-url https://download.pytorch.org/whl/cpu "torch==${TORCH}" \
-    && pip install --no-cache-dir --find-links /wheels "bertnli[torch,serve]" "torch==${TORCH}" \
+    && wheel="$(echo /wheels/bertnli-*.whl)" \
+    && pip install --no-cache-dir "${wheel}[torch,serve]" "torch==${TORCH}" \
     && rm -r /wheels \
     && useradd --create-home --uid 10001 bertnli
-USER bertnli
+USER 10001
 WORKDIR /home/bertnli
 EXPOSE 8000
 # The model is loaded before the server says that it is healthy.

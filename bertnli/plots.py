@@ -217,10 +217,10 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
         text = f" {value / cost.tokens:.2f} times the pairs' tokens"
         right.text(0, place + 0.42, text, va="bottom", fontsize="small")
     right.set_yticks(places, bars, fontsize="small")
-    right.set_ylim(-0.6, len(bars) - 0.2)
+    right.set_ylim(-1.1, len(bars) - 0.2)
     right.set_xlabel("tokens of an epoch")
     right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
-    right.legend(fontsize="small", loc="lower right")
+    right.legend(fontsize="small", loc="lower right", ncols=2, frameon=False)
     figure.tight_layout()
     return figure
