@@ -41,7 +41,12 @@ format: $(READY)  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-clean:  ## remove the environment and what runs wrote
-	rm -rf $(VENV) runs
+dist: $(READY)  ## the source distribution and the wheel, checked, in dist/
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/python -m twine check --strict dist/*
 
-.PHONY: help setup demo test test-long test-browser lint format clean
+clean:  ## remove the environment and what runs wrote
+	rm -rf $(VENV) runs build dist
+
+.PHONY: help setup demo test test-long test-browser lint format dist clean

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bertnli.errors import DownloadError
 from bertnli.exchange import Answer, Exchange, Failure

@@ -1,15 +1,32 @@
-"""Figures, where matplotlib is installed."""
+"""Figures, where matplotlib is installed. Each function returns one; ``savefig`` writes it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.errors import BackendError
+from bertnli.errors import BackendError, ConfigError
 
 if TYPE_CHECKING:
+    from bertnli.data.padding import PaddingCost
     from bertnli.explain import Explanation
+    from bertnli.training.history import History
+    from bertnli.training.metrics import Metrics
+
+#: Points of a curve of steps, at most; of more the mean of some is drawn.
+MAX_POINTS = 500
+#: What a figure can be written as.
+FORMATS = (".png", ".pdf", ".svg")
+#: The curves of one run, as in the book's figure: the field of an epoch's record, what it is.
+_CURVES = (
+    ("train_loss", "train loss"),
+    ("train_accuracy", "train acc"),
+    ("dev_accuracy", "dev acc"),
+)
 
 #: What speaks for a class, and against it.
 POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
@@ -31,6 +48,185 @@ def new_figure(width: float, height: float) -> Any:
         raise BackendError('curves need matplotlib: pip install "bertnli[plots]"') from None
     figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
+    return figure
+
+
+def check_figure_path(path: Path, option: str) -> None:
+    """Raise ConfigError if a figure cannot be written to a path that an option gives."""
+    if path.suffix.lower() not in FORMATS:
+        raise ConfigError(f"{option} writes {', '.join(FORMATS)}, and {path} is called none of it")
+    if not path.parent.is_dir():
+        raise ConfigError(f"{option}: there is no folder {path.parent}")
+
+
+def plot_curves(histories: Mapping[str, History]) -> Any:
+    """Return a figure of one run's loss and accuracies, as the book's is, or of several runs'.
+
+    Args:
+        histories: name of each run, for the legend, to its history.
+    """
+    if len(histories) == 1:
+        return _curve_of_one(*next(iter(histories.items())))
+    figure = new_figure(8.6, 3.8)
+    panels = figure.subplots(1, 2)
+    handles = []
+    # Runs that are alike lie on one another: the first are broad and pale, the last thin.
+    widths = np.linspace(3.5, 1.2, max(len(histories), 2))
+    for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=False)):
+        for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
+            style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
+            for split, line, marker in (("train", "--", ""), ("dev", "-", "o")):
+                points = _points(history, f"{split}_{quantity}")
+                if len(points):
+                    axes.plot(
+                        *points.T,
+                        linestyle=line,
+                        linewidth=width,
+                        marker=marker,
+                        markersize=2.5 + width,
+                        **style,
+                    )
+        handles.append(panels[0].plot([], [], linewidth=width, label=name, **style)[0])
+    for axes, quantity in zip(panels, ("loss, nats", "accuracy"), strict=True):
+        axes.set_title(f"{quantity} (dashed: train, dots: dev)", fontsize="medium")
+        _by_epoch(axes)
+    columns = min(len(histories), 3)
+    rows = -(-len(histories) // columns)
+    figure.tight_layout(rect=(0, 0.02 + 0.055 * rows, 1, 1))
+    figure.legend(
+        handles=handles, loc="lower center", ncols=columns, fontsize="small", frameon=False
+    )
+    return figure
+
+
+def _curve_of_one(name: str, history: History) -> Any:
+    figure = new_figure(5.2, 3.6)
+    axes = figure.add_subplot()
+    for i, (field, label) in enumerate(_CURVES):
+        points = _points(history, field)
+        if len(points):
+            axes.plot(
+                *points.T, color=f"C{i}", marker="o", markersize=4, label=f"{name} {label}".strip()
+            )
+    _by_epoch(axes)
+    axes.legend(fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def _points(history: History, field: str) -> NDArray[np.float64]:
+    """Return (epoch, value) of each epoch that has one, (N, 2)."""
+    points = [(record.epoch, getattr(record, field)) for record in history.epochs]
+    return np.array([(x, y) for x, y in points if y is not None], np.float64)
+
+
+def _by_epoch(axes: Any) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.4)
+
+
+def plot_progress(history: History, title: str = "") -> Any:
+    """Return a figure of a run under way: the loss of each step, and each epoch's numbers."""
+    figure = new_figure(5.6, 3.4)
+    axes = figure.add_subplot()
+    losses = np.array(history.step_losses, np.float64)
+    if len(losses):
+        starts = np.arange(0, len(losses), -(-len(losses) // MAX_POINTS))
+        means = np.add.reduceat(losses, starts) / np.diff([*starts, len(losses)])
+        axes.plot(starts + 1, means, color="C0", alpha=0.35, linewidth=1, label="loss of a step")
+    for i, (field, label) in enumerate(_CURVES):
+        points = [(record.steps, getattr(record, field)) for record in history.epochs]
+        points = [(x, y) for x, y in points if y is not None]
+        if points:
+            axes.plot(
+                *zip(*points, strict=True), color=f"C{i}", marker="o", markersize=4, label=label
+            )
+    axes.set_xlabel("step")
+    axes.set_title(title, fontsize="small")
+    axes.grid(alpha=0.4)
+    if axes.lines:
+        axes.legend(fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def plot_confusion(scores: Mapping[str, Metrics]) -> Any:
+    """Return a figure of confusion matrices, side by side: counts, shaded by the row's share.
+
+    Args:
+        scores: title of each matrix to its score.
+    """
+    size = 1.3 + 0.75 * max(len(metrics.labels) for metrics in scores.values())
+    figure = new_figure((size + 0.6) * len(scores), size)
+    panels = figure.subplots(1, len(scores), squeeze=False)[0]
+    for axes, (title, metrics) in zip(panels, scores.items(), strict=True):
+        counts = metrics.confusion
+        shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+        for (row, column), count in np.ndenumerate(counts):
+            share = shares[row, column]
+            axes.text(
+                column,
+                row,
+                f"{count:,}\n{share:.0%}",
+                ha="center",
+                va="center",
+                fontsize="small",
+                color="white" if share > 0.55 else "black",
+            )
+        ticks = range(len(metrics.labels))
+        axes.set_xticks(ticks, metrics.labels, rotation=20, ha="right", fontsize="small")
+        axes.set_yticks(ticks, metrics.labels, fontsize="small")
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true")
+        accuracy = f"accuracy {metrics.accuracy:.1%} of {metrics.num_pairs:,} pairs"
+        axes.set_title(f"{title}\n{accuracy}".strip(), fontsize="small")
+    figure.tight_layout()
+    return figure
+
+
+def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
+    """Return a figure of a set's pair lengths, and of the padding that is not computed.
+
+    Args:
+        lengths: tokens of each pair, special ones included.
+        cost: what batches of them cost.
+    """
+    figure = new_figure(8.6, 3.6)
+    from matplotlib.ticker import EngFormatter
+
+    left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (3, 2)})
+    counts = np.bincount(np.asarray(lengths, np.int64), minlength=cost.max_len + 1)
+    left.bar(np.arange(len(counts)), counts, width=1.0, color="C0")
+    left.axvline(np.mean(lengths), color="C3", label=f"mean, {np.mean(lengths):.1f}")
+    left.axvline(cost.max_len, color="0.4", linestyle=":", label=f"max_len, {cost.max_len}")
+    left.set_xlim(0, 1.05 * len(counts))
+    left.set_xlabel("tokens of a pair")
+    left.set_ylabel("pairs")
+    left.set_title(f"{len(lengths):,} pairs", fontsize="medium")
+    left.legend(fontsize="small")
+    bars = {
+        f"all to max_len, {cost.max_len}": cost.to_max_len,
+        "each batch to its longest": cost.to_longest,
+        "computed here": cost.computed,
+    }
+    places = np.arange(len(bars))[::-1]
+    right.barh(places, list(bars.values()), color="0.8")
+    right.barh(places, cost.tokens, color="C0", label="tokens of pairs")
+    right.plot([], [], color="0.8", linewidth=6, label="padding")
+    for place, value in zip(places, bars.values(), strict=True):
+        text = f" {value / cost.tokens:.2f} times the pairs' tokens"
+        right.text(0, place + 0.42, text, va="bottom", fontsize="small")
+    right.set_yticks(places, bars, fontsize="small")
+    right.set_ylim(-1.1, len(bars) - 0.2)
+    right.set_xlabel("tokens of an epoch")
+    right.xaxis.set_major_formatter(EngFormatter(sep=""))
+    right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
+    right.legend(fontsize="small", loc="lower right", ncols=2, frameon=False)
+    figure.tight_layout()
     return figure
 
 

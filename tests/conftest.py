@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -36,6 +37,89 @@ FROM_FRAMEWORK = {"torch": names.from_torch, "mxnet": names.from_mxnet}
 ZIPS = {"torch": "bert.tiny.torch.zip", "mxnet": "bert.tiny.zip"}
 
 
+BACKENDS = ("torch", "mxnet")
+#: Fixtures that take both frameworks.
+NEED_BOTH = {"both", "loops"}
+#: Tests that take MXNet by what they do, which no fixture tells; or all of a file.
+NEED_MXNET = {
+    "test_chapter.py::test_the_mxnet_tab",
+    "test_checkpoint.py::test_each_backend_opens_the_other_s_file",
+    "test_checkpoint.py::test_each_framework_reads_what_our_models_save_its_way",
+    "test_convert.py::test_the_book_s_files_go_to_either_framework",
+    "test_convert.py::test_the_originals_open_what_was_written",
+    "test_devices.py::test_each_process_of_a_host_has_a_gpu_of_its_own",
+    "test_devices.py::test_the_cpu_is_many_devices_to_mxnet",
+    "test_import.py",
+    "test_packing.py::test_bf16_on_mxnet_is_refused_with_the_reason",
+    "test_pretrain.py::test_a_run_learns_and_fine_tuning_starts_from_it",
+    "test_report.py::test_the_command",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--backends",
+        default=",".join(BACKENDS),
+        metavar="NAMES",
+        help="test these alone, and deselect what needs another (default: torch,mxnet)",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    unknown = set(config.getoption("--backends").split(",")) - {*BACKENDS}
+    if unknown:
+        raise pytest.UsageError(f"--backends: {unknown} are none of {BACKENDS}")
+
+
+def _left_out(config: pytest.Config) -> set[str]:
+    """The backends that are not tested, because the command line says so."""
+    return {*BACKENDS} - {*config.getoption("--backends").split(",")}
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    chosen, left_out = config.getoption("--backends"), _left_out(config)
+    if not left_out:
+        return f"backends: {chosen}"
+    return f"backends: {chosen} alone; tests that need {', '.join(left_out)} are deselected"
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leave out a module that imports, at its top, a framework that is not tested."""
+    left_out = _left_out(config)
+    if collection_path.suffix != ".py" or not left_out:
+        return None
+    for node in ast.parse(collection_path.read_text(encoding="utf-8")).body:
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        names += [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        if any(part in left_out for name in names for part in name.split(".")):
+            return True
+    return None
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    left_out = _left_out(config)
+    if not left_out:
+        return
+    needless = [item for item in items if left_out & _needs(item)]
+    config.hook.pytest_deselected(items=needless)
+    items[:] = [item for item in items if item not in needless]
+
+
+def _needs(item: pytest.Item) -> set[str]:
+    """The backends that a test needs: by its fixtures, its parameters, a mark, or the list."""
+    found = {name for mark in item.iter_markers("needs") for name in mark.args}
+    if NEED_BOTH & {*getattr(item, "fixturenames", ())}:
+        found |= {*BACKENDS}
+    file, test = item.path.name, getattr(item, "originalname", item.name)
+    if {file, f"{file}::{test}"} & NEED_MXNET:
+        found.add("mxnet")
+    spec = getattr(item, "callspec", None)
+    for value in spec.params.values() if spec is not None else ():
+        several = value if isinstance(value, tuple | list) else [value]
+        found |= {one for one in several if isinstance(one, str) and one in BACKENDS}
+    return found
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Unpack archives into a folder of this run, not into the user's cache."""
@@ -48,7 +132,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         os.environ["BERTNLI_CACHE"] = before
 
 
-@pytest.fixture(scope="session", params=["torch", "mxnet"])
+@pytest.fixture(scope="session", params=BACKENDS)
 def backend(request: pytest.FixtureRequest) -> Backend:
     """Each backend in turn. One that is not installed is a failure, not a test left out."""
     return bertnli.get_backend(request.param)

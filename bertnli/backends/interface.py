@@ -309,4 +309,5 @@ class Backend:
     as_devices: Callable[..., list]
     as_precision: Callable[[str, Any], tuple[str, str]]
     find_workers: Callable[[], Workers]
+    about: Callable[[], dict[str, Any]]
     DATA_HUB: HubView

@@ -9,14 +9,18 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 from bertnli.cli import (
+    completion,
     convert,
+    curve,
     demo,
+    doctor,
     download,
     evaluate,
     explain,
     export,
     info,
     launch,
+    lengths,
     parity,
     predict,
     pretrain,
@@ -37,10 +41,14 @@ COMMANDS = {
     "serve": serve,
     "download": download,
     "info": info,
+    "curve": curve,
+    "lengths": lengths,
     "convert": convert,
     "export": export,
     "parity": parity,
     "demo": demo,
+    "doctor": doctor,
+    "completion": completion,
 }
 
 #: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
@@ -79,9 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None for those of the process.
 
     Returns:
-        The exit status: 0; 1 where `parity` finds a difference; 2 for input that cannot be used
-        (one line on stderr says why); 130 after Ctrl-C; 141 if whoever read our output stopped
-        reading.
+        The exit status: 0; 1 where `parity` finds a difference or `doctor` no backend; 2 for input
+        that cannot be used (one line on stderr says why); 130 after Ctrl-C; 141 if whoever read our
+        output stopped reading.
 
     Raises:
         SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.

@@ -38,6 +38,7 @@ from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, wri
 from bertnli.evaluation.page import percent
 from bertnli.evaluation.predictions import metrics_of, net_of
 from bertnli.evaluation.scores import mean_and_spread
+from bertnli.plots import check_figure_path, plot_confusion
 from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
 
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     corpora.add_labelled_source(parser, required=True, several=True)
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the confusion matrices: .png, .pdf or .svg"
+    )
     group = parser.add_argument_group("report")
     group.add_argument("--report", metavar="DIR", help="write report.html and report.json there")
     group.add_argument(
@@ -81,6 +85,10 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--baseline-on and --calibrate-on are for a report; give --report DIR")
     if args.report is not None and args.json:
         raise ConfigError("--json prints scores; with --report, report.json has them and more")
+    if args.report is not None and args.plot is not None:
+        raise ConfigError("--plot draws what is printed; a report has the matrices in its page")
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
     if args.report is not None and Path(args.report).is_file():
         raise ConfigError(f"--report is a folder, and {args.report} is a file; name another")
     models = _models(args)
@@ -123,6 +131,10 @@ def _print_scores(args: argparse.Namespace, models: Iterator[Model]) -> int:
         print(json.dumps(rows[0][2].to_dict() if len(rows) == 1 else found, indent=2))
     else:
         print(rows[0][2] if len(rows) == 1 else _table(rows, len(args.checkpoint)))
+    if args.plot is not None:
+        titles = [f"{name}: {set_name}" for name, set_name, _ in rows]
+        scores = {title: row[2] for title, row in zip(titles, rows, strict=True)}
+        plot_confusion(scores).savefig(args.plot)
     return 0
 
 

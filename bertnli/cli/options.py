@@ -135,6 +135,11 @@ def max_len_of(args: argparse.Namespace, config: BERTConfig) -> int:
     return int(args.max_len)
 
 
+def listed(text: str) -> list[str]:
+    """Return what stands with commas between, for argparse."""
+    return [item.strip() for item in text.split(",")]
+
+
 def names(text: str) -> tuple[str, ...]:
     """Return the class names that stand with commas between them, for argparse."""
     found = tuple(name.strip() for name in text.split(","))

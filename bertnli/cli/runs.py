@@ -65,6 +65,12 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         help=f"how many such states to keep (default: {KEEP})",
     )
     parser.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="also write each step's loss and each epoch's numbers there, for TensorBoard; one "
+        "folder for each run",
+    )
+    parser.add_argument(
         "--quiet", action="store_true", help="print nothing but errors; no progress bar"
     )
 
@@ -161,6 +167,7 @@ def fit(
             keep=args.keep,
             progress=not args.quiet,
             on_epoch=lambda record: say(args, str(record)),
+            tensorboard=args.tensorboard,
         )
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = is_native(output / "last")

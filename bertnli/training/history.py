@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
-from bertnli.plots import new_figure
+from bertnli.errors import DataError
+from bertnli.plots import plot_curves
+
+#: The file of a run's folder that has a line for each finished epoch.
+METRICS = "metrics.jsonl"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,34 @@ class History:
         plot_histories({title: self}, path)
 
 
+def read_history(path: str | Path) -> History:
+    """Return the epochs of a run; the losses of its steps are not in the file.
+
+    Args:
+        path: of the run's folder, or of its ``metrics.jsonl``.
+
+    Raises:
+        DataError: there is no such file, or it is something else.
+    """
+    path = Path(path)
+    file = path / METRICS if path.is_dir() else path
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is no run's folder: {file} cannot be read: {error}") from error
+    names = {field.name for field in fields(EpochRecord)}
+    history = History()
+    for number, line in enumerate(lines, 1):
+        try:
+            found = json.loads(line)
+            history.epochs.append(EpochRecord(**{name: found[name] for name in names}))
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise DataError(
+                f"{file}, line {number}: not an epoch's record, as a run writes them: {error!r}"
+            ) from error
+    return history
+
+
 def plot_histories(histories: dict[str, History], path: str | Path) -> None:
     """Draw the curves of one or several runs into one figure.
 
@@ -92,32 +123,4 @@ def plot_histories(histories: dict[str, History], path: str | Path) -> None:
     Raises:
         BackendError: matplotlib is missing.
     """
-    figure = new_figure(5.2, 3.6)
-    from matplotlib.ticker import MaxNLocator
-
-    axes = figure.add_subplot()
-    for run, history in enumerate(histories.items()):
-        name, records = history[0], history[1].epochs
-        curves: Sequence[tuple[str, str]] = (
-            ("train_loss", "train loss"),
-            ("train_accuracy", "train acc"),
-            ("dev_accuracy", "dev acc"),
-        )
-        for i, (field_name, label) in enumerate(curves):
-            points = [(r.epoch, getattr(r, field_name)) for r in records]
-            points = [(x, y) for x, y in points if y is not None]
-            if points:
-                axes.plot(
-                    *zip(*points, strict=True),
-                    color=f"C{i}",
-                    linestyle=("-", "--", ":", "-.")[run % 4],
-                    marker="os^d"[run % 4],
-                    markersize=4,
-                    label=f"{name} {label}".strip(),
-                )
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.4)
-    axes.legend(fontsize="small")
-    figure.tight_layout()
-    figure.savefig(path)
+    plot_curves(histories).savefig(path)

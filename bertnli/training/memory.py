@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bertnli.errors import TrainingError
 

@@ -26,12 +26,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from bertnli.checkpoints.folder import flush_to_disk, recover_folder
 from bertnli.checkpoints.native import is_native
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
+from bertnli.training.history import METRICS
 from bertnli.training.state import (
     TrainingState,
     load_state,
@@ -44,7 +45,7 @@ from bertnli.training.state import (
 if TYPE_CHECKING:
     from bertnli.training.trainer import BaseTrainer
 
-BEST, LAST, METRICS, CURVE, STATE = "best", "last", "metrics.jsonl", "curve.png", "state"
+BEST, LAST, CURVE, STATE = "best", "last", "curve.png", "state"
 DIVERGED, LOCK = "diverged.npz", ".lock"
 #: While an epoch is under way, a state is saved after so long; and so many are kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2

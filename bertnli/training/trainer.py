@@ -6,7 +6,7 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm.auto import tqdm
 
 from bertnli.backends.interface import Classifier, Prediction, Trainable
 from bertnli.config import TrainingConfig
@@ -24,6 +23,8 @@ from bertnli.training.average import BaseWeightAverage
 from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Score
+from bertnli.training.observers import Observer, progress_observer, watched
+from bertnli.training.observers.tensorboard import TensorBoard
 from bertnli.training.recipe import smoothed
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
 from bertnli.training.sets import Data, Source
@@ -242,6 +243,8 @@ class BaseTrainer(ABC):
         keep: int = KEEP,
         progress: bool = True,
         on_epoch: Callable[[EpochRecord], None] | None = None,
+        tensorboard: str | Path | None = None,
+        observers: Sequence[Observer] = (),
     ) -> History:
         """Train, and evaluate on the dev set after every epoch.
 
@@ -261,8 +264,13 @@ class BaseTrainer(ABC):
             save_every: steps, or time, after which ``state/`` is written anew while an epoch is
                 under way; it is after every epoch.
             keep: how many of these states to keep, 1 or more.
-            progress: show a bar with loss, accuracy and pairs/s.
+            progress: show loss, accuracy and pairs/s as they come: on a terminal as a bar, in a
+                notebook as a curve that grows.
             on_epoch: called with each epoch's record.
+            tensorboard: folder for TensorBoard's event files; a run that goes on has no event
+                twice. Needs tensorboardX.
+            observers: told of each step and epoch, in each process; see
+                `bertnli.training.observers.Observer`.
 
         Returns:
             The history; its pairs/s count all of an epoch's training time. Where weights were
@@ -274,7 +282,9 @@ class BaseTrainer(ABC):
             SystemExit: the same after SIGTERM, with the status 0, as a cluster's scheduler wants it
                 of a job that it moves.
             DataError: an empty set, labels missing, a vocabulary that is not the model's.
-            ConfigError: settings that cannot be, or are not those of the run to resume.
+            ConfigError: settings that cannot be, or are not those of the run to resume; a folder
+                that another run has used.
+            BackendError: ``tensorboard`` without tensorboardX.
             CheckpointError: no state of the run to resume is whole.
             TrainingError: the loss is not a number any more, memory does not suffice, or another
                 process is gone.
@@ -305,13 +315,22 @@ class BaseTrainer(ABC):
             )
         if config.patience and dev is None:
             raise ConfigError("patience needs a dev set, whose accuracy it waits for")
-        with run:
+        watching = list(observers)
+        if progress and self.workers.is_first:
+            num_pairs = None if source.examples is None else len(source.examples)
+            watching.append(progress_observer(num_epochs, num_pairs))
+        if tensorboard is not None:  # also the other processes hear of what is wrong with it
+            replace_old = overwrite or resume
+            self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
+        with run, watched(watching) as observer:
             self.weight_average.load_arrays({})
             state = run.start()
+            observer.on_start(state)
             with stop_between_steps() as stop:
                 history = state.history
                 while len(history.epochs) < num_epochs and not history.has_stalled(config.patience):
-                    self._train_epoch(source, config, total, state, run, progress, stop)
+                    self._train_epoch(source, config, total, state, run, observer, stop)
+                    observer.on_epoch_end(state)
                     record = self._finished_epoch(state, dev_source, stop)
                     if record is None:
                         run.save_state(state)
@@ -323,6 +342,7 @@ class BaseTrainer(ABC):
                         history.epochs.append(record)
                         state.progress = EpochProgress()
                         run.save_epoch(state)
+                        observer.on_epoch(state)
                         if on_epoch is not None:
                             on_epoch(record)
                 self._leave()
@@ -341,7 +361,7 @@ class BaseTrainer(ABC):
         total: int | None,
         state: TrainingState,
         run: RunFolder,
-        progress: bool,
+        observer: Observer,
         stop: StopRequest,
     ) -> None:
         """Take the steps of an epoch that are left, or those until a stop is asked for."""
@@ -361,42 +381,30 @@ class BaseTrainer(ABC):
                 so_far.loss_sum += float(sums[0])
                 so_far.num_correct += float(sums[1])
                 so_far.num_pairs += len(batch)
-                bar.set_postfix_str(
-                    f"loss {so_far.loss_sum / so_far.num_pairs:.3f}, "
-                    f"acc {so_far.num_correct / so_far.num_pairs:.3f}",
-                    refresh=False,
-                )
-                bar.update(len(batch))
+                observer.on_step(state)
             return stop.count(sums[3:]) or bool(sums[2])
 
-        bar = tqdm(
-            total=None if train.examples is None else len(train.examples),
-            initial=so_far.num_pairs,
-            desc=f"epoch {epoch + 1}/{config.num_epochs}",
-            unit="pair",
-            disable=None if progress and self.workers.is_first else True,
-        )
+        observer.on_epoch_start(state)
         start = time.perf_counter() - so_far.seconds
-        with bar:
-            batches_left = train.train_batches(config.batch_size, config.seed, epoch, so_far.steps)
-            for step, batch in enumerate(batches_left, state.step):
-                lr = config.lr if total is None else config.lr_at(step, total)
-                rank = 0 if self.exact_sums else self.workers.rank
-                seed = _step_seed(config.seed, step, rank)
-                batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
-                waiting.append((self.train_step(batch, lr, seed), batch))
-                if total is not None and config.averages_at(step, total):
-                    self.weight_average.update()
-                # A step behind, so that the framework never waits for us.
-                if gather(waiting.popleft() if len(waiting) > 1 else None):
-                    while waiting:
-                        gather(waiting.popleft())
-                    so_far.seconds = time.perf_counter() - start
-                    if stop.requested:
-                        return
-                    run.save_state(state)
-            while waiting:
-                gather(waiting.popleft())
+        batches_left = train.train_batches(config.batch_size, config.seed, epoch, so_far.steps)
+        for step, batch in enumerate(batches_left, state.step):
+            lr = config.lr if total is None else config.lr_at(step, total)
+            rank = 0 if self.exact_sums else self.workers.rank
+            seed = _step_seed(config.seed, step, rank)
+            batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
+            waiting.append((self.train_step(batch, lr, seed), batch))
+            if total is not None and config.averages_at(step, total):
+                self.weight_average.update()
+            # A step behind, so that the framework never waits for us.
+            if gather(waiting.popleft() if len(waiting) > 1 else None):
+                while waiting:
+                    gather(waiting.popleft())
+                so_far.seconds = time.perf_counter() - start
+                if stop.requested:
+                    return
+                run.save_state(state)
+        while waiting:
+            gather(waiting.popleft())
         so_far.seconds = time.perf_counter() - start
         if not so_far.num_pairs:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")

@@ -4,6 +4,7 @@ from bertnli.backends.interface import Backend
 from bertnli.backends.mxnet.checkpoint import load, load_pretrained_model
 from bertnli.backends.mxnet.dataset import SNLIBERTDataset
 from bertnli.backends.mxnet.devices import (
+    about,
     as_devices,
     as_precision,
     cpu,
@@ -30,5 +31,6 @@ BACKEND = Backend(
     as_devices=as_devices,
     as_precision=as_precision,
     find_workers=find_workers,
+    about=about,
     DATA_HUB=hub_view("mxnet"),
 )

@@ -17,6 +17,7 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
+from bertnli.machine import openmp_threads
 from bertnli.training.launch import LOCAL_RANK
 
 _NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"
@@ -111,6 +112,26 @@ def as_precision(precision: str, device: Any) -> tuple[str, str]:
     if precision == "bf16":
         raise BackendError(f"{_NO_BF16}; use precision='fp32', or the torch backend")
     return "fp32", _NO_BF16 if precision == "auto" else ""
+
+
+def about() -> dict[str, Any]:
+    """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
+    built = mx.runtime.Features()
+    has = {name for name in built if built.is_enabled(name)}
+    threads, limit = openmp_threads(), os.environ.get("MXNET_OMP_MAX_THREADS", "")
+    if threads is not None and limit.isdigit():
+        threads = min(threads, int(limit))
+    return {
+        "version": mx.__version__,
+        "threads": threads,
+        "libraries": {
+            "oneDNN": bool(has & {"MKLDNN", "ONEDNN"}),
+            "MKL": "BLAS_MKL" in has,
+            "CUDA": "CUDA" in has,
+        },
+        "code for": "",  # oneDNN chooses as it runs, and does not tell
+        "gpus": [str(mx.gpu(i)) for i in range(mx.context.num_gpus())],
+    }
 
 
 def devices_of(model: Any) -> list:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -105,6 +106,21 @@ def as_precision(precision: str, device: Device) -> tuple[str, str]:
     if in_hardware:
         return "bf16", f"{device} has bf16 instructions"
     return "fp32", f"{device} has no bf16 instructions"
+
+
+def about() -> dict[str, Any]:
+    """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
+    return {
+        "version": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "libraries": {
+            "oneDNN": torch.backends.mkldnn.is_available(),
+            "MKL": torch.backends.mkl.is_available(),
+            "CUDA": torch.version.cuda or False,
+        },
+        "code for": torch.backends.cpu.get_cpu_capability(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+    }
 
 
 def device_of(model: nn.Module) -> Device:

