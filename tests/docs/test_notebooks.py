@@ -74,7 +74,7 @@ def test_a_notebook_is_of_one_backend(backend: str) -> None:
 
 
 def test_an_unknown_directive_is_an_error() -> None:
-    with pytest.raises(ValueError, match="cannot hold {note}"):
+    with pytest.raises(ValueError, match=r"cannot hold \{note\}"):
         notebook("tutorial", "# T\n\n```{note}\nx\n```\n", "torch")
 
 
