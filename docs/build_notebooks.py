@@ -34,7 +34,7 @@ HEADS = {
     "tutoriel": "*Ce notebook est le côté {tab} du tutoriel. Il lui faut "
     '`pip install "bertnli[{backend},plots]"`, ni réseau ni GPU.*',
 }
-WHY = {"tutorial": "Not run here", "tutoriel": "Non exécuté ici"}
+NOT_RUN = {"tutorial": "Not run here: {why}", "tutoriel": "Non exécuté ici\u00a0: {why}"}
 
 _OPEN = re.compile(r"^(`{3,}|:{3,})\{([\w-]+)\}[ ]*(.*)$")
 _OPTION = re.compile(r"^:([\w-]+):[ ]*(.*)$")
@@ -122,9 +122,9 @@ def notebook(name: str, page: str, backend: str) -> Any:
         elif piece.name == "sh":
             add("code", "%%bash\n" + piece.text)
         elif piece.name == "not-run":
-            why = WHY[name] + (f": {piece.options['why']}" if piece.options.get("why") else "")
+            note = NOT_RUN[name].format(why=piece.options["why"])
             code = for_backend(piece.text, backend)[0]
-            add("markdown", f"```{piece.argument}\n{code}\n```\n\n*{why}*")
+            add("markdown", f"```{piece.argument}\n{code}\n```\n\n*{note}*")
         elif piece.name != "run":
             raise ValueError(f"a notebook cannot hold {{{piece.name}}}, which {name} has")
     made = nbformat.v4.new_notebook(cells=cells)

@@ -1,4 +1,4 @@
-"""What the tests of the site share: its extension and scripts, and a function that builds pages.
+"""What the tests of the site share: its extension and scripts, and a function that builds pages."""
 
 from __future__ import annotations
 

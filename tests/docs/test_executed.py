@@ -159,7 +159,7 @@ def test_text_and_what_is_said_not_to_run_are_no_warning(build: Callable) -> Non
     assert "nothing runs" not in site.warnings
     assert cells(site.page()) == ["a tree", "f()"]
     assert "Not run here: a download" in site.page()
-    assert "Non exécuté ici: réseau" in site.page("fr/page")
+    assert "Non exécuté ici\u00a0: réseau" in site.page("fr/page")
 
 
 def test_not_run_for_both_has_two_tabs(build: Callable) -> None:

@@ -29,8 +29,8 @@ SYNC_GROUP = "backend"
 
 #: What the directives write themselves, by the language of the page.
 WORDS = {
-    "en": {"not run": "Not run here", "beside": "Side by side"},
-    "fr": {"not run": "Non exécuté ici", "beside": "Côte à côte"},
+    "en": {"not run": "Not run here", "colon": ": ", "beside": "Side by side"},
+    "fr": {"not run": "Non exécuté ici", "colon": "\u00a0: ", "beside": "Côte à côte"},
 }
 
 
@@ -102,7 +102,7 @@ _FIGURE: dict[str, Any] = {
 class Run(_CodeDirective):
     """``{run} python``: Python in a backend's namespace, which lasts to the end of the page."""
 
-    option_spec: ClassVar = {"backend": _backend, **_SHOWN, **_FIGURE}
+    option_spec: ClassVar[dict[str, Any]] = {"backend": _backend, **_SHOWN, **_FIGURE}
 
     def run(self) -> list[nodes.Node]:
         where = self.options.get("backend", BACKENDS[0])
@@ -112,7 +112,7 @@ class Run(_CodeDirective):
 class Both(_CodeDirective):
     """``{both} python``: the same code in either backend's namespace, as two tabs."""
 
-    option_spec: ClassVar = {**_SHOWN, **_FIGURE}
+    option_spec: ClassVar[dict[str, Any]] = {**_SHOWN, **_FIGURE}
 
     def run(self) -> list[nodes.Node]:
         code = self.code()
@@ -123,7 +123,7 @@ class Both(_CodeDirective):
 class Compare(_CodeDirective):
     """``{compare} python``: sees the values of both, in ``torch_ns`` and ``mxnet_ns``."""
 
-    option_spec: ClassVar = {**_SHOWN, **_FIGURE}
+    option_spec: ClassVar[dict[str, Any]] = {**_SHOWN, **_FIGURE}
 
     def run(self) -> list[nodes.Node]:
         return [self.place(self.block(COMPARE, self.code()))]
@@ -133,7 +133,7 @@ class Shell(_CodeDirective):
     """``{sh}``: commands, run by bash in the page's temporary folder."""
 
     languages = ("bash", "")
-    option_spec: ClassVar = {"status": directives.nonnegative_int, **_SHOWN, **_FIGURE}
+    option_spec: ClassVar[dict[str, Any]] = {"status": directives.nonnegative_int, **_SHOWN, **_FIGURE}
 
     def run(self) -> list[nodes.Node]:
         return [self.place(self.block(SHELL, self.code()))]
@@ -146,7 +146,7 @@ class NotRun(_CodeDirective):
     """
 
     languages = ("python", "bash", "console", "json", "ini", "html", "yaml", "make", "dockerfile")
-    option_spec: ClassVar = {"why": directives.unchanged_required, "both": directives.flag}
+    option_spec: ClassVar[dict[str, Any]] = {"why": directives.unchanged_required, "both": directives.flag}
 
     def run(self) -> list[nodes.Node]:
         code = self.code()
@@ -157,7 +157,7 @@ class NotRun(_CodeDirective):
 
     def _shown(self, code: str) -> nodes.Element:
         why = self.options.get("why", "")
-        note = self.words["not run"] + (f": {why}" if why else "")
+        note = self.words["not run"] + (self.words["colon"] + why if why else "")
         block = literal(code, self.arguments[0] if self.arguments else "python", "cell-code")
         self.set_source_info(block)
         paragraph = nodes.paragraph("", note, classes=["not-run-note"])
@@ -171,7 +171,7 @@ class CliHelp(_CodeDirective):
     """
 
     has_content = False
-    option_spec: ClassVar = {}
+    option_spec: ClassVar[dict[str, Any]] = {}
 
     def run(self) -> list[nodes.Node]:
         if self.arguments:
@@ -196,7 +196,7 @@ class Beside(SphinxDirective):
     """
 
     has_content = True
-    option_spec: ClassVar = {}
+    option_spec: ClassVar[dict[str, Any]] = {}
 
     def run(self) -> list[nodes.Node]:
         words = WORDS.get(self.env.docname.partition("/")[0], WORDS["en"])

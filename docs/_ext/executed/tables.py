@@ -43,7 +43,7 @@ class BenchTable(SphinxDirective):
 
     required_arguments = 1
     has_content = False
-    option_spec: ClassVar = {
+    option_spec: ClassVar[dict[str, Any]] = {
         "columns": directives.unchanged_required,  # names, with commas between; all without it
         "rows": directives.unchanged_required,  # first values, with semicolons; all without it
         "medians": directives.flag,
