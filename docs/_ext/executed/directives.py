@@ -133,7 +133,11 @@ class Shell(_CodeDirective):
     """``{sh}``: commands, run by bash in the page's temporary folder."""
 
     languages = ("bash", "")
-    option_spec: ClassVar[dict[str, Any]] = {"status": directives.nonnegative_int, **_SHOWN, **_FIGURE}
+    option_spec: ClassVar[dict[str, Any]] = {
+        "status": directives.nonnegative_int,
+        **_SHOWN,
+        **_FIGURE,
+    }
 
     def run(self) -> list[nodes.Node]:
         return [self.place(self.block(SHELL, self.code()))]
@@ -146,7 +150,10 @@ class NotRun(_CodeDirective):
     """
 
     languages = ("python", "bash", "console", "json", "ini", "html", "yaml", "make", "dockerfile")
-    option_spec: ClassVar[dict[str, Any]] = {"why": directives.unchanged_required, "both": directives.flag}
+    option_spec: ClassVar[dict[str, Any]] = {
+        "why": directives.unchanged_required,
+        "both": directives.flag,
+    }
 
     def run(self) -> list[nodes.Node]:
         code = self.code()
