@@ -195,6 +195,11 @@ def test_a_figure_is_shown_with_its_text(build: Callable) -> None:
     assert "<Figure" not in site.page()
 
 
+def test_a_figure_that_commands_do_not_write_is_an_error(build: Callable) -> None:
+    with pytest.raises(ExecutionError, match=r"index\.md:6: the block did not write none\.png"):
+        build(index="# P\n\n```{sh}\n:figure: none.png\n:alt: nothing\ntrue\n```\n")
+
+
 def test_a_figure_needs_a_text(build: Callable) -> None:
     with pytest.raises(ExecutionError, match=r"index\.md:3: say with :alt:"):
         build(index="# P\n\n```{run} python\n:figure: line.png\n1\n```\n")

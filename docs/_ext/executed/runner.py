@@ -106,6 +106,8 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
         outputs = []
         for i, block in enumerate(blocks):
             at = f"{page}:{block.line}"
+            if block.figure:
+                (folder / block.figure).unlink(missing_ok=True)
             if block.where == SHELL:
                 text = _shell(block, folder, environment, at)
             else:
@@ -115,8 +117,6 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
                     for backend in BACKENDS:
                         path = given[f"{backend}_ns"] = str(private / f"{backend}.pickle")
                         child_of(backend).ask({"names": names, "path": path}, at)
-                if block.figure:
-                    (folder / block.figure).unlink(missing_ok=True)
                 request = {
                     "code": block.code,
                     "page": page,
@@ -127,6 +127,8 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
                 text = child_of(block.where).ask(request, at)
             picture = ""
             if block.figure:
+                if not (folder / block.figure).is_file():
+                    raise ExecutionError(f"{at}: the block did not write {block.figure}")
                 picture = f"{i}-{Path(block.figure).name}"
                 shutil.copyfile(folder / block.figure, pictures / picture)
             outputs.append(Output(cleaned(text), picture))
