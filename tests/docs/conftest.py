@@ -62,7 +62,15 @@ def build(tmp_path: Path) -> Callable[..., Site]:
         warnings = io.StringIO()
         html = source / "_build" / "html"
         with patch_docutils(), docutils_namespace():
-            app = Sphinx(source, source, html, source / "_build" / "trees", "html", None, warnings)
+            app = Sphinx(
+                source,
+                source,
+                html,
+                source / "_build" / "trees",
+                "html",
+                status=None,
+                warning=warnings,
+            )
             app.build()
         return Site(html, warnings.getvalue())
 
