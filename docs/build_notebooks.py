@@ -141,7 +141,7 @@ def notebook(name: str, page: str, backend: str) -> Any:
 def _code(piece: Piece, backend: str) -> str:
     """Return a block's code, with a line that shows its picture if it writes one."""
     code = for_backend(piece.text, backend)[0]
-    figure = piece.options.get("figure")
+    figure = piece.options.get("figure", "").replace("{backend}", backend)
     if figure and figure in code:
         code += f'\n\nfrom IPython.display import Image\n\nImage("{figure}")'
     return code

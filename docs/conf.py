@@ -40,6 +40,15 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 python_use_unqualified_type_names = True
 
+# What signatures name and no user makes.
+nitpick_ignore = [
+    ("py:class", "bertnli.data.dataset.Dataset"),
+    ("py:class", "bertnli.data.encode.EncodedPairs"),
+    ("py:class", "bertnli.parity.compare.TakesSteps"),
+    ("py:class", "bertnli.training.average.BaseWeightAverage"),
+    ("py:class", "bertnli.training.workers.Workers"),
+]
+
 html_theme = "furo"
 html_title = f"bertnli {__version__}"
 html_static_path = ["_static"]

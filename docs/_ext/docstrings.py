@@ -13,17 +13,24 @@ from docutils import nodes
 from sphinx.addnodes import pending_xref
 from sphinx.application import Sphinx
 
+_NAMES = re.compile(r"^\s+[\w, ]+,$")
 _RAISES = re.compile(r"^\s*Raises:\s*$")
 _SEVERAL = re.compile(r"^(\s+)([A-Z]\w+(?:, [A-Z]\w+)+): (.*)$")
 
 
-def split_errors(
+def as_napoleon_wants(
     app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
-    """Write ``OneError, OtherError: when`` of a section Raises once for each of the errors."""
+    """Write what several names share so that napoleon reads it.
+
+    ``OneError, OtherError: when`` of a section Raises is written once for each of the errors; names
+    that go on over lines are put on one.
+    """
     found: list[str] = []
     rest = iter(lines)
     for line in rest:
+        while _NAMES.match(line):
+            line = f"{line} {next(rest, '').strip()}"
         found.append(line)
         if _RAISES.match(line):
             found += _raised(list(rest))
@@ -61,6 +68,6 @@ def unlinked(app: Sphinx, env: Any, node: pending_xref, contnode: nodes.Element)
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     # Before napoleon reads the sections.
-    app.connect("autodoc-process-docstring", split_errors, priority=100)
+    app.connect("autodoc-process-docstring", as_napoleon_wants, priority=100)
     app.connect("missing-reference", unlinked)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

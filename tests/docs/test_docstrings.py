@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from docstrings import split_errors, unlinked
+from docstrings import as_napoleon_wants, unlinked
 from docutils import nodes
 
 
@@ -14,14 +14,16 @@ def test_errors_that_share_a_line_get_one_each() -> None:
 
     Args:
         net: A, B: of whatever kind.
+        one, two,
+            three: numbers.
 
     Raises:
         ConfigError, DataError: something is wrong
             on two lines.
         OSError: no disk.
     """.splitlines()
-    split_errors(None, "function", "f", None, None, lines)
-    assert "\n".join(lines[5:]) == (
+    as_napoleon_wants(None, "function", "f", None, None, lines)
+    assert "\n".join(lines[6:]) == (
         "    Raises:\n"
         "        ConfigError: something is wrong\n"
         "            on two lines.\n"
@@ -30,7 +32,10 @@ def test_errors_that_share_a_line_get_one_each() -> None:
         "        OSError: no disk.\n"
         "    "
     )
-    assert lines[3].strip() == "net: A, B: of whatever kind."
+    assert lines[3:5] == [
+        "        net: A, B: of whatever kind.",
+        "        one, two, three: numbers.",
+    ]
 
 
 @pytest.mark.parametrize(

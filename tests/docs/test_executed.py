@@ -83,7 +83,8 @@ print("another way", name)
 
 ```{compare} python
 assert torch_ns["process"] != mxnet_ns["process"]
-print(torch_ns["name"], "and", mxnet_ns["name"])
+for what in ("name",):
+    print(torch_ns[what], "and", mxnet_ns[what])
 ```
 """
     )
@@ -193,6 +194,20 @@ def test_a_figure_is_shown_with_its_text(build: Callable) -> None:
     assert shown
     assert (site.html / shown[1]).read_bytes().startswith(b"\x89PNG")
     assert "<Figure" not in site.page()
+
+
+def test_each_tab_shows_its_own_figure(build: Callable) -> None:
+    site = build(
+        index="# P\n\n```{both} python\n:figure: {backend}.png\n:alt: a line\n"
+        "from matplotlib.figure import Figure\n\n"
+        'Figure(figsize=(1, 1)).savefig("{backend}.png")\n```\n'
+    )
+    assert re.findall(r'src="_images/([^"]+)"', site.page()) == ["0-torch.png", "1-mxnet.png"]
+
+
+def test_a_figure_that_a_block_does_not_make_is_an_error(build: Callable) -> None:
+    with pytest.raises(ExecutionError, match=r"index\.md:6: (?s:.*)neither writes none\.png"):
+        build(index="# P\n\n```{run} python\n:figure: none.png\n:alt: nothing\n1\n```\n")
 
 
 def test_a_figure_that_commands_do_not_write_is_an_error(build: Callable) -> None:

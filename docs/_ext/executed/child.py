@@ -49,20 +49,21 @@ def _save_figure(path: str, value: Any) -> None:
     if not hasattr(value, "savefig"):
         from matplotlib import pyplot
 
+        if not pyplot.get_fignums():
+            raise FileNotFoundError(f"the block neither writes {path} nor makes a figure")
         value = pyplot.gcf()
     value.savefig(path, dpi=DPI)
 
 
-def names_in_subscripts(code: str) -> list[str]:
-    """Return the strings that some name of the code is indexed with: `torch_ns["history"]`."""
-    found = {
-        node.slice.value
-        for node in ast.walk(ast.parse(code))
-        if isinstance(node, ast.Subscript)
-        and isinstance(node.slice, ast.Constant)
-        and isinstance(node.slice.value, str)
-    }
-    return sorted(found)
+def strings_in(code: str) -> list[str]:
+    """Return the strings of a code, which may be names that it indexes a namespace with."""
+    return sorted(
+        {
+            node.value
+            for node in ast.walk(ast.parse(code))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+    )
 
 
 def export(names: list[str], path: str, namespace: dict[str, Any]) -> None:

@@ -87,7 +87,7 @@ class _CodeDirective(SphinxDirective):
         return place
 
     def block(self, where: str, code: str, before: int = 0) -> Block:
-        figure = self.options.get("figure", "")
+        figure = self.options.get("figure", "").replace("{backend}", where)
         status = self.options.get("status", 0)
         return Block(where, code, self.first_line + before, figure, status)
 

@@ -113,7 +113,7 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
             else:
                 given = {}
                 if block.where == COMPARE:
-                    names = child.names_in_subscripts(block.code)
+                    names = child.strings_in(block.code)
                     for backend in BACKENDS:
                         path = given[f"{backend}_ns"] = str(private / f"{backend}.pickle")
                         child_of(backend).ask({"names": names, "path": path}, at)
