@@ -117,6 +117,21 @@ def test_compare_says_what_cannot_leave_its_process(build: Callable) -> None:
         build(index=page)
 
 
+def test_folders_of_this_machine_are_not_shown(build: Callable) -> None:
+    page = """# P
+
+```{run} python
+import os
+
+import bertnli
+
+print(os.path.abspath("note.txt"))
+print(bertnli.__file__)
+```
+"""
+    assert cells(build(index=page).page())[1] == "note.txt\nbertnli/__init__.py"
+
+
 def test_the_shell_shares_the_pages_folder(build: Callable) -> None:
     site = build(
         index="""# Page

@@ -67,12 +67,8 @@ def _key(blocks: Sequence[Block]) -> str:
 
 def code_state() -> str:
     """Return a hash of the library, its data and models, this code and the frameworks."""
-    spec = find_spec("bertnli")
-    folders = [Path(__file__).parent]
-    if spec is not None and spec.origin is not None:
-        folders.append(Path(spec.origin).parent)
     found = hashlib.sha256()
-    for folder in folders:
+    for folder in (Path(__file__).parent, _library()):
         for path in sorted(folder.rglob("*")):
             if (
                 path.is_file()
@@ -87,6 +83,14 @@ def code_state() -> str:
         except metadata.PackageNotFoundError:
             found.update(f"no {package}".encode())
     return found.hexdigest()
+
+
+def _library() -> Path:
+    """Return the library's folder, without importing it."""
+    spec = find_spec("bertnli")
+    if spec is None or spec.origin is None:
+        raise ExecutionError("bertnli is not installed, whose pages these are")
+    return Path(spec.origin).parent
 
 
 def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
@@ -131,6 +135,9 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
                     raise ExecutionError(f"{at}: the block did not write {block.figure}")
                 picture = f"{i}-{Path(block.figure).name}"
                 shutil.copyfile(folder / block.figure, pictures / picture)
+            # Where this machine keeps things is nobody's business.
+            for place in (folder, _library().parent):
+                text = text.replace(f"{place}/", "")
             outputs.append(Output(cleaned(text), picture))
     return outputs
 
