@@ -4,6 +4,8 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v p
 VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+# Warnings are errors, unresolved names too; all of them are shown.
+SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -d docs/_build/doctrees
 
 .DEFAULT_GOAL := help
 
@@ -37,6 +39,16 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(READY)  ## the site, in docs/_build/html; each block of code on it is run
+	$(SPHINX) -b html docs docs/_build/html
+	$(BIN)/python docs/check_links.py docs/_build/html
+
+linkcheck: $(READY)  ## the site's links to other sites; needs a network
+	$(SPHINX) -b linkcheck docs docs/_build/linkcheck
+
+notebooks: $(READY)  ## the tutorial as notebooks, run, in docs/notebooks
+	$(BIN)/python docs/build_notebooks.py docs/notebooks --execute
+
 format: $(READY)  ## rewrite the code in the house style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -46,7 +58,7 @@ dist: $(READY)  ## the source distribution and the wheel, checked, in dist/
 	$(BIN)/python -m build
 	$(BIN)/python -m twine check --strict dist/*
 
-clean:  ## remove the environment and what runs wrote
-	rm -rf $(VENV) runs build dist
+clean:  ## remove the environment and what runs and builds wrote
+	rm -rf $(VENV) runs build dist docs/_build docs/notebooks
 
-.PHONY: help setup demo test test-long test-browser lint format dist clean
+.PHONY: help setup demo test test-long test-browser docs linkcheck notebooks lint format dist clean

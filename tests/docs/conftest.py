@@ -1,0 +1,77 @@
+"""What the tests of the site share: its extension and scripts, and a function that builds pages."""
+
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+sys.path[:0] = [str(DOCS), str(DOCS / "_ext")]
+
+CONF = """
+extensions = ["myst_parser", "executed"]
+myst_enable_extensions = ["colon_fence"]
+html_theme = "basic"
+exclude_patterns = ["_build"]
+"""
+
+
+@dataclass
+class Site:
+    """A small site that was built.
+
+    Args:
+        html: the folder of its pages.
+        warnings: what Sphinx warned of.
+    """
+
+    html: Path
+    warnings: str
+
+    def page(self, name: str = "index") -> str:
+        """Return a page's HTML."""
+        return (self.html / f"{name}.html").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def docs() -> Path:
+    """The folder of the project's own site."""
+    return DOCS
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Callable[..., Site]:
+    """A function that builds a site of some pages, name to Markdown, in the test's folder."""
+    from sphinx.application import Sphinx
+    from sphinx.util.docutils import docutils_namespace, patch_docutils
+
+    source = tmp_path / "source"
+
+    def built(**pages: str) -> Site:
+        source.mkdir(exist_ok=True)
+        (source / "conf.py").write_text(CONF, encoding="utf-8")
+        for name, text in pages.items():
+            path = source / f"{name.replace('__', '/')}.md"
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        warnings = io.StringIO()
+        html = source / "_build" / "html"
+        with patch_docutils(), docutils_namespace():
+            app = Sphinx(
+                source,
+                source,
+                html,
+                source / "_build" / "trees",
+                "html",
+                status=None,
+                warning=warnings,
+            )
+            app.build()
+        return Site(html, warnings.getvalue())
+
+    return built

@@ -1,0 +1,127 @@
+"""The tutorial as notebooks, and in two languages."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import nbformat
+import pytest
+from build_notebooks import BACKENDS, PAGES, Piece, execute, notebook, pieces, write_notebooks
+
+CODE = ("run", "both", "compare", "sh", "not-run")
+
+PAGE = """# Title
+
+See [the guide](guide.md) and [a site](https://example.org).
+
+```{both} python
+:figure: a-{backend}.png
+:alt: a picture
+
+plot("a-{backend}.png", "{backend}")
+```
+
+:::::{beside}
+Both:
+
+```{compare} python
+torch_ns["x"]
+```
+:::::
+
+```{run} python
+:backend: mxnet
+only = "mxnet"
+```
+
+```{not-run} python
+:both:
+:why: a download
+get("{backend}")
+```
+
+```text
+a tree
+```
+"""
+
+
+def test_pieces() -> None:
+    found = list(pieces(PAGE))
+    assert [piece.name for piece in found if piece.name] == ["both", "beside", "run", "not-run"]
+    assert found[1] == Piece(
+        "both",
+        "python",
+        {"figure": "a-{backend}.png", "alt": "a picture"},
+        ['plot("a-{backend}.png", "{backend}")'],
+    )
+    assert found[-1].text == "```text\na tree\n```"
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_notebook_is_of_one_backend(backend: str) -> None:
+    cells = notebook("tutorial", PAGE, backend).cells
+    other = BACKENDS[1 - BACKENDS.index(backend)]
+    text = "\n".join(cell.source for cell in cells)
+    assert "guide.md" not in text and "the guide" in text and "https://example.org" in text
+    assert "torch_ns" not in text and "Both:" not in text
+    assert f'get("{backend}")' in text and f'"{other}")' not in text
+    assert ("only" in text) == (backend == "mxnet")
+    assert "*Not run here: a download*" in text
+    code = [cell.source for cell in cells if cell.cell_type == "code"]
+    assert code[0].startswith(f'plot("a-{backend}.png", "{backend}")')
+    assert f'Image("a-{backend}.png")' in code[0]
+
+
+def test_an_unknown_directive_is_an_error() -> None:
+    with pytest.raises(ValueError, match=r"cannot hold \{note\}"):
+        notebook("tutorial", "# T\n\n```{note}\nx\n```\n", "torch")
+
+
+def test_notebooks_of_the_tutorials(tmp_path: Path) -> None:
+    written = write_notebooks(tmp_path)
+    assert [path.stem for path in written] == [f"{n}-{b}" for n in PAGES for b in BACKENDS]
+    before = [path.read_bytes() for path in written]
+    assert [path.read_bytes() for path in write_notebooks(tmp_path)] == before
+    for path in written:
+        cells = nbformat.read(path, as_version=4).cells
+        assert "{backend}" not in "".join(cell.source for cell in cells)
+        for cell in cells:
+            if cell.cell_type == "code":
+                ast.parse(cell.source)
+                assert cell.outputs == []
+
+
+def test_both_languages_have_the_same_code() -> None:
+    english, french = (
+        [
+            (piece.name, piece.argument, piece.options.get("figure"), piece.text)
+            for piece in _all_pieces(page.read_text(encoding="utf-8"))
+            if piece.name in CODE
+        ]
+        for page in PAGES.values()
+    )
+    assert english == french
+
+
+def _all_pieces(page: str) -> list[Piece]:
+    """Return a page's parts, those inside of boxes too."""
+    found = []
+    for piece in pieces(page):
+        found.append(piece)
+        if piece.name == "beside":
+            found += _all_pieces(piece.text)
+    return found
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize("name", ["tutorial", pytest.param("tutoriel", marks=pytest.mark.long)])
+def test_a_notebook_runs(tmp_path: Path, name: str, backend: str) -> None:
+    write_notebooks(tmp_path)
+    path = tmp_path / f"{name}-{backend}.ipynb"
+    execute(path)
+    cells = nbformat.read(path, as_version=4).cells
+    printed = "".join(str(cell.outputs) for cell in cells if cell.cell_type == "code")
+    assert "epoch 6:" in printed
+    assert printed.count("'image/png'") == 2
