@@ -6,6 +6,7 @@ import argparse
 import gzip
 import json
 import shlex
+import re
 import subprocess
 import sys
 import zipfile
@@ -105,7 +106,7 @@ def test_python_m_bertnli() -> None:
     done = run_module("-m", "bertnli", "--help")
     assert done.returncode == 0, done.stderr
     for command in COMMANDS:
-        assert f"    {command} " in done.stdout
+        assert re.search(rf"^    {command}\b", done.stdout, re.MULTILINE)
 
 
 def test_status_of_the_process_is_that_of_the_command() -> None:

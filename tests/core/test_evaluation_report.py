@@ -44,6 +44,7 @@ class Known(Classifier):
         return sums[:, [LABELS.index(label) for label in self.labels]].astype(np.float32)
 
     activations = arrays = load_arrays = loss = outcomes = None  # type: ignore[assignment]
+    probability_gradients = None  # type: ignore[assignment]
 
 
 def named(split: str, **changes: Any) -> LabelledSet:
