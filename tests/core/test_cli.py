@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-import shlex
 import re
+import shlex
 import subprocess
 import sys
 import zipfile

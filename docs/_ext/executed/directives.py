@@ -149,7 +149,18 @@ class NotRun(_CodeDirective):
     With ``:both:`` it is shown once for each backend.
     """
 
-    languages = ("python", "bash", "console", "json", "ini", "html", "yaml", "make", "dockerfile")
+    languages = (
+        "python",
+        "bash",
+        "console",
+        "json",
+        "ini",
+        "nginx",
+        "html",
+        "yaml",
+        "make",
+        "dockerfile",
+    )
     option_spec: ClassVar[dict[str, Any]] = {
         "why": directives.unchanged_required,
         "both": directives.flag,
