@@ -247,8 +247,8 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
 
     heads = [head[last] for block in found["attention"] for head in block]
     assert shares() == expected([sum(column) / len(heads) for column in zip(*heads, strict=True)])
-    visit.page.locator("#block").select_option("2")
-    visit.page.locator("#head").select_option("1")
+    visit.page.locator("#block").select_option(label="3")
+    visit.page.locator("#head").select_option(label="2")
     visit.page.mouse.move(0, 0)
     words.nth(last).hover()
     assert shares() == expected(found["attention"][2][1][last])
