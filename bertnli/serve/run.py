@@ -75,13 +75,17 @@ def serve(
             timeout_keep_alive=max(1, math.ceil(limits.read_timeout)),
             timeout_graceful_shutdown=math.ceil(limits.timeout + limits.read_timeout),
         )
-        # uvicorn sends itself the signal again when it has ended: let that be nothing.
-        before = signal.signal(signal.SIGTERM, _nothing)
+        # uvicorn sends itself the signal again when it has ended: let SIGTERM be nothing then, and
+        # SIGINT an interrupt, also where a shell started us in the background and had it ignored.
+        handlers = {signal.SIGTERM: _nothing, signal.SIGINT: signal.default_int_handler}
+        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
+            listener.listen(BACKLOG)  # who reads the line may come before uvicorn takes them
             say(f"{checkpoint} on {' and '.join(workers)}: {_url(listener)} (Ctrl-C ends)")
             uvicorn.Server(config).run(sockets=[listener])
         finally:
-            signal.signal(signal.SIGTERM, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
 
 def _bound(host: str, port: int) -> socket.socket:
