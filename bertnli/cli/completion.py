@@ -3,8 +3,10 @@
 Needs shtab: pip install "bertnli[completion]".
 
 examples:
+  mkdir -p ~/.local/share/bash-completion/completions
   bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
       for each new bash, where the package bash-completion is installed
+  mkdir -p ~/.zfunc
   bertnli completion zsh > ~/.zfunc/_bertnli
       for zsh; ~/.zshrc has `fpath+=~/.zfunc` before `compinit`
   bertnli completion tcsh > ~/.bertnli-completion.csh

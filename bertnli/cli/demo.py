@@ -1,4 +1,4 @@
-"""Fine-tune the same small BERT on both backends and compare the two runs, in about a minute.
+"""Fine-tune the same small BERT on both backends and compare the two runs, in a minute or two.
 
 example:
   bertnli demo --output runs/demo
@@ -18,7 +18,7 @@ from bertnli.cli.options import BUNDLED_MODEL, positive
 from bertnli.data.corpus import Corpus
 from bertnli.data.snli import read_sample
 from bertnli.errors import BackendError
-from bertnli.training.history import plot_histories
+from bertnli.plots import plot_curves
 
 #: Pairs of the dev set to show, and steps before rounding has grown.
 SHOWN, EARLY = 3, 20
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     if len(names) > 1:
         _compare(names, histories, logits, dev)
     try:
-        plot_histories(histories, output / "curves.png")
+        plot_curves(histories).savefig(output / "curves.png")
         print(f"\ncurves of all runs: {output / 'curves.png'}")
     except BackendError as error:
         print(f"\nno curves.png: {error}")

@@ -16,9 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from pathlib import Path
 
 from bertnli.cli import options
 from bertnli.errors import ConfigError
+from bertnli.plots import check_figure_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,7 +38,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="points of the integral; more of them make the shares add up better (default: 50)",
     )
-    parser.add_argument("--plot", metavar="FILE", help="draw attention and shares into this file")
+    parser.add_argument(
+        "--plot",
+        type=Path,
+        metavar="FILE",
+        help="draw attention and shares into this file: .png, .pdf or .svg",
+    )
     for name in ("block", "head"):
         parser.add_argument(
             f"--{name}",
@@ -56,11 +63,13 @@ def run(args: argparse.Namespace) -> int:
     """Explain, and print or draw it."""
     if args.plot is None and (args.block is not None or args.head is not None):
         raise ConfigError("--block and --head choose what --plot draws; give --plot FILE")
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
+    if args.precision == "bf16":
+        raise ConfigError("explain computes in fp32; leave --precision out")
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
     net = backend.load(args.checkpoint, devices, args.labels, args.num_heads)
-    if args.precision == "bf16":
-        raise ConfigError("explain computes in fp32; leave --precision out")
     found = net.explain(
         args.premise,
         args.hypothesis,

@@ -31,6 +31,11 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
     )
+    add_precision_option(group)
+
+
+def add_precision_option(group: Any) -> None:
+    """Add --precision."""
     group.add_argument(
         "--precision",
         choices=PRECISIONS,

@@ -22,7 +22,6 @@ from typing import Any
 
 from bertnli.backends import NAMES, get_backend
 from bertnli.cli import options
-from bertnli.config import PRECISIONS
 from bertnli.serve.limits import Limits
 
 BOTH = "both"
@@ -50,12 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--devices", metavar="NAMES", help="cpu or gpu:1 (default: a GPU, or else the CPU)"
     )
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="of matrix products; auto takes bf16 where the hardware has it (default: fp32)",
-    )
+    options.add_precision_option(group)
 
 
 def _add_batch_options(group: Any) -> None:

@@ -12,8 +12,9 @@ examples:
   bertnli train --data SNLI --pretrained bert.small --output runs/small
       the book's chapter
   bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
-      --label-column y --label-map 0=entailment,1=neutral,2=contradiction --output runs/mine
-      from scratch, on tables of your own
+      --label-column y --label-map 0=entailment,1=neutral,2=contradiction \\
+      --batch-size 32 --lr 1e-3 --output runs/mine
+      from scratch, on tables of your own; small steps, for few pairs
   bertnli train --data SNLI --pretrained bert.base --recipe best --output runs/best
       with warm-up, decays and clipping, in place of the chapter's plain Adam
   bertnli train --data SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
@@ -60,7 +61,8 @@ def _add_data_options(parser: argparse.ArgumentParser) -> None:
         const="probabilities",
         metavar="KEY",
         help="train on the probabilities that a teacher gave each class: an object in each line of "
-        "--train, as `bertnli predict --json` writes them (key: probabilities)",
+        "--train, as `bertnli predict --json` writes them (key: probabilities); for those, give "
+        "--premise-column premise --hypothesis-column hypothesis --label-column label, too",
     )
     table.add_argument(
         "--labels",
@@ -186,7 +188,7 @@ def _describe_model(
     return (
         f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
         f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
-        f"pairs: {full:.1%} are as long as --max-len allows, {data.max_len} tokens, most of them "
-        f"cut; {steps} steps an epoch\n"
+        f"pairs: {full:.1%} reach --max-len, {data.max_len} tokens, and were probably cut; "
+        f"{steps} steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )

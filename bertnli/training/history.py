@@ -82,7 +82,7 @@ class History:
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""
-        plot_histories({title: self}, path)
+        plot_curves({title: self}).savefig(path)
 
 
 def read_history(path: str | Path) -> History:
@@ -99,7 +99,10 @@ def read_history(path: str | Path) -> History:
     try:
         lines = file.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is no run's folder: {file} cannot be read: {error}") from error
+        why = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"{path} is no run's folder: {file}: {why}; give the --output of a run"
+        ) from error
     names = {field.name for field in fields(EpochRecord)}
     history = History()
     for number, line in enumerate(lines, 1):
@@ -111,16 +114,3 @@ def read_history(path: str | Path) -> History:
                 f"{file}, line {number}: not an epoch's record, as a run writes them: {error!r}"
             ) from error
     return history
-
-
-def plot_histories(histories: dict[str, History], path: str | Path) -> None:
-    """Draw the curves of one or several runs into one figure.
-
-    Args:
-        histories: name of each run, for the legend, to its history.
-        path: the PNG file to write.
-
-    Raises:
-        BackendError: matplotlib is missing.
-    """
-    plot_curves(histories).savefig(path)

@@ -46,9 +46,11 @@ def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
     assert np.count_nonzero(explained.saliency) == 13
 
 
+@pytest.mark.needs("torch")
 def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> None:
-    torch = pytest.importorskip("torch")
-    attr = pytest.importorskip("captum.attr")
+    import torch
+    from captum import attr
+
     net = bertnli.get_backend("torch").load("bert.mini", "cpu").eval()
     vocab = net.required_vocab()
     ids = torch.tensor([[vocab[token] for token in explained.tokens]])
@@ -72,9 +74,11 @@ def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> N
     np.testing.assert_allclose(explained.saliency, shares, atol=2e-5)
 
 
+@pytest.mark.needs("torch")
 def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> None:
-    torch = pytest.importorskip("torch")
-    transformers = pytest.importorskip("transformers")
+    import torch
+    import transformers
+
     words = [f"w{i}" for i in range(35)]
     config = transformers.BertConfig(
         vocab_size=40,
@@ -105,6 +109,7 @@ def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> 
     assert list(found.probabilities.values()) == pytest.approx(probabilities, abs=1e-5)
 
 
+@pytest.mark.needs("torch", "mxnet")
 def test_backends_explain_alike() -> None:
     first, second = (
         bertnli.get_backend(name).load("bert.mini", "cpu").explain(*PAIR)
@@ -185,3 +190,8 @@ def test_it_shows_itself(
     assert "<b>x" not in page._repr_html_()
     assert main(["explain", *PAIR, *where, "--head", "1"]) == 2
     assert "--plot FILE" in capsys.readouterr().err
+
+
+def test_a_picture_of_no_known_kind_is_refused_first(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", *PAIR, "--checkpoint", "no/such", "--plot", "pair.xyz"]) == 2
+    assert "--plot writes .png, .pdf, .svg" in capsys.readouterr().err

@@ -132,8 +132,9 @@ def served() -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api")
-    with api.sync_playwright() as playwright:
+    from playwright.sync_api import sync_playwright  # the extra `browser`
+
+    with sync_playwright() as playwright:
         path = shutil.which("chromium") or shutil.which("chromium-browser")
         found = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield found

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bertnli.training.history import EpochRecord, History, plot_histories
+from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Metrics
 
 LABELS = ("a", "b", "c")
@@ -54,5 +54,5 @@ def test_lines_and_curve(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in history.to_lines().splitlines()]
     assert [line["epoch"] for line in lines] == [1, 2]
     assert lines[1]["dev_accuracy"] == 0.2
-    plot_histories({"one": history, "two": history}, tmp_path / "curve.png")
+    history.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")

@@ -97,12 +97,12 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
         gamma, beta: (H,).
         epsilon: added to the variance.
     """
-    autograd = mx.autograd
-    recorded = autograd.is_recording() and autograd.is_training()  # else BatchNorm has no mean
-    if not recorded or x.ctx.device_type != "cpu":
+    in_training = mx.autograd.is_recording() and mx.autograd.is_training()
+    if not in_training or x.ctx.device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon)
     # The gradient of MXNet's LayerNorm is slow. Its BatchNorm, with rows as channels, gives the
-    # same; and products with a column of ones sum the gradients of gamma and beta quickly.
+    # same in training, where it computes mean and variance itself; and products with a column of
+    # ones sum the gradients of gamma and beta quickly.
     N, H = x.shape
     one, zero, mean, variance, column = _constants(N, x.ctx)
     rows = x.reshape((1, N, H, 1))
