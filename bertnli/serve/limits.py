@@ -19,7 +19,8 @@ class Limits:
         max_pairs: pairs of a request.
         max_body: bytes of a request's body.
         max_chars: characters of a sentence.
-        max_connections: open connections.
+        max_connections: open connections; of more, those without a request are closed, and with
+            twice as many requests at a time further ones are refused.
         read_timeout: seconds that a client has for a request's headers, again for its body, and
             again to take the answer.
         timeout: seconds from a request's last byte to its answer.

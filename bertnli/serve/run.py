@@ -71,7 +71,8 @@ def serve(
             server_header=False,
             proxy_headers=False,
             backlog=BACKLOG,
-            limit_concurrency=limits.max_connections + 1,
+            # Those whose clients have just left still count: refuse nobody for them.
+            limit_concurrency=2 * limits.max_connections + 1,
             timeout_keep_alive=max(1, math.ceil(limits.read_timeout)),
             timeout_graceful_shutdown=math.ceil(limits.timeout + limits.read_timeout),
         )
