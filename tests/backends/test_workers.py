@@ -423,3 +423,19 @@ def test_micro_batches_add_up_to_the_batch(backend: Backend, size: int) -> None:
 def test_settings_that_cannot_be(backend: Backend) -> None:
     with pytest.raises(ConfigError, match="micro_batch_size is 0"):
         workers_worker.make_trainer(backend.name, micro_batch_size=0)
+
+
+def test_a_sum_is_nobody_elses(tmp_path: Path) -> None:
+    """A thread that frees a tensor while Python ends aborts the process."""
+    code = """
+import sys, torch, torch.distributed as dist
+from bertnli.backends.torch.workers import all_reduce
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+for _ in range(3000):
+    tensor = torch.ones(3)
+    before = tensor._use_count()
+    all_reduce(tensor)
+    assert tensor._use_count() == before
+dist.destroy_process_group()
+"""
+    run([sys.executable, "-c", code, str(tmp_path / "store")])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
@@ -12,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertnli.errors import BackendError
@@ -34,7 +35,7 @@ class DistributedWorkers(Workers):
         """See `Workers.sum`."""
         summed = torch.tensor(values)
         with lost_is_an_error():
-            dist.all_reduce(summed)
+            all_reduce(summed)
         return summed.numpy()
 
 
@@ -79,6 +80,20 @@ def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
+def all_reduce(tensor: Tensor) -> None:
+    """Sum a tensor over all processes, in place.
+
+    A thread of gloo's holds on to the tensor for a moment after the sum is there. Were it the last
+    to hold it, it would need Python to free it; and where Python is ending, that aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291).
+    """
+    use_count = tensor._use_count  # type: ignore[attr-defined]
+    holders = use_count()
+    dist.all_reduce(tensor)
+    while tensor.device.type == "cpu" and use_count() > holders:
+        time.sleep(0)  # which lets the thread have its turn
+
+
 def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:
     """Do what a backward pass through DistributedDataParallel does, after it.
 
@@ -89,7 +104,7 @@ def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None
             assert parameter.grad is not None
             if parameter.grad.is_sparse:
                 parameter.grad = parameter.grad.coalesce()
-            dist.all_reduce(parameter.grad)
+            all_reduce(parameter.grad)
             parameter.grad.div_(workers.size)
 
 
