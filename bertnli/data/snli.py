@@ -153,13 +153,14 @@ def read_pairs(
         premise, hypothesis, label: names of the columns; label None for a file without labels.
         labels: names of the classes, in the order of their ids.
         label_map: what the file writes to what it means, such as ``{"0": "entailment"}``. Without
-            it the file must write the names themselves (upper or lower case).
+            it the file must write the names themselves (upper or lower case). ``"-"`` means none.
         probabilities: the key, in a JSONL file, of an object with each class's probability, to be
             trained on in place of the label: what `bertnli predict --json` writes. None for none.
         on_error: ``"raise"`` or ``"skip"``, for malformed rows.
 
     Raises:
-        ConfigError: an unknown format, or one that holds no probabilities.
+        ConfigError: an unknown format, one that holds no probabilities, or an unknown class in
+            ``label_map``.
         DataError: no such file or column, or a malformed row (with file and line).
     """
     path = Path(path)
@@ -170,6 +171,12 @@ def read_pairs(
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
     if probabilities is not None and format != "jsonl":
         raise ConfigError(f"{path} is {format}; probabilities are read of JSONL")
+    unknown = [name for name in (label_map or {}).values() if name not in (*labels, "-")]
+    if unknown:
+        raise ConfigError(
+            f"label_map (--label-map) maps to {unknown[0]!r}, which is none of {list(labels)}; "
+            "'-' stands for no label"
+        )
     builder = CorpusBuilder(str(path), on_error, labels)
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}

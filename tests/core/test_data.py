@@ -147,6 +147,8 @@ def test_read_pairs(tmp_path: Path, name: str, bom: bytes) -> None:
     assert corpus.skipped == {"no gold label": 1}
     with pytest.raises(DataError, match="label '0'"):
         bertnli.read_pairs(path, **options)
+    with pytest.raises(ConfigError, match="'Contradiction', which is none of"):
+        bertnli.read_pairs(path, **options, label_map={"0": "Contradiction"})
     with pytest.raises(DataError, match="'verdict'"):
         bertnli.read_pairs(path, **{**options, "label": "verdict"})
     unlabelled = bertnli.read_pairs(path, **{**options, "label": None})
