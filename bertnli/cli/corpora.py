@@ -43,7 +43,7 @@ def add_label_options(group: Any) -> None:
         "--label-map",
         type=_label_map,
         metavar="MAP",
-        help="what the file writes for each class, such as 0=entailment,1=neutral,2=contradiction "
+        help="what the file writes for each class, such as 0=entailment,1=contradiction,2=neutral "
         "(default: the classes' names)",
     )
 

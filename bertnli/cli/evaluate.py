@@ -17,7 +17,7 @@ examples:
       --file multinli_1.0_dev_matched.txt SICK.txt heuristics_evaluation_set.txt
   bertnli evaluate runs/small --data SNLI --split test --json
   bertnli evaluate runs/mine --file dev.csv --premise-column text --hypothesis-column claim \\
-      --label-column y --label-map 0=entailment,1=neutral,2=contradiction
+      --label-column y --label-map 0=entailment,1=contradiction,2=neutral
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ examples:
   bertnli lengths --data sample
   bertnli lengths --data SNLI --split train --checkpoint bert.small.torch.zip --plot lengths.png
   bertnli lengths --file mine.csv --premise-column text --hypothesis-column claim \\
-      --label-column y --label-map 0=entailment,1=neutral,2=contradiction --json
+      --label-column y --label-map 0=entailment,1=contradiction,2=neutral --json
 """
 
 from __future__ import annotations

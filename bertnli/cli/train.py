@@ -12,7 +12,7 @@ examples:
   bertnli train --data SNLI --pretrained bert.small --output runs/small
       the book's chapter
   bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
-      --label-column y --label-map 0=entailment,1=neutral,2=contradiction \\
+      --label-column y --label-map 0=entailment,1=contradiction,2=neutral \\
       --batch-size 32 --lr 1e-3 --output runs/mine
       from scratch, on tables of your own; small steps, for few pairs
   bertnli train --data SNLI --pretrained bert.base --recipe best --output runs/best

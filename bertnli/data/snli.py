@@ -193,6 +193,11 @@ def read_pairs(
                         raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
+                    if label_map and written.lower() not in meaning:
+                        raise BadRow(
+                            f"label {shown.repr(written)} is neither in label_map (--label-map), "
+                            f"{shown.repr(list(label_map))}, nor a class, {list(labels)}"
+                        )
                 targets = None
                 if probabilities is not None:
                     targets = builder.probabilities(row[probabilities])

@@ -147,6 +147,10 @@ def test_read_pairs(tmp_path: Path, name: str, bom: bytes) -> None:
     assert corpus.skipped == {"no gold label": 1}
     with pytest.raises(DataError, match="label '0'"):
         bertnli.read_pairs(path, **options)
+    with pytest.raises(
+        DataError, match=r"label '0' is neither in label_map .*\['1'\], nor a class"
+    ):
+        bertnli.read_pairs(path, **options, label_map={"1": "contradiction"})
     with pytest.raises(ConfigError, match="'Contradiction', which is none of"):
         bertnli.read_pairs(path, **options, label_map={"0": "Contradiction"})
     with pytest.raises(DataError, match="'verdict'"):
