@@ -23,13 +23,14 @@ PAIRS = [
 
 
 @pytest.fixture(autouse=True)
-def _seeds() -> None:
+def _seeds(pytestconfig: pytest.Config) -> None:
     """The frameworks' own loaders and dropout draw from these."""
     torch.manual_seed(0)
     np.random.seed(0)
-    from bertnli.backends.mxnet._framework import mx
+    if "mxnet" in pytestconfig.getoption("--backends"):
+        from bertnli.backends.mxnet._framework import mx
 
-    mx.random.seed(0)
+        mx.random.seed(0)
 
 
 @pytest.fixture

@@ -221,6 +221,7 @@ def _pairs(served: Served) -> tuple[float, float]:
     return found[names[0]], found[names[1]]
 
 
+@pytest.mark.needs("torch", "mxnet")
 def test_both_side_by_side() -> None:
     with Served("--backend", "both", "--devices", "cpu") as served:
         assert served.line.startswith("bert.mini on torch and mxnet: http://127.0.0.1:")

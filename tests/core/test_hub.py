@@ -80,6 +80,7 @@ def archive(**members: str) -> bytes:
     return buffer.getvalue()
 
 
+@pytest.mark.needs("torch", "mxnet")
 def test_the_books_entries() -> None:
     base = "http://d2l-data.s3-accelerate.amazonaws.com/"
     torch, mxnet = bertnli.get_backend("torch").DATA_HUB, bertnli.get_backend("mxnet").DATA_HUB
