@@ -184,11 +184,14 @@ def _describe_model(
     batch_size: int,
 ) -> str:
     full = float((data.lengths == data.max_len).mean()) if len(data) else 0.0
+    cut = f"none is as long as --max-len, {data.max_len} tokens"
+    if full:
+        cut = f"{full:.1%} reach --max-len, {data.max_len} tokens, and were probably cut"
     steps = -(-len(data) // batch_size)
     return (
         f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
         f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
-        f"pairs: {full:.1%} reach --max-len, {data.max_len} tokens, and were probably cut; "
+        f"pairs: {cut}; "
         f"{steps} steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )
