@@ -12,7 +12,7 @@ from typing import Any
 from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
-from bertnli.labels import LABELS
+from bertnli.labels import LABELS, NOT_ENTAILMENT
 
 SPLITS = ("train", "dev", "test")
 #: The columns of SNLI's 14 that are read: the label, and each sentence's binary parse.
@@ -180,6 +180,8 @@ def read_pairs(
     builder = CorpusBuilder(str(path), on_error, labels)
     meaning = {name.lower(): name for name in labels} | {"-": "-"}
     meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
+    # Sets of two classes are read with these, whether the user maps anything or not.
+    mapped = [key for key in label_map or {} if key not in NOT_ENTAILMENT]
     columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
     with open_text(path) as file, long_fields():
         for line, row in rows_of(file, format, columns, builder):
@@ -193,10 +195,10 @@ def read_pairs(
                         raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
                     name = meaning.get(written.lower(), written)
-                    if label_map and written.lower() not in meaning:
+                    if mapped and written.lower() not in meaning:
                         raise BadRow(
                             f"label {shown.repr(written)} is neither in label_map (--label-map), "
-                            f"{shown.repr(list(label_map))}, nor a class, {list(labels)}"
+                            f"{shown.repr(mapped)}, nor a class, {list(labels)}"
                         )
                 targets = None
                 if probabilities is not None:
