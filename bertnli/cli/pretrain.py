@@ -23,7 +23,7 @@ from typing import Any
 from bertnli.backends.interface import Backend
 from bertnli.cli import options, recipes, runs
 from bertnli.config import PRESETS
-from bertnli.data.pretraining import NEGATIVES, PretrainingSet
+from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError
 from bertnli.parameters import bert_shapes
@@ -54,13 +54,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=TASKS,
         default=TASKS[0],
         help="masked words and the next sentence, or masked words alone (default: mlm,nsp)",
-    )
-    group.add_argument(
-        "--negatives",
-        choices=NEGATIVES,
-        default=NEGATIVES[0],
-        help="sentences that do not follow: any of another document, or one that shares a word, "
-        "rather a rare one, which is harder to tell (default: random)",
     )
     group.add_argument("--whole-words", action="store_true", help="mask all pieces of a word")
     group.add_argument(
@@ -113,7 +106,6 @@ def run(args: argparse.Namespace) -> int:
             max_len,
             vocab,
             next_sentence=next_sentence,
-            negatives=args.negatives,
             whole_words=args.whole_words,
             mask_rate=args.mask_rate,
         )

@@ -11,14 +11,10 @@ from numpy.typing import NDArray
 from bertnli.data.batches import Batch, Examples, ExampleSet
 from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.text import Text
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import DataError
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: Where sentences that do not follow come from.
-NEGATIVES = ("random", "alike")
-#: Draws of a sentence that shares a word before any sentence will do.
-_DRAWS = 4
 #: Streams of random numbers, so that one does not depend on how much of another was drawn.
 _SECONDS, _MASKS = 1, 2
 
@@ -35,17 +31,13 @@ class PretrainingSet(ExampleSet):
             sentences are followed by a random one of another document (Devlin et al., 2019,
             section 3.1). Otherwise b always follows a, and a document of a single sentence is an
             example ``<cls> a <sep>``.
-        negatives: ``"random"``, any sentence of another document, or ``"alike"``, one that shares a
-            word with a, and rather a rare one: it is drawn with the square root of one over the
-            sentences that have it. Where none is found, any will do.
         whole_words, mask_rate: see `Masking`.
 
     Attributes:
         num_tokens: of the text.
 
     Raises:
-        ConfigError: a max_len without room for two sentences, a rate that is no share, unknown
-            negatives, or some where there are none.
+        ConfigError: a max_len without room for two sentences, a rate that is no share.
         DataError: the vocabulary lacks a special token; there is no example.
     """
 
@@ -56,17 +48,11 @@ class PretrainingSet(ExampleSet):
         vocab: Vocab,
         *,
         next_sentence: bool = True,
-        negatives: str = "random",
         whole_words: bool = False,
         mask_rate: float = 0.15,
     ) -> None:
         check_truncation(max_len, "book")
-        if negatives not in NEGATIVES:
-            raise ConfigError(f"negatives is {negatives!r}; it is one of {list(NEGATIVES)}")
-        if negatives != NEGATIVES[0] and not next_sentence:
-            raise ConfigError("negatives are of the task to tell what follows, which is not on")
         self.vocab, self.max_len, self.next_sentence = vocab, max_len, next_sentence
-        self.negatives = negatives
         self.masking = Masking(vocab, mask_rate, whole_words)
         self.source, self.skipped = text.source, dict(text.skipped)
         self.cls, self.sep, self.pad = (vocab.required(t) for t in ("<cls>", "<sep>", "<pad>"))
@@ -105,8 +91,6 @@ class PretrainingSet(ExampleSet):
                 "the next; put an empty line between documents, or mask words alone (--tasks mlm)"
             )
 
-        self.alike = Alike(self.token_ids, self.ends) if negatives == "alike" else None
-
     def _count(self, reason: str, count: int) -> None:
         if count:
             self.skipped[reason] = self.skipped.get(reason, 0) + count
@@ -135,8 +119,7 @@ class PretrainingSet(ExampleSet):
 
     def digest(self) -> str:
         """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
-        masking = (self.masking.rate, self.masking.whole_words)
-        settings = (self.max_len, self.next_sentence, self.negatives, *masking)
+        settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
         found = hashlib.sha256(repr(settings).encode())
         for part in (self.token_ids, self.ends, self.documents):
             found.update(np.ascontiguousarray(part).data)
@@ -156,40 +139,7 @@ class PretrainingSet(ExampleSet):
             sizes = np.searchsorted(self.documents, own, "right") - starts
             drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
             seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
-            if self.alike is not None:
-                for _ in range(_DRAWS):
-                    found = self.alike.draw(self.firsts[others], rng)
-                    good = self.documents[found] != self.documents[self.firsts[others]]
-                    seconds[others[good]] = found[good]
-                    others = others[~good]
         return PretrainingEpoch(self, seconds, labels, (seed, epoch))
-
-
-class Alike:
-    """The sentences of a text by their tokens.
-
-    Args:
-        token_ids: of all sentences, one after the other.
-        ends: (S + 1,) where each begins, and where the last ends.
-    """
-
-    def __init__(self, token_ids: NDArray[np.int32], ends: NDArray[np.int64]) -> None:
-        self.token_ids, self.ends = token_ids, ends
-        count = len(ends) - 1
-        places = np.repeat(np.arange(count), np.diff(ends))
-        pairs = np.unique(token_ids.astype(np.int64) * count + places)
-        self.sentences = pairs % count
-        self.starts = np.searchsorted(pairs // count, np.arange(int(token_ids.max()) + 2))
-        self.sums = np.append(0.0, np.cumsum(np.diff(self.starts)[token_ids] ** -0.5))
-
-    def draw(self, sentences: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-        """Return a sentence that shares a token, for each of some, (B,); perhaps the same one."""
-        first, last = self.ends[sentences], self.ends[sentences + 1] - 1
-        low, high = self.sums[first], self.sums[last + 1]
-        drawn = low + rng.random(len(sentences)) * (high - low)
-        places = np.clip(np.searchsorted(self.sums, drawn, "right") - 1, first, last)
-        tokens = self.token_ids[places]
-        return self.sentences[rng.integers(self.starts[tokens], self.starts[tokens + 1])]
 
 
 class PretrainingEpoch(Examples):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +29,7 @@ def text_of(documents: list[list[str]]) -> Text:
 
 
 def make_set(
-    documents: list[list[str]] = STORIES, max_len: int = 16, **options: Any
+    documents: list[list[str]] = STORIES, max_len: int = 16, **options: bool
 ) -> PretrainingSet:
     text = text_of(documents)
     return PretrainingSet(text, max_len, build_text_vocab(text, 1), **options)
@@ -116,47 +115,6 @@ def test_each_sentence_of_other_documents_is_as_likely() -> None:
         assert not counts[data.documents == document].any()
     few = drawn[1][data.documents != 1]  # each some 30,000 times
     assert np.abs(few / few.sum() - 0.2).max() < 0.01
-
-
-def test_alike_sentences_share_a_word_and_rather_a_rare_one() -> None:
-    documents = [["rare often1", "often2"], ["rare x1 x2"], ["often1 y1"], ["often1 y2"], ["z"]]
-    documents += [["often1 often2"]]
-    data = make_set(documents, negatives="alike")
-    sentences = [sentence.split() for document in documents for sentence in document]
-    having = {
-        word: [i for i, s in enumerate(sentences) if word in s] for s in sentences for word in s
-    }
-    expected = np.zeros(len(sentences))
-    weights = {word: len(having[word]) ** -0.5 for word in sentences[0]}
-    for word, weight in weights.items():
-        for i in having[word]:
-            expected[i] += weight / sum(weights.values()) / len(having[word])
-    expected[data.documents == 0] = 0  # drawn again
-    drawn = np.zeros(len(sentences))
-    for epoch in range(4_000):
-        found = data.at_epoch(0, epoch)
-        drawn[found.seconds[0]] += found.labels[0] == 0
-    # In 1 of some 30 draws none is found four times, and any sentence will do.
-    assert np.abs(drawn / drawn.sum() - expected / expected.sum()).max() < 0.04
-    assert drawn[data.documents == 0].sum() == 0
-    assert (drawn > 0).sum() >= 4
-
-
-def test_where_no_word_is_shared_any_sentence_will_do() -> None:
-    data, plain = make_set(negatives="alike"), make_set()
-    assert data.digest() != plain.digest()
-    for epoch in range(5):
-        found, other = data.at_epoch(3, epoch), plain.at_epoch(3, epoch)
-        assert (found.seconds == other.seconds).all() and (found.labels == other.labels).all()
-
-
-def test_negatives_that_cannot_be_are_refused() -> None:
-    with pytest.raises(
-        ConfigError, match=r"negatives is 'hard'; it is one of \['random', 'alike'\]"
-    ):
-        make_set(negatives="hard")
-    with pytest.raises(ConfigError, match="which is not on"):
-        make_set(negatives="alike", next_sentence=False)
 
 
 def test_the_inputs_are_those_of_a_pair() -> None:
