@@ -191,7 +191,6 @@ def _describe_model(
     return (
         f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
         f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
-        f"pairs: {cut}; "
-        f"{steps} steps an epoch\n"
+        f"pairs: {cut}; {steps} steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )
