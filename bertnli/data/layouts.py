@@ -15,7 +15,7 @@ from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.data.snli import format_of, read_pairs, rows_of, words_of_parse
 from bertnli.data.tables import long_fields, open_text
 from bertnli.errors import ConfigError, DataError
-from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
+from bertnli.labels import LABELS, TWO_WAY, canonical_label
 
 #: A file of somebody's own, in none of the layouts below.
 TABLE = "table"
@@ -188,12 +188,7 @@ def _own_table(
     names = list(labels)
     if TWO_WAY[0] in known and no not in names:
         names.append(no)
-    meaning = dict.fromkeys(NOT_ENTAILMENT, no) if no in names else {}
-    for written, name in (options.get("label_map") or {}).items():
-        is_no = no in names and canonical_label(name) == TWO_WAY[1]
-        meaning[written.lower()] = no if is_no else name
-    given = {**options, "label_map": meaning}
-    corpus = read_pairs(path, labels=names, on_error=on_error, **given)
+    corpus = read_pairs(path, labels=names, on_error=on_error, **options)
     used = Counter(names[label] for label in corpus.labels)
     if len(names) > len(labels) and used[no]:
         return _two_way(corpus, used)

@@ -12,7 +12,7 @@ from typing import Any
 from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
-from bertnli.labels import LABELS, NOT_ENTAILMENT
+from bertnli.labels import LABELS, canonical_label
 
 SPLITS = ("train", "dev", "test")
 #: The columns of SNLI's 14 that are read: the label, and each sentence's binary parse.
@@ -153,7 +153,8 @@ def read_pairs(
         premise, hypothesis, label: names of the columns; label None for a file without labels.
         labels: names of the classes, in the order of their ids.
         label_map: what the file writes to what it means, such as ``{"0": "entailment"}``. Without
-            it the file must write the names themselves (upper or lower case). ``"-"`` means none.
+            it the file must write the names themselves (upper or lower case; non-entailment in any
+            of its spellings). ``"-"`` means none.
         probabilities: the key, in a JSONL file, of an object with each class's probability, to be
             trained on in place of the label: what `bertnli predict --json` writes. None for none.
         on_error: ``"raise"`` or ``"skip"``, for malformed rows.
@@ -171,17 +172,16 @@ def read_pairs(
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")
     if probabilities is not None and format != "jsonl":
         raise ConfigError(f"{path} is {format}; probabilities are read of JSONL")
-    unknown = [name for name in (label_map or {}).values() if name not in (*labels, "-")]
+    names = {canonical_label(name): name for name in labels} | {"-": "-"}
+    label_map = {str(key).lower(): name for key, name in (label_map or {}).items()}
+    unknown = [name for name in label_map.values() if canonical_label(name) not in names]
     if unknown:
         raise ConfigError(
             f"label_map (--label-map) maps to {unknown[0]!r}, which is none of {list(labels)}; "
             "'-' stands for no label"
         )
+    meaning = {key: names[canonical_label(name)] for key, name in label_map.items()}
     builder = CorpusBuilder(str(path), on_error, labels)
-    meaning = {name.lower(): name for name in labels} | {"-": "-"}
-    meaning |= {str(key).lower(): value for key, value in (label_map or {}).items()}
-    # Sets of two classes are read with these, whether the user maps anything or not.
-    mapped = [key for key in label_map or {} if key not in NOT_ENTAILMENT]
     columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
     with open_text(path) as file, long_fields():
         for line, row in rows_of(file, format, columns, builder):
@@ -194,12 +194,13 @@ def read_pairs(
                     if isinstance(row[label], list | dict):
                         raise BadRow(f"label {shown.repr(row[label])} is none of {list(labels)}")
                     written = "" if row[label] is None else str(row[label]).strip()
-                    name = meaning.get(written.lower(), written)
-                    if mapped and written.lower() not in meaning:
+                    called = names.get(canonical_label(written))
+                    if called is None and meaning and written.lower() not in meaning:
                         raise BadRow(
                             f"label {shown.repr(written)} is neither in label_map (--label-map), "
-                            f"{shown.repr(mapped)}, nor a class, {list(labels)}"
+                            f"{shown.repr(list(meaning))}, nor a class, {list(labels)}"
                         )
+                    name = meaning.get(written.lower(), called or written)
                 targets = None
                 if probabilities is not None:
                     targets = builder.probabilities(row[probabilities])

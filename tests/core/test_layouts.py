@@ -153,6 +153,10 @@ def test_a_two_way_table_of_ones_own(tmp_path: Path, no: str) -> None:
         read_labelled(own(tmp_path / "mixed.tsv", no, "neutral"))
     with pytest.raises(DataError, match="is none of"):
         read_labelled(path, labels=("yes", "no"))
+    yes = {"1": "entailment", no: "contradiction"}
+    assert read_labelled(path, label_map=yes).corpus.labels == [1, 0]
+    with pytest.raises(DataError, match=r"label '0' is neither in label_map .*\['1', "):
+        read_labelled(numbers, label_map=yes)
 
 
 def test_the_digest_is_that_of_the_pairs(tmp_path: Path) -> None:
