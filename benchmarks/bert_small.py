@@ -1,0 +1,192 @@
+"""Pretrain bert.small's sizes on SNLI's text and captions, and see what that is worth.
+
+Three steps, each with bertnli's commands: masked words and next sentences, on documents of the
+captions of a photograph and of pairs; fine-tuning on SNLI's pairs, several seeds; the same from
+start values, with nothing before it.
+
+usage:
+  python benchmarks/bert_small.py --train snli_train.tsv --captions captions.tsv \\
+      --output runs/bert.small [--dev snli_dev.tsv]
+
+Without --dev the score is of a tenth of the photographs' pairs, which are left out of fine-tuning.
+Each step's result stays in --output, and is not made again: a run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+SEED = 0
+PRETRAINING = {
+    "min-freq": 8,  # of a text that has each caption twice
+    "mask-rate": 0.2,
+    "max-len": 64,
+    "dropout": 0.05,
+    "epochs": 8,
+    "batch-size": 224,
+    "lr": 1e-3,
+    "warmup": 0.04,
+    "recipe": "best",
+}
+FINE_TUNING = {
+    "epochs": 4,
+    "batch-size": 64,
+    "lr": 3e-4,
+    "recipe": "best",
+    "schedule": "constant",
+    "average": 0.6,
+}
+FROM_SCRATCH = {**FINE_TUNING, "model": "bert.small", "min-freq": 4, "lr": 5e-4}
+#: Photographs of every so many are held out.
+HELD_OUT = 10
+
+
+class Pair(NamedTuple):
+    """A row of SNLI's train set, as it is written."""
+
+    gold_label: str
+    premise: str
+    hypothesis: str
+    photograph: str
+
+
+def main() -> None:
+    """Make what is not there yet."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--train", type=Path, required=True, help="a TSV with SNLI's columns, captionID too"
+    )
+    parser.add_argument(
+        "--captions",
+        type=Path,
+        required=True,
+        help="a TSV: captionID, caption, and 1 for a premise of SNLI's dev or test set",
+    )
+    parser.add_argument("--dev", type=Path, help="with train's columns; fine-tune on all pairs")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args()
+    out = args.output
+    out.mkdir(parents=True, exist_ok=True)
+    pairs, captions = read_train(args.train), read_captions(args.captions)
+    text, pretraining = out / "text.txt", out / "pretraining"
+    if not text.is_file():
+        write(text, "\n\n".join("\n".join(d) for d in documents(captions, pairs)))
+    task = ["pretrain", "--text", text, "--model", "bert.small", "--tasks", "mlm,nsp"]
+    run(pretraining, task, PRETRAINING)
+    train, dev, place = args.train, args.dev, "dev"
+    if dev is None:
+        train, dev, place = out / "train.tsv", out / "held-out.tsv", "held-out"
+        split(pairs, train, dev)
+    scores = {}
+    for seed in range(args.seeds):
+        data = ["train", "--train", train, "--dev", dev, "--skip-bad-rows"]
+        start = ["--pretrained", pretraining / "last"]
+        where = out / f"{place}-{seed}"
+        scores[f"pretrained, seed {seed}"] = run(where, [*data, *start], FINE_TUNING, seed)
+        where = out / f"{place}-from-scratch-{seed}"
+        scores[f"from scratch, seed {seed}"] = run(where, data, FROM_SCRATCH, seed)
+    print(json.dumps(scores, indent=2))
+
+
+def read_train(path: Path) -> list[Pair]:
+    """Return the pairs of a TSV with SNLI's columns."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return [
+            Pair(
+                row["gold_label"],
+                row["sentence1"].strip(),
+                row["sentence2"].strip(),
+                row["captionID"].partition("#")[0],
+            )
+            for row in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        ]
+
+
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """Return the captions of each photograph, without those that are premises of dev or test."""
+    found = defaultdict(list)
+    with path.open(encoding="utf-8", newline="") as file:
+        table = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        next(table)
+        for caption_id, caption, flag in table:
+            if flag == "0" and caption.strip():
+                found[caption_id.partition("#")[0]].append(caption.strip())
+    return found
+
+
+def documents(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[list[str]]:
+    """Return the documents of the pretraining text, in any order.
+
+    They are each photograph's captions, in their order and in another; each premise and its
+    hypothesis; and each hypothesis after another caption of the same photograph, if there is one.
+    """
+    rng = random.Random(SEED)
+    found = []
+    for again in (False, True):
+        for own in captions.values():
+            ordered = list(own)
+            if again:
+                rng.shuffle(ordered)
+            found.append(ordered)
+        for pair in pairs:
+            first = pair.premise
+            others = [c for c in captions.get(pair.photograph, ()) if c != first]
+            if again and others:
+                first = rng.choice(others)
+            found.append([sentence for sentence in (first, pair.hypothesis) if sentence])
+    rng.shuffle(found)
+    return found
+
+
+def split(pairs: Sequence[Pair], train: Path, held_out: Path) -> None:
+    """Write the pairs into two files, no photograph in both."""
+    photographs = sorted({pair.photograph for pair in pairs})
+    random.Random(SEED).shuffle(photographs)
+    held = {*photographs[::HELD_OUT]}
+    for path, wanted in ((train, False), (held_out, True)):
+        rows = (pair[:3] for pair in pairs if (pair.photograph in held) == wanted)
+        write(path, table(("gold_label", "sentence1", "sentence2"), rows))
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Return a TSV."""
+    return "".join("\t".join(row) + "\n" for row in (columns, *rows))
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file, all of it or nothing."""
+    part = path.with_suffix(".part")
+    part.write_text(text, encoding="utf-8")
+    part.rename(path)
+
+
+def run(
+    output: Path, task: Sequence[object], settings: dict[str, object], seed: int = SEED
+) -> list[float | None]:
+    """Run one of bertnli's commands that train, or what is missing of it.
+
+    Returns:
+        Dev accuracy after each epoch, in percent; None where there is no dev set.
+    """
+    options = [word for name, value in settings.items() for word in (f"--{name}", value)]
+    where = ["--output", output, "--precision", "auto", "--seed", seed, "--resume"]
+    line = [sys.executable, "-m", "bertnli", *map(str, [*task, *options, *where])]
+    print("$ bertnli", *line[3:], flush=True)
+    subprocess.run(line, check=True)
+    with (output / "metrics.jsonl").open(encoding="utf-8") as file:
+        found = [json.loads(row)["dev_accuracy"] for row in file]
+    return [None if score is None else round(100 * score, 2) for score in found]
+
+
+if __name__ == "__main__":
+    main()
