@@ -188,7 +188,12 @@ def _own_table(
     names = list(labels)
     if TWO_WAY[0] in known and no not in names:
         names.append(no)
-    corpus = read_pairs(path, labels=names, on_error=on_error, **options)
+    given = dict(options.get("label_map") or {})
+    if no in names:
+        given = {
+            key: no if canonical_label(name) == TWO_WAY[1] else name for key, name in given.items()
+        }
+    corpus = read_pairs(path, labels=names, on_error=on_error, **{**options, "label_map": given})
     used = Counter(names[label] for label in corpus.labels)
     if len(names) > len(labels) and used[no]:
         return _two_way(corpus, used)

@@ -173,14 +173,13 @@ def read_pairs(
     if probabilities is not None and format != "jsonl":
         raise ConfigError(f"{path} is {format}; probabilities are read of JSONL")
     names = {canonical_label(name): name for name in labels} | {"-": "-"}
-    label_map = {str(key).lower(): name for key, name in (label_map or {}).items()}
-    unknown = [name for name in label_map.values() if canonical_label(name) not in names]
+    meaning = {str(key).lower(): name for key, name in (label_map or {}).items()}
+    unknown = [name for name in meaning.values() if name not in (*labels, "-")]
     if unknown:
         raise ConfigError(
             f"label_map (--label-map) maps to {unknown[0]!r}, which is none of {list(labels)}; "
             "'-' stands for no label"
         )
-    meaning = {key: names[canonical_label(name)] for key, name in label_map.items()}
     builder = CorpusBuilder(str(path), on_error, labels)
     columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
     with open_text(path) as file, long_fields():
