@@ -146,7 +146,7 @@ def teach(args: argparse.Namespace, corpus: Corpus) -> Path:
         columns = ["--train", str(args.train), "--skip-bad-rows"]
         train(args, teacher, TEACHER, "--pretrained", str(args.teacher), *columns)
     if not pairs.is_file():
-        made = list(zip(*corpus[:2], strict=True)) + new_pairs(corpus)
+        made = list(zip(*corpus[:2], strict=True)) + new_pairs(corpus, NEW_PAIRS)
         lines = ["sentence1\tsentence2", *("\t".join(pair) for pair in made)]
         pairs.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not answers.is_file():
@@ -176,8 +176,8 @@ def row(answer: dict, corpus: Corpus, i: int) -> dict[str, object]:
     }
 
 
-def new_pairs(corpus: Corpus) -> list[tuple[str, str]]:
-    """Return new pairs of the corpus' sentences.
+def new_pairs(corpus: Corpus, each: float) -> list[tuple[str, str]]:
+    """Return new pairs of the corpus' sentences, so many for each of its pairs.
 
     Of these kinds: a premise with a hypothesis of another that shares a word with it, and rather a
     rare one; two hypotheses of a premise; a hypothesis with its premise; any premise and any
@@ -196,7 +196,7 @@ def new_pairs(corpus: Corpus) -> list[tuple[str, str]]:
     families = [premise for premise in premises if len(by_premise[premise]) > 1]
     seen = {*zip(*corpus[:2], strict=True)}
     found = []
-    kinds = rng.choice(list(KINDS), round(NEW_PAIRS * len(corpus.labels)), p=[*KINDS.values()])
+    kinds = rng.choice(list(KINDS), round(each * len(corpus.labels)), p=[*KINDS.values()])
     for kind in kinds:
         i = int(rng.integers(len(premises)))
         if kind == "siblings":

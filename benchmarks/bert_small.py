@@ -2,13 +2,18 @@
 
 Three steps, each with bertnli's commands: masked words and next sentences, on documents of the
 captions of a photograph and of pairs; fine-tuning on SNLI's pairs, several seeds; the same from
-start values, with nothing before it.
+start values, with nothing before it. With --teacher also what a larger BERT's answers are worth: it
+is fine-tuned on nine tenths of SNLI's pairs, and answers new pairs of their sentences and of the
+captions; the pretrained model learns its answers, and is then fine-tuned on the labels as well.
 
 usage:
   python benchmarks/bert_small.py --train snli_train.tsv --captions captions.tsv \\
-      --output runs/bert.small [--dev snli_dev.tsv]
+      --output runs/bert.small [--dev snli_dev.tsv] [--teacher path/to/all-MiniLM-L6-v2]
 
-Without --dev the score is of a tenth of the photographs' pairs, which are left out of fine-tuning.
+Without --dev the score is of the other tenth, whose photographs no other pair has; it is left out
+of fine-tuning. With --dev or without, the teacher is neither fine-tuned on that tenth nor asked
+about its sentences.
+
 Each step's result stays in --output, and is not made again: a run that was stopped goes on.
 """
 
@@ -18,12 +23,14 @@ import argparse
 import csv
 import json
 import random
-import subprocess
-import sys
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
+
+from bert_mini import TEACHER, command, new_pairs
+
+from bertnli.data.corpus import Corpus
 
 SEED = 0
 PRETRAINING = {
@@ -45,6 +52,10 @@ FINE_TUNING = {
     "schedule": "constant",
     "average": 0.6,
 }
+TAUGHT = {"epochs": 6, "batch-size": 128, "lr": 5e-4, "recipe": "best"}
+#: For each pair of a hypothesis and one of its photograph's captions.
+NEW_PAIRS = 1.0
+FINE_TUNING_TAUGHT = {"epochs": 2, "batch-size": 64, "lr": 1e-4, "recipe": "best"}
 FROM_SCRATCH = {**FINE_TUNING, "model": "bert.small", "min-freq": 4, "lr": 5e-4}
 #: Photographs of every so many are held out.
 HELD_OUT = 10
@@ -72,6 +83,9 @@ def main() -> None:
         help="a TSV: captionID, caption, and 1 for a premise of SNLI's dev or test set",
     )
     parser.add_argument("--dev", type=Path, help="with train's columns; fine-tune on all pairs")
+    parser.add_argument(
+        "--teacher", type=Path, help="a Hugging Face folder: learn its answers, too"
+    )
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     args = parser.parse_args()
@@ -83,16 +97,22 @@ def main() -> None:
         write(text, "\n\n".join("\n".join(d) for d in documents(captions, pairs)))
     task = ["pretrain", "--text", text, "--model", "bert.small", "--tasks", "mlm,nsp"]
     run(pretraining, task, PRETRAINING)
-    train, dev, place = args.train, args.dev, "dev"
-    if dev is None:
-        train, dev, place = out / "train.tsv", out / "held-out.tsv", "held-out"
-        split(pairs, train, dev)
+    starts = {"pretrained": ("", pretraining / "last", FINE_TUNING)}
+    train, held_out = out / "train.tsv", out / "held-out.tsv"
+    kept = split(pairs, train, held_out)
+    if args.teacher is not None:
+        taught = teach(out, args.teacher, captions, kept)
+        starts["taught"] = ("-taught", taught, FINE_TUNING_TAUGHT)
+    data = ["train", "--train", train, "--dev", held_out, "--skip-bad-rows"]
+    place = "held-out"
+    if args.dev is not None:
+        data[2], data[4], place = args.train, args.dev, "dev"
     scores = {}
     for seed in range(args.seeds):
-        data = ["train", "--train", train, "--dev", dev, "--skip-bad-rows"]
-        start = ["--pretrained", pretraining / "last"]
-        where = out / f"{place}-{seed}"
-        scores[f"pretrained, seed {seed}"] = run(where, [*data, *start], FINE_TUNING, seed)
+        for name, (suffix, start, settings) in starts.items():
+            where = out / f"{place}{suffix}-{seed}"
+            task = [*data, "--pretrained", start]
+            scores[f"{name}, seed {seed}"] = run(where, task, settings, seed)
         where = out / f"{place}-from-scratch-{seed}"
         scores[f"from scratch, seed {seed}"] = run(where, data, FROM_SCRATCH, seed)
     print(json.dumps(scores, indent=2))
@@ -148,14 +168,46 @@ def documents(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[lis
     return found
 
 
-def split(pairs: Sequence[Pair], train: Path, held_out: Path) -> None:
-    """Write the pairs into two files, no photograph in both."""
+def split(pairs: Sequence[Pair], train: Path, held_out: Path) -> list[Pair]:
+    """Write the pairs into two files, no photograph in both, and return those of the first."""
     photographs = sorted({pair.photograph for pair in pairs})
     random.Random(SEED).shuffle(photographs)
     held = {*photographs[::HELD_OUT]}
-    for path, wanted in ((train, False), (held_out, True)):
-        rows = (pair[:3] for pair in pairs if (pair.photograph in held) == wanted)
+    kept = [pair for pair in pairs if pair.photograph not in held]
+    rest = [pair for pair in pairs if pair.photograph in held]
+    for path, wanted in ((train, kept), (held_out, rest)):
+        rows = (pair[:3] for pair in wanted)
         write(path, table(("gold_label", "sentence1", "sentence2"), rows))
+    return kept
+
+
+def teach(out: Path, large: Path, captions: dict[str, list[str]], pairs: Sequence[Pair]) -> Path:
+    """Return the folder of the pretrained model when it has learned a larger BERT's answers."""
+    teacher, asked, answers = out / "teacher", out / "pairs.tsv", out / "answers.jsonl"
+    data = ["--train", out / "train.tsv", "--dev", out / "held-out.tsv", "--skip-bad-rows"]
+    run(teacher, ["train", "--pretrained", large, *data], TEACHER)
+    if not asked.is_file():
+        write(asked, table(("sentence1", "sentence2"), questions(captions, pairs)))
+    if not answers.is_file():
+        task = ["predict", "--checkpoint", teacher / "last", "--file", asked, "--json"]
+        command(*task, "--precision", "auto", "--batch-size", 256, stdout=answers)
+    columns = ["--premise-column", "premise", "--hypothesis-column", "hypothesis"]
+    data = ["--train", answers, "--soft-labels", *columns, "--label-column", "label"]
+    run(out / "taught", ["train", "--pretrained", out / "pretraining" / "last", *data], TAUGHT)
+    return out / "taught" / "last"
+
+
+def questions(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """Return what a teacher is asked: each hypothesis with all captions, and new pairs of these."""
+    found: dict[tuple[str, str], None] = {}
+    for pair in pairs:
+        if pair.hypothesis:
+            for premise in (pair.premise, *captions.get(pair.photograph, ())):
+                found[premise, pair.hypothesis] = None
+    premises, hypotheses = map(list, zip(*found, strict=True))
+    labels = [-1] * len(found)
+    corpus = Corpus(premises, hypotheses, labels, tokenized=False)
+    return [*found, *new_pairs(corpus, NEW_PAIRS)]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -180,9 +232,7 @@ def run(
     """
     options = [word for name, value in settings.items() for word in (f"--{name}", value)]
     where = ["--output", output, "--precision", "auto", "--seed", seed, "--resume"]
-    line = [sys.executable, "-m", "bertnli", *map(str, [*task, *options, *where])]
-    print("$ bertnli", *line[3:], flush=True)
-    subprocess.run(line, check=True)
+    command(*task, *options, *where)
     with (output / "metrics.jsonl").open(encoding="utf-8") as file:
         found = [json.loads(row)["dev_accuracy"] for row in file]
     return [None if score is None else round(100 * score, 2) for score in found]
