@@ -11,8 +11,8 @@ usage:
       --output runs/bert.small [--dev snli_dev.tsv] [--teacher path/to/all-MiniLM-L6-v2]
 
 Without --dev the score is of the other tenth, whose photographs no other pair has; it is left out
-of fine-tuning. With --dev or without, the teacher is neither fine-tuned on that tenth nor asked
-about its sentences.
+of fine-tuning, though its sentences are in the pretraining text. With --dev or without, the teacher
+is neither fine-tuned on that tenth nor asked about its pairs.
 
 Each step's result stays in --output, and is not made again: a run that was stopped goes on.
 """
@@ -201,7 +201,7 @@ def questions(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[tup
     """Return what a teacher is asked: each hypothesis with all captions, and new pairs of these."""
     found: dict[tuple[str, str], None] = {}
     for pair in pairs:
-        if pair.hypothesis:
+        if pair.premise and pair.hypothesis:
             for premise in (pair.premise, *captions.get(pair.photograph, ())):
                 found[premise, pair.hypothesis] = None
     premises, hypotheses = map(list, zip(*found, strict=True))
