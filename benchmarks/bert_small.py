@@ -97,24 +97,25 @@ def main() -> None:
         write(text, "\n\n".join("\n".join(d) for d in documents(captions, pairs)))
     task = ["pretrain", "--text", text, "--model", "bert.small", "--tasks", "mlm,nsp"]
     run(pretraining, task, PRETRAINING)
-    starts = {"pretrained": ("", pretraining / "last", FINE_TUNING)}
-    train, held_out = out / "train.tsv", out / "held-out.tsv"
-    kept = split(pairs, train, held_out)
+    nine, tenth = out / "train.tsv", out / "held-out.tsv"
+    kept = split(pairs, nine, tenth)
+    runs = {"pretrained": (["--pretrained", pretraining / "last"], FINE_TUNING)}
     if args.teacher is not None:
-        taught = teach(out, args.teacher, captions, kept)
-        starts["taught"] = ("-taught", taught, FINE_TUNING_TAUGHT)
-    data = ["train", "--train", train, "--dev", held_out, "--skip-bad-rows"]
-    place = "held-out"
-    if args.dev is not None:
-        data[2], data[4], place = args.train, args.dev, "dev"
+        asked = out / "pairs.tsv"
+        if not asked.is_file():
+            write(asked, table(("sentence1", "sentence2"), questions(captions, kept)))
+        taught = teach(args, pretraining / "last", asked, ["--train", nine, "--dev", tenth])
+        runs["taught"] = (["--pretrained", taught], FINE_TUNING_TAUGHT)
+    runs["from-scratch"] = ([], FROM_SCRATCH)
+    train, dev, place = args.train, args.dev, "dev"
+    if dev is None:
+        train, dev, place = nine, tenth, "held-out"
+    data = ["train", "--train", train, "--dev", dev, "--skip-bad-rows"]
     scores = {}
     for seed in range(args.seeds):
-        for name, (suffix, start, settings) in starts.items():
-            where = out / f"{place}{suffix}-{seed}"
-            task = [*data, "--pretrained", start]
-            scores[f"{name}, seed {seed}"] = run(where, task, settings, seed)
-        where = out / f"{place}-from-scratch-{seed}"
-        scores[f"from scratch, seed {seed}"] = run(where, data, FROM_SCRATCH, seed)
+        for name, (start, settings) in runs.items():
+            where = out / f"{place}-{name}-{seed}"
+            scores[f"{name}, seed {seed}"] = run(where, [*data, *start], settings, seed)
     print(json.dumps(scores, indent=2))
 
 
@@ -181,32 +182,34 @@ def split(pairs: Sequence[Pair], train: Path, held_out: Path) -> list[Pair]:
     return kept
 
 
-def teach(out: Path, large: Path, captions: dict[str, list[str]], pairs: Sequence[Pair]) -> Path:
-    """Return the folder of the pretrained model when it has learned a larger BERT's answers."""
-    teacher, asked, answers = out / "teacher", out / "pairs.tsv", out / "answers.jsonl"
-    data = ["--train", out / "train.tsv", "--dev", out / "held-out.tsv", "--skip-bad-rows"]
-    run(teacher, ["train", "--pretrained", large, *data], TEACHER)
-    if not asked.is_file():
-        write(asked, table(("sentence1", "sentence2"), questions(captions, pairs)))
+def teach(args: argparse.Namespace, start: Path, asked: Path, labelled: Sequence[object]) -> Path:
+    """Return the folder of a model that has learned a larger BERT's answers to pairs of a file."""
+    teacher, answers, taught = (
+        args.output / name for name in ("teacher", "answers.jsonl", "taught")
+    )
+    run(teacher, ["train", "--pretrained", args.teacher, *labelled, "--skip-bad-rows"], TEACHER)
     if not answers.is_file():
         task = ["predict", "--checkpoint", teacher / "last", "--file", asked, "--json"]
         command(*task, "--precision", "auto", "--batch-size", 256, stdout=answers)
     columns = ["--premise-column", "premise", "--hypothesis-column", "hypothesis"]
     data = ["--train", answers, "--soft-labels", *columns, "--label-column", "label"]
-    run(out / "taught", ["train", "--pretrained", out / "pretraining" / "last", *data], TAUGHT)
-    return out / "taught" / "last"
+    run(taught, ["train", "--pretrained", start, *data], TAUGHT)
+    return taught / "last"
 
 
 def questions(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[tuple[str, str]]:
-    """Return what a teacher is asked: each hypothesis with all captions, and new pairs of these."""
+    """Return what a teacher is asked.
+
+    That is each hypothesis with its premise and with the photograph's captions, and new pairs of
+    these sentences.
+    """
     found: dict[tuple[str, str], None] = {}
     for pair in pairs:
         if pair.premise and pair.hypothesis:
             for premise in (pair.premise, *captions.get(pair.photograph, ())):
                 found[premise, pair.hypothesis] = None
     premises, hypotheses = map(list, zip(*found, strict=True))
-    labels = [-1] * len(found)
-    corpus = Corpus(premises, hypotheses, labels, tokenized=False)
+    corpus = Corpus(premises, hypotheses, [-1] * len(found), tokenized=False)
     return [*found, *new_pairs(corpus, NEW_PAIRS)]
 
 
