@@ -15,7 +15,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
-from bertnli.data.dataset import PairDataset
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_explanation
 from bertnli.referee import attention_weights
@@ -45,6 +44,7 @@ class Explanation:
             of ``<cls>`` and ``<sep>``, which the baseline has too.
         attention: (blocks, heads, T, T) float64; row i of a head says how much token i takes from
             each token, and sums to 1.
+        unknown_share, is_cut: as of a `Prediction`.
     """
 
     premise: str
@@ -57,6 +57,8 @@ class Explanation:
     baseline: float
     saliency: NDArray[np.float64]
     attention: NDArray[np.float64]
+    unknown_share: float = 0.0
+    is_cut: bool = False
 
     @property
     def residual(self) -> float:
@@ -109,6 +111,8 @@ class Explanation:
             "baseline": self.baseline,
             "saliency": self.saliency.tolist(),
             "attention": self.attention.tolist(),
+            "unknown_share": round(self.unknown_share, 4),
+            "is_cut": self.is_cut,
         }
 
     def __str__(self) -> str:
@@ -155,8 +159,8 @@ def explain(
     *,
     label: str | None = None,
     steps: int = 50,
-    max_len: int = 128,
-    truncation: str = "book",
+    max_len: int | None = None,
+    truncation: str | None = None,
 ) -> Explanation:
     """Return what a classifier's answer to a pair came from.
 
@@ -182,8 +186,7 @@ def explain(
     vocab = net.required_vocab()
     mask, *ends = (vocab.required(token) for token in (MASK, "<cls>", "<sep>"))
     corpus = Corpus.from_pairs([(premise, hypothesis)])
-    max_len = min(max_len, net.config.max_len)
-    dataset = PairDataset(corpus, max_len, vocab, truncation=truncation, verbose=False)
+    dataset = net.encode(corpus, max_len, truncation)
     batch = dataset.batch(np.array([0]))
     ids = batch.token_ids[0]
     arrays = net.arrays()
@@ -216,6 +219,8 @@ def explain(
         float(masked[class_id]),
         ((own - blank) * mean).sum(axis=1),
         np.concatenate(attention),
+        float(dataset.unknown_shares[0]),
+        bool(dataset.is_cut[0]),
     )
 
 

@@ -26,6 +26,7 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation, explain
 from bertnli.labels import label_permutation
 from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.training.metrics import Metrics, PretrainingMetrics, Score
 
@@ -41,10 +42,15 @@ class Prediction:
     Args:
         label: name of the most probable class.
         probabilities: class name to probability, in the classifier's order; they sum to 1.
+        unknown_share: share of the pair's tokens that the model does not know (``<unk>``), special
+            ones left out; of a pair that consists of them the answer means nothing.
+        is_cut: whether the pair was longer than ``max_len``, and lost tokens.
     """
 
     label: str
     probabilities: dict[str, float]
+    unknown_share: float = 0.0
+    is_cut: bool = False
 
 
 class HoldsArrays(ABC):
@@ -119,6 +125,9 @@ class Trainable(HoldsArrays):
         """Return a batch of a set as the net wants it."""
         return batch
 
+    def learns_from(self, data: Any) -> None:
+        """Take over from a training set what later inputs must share with it; see `Classifier`."""
+
     def required_vocab(self) -> Vocab:
         """Return the vocabulary, or raise ConfigError if the model carries none."""
         if self.vocab is None:
@@ -177,7 +186,15 @@ class PretrainingModel(Trainable):
 
 
 class Classifier(Trainable):
-    """An NLI classifier: what it does with pairs and files, on any backend."""
+    """An NLI classifier: what it does with pairs and files, on any backend.
+
+    Attributes:
+        encoding: how pairs are cut to length. It is saved with the weights, `Trainer.fit` takes it
+            from the training set, and `predict` and `explain` cut as it says. A loop of the user's
+            own sets it: ``net.encoding = train_set.encoding``.
+    """
+
+    encoding: PairEncoding
 
     @property
     def num_outcomes(self) -> int:
@@ -204,6 +221,32 @@ class Classifier(Trainable):
         assert isinstance(data, PairDataset)
         ids = label_permutation(self.labels, data.label_names).astype(np.int32)
         return batch.relabelled(ids)
+
+    def learns_from(self, data: Any) -> None:
+        """Take over how the pairs of a training set were cut to length."""
+        if isinstance(data, PairDataset):
+            self.encoding = data.encoding
+
+    def encode(
+        self, corpus: Corpus, max_len: int | None = None, truncation: str | None = None
+    ) -> PairDataset:
+        """Return a corpus as the ids of the net's vocabulary.
+
+        Args:
+            corpus: pairs of sentences.
+            max_len, truncation: None for the net's own; see `PairDataset`.
+
+        Raises:
+            ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
+        """
+        chosen = self.encoding.overridden(max_len, truncation, self.config.max_len)
+        return PairDataset(
+            corpus,
+            chosen.max_len,
+            self.required_vocab(),
+            truncation=chosen.truncation,
+            verbose=False,
+        )
 
     @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:
@@ -245,39 +288,45 @@ class Classifier(Trainable):
         pairs: Iterable[tuple[str, str]],
         *,
         batch_size: int = 64,
-        max_len: int = 128,
-        truncation: str = "book",
+        max_len: int | None = None,
+        truncation: str | None = None,
     ) -> list[Prediction]:
         """Return the class of each pair of raw sentences, in the order given.
 
         Args:
             pairs: (premise, hypothesis), text as people write it.
             batch_size: pairs computed at a time; pairs of similar length go together.
-            max_len: tokens of a pair, special ones included; longer pairs are cut.
-            truncation: how they are cut, ``"book"`` or ``"ratio"``.
+            max_len: tokens of a pair, special ones included; longer pairs are cut. None for what
+                the net was trained with, ``net.encoding``.
+            truncation: how they are cut, ``"book"``, ``"longest_first"`` or ``"ratio"``; None as
+                for ``max_len``.
 
         Raises:
-            ConfigError: the model carries no vocabulary.
+            ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
             DataError: something that is not a pair of sentences.
         """
         corpus = Corpus.from_pairs(pairs)
-        dataset = PairDataset(
-            corpus,
-            min(max_len, self.config.max_len),
-            self.required_vocab(),
-            truncation=truncation,
-            verbose=False,
-        )
+        dataset = self.encode(corpus, max_len, truncation)
+        unknown = dataset.unknown_shares
         predictions: list[Prediction | None] = [None] * len(dataset)
         for indices, batch in sorted_batches(dataset, batch_size):
             for index, row in zip(indices, softmax(self.logits(batch)), strict=True):
                 by_name = dict(zip(self.labels, map(float, row), strict=True))
-                predictions[index] = Prediction(self.labels[int(row.argmax())], by_name)
+                predictions[index] = Prediction(
+                    self.labels[int(row.argmax())],
+                    by_name,
+                    float(unknown[index]),
+                    bool(dataset.is_cut[index]),
+                )
         return [prediction for prediction in predictions if prediction is not None]
 
     def save(self, folder: str | Path) -> None:
-        """Write weights, sizes, labels and vocabulary to one folder that any backend opens."""
-        save_native(folder, self.arrays(), self.config, self.labels, self.required_vocab())
+        """Write the classifier to one folder that any backend opens.
+
+        With its weights go sizes, labels, vocabulary and how pairs are cut to length.
+        """
+        vocab = self.required_vocab()
+        save_native(folder, self.arrays(), self.config, self.labels, vocab, self.encoding)
 
 
 def softmax(logits: NDArray) -> NDArray[np.float64]:

@@ -22,6 +22,7 @@ from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded, read_json_object
 from bertnli.hub import CLASSIFIER, bundled, download_extract
 from bertnli.parameters import infer_config
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_vocab
 
@@ -50,6 +51,7 @@ class Contents:
         labels: the classes' names in the order of the logits, if there are any.
         path: of the folder, or of the file of parameters.
         own_vocab: a vocabulary that was read already.
+        encoding: how pairs are cut to length, if the files tell.
     """
 
     format: str
@@ -60,6 +62,7 @@ class Contents:
     labels: tuple[str, ...] | None
     path: Path
     own_vocab: Vocab | None = None
+    encoding: PairEncoding | None = None
 
     @property
     def is_classifier(self) -> bool:
@@ -125,7 +128,10 @@ def _read(path: Path) -> Contents:
         if huggingface.is_huggingface(path):
             config, labels = huggingface.read_config(path)
             arrays = huggingface.read_arrays(path)
-            return Contents("Hugging Face BERT", arrays, config, True, False, labels, path)
+            own = huggingface.read_encoding(path, config.max_len)
+            return Contents(
+                "Hugging Face BERT", arrays, config, True, False, labels, path, encoding=own
+            )
         if is_native(path):
             found = load_native(path)
             return Contents(
@@ -137,6 +143,7 @@ def _read(path: Path) -> Contents:
                 found.labels,
                 found.path,
                 found.vocab,
+                found.encoding,
             )
         path = _parameters_of(path)
     stored, of_mxnet = _read_tensors(path)
@@ -152,7 +159,8 @@ def _read(path: Path) -> Contents:
         format = "pretrained model of the book"
     described = _read_description(path.parent)
     if described is not None:
-        return Contents(format, arrays, described[0], True, True, described[1], path)
+        config, labels, encoding = described
+        return Contents(format, arrays, config, True, True, labels, path, encoding=encoding)
     config = infer_config(arrays, 1, DROPOUT, str(path))
     return Contents(format, arrays, config, False, True, None, path)
 
@@ -192,8 +200,10 @@ def _read_tensors(path: Path) -> tuple[dict[str, NDArray], bool]:
     return found, True
 
 
-def _read_description(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None] | None:
-    """Return the sizes and class names that `convert` wrote, if it made the folder."""
+def _read_description(
+    folder: Path,
+) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None] | None:
+    """Return sizes, class names and encoding that `convert` wrote, if it made the folder."""
     path = folder / DESCRIPTION
     if not path.is_file():
         return None
@@ -207,6 +217,9 @@ def _read_description(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]
         ):
             raise TypeError("labels is no list of names")
         config = BERTConfig.from_dict(described["model"])
-        return config, None if labels is None else tuple(labels)
+        encoding = None
+        if "encoding" in described:
+            encoding = PairEncoding.from_dict(described["encoding"], config.max_len)
+        return config, None if labels is None else tuple(labels), encoding
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error

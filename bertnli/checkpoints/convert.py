@@ -94,7 +94,7 @@ def _check_same(given: Checkpoint, found: Checkpoint) -> None:
     wrong = sorted(name for name in ours.keys() | theirs if ours.get(name) != theirs.get(name))
     if wrong:
         raise CheckpointError(f"what was read back differs in {', '.join(wrong[:5])}")
-    for what in ("config", "labels"):
+    for what in ("config", "labels", "encoding"):
         if getattr(given, what) != getattr(found, what):
             raise CheckpointError(
                 f"what was read back has another {what}: {getattr(found, what)}, not "
@@ -105,11 +105,13 @@ def _check_same(given: Checkpoint, found: Checkpoint) -> None:
 
 
 def _to_native(given: Checkpoint, folder: Path) -> None:
-    save_native(folder, given.arrays, given.config, given.labels, given.vocab)
+    save_native(folder, given.arrays, given.config, given.labels, given.vocab, given.encoding)
 
 
 def _to_huggingface(given: Checkpoint, folder: Path) -> None:
-    huggingface.write_model(folder, given.arrays, given.config, given.vocab, given.labels)
+    huggingface.write_model(
+        folder, given.arrays, given.config, given.vocab, given.labels, given.encoding
+    )
 
 
 def _to_mxnet(given: Checkpoint, folder: Path) -> None:
@@ -140,6 +142,7 @@ def _parameters(given: Checkpoint, folder: Path) -> Path:
         "format": PARAMS_FORMAT,
         "model": given.config.to_dict(),
         "labels": None if given.labels is None else list(given.labels),
+        **({} if given.encoding is None else {"encoding": given.encoding.to_dict()}),
     }
     text = json.dumps(described, indent=2) + "\n"
     (folder / DESCRIPTION).write_text(text, encoding="utf-8")

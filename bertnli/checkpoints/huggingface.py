@@ -25,10 +25,14 @@ from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import read_json_object
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
 
 CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+TOKENIZER_CONFIG = "tokenizer_config.json"
+#: In the tokenizer's settings, the rule by which pairs are cut, where it is not transformers' own.
+TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
 #: Hugging Face's names of activations, of which the first is written.
 ACTIVATIONS = {
     "relu": "relu",
@@ -137,6 +141,40 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
     return config, labels
 
 
+def read_encoding(folder: Path, positions: int) -> PairEncoding:
+    """Return how a model's pairs are cut to length.
+
+    As transformers' tokenizers do, up to ``model_max_length`` or, without one, to the model's
+    positions; by another rule where `write_model` wrote its name.
+
+    Raises:
+        CheckpointError: the file is damaged, or pairs are cut in a way that is not done here.
+    """
+    path = folder / TOKENIZER_CONFIG
+    if not path.is_file():
+        return PairEncoding(positions, OWN_TRUNCATION)
+    described = read_json_object(path, CheckpointError)
+    if described.get("truncation_side", "right") != "right":
+        raise CheckpointError(
+            f"{path}: truncation_side is {described['truncation_side']!r}, and only the ends of "
+            'sentences are cut here; set it to "right" if no pair is longer than the model reads'
+        )
+    longest = described.get("model_max_length")
+    if longest is None:
+        longest = positions
+    # "No limit" is written as 1e30, which JSON may give as a float.
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or not longest >= 1:
+        raise CheckpointError(f"{path}: model_max_length is {longest!r}, and no number of tokens")
+    try:
+        values = {
+            "max_len": int(min(longest, positions)),
+            "truncation": described.get(TRUNCATION, OWN_TRUNCATION),
+        }
+        return PairEncoding.from_dict(values, positions)
+    except ConfigError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
 def read_arrays(folder: Path) -> dict[str, NDArray]:
     """Return a model's tensors under their canonical names.
 
@@ -196,6 +234,7 @@ def write_model(
     config: BERTConfig,
     vocab: Vocab,
     labels: Sequence[str] | None,
+    encoding: PairEncoding | None = None,
 ) -> None:
     """Write a folder that `AutoTokenizer` opens, and transformers' model of the same kind.
 
@@ -206,6 +245,8 @@ def write_model(
         arrays: canonical name to tensor, of a classifier or of a pretrained model.
         config, vocab: the model's.
         labels: the classes' names in the order of the logits; None of a pretrained model.
+        encoding: how a classifier's pairs are cut to length. transformers takes its length; it
+            has no rule but its own, so `read_encoding` alone takes the rule.
 
     Raises:
         CheckpointError: the model is not such a BERT, with the reason; or the folder is not empty,
@@ -233,7 +274,8 @@ def write_model(
     described = {**_described(config, vocab, labels), "tie_word_embeddings": tied}
     tokenizer = {
         "tokenizer_class": "BertTokenizer",
-        "model_max_length": config.max_len,
+        "model_max_length": config.max_len if encoding is None else encoding.max_len,
+        **({} if encoding is None else {TRUNCATION: encoding.truncation}),
         **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
         **vocab.settings(),
     }
@@ -244,7 +286,7 @@ def write_model(
         write_tensors(folder / WEIGHTS, tensors, "pt")
         vocab.save(folder / vocab.FILE)
         (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
-        for name, values in (("tokenizer_config.json", tokenizer), (CONFIG, described)):
+        for name, values in ((TOKENIZER_CONFIG, tokenizer), (CONFIG, described)):
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error

@@ -1,7 +1,8 @@
 """The native checkpoint: one folder that any backend opens, with no pickled code in it.
 
 model.safetensors   the tensors, under their canonical names
-config.json         the sizes, the label names in the order of the logits, the format's version
+config.json         the sizes, the label names in the order of the logits, how pairs are cut to
+                    length, the format's version
 vocab.json          the tokens in the order of their ids, as in the book's files; or
 tokenizer.json      the word pieces, and how text is cut into them
 """
@@ -20,6 +21,7 @@ from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
 from bertnli.files import read_json_object
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
@@ -32,7 +34,7 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 class NativeCheckpoint:
     """What a checkpoint folder holds; ``arrays`` maps canonical names to arrays.
 
-    A pretrained model has no labels.
+    A pretrained model has no labels, and no ``encoding``.
     """
 
     arrays: dict[str, NDArray]
@@ -40,6 +42,7 @@ class NativeCheckpoint:
     labels: tuple[str, ...] | None
     vocab: Vocab
     path: Path
+    encoding: PairEncoding | None = None
 
     @property
     def format(self) -> str:
@@ -53,6 +56,7 @@ def save_native(
     config: BERTConfig,
     labels: Sequence[str] | None,
     vocab: Vocab,
+    encoding: PairEncoding | None = None,
 ) -> None:
     """Write a checkpoint folder, replacing one that is there.
 
@@ -64,6 +68,7 @@ def save_native(
         config: the sizes.
         labels: the classes' names in the order of the logits; None of a pretrained model.
         vocab: the vocabulary.
+        encoding: how a classifier's pairs are cut to length; None where that is not known.
 
     Raises:
         CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
@@ -84,6 +89,7 @@ def save_native(
                 "version": VERSION,
                 "model": config.to_dict(),
                 "labels": None if labels is None else list(labels),
+                **({} if encoding is None else {"encoding": encoding.to_dict()}),
             }
             (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
             vocab.save(new / vocab.FILE)
@@ -148,6 +154,9 @@ def load_native(path: str | Path) -> NativeCheckpoint:
         elif not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
             raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
         config = BERTConfig.from_dict(described["model"])
+        encoding = None
+        if "encoding" in described:
+            encoding = PairEncoding.from_dict(described["encoding"], config.max_len)
         arrays = read_tensors(folder / WEIGHTS)
         vocab = load_vocab(folder)
     except CheckpointError:
@@ -164,4 +173,4 @@ def load_native(path: str | Path) -> NativeCheckpoint:
             f"{folder}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
         )
     names = None if labels is None else tuple(labels)
-    return NativeCheckpoint(arrays, config, names, vocab, folder)
+    return NativeCheckpoint(arrays, config, names, vocab, folder, encoding)

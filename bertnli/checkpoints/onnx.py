@@ -25,6 +25,7 @@ from bertnli.checkpoints.opening import Checkpoint
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
+from bertnli.text.pairs import PairEncoding
 from bertnli.version import __version__
 
 #: The first with layer normalisation as an operator of its own.
@@ -63,7 +64,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
         raise CheckpointError(
             f"{checkpoint.source} has over 2 GB of tensors, more than one file of ONNX can hold"
         )
-    graph = _Graph(onnx, used, checkpoint.config, checkpoint.labels)
+    graph = _Graph(onnx, used, checkpoint.config, checkpoint.labels, checkpoint.encoding)
     with _own_errors(checkpoint.source):
         onnx.checker.check_model(graph.model, full_check=True)
         onnx.save_model(graph.model, str(path))
@@ -160,6 +161,7 @@ class _Graph:
         arrays: Mapping[str, NDArray],
         config: BERTConfig,
         labels: Sequence[str] | None,
+        encoding: PairEncoding | None,
     ) -> None:
         self.onnx, self.arrays, self.config = onnx, arrays, config
         self.nodes: list[Any] = []
@@ -195,6 +197,8 @@ class _Graph:
             opset_imports=[helper.make_opsetid("", OPSET)],
         )
         facts = {"model": config.to_dict(), "labels": None if labels is None else list(labels)}
+        if encoding is not None:
+            facts["encoding"] = encoding.to_dict()
         helper.set_model_props(self.model, {k: json.dumps(v) for k, v in facts.items()})
 
     def _build(self, classifies: bool, outputs: Sequence[str]) -> None:

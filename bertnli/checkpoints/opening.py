@@ -16,6 +16,7 @@ from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded
 from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: Where the tensors' names begin that a classifier does not have.
@@ -35,6 +36,8 @@ class Checkpoint:
         labels: the classes' names in the order of the logits; None of a pretrained model.
         source: where it comes from, for messages.
         started: the tensors that the file lacks, which have start values.
+        encoding: how a classifier's pairs are cut to length, in the book's way where the files do
+            not tell; None of a pretrained model.
     """
 
     arrays: Mapping[str, NDArray]
@@ -43,6 +46,7 @@ class Checkpoint:
     labels: tuple[str, ...] | None
     source: str
     started: tuple[str, ...] = ()
+    encoding: PairEncoding | None = None
 
 
 def open_pretrained(
@@ -156,7 +160,8 @@ def _classifier(
         if not name.startswith(PRETRAINING_HEADS)
     }
     check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
-    return Checkpoint(arrays, config, vocab, chosen, source)
+    encoding = contents.encoding or PairEncoding.default(config.max_len)
+    return Checkpoint(arrays, config, vocab, chosen, source, encoding=encoding)
 
 
 def open_checkpoint(

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends import available_backends, get_backend
+from bertnli.checkpoints import huggingface
 from bertnli.checkpoints.convert import DTYPES, FORMATS, convert, digests
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import options
@@ -62,6 +63,14 @@ def run(args: argparse.Namespace) -> int:
         print(f"not in the source, and so with start values: {', '.join(heads)}")
     if found.labels is not None:
         print(f"classes: {', '.join(found.labels)}")
+    if found.encoding is not None:
+        how = found.encoding
+        print(f"pairs are cut at {how.max_len} tokens ({how.truncation})")
+        if args.to == "huggingface" and how.truncation != huggingface.OWN_TRUNCATION:
+            print(
+                f"note: transformers cuts longer pairs by a rule of its own, "
+                f"{huggingface.OWN_TRUNCATION}, and so may give them other answers"
+            )
     names = available_backends()
     if not names:
         print("logits were not compared: no framework is installed")

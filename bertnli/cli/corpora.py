@@ -10,18 +10,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.layouts import LabelledSet, read_labelled
 from bertnli.data.snli import SPLITS, find_split, read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError, DataError
 from bertnli.hub import download_extract
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 DATA_HELP = (
     "sample (the small corpus that comes with bertnli), SNLI (downloaded once), or the folder or "
     "archive of SNLI's official files"
 )
+
+
+#: The share of a pair's tokens that a model may not know without a warning.
+MANY_UNKNOWN = 1 / 3
 
 
 def add_column_options(group: Any, format: str = "--format") -> None:
@@ -97,7 +105,9 @@ def _read_corpus(args: argparse.Namespace, name: str, split: str) -> Corpus:
     return read_snli(download_extract(name), split, on_error=_on_error(args))
 
 
-def encode_split(args: argparse.Namespace, split: str, max_len: int, vocab: Vocab) -> PairDataset:
+def encode_split(
+    args: argparse.Namespace, split: str, encoding: PairEncoding, vocab: Vocab
+) -> PairDataset:
     """Return a split of what --data means as ids; those of SNLI's files are kept beside them.
 
     Raises:
@@ -105,16 +115,23 @@ def encode_split(args: argparse.Namespace, split: str, max_len: int, vocab: Voca
     """
     if args.data == "sample":
         corpus = read_split(args, split)
-        return PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
+        return encoded(corpus, encoding, vocab)
     _check_no_table_options(args)
     return PairDataset.from_snli(
         download_extract(args.data),
         split,
-        max_len,
+        encoding.max_len,
         vocab,
-        truncation=args.truncation,
+        truncation=encoding.truncation,
         on_error=_on_error(args),
         verbose=False,
+    )
+
+
+def encoded(corpus: Corpus, encoding: PairEncoding, vocab: Vocab) -> PairDataset:
+    """Return a corpus as ids."""
+    return PairDataset(
+        corpus, encoding.max_len, vocab, truncation=encoding.truncation, verbose=False
     )
 
 
@@ -157,7 +174,7 @@ def add_labelled_source(
 
 
 def encode_labelled(
-    args: argparse.Namespace, labels: Sequence[str], max_len: int, vocab: Vocab
+    args: argparse.Namespace, labels: Sequence[str], encoding: PairEncoding, vocab: Vocab
 ) -> PairDataset:
     """Return the pairs that `add_labelled_source`'s options name, as ids.
 
@@ -168,8 +185,8 @@ def encode_labelled(
         if args.split is not None:
             raise ConfigError("--split is for --data; a file has no splits")
         corpus = read_table(args, args.file, labels)
-        return PairDataset(corpus, max_len, vocab, truncation=args.truncation, verbose=False)
-    return encode_split(args, split_of(args), max_len, vocab)
+        return encoded(corpus, encoding, vocab)
+    return encode_split(args, split_of(args), encoding, vocab)
 
 
 def split_of(args: argparse.Namespace) -> str:
@@ -255,4 +272,34 @@ def describe(corpus: Corpus | PairDataset) -> str:
     skipped = ", ".join(f"{n} ({reason})" for reason, n in corpus.skipped.items())
     return f"{len(corpus.labels)} pairs from {corpus.source}" + (
         f"; rows left out: {skipped}" if skipped else ""
+    )
+
+
+def describe_encoding(dataset: PairDataset) -> str:
+    """Return in one line, or two, how many pairs were cut, and how many a model cannot read."""
+    cut = (
+        f"{int(dataset.is_cut.sum())} of {len(dataset)} pairs have more than {dataset.max_len} "
+        f"tokens and were cut ({dataset.truncation})"
+    )
+    unread = describe_unknown(dataset.unknown_shares)
+    return f"{cut}\n{unread}" if unread else cut
+
+
+def describe_unknown(shares: NDArray[np.float64]) -> str:
+    """Return a warning of pairs whose words a model hardly knows; nothing if there are none.
+
+    Args:
+        shares: of each pair's tokens, the share that the model does not know.
+    """
+    many = np.flatnonzero(shares > MANY_UNKNOWN)
+    if not len(many):
+        return ""
+    if len(shares) == 1:
+        return (
+            f"warning: the model does not know {shares[0]:.0%} of this pair's tokens, so its "
+            "answer means little"
+        )
+    return (
+        f"warning: the model does not know more than a third of the tokens of {len(many)} of "
+        f"{len(shares)} pairs (the first: pair {many[0] + 1}), so these answers mean little"
     )

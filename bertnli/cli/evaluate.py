@@ -101,14 +101,14 @@ def _models(args: argparse.Namespace) -> Iterator[Model]:
     devices = backend.as_devices(args.devices)
     for path in args.checkpoint:
         net = backend.load(path, devices, args.labels, args.num_heads)
-        options.max_len_of(args, net.config)  # refuses what the model has no positions for
+        options.encoding_of(args, net.config, net.encoding)  # refuses too long a --max-len
         trainer = backend.Trainer(net, devices=devices, precision=args.precision)
         options.say_precision(trainer.net.precision, trainer.precision_reason)
         yield path, trainer
 
 
 def _encoding(args: argparse.Namespace) -> Encoding:
-    return Encoding(args.max_len or options.MAX_LEN, args.truncation, args.batch_size)
+    return Encoding(args.max_len, args.truncation, args.batch_size)
 
 
 def _print_scores(args: argparse.Namespace, models: Iterator[Model]) -> int:
@@ -121,6 +121,7 @@ def _print_scores(args: argparse.Namespace, models: Iterator[Model]) -> int:
         for set_name, dataset in _datasets(args, trainer, sets):
             if name == args.checkpoint[0]:
                 print(corpora.describe(dataset), file=sys.stderr)
+            print(corpora.describe_encoding(dataset), file=sys.stderr)
             logits = logits_of(trainer, dataset, args.batch_size)
             metrics = metrics_of(logits, tuple(net.labels), dataset)
             if len(metrics.labels) == len(net.labels):  # of merged classes it says nothing
@@ -146,8 +147,10 @@ def _datasets(
             yield one.name, _encoding(args).dataset(net_of(trainer), one.corpus)
         return
     split = corpora.split_of(args)
-    max_len, vocab = options.max_len_of(args, trainer.net.config), trainer.net.required_vocab()
-    yield f"{args.data}, {split}", corpora.encode_split(args, split, max_len, vocab)
+    net = net_of(trainer)
+    encoding = options.encoding_of(args, net.config, net.encoding)
+    dataset = corpora.encode_split(args, split, encoding, net.required_vocab())
+    yield f"{args.data}, {split}", dataset
 
 
 def _warn_of_order(name: str, metrics: Metrics) -> None:
@@ -217,8 +220,19 @@ def _write_report(args: argparse.Namespace, models: Iterator[Model]) -> int:
     if first[1].workers.is_first:
         for path in write_report(found, args.report):
             print(f"wrote {path}", file=sys.stderr)
+        for line in _cut_rows(found):
+            print(line, file=sys.stderr)
         print("\n".join(_aligned(list(_report_rows(found)))))
     return 0
+
+
+def _cut_rows(found: dict[str, Any]) -> Iterator[str]:
+    for one in found["sets"]:
+        for facts, scored in zip(found["checkpoints"], one["checkpoints"], strict=True):
+            yield (
+                f"{facts['name']}: {scored['cut']} of {one['pairs']} pairs of {one['name']} have "
+                f"more than {facts['max_len']} tokens and were cut ({facts['truncation']})"
+            )
 
 
 def _report_rows(found: dict[str, Any]) -> Iterator[list[str]]:

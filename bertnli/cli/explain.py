@@ -18,7 +18,9 @@ import json
 import sys
 from pathlib import Path
 
-from bertnli.cli import options
+import numpy as np
+
+from bertnli.cli import corpora, options
 from bertnli.errors import ConfigError
 from bertnli.plots import check_figure_path
 
@@ -75,11 +77,17 @@ def run(args: argparse.Namespace) -> int:
         args.hypothesis,
         label=args.label,
         steps=args.steps,
-        max_len=options.max_len_of(args, net.config),
+        max_len=args.max_len,
         truncation=args.truncation,
     )
     if args.plot is not None:
         found.plot(args.block, args.head).savefig(args.plot)
         print(f"wrote {args.plot}", file=sys.stderr)
     print(json.dumps(found.to_dict()) if args.json else found)
+    if found.is_cut:
+        how = options.encoding_of(args, net.config, net.encoding)
+        print(f"the pair had more than {how.max_len} tokens and was cut", file=sys.stderr)
+    unread = corpora.describe_unknown(np.array([found.unknown_share]))
+    if unread:
+        print(unread, file=sys.stderr)
     return 0

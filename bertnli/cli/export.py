@@ -1,9 +1,10 @@
 """Write a checkpoint as an ONNX graph, for onnxruntime and whatever else reads such graphs.
 
 The folder gets model.onnx and the vocabulary; class names and sizes are in the graph's metadata
-(labels, model). Batch and length are free, up to the model's positions. Before the command says
-that it worked, onnxruntime has computed what the tensors say. With --int8 there is model.int8.onnx
-beside it, a third of the size; give --data or --file to see what that costs in accuracy.
+(labels, model), as is how pairs were cut in training (encoding). Batch and length are free, up to
+the model's positions. Before the command says that it worked, onnxruntime has computed what the
+tensors say. With --int8 there is model.int8.onnx beside it, a third of the size; give --data or
+--file to see what that costs in accuracy.
 
 examples:
   bertnli export runs/mine exported --format onnx
@@ -14,6 +15,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,17 +50,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Export, and print the proof."""
     checkpoint = open_checkpoint(args.source, args.labels, args.num_heads)
+    if checkpoint.encoding is not None:
+        encoding = options.encoding_of(args, checkpoint.config, checkpoint.encoding)
+        checkpoint = replace(checkpoint, encoding=encoding)
     dataset = ids = None
     if args.data is None and args.split is not None:
         raise ConfigError("--split is of --data, which names a corpus")
     if args.data is not None or args.file is not None:
-        if checkpoint.labels is None:
+        if checkpoint.labels is None or checkpoint.encoding is None:
             raise ConfigError(
                 f"{args.source} is a pretrained model, with no classes to score; leave --data and "
                 "--file out"
             )
-        max_len = options.max_len_of(args, checkpoint.config)
-        dataset = corpora.encode_labelled(args, checkpoint.labels, max_len, checkpoint.vocab)
+        dataset = corpora.encode_labelled(
+            args, checkpoint.labels, checkpoint.encoding, checkpoint.vocab
+        )
         if not len(dataset):
             raise DataError(f"{dataset.source} has no pair to score")
         ids = label_permutation(checkpoint.labels, dataset.label_names)
@@ -79,6 +85,9 @@ def run(args: argparse.Namespace) -> int:
     )
     if checkpoint.labels is not None:
         print(f"classes: {', '.join(checkpoint.labels)}")
+    if checkpoint.encoding is not None:
+        how = checkpoint.encoding
+        print(f"pairs are cut at {how.max_len} tokens ({how.truncation})")
     else:
         print("outputs: last_hidden_state and pooler_output, for there are no classes")
     for name, value in zip(files, apart, strict=True):
@@ -88,6 +97,7 @@ def run(args: argparse.Namespace) -> int:
         print("warning: int8 is far off; see with --data or --file what that costs in accuracy")
     if dataset is not None and ids is not None:
         print(corpora.describe(dataset))
+        print(corpora.describe_encoding(dataset))
         scores = []
         for name in files:
             model = onnx.OnnxModel(target / name)

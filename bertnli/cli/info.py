@@ -26,6 +26,7 @@ from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
 from bertnli.hub import CLASSIFIER, bundled
 from bertnli.parameters import check_shapes, encoder_shapes
+from bertnli.text.pairs import PairEncoding
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -59,6 +60,11 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     if contents.own_vocab is not None:
         path = contents.path  # of a run's folder, the checkpoint that is taken
     found: dict[str, Any] = {"path": str(path), "format": contents.format, "model": model}
+    if contents.encoding is not None:
+        found["encoding"] = contents.encoding.to_dict()
+    elif contents.is_classifier:
+        own = PairEncoding.default(contents.config.max_len).to_dict()
+        found["encoding"] = {**own, "source": "not in the files"}
     if contents.labels is not None:
         found["labels"] = list(contents.labels)
     elif contents.is_classifier:

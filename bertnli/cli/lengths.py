@@ -52,8 +52,8 @@ def run(args: argparse.Namespace) -> int:
     vocab = contents.vocab()
     if vocab is None:
         raise ConfigError(f"{args.checkpoint} has no vocabulary; name a checkpoint that has one")
-    max_len = options.max_len_of(args, contents.config)
-    dataset = corpora.encode_labelled(args, contents.labels or LABELS, max_len, vocab)
+    encoding = options.encoding_of(args, contents.config, contents.encoding)
+    dataset = corpora.encode_labelled(args, contents.labels or LABELS, encoding, vocab)
     if not len(dataset):
         raise ConfigError(f"{dataset.source} has no pairs to count")
     cost = padding_cost(dataset, args.batch_size)
@@ -63,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         "mean": float(lengths.mean()),
         "percentiles": {str(p): int(np.percentile(lengths, p)) for p in _SHARES},
         "longest": int(lengths.max()),
-        "at_max_len": float((lengths >= max_len).mean()),
+        "cut": int(dataset.is_cut.sum()),
         **cost.to_dict(),
     }
     print(json.dumps(found, indent=2) if args.json else _as_text(found, corpora.describe(dataset)))
@@ -87,8 +87,8 @@ def _as_text(found: dict[str, Any], source: str) -> str:
             source,
             f"tokens of a pair: {found['mean']:.1f} on average; {shares}; {found['longest']} the "
             f"longest",
-            f"pairs of {found['max_len']} tokens, which most likely are cut: "
-            f"{found['at_max_len']:.2%}",
+            f"pairs of more than {found['max_len']} tokens, which are cut: {found['cut']:,}, "
+            f"{found['cut'] / found['pairs']:.2%}",
             f"tokens of an epoch, in batches of {found['batch_size']}:",
             *(
                 f"  {what:<{width}}  {found[key]:>14,}  {found[key] / tokens:.2f}"

@@ -9,13 +9,11 @@ from typing import Any
 from bertnli.backends import NAMES, available_backends, get_backend
 from bertnli.backends.interface import Backend
 from bertnli.config import PRECISIONS, BERTConfig
-from bertnli.errors import BackendError, ConfigError
-from bertnli.text.pairs import TRUNCATIONS
+from bertnli.errors import BackendError
+from bertnli.text.pairs import TRUNCATIONS, PairEncoding
 
 #: The model that comes with bertnli.
 BUNDLED_MODEL = "bert.mini"
-#: Tokens of a pair, as in the book.
-MAX_LEN = 128
 
 
 def add_backend_options(parser: argparse.ArgumentParser) -> None:
@@ -75,15 +73,15 @@ def add_encoding_options(parser: Any) -> None:
         "--max-len",
         type=int,
         metavar="N",
-        help=f"tokens of a pair, special ones included; longer pairs are cut (default: {MAX_LEN}, "
-        "or the model's positions if it has fewer)",
+        help="tokens of a pair, special ones included; longer pairs are cut (default: what the "
+        "classifier was trained with; 128 where that is not known, and for a new one)",
     )
     parser.add_argument(
         "--truncation",
         choices=TRUNCATIONS,
-        default="book",
-        help="how long pairs are cut: book takes tokens off the longer sentence, ratio keeps the "
-        "ratio of the two lengths (default: book)",
+        help="how long pairs are cut: book takes tokens off the longer sentence, longest_first "
+        "does so as transformers does, ratio keeps the ratio of the two lengths (default: what the "
+        "classifier was trained with; book where that is not known, and for a new one)",
     )
 
 
@@ -124,20 +122,21 @@ def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:
     )
 
 
-def max_len_of(args: argparse.Namespace, config: BERTConfig) -> int:
-    """Return the length to encode to.
+def encoding_of(
+    args: argparse.Namespace, config: BERTConfig, own: PairEncoding | None
+) -> PairEncoding:
+    """Return how pairs are cut to length: as the options say, or else the checkpoint's own way.
+
+    Args:
+        args: with --max-len and --truncation.
+        config: the model's sizes.
+        own: the checkpoint's way; None where it has none, for the book's.
 
     Raises:
         ConfigError: --max-len is more than the model has positions.
     """
-    if args.max_len is None:
-        return min(MAX_LEN, config.max_len)
-    if args.max_len > config.max_len:
-        raise ConfigError(
-            f"--max-len is {args.max_len}, and the model has {config.max_len} positions; give "
-            f"{config.max_len} or less"
-        )
-    return int(args.max_len)
+    own = own or PairEncoding.default(config.max_len)
+    return own.overridden(args.max_len, args.truncation, config.max_len)
 
 
 def listed(text: str) -> list[str]:

@@ -16,8 +16,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from array import array
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
+
+import numpy as np
 
 from bertnli.backends.interface import Prediction
 from bertnli.cli import corpora, options
@@ -41,7 +44,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json",
         action="store_true",
-        help="print JSON objects with premise, hypothesis, label and probabilities",
+        help="print JSON objects with premise, hypothesis, label, probabilities, unknown_share (of "
+        "the tokens, those that the model does not know) and is_cut (longer than --max-len)",
     )
     options.add_checkpoint_options(parser)
     options.add_encoding_options(parser)
@@ -65,15 +69,55 @@ def run(args: argparse.Namespace) -> int:
         net = backend.load(args.checkpoint, devices, args.labels, args.num_heads)
         net.precision, reason = backend.as_precision(args.precision, devices[0])
         options.say_precision(net.precision, reason)
-        max_len = options.max_len_of(args, net.config)
-        for chunk in _chunks(pairs, at_once):
-            predictions = net.predict(
-                chunk, batch_size=args.batch_size, max_len=max_len, truncation=args.truncation
-            )
-            for pair, prediction in zip(chunk, predictions, strict=True):
-                print(_as_json(pair, prediction) if args.json else _as_text(prediction))
-            sys.stdout.flush()
+        net.encoding = options.encoding_of(args, net.config, net.encoding)
+        remarks = _Remarks(net.encoding.max_len)
+        try:
+            for chunk in _chunks(pairs, at_once):
+                predictions = net.predict(chunk, batch_size=args.batch_size)
+                for pair, prediction in zip(chunk, predictions, strict=True):
+                    print(_as_json(pair, prediction) if args.json else _as_text(prediction))
+                sys.stdout.flush()
+                remarks.add(predictions)
+                if at_once == 1:
+                    remarks.say()
+        finally:
+            remarks.say()
     return 0
+
+
+class _Remarks:
+    """What is to be said of pairs that a model could not read as they are.
+
+    Args:
+        max_len: tokens of a pair that it reads.
+    """
+
+    def __init__(self, max_len: int) -> None:
+        self.max_len = max_len
+        self.forget()
+
+    def forget(self) -> None:
+        """Count from nothing."""
+        self.cut, self.unknown_shares = 0, array("d")
+
+    def add(self, predictions: Iterable[Prediction]) -> None:
+        """Count pairs."""
+        for prediction in predictions:
+            self.cut += prediction.is_cut
+            self.unknown_shares.append(prediction.unknown_share)
+
+    def say(self) -> None:
+        """Print to standard error what is worth it, once."""
+        if self.cut:
+            print(
+                f"{self.cut} of {len(self.unknown_shares)} pairs had more than {self.max_len} "
+                "tokens and were cut; --max-len sets another length",
+                file=sys.stderr,
+            )
+        unread = corpora.describe_unknown(np.array(self.unknown_shares))
+        if unread:
+            print(unread, file=sys.stderr)
+        self.forget()
 
 
 def _pairs(args: argparse.Namespace, stack: ExitStack) -> tuple[Iterable[Pair], int]:
@@ -123,5 +167,7 @@ def _as_json(pair: Pair, prediction: Prediction) -> str:
             "hypothesis": pair[1],
             "label": prediction.label,
             "probabilities": prediction.probabilities,
+            "unknown_share": round(prediction.unknown_share, 4),
+            "is_cut": prediction.is_cut,
         }
     )

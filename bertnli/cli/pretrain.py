@@ -92,13 +92,14 @@ def run(args: argparse.Namespace) -> int:
     devices = backend.as_devices(args.devices)
     args.quiet = args.quiet or not backend.find_workers().is_first
     config = recipes.training_config(args)
-    if args.truncation != "book":
+    if args.truncation not in (None, "book"):
         raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")
     text = read_text(args.text, args.split_sentences)
     next_sentence = args.tasks == TASKS[0]
     bert = _make_bert(args, backend, devices, text)
     net = backend.BERTForPretraining(bert, next_sentence=next_sentence)
-    max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
+    max_len = options.encoding_of(args, net.config, None).max_len
+    vocab = net.required_vocab()
 
     def encoded(found: Text) -> PretrainingSet:
         return PretrainingSet(

@@ -117,7 +117,6 @@ def run(args: argparse.Namespace) -> int:
     from bertnli.serve.run import serve  # needs the extra
 
     names = NAMES if args.backend == BOTH else (args.backend or options.first_backend(),)
-    max_len = options.MAX_LEN if args.max_len is None else args.max_len
     loaders: dict[str, Callable[[], Any]] = {name: partial(_load, args, name) for name in names}
     serve(
         loaders,
@@ -127,8 +126,6 @@ def run(args: argparse.Namespace) -> int:
         port=args.port,
         say=lambda line: print(line, flush=True),
         access_log=args.access_log,
-        max_len=max_len,
-        truncation=args.truncation,
     )
     return 0
 
@@ -141,7 +138,7 @@ def _load(args: argparse.Namespace, name: str) -> Any:
     net.precision, reason = backend.as_precision(args.precision, devices[0])
     if reason:
         print(f"precision on {name}: {net.precision}, for {reason}", file=sys.stderr)
-    options.max_len_of(args, net.config)
+    net.encoding = options.encoding_of(args, net.config, net.encoding)
     return net
 
 

@@ -121,19 +121,17 @@ def _make_net_and_sets(
     if args.data is not None and args.pretrained is not None:
         # The vocabulary is there before the corpus: from file to ids at once.
         net = _make_net(args, backend, devices, None)
-        max_len, vocab = options.max_len_of(args, net.config), net.required_vocab()
+        encoding = options.encoding_of(args, net.config, net.encoding)
         train_set, dev_set = (
-            corpora.encode_split(args, split, max_len, vocab) for split in ("train", "dev")
+            corpora.encode_split(args, split, encoding, net.required_vocab())
+            for split in ("train", "dev")
         )
         return net, train_set, dev_set
     train, dev = _read(args)
     net = _make_net(args, backend, devices, train)
-    max_len = options.max_len_of(args, net.config)
-
-    def encoded(corpus: Corpus) -> PairDataset:
-        return PairDataset(corpus, max_len, net.vocab, truncation=args.truncation, verbose=False)
-
-    return net, encoded(train), None if dev is None else encoded(dev)
+    encoding, vocab = options.encoding_of(args, net.config, net.encoding), net.required_vocab()
+    train_set = corpora.encoded(train, encoding, vocab)
+    return net, train_set, None if dev is None else corpora.encoded(dev, encoding, vocab)
 
 
 def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
@@ -183,14 +181,12 @@ def _describe_model(
     data: PairDataset,
     batch_size: int,
 ) -> str:
-    full = float((data.lengths == data.max_len).mean()) if len(data) else 0.0
-    cut = f"none is as long as --max-len, {data.max_len} tokens"
-    if full:
-        cut = f"{full:.1%} reach --max-len, {data.max_len} tokens, and were probably cut"
+    cut = int(data.is_cut.sum())
     steps = -(-len(data) // batch_size)
     return (
         f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
         f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
-        f"pairs: {cut}; {steps} steps an epoch\n"
+        f"pairs: {cut} have more than {data.max_len} tokens (--max-len) and were cut; {steps} "
+        "steps an epoch\n"
         f"backend: {backend.name} on {', '.join(map(str, devices))}"
     )

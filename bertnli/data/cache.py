@@ -23,7 +23,7 @@ from bertnli.data.encode import EncodedPairs
 from bertnli.hub import cache_dir
 
 #: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
-FORMAT = 1
+FORMAT = 2
 #: The folder beside a corpus that its cached encodings are in.
 FOLDER = ".bertnli"
 ARRAYS = {
@@ -31,6 +31,7 @@ ARRAYS = {
     "offsets": np.dtype(np.int64),
     "premise_lens": np.dtype(np.int32),
     "labels": np.dtype(np.int32),
+    "is_cut": np.dtype(np.bool_),
 }
 META = "meta.json"
 
@@ -88,7 +89,7 @@ def _load(entry: Path, source: str) -> EncodedPairs | None:
             source=source,
         )
         n = len(pairs.labels)
-        lengths_fit = len(pairs.premise_lens) == n and len(pairs.offsets) == n + 1
+        lengths_fit = len(pairs.premise_lens) == len(pairs.is_cut) == len(pairs.offsets) - 1 == n
         return pairs if lengths_fit and pairs.offsets[-1] == len(pairs.token_ids) else None
     except Exception:  # whatever is wrong with it: it can be made again
         return None

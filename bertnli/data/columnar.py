@@ -57,6 +57,7 @@ class _Piece(NamedTuple):
     lengths: NDArray[np.int64]
     premise_lens: NDArray[np.int32]
     labels: NDArray[np.int32]
+    is_cut: NDArray[np.bool_]
     skipped: Counter[str]
 
 
@@ -140,6 +141,7 @@ class _Encoder:
             np.cumsum(lengths),
             np.concatenate([NO_IDS, *(piece.premise_lens for piece in pieces)]),
             np.concatenate([NO_IDS, *(piece.labels for piece in pieces)]),
+            np.concatenate([np.zeros(0, np.bool_), *(piece.is_cut for piece in pieces)]),
             LABELS,
             dict(sum((piece.skipped for piece in pieces), Counter())),
             str(path),
@@ -170,10 +172,16 @@ class _Encoder:
         )
         a = premise.indices.to_numpy()[rows]
         b = len(premise.dictionary) + rows
-        kept_a, kept_b = self._cut(counts[a], counts[b])
+        is_cut = counts[a] + counts[b] > self.max_tokens
+        kept_a, kept_b = self._cut(counts[a], counts[b], is_cut)
         token_ids, lengths = self._laid_out(ids, begins[a], kept_a, begins[b], kept_b)
         return _Piece(
-            token_ids, lengths, kept_a.astype(np.int32), label_ids[rows].astype(np.int32), +skipped
+            token_ids,
+            lengths,
+            kept_a.astype(np.int32),
+            label_ids[rows].astype(np.int32),
+            is_cut,
+            +skipped,
         )
 
     def _columns(self, piece: bytes, width: int, places: list[int]) -> tuple[Any, Any, Any, int]:
@@ -251,10 +259,10 @@ class _Encoder:
         return np.array([get(word, unk) for word in words], np.int32)
 
     def _cut(
-        self, len_a: NDArray[np.int64], len_b: NDArray[np.int64]
+        self, len_a: NDArray[np.int64], len_b: NDArray[np.int64], is_cut: NDArray[np.bool_]
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Return how many tokens of each sentence are kept."""
-        long = np.flatnonzero(len_a + len_b > self.max_tokens)
+        long = np.flatnonzero(is_cut)
         if len(long):
             # There are few different pairs of lengths.
             both, which = np.unique(len_a[long] << 32 | len_b[long], return_inverse=True)

@@ -16,7 +16,7 @@ from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.errors import ConfigError, DataError
-from bertnli.text.pairs import check_truncation
+from bertnli.text.pairs import NUM_SPECIAL, PairEncoding, check_truncation
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
@@ -54,7 +54,8 @@ class PairDataset(ExampleSet):
             between them) and labels; or pairs that were encoded with the same settings.
         max_len: tokens of a pair, special ones included; longer pairs are cut.
         vocab: the vocabulary of the model.
-        truncation: how a pair is cut: ``"book"`` or ``"ratio"``; see `truncated_lengths`.
+        truncation: how a pair is cut, ``"book"``, ``"longest_first"`` or ``"ratio"``; see
+            `truncated_lengths`.
         verbose: print the number of examples, as the book does.
 
     Attributes:
@@ -62,6 +63,7 @@ class PairDataset(ExampleSet):
         offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
         premise_lens: (N,) int32, tokens kept of each premise.
         labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
+        is_cut: (N,) bool, whether a pair lost tokens to ``max_len``.
         targets: (N, labels) float32, or None; see `with_targets`.
         skipped: reason to number of rows of the source that were left out.
         source: where the pairs come from.
@@ -93,6 +95,7 @@ class PairDataset(ExampleSet):
         self.truncation = truncation
         self.token_ids, self.offsets = dataset.token_ids, dataset.offsets
         self.premise_lens, self.labels = dataset.premise_lens, dataset.labels
+        self.is_cut = dataset.is_cut
         self.label_names = dataset.label_names
         self.targets = None if targets is None else self._checked(targets)
         self.skipped, self.source = dataset.skipped, dataset.source
@@ -181,6 +184,17 @@ class PairDataset(ExampleSet):
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each pair, special ones included, (N,) int32: the book's valid_lens."""
         return np.diff(self.offsets).astype(np.int32)
+
+    @property
+    def encoding(self) -> PairEncoding:
+        """How its pairs were cut to length."""
+        return PairEncoding(self.max_len, self.truncation)
+
+    @property
+    def unknown_shares(self) -> NDArray[np.float64]:
+        """Share of ``<unk>`` among each pair's tokens, special ones left out, (N,)."""
+        before = np.concatenate([[0], np.cumsum(self.token_ids == self.vocab.unk)])
+        return np.diff(before[self.offsets]) / np.maximum(self.lengths - NUM_SPECIAL, 1)
 
     def batch(self, indices: NDArray[np.int64], pad_to: int | None = None) -> Batch:
         """Return some pairs as a batch.

@@ -23,6 +23,7 @@ class EncodedPairs:
         offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
         premise_lens: (N,) int32, tokens kept of each premise.
         labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
+        is_cut: (N,) bool, whether a pair lost tokens to ``max_len``.
         label_names: the names of the classes.
         skipped: reason to number of rows left out.
         source: where the pairs come from.
@@ -32,6 +33,7 @@ class EncodedPairs:
     offsets: NDArray[np.int64]
     premise_lens: NDArray[np.int32]
     labels: NDArray[np.int32]
+    is_cut: NDArray[np.bool_]
     label_names: tuple[str, ...] = LABELS
     skipped: dict[str, int] = field(default_factory=dict)
     source: str = ""
@@ -45,10 +47,11 @@ def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -
     """
     cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
     max_tokens = max_len - NUM_SPECIAL
-    flat, ends, premise_lens = array("i"), array("q", [0]), array("i")
+    flat, ends, premise_lens, is_cut = array("i"), array("q", [0]), array("i"), bytearray()
     columns = (vocab.ids_of(column, corpus.tokenized) for column in corpus[:2])
     for a, b in zip(*columns, strict=True):
-        if len(a) + len(b) > max_tokens:
+        is_cut.append(len(a) + len(b) > max_tokens)
+        if is_cut[-1]:
             len_a, len_b = truncated_lengths(len(a), len(b), max_tokens, truncation)
             a, b = a[:len_a], b[:len_b]
         flat.append(cls)
@@ -63,6 +66,7 @@ def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -
         np.array(ends, dtype=np.int64),
         np.array(premise_lens, dtype=np.int32),
         np.asarray(corpus.labels, dtype=np.int32),
+        np.array(is_cut, dtype=np.bool_),
         corpus.label_names,
         corpus.skipped,
         corpus.source,

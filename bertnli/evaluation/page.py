@@ -85,11 +85,12 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
     names = ", ".join(escape(one["name"]) for one in found["checkpoints"])
     yield f'<p class="soft">Checkpoint{"s" * _several(found)}: {names}</p>'
     whisker = "from its lowest to its highest score" if _several(found) else "with its interval"
-    lengths = " or ".join(map(str, sorted({one["max_len"] for one in found["checkpoints"]})))
+    ways = sorted({(one["max_len"], one["truncation"]) for one in found["checkpoints"]})
+    cut = " or ".join(f"{length} tokens ({escape(rule)})" for length, rule in ways)
     yield (
         f'<p class="soft">Intervals: Wilson, {found["confidence"]:.0%}. '
         + ("Over checkpoints: mean ± sample standard deviation. " if _several(found) else "")
-        + f"Pairs of more than {lengths} tokens are cut ({escape(found['truncation'])}). "
+        + f"Pairs of more than {cut} are cut. "
         'In the charts, <span class="model">■ the classifier</span> '
         f"{whisker}, and "
         '<span class="base">◆ the hypothesis-only baseline</span>.</p>'
@@ -168,6 +169,10 @@ def _set(found: Mapping[str, Any], one: Mapping[str, Any], number: int) -> Itera
         yield f'<p class="note">No baseline here: {escape(one["baseline_missing"])}</p>'
     for note in one["notes"]:
         yield f'<p class="note">{escape(note)}.</p>'
+    cut = [each["cut"] for each in one["checkpoints"]]
+    if any(cut):
+        counts = " or ".join(f"{n:,}" for n in sorted({*cut}))
+        yield f'<p class="note">{counts} of {one["pairs"]:,} pairs were cut.</p>'
     yield _cards(one)
     yield from _merging(one)
     if _several(found):

@@ -26,20 +26,18 @@ class Encoding:
     """How pairs become ids.
 
     Args:
-        max_len: tokens of a pair, special ones included; less where the model has fewer positions.
-        truncation: how longer pairs are cut, ``"book"`` or ``"ratio"``.
+        max_len: tokens of a pair, special ones included; None for each classifier's own.
+        truncation: how longer pairs are cut; None for each classifier's own. See `PairDataset`.
         batch_size: pairs computed at a time.
     """
 
-    max_len: int = 128
-    truncation: str = "book"
+    max_len: int | None = None
+    truncation: str | None = None
     batch_size: int = 256
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
         """Return a corpus as ids of a classifier's vocabulary."""
-        max_len = min(self.max_len, net.config.max_len)
-        vocab = net.required_vocab()
-        return PairDataset(corpus, max_len, vocab, truncation=self.truncation, verbose=False)
+        return net.encode(corpus, self.max_len, self.truncation)
 
 
 def net_of(model: Model) -> Classifier:

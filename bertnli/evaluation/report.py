@@ -80,13 +80,13 @@ def report(
             dataset = encoding.dataset(net, calibrate_on.corpus)
             logits = logits_of(model, dataset, encoding.batch_size)
             temperature = _temperature(logits, labels, calibrate_on)
-        max_len = min(encoding.max_len, net.config.max_len)
-        facts = {"name": name, "labels": list(labels), "max_len": max_len}
+        how = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
+        facts = {"name": name, "labels": list(labels), **how.to_dict()}
         checkpoints.append(facts | {"temperature": temperature})
         for one in scored:
             dataset = encoding.dataset(net, one.corpus)
             logits = logits_of(model, dataset, encoding.batch_size)
-            one.add(name, logits, labels, temperature)
+            one.add(name, logits, labels, temperature, int(dataset.is_cut.sum()))
     if not checkpoints or not scored:
         raise ConfigError("a report needs a checkpoint and a set to score it on")
     return {
@@ -94,7 +94,6 @@ def report(
         "version": VERSION,
         "bertnli": __version__,
         "confidence": CONFIDENCE,
-        "truncation": encoding.truncation,
         "checkpoints": checkpoints,
         "baseline": _baseline_facts(baseline),
         "calibration": _calibration_facts(calibrate_on),
@@ -168,11 +167,16 @@ class _Scored:
         }
 
     def add(
-        self, name: str, logits: NDArray, labels: tuple[str, ...], temperature: float | None
+        self,
+        name: str,
+        logits: NDArray,
+        labels: tuple[str, ...],
+        temperature: float | None,
+        cut: int,
     ) -> None:
-        """Score a checkpoint's logits (N, labels)."""
+        """Score a checkpoint's logits (N, labels), for which some pairs were cut."""
         log_p = set_log_probabilities(logits, labels, self.names)
-        found = {"name": name, **self._scores(log_p), "scaled": None}
+        found = {"name": name, "cut": cut, **self._scores(log_p), "scaled": None}
         if temperature is not None:
             scaled = self._scores(set_log_probabilities(logits, labels, self.names, temperature))
             found["scaled"] = {key: scaled[key] for key in ("loss", "ece", "bins")}

@@ -62,14 +62,14 @@ class Service:
         """Answer with the class of each pair."""
         asked, worker = await self._read(request, read_predict)
         found = await self._result(request.receive, worker, lambda: worker.predict(asked.pairs))
-        predictions = [vars(prediction) for prediction in found]
+        predictions = [{**vars(one), "unknown_share": round(one.unknown_share, 4)} for one in found]
         return _json({**self._who(worker), "predictions": predictions})
 
     async def explain(self, request: Request) -> Response:
         """Answer with what the model makes of each word of a pair."""
         asked, worker = await self._read(request, read_explain)
         (pair,) = asked.pairs
-        function = partial(explained, pair=pair, **worker.options)
+        function = partial(explained, pair=pair)
         found = await self._result(request.receive, worker, lambda: worker.call(function))
         return _response(f"{_text(self._who(worker))[:-1]},{found[1:]}")
 
@@ -84,6 +84,8 @@ class Service:
                 "labels": worker.labels,
                 "blocks": worker.num_blks,
                 "heads": worker.num_heads,
+                "max_len": worker.encoding.max_len,
+                "truncation": worker.encoding.truncation,
                 "limits": {name: getattr(limits, name) for name in names},
             }
         )
@@ -169,15 +171,14 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def explained(net: Any, pair: tuple[str, str], **options: Any) -> str:
+def explained(net: Any, pair: tuple[str, str]) -> str:
     """Return what a model says of a pair and where it looked, as an object of JSON.
 
     Args:
         net: a classifier, in the thread that owns it.
         pair: premise and hypothesis.
-        options: more arguments of `explain`.
     """
-    found = explain(net, *pair, **options)
+    found = explain(net, *pair)
     words = {
         "label": found.label,
         "probabilities": found.probabilities,
@@ -185,6 +186,8 @@ def explained(net: Any, pair: tuple[str, str], **options: Any) -> str:
         "tokens": found.tokens,
         "segments": found.segments,
         "saliency": np.round(found.saliency, 6).tolist(),
+        "unknown_share": round(found.unknown_share, 4),
+        "is_cut": found.is_cut,
     }
     # A head at a time: no other thread runs while JSON is written, and these can be megabytes.
     blocks = (

@@ -36,7 +36,6 @@ def serve(
     port: int,
     say: Callable[[str], None],
     access_log: bool = False,
-    **options: Any,
 ) -> None:
     """Load the models, answer requests until SIGTERM or SIGINT, and answer what is queued then.
 
@@ -47,7 +46,6 @@ def serve(
         host, port: where to listen; port 0 for any that is free.
         say: is given lines for the user.
         access_log: whether each request is a line of standard output.
-        options: more arguments of ``predict``.
 
     Raises:
         BERTNLIError: a model cannot be loaded.
@@ -56,9 +54,7 @@ def serve(
     """
     with _bound(host, port) as listener:
         metrics = Metrics()
-        workers = {
-            name: Worker(name, load, limits, metrics, **options) for name, load in loaders.items()
-        }
+        workers = {name: Worker(name, load, limits, metrics) for name, load in loaders.items()}
         for worker in workers.values():
             worker.start()  # one after the other: frameworks change settings when they are imported
         config = uvicorn.Config(

@@ -20,6 +20,11 @@ class PairAnswer(BaseModel):
 
     label: str = Field(description="the most probable class")
     probabilities: dict[str, float] = Field(description="of each class, in the model's order")
+    unknown_share: float = Field(
+        description="of the pair's tokens, the share that the model does not know; where it is "
+        "large, the answer means little"
+    )
+    is_cut: bool = Field(description="whether the pair had more than max_len tokens and was cut")
 
 
 class PredictAnswer(BaseModel):
@@ -62,6 +67,8 @@ class ModelAnswer(BaseModel):
     labels: list[str] = Field(description="the classes, in the model's order")
     blocks: int
     heads: int
+    max_len: int = Field(description="tokens of a pair, special ones included; longer ones are cut")
+    truncation: str = Field(description="how they are cut")
     limits: dict[str, int] = Field(description="pairs of a request, characters, bytes of a body")
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from bertnli.backends.interface import Prediction
 from bertnli.errors import BERTNLIError
 from bertnli.serve.limits import Limits
+from bertnli.text.pairs import PairEncoding
 
 LOGGER = logging.getLogger("bertnli.serve")
 LOADING, READY, STOPPED, DEAD = "loading", "ready", "stopped", "dead"
@@ -83,7 +84,6 @@ class Worker:
         load: returns the model; called in the thread.
         limits: ``max_batch``, ``max_wait``, ``max_queue`` and ``batching`` are looked at.
         observer: is told of each batch, in the thread.
-        options: more arguments of the model's ``predict``.
     """
 
     def __init__(
@@ -92,13 +92,12 @@ class Worker:
         load: Callable[[], Any],
         limits: Limits,
         observer: Observer,
-        **options: Any,
     ) -> None:
         self.backend, self.state = backend, LOADING
         #: What there is to know of the model without touching it.
         self.labels: tuple[str, ...] = ()
         self.num_blks = self.num_heads = 0
-        self.options = options
+        self.encoding = PairEncoding(0)
         self._load, self._limits, self._observer = load, limits, observer
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
@@ -170,6 +169,7 @@ class Worker:
             net = self._load()
             self.labels = tuple(net.labels)
             self.num_blks, self.num_heads = net.config.num_blks, net.config.num_heads
+            self.encoding = net.encoding
             self.state = READY
             self._loaded.set_result(None)
             while (work := self._next()) is not None:
@@ -260,7 +260,7 @@ class Worker:
         pairs = [pair for job, n in shares for pair in _next_pairs(job, n)]
         start = time.perf_counter()
         try:
-            found = net.predict(pairs, batch_size=self._limits.max_batch, **self.options)
+            found = net.predict(pairs, batch_size=self._limits.max_batch)
         except Exception as error:
             if len(shares) > 1:
                 for share in shares:

@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from bertnli.errors import ConfigError
 
 #: ``<cls>`` before the premise, ``<sep>`` after it and after the hypothesis.
 NUM_SPECIAL = 3
-TRUNCATIONS = ("book", "ratio")
+TRUNCATIONS = ("book", "longest_first", "ratio")
+#: Tokens of a pair where nobody says otherwise, as in the book.
+DEFAULT_MAX_LEN = 128
+
+
+@dataclass(frozen=True)
+class PairEncoding:
+    """How a classifier's pairs are cut to length. It travels with the weights.
+
+    Args:
+        max_len: tokens of a pair, special ones included; longer pairs are cut.
+        truncation: how they are cut, one of `TRUNCATIONS`; see `truncated_lengths`.
+    """
+
+    max_len: int
+    truncation: str = "book"
+
+    @classmethod
+    def default(cls, positions: int) -> PairEncoding:
+        """Return the book's encoding, for a model with a number of positions."""
+        return cls(min(DEFAULT_MAX_LEN, positions))
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], positions: int) -> PairEncoding:
+        """Return what `to_dict` wrote.
+
+        Raises:
+            ConfigError: it is no encoding, or one for a model with more positions.
+        """
+        if not isinstance(values, Mapping) or {*values} != {"max_len", "truncation"}:
+            raise ConfigError(f"encoding is {values!r}, and not max_len and truncation")
+        max_len, truncation = values["max_len"], values["truncation"]
+        if type(max_len) is not int or not 1 <= max_len <= positions:
+            raise ConfigError(
+                f"encoding.max_len is {max_len!r}; it must be 1 to {positions}, the model's "
+                "positions"
+            )
+        if truncation not in TRUNCATIONS:
+            raise ConfigError(
+                f"encoding.truncation is {truncation!r}; it is one of {list(TRUNCATIONS)}"
+            )
+        return cls(max_len, truncation)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON can hold it."""
+        return asdict(self)
+
+    def overridden(
+        self, max_len: int | None, truncation: str | None, positions: int
+    ) -> PairEncoding:
+        """Return the encoding with what is given in the place of its own.
+
+        Raises:
+            ConfigError: ``max_len`` is more than the model has positions.
+        """
+        if max_len is not None and max_len > positions:
+            raise ConfigError(
+                f"max_len (--max-len) is {max_len}, and the model has {positions} positions; give "
+                f"{positions} or less"
+            )
+        return PairEncoding(
+            self.max_len if max_len is None else max_len,
+            self.truncation if truncation is None else truncation,
+        )
 
 
 def get_tokens_and_segments(
@@ -43,9 +108,11 @@ def truncated_lengths(
         len_a, len_b: tokens of premise and hypothesis.
         max_tokens: how many both may have together, at least 2.
         rule: ``"book"`` takes one token after the other off the longer sentence, off the hypothesis
-            where they are equal; ``"ratio"`` keeps the ratio of the two lengths, rounded to the
-            nearest token (a half goes to the premise), and at least one token of each sentence that
-            has any.
+            where they are equal; ``"longest_first"`` is the rule of that name in Hugging Face's
+            tokenizers, which differs from the book's where both sentences are cut and an odd number
+            of tokens is kept: the longer sentence keeps one more, the hypothesis where they are
+            equal; ``"ratio"`` keeps the ratio of the two lengths, rounded to the nearest token (a
+            half goes to the premise), and at least one token of each sentence that has any.
     """
     if len_a + len_b <= max_tokens:
         return len_a, len_b
@@ -59,4 +126,7 @@ def truncated_lengths(
         return max_tokens - len_b, len_b
     if len_b > len_a and max_tokens - len_a > len_a - 1:
         return (len_a, max_tokens - len_a)
-    return (max_tokens + 1) // 2, max_tokens // 2
+    half, rest = max_tokens // 2, (max_tokens + 1) // 2
+    if rule == "longest_first" and len_a <= len_b:
+        return half, rest
+    return rest, half

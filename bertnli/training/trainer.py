@@ -226,6 +226,10 @@ class BaseTrainer(ABC):
         """Return the Batch of one item of the framework's own DataLoader."""
 
     @abstractmethod
+    def loader_set(self, loader: Any) -> Any:
+        """Return the data set of the framework's own DataLoader; None where there is none."""
+
+    @abstractmethod
     def is_out_of_memory(self, error: Exception) -> bool:
         """Return whether this is the framework's way of saying that memory does not suffice."""
 
@@ -322,6 +326,7 @@ class BaseTrainer(ABC):
         if tensorboard is not None:  # also the other processes hear of what is wrong with it
             replace_old = overwrite or resume
             self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
+        self.net.learns_from(source.examples or self.loader_set(train))
         with run, watched(watching) as observer:
             self.weight_average.load_arrays({})
             state = run.start()

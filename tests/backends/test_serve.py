@@ -243,7 +243,7 @@ def test_both_side_by_side() -> None:
     ("argv", "message"),
     [
         (["--checkpoint", "/nowhere"], "/nowhere"),
-        (["--max-len", "9999"], "--max-len is 9999"),
+        (["--max-len", "9999"], "max_len (--max-len) is 9999"),
         (["--max-queue", "10"], "the queue has room for 10"),
         (["--host", "192.0.2.1"], "192.0.2.1 port"),
     ],

@@ -13,6 +13,7 @@ from bertnli.backends.interface import Prediction
 from bertnli.labels import LABELS
 from bertnli.serve.limits import Limits
 from bertnli.serve.worker import Pair, Worker
+from bertnli.text.pairs import PairEncoding
 
 
 def answer(pair: Pair) -> Prediction:
@@ -28,6 +29,7 @@ class FakeNet:
 
     labels = LABELS
     config = SimpleNamespace(num_blks=2, num_heads=4)
+    encoding = PairEncoding(128)
 
     def __init__(self) -> None:
         self.batches: list[list[Pair]] = []

@@ -28,7 +28,7 @@ HEADER = ["pairID", "sentence2_binary_parse", "gold_label", "sentence1_binary_pa
 NAME = "snli_1.0_dev.txt"
 WORDS = ["a", "dog", "Dog", ".", "café", "i̇", "σ", "ss", "n't", "-lrb-", '"', "/", "\x7f", "\ud800"]
 VOCAB = Vocab([*WORDS, *"bcxyz"], 0, RESERVED_TOKENS)
-ARRAYS = ("token_ids", "offsets", "premise_lens", "labels")
+ARRAYS = ("token_ids", "offsets", "premise_lens", "labels", "is_cut")
 
 
 def write(

@@ -22,6 +22,7 @@ from bertnli.data.dataset import build_vocab
 from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS, TWO_WAY
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: With a character that turns the direction of the text.
@@ -36,6 +37,7 @@ class Known(Classifier):
     labels: tuple[str, ...] = LABELS
     seed: int = 0
     config: BERTConfig = field(default_factory=lambda: BERTConfig(100, 8, 8, 2, 1, 0.0, 64))
+    encoding: PairEncoding = field(default_factory=lambda: PairEncoding(64))
 
     def logits(self, batch: Batch) -> np.ndarray:
         by_name = np.random.default_rng(self.seed).normal(size=(len(self.vocab), 3))

@@ -104,7 +104,7 @@ def test_one_pair(server: Server) -> None:
     assert found.json() == {
         "backend": "torch",
         "checkpoint": "some/model",
-        "predictions": [{"label": expected.label, "probabilities": expected.probabilities}],
+        "predictions": [vars(expected)],
     }
     assert list(found.json()["predictions"][0]["probabilities"]) == list(LABELS)
 
@@ -504,6 +504,8 @@ def test_the_model_is_described(server: Server) -> None:
         "labels": list(LABELS),
         "blocks": 2,
         "heads": 4,
+        "max_len": 128,
+        "truncation": "book",
         "limits": {"max_pairs": 10, "max_chars": 200, "max_body": 5000},
     }
 

@@ -79,5 +79,6 @@ def load(
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
     net = BERTClassifier(bert, found.labels or ())
     net.load_arrays(found.arrays, found.source)
+    net.encoding = found.encoding or net.encoding
     move(net, as_devices(devices))
     return net

@@ -36,6 +36,7 @@ from bertnli.parameters import (
     initial_arrays,
     layer_names,
 )
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 nn: Any = mx.gluon.nn
@@ -266,6 +267,7 @@ class BERTClassifier(Classifier, nn.Block):
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = tuple(labels)
+        self.encoding = PairEncoding.default(bert.config.max_len)
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = dense_layer(len(self.labels), bert.config.num_hiddens)

@@ -237,3 +237,7 @@ class Trainer(BaseTrainer):
     def loader_batch(self, item: Any) -> Batch:
         """See `BaseTrainer.loader_batch`."""
         return batch_of(item)
+
+    def loader_set(self, loader: Any) -> Any:
+        """See `BaseTrainer.loader_set`."""
+        return getattr(loader, "_dataset", None)

@@ -78,4 +78,5 @@ def load(
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
     net = BERTClassifier(bert, found.labels or ())
     net.load_arrays(found.arrays, found.source)
+    net.encoding = found.encoding or net.encoding
     return net.to(as_devices(devices)[0])

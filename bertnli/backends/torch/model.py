@@ -33,6 +33,7 @@ from bertnli.parameters import (
     initial_arrays,
     layer_names,
 )
+from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 
@@ -250,6 +251,7 @@ class BERTClassifier(Classifier, nn.Module):
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = tuple(labels)
+        self.encoding = PairEncoding.default(bert.config.max_len)
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = nn.Linear(bert.config.num_hiddens, len(self.labels), device="meta")

@@ -162,6 +162,10 @@ class Trainer(BaseTrainer):
         """See `BaseTrainer.loader_batch`."""
         return batch_of(item)
 
+    def loader_set(self, loader: Any) -> Any:
+        """See `BaseTrainer.loader_set`."""
+        return getattr(loader, "dataset", None)
+
 
 @contextmanager
 def _dropout_seed(seed: int, devices: list[torch.device]) -> Iterator[None]:

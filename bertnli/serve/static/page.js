@@ -10,6 +10,7 @@ const EXAMPLES = [
   ["Three children are playing football in a park.", "The children are at home in bed."],
   ["A man is reading a newspaper on a train.", "He is on his way to work."],
 ];
+const MANY_UNKNOWN = 1 / 3; // a larger share of unknown words is worth a warning
 const NAMES = { torch: "PyTorch", mxnet: "MXNet" };
 
 const $ = (id) => document.getElementById(id);
@@ -59,7 +60,7 @@ async function ask() {
       served.backends.map((backend) => get("predict", { ...pair, backend }, mine.signal)),
     );
     if (mine.signal.aborted) return;
-    say("");
+    say(remarks(answers[0].predictions[0]));
     showAnswers(answers);
     await explain(pair, mine.signal);
   } catch (error) {
@@ -94,6 +95,18 @@ function showAnswers(answers) {
   $("verdict").textContent = verdict(found);
   $("difference").hidden = found.length < 2;
   if (found.length > 1) $("difference").textContent = difference(found);
+}
+
+/** Return what is to be said of a pair that the model could not read as it is. */
+function remarks({ unknown_share: unknown, is_cut: cut }) {
+  const found = [];
+  if (unknown > MANY_UNKNOWN) {
+    found.push(
+      `The model does not know ${percent(unknown)} of this pair's words, so its answer means little.`,
+    );
+  }
+  if (cut) found.push(`The pair has more than ${served.max_len} tokens and was cut.`);
+  return found.join(" ");
 }
 
 function bars(label, probabilities) {
