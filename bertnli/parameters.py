@@ -142,11 +142,11 @@ def infer_config(
 
 
 def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> None:
-    """Check that the arrays are exactly the tensors expected.
+    """Check that the arrays are exactly the tensors expected, of finite numbers.
 
     Raises:
         CheckpointError: naming the tensors that are missing, unknown, of another shape, with both
-            shapes, or of another kind than floating-point numbers.
+            shapes, or of another kind than floating-point numbers; see `check_finite` as well.
     """
     missing = [name for name in shapes if name not in arrays]
     unknown = [name for name in arrays if name not in shapes]
@@ -173,6 +173,32 @@ def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> 
         raise CheckpointError(
             f"{source}: {'; '.join(problems)}. Give the sizes that the checkpoint was made with, "
             "or leave them out to take them from the file"
+        )
+    check_finite(arrays, source)
+
+
+def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
+    """Check that no value is NaN, infinite, or too large for float32, in which models compute.
+
+    Args:
+        arrays: name to tensor, of floating-point numbers.
+        source: where they come from, for the error message.
+
+    Raises:
+        CheckpointError: naming the tensors, with the number of such values in each.
+    """
+    wrong = []
+    with np.errstate(over="ignore"):
+        for name, array in arrays.items():
+            computed = array if array.itemsize <= 4 else array.astype(np.float32)
+            count = array.size - np.count_nonzero(np.isfinite(computed))
+            if count:
+                wrong.append(f"{name} ({count} of {array.size})")
+    if wrong:
+        raise CheckpointError(
+            f"{source}: values are NaN, infinite or beyond float32: {_some(wrong)}. The run that "
+            "wrote them has diverged, or the file is damaged; take an earlier checkpoint, or copy "
+            "the file anew"
         )
 
 

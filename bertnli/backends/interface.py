@@ -58,6 +58,8 @@ class HoldsArrays(ABC):
 
     config: BERTConfig
     vocab: Vocab | None
+    #: The framework's parameters, of this net and of all its parts.
+    _weights: tuple[Any, ...] = ()
 
     @abstractmethod
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -66,6 +68,17 @@ class HoldsArrays(ABC):
     @abstractmethod
     def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
         """Take the values of all tensors from arrays with canonical names."""
+
+    def check_weights(self) -> None:
+        """Raise ConfigError if a weight is not float32, since the user's code cast the net."""
+        for weight in self._weights:
+            if "float32" not in str(weight.dtype):
+                dtype = getattr(weight.dtype, "__name__", str(weight.dtype).rpartition(".")[2])
+                raise ConfigError(
+                    f"the net's weights are {dtype}, and it computes with float32 weights alone; "
+                    "cast it back, with net.float() on PyTorch or net.cast('float32') on MXNet. "
+                    "net.precision = 'bf16' has its matrix products in bfloat16"
+                )
 
     def check_length(self, length: int) -> None:
         """Raise ConfigError if a sequence is longer than the model has positions."""

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from bertnli.checkpoints import gluonnlp, huggingface, names
+from bertnli.checkpoints import gluonnlp, huggingface, names, weights
 from bertnli.checkpoints.native import is_native, load_native
 from bertnli.checkpoints.params import LIST_MAGIC, read_params
 from bertnli.checkpoints.state_dict import read_state_dict
+from bertnli.checkpoints.tensors import read_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded, read_json_object
@@ -33,7 +34,7 @@ DESCRIPTION, PARAMS_FORMAT = "config.json", "bertnli parameters"
 #: A classifier's parameters, in the place of a pretrained model's.
 CLASSIFIER_PARAMS = "classifier.params"
 #: How files of parameters are called that may be meant by their path.
-SUFFIXES = (".params", ".pt", ".pth", ".bin")
+SUFFIXES = (".params", ".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 #: Dropout in the book.
 DROPOUT = 0.1
 
@@ -52,6 +53,8 @@ class Contents:
         path: of the folder, or of the file of parameters.
         own_vocab: a vocabulary that was read already.
         encoding: how pairs are cut to length, if the files tell.
+        unnamed: why the classes have no names, if it is worth saying.
+        other_head: why the output layer is none of classes; empty if it is one.
     """
 
     format: str
@@ -63,6 +66,8 @@ class Contents:
     path: Path
     own_vocab: Vocab | None = None
     encoding: PairEncoding | None = None
+    unnamed: str = ""
+    other_head: str = ""
 
     @property
     def is_classifier(self) -> bool:
@@ -100,8 +105,9 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
         return own
     path = expanded(name, CheckpointError)
     if path.is_file():
-        if path.suffix.lower() == ".safetensors" or path.name == huggingface.OLD_WEIGHTS:
-            return path.parent  # what stands beside it says what it is
+        of_native = path.name == weights.WEIGHTS and is_native(path.parent)
+        if of_native or weights.OF_FOLDER.fullmatch(path.name):
+            return path.parent
         if path.suffix.lower() in SUFFIXES:
             return path
     return Path(download_extract(name, framework=framework))
@@ -124,36 +130,63 @@ def read_contents(path: Path) -> Contents:
 
 
 def _read(path: Path) -> Contents:
-    if path.is_dir():
-        if huggingface.is_huggingface(path):
-            config, labels = huggingface.read_config(path)
-            arrays = huggingface.read_arrays(path)
-            own = huggingface.read_encoding(path, config.max_len)
-            return Contents(
-                "Hugging Face BERT", arrays, config, True, False, labels, path, encoding=own
-            )
-        if is_native(path):
-            found = load_native(path)
-            return Contents(
-                found.format,
-                found.arrays,
-                found.config,
-                True,
-                True,
-                found.labels,
-                found.path,
-                found.vocab,
-                found.encoding,
-            )
-        path = _parameters_of(path)
+    if path.is_dir() and huggingface.is_huggingface(path):
+        file, stored = weights.read_stored(path)
+        stored = names.unwrapped(stored, str(file))
+        if huggingface.has_names(stored):
+            return _of_huggingface(path, file, stored)
+        return _of_book(file, {names.from_torch(name): array for name, array in stored.items()})
+    if path.is_dir() and is_native(path):
+        found = load_native(path)
+        return Contents(
+            found.format,
+            found.arrays,
+            found.config,
+            True,
+            True,
+            found.labels,
+            found.path,
+            found.vocab,
+            found.encoding,
+        )
+    path = _parameters_of(path) if path.is_dir() else path
     stored, of_mxnet = _read_tensors(path)
     if gluonnlp.is_gluonnlp(stored):
         arrays = gluonnlp.rename(stored, str(path))
         config, heads_known = gluonnlp.read_config(arrays, path)
         labels = gluonnlp.known_labels(path) if "output.weight" in arrays else None
         return Contents(gluonnlp.FORMAT, arrays, config, heads_known, False, labels, path)
+    if huggingface.has_names(stored):
+        if not huggingface.is_huggingface(path.parent):
+            raise CheckpointError(
+                f"{path} has the tensors of a model of transformers, whose sizes and activation "
+                f"are in its {huggingface.CONFIG}; put that file beside it"
+            )
+        return _of_huggingface(path, path, stored)
     rename = names.from_mxnet if of_mxnet else names.from_torch
-    arrays = {rename(name): array for name, array in stored.items()}
+    return _of_book(path, {rename(name): array for name, array in stored.items()})
+
+
+def _of_huggingface(path: Path, file: Path, stored: dict[str, NDArray]) -> Contents:
+    """Return the contents of a file with transformers' names; a config.json is beside it."""
+    found = huggingface.read_config(file.parent)
+    arrays = huggingface.rename(stored, file)
+    return Contents(
+        "Hugging Face BERT",
+        arrays,
+        found.config,
+        True,
+        False,
+        found.labels,
+        path,
+        encoding=huggingface.read_encoding(file.parent, found.config.max_len),
+        unnamed=found.unnamed,
+        other_head=found.other_head,
+    )
+
+
+def _of_book(path: Path, arrays: dict[str, NDArray]) -> Contents:
+    """Return the contents of a file with the book's names."""
     format = "parameters of a classifier"
     if "output.weight" not in arrays:
         format = "pretrained model of the book"
@@ -161,8 +194,20 @@ def _read(path: Path) -> Contents:
     if described is not None:
         config, labels, encoding = described
         return Contents(format, arrays, config, True, True, labels, path, encoding=encoding)
-    config = infer_config(arrays, 1, DROPOUT, str(path))
-    return Contents(format, arrays, config, False, True, None, path)
+    if "encoder.ln.weight" not in arrays:
+        config = infer_config(arrays, 1, DROPOUT, str(path))
+        return Contents(format, arrays, config, False, True, None, path)
+    if not huggingface.is_huggingface(path.parent):
+        raise CheckpointError(
+            f"{path} has the tensors of a BERT that normalises its embeddings (encoder.ln), such "
+            "as those of Hugging Face, and its activation, the epsilon of its layer normalisation "
+            "and its heads are in no shape. Put the config.json and the vocabulary of the folder "
+            "that the net came from beside it, or write the net with net.save(folder)"
+        )
+    # Its class names are those of the folder's own weights.
+    config = huggingface.read_config(path.parent).config
+    own = huggingface.read_encoding(path.parent, config.max_len)
+    return Contents(format, arrays, config, True, True, None, path, encoding=own)
 
 
 def _parameters_of(folder: Path) -> Path:
@@ -187,13 +232,15 @@ def _parameters_of(folder: Path) -> Path:
 
 def _read_tensors(path: Path) -> tuple[dict[str, NDArray], bool]:
     """Return the tensors of a file under its own names, and whether MXNet wrote it, or PyTorch."""
+    if path.suffix.lower() == ".safetensors":
+        return names.unwrapped(read_tensors(path), str(path)), False
     try:
         with path.open("rb") as file:
             is_mxnet = file.read(8) == struct.pack("<Q", LIST_MAGIC)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error}") from error
     if not is_mxnet:
-        return read_state_dict(path), False
+        return names.unwrapped(read_state_dict(path), str(path)), False
     found = read_params(path)
     if not isinstance(found, dict):
         raise CheckpointError(f"{path} holds no named tensors; write it with save_parameters")

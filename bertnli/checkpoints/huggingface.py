@@ -1,7 +1,7 @@
 """Hugging Face's folders of a BERT, read and written without transformers.
 
-config.json         sizes, activation, class names
-model.safetensors   the tensors, or pytorch_model.bin, a state dict
+config.json         sizes, activation, class names; bert_config.json in Google's releases
+model.safetensors   the tensors, or pytorch_model.bin, a state dict; each may be an index and shards
 tokenizer.json      how text is cut into word pieces, or vocab.txt
 
 The tensors' names are those of `BertModel`, `BertForSequenceClassification`, `BertForMaskedLM` and
@@ -12,24 +12,27 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.class_names import read_class_names
 from bertnli.checkpoints.names import by_template
-from bertnli.checkpoints.state_dict import read_state_dict
-from bertnli.checkpoints.tensors import read_tensors, write_tensors
+from bertnli.checkpoints.tensors import write_tensors
+from bertnli.checkpoints.weights import COMPUTED, WEIGHTS
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import read_json_object
 from bertnli.text.pairs import PairEncoding
+from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
+from bertnli.text.wordpiece import WordPieceVocab
 
-CONFIG, WEIGHTS, OLD_WEIGHTS = "config.json", "model.safetensors", "pytorch_model.bin"
+CONFIG, GOOGLE_CONFIG = "config.json", "bert_config.json"
 TOKENIZER_CONFIG = "tokenizer_config.json"
 #: In the tokenizer's settings, the rule by which pairs are cut, where it is not transformers' own.
 TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
@@ -73,26 +76,48 @@ NAMES = {
 _CANONICAL = {theirs: ours for ours, theirs in NAMES.items()}
 
 
+@dataclass(frozen=True)
+class Description:
+    """What a config.json says.
+
+    Args:
+        config: the sizes.
+        labels: the classes' names in the order of the logits, if there are any.
+        unnamed: why there are none, if it is worth saying.
+        other_head: why the output of a classifier is none of classes; empty if it is one.
+    """
+
+    config: BERTConfig
+    labels: tuple[str, ...] | None
+    unnamed: str
+    other_head: str
+
+
 def is_huggingface(folder: Path) -> bool:
     """Return whether a folder has what a Hugging Face model has."""
+    return _config_path(folder) is not None
+
+
+def _config_path(folder: Path) -> Path | None:
+    """Return the file that says what the model of a folder is; None where there is none."""
+    path = folder / CONFIG
+    path = path if path.exists() else folder / GOOGLE_CONFIG
     try:
-        described = read_json_object(folder / CONFIG, CheckpointError)
+        described = read_json_object(path, CheckpointError)
     except CheckpointError:
-        return False
+        return None
     keys = ("model_type", "id2label", "hidden_size")
-    return "format" not in described and any(key in described for key in keys)
+    return path if "format" not in described and any(key in described for key in keys) else None
 
 
-def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
-    """Return a model's sizes, and its class names in the order of the logits, if it has any.
-
-    ``LABEL_0`` and so on, which the library writes where nobody named the classes, are none.
+def read_config(folder: Path) -> Description:
+    """Return what the config.json of a folder says.
 
     Raises:
-        CheckpointError: the file is damaged, or the model is no BERT that is computed here; the
-            message names what is different.
+        CheckpointError: the file is missing or damaged, or the model is no BERT that is computed
+            here; the message names what is different.
     """
-    path = folder / CONFIG
+    path = _config_path(folder) or folder / CONFIG
     described = read_json_object(path, CheckpointError)
     kind = described.get("model_type", "bert")
     if kind != "bert":
@@ -102,8 +127,9 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             raise CheckpointError(
                 f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
             )
+    other_head = ""
     if described.get("problem_type") not in PROBLEMS:
-        raise CheckpointError(
+        other_head = (
             f"{path}: problem_type is {described['problem_type']!r}; only classes of which one is "
             "right are computed here"
         )
@@ -123,22 +149,11 @@ def read_config(folder: Path) -> tuple[BERTConfig, tuple[str, ...] | None]:
             embedding_norm=True,
             norm_eps=float(described.get("layer_norm_eps", 1e-12)),
         )
-        names = described.get("id2label") or {}
-        if {*names} != {str(i) for i in range(len(names))}:
-            raise ValueError(f"id2label does not number the classes from 0: {sorted(names)}")
-        labels = tuple(names[str(i)] for i in range(len(names)))
-        numbers = described.get("label2id")
-        if numbers and labels and numbers != {label: i for i, label in enumerate(labels)}:
-            raise ValueError("label2id and id2label contradict each other")
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
     except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"{path}: {error}") from error
-    if not all(isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
-        raise CheckpointError(f"{path}: id2label does not give each class a name: {list(labels)}")
-    if not labels or all(re.fullmatch(r"LABEL_\d+", label) for label in labels):
-        return config, None
-    return config, labels
+    return Description(config, *read_class_names(described), other_head)
 
 
 def read_encoding(folder: Path, positions: int) -> PairEncoding:
@@ -175,31 +190,30 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def read_arrays(folder: Path) -> dict[str, NDArray]:
-    """Return a model's tensors under their canonical names.
+def has_names(stored: Iterable[str]) -> bool:
+    """Return whether tensors are named as in transformers' BERT."""
+    return any(re.match(r"(bert\.)?(embeddings|encoder\.layer)\.", name) for name in stored)
+
+
+def rename(stored: Mapping[str, NDArray], path: Path) -> dict[str, NDArray]:
+    """Return tensors under their canonical names.
 
     Those that are computed and not learned are left out. A decoder that is tied to the token
     embedding, which may not be in the file, is that embedding.
 
+    Args:
+        stored: transformers' name to tensor.
+        path: the file, for messages.
+
     Raises:
-        CheckpointError: the file is missing or damaged, or has a tensor of no known BERT.
+        CheckpointError: there is a tensor of no known BERT.
     """
-    path = folder / WEIGHTS
-    if path.is_file():
-        stored = read_tensors(path)
-    elif (folder / OLD_WEIGHTS).is_file():
-        path = folder / OLD_WEIGHTS
-        stored = read_state_dict(path)
-    else:
-        parts = sorted(file.name for file in folder.glob("*.index.json"))
-        hint = f"; {parts[0]} says that it is in parts, which are not read" if parts else ""
-        raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {OLD_WEIGHTS}{hint}")
     found: dict[str, NDArray] = {}
     unknown = []
     for name, array in stored.items():
         name = name.replace("LayerNorm.gamma", "LayerNorm.weight")
         name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-        if name.endswith("position_ids"):
+        if name.endswith(COMPUTED):
             continue
         if name == "cls.predictions.bias":
             name = "cls.predictions.decoder.bias"

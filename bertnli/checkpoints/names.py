@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
+from numpy.typing import NDArray
+
+from bertnli.errors import CheckpointError
+
 # The book's modules give the same tensor different names in its two tabs: a torch Sequential
 # counts the activation as a layer of its own, and gluon calls a LayerNorm's scale and shift gamma
 # and beta.
@@ -21,6 +25,9 @@ _MXNET = (
     (r"^mlm\.ln\.", "mlm.mlp.1."),
     (r"^mlm\.decoder\.", "mlm.mlp.2."),
 )
+
+#: What PyTorch's wrappers add to names, and what a module may call the net that it holds.
+_WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
 
 
 def to_torch(name: str) -> str:
@@ -41,6 +48,31 @@ def from_torch(name: str) -> str:
 def from_mxnet(name: str) -> str:
     """Return the canonical name of a tensor of the book's MXNet file."""
     return _rename(name, _inverse(_MXNET))
+
+
+def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
+    """Return tensors without what wrappers of PyTorch put into their names.
+
+    These are ``module`` (`DataParallel` and its kin) and ``_orig_mod`` (`torch.compile`), in any
+    order, and before all names ``model`` or ``net`` (what a Lightning module calls the net).
+
+    Args:
+        stored: name to tensor.
+        source: the file, for messages.
+
+    Raises:
+        CheckpointError: two tensors have the same name without them.
+    """
+    parts = {name: [p for p in name.split(".") if p not in _WRAPPERS] for name in stored}
+    first = {each[0] for each in parts.values() if each}
+    start = 1 if len(first) == 1 and first <= _ATTRIBUTES else 0
+    found: dict[str, NDArray] = {}
+    for name, array in stored.items():
+        plain = ".".join(parts[name][start:])
+        if plain in found:
+            raise CheckpointError(f"{source} holds {plain} twice, with and without a wrapper")
+        found[plain] = array
+    return found
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:

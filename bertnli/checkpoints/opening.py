@@ -38,6 +38,7 @@ class Checkpoint:
         started: the tensors that the file lacks, which have start values.
         encoding: how a classifier's pairs are cut to length, in the book's way where the files do
             not tell; None of a pretrained model.
+        given: what the user said and the files do not, so that nothing can check it.
     """
 
     arrays: Mapping[str, NDArray]
@@ -47,6 +48,14 @@ class Checkpoint:
     source: str
     started: tuple[str, ...] = ()
     encoding: PairEncoding | None = None
+    given: tuple[str, ...] = ()
+
+    @property
+    def reservation(self) -> str:
+        """What a comparison of numbers says nothing about, for the line that shows it."""
+        if not self.given:
+            return ""
+        return f" (not checked, for it was given and is in no file: {'; '.join(self.given)})"
 
 
 def open_pretrained(
@@ -102,7 +111,8 @@ def _pretrained(
     there = {name: shape for name, shape in shapes.items() if name not in lacking}
     check_shapes(arrays, there, source)
     arrays |= initial_arrays(lacking, 0)
-    return Checkpoint(arrays, config, vocab, None, source, tuple(lacking))
+    unchecked = _given_heads(contents, given.get("num_heads"))
+    return Checkpoint(arrays, config, vocab, None, source, tuple(lacking), given=unchecked)
 
 
 def open_classifier(
@@ -132,22 +142,28 @@ def _classifier(
             f"{source} holds a BERT without a classifier; fine-tune it first, with "
             "load_pretrained_model or `bertnli train --pretrained`"
         )
+    if contents.other_head:
+        raise CheckpointError(contents.other_head)
+    classes = contents.arrays["output.weight"].shape[:1]
     if named is None and labels is None:
+        why = f" ({contents.unnamed})" if contents.unnamed else ""
         raise CheckpointError(
-            f"{source} does not name its classes, and their order cannot be guessed; give the "
+            f"{source} does not name its classes{why}, and their order cannot be guessed; give the "
             "names in the order of the logits, labels=[...] or --labels"
         )
+    if labels is not None and named is not None and classes != (len(named),):
+        named = None  # names of another head
     if named is not None and labels is not None and _plain(named) != _plain(labels):
         raise CheckpointError(
             f"{source} says that its classes are {list(named)}, in this order, and not "
             f"{list(labels)}; leave the names out to take the file's"
         )
     chosen = tuple(named if named is not None else labels or ())
-    classes = contents.arrays["output.weight"].shape[:1]
     if len(chosen) < 2 or (classes and classes != (len(chosen),)):
         raise CheckpointError(
             f"{source} has an output for each of {classes[0] if classes else 'no'} classes, and "
-            f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least"
+            f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least "
+            "(labels=[...] or --labels gives them)"
         )
     if len({*_plain(chosen), ""}) <= len(chosen):
         raise CheckpointError(f"{source} does not give each class a name: {list(chosen)}")
@@ -161,7 +177,10 @@ def _classifier(
     }
     check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
     encoding = contents.encoding or PairEncoding.default(config.max_len)
-    return Checkpoint(arrays, config, vocab, chosen, source, encoding=encoding)
+    unchecked = _given_heads(contents, num_heads)
+    if named is None:
+        unchecked += (f"the order of the classes, {', '.join(chosen)}",)
+    return Checkpoint(arrays, config, vocab, chosen, source, encoding=encoding, given=unchecked)
 
 
 def open_checkpoint(
@@ -210,6 +229,10 @@ def _with_heads(contents: Contents, num_heads: int | None) -> BERTConfig:
             "error"
         )
     return replace(contents.config, num_heads=num_heads)
+
+
+def _given_heads(contents: Contents, num_heads: int | None) -> tuple[str, ...]:
+    return () if contents.heads_known or num_heads is None else (f"num_heads={num_heads}",)
 
 
 def _vocab(contents: Contents) -> Vocab:

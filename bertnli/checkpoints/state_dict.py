@@ -48,6 +48,8 @@ STORAGES = {
     "BoolStorage": "?",
     "UntypedStorage": "u1",
 }
+#: Where training checkpoints keep the state dict, beside the optimizer's and counters.
+STATE_KEYS = ("state_dict", "model_state_dict")
 UNTYPED = {"uint16": "<u2", "uint32": "<u4", "uint64": "<u8"}
 
 
@@ -56,7 +58,8 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
 
     What `torch.load(path, weights_only=True)` gives, as arrays of the file's own dtypes; bfloat16,
     which NumPy lacks, becomes float32, which holds each of its values. Tensors that share a storage
-    share memory, which cannot be written to.
+    share memory, which cannot be written to. Of a training checkpoint, such as Lightning's, these
+    are the tensors of its state dict.
 
     Raises:
         CheckpointError: the file is damaged, or holds something else than a dictionary of dense
@@ -78,6 +81,9 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
             f"{path} is damaged or not a file of torch.save: {error}. Copy it anew from where it "
             "came from"
         ) from error
+    if isinstance(state, dict):
+        inner = [state[key] for key in STATE_KEYS if isinstance(state.get(key), dict)]
+        state = inner[0] if len(inner) == 1 else state
     if not isinstance(state, dict):
         raise CheckpointError(f"{path} is not a state dict: it holds a {type(state).__name__}")
     for name, value in state.items():
@@ -91,6 +97,13 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
 
 class _Refused(Exception):
     """A pickle holds what no state dict needs."""
+
+
+def _whole_net(kind: str) -> _Refused:
+    return _Refused(
+        f"it holds an object of the class {kind}, as torch.save(net) writes, and code is not run "
+        "here. Save net.state_dict() in its place: torch.save(net.state_dict(), path)"
+    )
 
 
 @dataclass(frozen=True)
@@ -359,7 +372,7 @@ class _Pickle:
         if not isinstance(function, _Global):
             raise _Refused(f"it calls a {type(function).__name__}")
         if str(function) not in _CALLS:
-            raise _Refused(f"it calls {function}, which no tensor needs")
+            raise _Refused(f"it calls {function}, which no tensor needs; save net.state_dict()")
         if type(arguments) is not tuple:
             raise ValueError("a call without arguments")
         # What is handed over took a byte of the pickle at least, once.
@@ -368,13 +381,21 @@ class _Pickle:
             raise ValueError("a pickle hands over the same again and again")
         self._push(_CALLS[str(function)](*arguments))
 
+    def _object(self) -> None:
+        """Refuse an object, whose class would have to be called; a whole net is one."""
+        kinds = [value for value in self.stack[-3:] if isinstance(value, _Global)]
+        raise _whole_net(str(kinds[-1]) if kinds else "a class")
+
     def _build(self) -> None:
         """Take off the attributes of an ordered dictionary, such as the modules' versions."""
         self.stack.pop()
         self._top(dict)
 
     def _persistent(self) -> None:
-        what, kind, key, _, count, *view = self.stack.pop()
+        what, kind, *_ = reference = self.stack.pop()
+        if what == "module" and isinstance(kind, _Global):
+            raise _whole_net(str(kind))
+        _, _, key, _, count, *view = reference
         if type(what) is not str or not isinstance(kind, _Global):
             raise ValueError("a reference to something else than a storage")
         if what != "storage" or kind.name not in STORAGES:
@@ -431,6 +452,8 @@ _OPCODES: dict[bytes, Callable[[_Pickle], Any]] = {
     b"c": lambda p: p._global(p._line(), p._line()),
     b"\x93": lambda p: p._global(p.stack.pop(-2), p.stack.pop()),
     b"R": lambda p: p._reduce(),
+    b"\x81": lambda p: p._object(),
+    b"\x92": lambda p: p._object(),
     b"b": lambda p: p._build(),
     b"Q": lambda p: p._persistent(),
 }

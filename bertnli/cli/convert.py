@@ -73,10 +73,13 @@ def run(args: argparse.Namespace) -> int:
             )
     names = available_backends()
     if not names:
-        print("logits were not compared: no framework is installed")
+        print(f"logits were not compared: no framework is installed{given.reservation}")
     for name in names[:1]:
         apart = np.abs(_outputs(name, given) - _outputs(name, found)).max()
-        print(f"logits of {NUM_PAIRS} random pairs on {name}: max abs difference {apart:g}")
+        print(
+            f"logits of {NUM_PAIRS} random pairs on {name}{given.reservation}: "
+            f"max abs difference {apart:g}"
+        )
     return 0
 
 

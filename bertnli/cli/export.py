@@ -92,7 +92,10 @@ def run(args: argparse.Namespace) -> int:
         print("outputs: last_hidden_state and pooler_output, for there are no classes")
     for name, value in zip(files, apart, strict=True):
         size = (target / name).stat().st_size / 1e6
-        print(f"{name}: {size:.1f} MB, {value:.1e} of the largest output from the float64 referee")
+        print(
+            f"{name}: {size:.1f} MB, {value:.1e} of the largest output from the float64 referee"
+            f"{checkpoint.reservation}"
+        )
     if apart[-1] > FAR:
         print("warning: int8 is far off; see with --data or --file what that costs in accuracy")
     if dataset is not None and ids is not None:

@@ -25,7 +25,7 @@ from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
 from bertnli.hub import CLASSIFIER, bundled
-from bertnli.parameters import check_shapes, encoder_shapes
+from bertnli.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.text.pairs import PairEncoding
 
 
@@ -53,6 +53,7 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     encoder = {name: array for name, array in contents.arrays.items() if name in shapes}
     there = {name: shape for name, shape in shapes.items() if not name.startswith("hidden.")}
     check_shapes({**encoder}, {**there, **{n: shapes[n] for n in encoder}}, str(contents.path))
+    check_finite(contents.arrays, str(contents.path))
     model = contents.config.to_dict()
     if not contents.heads_known:
         for unknown in ("num_heads", "dropout"):
@@ -65,11 +66,14 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     elif contents.is_classifier:
         own = PairEncoding.default(contents.config.max_len).to_dict()
         found["encoding"] = {**own, "source": "not in the files"}
+    if not contents.heads_known:
+        found["unknown"] = ["num_heads", "dropout"]
     if contents.labels is not None:
         found["labels"] = list(contents.labels)
     elif contents.is_classifier:
         shape = contents.arrays["output.weight"].shape
-        found["labels"] = [f"without names; output {shape}"]
+        why = f" ({contents.unnamed})" if contents.unnamed else ""
+        found["labels"] = [f"without names{why}; output {shape}"]
     located = locate(path)
     files = sorted(located.iterdir()) if located.is_dir() else [located]
     found["files"] = {file.name: file.stat().st_size for file in files if file.is_file()}

@@ -101,7 +101,8 @@ def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
         "--labels",
         type=names,
         metavar="NAMES",
-        help="the classes in the order of the logits, where the checkpoint does not name them",
+        help="the classes in the order of the logits, where the checkpoint does not name them, or "
+        "contradicts itself",
     )
     parser.add_argument(
         "--num-heads",

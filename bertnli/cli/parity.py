@@ -66,10 +66,11 @@ def run(args: argparse.Namespace) -> int:
     )
     if args.json:
         # JSON has no NaN, which a broken model may well give.
-        plain = json.loads(json.dumps(report.to_dict()), parse_constant=lambda _: None)
+        found = {**report.to_dict(), "given": list(checkpoint.given)}
+        plain = json.loads(json.dumps(found), parse_constant=lambda _: None)
         print(json.dumps(plain, indent=2))
     else:
-        print("\n".join(_as_text(report)), flush=True)
+        print("\n".join(_as_text(report)) + checkpoint.reservation, flush=True)
     if args.plot is not None:
         report.plot(args.plot)
     return 0 if report.agrees else DIFFERS

@@ -13,23 +13,22 @@ from typing import Any
 from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.files import read_json_object
 from bertnli.text.tokenize import BRACKETS
-from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN, Vocab
+from bertnli.text.tokenizer_config import (
+    SETTINGS,
+    SETTINGS_FILE,
+    SPECIAL,
+    kept_whole,
+    lowercases,
+    read_settings,
+)
+from bertnli.text.vocab import UNKNOWN, Vocab
 
-#: The book's names of special tokens, and those of Devlin et al. (2019).
-SPECIAL = {token: f"[{token.strip('<>').upper()}]" for token in (UNKNOWN, *RESERVED_TOKENS)}
 #: Characters of a token that is looked for in text, and not cut.
 MAX_ADDED = 256
 #: More ids without a token than this are a mistake.
 MAX_GAPS = 1 << 16
 #: Sentences that are cut at a time.
 _BATCH = 4096
-#: How text is made ready: names in tokenizer_config.json, and in tokenizer.json.
-SETTINGS_FILE = "tokenizer_config.json"
-SETTINGS = {
-    "do_lower_case": "lowercase",
-    "strip_accents": "strip_accents",
-    "tokenize_chinese_chars": "handle_chinese_chars",
-}
 _CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
 _FROM_TREEBANK = {new: old for old, new in BRACKETS.items()} | {"``": '"', "''": '"'}
 
@@ -68,6 +67,7 @@ class WordPieceVocab(Vocab):
             tokens[i] = token
         self._set_tokens(tokens)
         next(self.ids_of(["\U0010fffd"], False))  # which no vocabulary has
+        self._check_pairs()
 
     @classmethod
     def load(cls, path: str | Path) -> WordPieceVocab:
@@ -137,6 +137,21 @@ class WordPieceVocab(Vocab):
         """Return how text is made ready for cutting, in the words of a tokenizer_config.json."""
         normalizer = json.loads(self.tokenizer.to_str())["normalizer"] or {}
         return {key: normalizer[ours] for key, ours in SETTINGS.items() if ours in normalizer}
+
+    def _check_pairs(self) -> None:
+        """Raise DataError where special tokens stand elsewhere in a pair than in BERT's."""
+        with _own_errors("a pair cannot be cut into word pieces"):
+            parts = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
+            pair = self.tokenizer.encode("a", "b")
+        begin, end = SPECIAL["<cls>"], SPECIAL["<sep>"]
+        a, b = (part.tokens for part in parts)
+        expected = [begin, *a, end, *b, end]
+        segments = [0] * (len(a) + 2) + [1] * (len(b) + 1)
+        if (pair.tokens, pair.type_ids) != (expected, segments):
+            raise DataError(
+                f"it makes {' '.join(pair.tokens)!r} with the segments {pair.type_ids} of a pair, "
+                f"and only BERT's input is computed here, {' '.join(expected)!r}, {segments}"
+            )
 
     def save(self, path: str | Path) -> None:
         """Write the definition as ``load`` reads it."""
@@ -210,27 +225,22 @@ def load_vocab(folder: Path) -> Vocab | None:
         DataError: one that cannot be read.
         BackendError: the package tokenizers is missing, and needed.
     """
-    if (folder / WordPieceVocab.FILE).is_file():
-        return _load_definition(folder)
+    defined = (folder / WordPieceVocab.FILE).is_file()
+    settings = read_settings(folder, defined)
+    if defined:
+        return _load_definition(folder, settings)
     if (folder / Vocab.FILE).is_file():
         return _load_json(folder / Vocab.FILE)
     path = folder / "vocab.txt"
     if not path.is_file():
         return None
-    settings = _read_settings(folder) or {}
+    settings = settings or {}
     try:
         pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
-        added = {*_read_object(folder / "added_tokens.json")}
-        for token in settings.get("added_tokens_decoder", {}).values():
-            added.add(token["content"])
-        if added - set(pieces):
-            raise DataError(
-                f"the tokens {sorted(added - set(pieces))[:5]} were added; they are read from "
-                "a tokenizer.json, which a fast tokenizer's save_pretrained writes"
-            )
+        _check_added(kept_whole(folder, False))
         return WordPieceVocab.from_pieces(
             pieces,
-            settings.get("do_lower_case", True),
+            settings.get("do_lower_case", lowercases(pieces)),
             settings.get("strip_accents"),
             settings.get("tokenize_chinese_chars", True),
         )
@@ -254,11 +264,7 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
     if any(piece.startswith("\u2581") for piece in pieces):
         raise DataError(f"{path}: its pieces are SentencePiece's, and only WordPiece is read here")
     named = re.search("(un)?cased", path.name)
-    if named is not None:
-        lowercase = named[1] is not None
-    else:
-        special = set(SPECIAL.values())
-        lowercase = all(piece == piece.lower() for piece in pieces if piece not in special)
+    lowercase = lowercases(pieces) if named is None else named[1] is not None
     try:
         return WordPieceVocab.from_pieces(pieces, lowercase, longest_word=200)
     except DataError as error:
@@ -275,32 +281,33 @@ def _load_json(path: Path) -> Vocab:
     return load_gluonnlp(path) if is_object else Vocab.load(path)
 
 
-def _load_definition(folder: Path) -> WordPieceVocab:
+def _load_definition(folder: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
     """Return the vocabulary of a tokenizer.json; what stands beside it of a BERT's wins, as in
     transformers."""
     path = folder / WordPieceVocab.FILE
-    settings = _read_settings(folder)
-    if settings is None or not str(settings.get("tokenizer_class", "Bert")).startswith("Bert"):
-        return WordPieceVocab.load(path)
     try:
         definition = read_json_object(path, DataError)
         normalizer = definition.get("normalizer") or {}
-        if normalizer.get("type") == "BertNormalizer":
+        is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
+        if settings and is_bert and normalizer.get("type") == "BertNormalizer":
             for key, ours in SETTINGS.items():
                 normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
-        return WordPieceVocab(json.dumps(definition))
+        vocab = WordPieceVocab(json.dumps(definition))
+        own = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
+        _check_added(kept_whole(folder, True) - own)
+        return vocab
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, DataError) as error:
         raise DataError(f"{path}: {error}") from error
 
 
-def _read_settings(folder: Path) -> dict[str, Any] | None:
-    path = folder / SETTINGS_FILE
-    return _read_object(path) if path.is_file() else None
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """Return a JSON object of a file; an empty one if there is no file."""
-    return read_json_object(path, DataError) if path.is_file() else {}
+def _check_added(tokens: set[str]) -> None:
+    """Raise DataError for tokens that a vocabulary does not keep whole."""
+    tokens = tokens - {*SPECIAL.values()}
+    if tokens:
+        raise DataError(
+            f"the tokens {sorted(map(str, tokens))[:5]} were added; they are read from a "
+            "tokenizer.json, which a fast tokenizer's save_pretrained writes"
+        )
 
 
 @contextmanager

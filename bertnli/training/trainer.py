@@ -131,6 +131,7 @@ class BaseTrainer(ABC):
             raise ConfigError("exact_sums needs parts of a fixed size, which auto_batch changes")
         self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
         self.exact_sums = exact_sums
+        net.check_weights()
         self._prepare(devices, precision)
         if exact_sums and len(self.devices) > 1:
             raise ConfigError(

@@ -26,7 +26,8 @@ from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
 from bertnli.errors import CheckpointError, DataError
-from bertnli.text.wordpiece import SPECIAL, WordPieceVocab, load_vocab
+from bertnli.text.tokenizer_config import SPECIAL
+from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
 PIECES = [
     *SPECIAL.values(),
@@ -275,7 +276,7 @@ def test_other_dtypes_open(
     copy = type(model)(model.config)
     copy.load_state_dict(model.state_dict())
     copy.to(dtype).save_pretrained(tmp_path / "m")
-    arrays = huggingface.read_arrays(tmp_path / "m")
+    arrays = open_checkpoint(tmp_path / "m").arrays
     for name, array in bertnli.load(folder, "torch").arrays().items():
         expected = torch.from_numpy(array.copy()).to(dtype).float().numpy()
         assert np.array_equal(arrays[name].astype(np.float32), expected), name
@@ -483,6 +484,52 @@ def test_vocab_txt_is_cut_as_transformers_cuts(
     assert vocab is not None
     (found,) = vocab.ids_of([text], tokenized=False)
     assert found == slow(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+#: What a tokenizer_config.json may say, wrong and right.
+SETTINGS = {
+    "do_lower_case": [True, False],
+    "strip_accents": [True, False, None],
+    "tokenize_chinese_chars": [True, False],
+    "do_basic_tokenize": [True, False],
+    "never_split": [None, ["[CLS]"], ["man"]],
+    "cls_token": ["[CLS]", "a"],
+    "sep_token": ["[SEP]", "."],
+    "unk_token": ["[UNK]", "a"],
+    "pad_token": ["[PAD]", "[UNK]"],
+    "tokenizer_class": ["BertTokenizer", "BertTokenizerFast", "PreTrainedTokenizerFast", None],
+    "additional_special_tokens": [[], ["man"], ["<new>"]],
+    "split_special_tokens": [True, False],
+    "clean_text": [True, False],
+}
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.data(), st.booleans(), st.booleans())
+def test_any_settings_cut_as_transformers_cuts_or_are_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, defined: bool, inside: bool
+) -> None:
+    folder = tmp_path_factory.mktemp("settings")
+    if defined:
+        WordPieceVocab.from_pieces(PIECES, inside).save(folder / "tokenizer.json")
+    else:
+        (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
+    names = data.draw(st.sets(st.sampled_from(sorted(SETTINGS)), max_size=4))
+    chosen = {name: data.draw(st.sampled_from(SETTINGS[name])) for name in sorted(names)}
+    (folder / "tokenizer_config.json").write_text(json.dumps(chosen))
+    (folder / "config.json").write_text('{"model_type": "bert"}')
+    try:
+        vocab = load_vocab(folder)
+    except DataError as error:
+        assert any(name in str(error) for name in [*chosen, "were added"])
+        return
+    assert vocab is not None
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    for text in (CASED, "the man [SEP] dog."):
+        a, b = vocab.ids_of([text, "A dog"], tokenized=False)
+        ends = vocab.required("<cls>"), vocab.required("<sep>")
+        pair = [ends[0], *a, ends[1], *b, ends[1]]
+        assert theirs(text, "A dog")["input_ids"] == pair
 
 
 def test_sentences_of_a_treebank_become_text() -> None:

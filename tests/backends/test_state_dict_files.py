@@ -131,13 +131,50 @@ def test_code_is_not_run(tmp_path: Path, zipped: bool) -> None:
         ({1: torch.ones(2)}, "1 is a ndarray"),
         ({(1, 2): torch.ones(2)}, "tuple as a key"),
         ({"a": torch.ones(2).to_sparse()}, "_get_layout"),
-        (torch.nn.Linear(2, 2), "instruction"),
+        ({"state_dict": {"a": torch.ones(2)}, "model_state_dict": {}}, "state_dict is a dict"),
+        ({"state_dict": {"a": 1}}, "a is a int"),
     ],
 )
 def test_what_is_no_state_dict_is_named(tmp_path: Path, value: Any, message: str) -> None:
     torch.save(value, tmp_path / "p")
     with pytest.raises(CheckpointError, match=message):
         read_state_dict(tmp_path / "p")
+
+
+class _Net(torch.nn.Module):
+    """A class of the user's, which nothing here knows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(2, 2)
+
+
+@FORMATS
+def test_a_whole_net_is_refused_with_what_to_save(tmp_path: Path, zipped: bool) -> None:
+    torch.save(_Net(), tmp_path / "p", _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match=r"class \S*_Net.*save\(net\.state_dict\(\), path\)"):
+        read_state_dict(tmp_path / "p")
+
+
+@FORMATS
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict"])
+def test_a_training_checkpoint_holds_a_state_dict(tmp_path: Path, zipped: bool, key: str) -> None:
+    net = torch.nn.Linear(2, 3)
+    optimizer = torch.optim.Adam(net.parameters())
+    net(torch.ones(2)).sum().backward()
+    optimizer.step()
+    checkpoint = {
+        "epoch": 3,
+        "global_step": 70,
+        "pytorch-lightning_version": "2.1.0",
+        "optimizer_states": [optimizer.state_dict()],
+        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.ones(())}},
+        key: net.state_dict(),
+    }
+    torch.save(checkpoint, tmp_path / "p", _use_new_zipfile_serialization=zipped)
+    found = read_state_dict(tmp_path / "p")
+    assert list(found) == ["weight", "bias"]
+    assert np.array_equal(found["weight"], net.weight.detach().numpy())
 
 
 def _zip_of(path: Path, data_pkl: bytes, **entries: bytes) -> Path:

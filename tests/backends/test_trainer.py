@@ -41,6 +41,7 @@ def corpus(label_names: tuple[str, ...] = bertnli.LABELS) -> bertnli.Corpus:
 
 
 VOCAB = build_vocab(corpus(), 1)
+PAIR = ("A man sits in the park.", "Nobody runs.")
 
 
 def new_net(nli: Backend, **options: Any) -> Any:
@@ -178,6 +179,79 @@ def test_refusals(backend: Backend) -> None:
     with pytest.raises(ConfigError, match="no vocabulary"):
         bare = backend.BERTModel(len(VOCAB), 32, 48, 2, 1, 0.0, 32)
         backend.BERTClassifier(bare).predict([("a", "b")])
+
+
+CASTS = {
+    "torch": ("half", "bfloat16", "double"),
+    "mxnet": ("float16", "float64"),
+}
+
+
+def cast(net: Any, backend: Backend, how: str) -> None:
+    """Cast a net as the user of its framework does."""
+    if backend.name == "torch":
+        getattr(net, how)()
+    else:
+        net.cast(how)
+
+
+@pytest.mark.parametrize(("name", "how"), [(b, how) for b in CASTS for how in CASTS[b]])
+@pytest.mark.parametrize("part", ["net", "encoder", "output"])
+def test_a_net_cast_by_hand_says_what_to_set(
+    name: str, how: str, part: str, tmp_path: Path
+) -> None:
+    backend = bertnli.get_backend(name)
+    net = new_net(backend)
+    batch = dataset(backend).batch(np.arange(4))
+    expected = {n: a.astype("f2") for n, a in net.arrays().items()} if how == "float16" else None
+    cast(net if part == "net" else getattr(net, part), backend, how)
+    for used in (
+        lambda: net.predict([PAIR]),
+        lambda: net.logits(batch),
+        lambda: net.explain(*PAIR),
+        lambda: net.activations(batch),
+        lambda: backend.Trainer(net, devices="cpu"),
+    ):
+        with pytest.raises(ConfigError, match=r"weights are \w+, .*float32.*net\.precision"):
+            used()
+    net.save(tmp_path / "saved")  # in float32
+    again = bertnli.load(tmp_path / "saved", name)
+    for tensor, array in again.arrays().items():
+        assert array.dtype == np.float32
+        if expected is not None and part == "net":
+            assert np.array_equal(array, expected[tensor]), tensor
+    cast(net, backend, "float" if name == "torch" else "float32")
+    assert len(net.predict([PAIR])) == 1
+
+
+def test_a_pretrained_model_cast_by_hand_says_so_too(backend: Backend, loop: Any) -> None:
+    bert = backend.BERTModel(len(VOCAB), 32, 48, 2, 1, 0.0, 32, vocab=VOCAB)
+    cast(bert, backend, {"torch": "half", "mxnet": "float16"}[backend.name])
+    with loop.scope():
+        ids = loop.tensor(np.zeros((1, 4), np.int32))
+        with pytest.raises(ConfigError, match=r"net\.precision"):
+            bert(ids, ids)
+    with pytest.raises(ConfigError, match=r"net\.precision"):
+        backend.Trainer(backend.BERTForPretraining(bert), devices="cpu")
+
+
+@pytest.mark.parametrize("name", ["float64", "float16", "bfloat16"])
+def test_the_user_s_default_dtype_changes_nothing(name: str) -> None:
+    import torch
+
+    nli = bertnli.get_backend("torch")
+
+    def run() -> tuple[Any, Any, Any]:
+        net = new_net(nli)
+        losses = fit(nli, net, 1).step_losses
+        return losses, net.predict([PAIR]), net.explain(*PAIR).saliency.tolist()
+
+    expected = run()
+    torch.set_default_dtype(getattr(torch, name))
+    try:
+        assert run() == expected
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def test_users_own_random_state_is_left_alone_by_torch() -> None:

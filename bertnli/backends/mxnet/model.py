@@ -135,6 +135,7 @@ class BERTModel(PretrainedModel, nn.Block):
         self.initialize(mx.init.Zero(), ctx=mx.cpu())
         for name, shape in bert_shapes(config).items():  # one by one, for they are large
             _load_arrays(self, initial_arrays({name: shape}, seed))
+        self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(
         self,
@@ -150,6 +151,7 @@ class BERTModel(PretrainedModel, nn.Block):
             valid_lens: (B,) tokens that are not padding; None where nothing is.
             pred_positions: (B, P) positions whose tokens to predict.
         """
+        self.check_weights()
         self.check_length(tokens.shape[1])
         encoded = self.encoder(tokens, segments, valid_lens)
         mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
@@ -184,6 +186,7 @@ class BERTForPretraining(PretrainingModel, nn.Block):
             self.hidden = bert.hidden
             self.nsp = bert.nsp
         self._keep_whole(bert)
+        self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(
         self, inputs: Sequence[Tensor], table: Tensor | None = None
@@ -197,6 +200,7 @@ class BERTForPretraining(PretrainingModel, nn.Block):
                 for all of it.
         """
         tokens, segments, valid_lens, pred_positions = inputs
+        self.check_weights()
         self.check_length(tokens.shape[1])
         starts = np.arange(len(tokens)) * tokens.shape[1]
         positions = pred_positions.asnumpy()
@@ -275,6 +279,7 @@ class BERTClassifier(Classifier, nn.Block):
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
         _load_arrays(self, initial_arrays(output, seed))
+        self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
         """Return the class logits, (B, labels).
@@ -285,6 +290,7 @@ class BERTClassifier(Classifier, nn.Block):
                 for all of it.
         """
         tokens, segments, valid_lens = inputs
+        self.check_weights()
         self.check_length(tokens.shape[1])
         encoded = self.encoder.first_tokens(tokens, segments, valid_lens, table)  # (B, H)
         return self.output(self.hidden(encoded))
@@ -306,6 +312,7 @@ class BERTClassifier(Classifier, nn.Block):
 
     def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """See `Classifier.activations`."""
+        self.check_weights()
         with mx.autograd.pause(train_mode=False):
             layers = [*self.encoder.layers(*to_device(batch, devices_of(self)[0]))]
             pooled = self.hidden(layers[-1][:, 0])
@@ -317,6 +324,7 @@ class BERTClassifier(Classifier, nn.Block):
         self, batch: Batch, embedded: NDArray[np.float32], label: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Classifier.probability_gradients`."""
+        self.check_weights()
         device = devices_of(self)[0]
         _, segments, valid_lens = to_device(batch, device)
         X = as_nd(embedded, device).as_np_ndarray()
@@ -344,9 +352,14 @@ def _predicted(batch: Batch, name: str) -> NDArray:
     return found
 
 
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    found: NDArray[np.float32] = tensor.asnumpy().astype(np.float32, copy=False)
+    return found
+
+
 def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:
     return {
-        names.from_mxnet(own_name): parameter.data(parameter.list_ctx()[0]).asnumpy()
+        names.from_mxnet(own_name): _array(parameter.data(parameter.list_ctx()[0]))
         for own_name, parameter in model._collect_params_with_prefix().items()
     }
 

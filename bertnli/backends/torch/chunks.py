@@ -44,7 +44,9 @@ def attention_bias(valid_lens: Tensor, num_keys: int) -> Tensor:
     """
     keys = torch.arange(num_keys, device=valid_lens.device)
     padding = keys >= valid_lens.reshape(len(valid_lens), -1, 1)
-    return torch.zeros(padding.shape, device=padding.device).masked_fill_(padding, -1e30)
+    return torch.zeros(padding.shape, dtype=torch.float32, device=padding.device).masked_fill_(
+        padding, -1e30
+    )
 
 
 @dataclass(frozen=True)

@@ -119,9 +119,10 @@ class BERTModel(PretrainedModel, nn.Module):
             self.hidden = nn.Sequential(nn.Linear(num_hiddens, num_hiddens), nn.Tanh())
             self.mlm = MaskLM(config)
             self.nsp = NextSentencePred(config)
-        self.to_empty(device=cpu())
+        self.float().to_empty(device=cpu())  # whatever the user's default dtype
         for name, shape in bert_shapes(config).items():  # one by one, for they are large
             _load_arrays(self, initial_arrays({name: shape}, seed))
+        self._weights = tuple(self.parameters())
 
     def forward(
         self,
@@ -137,6 +138,7 @@ class BERTModel(PretrainedModel, nn.Module):
             valid_lens: (B,) tokens that are not padding; None where nothing is.
             pred_positions: (B, P) positions whose tokens to predict.
         """
+        self.check_weights()
         self.check_length(tokens.shape[1])
         encoded = self.encoder(tokens, segments, valid_lens)
         mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
@@ -170,6 +172,7 @@ class BERTForPretraining(PretrainingModel, nn.Module):
             self.hidden = bert.hidden
             self.nsp = bert.nsp
         self._keep_whole(bert)
+        self._weights = tuple(self.parameters())
 
     def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """Return the logits of the tokens to predict, (R, V), and of the next sentence, (B, 2).
@@ -179,6 +182,7 @@ class BERTForPretraining(PretrainingModel, nn.Module):
                 none; the R others are predicted in their order.
         """
         tokens, segments, valid_lens, positions = inputs
+        self.check_weights()
         self.check_length(tokens.shape[1])
         starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
         there = positions >= 0
@@ -209,7 +213,9 @@ class BERTForPretraining(PretrainingModel, nn.Module):
         mlm, nsp = self._judged(outputs, batch)
         there = torch.from_numpy(cast(PretrainingBatch, batch).pred_positions >= 0)
         counted = torch.stack([*mlm, torch.ones_like(mlm[0])], 1).float().cpu()
-        found = torch.zeros(len(batch), 3).index_add_(0, there.nonzero()[:, 0], counted)
+        found = torch.zeros(len(batch), 3, dtype=torch.float32).index_add_(
+            0, there.nonzero()[:, 0], counted
+        )
         return torch.cat([found, torch.stack(nsp, 1).float().cpu()], 1).numpy()
 
     def _judged(
@@ -255,10 +261,11 @@ class BERTClassifier(Classifier, nn.Module):
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = nn.Linear(bert.config.num_hiddens, len(self.labels), device="meta")
-        self.output.to_empty(device=device_of(bert))
+        self.output.float().to_empty(device=device_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
         _load_arrays(self, initial_arrays(output, seed))
+        self._weights = tuple(self.parameters())
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Return the class logits, (B, labels).
@@ -267,6 +274,7 @@ class BERTClassifier(Classifier, nn.Module):
             inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
         """
         tokens, segments, valid_lens = inputs
+        self.check_weights()
         self.check_length(tokens.shape[1])
         with autocast(self.precision, tokens.device):
             encoded = self.encoder.first_tokens(tokens, segments, valid_lens)  # (B, H)
@@ -292,6 +300,7 @@ class BERTClassifier(Classifier, nn.Module):
 
     def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """See `Classifier.activations`."""
+        self.check_weights()
         with self._inference():
             layers = [*self.encoder.layers(*to_device(batch, device_of(self)))]
             pooled = self.hidden(layers[-1][:, 0])
@@ -302,6 +311,7 @@ class BERTClassifier(Classifier, nn.Module):
         self, batch: Batch, embedded: NDArray[np.float32], label: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """See `Classifier.probability_gradients`."""
+        self.check_weights()
         device = device_of(self)
         _, segments, valid_lens = to_device(batch, device)
         with self._inference(), torch.enable_grad():

@@ -36,8 +36,8 @@ class RowAdam:
         self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
         self.rows = torch.empty(0, dtype=torch.int64)
         # Moments of the rows in use. Places beyond them are not touched, and take no memory.
-        self.m, self.v = (torch.empty(table.shape) for _ in range(2))
-        self.num_updates = torch.zeros(())
+        self.m, self.v = (torch.empty(table.shape, dtype=torch.float32) for _ in range(2))
+        self.num_updates = torch.zeros((), dtype=torch.float32)
 
     def step(
         self, rows: NDArray[np.int64], gradients: Tensor, lr: float, weight_decay: float = 0.0
@@ -57,7 +57,7 @@ class RowAdam:
         order = np.argsort(slots, kind="stable")
         starts = np.arange(0, len(self.rows), _BLOCK)
         bounds = np.append(np.searchsorted(slots[order], starts), len(slots))
-        g = torch.empty(_BLOCK, self.table.shape[1])
+        g = torch.empty(_BLOCK, self.table.shape[1], dtype=torch.float32)
         for start, low, high in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
             block = slice(start, start + _BLOCK)
             own = order[low:high]
@@ -214,7 +214,9 @@ class Adam:
             m, v = dense_moments(arrays, name, tuple(parameter.shape))
             self.dense.state[parameter] = {
                 # Where the fused kernel wants it.
-                "step": torch.tensor(float(self.num_updates), device=parameter.device),
+                "step": torch.tensor(
+                    float(self.num_updates), dtype=torch.float32, device=parameter.device
+                ),
                 "exp_avg": torch.tensor(m, device=parameter.device),
                 "exp_avg_sq": torch.tensor(v, device=parameter.device),
             }
