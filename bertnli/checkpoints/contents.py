@@ -171,6 +171,9 @@ def _of_huggingface(path: Path, file: Path, stored: dict[str, NDArray]) -> Conte
     """Return the contents of a file with transformers' names; a config.json is beside it."""
     found = huggingface.read_config(file.parent)
     arrays = huggingface.rename(stored, file)
+    encoding = None
+    if "output.weight" in arrays:
+        encoding = huggingface.read_encoding(file.parent, found.config.max_len)
     return Contents(
         "Hugging Face BERT",
         arrays,
@@ -179,7 +182,7 @@ def _of_huggingface(path: Path, file: Path, stored: dict[str, NDArray]) -> Conte
         False,
         found.labels,
         path,
-        encoding=huggingface.read_encoding(file.parent, found.config.max_len),
+        encoding=encoding,
         unnamed=found.unnamed,
         other_head=found.other_head,
     )

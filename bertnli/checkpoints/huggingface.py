@@ -28,12 +28,11 @@ from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import read_json_object
 from bertnli.text.pairs import PairEncoding
-from bertnli.text.tokenizer_config import SPECIAL
+from bertnli.text.tokenizer_config import SETTINGS_FILE, SPECIAL
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab
 
 CONFIG, GOOGLE_CONFIG = "config.json", "bert_config.json"
-TOKENIZER_CONFIG = "tokenizer_config.json"
 #: In the tokenizer's settings, the rule by which pairs are cut, where it is not transformers' own.
 TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
 #: Hugging Face's names of activations, of which the first is written.
@@ -165,7 +164,7 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
     Raises:
         CheckpointError: the file is damaged, or pairs are cut in a way that is not done here.
     """
-    path = folder / TOKENIZER_CONFIG
+    path = folder / SETTINGS_FILE
     if not path.is_file():
         return PairEncoding(positions, OWN_TRUNCATION)
     described = read_json_object(path, CheckpointError)
@@ -300,7 +299,7 @@ def write_model(
         write_tensors(folder / WEIGHTS, tensors, "pt")
         vocab.save(folder / vocab.FILE)
         (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
-        for name, values in ((TOKENIZER_CONFIG, tokenizer), (CONFIG, described)):
+        for name, values in ((SETTINGS_FILE, tokenizer), (CONFIG, described)):
             (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise CheckpointError(f"{folder} cannot be written: {error}") from error
