@@ -31,6 +31,7 @@ from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.labels import label_permutation
+from bertnli.progress import LogLines
 from bertnli.training.metrics import Metrics
 
 #: An int8 graph that is so far from its source, by the largest output, is worth a warning.
@@ -131,9 +132,12 @@ def _accuracy(
     batch_size: int,
 ) -> float:
     """Return the score on a set whose classes have these ids in the model."""
-    logits, truth = [], []
+    logits, truth, done = [], [], 0
+    lines = LogLines(dataset.source or "the set", total=len(dataset))
     for _, batch in sorted_batches(dataset, batch_size):
         logits.append(model.outputs(batch)[0])
         truth.append(ids[batch.labels])
+        done += len(batch)
+        lines.update(done)
     labels = checkpoint.labels or ()
     return Metrics.from_logits(labels, np.concatenate(logits), np.concatenate(truth)).accuracy

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import sys
@@ -281,6 +282,31 @@ def test_predict_keeps_the_order_of_a_file(
     for one in found:
         assert list(one["probabilities"]) == list(LABELS)
         assert max(one["probabilities"], key=one["probabilities"].get) == one["label"]
+
+
+def test_long_sets_have_a_line_now_and_then(
+    trained: Path,
+    where: list[str],
+    tables: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dev, rate = tables / "dev.tsv", r"[\d,.]+ pairs/s"
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"{a}\t{b}\n" for a, b in many_pairs()[0]))
+    evaluate = ["evaluate", str(trained), "--file", str(dev), "--batch-size", "4", *where]
+    predict = ["predict", "--checkpoint", str(trained), "--file", str(pairs), *where]
+    report = [*evaluate, "--report", str(tmp_path / "report")]
+    scored = [f"{dev}: {n} of 9 pairs, {rate}, about \\d+ s left" for n in (4, 8, 9)]
+    commands = ((evaluate, scored), (report, scored), (predict, [f"{pairs}: 50 pairs, {rate}"]))
+    for argv, lines in commands:
+        assert not re.search(rate, Ran(capsys, argv).err)  # it takes less than half a minute
+        monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+        said = Ran(capsys, argv).err.splitlines()
+        found = [line for line in said if re.search(rate, line)]
+        assert len(found) == len(lines) and all(map(re.fullmatch, lines, found)), found
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("form", ["tsv", "jsonl"])
