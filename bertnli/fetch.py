@@ -86,7 +86,7 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
             return
         bar = tqdm(desc=target.name, unit="B", unit_scale=True, disable=None if progress else True)
         with bar:
-            _Download(url, sha1, target, bar, progress and bar.disable).run()
+            _Download(url, sha1, target, bar, progress and bool(bar.disable)).run()
 
 
 @dataclass

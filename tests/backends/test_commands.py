@@ -116,6 +116,34 @@ def test_train_tells_what_it_does(
     assert (ran.status, ran.out) == (0, "")
 
 
+def test_train_says_so_where_a_run_reached_chance(
+    own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["train", *where, *TINY[:-1], "--output", str(tmp_path / "run"), "--overwrite"]
+    sample = [*start, "--data", "sample", "--epochs", "1"]
+    ran = Ran(capsys, [*sample, "--lr", "1e-6", "--batch-size", "512"])
+    assert ran.status == 0
+    (warning,) = ran.err.splitlines()
+    for part in (
+        "warning: not significantly better than chance: dev accuracy 0.",
+        "on 90 pairs",
+        "always saying entailment scores 0.333",
+        "a pretrained model (--pretrained bert.mini), more pairs than 780, a smaller --batch-size",
+        "(2 steps were taken), or a higher --lr",
+    ):
+        assert part in warning
+    assert Ran(capsys, [*start, *own_data, "--lr", "1e-6", "--epochs", "1", "--quiet"]).err == ""
+    learned = [*start, *own_data, "--epochs", "20"]
+    assert Ran(capsys, learned).err == ""
+    no_dev = own_data[: own_data.index("--dev")] + own_data[own_data.index("--dev") + 2 :]
+    ran = Ran(capsys, [*start, *no_dev, "--epochs", "1", "--lr", "1e-6"])
+    assert "training accuracy 0." in ran.err and "on 24 pairs" in ran.err
+    table = tmp_path / "one.tsv"
+    table.write_text("gold_label\tsentence1\tsentence2\nneutral\tA dog rests.\tA cat.\n")
+    ran = Ran(capsys, [*start, *no_dev, "--dev", str(table), "--epochs", "1"])
+    assert ran.err == "warning: all 1 dev pairs are neutral: their accuracy says nothing\n"
+
+
 def test_train_refuses_what_does_not_fit(
     own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
