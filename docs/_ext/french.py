@@ -1,4 +1,4 @@
-"""A Sphinx extension: on the pages under fr/ the site's own words are in French.
+"""A Sphinx extension: on the pages under fr/ the site's own words and spaces are French.
 
 Sphinx has one language for a whole site. Here a page's templates are given French translations:
 Sphinx's own catalogue, and `WORDS` for what the theme adds to it.
@@ -70,6 +70,18 @@ class TranslatedLabels(Extension):
         return re.sub(r"<title>([A-Z][^<{}]*)</title>", r'<title>{{ _("\1") }}</title>', source)
 
 
+def _keep_marks_with_words(app: Sphinx, doctree: nodes.document) -> None:
+    """Let no line begin with a mark that French sets off with a space, nor cut a number in two."""
+    if not app.env.docname.startswith("fr/"):
+        return
+    for text in list(doctree.findall(nodes.Text)):
+        if isinstance(text.parent, (nodes.literal, nodes.literal_block)):
+            continue
+        kept = re.sub(r"[ \n](?=[:;?!»])|(?<=«)[ \n]|(?<=\d) (?=\d{3}\b)", "\u00a0", text)
+        if kept != text:
+            text.parent.replace(text, nodes.Text(kept))
+
+
 def _translate_labels(app: Sphinx) -> None:
     templates = getattr(app.builder, "templates", None)
     if templates is not None:  # of a builder that writes HTML
@@ -106,6 +118,8 @@ def _translate_page(
 def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     app.connect("builder-inited", _translate_labels)
+    # Before the titles are collected.
+    app.connect("doctree-read", _keep_marks_with_words, priority=300)
     # After the theme has put its own parts into the context.
     app.connect("html-page-context", _translate_page, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

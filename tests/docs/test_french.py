@@ -54,6 +54,16 @@ def test_the_words_of_a_french_page_are_french(build: Callable) -> None:
     assert '<html class="no-js" lang="en"' in site.page("one")
 
 
+def test_marks_stay_with_their_words(build: Callable) -> None:
+    page = "# zz\n\nUn « mot » : 549 367 paires ; `a : b`\net encore ?\n"
+    rest = dict.fromkeys(("first", "last", "one", "fr__one"), "# zz\n")
+    site = build(settings=SETTINGS, index=INDEX, **(rest | {"last": page, "fr__one": page}))
+    spaced = "Un «\u00a0mot\u00a0»\u00a0: 549\u00a0367 paires\u00a0;"
+    assert f"<p>{spaced} <code" in site.page("fr/one")
+    assert ">:</span> <span" in site.page("fr/one") and "encore\u00a0?" in site.page("fr/one")
+    assert "Un « mot » : 549 367 paires ;" in site.page("last")
+
+
 @pytest.mark.parametrize(
     ("text", "translated"),
     [("Next", "Suivant"), ("Link to this table", "Lien vers ce tableau"), ("other", "other")],
