@@ -27,7 +27,7 @@ SHOWN, EARLY = 3, 20
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.add_argument("--output", default="runs/demo", metavar="DIR", help="folder of the runs")
-    parser.add_argument("--epochs", type=positive, default=6)
+    parser.add_argument("--epochs", type=positive, default=6, metavar="N", help="(default: 6)")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -57,8 +57,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=_steps_or_time,
         default=SAVE_EVERY,
         metavar="WHEN",
-        help="steps (500) or time (30s, 10m, 1h) after which an epoch under way is saved, to go on "
-        "from (default: 10m); it is after every epoch",
+        help="how often to save a state to go on from while an epoch is under way, in steps (500) "
+        "or time (30s, 10m, 1h; default: 10m); one is saved after every epoch too",
     )
     parser.add_argument(
         "--keep",
@@ -93,7 +93,7 @@ def add_min_freq_option(group: Any) -> None:
         "--min-freq",
         type=int,
         metavar="N",
-        help=f"from scratch: words seen less often are left to <unk> (default: {MIN_FREQ})",
+        help=f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})",
     )
 
 
