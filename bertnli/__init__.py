@@ -95,3 +95,7 @@ __all__ = [
     "tokenize",
     "treebank_tokenize",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__  # without what this file imports for itself

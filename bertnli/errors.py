@@ -29,3 +29,18 @@ class TrainingError(BERTNLIError, ArithmeticError):
 
 class BackendError(BERTNLIError, RuntimeError):
     """A framework that is missing, or that cannot do what is asked of it."""
+
+
+__all__ = [
+    "BERTNLIError",
+    "BackendError",
+    "CheckpointError",
+    "ConfigError",
+    "DataError",
+    "DownloadError",
+    "TrainingError",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

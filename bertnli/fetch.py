@@ -22,6 +22,7 @@ from tqdm import tqdm
 from bertnli.errors import DownloadError
 from bertnli.exchange import Answer, Exchange, Failure
 from bertnli.locks import hidden, locked
+from bertnli.progress import LogLines
 
 #: Failures in a row, none of which brought anything new, before a download is given up.
 ATTEMPTS = 4
@@ -73,7 +74,7 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
         url: http or https.
         sha1: 40 hexadecimal digits in lower case; None if they are not known.
         target: where to put it. A file that is there stays until another has come whole.
-        progress: show a bar.
+        progress: show a bar, or where standard error is a log a line every 30 seconds.
 
     Raises:
         DownloadError: the server cannot be reached, has no such file, gives another one, or gives
@@ -85,7 +86,7 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
             return
         bar = tqdm(desc=target.name, unit="B", unit_scale=True, disable=None if progress else True)
         with bar:
-            _Download(url, sha1, target, bar).run()
+            _Download(url, sha1, target, bar, progress and bool(bar.disable)).run()
 
 
 @dataclass
@@ -100,8 +101,9 @@ class _Record:
 class _Download:
     """A download under way."""
 
-    def __init__(self, url: str, sha1: str | None, target: Path, bar: Any) -> None:
-        self.url, self.sha1, self.target, self.bar = url, sha1, target, bar
+    def __init__(self, url: str, sha1: str | None, target: Path, bar: Any, in_log: bool) -> None:
+        self.url, self.sha1, self.target = url, sha1, target
+        self.bar, self.in_log = bar, in_log
         self.part, self.record_path = hidden(target, ".part"), hidden(target, ".part.json")
         self.deadline = time.monotonic() + DEADLINE
         # A hash says all about a file; its address may differ, as signed ones do.
@@ -212,6 +214,8 @@ class _Download:
             else:
                 raise _OfNoUse(f"the server has nothing after the {self.size:,} bytes here", True)
             self.bar.total, self.bar.n = self.record.length, self.size
+            megabytes = None if self.record.length is None else self.record.length / 1e6
+            lines = LogLines(self.target.name, "MB", megabytes, done=self.size / 1e6)
             with open(self.part, "ab") as output:
                 while chunk:
                     if end is not None and self.size + len(chunk) > end:
@@ -222,6 +226,8 @@ class _Download:
                     self.digest.update(chunk)
                     self.size += len(chunk)
                     self.bar.update(len(chunk))
+                    if self.in_log:
+                        lines.update(self.size / 1e6)
                     chunk = exchange.chunk()
                 output.flush()
                 os.fsync(output.fileno())

@@ -28,6 +28,10 @@ _CURVES = (
     ("dev_accuracy", "dev acc"),
 )
 
+#: The y axis of a figure with all of `_CURVES`.
+_Y_LABEL = "loss (nats), accuracy"
+#: Height of a bar of `plot_lengths`; the rest of its row is for its label.
+BAR = 0.5
 #: What speaks for a class, and against it.
 POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
 
@@ -109,6 +113,7 @@ def _curve_of_one(name: str, history: History) -> Any:
                 *points.T, color=f"C{i}", marker="o", markersize=4, label=f"{name} {label}".strip()
             )
     _by_epoch(axes)
+    axes.set_ylabel(_Y_LABEL)
     axes.legend(fontsize="small")
     figure.tight_layout()
     return figure
@@ -145,6 +150,7 @@ def plot_progress(history: History, title: str = "") -> Any:
                 *zip(*points, strict=True), color=f"C{i}", marker="o", markersize=4, label=label
             )
     axes.set_xlabel("step")
+    axes.set_ylabel(_Y_LABEL)
     axes.set_title(title, fontsize="small")
     axes.grid(alpha=0.4)
     if axes.lines:
@@ -196,7 +202,7 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
         cost: what batches of them cost.
     """
     figure = new_figure(8.6, 3.6)
-    from matplotlib.ticker import EngFormatter
+    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     left, right = figure.subplots(1, 2, gridspec_kw={"width_ratios": (3, 2)})
     counts = np.bincount(np.asarray(lengths, np.int64), minlength=cost.max_len + 1)
@@ -204,6 +210,7 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     left.axvline(np.mean(lengths), color="C3", label=f"mean, {np.mean(lengths):.1f}")
     left.axvline(cost.max_len, color="0.4", linestyle=":", label=f"max_len, {cost.max_len}")
     left.set_xlim(0, 1.05 * len(counts))
+    left.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     left.set_xlabel("tokens of a pair")
     left.set_ylabel("pairs")
     left.set_title(f"{len(lengths):,} pairs", fontsize="medium")
@@ -214,14 +221,19 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
         "computed here": cost.computed,
     }
     places = np.arange(len(bars))[::-1]
-    right.barh(places, list(bars.values()), color="0.8")
-    right.barh(places, cost.tokens, color="C0", label="tokens of pairs")
-    right.plot([], [], color="0.8", linewidth=6, label="padding")
-    for place, value in zip(places, bars.values(), strict=True):
-        text = f" {value / cost.tokens:.2f} times the pairs' tokens"
-        right.text(0, place + 0.42, text, va="bottom", fontsize="small")
+    padded = list(bars.values())
+    right.barh(places, padded, BAR, color="0.8", label="padding")
+    right.barh(places, cost.tokens, BAR, color="C0", label="tokens of pairs")
+    for place, value in zip(places, padded, strict=True):
+        right.annotate(
+            f"{value / cost.tokens:.2f} times the pairs' tokens",
+            (0, place + BAR / 2),
+            (3, 3),  # points above the bar
+            textcoords="offset points",
+            fontsize="small",
+        )
     right.set_yticks(places, bars, fontsize="small")
-    right.set_ylim(-1.1, len(bars) - 0.2)
+    right.set_ylim(-1, len(bars) - 0.35)
     right.set_xlabel("tokens of an epoch")
     right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
@@ -255,7 +267,8 @@ def plot_explanation(explanation: Explanation, attention: NDArray) -> Any:
         for line in (left.axhline, left.axvline, right.axhline):
             line(between, color="0.6", linewidth=0.8)
     left.set_title("attention: a row's token takes from the columns'", fontsize=9)
-    figure.colorbar(image, ax=left, location="bottom", fraction=0.04, pad=0.02)
+    bar = figure.colorbar(image, ax=left, location="bottom", fraction=0.04, pad=0.02)
+    bar.set_label("attention weight", fontsize=9)
     colours = [POSITIVE if share > 0 else NEGATIVE for share in explanation.saliency]
     right.barh(places, explanation.saliency, color=colours)
     right.axvline(0, color="0.3", linewidth=0.8)

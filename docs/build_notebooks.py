@@ -31,8 +31,8 @@ PAGES = {"tutorial": DOCS / "tutorial.md", "tutoriel": DOCS / "fr" / "tutoriel.m
 HEADS = {
     "tutorial": "*This notebook is the tutorial's {tab} side. It needs "
     '`pip install "bertnli[{backend},plots]"`, no network and no GPU.*',
-    "tutoriel": "*Ce notebook est le côté {tab} du tutoriel. Il lui faut "
-    '`pip install "bertnli[{backend},plots]"`, ni réseau ni GPU.*',
+    "tutoriel": "*Ce notebook contient la partie {tab} du tutoriel. Il demande "
+    '`pip install "bertnli[{backend},plots]"`, mais ni réseau ni GPU.*',
 }
 NOT_RUN = {"tutorial": "Not run here: {why}", "tutoriel": "Non exécuté ici\u00a0: {why}"}
 
@@ -41,7 +41,7 @@ _OPTION = re.compile(r"^:([\w-]+):[ ]*(.*)$")
 _PAGE_LINK = re.compile(r"(?<!!)\[([^\]]+)\]\((?!https?:)[^)]*\)")
 
 #: Directives that are for the site: what is in them is left out.
-LEFT_OUT = ("beside", "compare", "div", "toctree")
+LEFT_OUT = ("alone", "beside", "compare", "div", "toctree")
 
 
 @dataclass

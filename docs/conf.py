@@ -26,6 +26,7 @@ extensions = [
     "sphinx_design",
     "docstrings",
     "executed",
+    "french",
 ]
 exclude_patterns = ["_build", "notebooks", "results"]
 
@@ -87,15 +88,6 @@ def _write_notebooks(app: Any) -> None:
     write_notebooks(Path(app.srcdir, "_build", "notebooks"))
 
 
-def _set_language(
-    app: Any, pagename: str, templatename: str, context: dict[str, Any], doctree: Any
-) -> None:
-    """Say in the page's HTML which language it is in."""
-    if pagename.startswith("fr/"):
-        context["language"] = "fr"
-
-
 def setup(app: Any) -> None:
     """Connect what is this site's own."""
     app.connect("builder-inited", _write_notebooks)
-    app.connect("html-page-context", _set_language)

@@ -32,3 +32,10 @@ def get_backend(name: str) -> Backend:
 def available_backends() -> list[str]:
     """Return the names of the backends whose framework is installed."""
     return [name for name in NAMES if importlib.util.find_spec(name) is not None]
+
+
+__all__ = ["NAMES", "Backend", "available_backends", "get_backend"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,6 +29,35 @@ def new_folder(target: Path) -> Iterator[Path]:
             yield folder
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
+
+
+@contextmanager
+def new_files(targets: Sequence[Path]) -> Iterator[Path]:
+    """Give a place for a new folder, whose files become the targets when all has gone well.
+
+    Args:
+        targets: of one folder; the files have the same names.
+
+    Raises:
+        CheckpointError: a target exists, or cannot be written.
+    """
+    for target in targets:
+        if target.exists():
+            raise CheckpointError(f"{target} exists; give another name")
+    parent = targets[0].parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        home = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix(targets[0])))
+        try:
+            yield home / _NEW
+            for target in targets:
+                flush_to_disk(home / _NEW / target.name)
+                (home / _NEW / target.name).rename(target)
+            flush_to_disk(parent)
+        finally:
+            shutil.rmtree(home, ignore_errors=True)
+    except OSError as error:
+        raise CheckpointError(f"{targets[0]} cannot be written: {error}") from error
 
 
 @contextmanager

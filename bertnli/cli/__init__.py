@@ -110,3 +110,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
     return status
+
+
+__all__ = ["COMMANDS", "main", "make_parser"]
+
+
+def __dir__() -> list[str]:
+    return __all__

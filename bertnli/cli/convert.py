@@ -1,12 +1,13 @@
 """Write a checkpoint in another format, and prove that nothing changed.
 
 The source may be of any format that `bertnli info` shows; classifiers keep the names of their
-classes. Every tensor of what was written is read back and compared by its hash, before the target
-appears; where a framework is installed, logits are compared as well.
+classes. The target is a folder in every format: it holds the parameters, the sizes and class names,
+and the vocabulary. Every tensor of what was written is read back and compared by its hash, before
+the target appears; where a framework is installed, logits are compared as well.
 
 examples:
   bertnli convert runs/mine exported --to huggingface
-  bertnli convert bert.small.zip bert.small.torch --to torch --num-heads 4
+  bertnli convert bert.small.zip bert-small-torch --to torch --num-heads 4
   bertnli convert some-bert mine --to bertnli --labels contradiction,entailment,neutral
 """
 
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -80,6 +82,8 @@ def run(args: argparse.Namespace) -> int:
             f"logits of {NUM_PAIRS} random pairs on {name}{given.reservation}: "
             f"max abs difference {apart:g}"
         )
+    files = sorted(path.name for path in Path(args.target).iterdir())
+    print(f"wrote the folder {args.target}: {', '.join(files)}")
     return 0
 
 

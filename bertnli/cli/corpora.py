@@ -40,13 +40,19 @@ def add_column_options(group: Any, format: str = "--format") -> None:
         choices=("tsv", "csv", "jsonl"),
         help="format of the file (default: by its name)",
     )
-    group.add_argument("--premise-column", metavar="NAME", help="(default: sentence1)")
-    group.add_argument("--hypothesis-column", metavar="NAME", help="(default: sentence2)")
+    for option, column in (("premise", "sentence1"), ("hypothesis", "sentence2")):
+        group.add_argument(
+            f"--{option}-column",
+            metavar="NAME",
+            help=f"column, or key, of the {option} (default: {column})",
+        )
 
 
 def add_label_options(group: Any) -> None:
     """Add --label-column and --label-map."""
-    group.add_argument("--label-column", metavar="NAME", help="(default: gold_label)")
+    group.add_argument(
+        "--label-column", metavar="NAME", help="column, or key, of the class (default: gold_label)"
+    )
     group.add_argument(
         "--label-map",
         type=_label_map,

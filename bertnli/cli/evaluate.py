@@ -122,7 +122,7 @@ def _print_scores(args: argparse.Namespace, models: Iterator[Model]) -> int:
             if name == args.checkpoint[0]:
                 print(corpora.describe(dataset), file=sys.stderr)
             print(corpora.describe_encoding(dataset), file=sys.stderr)
-            logits = logits_of(trainer, dataset, args.batch_size)
+            logits = logits_of(trainer, dataset, args.batch_size, progress=True)
             metrics = metrics_of(logits, tuple(net.labels), dataset)
             if len(metrics.labels) == len(net.labels):  # of merged classes it says nothing
                 _warn_of_order(name, metrics)
@@ -216,6 +216,7 @@ def _write_report(args: argparse.Namespace, models: Iterator[Model]) -> int:
         baseline_on=baseline_on,
         calibrate_on=calibrate_on,
         encoding=_encoding(args),
+        progress=True,
     )
     if first[1].workers.is_first:
         for path in write_report(found, args.report):

@@ -26,6 +26,7 @@ from bertnli.backends.interface import Prediction
 from bertnli.cli import corpora, options
 from bertnli.cli.pair_lines import Pair, format_of, open_pairs, pairs_of
 from bertnli.errors import BERTNLIError, ConfigError
+from bertnli.progress import LogLines
 
 #: Batches of a file's pairs that are sorted by length together.
 BATCHES_AT_ONCE = 64
@@ -71,6 +72,7 @@ def run(args: argparse.Namespace) -> int:
         options.say_precision(net.precision, reason)
         net.encoding = options.encoding_of(args, net.config, net.encoding)
         remarks = _Remarks(net.encoding.max_len)
+        lines, done = LogLines(args.file or "standard input"), 0
         try:
             for chunk in _chunks(pairs, at_once):
                 predictions = net.predict(chunk, batch_size=args.batch_size)
@@ -80,6 +82,9 @@ def run(args: argparse.Namespace) -> int:
                 remarks.add(predictions)
                 if at_once == 1:
                     remarks.say()
+                done += len(chunk)
+                if not sys.stdout.isatty():  # where the answers themselves show it
+                    lines.update(done)
         finally:
             remarks.say()
     return 0

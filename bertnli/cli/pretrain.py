@@ -53,7 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tasks",
         choices=TASKS,
         default=TASKS[0],
-        help="masked words and the next sentence, or masked words alone (default: mlm,nsp)",
+        metavar="TASKS",
+        help="mlm,nsp: masked words and the next sentence; mlm: masked words alone (default: "
+        "mlm,nsp)",
     )
     group.add_argument("--whole-words", action="store_true", help="mask all pieces of a word")
     group.add_argument(

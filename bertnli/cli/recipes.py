@@ -15,7 +15,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     Their defaults are None, which leaves a setting to the recipe.
     """
     group = parser.add_argument_group(
-        "training", "what is not given is as the recipe says; 0 turns it off, and --layer-decay 1"
+        "training",
+        "what is not given is the recipe's; 0 turns an option of it off (1 for --layer-decay)",
     )
     group.add_argument(
         "--recipe",

@@ -6,6 +6,7 @@ import argparse
 import math
 import re
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
@@ -19,9 +20,11 @@ from bertnli.checkpoints.native import is_native
 from bertnli.cli import options
 from bertnli.config import BERTConfig, TrainingConfig
 from bertnli.data.batches import ExampleSet
+from bertnli.data.dataset import PairDataset
+from bertnli.evaluation.scores import chance_bound
 from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
-from bertnli.training.history import EpochRecord
+from bertnli.training.history import EpochRecord, History
 from bertnli.training.run import KEEP, SAVE_EVERY, STATE
 
 #: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
@@ -54,8 +57,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=_steps_or_time,
         default=SAVE_EVERY,
         metavar="WHEN",
-        help="steps (500) or time (30s, 10m, 1h) after which an epoch under way is saved, to go on "
-        "from (default: 10m); it is after every epoch",
+        help="how often to save a state to go on from while an epoch is under way, in steps (500) "
+        "or time (30s, 10m, 1h; default: 10m); one is saved after every epoch too",
     )
     parser.add_argument(
         "--keep",
@@ -90,7 +93,7 @@ def add_min_freq_option(group: Any) -> None:
         "--min-freq",
         type=int,
         metavar="N",
-        help=f"from scratch: words seen less often are left to <unk> (default: {MIN_FREQ})",
+        help=f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})",
     )
 
 
@@ -179,6 +182,9 @@ def fit(
             print(f"bertnli {args.command}: {why}; {where}{again}", file=sys.stderr)
         return 0 if ended else 130
     say(args, _describe_best(output, history.best))
+    if isinstance(train_set, PairDataset) and not args.quiet:
+        for warning in _warnings_of_chance(args, history, train_set, dev_set):
+            print(f"warning: {warning}", file=sys.stderr)
     return 0
 
 
@@ -188,6 +194,30 @@ def _describe_best(output: Path, best: EpochRecord) -> str:
         f"checkpoints: {output / 'best'} (epoch {best.epoch}{score}), {output / 'last'}; "
         f"every epoch's numbers: {output / 'metrics.jsonl'}"
     )
+
+
+def _warnings_of_chance(
+    args: argparse.Namespace, history: History, train_set: PairDataset, dev_set: ExampleSet | None
+) -> Iterator[str]:
+    """Yield what to say of a classifier that predicts no better than chance; see `chance_bound`."""
+    best = history.best
+    name, data, accuracy, tries = "dev", dev_set, best.dev_accuracy, len(history.epochs)
+    if accuracy is None:
+        name, data, accuracy, tries = "training", train_set, best.train_accuracy, 1
+    assert isinstance(data, PairDataset)
+    share, majority, low = chance_bound(accuracy, data.labels, tries)
+    label = data.label_names[majority]
+    if share == 1:
+        yield f"all {len(data)} {name} pairs are {label}: their accuracy says nothing"
+    elif low <= share:
+        pretrained = "" if args.pretrained else "a pretrained model (--pretrained bert.mini), "
+        yield (
+            f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
+            f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
+            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train_set)}, a smaller "
+            f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
+            "higher --lr"
+        )
 
 
 def _steps_or_time(text: str) -> int | timedelta:

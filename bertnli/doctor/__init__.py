@@ -3,3 +3,7 @@
 from bertnli.doctor.examination import Examination, examine
 
 __all__ = ["Examination", "examine"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -23,3 +23,7 @@ __all__ = [
     "wilson_interval",
     "write_report",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

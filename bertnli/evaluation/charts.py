@@ -6,8 +6,15 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-#: Sides of the reliability diagram, and the room around it for the axes.
-SIDE, LEFT, TOP = 240, 42, 10
+#: Sides of the reliability diagram, and the room around it for the axes and the legend.
+SIDE, LEFT, TOP, BELOW = 240, 62, 10, 124
+#: The legend of the reliability diagram: what is drawn, one over the other, and what it means.
+LEGEND = (
+    (("fill",), "accuracy of a bin's pairs"),
+    (("gap",), "gap: confidence above accuracy"),
+    (("fill", "gap"), "gap: confidence below accuracy"),
+    (("ideal",), "no gap: calibrated perfectly"),
+)
 
 
 def accuracy_bar(
@@ -47,7 +54,7 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> str:
         return TOP + SIDE * (1 - value)
 
     parts = [
-        f'<svg viewBox="0 0 {LEFT + SIDE + 16} {TOP + SIDE + 46}" role="img" '
+        f'<svg viewBox="0 0 {LEFT + SIDE + 16} {TOP + SIDE + BELOW}" role="img" '
         f'aria-label="{escape(title)}">'
     ]
     for tick in (0.0, 0.25, 0.5, 0.75, 1.0):
@@ -69,6 +76,16 @@ def reliability(bins: Sequence[Mapping[str, Any]], title: str) -> str:
                 f'height="{SIDE * (top - bottom):.1f}"><title>{told}</title></rect>'
             )
     parts.append(f'<path class="ideal" d="M{x(0)} {y(0)}L{x(1)} {y(1)}"/>')
-    middle = x(0.5)
-    parts.append(f'<text x="{middle}" y="{y(0) + 36}" text-anchor="middle">confidence</text>')
+    parts.append(f'<text x="{x(0.5)}" y="{y(0) + 36}" text-anchor="middle">confidence</text>')
+    turned = f'transform="rotate(-90 14 {y(0.5)})"'
+    parts.append(f'<text x="14" y="{y(0.5)}" text-anchor="middle" {turned}>accuracy</text>')
+    for row, (kinds, what) in enumerate(LEGEND):
+        middle = y(0) + 60 + 18 * row
+        for kind in kinds:
+            if kind == "ideal":
+                parts.append(f'<path class="ideal" d="M{x(0)} {middle}h18"/>')
+            else:
+                box = f'x="{x(0)}" y="{middle - 6}" width="18" height="12"'
+                parts.append(f'<rect class="{kind}" {box}/>')
+        parts.append(f'<text x="{x(0) + 26}" y="{middle + 4}">{what}</text>')
     return "".join([*parts, "</svg>"])

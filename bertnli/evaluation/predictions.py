@@ -14,6 +14,7 @@ from bertnli.data.dataset import PairDataset
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation.scores import log_softmax, merged
 from bertnli.labels import label_merging
+from bertnli.progress import LogLines
 from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
 
@@ -48,7 +49,9 @@ def net_of(model: Model) -> Classifier:
     return net
 
 
-def logits_of(model: Model, dataset: PairDataset, batch_size: int = 256) -> NDArray[np.float32]:
+def logits_of(
+    model: Model, dataset: PairDataset, batch_size: int = 256, progress: bool = False
+) -> NDArray[np.float32]:
     """Return the logits (N, labels) of a dataset's pairs, in its order, without dropout.
 
     Of several processes each computes every so manyth batch, and all get the whole.
@@ -57,6 +60,7 @@ def logits_of(model: Model, dataset: PairDataset, batch_size: int = 256) -> NDAr
         model: a classifier or its trainer.
         dataset: pairs encoded with the model's vocabulary; their labels are not looked at.
         batch_size: pairs computed at a time; pairs of similar length go together.
+        progress: print a line on standard error every 30 seconds.
 
     Raises:
         DataError: there are no pairs.
@@ -65,15 +69,19 @@ def logits_of(model: Model, dataset: PairDataset, batch_size: int = 256) -> NDAr
         left_out = "".join(f"; {n} left out ({why})" for why, n in dataset.skipped.items())
         raise DataError(f"{dataset.source or 'the set'} has no pairs to score{left_out}")
     found = np.zeros((len(dataset), len(net_of(model).labels)), np.float32)
-    if not isinstance(model, BaseTrainer):
-        for indices, batch in sorted_batches(dataset, batch_size):
-            found[indices] = model.logits(batch)
-        return found
-    workers = model.workers
+    compute, rank, size = net_of(model).logits, 0, 1
+    if isinstance(model, BaseTrainer):
+        compute, rank, size = model.eval_step, model.workers.rank, model.workers.size
+    lines, done = LogLines(dataset.source or "the set", total=len(dataset)), 0
     for i, (indices, batch) in enumerate(sorted_batches(dataset, batch_size)):
-        if i % workers.size == workers.rank:
-            found[indices] = model.eval_step(batch)
-    return workers.sum(found.ravel()).reshape(found.shape)
+        if i % size == rank:
+            found[indices] = compute(batch)
+        done += len(batch)
+        if progress and rank == 0:
+            lines.update(done)
+    if isinstance(model, BaseTrainer):
+        found = model.workers.sum(found.ravel()).reshape(found.shape)
+    return found
 
 
 def set_log_probabilities(

@@ -48,6 +48,7 @@ def report(
     baseline_on: Corpus | None = None,
     calibrate_on: LabelledSet | None = None,
     encoding: Encoding | None = None,
+    progress: bool = False,
 ) -> dict[str, Any]:
     """Score classifiers on sets of labelled pairs, a hypothesis-only baseline beside them.
 
@@ -59,6 +60,7 @@ def report(
         calibrate_on: pairs for fitting the temperature: labelled as the classifiers do, neither
             trained nor scored on.
         encoding: how pairs become ids; None for the defaults.
+        progress: print a line on standard error every 30 seconds.
 
     Returns:
         What `write_report` writes; ``docs/evaluation.md`` describes it.
@@ -78,14 +80,14 @@ def report(
         labels = tuple(net.labels)
         if calibrate_on is not None:
             dataset = encoding.dataset(net, calibrate_on.corpus)
-            logits = logits_of(model, dataset, encoding.batch_size)
+            logits = logits_of(model, dataset, encoding.batch_size, progress)
             temperature = _temperature(logits, labels, calibrate_on)
         how = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
         facts = {"name": name, "labels": list(labels), **how.to_dict()}
         checkpoints.append(facts | {"temperature": temperature})
         for one in scored:
             dataset = encoding.dataset(net, one.corpus)
-            logits = logits_of(model, dataset, encoding.batch_size)
+            logits = logits_of(model, dataset, encoding.batch_size, progress)
             one.add(name, logits, labels, temperature, int(dataset.is_cut.sum()))
     if not checkpoints or not scored:
         raise ConfigError("a report needs a checkpoint and a set to score it on")

@@ -48,6 +48,26 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     return (0.0 if correct == 0 else low), (1.0 if correct == total else high)
 
 
+def chance_bound(accuracy: float, labels: NDArray, num_tries: int = 1) -> tuple[float, int, float]:
+    """Return what an accuracy is compared with, to tell it from chance.
+
+    It is chance where the bound is not above the share: always predicting the most frequent class
+    would score the same, within the interval that `wilson_interval` gives the accuracy.
+
+    Args:
+        accuracy: on a set, the best of some tries.
+        labels: (N,) class ids of the set.
+        num_tries: scores that the accuracy is the best of. The level of 95% is divided among them,
+            as Bonferroni has it.
+
+    Returns:
+        The share of the most frequent class, its id, and the accuracy's lower bound.
+    """
+    counts = np.bincount(labels)
+    low, _ = wilson_interval(round(accuracy * len(labels)), len(labels), 1 - 0.05 / num_tries)
+    return float(counts.max() / len(labels)), int(counts.argmax()), low
+
+
 def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
     """Return mean and sample standard deviation (n - 1 below the line; None of a single value)."""
     mean = math.fsum(values) / len(values)

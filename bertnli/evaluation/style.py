@@ -45,7 +45,8 @@ figure { margin: .8rem 0; } figure svg { width: 100%; max-width: 24rem; height: 
 svg text { fill: var(--soft); font: 11px system-ui, sans-serif; }
 svg .axis { stroke: var(--line); } svg .ideal { stroke: var(--soft); stroke-dasharray: 4 3; }
 svg .fill { fill: var(--model); } svg .whisker { stroke: var(--ink); stroke-width: 1.5; }
-svg .mark { fill: var(--base); } svg .gap { fill: var(--base); fill-opacity: .35; }
+svg .mark { fill: var(--base); }
+svg .gap { fill: var(--base); fill-opacity: .35; stroke: var(--ground); }
 svg .track { fill: var(--line); fill-opacity: .5; }
 .errors { padding-left: 1.4rem; } .errors li { margin: .9rem 0; padding-left: .3rem; }
 .errors p { margin: .1rem 0; overflow-wrap: anywhere; }

@@ -27,3 +27,7 @@ __all__ = [
     "relative_difference",
     "run_both",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

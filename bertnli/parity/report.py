@@ -132,6 +132,8 @@ class ParityReport:
                 loc="lower center",
                 bbox_to_anchor=(0.5, 1.0),
                 ncols=4,
+                columnspacing=1.2,
+                handlelength=1.5,
                 frameon=False,
             )
         lower.xaxis.get_major_locator().set_params(integer=True)

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -270,7 +271,7 @@ class BaseTrainer(ABC):
                 under way; it is after every epoch.
             keep: how many of these states to keep, 1 or more.
             progress: show loss, accuracy and pairs/s as they come: on a terminal as a bar, in a
-                notebook as a curve that grows.
+                log as a line every 30 seconds, in a notebook as a curve that grows.
             on_epoch: called with each epoch's record.
             tensorboard: folder for TensorBoard's event files; a run that goes on has no event
                 twice. Needs tensorboardX.
@@ -337,7 +338,7 @@ class BaseTrainer(ABC):
                 while len(history.epochs) < num_epochs and not history.has_stalled(config.patience):
                     self._train_epoch(source, config, total, state, run, observer, stop)
                     observer.on_epoch_end(state)
-                    record = self._finished_epoch(state, dev_source, stop)
+                    record = self._finished_epoch(state, dev_source, observer, stop)
                     if record is None:
                         run.save_state(state)
                         run.save_last()
@@ -416,7 +417,7 @@ class BaseTrainer(ABC):
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
 
     def _finished_epoch(
-        self, state: TrainingState, dev: Source | None, stop: StopRequest
+        self, state: TrainingState, dev: Source | None, observer: Observer, stop: StopRequest
     ) -> EpochRecord | None:
         """Return the record of the epoch that was trained; None if a stop is asked for."""
         done = state.progress
@@ -424,7 +425,9 @@ class BaseTrainer(ABC):
         score = None
         if not stop.requested and not stop.count(self.workers.sum(stop.votes())):
             with self.weight_average.in_place():
-                score = None if dev is None else self._evaluated(dev, 256, stop)
+                if dev is not None:
+                    watch = partial(observer.on_dev_batch, state)
+                    score = self._evaluated(dev, 256, stop, watch)
         if stop.requested:
             return None
         return EpochRecord(
@@ -446,22 +449,33 @@ class BaseTrainer(ABC):
             data: a dataset, or the framework's own DataLoader over one.
             batch_size: pairs computed at a time; a loader brings its own.
         """
-        score = self._evaluated(self._source(data, "evaluation"), batch_size, StopRequest())
+        source = self._source(data, "evaluation")
+        score = self._evaluated(source, batch_size, StopRequest(), lambda num_pairs: None)
         assert score is not None
         return score
 
-    def _evaluated(self, data: Source, batch_size: int, stop: StopRequest) -> Score | None:
+    def _evaluated(
+        self, data: Source, batch_size: int, stop: StopRequest, watch: Callable[[int], None]
+    ) -> Score | None:
         """Return the score on a set; None if a stop is asked for on the way.
 
         Each process computes every so manyth batch, and all get the score of the whole.
+
+        Args:
+            data: the set.
+            batch_size: pairs computed at a time; a loader brings its own.
+            stop: whether to stop.
+            watch: called after each batch with the number of pairs by then.
         """
         workers = self.workers
-        outcomes, labels = [], []
+        outcomes, labels, num_pairs = [], [], 0
         for i, batch in enumerate(data.eval_batches(batch_size)):
             turn = i % workers.size
             labels.append(batch.labels)
             nothing = np.zeros((len(batch), self.net.num_outcomes), np.float32)
             outcomes.append(self.eval_step(batch) if turn == workers.rank else nothing)
+            num_pairs += len(batch)
+            watch(num_pairs)
             if turn == workers.size - 1 and stop.count(workers.sum(stop.votes())):
                 return None
         if not outcomes:

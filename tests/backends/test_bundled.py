@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import socket
 from pathlib import Path
 from typing import Any
@@ -40,6 +42,30 @@ def test_it_answers_without_a_word_about_where_it_is(
     net = bertnli.load("bert.mini", backend.name)
     found = [prediction.label for prediction in net.predict(PAIRS)]
     assert sum(a == b for a, b in zip(found, LABELS, strict=True)) >= 4
+
+
+def test_the_readme_and_the_page_greet_with_it(
+    backend: Backend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The README's answers are the command's, and the page's examples are classified right."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    asked = re.findall(r"\$ \.venv/bin/bertnli (predict .*)\n(.*)\n", text)
+    assert len(asked) == 2
+    for command, printed in asked:
+        assert main([*shlex.split(command), "--backend", backend.name]) == 0
+        label, *numbers = capsys.readouterr().out.rstrip("\n").split("\t")
+        expected, *shown = printed.split("\t")
+        assert label == expected
+        for one, other in zip(numbers, shown, strict=True):
+            name, _, value = one.partition("=")
+            assert other.partition("=")[0] == name
+            assert float(other.partition("=")[2]) == pytest.approx(float(value), abs=1.1e-4)
+    page = (Path(bertnli.__file__).parent / "serve/static/page.js").read_text(encoding="utf-8")
+    block = page.partition("const EXAMPLES = [")[2].partition("];")[0]
+    examples = re.findall(r'\["(.*)", "(.*)"\],', block)
+    answers = bertnli.load("bert.mini", backend.name).predict(examples)
+    right = ["contradiction", "entailment", "neutral", "entailment", "contradiction", "neutral"]
+    assert [answer.label for answer in answers] == right
 
 
 def test_both_backends_say_the_same(both: tuple[Backend, Backend]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shutil
 import signal
 import sys
@@ -113,6 +114,34 @@ def test_train_tells_what_it_does(
     assert "holds an earlier run" in Ran(capsys, argv).error()
     ran = Ran(capsys, [*argv, "--overwrite", "--quiet"])
     assert (ran.status, ran.out) == (0, "")
+
+
+def test_train_says_so_where_a_run_reached_chance(
+    own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = ["train", *where, *TINY[:-1], "--output", str(tmp_path / "run"), "--overwrite"]
+    sample = [*start, "--data", "sample", "--epochs", "1"]
+    ran = Ran(capsys, [*sample, "--lr", "1e-6", "--batch-size", "512"])
+    assert ran.status == 0
+    (warning,) = ran.err.splitlines()
+    for part in (
+        "warning: not significantly better than chance: dev accuracy 0.",
+        "on 90 pairs",
+        "always saying entailment scores 0.333",
+        "a pretrained model (--pretrained bert.mini), more pairs than 780, a smaller --batch-size",
+        "(2 steps were taken), or a higher --lr",
+    ):
+        assert part in warning
+    assert Ran(capsys, [*start, *own_data, "--lr", "1e-6", "--epochs", "1", "--quiet"]).err == ""
+    learned = [*start, *own_data, "--epochs", "20"]
+    assert Ran(capsys, learned).err == ""
+    no_dev = own_data[: own_data.index("--dev")] + own_data[own_data.index("--dev") + 2 :]
+    ran = Ran(capsys, [*start, *no_dev, "--epochs", "1", "--lr", "1e-6"])
+    assert "training accuracy 0." in ran.err and "on 24 pairs" in ran.err
+    table = tmp_path / "one.tsv"
+    table.write_text("gold_label\tsentence1\tsentence2\nneutral\tA dog rests.\tA cat.\n")
+    ran = Ran(capsys, [*start, *no_dev, "--dev", str(table), "--epochs", "1"])
+    assert ran.err == "warning: all 1 dev pairs are neutral: their accuracy says nothing\n"
 
 
 def test_train_refuses_what_does_not_fit(
@@ -281,6 +310,31 @@ def test_predict_keeps_the_order_of_a_file(
     for one in found:
         assert list(one["probabilities"]) == list(LABELS)
         assert max(one["probabilities"], key=one["probabilities"].get) == one["label"]
+
+
+def test_long_sets_have_a_line_now_and_then(
+    trained: Path,
+    where: list[str],
+    tables: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    dev, rate = tables / "dev.tsv", r"[\d,.]+ pairs/s"
+    pairs = tmp_path / "pairs.tsv"
+    pairs.write_text("".join(f"{a}\t{b}\n" for a, b in many_pairs()[0]))
+    evaluate = ["evaluate", str(trained), "--file", str(dev), "--batch-size", "4", *where]
+    predict = ["predict", "--checkpoint", str(trained), "--file", str(pairs), *where]
+    report = [*evaluate, "--report", str(tmp_path / "report")]
+    scored = [f"{dev}: {n} of 9 pairs, {rate}, about \\d+ s left" for n in (4, 8, 9)]
+    commands = ((evaluate, scored), (report, scored), (predict, [f"{pairs}: 50 pairs, {rate}"]))
+    for argv, lines in commands:
+        assert not re.search(rate, Ran(capsys, argv).err)  # it takes less than half a minute
+        monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+        said = Ran(capsys, argv).err.splitlines()
+        found = [line for line in said if re.search(rate, line)]
+        assert len(found) == len(lines) and all(map(re.fullmatch, lines, found)), found
+        monkeypatch.undo()
 
 
 @pytest.mark.parametrize("form", ["tsv", "jsonl"])

@@ -174,10 +174,12 @@ def test_a_saved_classifier_goes_to_parameters_and_back(
     save_native(tmp_path / "run", start.arrays, start.config, CLASSES, start.vocab)
     for to in ("torch", "mxnet"):
         assert main(["convert", str(tmp_path / "run"), str(tmp_path / to), "--to", to]) == 0
+        *_, last = capsys.readouterr().out.splitlines()
+        files = "classifier.params, config.json, vocab.json"
+        assert last == f"wrote the folder {tmp_path / to}: {files}"
         net = backend.load(tmp_path / to)
         assert net.labels == CLASSES
         assert digests(net.arrays()) == digests(start.arrays)
-        capsys.readouterr()
         assert main(["info", str(tmp_path / to), "--json"]) == 0
         assert json.loads(capsys.readouterr().out)["labels"] == list(CLASSES)
 

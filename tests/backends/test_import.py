@@ -207,6 +207,47 @@ def test_the_package_imports_no_framework() -> None:
     assert run(code) == []
 
 
+PACKAGES = (
+    "bertnli",
+    "bertnli.backends",
+    "bertnli.backends.mxnet",
+    "bertnli.backends.torch",
+    "bertnli.cli",
+    "bertnli.doctor",
+    "bertnli.errors",
+    "bertnli.evaluation",
+    "bertnli.parity",
+    "bertnli.training.observers",
+)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_dir_shows_the_public_names(name: str) -> None:
+    """No `Any`, `Path` or `annotations`, which a file imports for itself, and no submodules."""
+    code = (
+        "import importlib\n"
+        f"module = importlib.import_module({name!r})\n"
+        "before = dir(module)\n"
+        "import bertnli.evaluation.report, bertnli.parity.report, bertnli.cli.train\n"
+        "result = [before, dir(module), sorted(module.__all__), [n for n in dir(module) if not "
+        "hasattr(module, n) or type(getattr(module, n)) is type(importlib)]]"
+    )
+    before, after, public, wrong = run(code)
+    assert before == after == public
+    assert len(set(public)) == len(public)
+    assert wrong == []
+
+
+def test_dir_of_a_backend_shows_the_public_names() -> None:
+    code = (
+        "import bertnli\n"
+        "nli = bertnli.get_backend('torch')\n"
+        "result = [[n for n in dir(nli) if n[:2] != '__'], sorted(type(nli).__annotations__)]"
+    )
+    shown, fields = run(code)
+    assert shown == fields
+
+
 def error_of(preparation: str) -> tuple[str, str]:
     """The class and the text of what importing the backend raises after the preparation."""
     code = (

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,9 @@ from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import BackendError, ConfigError
+from bertnli.progress import duration
 from bertnli.training.observers import Observer, progress_observer
-from bertnli.training.observers.shown import EVERY, LiveCurve, ProgressBar
+from bertnli.training.observers.shown import EVERY, LiveCurve, LogProgress, ProgressBar
 from bertnli.training.observers.tensorboard import EPOCH_TAGS, STEP_LOSS, read_events
 
 EPOCHS, BATCH_SIZE = 2, 64
@@ -183,6 +185,9 @@ class Recorder(Observer):
     def on_epoch_end(self, state: Any) -> None:
         self.calls.append(f"trained {state.progress.steps}")
 
+    def on_dev_batch(self, state: Any, num_pairs: int) -> None:
+        self.calls.append(f"dev {num_pairs}")
+
     def on_epoch(self, state: Any) -> None:
         self.calls.append(f"scored {state.history.epochs[-1].epoch}")
 
@@ -207,14 +212,15 @@ def test_an_observer_is_told_of_everything(backend: Backend, tmp_path: Path) -> 
         fit(trainer, data, output=tmp_path, observers=[seen])
     first = [f"step {i + 1}" for i in range(STEPS)]
     second = [f"step {STEPS + i + 1}" for i in range(3)]
-    whole = ["start 0", "epoch 1 0", *first, f"trained {STEPS}", "scored 1"]
+    dev = ["dev 256", "dev 512", "dev 768", "dev 780"]
+    whole = ["start 0", "epoch 1 0", *first, f"trained {STEPS}", *dev, "scored 1"]
     assert seen.calls == [*whole, "epoch 2 0", *second, "trained 3", "end"]
     again, data = new_trainer(backend)
     seen = Recorder()
     fit(again, data, output=tmp_path, resume=True, observers=[seen])
     rest = [f"step {STEPS + i + 1}" for i in range(3, STEPS)]
-    expected = [f"start {STEPS + 3}", "epoch 2 3", *rest, f"trained {STEPS}", "scored 2", "end"]
-    assert seen.calls == expected
+    expected = [f"start {STEPS + 3}", "epoch 2 3", *rest, f"trained {STEPS}", *dev, "scored 2"]
+    assert seen.calls == [*expected, "end"]
 
 
 def test_an_observer_s_error_ends_the_run(backend: Backend) -> None:
@@ -244,7 +250,67 @@ def test_the_bar(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
             assert "epoch 1/2:" in said and "780/780" in said and ", acc 0." in said
             assert f"epoch {EPOCHS}/{EPOCHS}: 100%" in said
         else:
-            assert said == ""  # a log gets the lines of the epochs alone
+            assert "\r" not in said  # a log gets a line where an epoch takes long
+
+
+class Clock:
+    """Seconds, of which each step takes some."""
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step = 100.0, step
+
+    def __call__(self) -> float:
+        self.now += self.step
+        return self.now
+
+
+def test_a_log_gets_a_line_now_and_then(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On steps of 12 seconds, 13 in an epoch: every third has a line; the dev set has one too."""
+    trainer, data = new_trainer(backend)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    assert isinstance(progress_observer(EPOCHS, len(data)), LogProgress)
+    fit(trainer, data, observers=[LogProgress(EPOCHS, len(data), Clock(12.0))])
+    lines = sys.stderr.getvalue().splitlines()  # type: ignore[attr-defined]
+    number = r"\d\.\d{3}"
+    for line, step in zip(lines[:4], (3, 6, 9, 12), strict=True):
+        left = (2 * 780 - step * 64) * step * 12 / (step * 64)
+        expected = (
+            rf"epoch 1/2: {step * 64} of 780 pairs, step {step}, loss {number}, acc {number}, "
+            rf"5\.3 pairs/s, about {duration(left)} left"
+        )
+        assert re.fullmatch(expected, line), line
+    assert lines[4] == "epoch 1/2, dev set: 768 pairs, 21.3 pairs/s"
+    assert [line[:9] for line in lines] == ["epoch 1/2"] * 5 + ["epoch 2/2"] * 5
+    assert lines[-2].startswith("epoch 2/2: 768 of 780 pairs, step 25, ")
+
+
+def test_a_run_that_goes_on_is_as_fast_in_a_log_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was done before the stop is not counted in pairs/s; a loader's length is unknown."""
+    from bertnli.training.state import EpochProgress, TrainingState
+
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    state = TrainingState({}, progress=EpochProgress(num_pairs=600))
+    shown = LogProgress(1, None, Clock(60.0))
+    shown.on_epoch_start(state)
+    state.progress.num_pairs += 120
+    shown.on_step(state)
+    said = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert said == "epoch 1/1: 720 pairs, step 0, loss 0.000, acc 0.000, 2.0 pairs/s\n"
+
+
+def test_quiet_prints_no_line(
+    backend: Backend,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+    command = ["train", "--data", "sample", "--backend", backend.name, "--devices", "cpu"]
+    command += ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2"]
+    command += ["--num-blks", "1", "--epochs", "1", "--batch-size", "256", "--lr", "1e-3"]
+    for option, lines in ((["--quiet"], 0), (["--overwrite"], 5)):  # of four steps and the dev set
+        assert main([*command, "--output", str(tmp_path / "run"), *option]) == 0
+        assert len(re.findall("(?m)^epoch 1/1", capsys.readouterr().err)) == lines
 
 
 NOTEBOOK = """
@@ -333,5 +399,6 @@ def test_a_notebook_without_matplotlib_gets_a_line(monkeypatch: pytest.MonkeyPat
 
 def test_outside_of_a_notebook_it_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delitem(sys.modules, "IPython", raising=False)
+    monkeypatch.setattr(sys, "stderr", Terminal())
     assert isinstance(progress_observer(1, None), ProgressBar)
     assert "IPython" not in sys.modules

@@ -156,6 +156,7 @@ def test_the_command_says_what_int8_costs(
     argv = ["export", str(trained), str(target), "--format", "onnx", "--int8", "--data", "sample"]
     assert main(argv) == 0
     out = capsys.readouterr().out
+    assert out.endswith(f"wrote the folder {target}: model.int8.onnx, model.onnx, vocab.json\n")
     assert sorted(p.name for p in target.iterdir()) == [
         "model.int8.onnx",
         "model.onnx",
@@ -174,6 +175,45 @@ def test_the_command_says_what_int8_costs(
     assert small < large / 2
     assert main(argv) == 2  # nothing is replaced
     assert "exists" in capsys.readouterr().err
+
+
+def test_a_target_that_ends_in_onnx_is_a_file(
+    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
+) -> None:
+    FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
+    target = tmp_path / "new" / "mine.onnx"
+    argv = ["export", str(tmp_path / "model"), str(target), "--format", "onnx", "--int8"]
+    assert main(argv) == 0
+    *_, last = capsys.readouterr().out.splitlines()
+    int8 = target.with_name("mine.int8.onnx")
+    assert last.startswith(f"wrote {target} and {int8}: the graph alone.")
+    assert f"need the vocabulary of {tmp_path / 'model'}" in last
+    assert sorted(target.parent.iterdir()) == [int8, target]
+    for graph in (target, int8):
+        facts = onnxruntime.InferenceSession(str(graph)).get_modelmeta().custom_metadata_map
+        assert json.loads(facts["labels"]) == list(CLASSES)
+    target.unlink()
+    assert main(argv) == 2  # nothing is replaced, and nothing is written
+    assert f"{int8} exists" in capsys.readouterr().err
+    assert list(target.parent.iterdir()) == [int8]
+    target.mkdir()
+    assert main(argv[:-1]) == 2
+    assert f"{target} exists" in capsys.readouterr().err
+
+
+def test_nothing_of_a_file_is_left_where_writing_fails(
+    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
+
+    def fails(path: Path, target: Path) -> None:
+        target.write_bytes(b"half")
+        raise OSError("no space left")
+
+    monkeypatch.setattr(export, "quantize", fails)
+    argv = ["export", str(tmp_path / "model"), str(tmp_path / "mine.onnx"), "--format", "onnx"]
+    assert main([*argv, "--int8"]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
 def test_a_pretrained_model_has_nothing_to_score(

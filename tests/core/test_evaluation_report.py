@@ -21,6 +21,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import build_vocab
 from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, DataError
+from bertnli.evaluation.charts import LEGEND
 from bertnli.labels import LABELS, TWO_WAY
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
@@ -239,6 +240,22 @@ def test_every_score_has_the_baselines_beside_it(hostile: dict[str, Any]) -> Non
     assert len(scores) == 1 + sum(len(one["breakdowns"]) for one in hostile["sets"])
     assert all(">baseline<" in head for head in scores)
     assert text.count("The hypothesis-only baseline: ECE") == 8  # told twice; seeds; sets
+
+
+def test_the_calibration_chart_names_its_axes_and_its_marks(hostile: dict[str, Any]) -> None:
+    page = evaluation.to_html(hostile)
+    styled = set(re.findall(r"svg \.(\w+) \{", page))
+    charts = re.findall(r"<figure>(<svg.*?</svg>)", page)
+    assert len(charts) == page.count("<figcaption>") > 0
+    for chart in charts:
+        texts = re.findall(r"<text[^>]*>([^<]*)</text>", chart)
+        legend = [what for _, what in LEGEND]
+        assert texts[-len(legend) - 2 :] == ["confidence", "accuracy", *legend]
+        assert set(re.findall(r'class="(\w+)"', chart)) <= styled
+        # 11 pixels a character's height, and some 6 its width: all of it is within the picture.
+        width, height = map(int, re.findall(r'viewBox="0 0 (\d+) (\d+)"', chart)[0])
+        for x, y, what in re.findall(r'<text x="([\d.]+)" y="([\d.]+)">([^<]*)', chart):
+            assert float(x) + 6 * len(what) <= width and float(y) + 4 <= height
 
 
 def luminance(colour: str) -> float:

@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -206,6 +207,23 @@ def test_a_web_page_in_place_of_an_archive(server: FaultServer, tmp_path: Path) 
     serve(server, "page")
     with pytest.raises(DownloadError, match=f"expected is {SHA1}.*web page"):
         get(server, tmp_path)
+
+
+def test_a_log_has_a_line_now_and_then(
+    server: FaultServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    serve(server)
+    hub.download(f"{server.url}/{NAME}", tmp_path / "quick", SHA1)
+    assert "MB/s" not in capsys.readouterr().err
+    monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+    hub.download(f"{server.url}/{NAME}", tmp_path / "long", SHA1)
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert re.fullmatch(rf"{NAME}: 0 of 0 MB, [\d,.]+ MB/s, about 0 s left", line)
+    get(server, tmp_path / "silent")
+    assert capsys.readouterr().err == ""
 
 
 def test_waits_between_attempts(

@@ -115,6 +115,29 @@ def test_what_padding_costs_by_hand() -> None:
     ]
 
 
+def test_every_axis_has_a_label_and_no_label_touches_a_bar() -> None:
+    corpus = bertnli.read_sample("train")
+    data = PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
+    metrics = Metrics(("yes", "no"), np.array([[8, 2], [0, 0]]), 0.3)
+    lengths = plot_lengths(data.lengths, padding_cost(data, 64))
+    for figure in (
+        plot_curves({"": history(3)}),
+        plot_progress(history(3)),
+        plot_confusion({"one": metrics}),
+    ):
+        for axes in figure.axes:
+            assert axes.get_xlabel() and axes.get_ylabel()
+    left, right = lengths.axes
+    assert left.get_xlabel() and left.get_ylabel() and right.get_xlabel()  # bars have names
+    lengths.canvas.draw()
+    bars = [bar.get_window_extent() for bar in right.patches]
+    labels = [text.get_window_extent() for text in right.texts]
+    assert len(labels) == 3
+    assert not any(label.overlaps(bar) for label in labels for bar in bars)
+    gaps = [min(abs(label.y0 - bar.y1) for bar in bars) for label in labels]
+    assert min(gaps) >= 2  # pixels
+
+
 def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "lengths.svg"
     assert main(["lengths", "--data", "sample", "--plot", str(picture), "--json"]) == 0

@@ -57,6 +57,24 @@ def test_spread_is_the_sample_standard_deviation() -> None:
     assert scores.mean_and_spread([0.5])["sd"] is None
 
 
+def test_what_an_accuracy_is_compared_with() -> None:
+    labels = np.repeat([0, 1, 2], [20, 50, 30])
+    share, majority, low = scores.chance_bound(0.6, labels)
+    assert (share, majority) == (0.5, 1)
+    assert low == scores.wilson_interval(60, 100)[0] > 0.5
+    # The best of twelve is rarely that good by luck, but more often than one.
+    assert scores.chance_bound(0.6, labels, 12)[2] < 0.5 < scores.chance_bound(0.65, labels, 12)[2]
+
+
+def test_a_guess_is_rarely_taken_for_more_than_chance() -> None:
+    """The best of five epochs that guess, on 90 pairs: under 5 in 100."""
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 30)
+    best = rng.binomial(90, 1 / 3, (2000, 5)).max(axis=1) / 90
+    taken = [low > share for share, _, low in (scores.chance_bound(a, labels, 5) for a in best)]
+    assert 0 < np.mean(taken) < 0.05
+
+
 def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
     """Logits that know something of their labels."""
     rng = np.random.default_rng(seed)

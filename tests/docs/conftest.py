@@ -46,15 +46,18 @@ def docs() -> Path:
 
 @pytest.fixture
 def build(tmp_path: Path) -> Callable[..., Site]:
-    """A function that builds a site of some pages, name to Markdown, in the test's folder."""
+    """A function that builds a site of some pages, name to Markdown, in the test's folder.
+
+    ``settings`` are lines for its ``conf.py``.
+    """
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     source = tmp_path / "source"
 
-    def built(**pages: str) -> Site:
+    def built(settings: str = "", **pages: str) -> Site:
         source.mkdir(exist_ok=True)
-        (source / "conf.py").write_text(CONF, encoding="utf-8")
+        (source / "conf.py").write_text(CONF + settings, encoding="utf-8")
         for name, text in pages.items():
             path = source / f"{name.replace('__', '/')}.md"
             path.parent.mkdir(exist_ok=True)

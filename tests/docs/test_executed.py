@@ -98,8 +98,39 @@ for what in ("name",):
     ]
     assert found[4:7:2] == ['print("one way", name)', 'print("another way", name)']
     assert found[-1] == "torch and mxnet"
+    assert "torch_ns" not in site.page()  # which no reader has
     for tab in ("torch", "mxnet"):
         assert site.page().count(f'data-sync-id="{tab}"') == 2
+
+
+def test_what_stands_alone_sees_nothing_of_its_page(build: Callable) -> None:
+    code = """# Page
+
+```{run} python
+x = open("note.txt", "w").write("text")
+```
+
+```{alone} python
+:figure: line.png
+:alt: a line
+import os
+
+from matplotlib.figure import Figure
+
+print("x" in globals(), os.listdir())
+Figure(figsize=(1, 1)).savefig("line.png")
+```
+
+```{run} python
+print(x, os.path.abspath("line.png") if "os" in globals() else "no os")
+```
+"""
+    site = build(index=code)
+    assert site.warnings == ""
+    assert [cells(site.page())[i] for i in (2, 4)] == ["False []", "4 no os"]
+    assert 'alt="a line"' in site.page()
+    with pytest.raises(ExecutionError, match=r"index\.md:10: (?s:.*)NameError: name 'x'"):
+        build(index=code.replace('print("x" in globals(), os.listdir())', "print(x)"))
 
 
 def test_an_error_in_the_second_variant_has_its_own_line(build: Callable) -> None:

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 from build_notebooks import BACKENDS, PAGES, Piece, execute, notebook, pieces, write_notebooks
 
-CODE = ("run", "both", "compare", "sh", "not-run")
+CODE = ("run", "both", "alone", "compare", "sh", "not-run")
 
 PAGE = """# Title
 

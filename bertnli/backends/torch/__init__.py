@@ -34,3 +34,25 @@ BACKEND = Backend(
     about=about,
     DATA_HUB=hub_view("torch"),
 )
+
+__all__ = [
+    "BACKEND",
+    "BERTClassifier",
+    "BERTForPretraining",
+    "BERTModel",
+    "SNLIBERTDataset",
+    "Trainer",
+    "about",
+    "as_devices",
+    "as_precision",
+    "cpu",
+    "find_workers",
+    "load",
+    "load_pretrained_model",
+    "try_all_gpus",
+    "try_gpu",
+]
+
+
+def __dir__() -> list[str]:
+    return __all__

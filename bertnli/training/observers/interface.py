@@ -30,6 +30,9 @@ class Observer:
     def on_epoch_end(self, state: TrainingState) -> None:
         """An epoch's training has ended, all of it or up to a stop; what it scores is not known."""
 
+    def on_dev_batch(self, state: TrainingState, num_pairs: int) -> None:
+        """A batch of the dev set has been scored: ``num_pairs`` of the set by now."""
+
     def on_epoch(self, state: TrainingState) -> None:
         """An epoch has been scored and saved; its record is the last of the history's."""
 
@@ -62,6 +65,11 @@ class Observers(Observer):
         """See `Observer.on_epoch_end`."""
         for observer in self._observers:
             observer.on_epoch_end(state)
+
+    def on_dev_batch(self, state: TrainingState, num_pairs: int) -> None:
+        """See `Observer.on_dev_batch`."""
+        for observer in self._observers:
+            observer.on_dev_batch(state, num_pairs)
 
     def on_epoch(self, state: TrainingState) -> None:
         """See `Observer.on_epoch`."""

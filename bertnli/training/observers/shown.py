@@ -1,4 +1,4 @@
-"""A run's progress for a person: a bar on a terminal, a curve that grows in a notebook."""
+"""A run's progress for a person: a bar on a terminal, lines in a log, a curve in a notebook."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import base64
 import io
 import sys
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
 from bertnli.errors import BackendError
 from bertnli.plots import plot_progress
+from bertnli.progress import LogLines
 from bertnli.training.observers.interface import Observer
 
 if TYPE_CHECKING:
@@ -22,14 +24,17 @@ EVERY, SHARE = 0.5, 0.03
 
 
 def progress_observer(num_epochs: int, num_pairs: int | None) -> Observer:
-    """Return what shows a run's progress here: in a notebook a curve, else a bar.
+    """Return what shows a run: a curve in a notebook, a bar on a terminal, lines in a log.
 
     Args:
         num_epochs: of the run.
         num_pairs: of an epoch; None if that is not known.
     """
-    kind = LiveCurve if in_notebook() else ProgressBar
-    return kind(num_epochs, num_pairs)
+    if in_notebook():
+        return LiveCurve(num_epochs, num_pairs)
+    if sys.stderr is not None and sys.stderr.isatty():
+        return ProgressBar(num_epochs, num_pairs)
+    return LogProgress(num_epochs, num_pairs)
 
 
 def in_notebook() -> bool:
@@ -40,7 +45,7 @@ def in_notebook() -> bool:
 
 
 class ProgressBar(Observer):
-    """A line for each epoch with loss, accuracy and pairs/s; nothing where stderr is no terminal.
+    """A bar for each epoch with loss, accuracy and pairs/s.
 
     Args:
         num_epochs: of the run.
@@ -58,7 +63,6 @@ class ProgressBar(Observer):
             initial=state.progress.num_pairs,
             desc=f"epoch {len(state.history.epochs) + 1}/{self.num_epochs}",
             unit="pair",
-            disable=None,
         )
 
     def on_step(self, state: TrainingState) -> None:
@@ -74,6 +78,54 @@ class ProgressBar(Observer):
         """See `Observer.on_end`."""
         if self._bar is not None:
             self._bar.close()
+
+
+class LogProgress(Observer):
+    """A line now and then in a log: loss, accuracy, pairs/s and the time that the run still takes.
+
+    See `bertnli.progress.LogLines`.
+
+    Args:
+        num_epochs: of the run.
+        num_pairs: of an epoch; None if that is not known.
+        clock: gives seconds.
+    """
+
+    def __init__(
+        self,
+        num_epochs: int,
+        num_pairs: int | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.num_epochs, self.num_pairs, self._clock = num_epochs, num_pairs, clock
+        self._lines: LogLines | None = None
+
+    def on_epoch_start(self, state: TrainingState) -> None:
+        """See `Observer.on_epoch_start`."""
+        epoch = len(state.history.epochs) + 1
+        self._lines = LogLines(
+            f"epoch {epoch}/{self.num_epochs}",
+            total=self.num_pairs,
+            done=state.progress.num_pairs,
+            more=(self.num_epochs - epoch) * (self.num_pairs or 0),
+            clock=self._clock,
+        )
+
+    def on_step(self, state: TrainingState) -> None:
+        """See `Observer.on_step`."""
+        if self._lines is not None:
+            note = f"step {state.step:,}, {_scores(state)}"
+            self._lines.update(state.progress.num_pairs, note)
+
+    def on_epoch_end(self, state: TrainingState) -> None:
+        """See `Observer.on_epoch_end`."""
+        what = f"epoch {len(state.history.epochs) + 1}/{self.num_epochs}, dev set"
+        self._lines = LogLines(what, clock=self._clock)
+
+    def on_dev_batch(self, state: TrainingState, num_pairs: int) -> None:
+        """See `Observer.on_dev_batch`."""
+        if self._lines is not None:
+            self._lines.update(num_pairs)
 
 
 class LiveCurve(Observer):

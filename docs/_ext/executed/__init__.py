@@ -2,7 +2,8 @@
 
     {run} python        in one backend's namespace, down the page
     {both} python       on each backend, as two tabs
-    {compare} python    sees the values of both
+    {alone} python      in a process and a folder of its own: what a reader can run by itself
+    {compare} python    sees the values of both; its output alone is shown
     {sh}                commands
     {not-run} LANGUAGE  shown, and said not to be run
     {cli-help} COMMAND  what a command's --help prints
@@ -20,12 +21,23 @@ from typing import Any
 
 from sphinx.application import Sphinx
 
-from executed.directives import Beside, Both, CliHelp, Compare, NotRun, Run, Shell, executed_block
+from executed.directives import (
+    Alone,
+    Beside,
+    Both,
+    CliHelp,
+    Compare,
+    NotRun,
+    Run,
+    Shell,
+    executed_block,
+)
 from executed.pages import check_declared, run_blocks
 from executed.runner import code_state
 from executed.tables import BenchTable
 
 DIRECTIVES = {
+    "alone": Alone,
     "run": Run,
     "both": Both,
     "compare": Compare,

@@ -12,6 +12,8 @@ BACKENDS = ("torch", "mxnet")
 TAB_NAMES = {"torch": "PyTorch", "mxnet": "MXNet"}
 #: The namespaces of `compare` blocks, which see the others' values.
 COMPARE = "compare"
+#: An `alone` block sees nothing of its page.
+ALONE = "alone"
 #: Commands of the shell run in no namespace.
 SHELL = "sh"
 
@@ -31,7 +33,7 @@ class Block:
     """A piece of a page that is executed.
 
     Args:
-        where: ``"torch"``, ``"mxnet"``, `COMPARE` or `SHELL`.
+        where: ``"torch"``, ``"mxnet"``, `COMPARE`, `ALONE` or `SHELL`.
         code: Python, or commands.
         line: where it begins in its page.
         figure: name of the picture that it makes; empty for none.

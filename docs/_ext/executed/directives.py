@@ -15,6 +15,7 @@ from sphinx_design.shared import create_component
 
 from bertnli.cli import COMMANDS
 from executed.blocks import (
+    ALONE,
     BACKENDS,
     COMPARE,
     SHELL,
@@ -120,13 +121,27 @@ class Both(_CodeDirective):
         return [tab_set([(block.where, [self.place(block)]) for block in blocks])]
 
 
-class Compare(_CodeDirective):
-    """``{compare} python``: sees the values of both, in ``torch_ns`` and ``mxnet_ns``."""
+class Alone(_CodeDirective):
+    """``{alone} python``: code that a reader can run by itself, and that is run so."""
 
     option_spec: ClassVar[dict[str, Any]] = {**_SHOWN, **_FIGURE}
 
     def run(self) -> list[nodes.Node]:
-        return [self.place(self.block(COMPARE, self.code()))]
+        return [self.place(self.block(ALONE, self.code()))]
+
+
+class Compare(_CodeDirective):
+    """``{compare} python``: sees the values of both, in ``torch_ns`` and ``mxnet_ns``.
+
+    The output alone is shown, for no reader has these two.
+    """
+
+    option_spec: ClassVar[dict[str, Any]] = {**_FIGURE}
+
+    def run(self) -> list[nodes.Node]:
+        place = self.place(self.block(COMPARE, self.code()))
+        place["hide_code"] = True
+        return [place]
 
 
 class Shell(_CodeDirective):

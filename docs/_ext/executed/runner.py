@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from executed import child
-from executed.blocks import BACKENDS, COMPARE, SHELL, Block, ExecutionError, Output, cleaned
+from executed.blocks import ALONE, BACKENDS, COMPARE, SHELL, Block, ExecutionError, Output, cleaned
 
 #: Seconds that a block may take.
 LIMIT = 900
@@ -110,8 +110,12 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
         outputs = []
         for i, block in enumerate(blocks):
             at = f"{page}:{block.line}"
+            home = folder
+            if block.where == ALONE:
+                home = private / f"{ALONE}-{i}"
+                home.mkdir()
             if block.figure:
-                (folder / block.figure).unlink(missing_ok=True)
+                (home / block.figure).unlink(missing_ok=True)
             if block.where == SHELL:
                 text = _shell(block, folder, environment, at)
             else:
@@ -128,15 +132,20 @@ def _run(blocks: Sequence[Block], page: str, pictures: Path) -> list[Output]:
                     "given": given,
                     "figure": block.figure,
                 }
-                text = child_of(block.where).ask(request, at)
+                if block.where == ALONE:
+                    messages = home.with_suffix(".stderr")
+                    with Child(home, environment, messages) as alone:
+                        text = alone.ask(request, at)
+                else:
+                    text = child_of(block.where).ask(request, at)
             picture = ""
             if block.figure:
-                if not (folder / block.figure).is_file():
+                if not (home / block.figure).is_file():
                     raise ExecutionError(f"{at}: the block did not write {block.figure}")
                 picture = f"{i}-{Path(block.figure).name}"
-                shutil.copyfile(folder / block.figure, pictures / picture)
+                shutil.copyfile(home / block.figure, pictures / picture)
             # Where this machine keeps things is nobody's business.
-            for place in (folder, _library().parent):
+            for place in (home, _library().parent):
                 text = text.replace(f"{place}/", "")
             outputs.append(Output(cleaned(text), picture))
     return outputs
