@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertnli.data.corpus import shown
-from bertnli.serve.limits import Limits
+from bertnli.serve.limits import HURRY, Limits
 
 #: Bytes of a body that is too long which are read and thrown away. A client that is still sending
 #: would not see the answer: closing a connection with unread bytes resets it.
@@ -54,7 +55,10 @@ class _Body:
 
 
 async def read_body(
-    receive: Callable[[], Awaitable[Any]], headers: Mapping[str, str], limits: Limits
+    receive: Callable[[], Awaitable[Any]],
+    headers: Mapping[str, str],
+    limits: Limits,
+    is_crowded: Callable[[], bool],
 ) -> bytes:
     """Return a request's body, of which never more than the limit is kept.
 
@@ -62,10 +66,19 @@ async def read_body(
         receive: ASGI's.
         headers: of the request.
         limits: ``max_body`` and ``read_timeout`` are looked at.
+        is_crowded: whether others want this one's place; it then has `HURRY` seconds at most.
 
     Raises:
-        Refused: it is too long (413) or too slow (408), or the client left.
+        Refused: it is compressed (415), too long (413) or too slow (408), or the client left.
     """
+    coding = headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
+        raise Refused(
+            415,
+            f"the body has the Content-Encoding {shown.repr(coding)}; send it uncompressed, "
+            "without this header",
+            {"accept-encoding": "identity"},
+        )
     too_long = Refused(
         413,
         f"the body is longer than {limits.max_body:,} bytes; send fewer pairs in a request, or "
@@ -78,19 +91,34 @@ async def read_body(
         if headers.get("expect", "").lower() == "100-continue":
             raise too_long  # the client waits for leave to send
         body.limit = -1
-    try:
-        await asyncio.wait_for(_read(receive, body), limits.read_timeout)
-    except asyncio.TimeoutError:
-        if body.too_long:
-            raise too_long from None
+    late = await _read_in_time(_read(receive, body), limits.read_timeout, is_crowded)
+    if late and not body.too_long:
         raise Refused(
-            408,
-            f"the body did not arrive within {limits.read_timeout:g} seconds; send it at once",
-            CLOSE,
-        ) from None
+            408, f"the body did not arrive within {late:g} seconds; send it at once", CLOSE
+        )
     if body.too_long:
         raise too_long
     return b"".join(body.parts)
+
+
+async def _read_in_time(
+    read: Coroutine[Any, Any, None], seconds: float, is_crowded: Callable[[], bool]
+) -> float:
+    """Return 0 when a body is read, or the seconds after which it was given up."""
+    start = time.monotonic()
+    reading = asyncio.ensure_future(read)
+    try:
+        while True:
+            patience = min(HURRY, seconds) if is_crowded() else seconds
+            left = start + patience - time.monotonic()
+            done, _ = await asyncio.wait((reading,), timeout=max(0, min(left, HURRY)))
+            if done:
+                reading.result()
+                return 0
+            if left <= 0:
+                return patience
+    finally:
+        reading.cancel()
 
 
 async def _read(receive: Callable[[], Awaitable[Any]], body: _Body) -> None:
