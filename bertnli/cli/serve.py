@@ -126,12 +126,6 @@ def run(args: argparse.Namespace) -> int:
     )
     from bertnli.serve.run import WorkerDied, is_local, serve  # needs the extra
 
-    if not is_local(args.host):
-        print(
-            f"warning: --host {args.host} answers other machines, without a login or TLS; put a "
-            "proxy before it (docs/serve.md), or leave --host out",
-            file=sys.stderr,
-        )
     names = NAMES if args.backend == BOTH else (args.backend or options.first_backend(),)
     loaders: dict[str, Callable[[], Any]] = {name: partial(_load, args, name) for name in names}
     try:
@@ -141,7 +135,7 @@ def run(args: argparse.Namespace) -> int:
             Path(args.checkpoint).resolve().name,  # the folders above are nobody else's business
             host=args.host,
             port=args.port,
-            say=lambda line: print(line, flush=True),
+            say=partial(_say, None if is_local(args.host) else args.host),
             access_log=args.access_log,
             allow_hosts=args.allow_host,
         )
@@ -149,6 +143,16 @@ def run(args: argparse.Namespace) -> int:
         print(f"bertnli serve: {error}", file=sys.stderr)
         return DIED
     return 0
+
+
+def _say(open_host: str | None, line: str) -> None:
+    if open_host is not None:
+        print(
+            f"warning: --host {open_host} answers other machines, without a login and without TLS; "
+            "put a proxy before the server (docs/serve.md), or leave --host out",
+            file=sys.stderr,
+        )
+    print(line, flush=True)
 
 
 def _load(args: argparse.Namespace, name: str) -> Any:

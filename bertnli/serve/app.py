@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from functools import partial
 from importlib import resources
 from typing import Any
@@ -23,9 +23,9 @@ from bertnli.explain import explain
 from bertnli.serve import schemas
 from bertnli.serve.gate import Gate
 from bertnli.serve.hosts import Hosts
-from bertnli.serve.limits import Limits
+from bertnli.serve.limits import HURRY, Limits
 from bertnli.serve.metrics import Metrics
-from bertnli.serve.reading import LEFT, Asked, Refused, read_body, read_explain, read_predict
+from bertnli.serve.reading import AGAIN, LEFT, Asked, Refused, read_body, read_explain, read_predict
 from bertnli.serve.worker import READY, NotReady, QueueFull, Worker
 from bertnli.version import __version__
 
@@ -37,8 +37,6 @@ PAGE = {
     "words.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-#: After how many seconds to try a server that cannot answer.
-AGAIN = {"retry-after": "5"}
 #: A path of this machine, of which clients are told the last part.
 PATH = re.compile(r"""(?<![\w/])(?:~?/|[A-Za-z]:\\)[^\s:;,'"]*[/\\]([^\s/\\:;,'"]+)""")
 #: What requests are counted by.
@@ -61,11 +59,11 @@ class Service:
         self.workers, self.limits, self.checkpoint = workers, limits, checkpoint
         self.metrics = metrics
         self.backends = list(workers)
-        self._under_way = 0
+        self._places = asyncio.Semaphore(limits.max_connections)
 
     async def predict(self, request: Request) -> Response:
         """Answer with the class of each pair."""
-        with self._place():
+        async with self._place():
             asked, worker = await self._read(request, read_predict)
             found = await self._result(request.receive, worker, lambda: worker.predict(asked.pairs))
         predictions = [{**vars(one), "unknown_share": round(one.unknown_share, 4)} for one in found]
@@ -73,7 +71,7 @@ class Service:
 
     async def explain(self, request: Request) -> Response:
         """Answer with what the model makes of each word of a pair."""
-        with self._place():
+        async with self._place():
             asked, worker = await self._read(request, read_explain)
             (pair,) = asked.pairs
             function = partial(explained, pair=pair)
@@ -114,27 +112,25 @@ class Service:
     def _who(self, worker: Worker) -> dict[str, str]:
         return {"backend": worker.backend, "checkpoint": self.checkpoint}
 
-    @contextmanager
-    def _place(self) -> Iterator[None]:
-        """Be one of the requests under way, of which there is a limited number."""
-        if self._is_crowded():
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for one of the places of requests under way, but not for long."""
+        try:
+            await asyncio.wait_for(self._places.acquire(), HURRY)
+        except asyncio.TimeoutError:
             raise Refused(
                 503,
-                f"{self._under_way:,} requests are under way, and there may be no more; send the "
-                "request again after the seconds that Retry-After says",
+                f"{self.limits.max_connections:,} requests are under way, and there may be no "
+                "more; send the request again after the seconds that Retry-After says",
                 AGAIN,
-            )
-        self._under_way += 1
+            ) from None
         try:
             yield
         finally:
-            self._under_way -= 1
-
-    def _is_crowded(self) -> bool:
-        return self._under_way >= self.limits.max_connections
+            self._places.release()
 
     async def _read(self, request: Request, read: Callable[..., Asked]) -> tuple[Asked, Worker]:
-        body = await read_body(request.receive, request.headers, self.limits, self._is_crowded)
+        body = await read_body(request.receive, request.headers, self.limits, self._places.locked)
         asked = read(body, self.limits, self.backends)
         return asked, self._worker(asked.backend)
 

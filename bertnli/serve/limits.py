@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from bertnli.errors import ConfigError
 
-#: Seconds that a client has to send a request even where there are too many clients.
+#: Seconds that a client has to send a request, and that a request waits for a place, where there
+#: are too many.
 HURRY = 1.0
 
 
@@ -22,8 +23,8 @@ class Limits:
         max_pairs: pairs of a request.
         max_body: bytes of a request's body.
         max_chars: characters of a sentence.
-        max_connections: connections with a request under way. Further requests are refused, and
-            where there are so many, a body has `HURRY` seconds in place of ``read_timeout``.
+        max_connections: connections with a request under way. Where there are so many, a further
+            one is refused after `HURRY` seconds, and a body has no longer than that.
         read_timeout: seconds that a client has for a request's headers, again for its body, and
             again to take the answer.
         timeout: seconds from a request's last byte to its answer.

@@ -87,16 +87,16 @@ class PatientProtocol(H11Protocol):
         if self.transport.is_closing():
             return
         waited = self.loop.time() - self._since if self._is_between_requests() else 0.0
-        patience = self.seconds
-        if len(self.connections) > self.room:
-            patience = min(HURRY, patience)
+        is_crowded = len(self.connections) > self.room
+        patience = min(HURRY, self.seconds) if is_crowded else self.seconds
         if waited < patience:
             self._timer = self.loop.call_later(min(HURRY, patience - waited), self._look)
         elif self.conn.our_state is h11.IDLE and (self.cycle is None or self._has_part()):
-            self.metrics.answered("other", 408, waited)
-            self._answer(
-                408, f"the headers did not arrive within {patience:g} seconds; send them at once"
-            )
+            why = f"no headers came within {patience:g} seconds"
+            status = 503 if is_crowded else 408
+            why += ", and there are too many connections" if is_crowded else "; send them at once"
+            self.metrics.answered("other", status, waited)
+            self._answer(status, why)
         else:
             self.transport.close()  # after an answer, clients expect no more than that
 

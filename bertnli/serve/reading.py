@@ -18,6 +18,8 @@ DRAINED = 8 << 20
 #: Of a client that left before its answer, as nginx counts it; nobody is sent it.
 LEFT = 499
 CLOSE = {"connection": "close"}
+#: After how many seconds to try a server that cannot answer.
+AGAIN = {"retry-after": "5"}
 
 
 class Refused(Exception):
@@ -91,34 +93,38 @@ async def read_body(
         if headers.get("expect", "").lower() == "100-continue":
             raise too_long  # the client waits for leave to send
         body.limit = -1
-    late = await _read_in_time(_read(receive, body), limits.read_timeout, is_crowded)
-    if late and not body.too_long:
-        raise Refused(
-            408, f"the body did not arrive within {late:g} seconds; send it at once", CLOSE
-        )
+    reading = _read(receive, body)
+    given_up = await _read_in_time(reading, limits.read_timeout, is_crowded)
     if body.too_long:
         raise too_long
+    if given_up is not None:
+        raise given_up
     return b"".join(body.parts)
 
 
 async def _read_in_time(
     read: Coroutine[Any, Any, None], seconds: float, is_crowded: Callable[[], bool]
-) -> float:
-    """Return 0 when a body is read, or the seconds after which it was given up."""
+) -> Refused | None:
+    """Read a body; return why it was given up, if it was."""
     start = time.monotonic()
     reading = asyncio.ensure_future(read)
     try:
         while True:
-            patience = min(HURRY, seconds) if is_crowded() else seconds
+            crowded = is_crowded()
+            patience = min(HURRY, seconds) if crowded else seconds
             left = start + patience - time.monotonic()
             done, _ = await asyncio.wait((reading,), timeout=max(0, min(left, HURRY)))
             if done:
                 reading.result()
-                return 0
+                return None
             if left <= 0:
-                return patience
+                break
     finally:
         reading.cancel()
+    late = f"the body did not arrive within {patience:g} seconds"
+    if crowded:
+        return Refused(503, f"{late}, and others wait for its place", {**AGAIN, **CLOSE})
+    return Refused(408, f"{late}; send it at once", CLOSE)
 
 
 async def _read(receive: Callable[[], Awaitable[Any]], body: _Body) -> None:
