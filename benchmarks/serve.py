@@ -53,8 +53,6 @@ KINDS = {
     "slow headers": 2,
 }
 GOOD = ("one pair", "many pairs", "explain", "page, health, metrics")
-#: Kinds that get no answer, or none that they wait for.
-SILENT = ("leaves",)
 READ_TIMEOUT = 2
 #: Answers to the same pair may differ by rounding, for batches differ.
 ROUNDING = 1e-4
@@ -336,7 +334,7 @@ def _wrong(run: Soak, status: int) -> list[str]:
     found = []
     for kind, statuses in run.statuses.items():
         right = {"200"} if kind in GOOD else {"400", "408", "413", "422"}
-        right = {"left"} if kind in SILENT else right
+        right = {"left"} if kind == "leaves" else right
         if set(statuses) - right:
             found.append(f"{kind}: {dict(statuses)}")
     if run.lost or run.different:
