@@ -86,7 +86,7 @@ async function explain(pair, signal) {
   } catch (error) {
     if (signal.aborted) return;
     hideWords();
-    say(`Word by word is missing: ${error.message}`);
+    say(`${$("problem").textContent} Word by word is missing: ${error.message}`.trim());
   }
 }
 
@@ -178,6 +178,7 @@ function markOld() {
   const is = answered !== null && !isAnswered(typed());
   for (const id of ["answer", "words"]) $(id).classList.toggle("old", is);
   $("old").hidden = !is;
+  $("problem").hidden = is || !$("problem").textContent; // it is of those sentences, too
 }
 
 function busy(is) {
