@@ -1,7 +1,7 @@
 # bertnli serve on a CPU:
 #   docker build -t bertnli .
-#   docker run --rm -p 8000:8000 bertnli
-#   docker run --rm -p 8000:8000 -v "$PWD/runs:/runs:ro" bertnli \
+#   docker run --rm -p 127.0.0.1:8000:8000 bertnli
+#   docker run --rm -p 127.0.0.1:8000:8000 -v "$PWD/runs:/runs:ro" bertnli \
 #       bertnli serve --host 0.0.0.0 --checkpoint /runs/mine
 
 FROM python:3.11-slim AS build

@@ -2,6 +2,7 @@
 
     python benchmarks/serve.py throughput --json result.json
     python benchmarks/serve.py soak --seconds 300 --json result.json
+    python benchmarks/serve.py crowd --json result.json
 
 Throughput: clients that each send a pair, wait for the answer and send the next, to two servers
 with the same code, one of which computes each request by itself. They take turns in rotation; the
@@ -12,6 +13,8 @@ Soak: for some minutes, clients of many kinds at a time, among them some that se
 answered, leave, or take their time. Every request that can be answered must be, alike each time,
 with status 200; all others with 4xx; and the server's memory must not grow.
 
+Crowd: see crowd.py.
+
 The load comes from one process beside the server's, and takes processor time of its own.
 """
 
@@ -19,23 +22,20 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import atexit
 import json
-import os
 import random
-import re
 import signal
 import statistics
-import subprocess
 import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
+from crowd import crowd
+from served import Connection, Server, request
 
 import bertnli
 
@@ -53,8 +53,6 @@ KINDS = {
     "slow headers": 2,
 }
 GOOD = ("one pair", "many pairs", "explain", "page, health, metrics")
-#: Kinds that get no answer, or none that they wait for.
-SILENT = ("leaves", "slow headers")
 READ_TIMEOUT = 2
 #: Answers to the same pair may differ by rounding, for batches differ.
 ROUNDING = 1e-4
@@ -66,7 +64,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("throughput", "soak"))
+    parser.add_argument("part", choices=("throughput", "soak", "crowd"))
     parser.add_argument("--checkpoint", default="bert.mini")
     parser.add_argument("--backend", default="torch", choices=("torch", "mxnet"))
     parser.add_argument("--clients", type=int, default=32, help="of throughput")
@@ -75,82 +73,10 @@ def main() -> None:
     parser.add_argument("--json", help="write the result here")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    result = asyncio.run(throughput(args) if args.part == "throughput" else soak(args))
+    parts = {"throughput": throughput, "soak": soak, "crowd": lambda args: crowd(args, sentences())}
+    result = asyncio.run(parts[args.part](args))
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
-
-
-class Server:
-    """A server in a process of its own."""
-
-    def __init__(self, args: argparse.Namespace, *more: str) -> None:
-        command = [sys.executable, "-m", "bertnli", "serve", "--port", "0"]
-        command += ["--checkpoint", args.checkpoint, "--backend", args.backend, *more]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        atexit.register(self.process.kill)  # where this script is broken off; else it has ended
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        if found is None:
-            raise SystemExit(f"the server did not start: {line}")
-        where = urlsplit(found[0])
-        assert where.hostname is not None and where.port is not None
-        self.address = (where.hostname, where.port)
-
-    def cpu_seconds(self) -> float:
-        """Return the processor time of all its threads."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-    def megabytes(self) -> float:
-        """Return its memory in the machine's."""
-        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
-        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
-
-    async def counters(self) -> dict[str, float]:
-        """Return the numbers of /metrics of the backend, by name, and all requests by status."""
-        async with Connection(self.address) as connection:
-            _, text = await connection.ask("GET", "/metrics")
-        found: dict[str, float] = Counter()
-        for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text.decode(), re.M):
-            found[name] += float(value) if "le=" not in labels else 0
-        return found
-
-    def stop(self) -> int:
-        """End it, and return its exit status."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(60)
-
-
-class Connection:
-    """HTTP/1.1 with as little work as possible: the clients share the machine with the server."""
-
-    def __init__(self, address: tuple[str, int]) -> None:
-        self.address = address
-
-    async def __aenter__(self) -> Connection:
-        self.reader, self.writer = await asyncio.open_connection(*self.address, limit=1 << 24)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.writer.close()
-
-    async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """Send a request, and return status and body of its answer."""
-        self.writer.write(request(method, path, len(body)) + body)
-        return await self.answer()
-
-    async def answer(self) -> tuple[int, bytes]:
-        """Return status and body of the next answer."""
-        head = await self.reader.readuntil(b"\r\n\r\n")
-        length = re.search(rb"content-length: (\d+)", head, re.I)
-        assert length is not None, head
-        return int(head[9:12]), await self.reader.readexactly(int(length[1]))
-
-
-def request(method: str, path: str, length: int) -> bytes:
-    """Return a request's line and headers."""
-    return f"{method} {path} HTTP/1.1\r\nHost: bench\r\nContent-Length: {length}\r\n\r\n".encode()
 
 
 def sentences() -> list[dict[str, str]]:
@@ -332,9 +258,7 @@ class Soak:
             connection.writer.write(b"POST /predict HTTP/1.1\r\n")
             trickle = asyncio.ensure_future(_trickle(connection, b"X: y\r\n"))
             try:
-                return "dropped" if await connection.reader.read(1) == b"" else "answered"
-            except ConnectionError:
-                return "dropped"
+                return str((await connection.answer())[0])
             finally:
                 trickle.cancel()
 
@@ -410,7 +334,7 @@ def _wrong(run: Soak, status: int) -> list[str]:
     found = []
     for kind, statuses in run.statuses.items():
         right = {"200"} if kind in GOOD else {"400", "408", "413", "422"}
-        right = {"left", "dropped"} if kind in SILENT else right
+        right = {"left"} if kind == "leaves" else right
         if set(statuses) - right:
             found.append(f"{kind}: {dict(statuses)}")
     if run.lost or run.different:

@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
+#: A password with a slash, a space or a quotation mark, which no URL should have in it. What
+#: follows the colon is no port. A path has made one slash of two, perhaps.
+_PASSWORD = re.compile(
+    r"(?<=:/)(/?)[^\s/?#:@'\"\[]*:(?!\s|\d+(?![^\s/?#'\",;.)]))[^@\n]*(?:@[^\s@/?#]*)*@"
+)
+_URL = re.compile(r"\b([A-Za-z][\w+.-]*:/{1,2})([^\s'\"<>]+)")
+#: The query of a URL without its host; a user and a password before a host without a scheme.
+_QUERY = re.compile(r"(?<=[\w/.])\?[^\s'\"<>()]*=[^\s'\"<>()]*")
+_USER = re.compile(r"(?<![\w/*])[^\s/:@'\"]+:[^\s/@'\"]+@(?=[\w.-])")
+
 
 class BERTNLIError(Exception):
     """Base of every error that bertnli raises on purpose."""
@@ -18,6 +30,9 @@ class DataError(BERTNLIError, ValueError):
 class DownloadError(BERTNLIError, OSError):
     """A named file that could not be fetched, or whose content is not the expected one."""
 
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(message))
+
 
 class CheckpointError(BERTNLIError, ValueError):
     """A checkpoint that is damaged, incomplete, or made for another model."""
@@ -29,6 +44,26 @@ class TrainingError(BERTNLIError, ArithmeticError):
 
 class BackendError(BERTNLIError, RuntimeError):
     """A framework that is missing, or that cannot do what is asked of it."""
+
+
+def without_secrets(text: str) -> str:
+    """Return text with ``***`` in place of what its URLs may keep secret.
+
+    That is the user and the password before a host, and everything after ``?`` or ``#``: links of
+    stores and of private hubs have their tokens there.
+    """
+    text = _PASSWORD.sub(r"\1***@", text)
+    text = _URL.sub(lambda url: url[1] + _public(url[2]), text)
+    return _USER.sub("***@", _QUERY.sub("?***", text))
+
+
+def _public(rest: str) -> str:
+    """Return what follows a URL's scheme without its secrets."""
+    host, after = re.fullmatch(r"([^/?#]*)(.*)", rest).groups()  # type: ignore[union-attr]
+    if "@" in host:
+        host = "***@" + host.rpartition("@")[2]
+    # The last signs may be those of the sentence around it.
+    return host + re.sub(r"([?#]).*?(?=[.,:;)\]}]*$)", r"\1***", after, count=1)
 
 
 __all__ = [

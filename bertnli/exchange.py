@@ -20,6 +20,8 @@ from urllib.parse import urljoin, urlsplit
 
 import requests
 
+from bertnli.errors import without_secrets
+
 #: Seconds to wait for a connection, and for each next piece of the answer.
 TIMEOUT = (10, 60)
 #: In so many seconds at least so many bytes must come.
@@ -42,7 +44,7 @@ class Failure(Exception):
     """
 
     def __init__(self, reason: str, again: bool, retry_after: float = 0.0) -> None:
-        super().__init__(reason)
+        super().__init__(without_secrets(reason))
         self.again, self.retry_after = again, retry_after
 
 

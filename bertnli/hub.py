@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from bertnli.archives import extracted
-from bertnli.errors import DownloadError
+from bertnli.errors import DownloadError, without_secrets
 from bertnli.fetch import fetch, is_here
 from bertnli.files import expanded
 
@@ -134,7 +134,7 @@ class HubView(MutableMapping[str, tuple[str, str | None]]):
         return len(self._files())
 
     def __repr__(self) -> str:
-        return f"HubView({self.framework!r}: {dict(self)})"
+        return without_secrets(f"HubView({self.framework!r}: {dict(self)})")
 
 
 def hub_view(framework: str) -> HubView:
@@ -224,8 +224,8 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
 def _file_name(url: str) -> str:
     try:
         name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
-    except ValueError as error:
-        raise DownloadError(f"{url} is not a URL: {error}") from error
+    except ValueError:
+        raise DownloadError(f"{url} is not a URL") from None  # the reason would quote a password
     if not name or name in (".", "..") or "\\" in name or "\0" in name:
         raise DownloadError(f"the URL {url} does not end in a file's name")
     return name

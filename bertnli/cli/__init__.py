@@ -27,7 +27,8 @@ from bertnli.cli import (
     serve,
     train,
 )
-from bertnli.errors import BERTNLIError
+from bertnli.cli.terminal import printable_output
+from bertnli.errors import BERTNLIError, without_secrets
 from bertnli.version import __version__
 
 #: Each module's docstring is its command's help.
@@ -80,6 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+@printable_output()
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -104,7 +106,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (BERTNLIError, OSError) as error:
-        print(f"bertnli {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        text = " ".join(without_secrets(str(error)).split())
+        print(f"bertnli {args.command}: {text}", file=sys.stderr)
         return BAD_INPUT
     except KeyboardInterrupt:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)

@@ -17,7 +17,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.layouts import LabelledSet, read_labelled
 from bertnli.data.snli import SPLITS, find_split, read_pairs, read_sample, read_snli
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, DataError, without_secrets
 from bertnli.hub import download_extract
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
@@ -222,7 +222,11 @@ def read_sets(args: argparse.Namespace, labels: Sequence[str]) -> list[LabelledS
             for one, path in zip(found, args.file, strict=True)
         ]
     split = split_of(args)
-    return [LabelledSet(f"{args.data}, {split}", read_split(args, split), _layout(args.data))]
+    return [
+        LabelledSet(
+            f"{without_secrets(args.data)}, {split}", read_split(args, split), _layout(args.data)
+        )
+    ]
 
 
 def read_named(args: argparse.Namespace, name: str, labels: Sequence[str]) -> LabelledSet:
@@ -245,7 +249,9 @@ def read_named(args: argparse.Namespace, name: str, labels: Sequence[str]) -> La
             f"{name}: no such file; give a file of labelled pairs, a split of --data "
             f"({', '.join(SPLITS)}), or CORPUS:SPLIT such as SNLI:train"
         )
-    return LabelledSet(f"{corpus}, {split}", _read_corpus(args, corpus, split), _layout(corpus))
+    return LabelledSet(
+        f"{without_secrets(corpus)}, {split}", _read_corpus(args, corpus, split), _layout(corpus)
+    )
 
 
 def read_baseline(args: argparse.Namespace, labels: Sequence[str]) -> Corpus | None:

@@ -33,7 +33,7 @@ from typing import Any
 from bertnli.cli import corpora, options
 from bertnli.data.dataset import PairDataset
 from bertnli.data.layouts import LabelledSet
-from bertnli.errors import ConfigError
+from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, write_report
 from bertnli.evaluation.page import percent
 from bertnli.evaluation.predictions import metrics_of, net_of
@@ -150,7 +150,7 @@ def _datasets(
     net = net_of(trainer)
     encoding = options.encoding_of(args, net.config, net.encoding)
     dataset = corpora.encode_split(args, split, encoding, net.required_vocab())
-    yield f"{args.data}, {split}", dataset
+    yield f"{without_secrets(args.data)}, {split}", dataset
 
 
 def _warn_of_order(name: str, metrics: Metrics) -> None:

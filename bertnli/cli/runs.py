@@ -21,6 +21,7 @@ from bertnli.cli import options
 from bertnli.config import BERTConfig, TrainingConfig
 from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
+from bertnli.errors import without_secrets
 from bertnli.evaluation.scores import chance_bound
 from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
@@ -118,7 +119,7 @@ def describe_sizes(args: argparse.Namespace, config: BERTConfig, shapes: Shapes)
     """Return a line on the model."""
     parameters = sum(math.prod(shape) for shape in shapes.values())
     return (
-        f"model: {args.pretrained or 'from scratch'}, {config.num_blks} blocks, "
+        f"model: {without_secrets(args.pretrained or 'from scratch')}, {config.num_blks} blocks, "
         f"{config.num_hiddens} wide, {config.ffn_num_hiddens} inside, {config.num_heads} heads, "
         f"{config.max_len} positions, {parameters:,} parameters"
     )

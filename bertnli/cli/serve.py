@@ -2,7 +2,7 @@
 
 POST /predict takes {"premise": ..., "hypothesis": ...} or {"pairs": [...]}; concurrent requests are
 computed together. /health, /metrics and /openapi.json say what they are called. SIGTERM answers
-what is queued and ends with status 0.
+what is queued and ends with status 0; the death of a model's thread ends with status 1.
 
 examples:
   bertnli serve
@@ -18,6 +18,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bertnli.backends import NAMES, get_backend
@@ -25,6 +26,7 @@ from bertnli.cli import options
 from bertnli.serve.limits import Limits
 
 BOTH = "both"
+DIED = 1
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +36,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--host", default="127.0.0.1", help="address to listen on (default: this machine's own)"
     )
     parser.add_argument("--port", type=_port, default=8000, help="0 for a free one (default: 8000)")
+    parser.add_argument(
+        "--allow-host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="answer requests for this name too, and those of its pages; give it again for each "
+        "name, or * for all (default: localhost and the address of --host alone)",
+    )
     parser.add_argument("--access-log", action="store_true", help="print a line for each request")
     options.add_checkpoint_options(parser)
     options.add_encoding_options(parser)
@@ -72,7 +82,7 @@ def _add_limit_options(group: Any) -> None:
     _add_number(group, "--max-pairs", Limits.max_pairs, "N", "pairs of a request")
     _add_number(group, "--max-chars", Limits.max_chars, "N", "characters of a sentence")
     _add_number(group, "--max-body", Limits.max_body, "BYTES", "of a request's body")
-    _add_number(group, "--max-connections", Limits.max_connections, "N", "open at a time")
+    _add_number(group, "--max-connections", Limits.max_connections, "N", "with a request under way")
     group.add_argument(
         "--read-timeout",
         type=float,
@@ -114,20 +124,35 @@ def run(args: argparse.Namespace) -> int:
         timeout=args.timeout,
         batching=not args.no_batching,
     )
-    from bertnli.serve.run import serve  # needs the extra
+    from bertnli.serve.run import WorkerDied, is_local, serve  # needs the extra
 
     names = NAMES if args.backend == BOTH else (args.backend or options.first_backend(),)
     loaders: dict[str, Callable[[], Any]] = {name: partial(_load, args, name) for name in names}
-    serve(
-        loaders,
-        limits,
-        args.checkpoint,
-        host=args.host,
-        port=args.port,
-        say=lambda line: print(line, flush=True),
-        access_log=args.access_log,
-    )
+    try:
+        serve(
+            loaders,
+            limits,
+            Path(args.checkpoint).resolve().name,  # the folders above are nobody else's business
+            host=args.host,
+            port=args.port,
+            say=partial(_say, None if is_local(args.host) else args.host),
+            access_log=args.access_log,
+            allow_hosts=args.allow_host,
+        )
+    except WorkerDied as error:
+        print(f"bertnli serve: {error}", file=sys.stderr)
+        return DIED
     return 0
+
+
+def _say(open_host: str | None, line: str) -> None:
+    if open_host is not None:
+        print(
+            f"warning: --host {open_host} answers other machines, without a login and without TLS; "
+            "put a proxy before the server (docs/serve.md), or leave --host out",
+            file=sys.stderr,
+        )
+    print(line, flush=True)
 
 
 def _load(args: argparse.Namespace, name: str) -> Any:

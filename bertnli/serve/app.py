@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
@@ -21,9 +22,10 @@ from bertnli.errors import BERTNLIError
 from bertnli.explain import explain
 from bertnli.serve import schemas
 from bertnli.serve.gate import Gate
-from bertnli.serve.limits import Limits
+from bertnli.serve.hosts import Hosts
+from bertnli.serve.limits import HURRY, Limits
 from bertnli.serve.metrics import Metrics
-from bertnli.serve.reading import LEFT, Asked, Refused, read_body, read_explain, read_predict
+from bertnli.serve.reading import AGAIN, LEFT, Asked, Refused, read_body, read_explain, read_predict
 from bertnli.serve.worker import READY, NotReady, QueueFull, Worker
 from bertnli.version import __version__
 
@@ -35,8 +37,8 @@ PAGE = {
     "words.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
-#: After how many seconds to try a server that cannot answer.
-AGAIN = {"retry-after": "5"}
+#: A path of this machine, of which clients are told the last part.
+PATH = re.compile(r"""(?<![\w/])(?:~?/|[A-Za-z]:\\)[^\s:;,'"]*[/\\]([^\s/\\:;,'"]+)""")
 #: What requests are counted by.
 PATHS = ("/predict", "/explain", "/model", "/health", "/metrics", "/openapi.json", "/")
 
@@ -57,20 +59,23 @@ class Service:
         self.workers, self.limits, self.checkpoint = workers, limits, checkpoint
         self.metrics = metrics
         self.backends = list(workers)
+        self._places = asyncio.Semaphore(limits.max_connections)
 
     async def predict(self, request: Request) -> Response:
         """Answer with the class of each pair."""
-        asked, worker = await self._read(request, read_predict)
-        found = await self._result(request.receive, worker, lambda: worker.predict(asked.pairs))
+        async with self._place():
+            asked, worker = await self._read(request, read_predict)
+            found = await self._result(request.receive, worker, lambda: worker.predict(asked.pairs))
         predictions = [{**vars(one), "unknown_share": round(one.unknown_share, 4)} for one in found]
         return _json({**self._who(worker), "predictions": predictions})
 
     async def explain(self, request: Request) -> Response:
         """Answer with what the model makes of each word of a pair."""
-        asked, worker = await self._read(request, read_explain)
-        (pair,) = asked.pairs
-        function = partial(explained, pair=pair)
-        found = await self._result(request.receive, worker, lambda: worker.call(function))
+        async with self._place():
+            asked, worker = await self._read(request, read_explain)
+            (pair,) = asked.pairs
+            function = partial(explained, pair=pair)
+            found = await self._result(request.receive, worker, lambda: worker.call(function))
         return _response(f"{_text(self._who(worker))[:-1]},{found[1:]}")
 
     async def model(self) -> Response:
@@ -107,8 +112,25 @@ class Service:
     def _who(self, worker: Worker) -> dict[str, str]:
         return {"backend": worker.backend, "checkpoint": self.checkpoint}
 
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """Wait for one of the places of requests under way, but not for long."""
+        try:
+            await asyncio.wait_for(self._places.acquire(), HURRY)
+        except asyncio.TimeoutError:
+            raise Refused(
+                503,
+                f"{self.limits.max_connections:,} requests are under way, and there may be no "
+                "more; send the request again after the seconds that Retry-After says",
+                AGAIN,
+            ) from None
+        try:
+            yield
+        finally:
+            self._places.release()
+
     async def _read(self, request: Request, read: Callable[..., Asked]) -> tuple[Asked, Worker]:
-        body = await read_body(request.receive, request.headers, self.limits)
+        body = await read_body(request.receive, request.headers, self.limits, self._places.locked)
         asked = read(body, self.limits, self.backends)
         return asked, self._worker(asked.backend)
 
@@ -157,7 +179,7 @@ def _outcome(answer: asyncio.Future[Any]) -> Any:
     except NotReady as error:
         raise _unready(error) from None
     except BERTNLIError as error:
-        raise Refused(422, str(error)) from None
+        raise Refused(422, PATH.sub(r"\1", str(error))) from None
     except Exception:  # the worker has logged it
         raise Refused(500, "the model failed on this request; the server's log says why") from None
 
@@ -210,9 +232,18 @@ def _json(content: Any, status: int = 200) -> Response:
 
 
 def create_app(
-    workers: Mapping[str, Worker], limits: Limits, checkpoint: str, metrics: Metrics
+    workers: Mapping[str, Worker],
+    limits: Limits,
+    checkpoint: str,
+    metrics: Metrics,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
-    """Return the app; see `Service`. When it ends, the workers do what is queued, and end."""
+    """Return the app; when it ends, the workers do what is queued, and end.
+
+    Args:
+        workers, limits, checkpoint, metrics: see `Service`.
+        hosts: the names that are answered to; this machine's own unless others are given.
+    """
     service = Service(workers, limits, checkpoint, metrics)
     metrics.watch(workers.values())
 
@@ -234,12 +265,12 @@ def create_app(
     _add_page(app)
     app.add_exception_handler(Refused, _refused)
     app.add_exception_handler(HTTPException, _not_found)
-    app.add_middleware(Gate, metrics=metrics, paths=PATHS)
+    app.add_middleware(Gate, metrics=metrics, paths=PATHS, hosts=hosts or Hosts())
     return app
 
 
 def _add_paths(app: FastAPI, service: Service) -> None:
-    reading = (400, 408, 413, 422, 429, 500, 503)
+    reading = (400, 403, 408, 413, 415, 422, 429, 500, 503)
 
     def body(several: bool) -> dict[str, Any]:
         return schemas.request_body(service.limits, service.backends, several)
@@ -295,4 +326,7 @@ async def _not_found(request: Request, error: Exception) -> Response:
     message = f"{what}: {error.detail}; /openapi.json says what there is"
     response = _json({"error": message}, error.status_code)
     response.headers.update(error.headers or {})
+    methods = response.headers.get("allow", "").split(", ")
+    if "GET" in methods:  # and then HEAD, see `Gate`
+        response.headers["allow"] = ", ".join(sorted({*methods, "HEAD"}))
     return response

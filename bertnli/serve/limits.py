@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 from bertnli.errors import ConfigError
 
+#: Seconds that a client has to send a request, and that a request waits for a place, where there
+#: are too many.
+HURRY = 1.0
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -19,8 +23,8 @@ class Limits:
         max_pairs: pairs of a request.
         max_body: bytes of a request's body.
         max_chars: characters of a sentence.
-        max_connections: open connections; of more, those without a request are closed, and with
-            twice as many requests at a time further ones are refused.
+        max_connections: connections with a request under way. Where there are so many, a further
+            one is refused after `HURRY` seconds, and a body has no longer than that.
         read_timeout: seconds that a client has for a request's headers, again for its body, and
             again to take the answer.
         timeout: seconds from a request's last byte to its answer.
@@ -36,7 +40,7 @@ class Limits:
     max_pairs: int = 256
     max_body: int = 262_144
     max_chars: int = 2_000
-    max_connections: int = 512
+    max_connections: int = 1024
     read_timeout: float = 10.0
     timeout: float = 30.0
     batching: bool = True

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from bertnli.data.corpus import shown
-from bertnli.serve.limits import Limits
+from bertnli.serve.limits import HURRY, Limits
 
 #: Bytes of a body that is too long which are read and thrown away. A client that is still sending
 #: would not see the answer: closing a connection with unread bytes resets it.
@@ -17,6 +18,8 @@ DRAINED = 8 << 20
 #: Of a client that left before its answer, as nginx counts it; nobody is sent it.
 LEFT = 499
 CLOSE = {"connection": "close"}
+#: After how many seconds to try a server that cannot answer.
+AGAIN = {"retry-after": "5"}
 
 
 class Refused(Exception):
@@ -54,7 +57,10 @@ class _Body:
 
 
 async def read_body(
-    receive: Callable[[], Awaitable[Any]], headers: Mapping[str, str], limits: Limits
+    receive: Callable[[], Awaitable[Any]],
+    headers: Mapping[str, str],
+    limits: Limits,
+    is_crowded: Callable[[], bool],
 ) -> bytes:
     """Return a request's body, of which never more than the limit is kept.
 
@@ -62,10 +68,19 @@ async def read_body(
         receive: ASGI's.
         headers: of the request.
         limits: ``max_body`` and ``read_timeout`` are looked at.
+        is_crowded: whether others want this one's place; it then has `HURRY` seconds at most.
 
     Raises:
-        Refused: it is too long (413) or too slow (408), or the client left.
+        Refused: it is compressed (415), too long (413) or too slow (408), or the client left.
     """
+    coding = headers.get("content-encoding", "").strip()
+    if coding.lower() not in ("", "identity"):
+        raise Refused(
+            415,
+            f"the body has the Content-Encoding {shown.repr(coding)}; send it uncompressed, "
+            "without this header",
+            {"accept-encoding": "identity"},
+        )
     too_long = Refused(
         413,
         f"the body is longer than {limits.max_body:,} bytes; send fewer pairs in a request, or "
@@ -78,19 +93,38 @@ async def read_body(
         if headers.get("expect", "").lower() == "100-continue":
             raise too_long  # the client waits for leave to send
         body.limit = -1
-    try:
-        await asyncio.wait_for(_read(receive, body), limits.read_timeout)
-    except asyncio.TimeoutError:
-        if body.too_long:
-            raise too_long from None
-        raise Refused(
-            408,
-            f"the body did not arrive within {limits.read_timeout:g} seconds; send it at once",
-            CLOSE,
-        ) from None
+    reading = _read(receive, body)
+    given_up = await _read_in_time(reading, limits.read_timeout, is_crowded)
     if body.too_long:
         raise too_long
+    if given_up is not None:
+        raise given_up
     return b"".join(body.parts)
+
+
+async def _read_in_time(
+    read: Coroutine[Any, Any, None], seconds: float, is_crowded: Callable[[], bool]
+) -> Refused | None:
+    """Read a body; return why it was given up, if it was."""
+    start = time.monotonic()
+    reading = asyncio.ensure_future(read)
+    try:
+        while True:
+            crowded = is_crowded()
+            patience = min(HURRY, seconds) if crowded else seconds
+            left = start + patience - time.monotonic()
+            done, _ = await asyncio.wait((reading,), timeout=max(0, min(left, HURRY)))
+            if done:
+                reading.result()
+                return None
+            if left <= 0:
+                break
+    finally:
+        reading.cancel()
+    late = f"the body did not arrive within {patience:g} seconds"
+    if crowded:
+        return Refused(503, f"{late}, and others wait for its place", {**AGAIN, **CLOSE})
+    return Refused(408, f"{late}; send it at once", CLOSE)
 
 
 async def _read(receive: Callable[[], Awaitable[Any]], body: _Body) -> None:

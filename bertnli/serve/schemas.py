@@ -75,13 +75,16 @@ class ModelAnswer(BaseModel):
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """Return OpenAPI's description of answers that say why there is none."""
     reasons = {
-        400: "The body is no JSON.",
+        400: "The body is no JSON, or the Host is none of the server's names.",
+        403: "A page of another site asks.",
         408: "The body came too slowly.",
         413: "The body is too long.",
+        415: "The body is compressed.",
         422: "The body is JSON, and not what is expected.",
         429: "Too many pairs wait; Retry-After says when to come again.",
         500: "The model failed.",
-        503: "The model is not there, or too late; Retry-After says when to come again.",
+        503: "The model is not there or too late, or there are too many requests; Retry-After says "
+        "when to come again.",
     }
     return {status: {"model": Problem, "description": reasons[status]} for status in statuses}
 

@@ -11,11 +11,16 @@ import socket
 import subprocess
 import sys
 import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from prometheus_client.parser import text_string_to_metric_families
+
 ROOT = Path(__file__).resolve().parents[2]
+FAKE = ("tests/core/serve_fakes.py",)
 
 
 class Served:
@@ -23,12 +28,26 @@ class Served:
 
     Args:
         argv: more of the command's arguments.
+        program: what has the command `serve`; `FAKE` for a model without a framework.
+        before: a command that runs it.
+        stderr: as `subprocess.Popen`.
     """
 
-    def __init__(self, *argv: str) -> None:
-        command = [sys.executable, "-m", "bertnli", "serve", "--port", "0", *argv]
+    def __init__(
+        self,
+        *argv: str,
+        program: Sequence[str] = ("-m", "bertnli"),
+        before: Sequence[str] = (),
+        stderr: int | None = None,
+    ) -> None:
+        command = [*before, sys.executable, *program, "serve", "--port", "0", *argv]
         self.process = subprocess.Popen(
-            command, cwd=ROOT, env=dict(os.environ), stdout=subprocess.PIPE, text=True
+            command,
+            cwd=ROOT,
+            env=dict(os.environ),
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            text=True,
         )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
@@ -46,23 +65,35 @@ class Served:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        for stream in (self.process.stdout, self.process.stderr):
+            if stream is not None:
+                stream.close()
 
-    def ask(self, body: Any = None, path: str = "/predict") -> tuple[int, Any]:
+    def ask(
+        self, body: Any = None, path: str = "/predict", headers: Mapping[str, str] | None = None
+    ) -> tuple[int, Any]:
         """Return status and answer of a request: a POST if it has a body, or else a GET."""
         connection = http.client.HTTPConnection(*self.address, timeout=300)
         try:
             if body is None:
-                connection.request("GET", path)
+                connection.request("GET", path, headers=headers or {})
             else:
-                connection.request("POST", path, json.dumps(body))
+                connection.request("POST", path, json.dumps(body), headers or {})
             answer = connection.getresponse()
             text = answer.read()
         finally:
             connection.close()
         is_json = answer.headers.get_content_type() == "application/json"
         return answer.status, json.loads(text) if is_json else text.decode()
+
+    def counted(self) -> Counter[str]:
+        """Return how many requests were answered with each status, but for those of /metrics."""
+        found: Counter[str] = Counter()
+        for family in text_string_to_metric_families(self.ask(path="/metrics")[1]):
+            for sample in family.samples:
+                if sample.name == "bertnli_requests_total" and sample.labels["path"] != "/metrics":
+                    found[sample.labels["status"]] += int(sample.value)
+        return found
 
     def connect(self) -> socket.socket:
         """Return a connection on which nothing was sent."""

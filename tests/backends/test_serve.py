@@ -25,7 +25,7 @@ from bertnli.explain import explain
 SENTENCES = bertnli.read_sample("test")
 PAIRS = list(zip(SENTENCES.premises, SENTENCES.hypotheses, strict=True))
 PAIR = {"premise": "A man is asleep.", "hypothesis": "A man is awake."}
-HEAD = b"POST /predict HTTP/1.1\r\nHost: test\r\n"
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"
 #: Seconds that a slow client has, and that this noisy machine may need on top.
 READ_TIMEOUT, NOISE = 1.0, 6.0
 

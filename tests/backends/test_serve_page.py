@@ -244,7 +244,8 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
         )
 
     def expected(weights: list[float]) -> Any:
-        return pytest.approx([w / max(weights) for w in weights], abs=2e-3)
+        full = next(scale for scale in (0.1, 0.2, 0.5, 1) if scale >= max(weights))
+        return pytest.approx([w / full if w >= 0.01 else 0 for w in weights], abs=2e-3)
 
     heads = [head[last] for block in found["attention"] for head in block]
     assert shares() == expected([sum(column) / len(heads) for column in zip(*heads, strict=True)])
@@ -295,6 +296,72 @@ def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
     visit.ask(attack, "A man is awake.")
     assert page.locator("#problem").is_hidden()
     assert page.locator("#words img, #words b, #answer img").count() == 0
+
+
+@pytest.mark.browser
+def test_an_error_leaves_no_answer_to_other_sentences(visit: Visit) -> None:
+    page = visit.page
+    for sentence, problem in (
+        ("long " * 500, "a sentence may have 2,000"),
+        (" ", "Give a premise."),
+    ):
+        visit.ask("A man is asleep.", "A man is awake.")
+        assert page.locator("#answer").is_visible() and page.locator("#words").is_visible()
+        page.locator("#premise").fill(sentence)
+        page.locator("#premise").press("Enter")
+        page.wait_for_selector("#problem:not([hidden])")
+        assert problem in visit.texts("#problem")[0]
+        for gone in ("#answer", "#words", "#old"):
+            assert page.locator(gone).is_hidden(), gone
+    assert all("422" in complaint for complaint in visit.complaints)
+    visit.complaints.clear()
+
+
+@pytest.mark.browser
+def test_an_answer_to_other_sentences_is_marked(visit: Visit) -> None:
+    page = visit.page
+    visit.ask("A man is asleep.", "A man is awake.")
+    assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
+    page.locator("#hypothesis").fill("A man is happy.")
+    assert "sentences before your change" in visit.texts("#old")[0]
+    assert page.locator(".old").count() == 2
+    visit.picture("old")
+    page.locator("#hypothesis").fill("A man is awake. ")  # but for a space the answered one
+    assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
+
+
+@pytest.mark.browser
+def test_colours_have_a_scale_in_points(visit: Visit) -> None:
+    """The same share has the same colour beside every other; one below a point has none."""
+    page = visit.page
+    shares = {"asleep": 0.34, "man": 0.0099, "awake": -0.25, "is": 0.01, "bench": -0.004}
+
+    def answer(route: Any) -> None:
+        found = route.fetch().json()
+        found["saliency"] = [shares.get(token, 0.0) for token in found["tokens"]]
+        route.fulfill(json=found)
+
+    def colours_of(*tokens: str) -> list[str]:
+        script = "word => getComputedStyle(word).backgroundColor"
+        return [page.locator(".word", has_text=token).first.evaluate(script) for token in tokens]
+
+    page.route("**/explain", answer)
+    visit.ask("A man is asleep on a bench.", "The man is awake.")
+    steps = ["−50", "−25", "−1", "less than 1", "+1", "+25", "+50"]
+    assert visit.texts("#scale .swatch") == steps
+    assert visit.texts("#scale")[0].split()[-1] == "points"
+    man, bench, on, is_, awake = colours_of("man", "bench", "on", "is", "awake")
+    assert all(colour.endswith(", 0)") for colour in (man, bench, on))  # nothing shines through
+    assert not is_.endswith(", 0)")
+    swatch = page.locator("#scale .swatch").nth(1)
+    assert awake == swatch.evaluate("swatch => getComputedStyle(swatch).backgroundColor")
+    shares["asleep"] = 0.04
+    shares["awake"] = 0.0
+    visit.ask("A man is asleep on a bench.", "The man is awake now.")
+    assert visit.texts("#scale .swatch")[-1] == "+10"
+    shares |= dict.fromkeys(shares, 0.002)
+    visit.ask("A man is asleep on a bench.", "The man is awake.")
+    assert visit.texts("#detail") == ["No word counts for a point or more."]
 
 
 @pytest.mark.browser

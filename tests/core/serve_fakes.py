@@ -1,7 +1,11 @@
-"""A model without a framework, for tests of the server around it."""
+"""A model without a framework, for tests of the server around it.
+
+As a script this is the command line, with that model in place of each checkpoint.
+"""
 
 from __future__ import annotations
 
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -84,3 +88,10 @@ def started(net: FakeNet, seen: Any = None, backend: str = "torch", **limits: An
 def pairs_of(name: str, count: int) -> list[Pair]:
     """Pairs that no other name gives."""
     return [(f"{name} {i}", "It is so.") for i in range(count)]
+
+
+if __name__ == "__main__":
+    from bertnli.cli import main, serve
+
+    serve._load = lambda *_: FakeNet()  # type: ignore[assignment]
+    sys.exit(main())

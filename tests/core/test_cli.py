@@ -10,17 +10,20 @@ import shlex
 import subprocess
 import sys
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from bertnli import fetch
 from bertnli.checkpoints.native import save_native
 from bertnli.cli import COMMANDS, corpora, main, make_parser
 from bertnli.cli.pair_lines import format_of, open_pairs, pairs_of
 from bertnli.cli.predict import _chunks
+from bertnli.cli.terminal import printable_output
 from bertnli.config import BERTConfig
 from bertnli.data.corpus import Corpus
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, DataError, DownloadError, without_secrets
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes, initial_arrays
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -295,6 +298,113 @@ def test_info_of_what_is_no_checkpoint(
     weights = checkpoint / "best" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     assert "damaged" in fails(capsys, "info", str(checkpoint))
+
+
+#: Red; another title of the window; the same in C1; text from right to left.
+CODES = "\x1b[31m\x1b]0;title\x07\x9b2J\u202e"
+
+
+def unsafe(text: str) -> str:
+    """The characters of a text that a terminal would obey."""
+    return "".join(re.findall("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text))
+
+
+def test_escape_codes_do_not_reach_a_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / f"run{CODES}"
+    vocab = Vocab(["a", "b"], 0, RESERVED_TOKENS)
+    config = BERTConfig(len(vocab), 8, 16, 2, 1, 0.1, 12)
+    arrays = initial_arrays(classifier_shapes(config, 3), seed=0)
+    save_native(folder, arrays, config, ("yes" + CODES, "no", "so"), vocab)
+    table = tmp_path / f"{CODES}.tsv"
+    table.write_text(f"gold{CODES}\tone\ttwo\nyes\ta\tb\n")
+    lengths = ["lengths", "--file", str(table), "--checkpoint", str(folder)]
+    commands = [
+        (["info", str(folder)], 0),
+        (["info", str(folder / CODES)], 2),
+        (["predict", "--checkpoint", str(folder), "--file", f"{table}2"], 2),
+        (["predict", "--checkpoint", str(folder), "--labels", f"x,{CODES}", "a", "b", "c"], 2),
+        (lengths, 2),
+        ([*lengths, "--label-column", f"gold{CODES}"], 2),
+        ([*lengths, "--premise-column", "one", "--hypothesis-column", f"two{CODES}"], 2),
+        (["download", CODES], 2),
+    ]
+    for argv, status in commands:
+        assert main(argv) == status, argv
+        found = capsys.readouterr()
+        assert unsafe(found.out + found.err) == "", argv
+    assert main(commands[0][0]) == 0
+    text = capsys.readouterr().out
+    assert r"yes\x1b[31m\x1b]0;title\x07\x9b2J\u202e, no, so" in text
+    assert main([*commands[0][0], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["labels"][0] == "yes" + CODES
+    with pytest.raises(SystemExit):
+        main(["info", "x", f"--{CODES}"])
+    assert unsafe(capsys.readouterr().err) == ""
+
+
+def test_what_is_printed_is_otherwise_as_it_was(capsys: pytest.CaptureFixture[str]) -> None:
+    text = "tab\tline\nü 😀 %d\r\n" + "\r 50%|█"
+    with printable_output():
+        print(text)
+        print("half a character, of a file's name: \udcff", file=sys.stderr)
+        sys.stderr.write("\r 50%|█")  # a bar begins its line again
+    found = capsys.readouterr()
+    assert found.out == text.replace("\r", r"\r") + "\n"
+    assert found.err == "half a character, of a file's name: \\udcff\n\r 50%|█"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://u:pass@h/x.zip?token=abc#f: no", "https://***@h/x.zip?***: no"),
+        ("https:/u:pass@h/x.zip: no such file", "https:/***@h/x.zip: no such file"),
+        ("a url: /x.zip?token=abc (Caused by X)", "a url: /x.zip?*** (Caused by X)"),
+        ("http://u:pa/s?s#@host:80/x, 'y'", "http://***@host:80/x, 'y'"),
+        ("http://u:pa's @s@host/x is", "http://***@host/x is"),
+        ("git+ssh://token@h/x", "git+ssh://***@h/x"),
+        ("u:pass@h/x.zip", "***@h/x.zip"),
+        ("('http://h/x?abc', None)", "('http://h/x?***', None)"),
+        (
+            "http://[::1]:8000/a@b/c.zip is here. Is it?",
+            "http://[::1]:8000/a@b/c.zip is here. Is it?",
+        ),
+        ("http://h:80/x: ask me@example.org", "http://h:80/x: ask me@example.org"),
+        ("'bert.smal'. Did you mean 'bert.small'? Yes=1", None),
+    ],
+)
+def test_secrets_of_urls_are_not_shown(text: str, shown: str | None) -> None:
+    assert without_secrets(text) == (text if shown is None else shown)
+    assert str(DownloadError(text)) == without_secrets(text)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["download", "{}"],
+        ["info", "{}"],
+        ["predict", "--checkpoint", "{}", "a", "b"],
+        ["train", "--pretrained", "{}", "--train", "{}", "--output", "{}"],
+        ["evaluate", "--checkpoint", "x", "--data", "{}"],
+        ["lengths", "--data", "{}"],
+    ],
+    ids=lambda argv: argv[0],
+)
+def test_commands_show_no_secrets_of_urls(
+    argv: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(fetch, "ATTEMPTS", 1)
+    monkeypatch.chdir(tmp_path)
+    url = "http://user:secret@127.0.0.1:1/x.zip?token=secret"
+    with suppress(SystemExit):
+        assert main([word.format(url) for word in argv]) == 2
+    found = capfd.readouterr()
+    assert "secret" not in found.out + found.err
+    assert found.err
 
 
 def test_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

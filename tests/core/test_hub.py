@@ -8,6 +8,7 @@ import json
 import socket
 import tarfile
 import threading
+import traceback
 import zipfile
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -151,6 +152,25 @@ def test_without_a_network(tmp_path: Path) -> None:
     assert url in message
     assert str(tmp_path / "cache" / "x.zip") in message
     assert "bertnli train --data sample" in message
+
+
+@pytest.mark.parametrize("what", ["no answer", "no such file", "another file", "redirect", "bad"])
+def test_secrets_of_an_address_are_not_told(server: Server, what: str) -> None:
+    """Neither in an error nor in the errors that it came from, which a traceback shows."""
+    where = server.url.removeprefix("http://")
+    server.files["/x.zip"] = b"another"
+    url = {
+        "no answer": "http://me:s3cret@127.0.0.1:1/x.zip?token=s3cret",
+        "no such file": f"http://me:s3cret@{where}/y.zip?token=s3cret",
+        "another file": f"http://me:s3cret@{where}/x.zip?token=s3cret",
+        "redirect": "ftp://me:s3cret@127.0.0.1/x.zip?token=s3cret",
+        "bad": "http://me:s3cret@[::1/x.zip?token=s3cret",
+    }[what]
+    hub.register("secret", url, "0" * 40)
+    assert "s3cret" not in repr(hub.hub_view("torch"))
+    with pytest.raises(DownloadError) as caught:
+        hub.download("secret", progress=False)
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_names(server: Server) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,6 +26,7 @@ from bertnli.explain import Explanation
 from bertnli.labels import LABELS
 from bertnli.serve import app as app_module
 from bertnli.serve.app import create_app
+from bertnli.serve.hosts import Hosts
 from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import Worker
@@ -172,6 +175,116 @@ def test_paths_and_methods_that_there_are_not(server: Server) -> None:
         assert found.status_code == status
         assert "openapi.json" in found.json()["error"]
     assert server.ask("GET", "/predict").headers["allow"] == "POST"
+
+
+@pytest.mark.parametrize(
+    "path", ["/health", "/model", "/metrics", "/openapi.json", "/", "/style.css", "/words.js"]
+)
+def test_head_is_get_without_the_body(server: Server, path: str) -> None:
+    server.ask("GET", path)
+    got, head = server.ask("GET", path), server.ask("HEAD", path)
+    assert head.status_code == got.status_code == 200
+    assert head.content == b"" and got.content
+    own = {"content-length"} if path == "/metrics" else set()  # it counts the GET
+    assert {k: v for k, v in head.headers.items() if k not in own} == {
+        k: v for k, v in got.headers.items() if k not in own
+    }
+    assert server.ask("POST", path).headers["allow"] == "GET, HEAD"
+
+
+def test_head_where_there_is_no_get(server: Server) -> None:
+    found = server.ask("HEAD", "/predict")
+    assert found.status_code == 405 and found.content == b""
+    assert found.headers["allow"] == "POST"
+    server.nets["torch"].gate.set()
+    server.post({**PAIR, "premise": "death"})
+    assert server.ask("HEAD", "/health").status_code == 503
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "deflate", "GZIP", "identity, gzip", "made-up"])
+@pytest.mark.parametrize("path", ["/predict", "/explain"])
+def test_a_compressed_body_is_415(server: Server, coding: str, path: str) -> None:
+    body = gzip.compress(json.dumps(PAIR).encode())
+    found = server.ask("POST", path, content=body, headers={"content-encoding": coding})
+    assert found.status_code == 415
+    assert f"Content-Encoding {coding!r}; send it uncompressed" in found.json()["error"]
+    assert found.headers["accept-encoding"] == "identity"
+
+
+def test_a_body_that_says_it_is_not_compressed(server: Server) -> None:
+    for coding in ("identity", "Identity", ""):
+        body = json.dumps(PAIR).encode()
+        found = server.ask("POST", "/predict", content=body, headers={"content-encoding": coding})
+        assert found.status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"host": "evil.example"}, 400),
+        ({"host": ""}, 400),
+        ({"host": "localhost"}, 200),
+        ({"host": "[::1]:80"}, 200),
+        ({"host": "192.0.2.7:80"}, 200),  # where it came in
+        ({"origin": "http://evil.example"}, 403),
+        ({"origin": "http://[broken"}, 403),
+        ({"origin": "http://192.0.2.7"}, 200),
+    ],
+)
+def test_hosts_and_origins(server: Server, headers: dict[str, str], status: int) -> None:
+    async def once() -> httpx.Response:
+        transport = httpx.ASGITransport(server.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://192.0.2.7") as client:
+            return await client.post("/predict", json=PAIR, headers=headers)
+
+    found = asyncio.run(once())
+    assert found.status_code == status
+    counted = server.samples()["bertnli_requests_total"]
+    assert counted == {("/predict", str(status)): 1}
+    assert found.headers["x-content-type-options"] == "nosniff"
+
+
+@pytest.mark.parametrize("name", ["http://nli.example.org", "a b", "", "x/y", "u@h"])
+def test_hosts_that_cannot_be_allowed(name: str) -> None:
+    with pytest.raises(ConfigError, match="give a name such as nli"):
+        Hosts("127.0.0.1", [name])
+
+
+def test_too_many_requests_wait_a_little_and_are_503() -> None:
+    server = Server(max_connections=2)
+    net = server.nets["torch"]
+
+    async def ask_all() -> list[httpx.Response]:
+        async with server.client() as client:
+            asked = [asyncio.ensure_future(client.post("/predict", json=PAIR)) for _ in range(5)]
+            while len([task for task in asked if task.done()]) < 3:
+                await asyncio.sleep(0.01)
+            others = [await client.get(path) for path in ("/health", "/metrics")]
+            net.gate.set()
+            return [*await asyncio.gather(*asked), *others]
+
+    try:
+        net.gate.clear()
+        found = asyncio.run(ask_all())
+        assert [answer.status_code for answer in found] == [200, 200, 503, 503, 503, 200, 200]
+        assert "2 requests are under way" in found[2].json()["error"]
+        assert found[2].headers["retry-after"] == "5"
+        assert server.samples()["bertnli_requests_total"][("/predict", "503")] == 3
+        assert server.post(PAIR).status_code == 200
+    finally:
+        server.stop()
+
+
+def test_a_slow_body_makes_room_for_others() -> None:
+    server = Server(max_connections=1, read_timeout=60.0)
+    try:
+        start = time.monotonic()
+        sent = asyncio.run(_raw(server, [part(b'{"premise"')], [], never))
+        assert status_of(sent) == 503
+        assert b"others wait for its place" in sent[1]["body"]
+        assert time.monotonic() - start < 30
+    finally:
+        server.stop()
 
 
 JSON = st.recursive(
@@ -451,7 +564,7 @@ def explained(monkeypatch: pytest.MonkeyPatch) -> Explanation:
 
     def explain(net: Any, premise: str, hypothesis: str) -> Explanation:
         if premise == "strange":
-            raise ConfigError("it has no vocabulary")
+            raise ConfigError("/srv/models/mine: it has no vocabulary in mine/best or ~/all/ours")
         return found
 
     monkeypatch.setattr(app_module, "explain", explain)
@@ -470,7 +583,7 @@ def test_explain(server: Server, explained: Explanation) -> None:
     np.testing.assert_allclose(found["saliency"], explained.saliency, atol=1e-6)
     strange = server.post({**PAIR, "premise": "strange"}, "/explain")
     assert strange.status_code == 422
-    assert strange.json() == {"error": "it has no vocabulary"}
+    assert strange.json() == {"error": "mine: it has no vocabulary in mine/best or ours"}
 
 
 def test_openapi_is_valid_and_answers_are_as_it_says(

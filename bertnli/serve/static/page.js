@@ -26,6 +26,9 @@ function make(tag, properties = {}, ...children) {
 
 let served = null; // what GET model says
 let asking = null; // the AbortController of the question under way
+let answered = null; // the pair that the answer on the page is of
+
+const typed = () => ({ premise: $("premise").value.trim(), hypothesis: $("hypothesis").value.trim() });
 
 async function get(path, body, signal) {
   const options = body && {
@@ -41,10 +44,10 @@ async function get(path, body, signal) {
 }
 
 async function ask() {
-  const pair = { premise: $("premise").value.trim(), hypothesis: $("hypothesis").value.trim() };
+  const pair = typed();
   const missing = ["premise", "hypothesis"].find((name) => !pair[name]);
   if (missing) {
-    say(`Give a ${missing}.`);
+    fail(`Give a ${missing}.`);
     $(missing).focus();
     return;
   }
@@ -61,11 +64,14 @@ async function ask() {
     );
     if (mine.signal.aborted) return;
     say(remarks(answers[0].predictions[0]));
+    if (!isAnswered(pair)) hideWords(); // those of the pair before
     showAnswers(answers);
+    answered = pair;
+    markOld();
     await explain(pair, mine.signal);
   } catch (error) {
     if (mine.signal.aborted) return;
-    say(error instanceof TypeError ? "The server does not answer. Is it running?" : error.message);
+    fail(error instanceof TypeError ? "The server does not answer. Is it running?" : error.message);
   } finally {
     if (asking === mine) busy(false);
   }
@@ -80,7 +86,7 @@ async function explain(pair, signal) {
   } catch (error) {
     if (signal.aborted) return;
     hideWords();
-    say(`Word by word is missing: ${error.message}`);
+    say(`${$("problem").textContent} Word by word is missing: ${error.message}`.trim());
   }
 }
 
@@ -154,6 +160,27 @@ function say(problem) {
   $("problem").hidden = !problem;
 }
 
+/** Say what is wrong, with no answer below it: it would be one to other sentences. */
+function fail(problem) {
+  say(problem);
+  answered = null;
+  $("answer").hidden = true;
+  hideWords();
+  markOld();
+}
+
+function isAnswered({ premise, hypothesis }) {
+  return answered?.premise === premise && answered.hypothesis === hypothesis;
+}
+
+/** Mark an answer whose sentences have been changed since. */
+function markOld() {
+  const is = answered !== null && !isAnswered(typed());
+  for (const id of ["answer", "words"]) $(id).classList.toggle("old", is);
+  $("old").hidden = !is;
+  $("problem").hidden = is || !$("problem").textContent; // it is of those sentences, too
+}
+
 function busy(is) {
   document.querySelector(".primary").setAttribute("aria-disabled", String(is));
   $("form").setAttribute("aria-busy", String(is));
@@ -170,6 +197,7 @@ function addExamples() {
     button.addEventListener("click", () => {
       $("premise").value = premise;
       $("hypothesis").value = hypothesis;
+      markOld();
       ask();
     });
     return make("li", {}, button);
@@ -184,7 +212,6 @@ function addBackends() {
   $("by-label").hidden = served.backends.length < 2;
   const on = served.backends.map(nameOf).join(" and ");
   $("served").textContent = `${served.checkpoint} on ${on} decides: ${served.labels.join(", ")}.`;
-  for (const name of ["premise", "hypothesis"]) $(name).maxLength = served.limits.max_chars;
 }
 
 $("form").addEventListener("submit", (event) => {
@@ -193,6 +220,7 @@ $("form").addEventListener("submit", (event) => {
 });
 $("form").noValidate = true; // the page says itself what is missing
 for (const name of ["premise", "hypothesis"]) {
+  $(name).addEventListener("input", markOld);
   $(name).addEventListener("keydown", (event) => {
     if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
     event.preventDefault();

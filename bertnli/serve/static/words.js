@@ -2,6 +2,8 @@
 
 const SPECIAL = new Set(["<cls>", "<sep>", "[CLS]", "[SEP]"]);
 const LISTED = 3; // of the words that one looks at most
+const LEAST = 0.01; // a share below a point has no colour
+const SCALES = [0.1, 0.2, 0.5, 1]; // what the full colour may stand for
 
 const $ = (id) => document.getElementById(id);
 
@@ -70,22 +72,51 @@ function looksOf(i) {
 function paint() {
   $("sentences").classList.toggle("looking", active !== null);
   const values = active === null ? shown.saliency : looksOf(active);
-  const largest = Math.max(...values.map(Math.abs), 1e-12);
+  const largest = Math.max(...values.map(Math.abs));
+  const full = SCALES.find((scale) => scale >= largest) ?? SCALES.at(-1);
   words.forEach((word, i) => {
-    const share = Math.abs(values[i]) / largest;
+    const size = Math.abs(values[i]);
+    const share = size < LEAST ? 0 : Math.min(1, size / full);
     word.style.setProperty("--share", share.toFixed(3));
     word.classList.toggle("shaded", share > 0.2);
     word.classList.toggle("for", active === null && values[i] > 0);
     word.classList.toggle("against", active === null && values[i] < 0);
     word.classList.toggle("source", i === active);
   });
+  showScale(full);
   $("detail").textContent = active === null ? summary() : lookDetail(values);
+}
+
+/** Say in numbers what the colours mean: the least that has one, half of the full one, the full. */
+function showScale(full) {
+  const steps = [LEAST, full / 2, full];
+  const looks = active !== null;
+  const number = (p) => String(+(100 * p).toFixed(1));
+  const swatches = (kind, sign, shares) =>
+    shares.map((share) => {
+      const swatch = element("swatch", sign + number(share));
+      swatch.classList.add(kind);
+      swatch.style.setProperty("--share", share / full);
+      return swatch;
+    });
+  const below = element("swatch", looks ? "below 1" : "less than 1");
+  const unit = looks ? "% of its attention" : "points";
+  const scale = looks ? [] : swatches("against", "−", [...steps].reverse());
+  scale.push(below, ...swatches(looks ? "look" : "for", looks ? "" : "+", steps), unit);
+  $("scale").replaceChildren(...scale);
+}
+
+function element(kind, text) {
+  const span = document.createElement("span");
+  span.className = kind;
+  span.textContent = text;
+  return span;
 }
 
 function summary() {
   const { tokens, saliency } = shown;
-  const most = order(saliency.map(Math.abs)).filter((i) => saliency[i] !== 0);
-  if (!most.length) return "";
+  const most = order(saliency.map(Math.abs)).filter((i) => Math.abs(saliency[i]) >= LEAST);
+  if (!most.length) return "No word counts for a point or more.";
   const each = most.slice(0, LISTED).map((i) => `“${tokens[i]}” ${signed(saliency[i])}`);
   return `Counts most: ${each.join(", ")}.`;
 }
@@ -107,19 +138,13 @@ function signed(share) {
 }
 
 function addLegend() {
-  const key = (kind, text) => {
-    const span = document.createElement("span");
-    span.className = `key ${kind}`;
-    span.textContent = text;
-    return span;
-  };
   const from = `with all words masked ${(100 * shown.baseline).toFixed(1)} %`;
   $("legend").replaceChildren(
     "What each word does to the probability of ",
     `${shown.label} (${from}): `,
-    key("for", "raises it"),
+    element("key for", "raises it"),
     " or ",
-    key("against", "lowers it"),
+    element("key against", "lowers it"),
     ". Point at a word, or go to it with Tab and the arrows, to see where it looks; Esc ends that.",
   );
 }
