@@ -27,7 +27,8 @@ from bertnli.cli import (
     serve,
     train,
 )
-from bertnli.errors import BERTNLIError
+from bertnli.errors import BERTNLIError, RankError
+from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 
 #: Each module's docstring is its command's help.
@@ -88,7 +89,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 where `parity` finds a difference or `doctor` no backend; 2 for input
-        that cannot be used (one line on stderr says why); 130 after Ctrl-C; 141 if whoever read our
+        that cannot be used (one line on stderr says why); 75 if another process of a run is gone or
+        silent; 130 after Ctrl-C; 141 if whoever read our
         output stopped reading.
 
     Raises:
@@ -105,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except (BERTNLIError, OSError) as error:
         print(f"bertnli {args.command}: {' '.join(str(error).split())}", file=sys.stderr)
-        return BAD_INPUT
+        return RANK_LOST if isinstance(error, RankError) else BAD_INPUT
     except KeyboardInterrupt:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -23,6 +23,7 @@ from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord
 from bertnli.training.run import KEEP, SAVE_EVERY, STATE
+from bertnli.training.watch import RANK_TIMEOUT
 
 #: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
 SIZES = (
@@ -63,6 +64,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=KEEP,
         metavar="N",
         help=f"how many such states to keep (default: {KEEP})",
+    )
+    parser.add_argument(
+        "--rank-timeout",
+        type=_time,
+        default=RANK_TIMEOUT,
+        metavar="TIME",
+        help="of several processes: how long one may be silent, or hold the others up, before "
+        "these save what can be saved and end with the exit status 75 (default: 10m); half of "
+        "it, at most 30 s, passes before they say so",
     )
     parser.add_argument(
         "--tensorboard",
@@ -137,7 +147,7 @@ def fit(
     dev_set: ExampleSet | None,
 ) -> int:
     """Train a net, say what was done, and return the exit status."""
-    workers = backend.find_workers()
+    workers = backend.find_workers(args.rank_timeout)
     if workers.size > 1:
         say(args, f"processes: {workers.size}, each with its share of every batch")
     settings = asdict(config)
@@ -149,6 +159,7 @@ def fit(
         micro_batch_size=args.micro_batch_size,
         exact_sums=args.exact_sums,
         auto_batch=args.auto_batch,
+        rank_timeout=args.rank_timeout,
         **settings,
     )
     if not args.quiet:
@@ -198,3 +209,11 @@ def _steps_or_time(text: str) -> int | timedelta:
     number = int(found[1])
     seconds = {"s": 1, "m": 60, "h": 3600}
     return timedelta(seconds=number * seconds[found[2]]) if found[2] else number
+
+
+def _time(text: str) -> timedelta:
+    """Return a time, for argparse."""
+    found = _steps_or_time(text)
+    if not isinstance(found, timedelta):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 30s, 10m or 1h")
+    return found
