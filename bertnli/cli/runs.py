@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from dataclasses import asdict
 from datetime import timedelta
@@ -67,7 +66,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--rank-timeout",
-        type=_time,
+        type=options.duration,
         default=RANK_TIMEOUT,
         metavar="TIME",
         help="of several processes: how long one may be silent, or hold the others up, before "
@@ -203,17 +202,8 @@ def _describe_best(output: Path, best: EpochRecord) -> str:
 
 def _steps_or_time(text: str) -> int | timedelta:
     """Return a number of steps, or a time, for argparse."""
-    found = re.fullmatch(r"(\d+)([smh]?)", text)
-    if found is None or int(found[1]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither like 500 nor like 30s, 10m or 1h")
-    number = int(found[1])
-    seconds = {"s": 1, "m": 60, "h": 3600}
-    return timedelta(seconds=number * seconds[found[2]]) if found[2] else number
-
-
-def _time(text: str) -> timedelta:
-    """Return a time, for argparse."""
-    found = _steps_or_time(text)
-    if not isinstance(found, timedelta):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 30s, 10m or 1h")
-    return found
+    try:
+        return options.positive(text) if text.isdecimal() else options.duration(text)
+    except argparse.ArgumentTypeError:
+        words = f"{text!r} is neither like 500 nor like 30s, 10m or 1h"
+        raise argparse.ArgumentTypeError(words) from None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import json
+import os
 import select
 import socket
 import socketserver
@@ -21,6 +22,8 @@ from typing import Any, NamedTuple
 #: Seconds between two lines of a rank.
 BEAT = 0.5
 LOOPBACK = "127.0.0.1"
+#: Variable that tells a process that was launched where to write its signs of life.
+PIPE = "BERTNLI_BEATS"
 #: Bytes of a rank's line.
 _LINE = 4096
 
@@ -217,3 +220,21 @@ class Line:
         self._socket = None
         if self._gone is None:
             self._gone = time.monotonic()
+
+
+def beat_to_launcher() -> None:
+    """Write a byte twice a second, from a thread, where the launcher of this process reads."""
+    handle = int(os.environ[PIPE])
+    os.set_blocking(handle, False)
+
+    def beat() -> None:
+        while True:
+            try:
+                os.write(handle, b".")
+            except BlockingIOError:
+                pass  # the launcher does not read now
+            except OSError:
+                return  # it is gone
+            time.sleep(BEAT)
+
+    threading.Thread(target=beat, daemon=True, name="bertnli beat").start()

@@ -49,6 +49,11 @@ def checked(rank_timeout: timedelta) -> timedelta:
     return rank_timeout
 
 
+def notice_after(rank_timeout: timedelta) -> float:
+    """Return the seconds after which a silent rank is named."""
+    return min(NOTICE, rank_timeout / 2).total_seconds()
+
+
 def awaited(own: int, rows: Sequence[Row], seconds: float) -> dict[int, str]:
     """Return the ranks that another has waited for, and what each does.
 
@@ -217,7 +222,7 @@ class Watch:
             else:
                 time.sleep(BEAT)
             now = time.monotonic()
-            notice = min(NOTICE, self.rank_timeout / 2).total_seconds()
+            notice = notice_after(self.rank_timeout)
             if now - last > min(CALM, notice / 2):  # what came meanwhile is still to be read
                 calm = now + CALM
             last = now
@@ -296,7 +301,7 @@ def joining(rank: str, rank_timeout: timedelta) -> Iterator[None]:
         _say(f"rank {rank}: the others did not join within {rank_timeout}; this run ends")
         _leave()
 
-    notice = min(NOTICE, rank_timeout / 2).total_seconds()
+    notice = notice_after(rank_timeout)
     words = f"rank {rank} has waited {notice:g} s for all others to join the run"
     timers = [
         threading.Timer(notice, _say, [words]),
