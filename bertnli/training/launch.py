@@ -24,7 +24,7 @@ from bertnli.errors import ConfigError, RankError
 from bertnli.machine import available_cores
 from bertnli.training.children import Child, Server
 from bertnli.training.heartbeat import LOOPBACK
-from bertnli.training.watch import RANK_TIMEOUT
+from bertnli.training.watch import RANK_TIMEOUT, STATUS
 
 #: Seconds: between looks at the processes, to let the others end by themselves after one failed, a
 #: stop was asked for, or a server was silent for too long, and for the launchers of all hosts to
@@ -188,8 +188,9 @@ def _watch(
 
 def _failed(first: Child, workers: list[Child]) -> int:
     """End what is left; return the status of a worker that ended by itself, or raise."""
-    _stop(workers)
     status = first.status
+    if status != STATUS:  # with which nobody ends before all that can be said and saved is
+        _stop(workers)
     if first in workers and status is not None and status > 0:
         return status  # it has said why
     raise RankError(

@@ -297,8 +297,8 @@ class RunFolder:
         states = self.home / STATE
         if not self._is_seen(self.home):
             return (
-                f"nothing was saved, for the first process's folder {self.home} is not seen here; "
-                "the same command with --resume goes on from the last state in it"
+                f"nothing was saved, for {self.home} is not held by the first process here; the "
+                "same command with --resume goes on from the last state in it"
             )
         steps = [int(path.name[5:]) for path in states.glob("step-*") if path.name[5:].isdigit()]
         if not steps:

@@ -200,8 +200,10 @@ class Watch:
         except RankError as error:
             with self._gate:
                 self._over = True
-                saved = self._saved() if self.rank == 0 else ""
-            raise RankError(f"{error}. {saved}" if saved else str(error)) from error
+                saved = "the same command with --resume goes on from the last state"
+                if self.rank == 0:
+                    saved = self._saved()
+            raise RankError(f"{error}. {saved}") from error
         finally:
             self.remains, self._save = before, None
 
@@ -259,8 +261,8 @@ class Watch:
             self._said[rank] = time.monotonic() - since
             limit = self.rank_timeout.total_seconds()
             _say(
-                f"{_name(rank)} {words}; the others wait for it. After {limit:g} s (--rank-timeout)"
-                " they save what can be saved, and end"
+                f"{_name(rank)} {words}, and the run waits. After {limit:g} s of that "
+                "(--rank-timeout) the others save what can be saved, and end"
             )
 
     def _judge(self, rows: Sequence[Row]) -> None:

@@ -176,5 +176,5 @@ def lost(error: Exception) -> RankError:
     """Return the error that stands for a process that does not answer any more."""
     return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
-        "message, that says why; the run can go on from its last state (--resume)"
+        "message, that says why"
     )
