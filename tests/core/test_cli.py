@@ -12,6 +12,7 @@ import sys
 import zipfile
 from pathlib import Path
 
+import processes
 import pytest
 
 from bertnli.checkpoints.native import save_native
@@ -97,9 +98,7 @@ def test_wrong_usage_is_refused_by_the_parser(argv: list[str]) -> None:
 
 
 def run_module(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    return processes.run([sys.executable, *argv], cwd=ROOT)
 
 
 def test_python_m_bertnli() -> None:
@@ -129,7 +128,7 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(120) == 141
+        assert process.wait(processes.LIMIT) == 141
 
 
 def pairs(text: str | bytes, **options: object) -> list[tuple[str, str]]:

@@ -18,6 +18,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from fault_server import FAULTS, PASSING, UNSEEN, FaultServer, Served
 from filelock import FileLock
@@ -353,11 +354,10 @@ class Worker:
     ) -> None:
         plan = home / "plan.json"
         plan.write_text(json.dumps([{**QUICK, **options}, jobs, str(folder)]))
-        self.process = subprocess.Popen(
+        self.process = processes.Process(
             [sys.executable, "-c", WORKER, str(plan)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
         assert self.process.stdout is not None and self.process.stdin is not None
         assert self.process.stdout.readline() == "ready\n"
@@ -368,7 +368,7 @@ class Worker:
         self.process.stdin.flush()
 
     def results(self) -> list[Any]:
-        out, _ = self.process.communicate(timeout=300)
+        out, _ = self.process.finish()
         assert self.process.returncode == 0
         return [json.loads(line) for line in out.splitlines()]
 
@@ -378,10 +378,7 @@ def test_the_lock_of_a_killed_process(server: FaultServer, tmp_path: Path) -> No
     worker = Worker(tmp_path, [(f"{server.url}/{NAME}", SHA1)], tmp_path / "cache")
     worker.go()
     part = tmp_path / "cache" / f".{NAME}.part"
-    for _ in range(500):
-        if part.exists() and part.stat().st_size > 60_000:
-            break
-        time.sleep(0.005)
+    worker.process.until(lambda: part.exists() and part.stat().st_size > 60_000)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.communicate()
     assert get(server, tmp_path / "cache").read_bytes() == CONTENT
