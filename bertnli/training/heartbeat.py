@@ -82,7 +82,7 @@ class Hub:
     """
 
     def __init__(self, host: str, token: str) -> None:
-        self.token, self.ended = token, False
+        self.token, self.ended, self._closed = token, False, False
         self._heard: dict[int, _Heard] = {}
         self._lock = threading.Lock()
         self._server = socketserver.ThreadingTCPServer((LOOPBACK, 0), _Talk, False)
@@ -101,6 +101,12 @@ class Hub:
         self._server.hub = self  # type: ignore[attr-defined]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
+    def close(self) -> None:
+        """Take no more connections, and answer those that there are no more."""
+        self._closed = True
+        self._server.shutdown()
+        self._server.server_close()
+
     def note(self, rank: int, standing: Standing, connection: object = None) -> None:
         """Remember what a rank said."""
         now = time.monotonic()
@@ -110,6 +116,13 @@ class Hub:
                 self._heard[rank] = _Heard(standing, now, now, connection)
             else:
                 heard.last, heard.connection, heard.gone = now, connection, None
+
+    def answer(self, rank: int, standing: Standing, connection: object) -> bytes:
+        """Remember what a rank said, and return the line that it gets for it."""
+        if self._closed:
+            raise ConnectionError("closed")
+        self.note(rank, standing, connection)
+        return json.dumps([self.ended, self.rows()]).encode() + b"\n"
 
     def note_end(self, rank: int, connection: object) -> None:
         """Remember that a rank's connection has ended."""
@@ -145,8 +158,7 @@ class _Talk(socketserver.StreamRequestHandler):
             if not hmac.compare_digest(str(token), hub.token):
                 return
             while line := self.rfile.readline(_LINE):
-                hub.note(rank, Standing(*json.loads(line)), self)
-                self.wfile.write(json.dumps([hub.ended, hub.rows()]).encode() + b"\n")
+                self.wfile.write(hub.answer(rank, Standing(*json.loads(line)), self))
         if rank is not None:
             hub.note_end(rank, self)
 
@@ -182,7 +194,7 @@ class Line:
                 if select.select([self._socket], [], [], left)[0]:
                     self._take(self._socket.recv(1 << 16))
         except (OSError, ValueError):
-            self._close()
+            self.close()
         time.sleep(max(end - time.monotonic(), 0))
 
     def rows(self) -> list[Row]:
@@ -214,7 +226,8 @@ class Line:
             self._buffer, self._asked = rest, False
             self._heard, self._gone = time.monotonic(), None
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the connection; the next exchange makes another."""
         if self._socket is not None:
             self._socket.close()
         self._socket = None

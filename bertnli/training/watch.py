@@ -54,13 +54,16 @@ def notice_after(rank_timeout: timedelta) -> float:
     return min(NOTICE, rank_timeout / 2).total_seconds()
 
 
-def awaited(own: int, rows: Sequence[Row], seconds: float) -> dict[int, str]:
+def awaited(
+    own: int, rows: Sequence[Row], seconds: float, linger: float = LINGER
+) -> dict[int, str]:
     """Return the ranks that another has waited for, and what each does.
 
     Args:
         own: the rank that asks.
         rows: what is known of all ranks, itself among them.
         seconds: how long it must have waited.
+        linger: how long ago the connection of one that is gone must have ended.
 
     Returns:
         Rank to words; nothing where this rank does not wait, or not so long. NOBODY stands for
@@ -73,7 +76,7 @@ def awaited(own: int, rows: Sequence[Row], seconds: float) -> dict[int, str]:
     found = {}
     for row in others:
         doing = f"last heard while {row.standing.place}"
-        if row.gone >= LINGER:
+        if row.gone >= linger:
             found[row.rank] = f"is gone since {_clock(row.gone)}, {doing}"
         elif row.silent >= seconds:
             found[row.rank] = f"has been silent since {_clock(row.silent)}, {doing}"
@@ -103,13 +106,14 @@ class Watch:
     """The watch of one rank; of a run of one process, it does nothing.
 
     Attributes:
-        rank_timeout: how long others may be silent before this rank ends the run.
+        rank_timeout: how long others may be silent, in a run, before this rank ends it.
         remains: says what there is to go on from, where nothing can be saved.
     """
 
     def __init__(self, rank: int = 0, size: int = 1) -> None:
         self.rank, self.size, self.rank_timeout = rank, size, RANK_TIMEOUT
         self.remains: Callable[[], str] = lambda: "nothing was saved yet"
+        self._running = False
         self._standing = Standing()
         self._save: Callable[[], str] | None = None
         self._gate = threading.Lock()
@@ -151,6 +155,11 @@ class Watch:
         if self.rank:
             self._line = Line(self.rank, host, port, token)
         threading.Thread(target=self._run, daemon=True, name="bertnli watch").start()
+
+    @property
+    def patience(self) -> timedelta:
+        """How long others may be silent now. Before a run they may be busy for different times."""
+        return self.rank_timeout if self._running else max(self.rank_timeout, RANK_TIMEOUT)
 
     def at(self, place: str) -> None:
         """Say what this rank does now, in words that follow "while"."""
@@ -194,7 +203,7 @@ class Watch:
         Raises:
             RankError: that of the framework, with what was saved.
         """
-        before, self.remains = self.remains, remains
+        before, self.remains, self._running = self.remains, remains, True
         try:
             yield
         except RankError as error:
@@ -205,7 +214,7 @@ class Watch:
                     saved = self._saved()
             raise RankError(f"{error}. {saved}") from error
         finally:
-            self.remains, self._save = before, None
+            self.remains, self._save, self._running = before, None, False
 
     def _saved(self) -> str:
         """Write the state where it is whole, and say what there is to go on from."""
@@ -224,7 +233,7 @@ class Watch:
             else:
                 time.sleep(BEAT)
             now = time.monotonic()
-            notice = notice_after(self.rank_timeout)
+            notice = notice_after(self.patience)
             if now - last > min(CALM, notice / 2):  # what came meanwhile is still to be read
                 calm = now + CALM
             last = now
@@ -259,7 +268,7 @@ class Watch:
                 continue
             since = row.silent if row.silent > 2 * BEAT else row.idle
             self._said[rank] = time.monotonic() - since
-            limit = self.rank_timeout.total_seconds()
+            limit = self.patience.total_seconds()
             _say(
                 f"{_name(rank)} {words}, and the run waits. After {limit:g} s of that "
                 "(--rank-timeout) the others save what can be saved, and end"
@@ -267,26 +276,28 @@ class Watch:
 
     def _judge(self, rows: Sequence[Row]) -> None:
         """End the run if a rank was waited for too long, and it falls to this rank to do so."""
-        limit = self.rank_timeout.total_seconds()
+        limit = self.patience.total_seconds()
         found = awaited(self.rank, rows, limit)
         if not found:
             return
         saver = min(row.rank for row in rows if row.rank not in found)
         if 0 in found and len(rows) == 2:  # without the first, nothing is known of the others
             saver = 1
-        if saver == self.rank or awaited(self.rank, rows, limit + SAVING):
-            self._end(found)
+        late = awaited(self.rank, rows, limit + SAVING, LINGER + SAVING)
+        if saver == self.rank or late:  # it ends first, and then there is no need to wait
+            self._end(found, saver == self.rank)
 
-    def _end(self, found: dict[int, str]) -> None:
-        """Save, say why, and end the process."""
+    def _end(self, found: dict[int, str], saves: bool) -> None:
+        """Save, if that falls to this rank, say why, and end the process."""
         with self._gate:  # kept to the end: the main thread does not change the state any more
             if self._over:
                 return
             told: list[str] = []
-            saver = threading.Thread(target=lambda: told.append(self._saved()), daemon=True)
-            saver.start()
-            saver.join(SAVING)
-            saved = told[0] if told else f"the state could not be read; {self.remains()}"
+            if saves:
+                saver = threading.Thread(target=lambda: told.append(self._saved()), daemon=True)
+                saver.start()
+                saver.join(SAVING)
+            saved = told[0] if told else self.remains()
             who = "; ".join(f"{_name(rank)} {words}" for rank, words in found.items())
             _say(f"{who}: this run ends. {saved}")
             if self._hub is not None:
@@ -298,16 +309,17 @@ class Watch:
 @contextmanager
 def joining(rank: str, rank_timeout: timedelta) -> Iterator[None]:
     """While this rank waits for all to have started, say so, and end the process in the end."""
+    patience = max(rank_timeout, RANK_TIMEOUT)
 
     def end() -> None:
-        _say(f"rank {rank}: the others did not join within {rank_timeout}; this run ends")
+        _say(f"rank {rank}: the others did not join within {patience}; this run ends")
         _leave()
 
-    notice = notice_after(rank_timeout)
+    notice = notice_after(patience)
     words = f"rank {rank} has waited {notice:g} s for all others to join the run"
     timers = [
         threading.Timer(notice, _say, [words]),
-        threading.Timer(rank_timeout.total_seconds(), end),
+        threading.Timer(patience.total_seconds(), end),
     ]
     for timer in timers:
         timer.daemon = True

@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -185,9 +186,9 @@ def running() -> Iterator[Callable[..., processes.Process]]:
     """Starts a run and waits until it has saved a state."""
     started = []
 
-    def start(command: list[str], output: Path) -> processes.Process:
+    def start(command: list[str], output: Path, stderr: Any = subprocess.PIPE) -> processes.Process:
         pipe = subprocess.PIPE
-        process = processes.Process(command, env=ENVIRONMENT, stdout=pipe, stderr=pipe)
+        process = processes.Process(command, env=ENVIRONMENT, stdout=pipe, stderr=stderr)
         started.append(process)
         process.until(lambda: list(output.glob("state/step-*")))
         return process
@@ -260,6 +261,109 @@ def test_sigterm_to_every_process(
     _, said = process.finish()
     assert "stopped by SIGTERM" in said and "--resume goes on" in said
     assert (output / "last").is_dir()
+
+
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_stopped_worker_is_named_and_the_others_save_and_end(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    victim: int,
+) -> None:
+    """Also where it is the first, whose folder the other writes in its stead."""
+    monkeypatch.setitem(ENVIRONMENT, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "1")
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--rank-timeout", "10s"), output)
+    os.kill(workers_of(output)[victim], signal.SIGSTOP)
+    _, said = process.finish()
+    if backend.name == "mxnet":  # torchrun has a status of its own
+        assert process.returncode == 75
+    else:
+        assert re.search(r"exitcode *: 75 ", said)
+    assert said.count(f"note: rank {victim} has been silent since") == 2
+    assert "After 10 s of that (--rank-timeout) the others save" in said
+    step = re.search(r"this run ends. step (\d+) was saved in .*--resume goes on", said)
+    assert step is not None, said
+    assert (output / "state" / f"step-{int(step[1]):09d}").is_dir()
+    monkeypatch.undo()
+    assert_goes_on(backend.name, output, whole)
+
+
+def test_a_stopped_worker_that_comes_back(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+) -> None:
+    output, log = tmp_path / "run", tmp_path / "log"
+    with log.open("w") as stderr:
+        command = command_of(backend.name, 2, output, "--rank-timeout", "12s")
+        process = running(command, output, stderr)
+    victim = workers_of(output)[1]
+    os.kill(victim, signal.SIGSTOP)
+    process.until(lambda: "rank 1 has been silent since" in log.read_text())
+    os.kill(victim, signal.SIGCONT)
+    process.finish()
+    said = log.read_text()
+    assert process.returncode == 0, said
+    assert said.count("has been silent") == said.count("rank 1 answers again, after") == 1
+    for name, array in weights(output).items():
+        assert array.tobytes() == whole[name].tobytes(), name
+
+
+@pytest.mark.parametrize("who", ["server", pytest.param("scheduler", marks=pytest.mark.long)])
+@pytest.mark.needs("mxnet")
+def test_a_stopped_server_is_named_and_the_workers_save(
+    running: Callable[..., processes.Process], tmp_path: Path, who: str
+) -> None:
+    output = tmp_path / "run"
+    more = ("--rank-timeout", "10s", "--epochs", "500")
+    process = running(command_of("mxnet", 2, output, *more), output)
+    role = f"DMLC_ROLE={who}".encode()
+    (found,) = (pid for pid in process.pids() if role in Path(f"/proc/{pid}/environ").read_bytes())
+    os.kill(found, signal.SIGSTOP)
+    if who == "scheduler":  # the workers end, and wait for it then
+        process.until(lambda: (output / "last").is_dir())
+        os.kill(found, signal.SIGCONT)
+    _, said = process.finish()
+    assert f"{'server 0' if who == 'server' else 'the scheduler'} has been silent for" in said
+    if who == "server":
+        assert process.returncode == 75
+        assert "has not answered since" in said and "was saved in" in said
+    else:
+        assert process.returncode == 0
+        assert "stopped by SIGTERM" in said and "--resume goes on" in said
+
+
+HANGS = """
+import sys, time
+from datetime import timedelta
+sys.path.insert(0, sys.argv[2])
+import workers_worker
+from bertnli.training.observers import Observer
+
+class Hangs(Observer):
+    def on_step(self, state):
+        if trainer.workers.rank == 1 and state.step == 7:
+            time.sleep(1e6)
+
+trainer, train, _ = workers_worker.make_trainer(sys.argv[1], rank_timeout=timedelta(seconds=8))
+trainer.fit(train, None, 1, 7, output=sys.argv[3], observers=[Hangs()], progress=False)
+"""
+
+
+def test_a_worker_that_lives_and_does_nothing(
+    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "TORCH_ELASTIC_SHUTDOWN_TIMEOUT", "1")
+    (tmp_path / "hangs.py").write_text(HANGS)
+    words = [str(tmp_path / "hangs.py"), backend.name, str(HERE), str(tmp_path / "run")]
+    said = run(started(backend.name, 2, words), 75 if backend.name == "mxnet" else 1)
+    assert "note: rank 1 has been taking step 7 since" in said
+    assert "this run ends. step 7 was saved in" in said
+    assert (tmp_path / "run/state/step-000000007").is_dir()
 
 
 FAILS_ALONE = """

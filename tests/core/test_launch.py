@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import processes
 import pytest
@@ -21,11 +22,17 @@ SLEEP = "import time; time.sleep(1e6)"
 #: What a launcher runs: arguments are the layout, and the code of a worker.
 LAUNCHER = """
 import sys
+from datetime import timedelta
 from bertnli.errors import TrainingError
 from bertnli.training import launch
-launch.SERVE, launch.GRACE = "import time; time.sleep(1e6)", 1.0
+launch.SERVE = (
+    "from bertnli.training.heartbeat import beat_to_launcher; beat_to_launcher(); "
+    "import time; time.sleep(1e6)"
+)
+launch.GRACE, patience = 1.0, timedelta(seconds=float(sys.argv[3]))
 try:
-    sys.exit(launch.launch(launch.Layout(*eval(sys.argv[1])), [sys.executable, "-c", sys.argv[2]]))
+    layout, command = launch.Layout(*eval(sys.argv[1])), [sys.executable, "-c", sys.argv[2]]
+    sys.exit(launch.launch(layout, command, patience))
 except TrainingError as error:
     print(error)
     sys.exit(77)
@@ -38,9 +45,11 @@ def launcher() -> Iterator[Callable[..., processes.Process]]:
     """Starts a launcher of workers that run some code."""
     started = []
 
-    def start(code: str, *layout: object) -> processes.Process:
-        command = [sys.executable, "-c", LAUNCHER, repr(layout), code]
-        started.append(processes.Process(command, stdout=subprocess.PIPE))
+    def start(
+        code: str, *layout: object, patience: float = 600, stderr: Any = None
+    ) -> processes.Process:
+        command = [sys.executable, "-c", LAUNCHER, repr(layout), code, str(patience)]
+        started.append(processes.Process(command, stdout=subprocess.PIPE, stderr=stderr))
         return started[-1]
 
     yield start
@@ -130,6 +139,25 @@ def test_a_killed_process_ends_all(launcher: Callable[..., processes.Process], v
     who = ["the scheduler", "server 0", "worker 0"][victim]
     assert f"{who} was ended by SIGKILL" in said and "--resume" in said
     assert not alive(children)
+
+
+def test_a_stopped_server_is_named(
+    launcher: Callable[..., processes.Process], tmp_path: Path
+) -> None:
+    """Once, and once that it is back; after the rank timeout the workers are asked to end."""
+    code = "import signal, sys; signal.signal(signal.SIGTERM, lambda *_: sys.exit(5)); " + SLEEP
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        process = launcher(code, 2, patience=10, stderr=stderr)
+    server = sorted(started_children(process, 4))[1]
+    for said in (1, 2):
+        os.kill(server, signal.SIGSTOP)
+        process.until(lambda said=said: log.read_text().count("server 0 has been silent") == said)
+        if said == 1:
+            os.kill(server, signal.SIGCONT)
+            process.until(lambda: "server 0 answers again, after" in log.read_text())
+    assert ended(process) == 5
+    assert log.read_text().count("note: ") == 3
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell of a parent's end")

@@ -64,7 +64,7 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
         if not all(os.environ.get(name) for name in VARIABLES) or os.environ["WORLD_SIZE"] == "1":
             return Workers()
         kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        patience = rank_timeout or RANK_TIMEOUT
+        patience = max(rank_timeout or RANK_TIMEOUT, RANK_TIMEOUT)
         with joining(os.environ["RANK"], patience), lost_is_an_error():
             dist.init_process_group(kinds, timeout=patience + MARGIN)
         atexit.register(dist.destroy_process_group)
