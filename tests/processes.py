@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,20 @@ class Process(subprocess.Popen):
         except subprocess.TimeoutExpired:
             self.fail(f"did not end within {limit:g} s")
             raise  # not reached
+
+    def line(self, limit: float = LIMIT) -> str:
+        """Return the next line that is written to the pipe of stdout.
+
+        Raises:
+            AssertionError: there was none; with all stacks. All its processes were ended.
+        """
+        found: list[str] = []
+        reader = threading.Thread(target=lambda: found.append(self.stdout.readline()), daemon=True)
+        reader.start()
+        reader.join(limit)
+        if not found:
+            self.fail(f"wrote no line within {limit:g} s")
+        return found[0]
 
     def until(self, condition: Callable[[], Any], limit: float = LIMIT, alive: bool = True) -> Any:
         """Wait until a condition is true, and return it.

@@ -172,7 +172,8 @@ class BaseTrainer(ABC):
             What this process's share gave before the step; the step may still be under way.
 
         Raises:
-            TrainingError: memory does not suffice, or another process is gone.
+            TrainingError: memory does not suffice.
+            RankError: another process is gone.
         """
         if not self.exact_sums:
             return self._step(batch, lr, seed)
@@ -421,7 +422,8 @@ class BaseTrainer(ABC):
                 so_far.num_correct += float(sums[1])
                 so_far.num_pairs += len(batch)
                 so_far.seconds = time.perf_counter() - start
-                observer.on_step(state)
+                if not several:
+                    observer.on_step(state)
             pause = stop.count(sums[3:]) or bool(sums[2])
 
         def settle(result: StepResult) -> None:
@@ -444,7 +446,9 @@ class BaseTrainer(ABC):
                 result = self.train_step(batch, lr, seed)
             if total is not None and config.averages_at(step, total):
                 self.weight_average.update()
-            if not several:  # a step behind, so that the framework never waits for us
+            if several:
+                observer.on_step(state)
+            else:  # a step behind, so that the framework never waits for us
                 waiting.append((result, batch))
                 gather(waiting.popleft() if len(waiting) > 1 else None)
             if pause:

@@ -29,8 +29,7 @@ class Served:
     def __init__(self, *argv: str) -> None:
         command = [sys.executable, "-m", "bertnli", "serve", "--port", "0", *argv]
         self.process = processes.Process(command, cwd=ROOT, stdout=subprocess.PIPE)
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        line = self.process.line()
         found = re.search(r"http://\S+", line)
         assert found, f"the server said {line!r}"
         self.line, self.url = line, found[0]

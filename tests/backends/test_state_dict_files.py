@@ -243,7 +243,9 @@ def test_hostile_pickles(tmp_path: Path, data_pkl: bytes) -> None:
 
 
 @settings(
-    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=400,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(zipped=st.booleans(), data=st.data())
 def test_damaged_files(tmp_path: Path, damage: Any, zipped: bool, data: st.DataObject) -> None:

@@ -423,7 +423,7 @@ def run_case(
         shutil.rmtree(sandbox.home)
 
 
-FIXTURE = [HealthCheck.function_scoped_fixture]
+FIXTURE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @settings(max_examples=300, suppress_health_check=FIXTURE)
@@ -433,7 +433,7 @@ def test_some_hostile_archives(tmp_path_factory: pytest.TempPathFactory, case: A
 
 
 @pytest.mark.long
-@settings(max_examples=10_000, suppress_health_check=[*FIXTURE, HealthCheck.too_slow])
+@settings(max_examples=10_000, suppress_health_check=FIXTURE)
 @given(case=cases())
 def test_10_000_hostile_archives(tmp_path_factory: pytest.TempPathFactory, case: Any) -> None:
     run_case(tmp_path_factory, case)

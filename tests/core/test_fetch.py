@@ -30,7 +30,7 @@ CONTENT = np.random.default_rng(0).bytes(150_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
 NAME = "data.bin"
 #: Seconds that a download may take in these tests, and the settings under which it must.
-LIMIT = 8.0
+LIMIT = 30.0
 QUICK = {
     "fetch.BACKOFF": 0.01,
     "fetch.MAX_RETRY_AFTER": 0.02,
@@ -359,8 +359,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
-        assert self.process.stdout is not None and self.process.stdin is not None
-        assert self.process.stdout.readline() == "ready\n"
+        assert self.process.line() == "ready\n"
 
     def go(self) -> None:
         assert self.process.stdin is not None

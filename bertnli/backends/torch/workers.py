@@ -144,7 +144,7 @@ def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None
 
 @contextmanager
 def lost_is_an_error() -> Iterator[None]:
-    """Raise TrainingError where PyTorch's error says that another process is gone."""
+    """Raise RankError where PyTorch's error says that another process is gone."""
     try:
         yield
     except RuntimeError as error:
