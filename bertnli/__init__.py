@@ -18,6 +18,7 @@ from bertnli.errors import (
     ConfigError,
     DataError,
     DownloadError,
+    RankError,
     TrainingError,
 )
 from bertnli.explain import Explanation
@@ -78,6 +79,7 @@ __all__ = [
     "History",
     "Metrics",
     "Prediction",
+    "RankError",
     "TrainingConfig",
     "TrainingError",
     "Vocab",

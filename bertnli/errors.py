@@ -42,6 +42,10 @@ class TrainingError(BERTNLIError, ArithmeticError):
     """A run that cannot go on: its loss is no number any more, or it lacks memory or a process."""
 
 
+class RankError(TrainingError):
+    """A process of several that is gone, or silent for too long; the run can be started again."""
+
+
 class BackendError(BERTNLIError, RuntimeError):
     """A framework that is missing, or that cannot do what is asked of it."""
 

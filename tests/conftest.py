@@ -27,10 +27,11 @@ from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab
 
-# These machines are noisy: no test fails for a slow moment. CI tries the same examples each time; a
-# new one is found where it can be mended.
-hypothesis.settings.register_profile("default", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
+# Machines are noisy: no test fails for a slow moment. CI tries the same examples each time; a new
+# one is found where it can be mended.
+SLOW = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("default", **SLOW)
+hypothesis.settings.register_profile("ci", **SLOW, derandomize=True)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 FIXTURES = Path(__file__).parent / "fixtures"

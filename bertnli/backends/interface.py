@@ -370,6 +370,6 @@ class Backend:
     try_all_gpus: Callable[[], list]
     as_devices: Callable[..., list]
     as_precision: Callable[[str, Any], tuple[str, str]]
-    find_workers: Callable[[], Workers]
+    find_workers: Callable[..., Workers]
     about: Callable[[], dict[str, Any]]
     DATA_HUB: HubView

@@ -28,7 +28,8 @@ from bertnli.cli import (
     train,
 )
 from bertnli.cli.terminal import printable_output
-from bertnli.errors import BERTNLIError, without_secrets
+from bertnli.errors import BERTNLIError, RankError, without_secrets
+from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 
 #: Each module's docstring is its command's help.
@@ -90,7 +91,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit status: 0; 1 where `parity` finds a difference or `doctor` no backend; 2 for input
-        that cannot be used (one line on stderr says why); 130 after Ctrl-C; 141 if whoever read our
+        that cannot be used (one line on stderr says why); 75 if another process of a run is gone or
+        silent; 130 after Ctrl-C; 141 if whoever read our
         output stopped reading.
 
     Raises:
@@ -108,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (BERTNLIError, OSError) as error:
         text = " ".join(without_secrets(str(error)).split())
         print(f"bertnli {args.command}: {text}", file=sys.stderr)
-        return BAD_INPUT
+        return RANK_LOST if isinstance(error, RankError) else BAD_INPUT
     except KeyboardInterrupt:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED

@@ -15,10 +15,13 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 
 from bertnli.cli import options
 from bertnli.errors import ConfigError
 from bertnli.training.launch import Layout, launch
+from bertnli.training.watch import RANK_TIMEOUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,19 +67,28 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(
             "say what the workers shall run, after --: bertnli launch --workers 2 -- train ..."
         )
-    backend = ["--backend", "mxnet"]
-    given = [word for word in command if word.startswith("--backend")]
-    if given:
-        at = command.index(given[0])
-        name = given[0].partition("=")[2] or "".join(command[at + 1 : at + 2])
-        if name != "mxnet":
-            raise ConfigError(
-                f"launch is for MXNet, not {name}; for PyTorch: torchrun --nproc-per-node "
-                f"{args.workers} -m bertnli {shlex.join(command)}"
-            )
-        backend = []
+    backend = _given(command, "--backend")
+    if backend not in (None, "mxnet"):
+        raise ConfigError(
+            f"launch is for MXNet, not {backend}; for PyTorch: torchrun --nproc-per-node "
+            f"{args.workers} -m bertnli {shlex.join(command)}"
+        )
+    if backend is None:
+        command = [*command, "--backend", "mxnet"]
+    rank_timeout = RANK_TIMEOUT
+    with suppress(argparse.ArgumentTypeError):  # the workers say what is wrong with it
+        rank_timeout = options.duration(_given(command, "--rank-timeout") or "")
     layout = Layout(args.workers, args.servers, args.hosts, args.host, args.address)
-    return launch(layout, [sys.executable, "-m", "bertnli", *command, *backend])
+    return launch(layout, [sys.executable, "-m", "bertnli", *command], rank_timeout)
+
+
+def _given(command: Sequence[str], option: str) -> str | None:
+    """Return what an option of the workers' command is given."""
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        name, equals, value = word.partition("=")
+        if name == option:
+            return value if equals else following
+    return None
 
 
 def _address(text: str) -> tuple[str, int]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from datetime import timedelta
 from typing import Any
 
 from bertnli.backends import NAMES, available_backends, get_backend
@@ -167,3 +169,11 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f"{number} is not above 0")
     return number
+
+
+def duration(text: str) -> timedelta:
+    """Return a time such as 30s, 10m or 1h, for argparse."""
+    found = re.fullmatch(r"(\d+)([smh])", text)
+    if found is None or int(found[1]) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 30s, 10m or 1h")
+    return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])

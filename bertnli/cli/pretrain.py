@@ -92,7 +92,7 @@ def run(args: argparse.Namespace) -> int:
     """Pretrain, and say what was done."""
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
-    args.quiet = args.quiet or not backend.find_workers().is_first
+    args.quiet = args.quiet or not backend.find_workers(args.rank_timeout).is_first
     config = recipes.training_config(args)
     if args.truncation not in (None, "book"):
         raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import re
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -27,6 +26,7 @@ from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.run import KEEP, SAVE_EVERY, STATE
+from bertnli.training.watch import RANK_TIMEOUT
 
 #: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
 SIZES = (
@@ -67,6 +67,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         default=KEEP,
         metavar="N",
         help=f"how many such states to keep (default: {KEEP})",
+    )
+    parser.add_argument(
+        "--rank-timeout",
+        type=options.duration,
+        default=RANK_TIMEOUT,
+        metavar="TIME",
+        help="of several processes: how long one may be silent, or hold the others up, before "
+        "these save what can be saved and end with the exit status 75 (default: 10m); half of "
+        "it, at most 30 s, passes before they say so",
     )
     parser.add_argument(
         "--tensorboard",
@@ -141,7 +150,7 @@ def fit(
     dev_set: ExampleSet | None,
 ) -> int:
     """Train a net, say what was done, and return the exit status."""
-    workers = backend.find_workers()
+    workers = backend.find_workers(args.rank_timeout)
     if workers.size > 1:
         say(args, f"processes: {workers.size}, each with its share of every batch")
     settings = asdict(config)
@@ -153,6 +162,7 @@ def fit(
         micro_batch_size=args.micro_batch_size,
         exact_sums=args.exact_sums,
         auto_batch=args.auto_batch,
+        rank_timeout=args.rank_timeout,
         **settings,
     )
     if not args.quiet:
@@ -223,9 +233,8 @@ def _warnings_of_chance(
 
 def _steps_or_time(text: str) -> int | timedelta:
     """Return a number of steps, or a time, for argparse."""
-    found = re.fullmatch(r"(\d+)([smh]?)", text)
-    if found is None or int(found[1]) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is neither like 500 nor like 30s, 10m or 1h")
-    number = int(found[1])
-    seconds = {"s": 1, "m": 60, "h": 3600}
-    return timedelta(seconds=number * seconds[found[2]]) if found[2] else number
+    try:
+        return options.positive(text) if text.isdecimal() else options.duration(text)
+    except argparse.ArgumentTypeError:
+        words = f"{text!r} is neither like 500 nor like 30s, 10m or 1h"
+        raise argparse.ArgumentTypeError(words) from None

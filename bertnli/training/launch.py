@@ -8,39 +8,40 @@ hold a connection to that of the first host: when one of them fails, it closes.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import selectors
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
+from datetime import timedelta
 from typing import Any
 
-from bertnli.errors import ConfigError, TrainingError
+from bertnli.errors import ConfigError, RankError
 from bertnli.machine import available_cores
+from bertnli.training.children import Child, Server
+from bertnli.training.heartbeat import LOOPBACK
+from bertnli.training.watch import RANK_TIMEOUT, STATUS
 
-#: Seconds: between looks at the processes, to let the others end by themselves after one failed or
-#: a stop was asked for, and for the launchers of all hosts to come.
-POLL, GRACE, STOP_GRACE, ARRIVAL = 0.1, 8.0, 300.0, 600.0
-LOOPBACK = "127.0.0.1"
+#: Seconds: between looks at the processes, to let the others end by themselves after one failed, a
+#: stop was asked for, or a server was silent for too long, and for the launchers of all hosts to
+#: come.
+POLL, GRACE, STOP_GRACE, SILENT_GRACE, ARRIVAL = 0.1, 20.0, 300.0, 60.0, 600.0
 #: Variables that tell a worker its rank, which ps-lite leaves to chance, and, where a host has
 #: several, its place among those.
 RANK, LOCAL_RANK = "BERTNLI_RANK", "BERTNLI_LOCAL_RANK"
-#: What a server and the scheduler run: importing MXNet is all they do. A signal to all processes
-#: is for the workers, which need the servers to end.
+#: What a server and the scheduler run: importing MXNet is all they do, beside signs of life. A
+#: signal to all processes is for the workers, which need the servers to end.
 SERVE = (
     "import signal; [signal.signal(s, signal.SIG_IGN) for s in (signal.SIGINT, signal.SIGTERM)]; "
+    "from bertnli.training.heartbeat import beat_to_launcher; beat_to_launcher(); "
     "import bertnli.backends.mxnet._framework"
 )
 _DONE = b"+"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_PR_SET_PDEATHSIG = 1
 
 
 @dataclass(frozen=True)
@@ -73,33 +74,7 @@ class Layout:
             raise ConfigError("several hosts need the address of the first, HOST:PORT")
 
 
-class Child:
-    """A process that was started, with a name to speak of it by."""
-
-    def __init__(self, name: str, command: Sequence[str], variables: dict[str, str]) -> None:
-        self.name = name
-        # In a session of its own: Ctrl-C reaches it through us, and not twice.
-        self.process = subprocess.Popen(
-            command,
-            env={**os.environ, **variables},
-            start_new_session=True,
-            preexec_fn=partial(_die_with, os.getpid()) if sys.platform == "linux" else None,
-        )
-
-    @property
-    def status(self) -> int | None:
-        """The exit status; the negative number of the signal that ended it; None if it runs."""
-        return self.process.poll()
-
-    def end(self) -> str:
-        """Return how it ended, in words."""
-        status = self.status
-        if status is not None and status < 0:
-            return f"{self.name} was ended by {signal.Signals(-status).name}"
-        return f"{self.name} ended with the status {status}"
-
-
-def launch(layout: Layout, command: Sequence[str]) -> int:
+def launch(layout: Layout, command: Sequence[str], rank_timeout: timedelta = RANK_TIMEOUT) -> int:
     """Run a command in each worker, and return when all have ended.
 
     Ctrl-C and SIGTERM are passed on to the workers, which then end by themselves.
@@ -107,24 +82,29 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
     Args:
         layout: the processes.
         command: of a worker.
+        rank_timeout: how long a server or the scheduler may be silent before the workers are
+            stopped. They watch each other.
 
     Returns:
         0 if all workers ended with it; else the first other status.
 
     Raises:
-        TrainingError: a worker, a server or another host died; all processes here were ended.
+        RankError: a worker, a server or another host died or is silent; all processes here were
+            ended.
     """
     address = layout.address or (LOOPBACK, _free_port())
     with _Lifeline(layout, address) as lifeline, _forwarded() as signals:
         children, workers = _start(layout, address[1], lifeline, command)
         try:
-            return _watch(children, workers, lifeline, signals)
+            return _watch(children, workers, lifeline, signals, rank_timeout)
         finally:
             for child in children:
                 with suppress(ProcessLookupError):
                     child.process.kill()
             for child in children:
                 child.process.wait()
+                if isinstance(child, Server):
+                    child.close()
 
 
 def _start(
@@ -140,11 +120,11 @@ def _start(
         "DMLC_NODE_HOST": own,
     }
     serve = [sys.executable, "-c", SERVE]
-    children = []
+    children: list[Child] = []
     if layout.host == 0:
-        children.append(Child("the scheduler", serve, {**shared, "DMLC_ROLE": "scheduler"}))
+        children.append(Server("the scheduler", serve, {**shared, "DMLC_ROLE": "scheduler"}))
     for i in range(layout.servers):
-        children.append(Child(f"server {i}", serve, {**shared, "DMLC_ROLE": "server"}))
+        children.append(Server(f"server {i}", serve, {**shared, "DMLC_ROLE": "server"}))
     workers = []
     threads = str(max(available_cores() // layout.workers, 1))
     for i in range(layout.workers):
@@ -159,11 +139,21 @@ def _start(
 
 
 def _watch(
-    children: list[Child], workers: list[Child], lifeline: _Lifeline, signals: list[int]
+    children: list[Child],
+    workers: list[Child],
+    lifeline: _Lifeline,
+    signals: list[int],
+    rank_timeout: timedelta,
 ) -> int:
     """Wait for the workers' end, or for what makes it necessary."""
-    deadline = None
+    deadline, silent = None, None
+    servers = [child for child in children if isinstance(child, Server)]
     while True:
+        too_long = [server for server in servers if server.tell(rank_timeout)]
+        if too_long and silent is None:
+            silent = too_long[0]
+            signals.append(signal.SIGTERM)
+            deadline = time.monotonic() + SILENT_GRACE
         while signals:
             signum = signals.pop(0)
             deadline = deadline or time.monotonic() + STOP_GRACE
@@ -181,22 +171,29 @@ def _watch(
             return 0
         if lifeline.is_cut():
             _stop(workers)
-            raise TrainingError(
+            raise RankError(
                 "another host's processes are gone; those here were ended. Its own launcher says "
                 "why; the run can go on from its last state (--resume)"
             )
         if deadline is not None and time.monotonic() > deadline:
-            raise TrainingError(f"{running[0].name} did not end within {STOP_GRACE:.0f} seconds")
+            why = f"{running[0].name} did not end within {STOP_GRACE:.0f} seconds"
+            if silent is not None:
+                why = f"{silent.name} has been silent for {silent.silent():.0f} s"
+            raise RankError(
+                f"{why}, and all processes were ended. The run can go on from its last state "
+                "(--resume)"
+            )
         time.sleep(POLL)
 
 
 def _failed(first: Child, workers: list[Child]) -> int:
     """End what is left; return the status of a worker that ended by itself, or raise."""
-    _stop(workers)
     status = first.status
+    if status != STATUS:  # with which nobody ends before all that can be said and saved is
+        _stop(workers)
     if first in workers and status is not None and status > 0:
         return status  # it has said why
-    raise TrainingError(
+    raise RankError(
         f"{first.end()}, and all other processes were ended. The run can go on from its last state "
         "(--resume)"
     )
@@ -238,7 +235,7 @@ class _Lifeline:
                 (self._accept if self.layout.host == 0 else self._connect)()
         except OSError as error:
             self.__exit__()
-            raise TrainingError(
+            raise RankError(
                 f"the {self.layout.hosts} hosts did not find each other at "
                 f"{self.address[0]}:{self.address[1]}: {error}"
             ) from error
@@ -309,10 +306,3 @@ def _free_port() -> int:
     with socket.socket() as free:
         free.bind((LOOPBACK, 0))
         return int(free.getsockname()[1])
-
-
-def _die_with(parent: int) -> None:
-    """In a new process: have the system end it when the launcher is killed."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it was killed before
-        os._exit(1)

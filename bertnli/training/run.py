@@ -19,6 +19,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,7 @@ class RunFolder:
         if path is None and resume:
             raise ConfigError("resume needs the run's folder, output=...")
         self.path: Path | None = None
+        self.home = None if path is None else Path(path)
         self._lock: BaseFileLock | None = None
         if path is not None:
             trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
@@ -262,12 +264,66 @@ class RunFolder:
         """Write where the run stands."""
         if self.path is None:
             return
+        self._write_state(self.path, state)
+        self._last_save = (state.step, time.monotonic())
+
+    def _write_state(self, path: Path, state: TrainingState) -> None:
         weights = {WEIGHTS + name: a for name, a in self.trainer.net.arrays().items()}
         average = self.trainer.weight_average.arrays()
-        state.arrays = {**weights, **self.trainer.optimizer_arrays(), **average}
-        save_state(self.path / STATE, state, self.keep)
-        state.arrays = {}
-        self._last_save = (state.step, time.monotonic())
+        arrays = {**weights, **self.trainer.optimizer_arrays(), **average}
+        save_state(path / STATE, replace(state, arrays=arrays), self.keep)
+
+    def save_for_all(self, state: TrainingState) -> str:
+        """Write where the run stands, also in the first process's stead where that is silent.
+
+        Another process writes into a folder only where it finds it locked, as the first one's is:
+        on another host, a folder of the same name is another one.
+
+        Returns:
+            What there is to go on from, in words.
+        """
+        if self.home is None or not self._is_seen(self.home):
+            return self.remains()
+        self._write_state(self.home, state)
+        return (
+            f"step {state.step} was saved in {self.home / STATE}; the same command with --resume "
+            "goes on from there"
+        )
+
+    def remains(self) -> str:
+        """Say what there is to go on from, without anything being saved now."""
+        if self.home is None:
+            return "nothing was saved, for the run has no folder"
+        states = self.home / STATE
+        if not self._is_seen(self.home):
+            return (
+                f"nothing was saved, for {self.home} is not held by the first process here; the "
+                "same command with --resume goes on from the last state in it"
+            )
+        steps = [int(path.name[5:]) for path in states.glob("step-*") if path.name[5:].isdigit()]
+        if not steps:
+            return (
+                f"no state is in {states} yet; the same command with --resume starts the run again"
+            )
+        return (
+            f"the last state in {states} is that of step {max(steps)}; the same command with "
+            "--resume goes on from there"
+        )
+
+    def _is_seen(self, path: Path) -> bool:
+        """Return whether this process sees the run's folder: it is the first, which locked it, or
+        finds it locked. On another host, a folder of the same name is another one."""
+        if self.workers.is_first:
+            return True
+        if not (path / LOCK).exists():
+            return False
+        try:
+            with FileLock(path / LOCK, timeout=0):
+                return False
+        except Timeout:
+            return True
+        except (NotImplementedError, OSError):  # a file system without locks, or one that fails
+            return False
 
     def save_last(self) -> None:
         """Write the weights as they are, or their average."""

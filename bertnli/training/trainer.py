@@ -6,7 +6,8 @@ import hashlib
 import time
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
@@ -30,6 +31,7 @@ from bertnli.training.recipe import smoothed
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
 from bertnli.training.sets import Data, Source
 from bertnli.training.state import EpochProgress, TrainingState
+from bertnli.training.watch import RANK_TIMEOUT, checked
 from bertnli.training.workers import Workers
 
 
@@ -73,6 +75,8 @@ class BaseTrainer(ABC):
             several take the same steps, dropout included; see `bertnli.training.exact`. Slower.
         auto_batch: where memory does not suffice, halve ``micro_batch_size`` and compute the batch
             again, instead of ending with an error.
+        rank_timeout: of several processes: how long one may be silent, or hold the others up,
+            before these save what can be saved and end, with the exit status 75.
 
     Attributes:
         precision_reason: why that precision, where there is something to say.
@@ -109,6 +113,7 @@ class BaseTrainer(ABC):
         micro_batch_size: int | None = None,
         exact_sums: bool = False,
         auto_batch: bool = False,
+        rank_timeout: timedelta = RANK_TIMEOUT,
     ) -> None:
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
@@ -133,6 +138,8 @@ class BaseTrainer(ABC):
         self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
         self.exact_sums = exact_sums
         net.check_weights()
+        self.rank_timeout = checked(rank_timeout)
+        self._before_update: Callable[[StepResult], None] | None = None
         self._prepare(devices, precision)
         if exact_sums and len(self.devices) > 1:
             raise ConfigError(
@@ -166,13 +173,30 @@ class BaseTrainer(ABC):
             What this process's share gave before the step; the step may still be under way.
 
         Raises:
-            TrainingError: memory does not suffice, or another process is gone.
+            TrainingError: memory does not suffice.
+            RankError: another process is gone.
         """
         if not self.exact_sums:
             return self._step(batch, lr, seed)
         gradients, *sums = exact_gradients(self, batch, seed)
+        result = StepResult(lambda: (sums[0], sums[1]))
+        self.before_update(result)
         self.apply_gradients(gradients, lr)
-        return StepResult(lambda: (sums[0], sums[1]))
+        return result
+
+    def before_update(self, result: StepResult) -> None:
+        """Called in each step with what it gave, before the weights change."""
+        if self._before_update is not None:
+            self._before_update(result)
+
+    @contextmanager
+    def _settled(self, settle: Callable[[StepResult], None] | None) -> Iterator[None]:
+        """Have a function called in each step, before the weights change."""
+        self._before_update = settle
+        try:
+            yield
+        finally:
+            self._before_update = None
 
     @abstractmethod
     def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
@@ -292,8 +316,8 @@ class BaseTrainer(ABC):
                 that another run has used.
             BackendError: ``tensorboard`` without tensorboardX.
             CheckpointError: no state of the run to resume is whole.
-            TrainingError: the loss is not a number any more, memory does not suffice, or another
-                process is gone.
+            TrainingError: the loss is not a number any more, or memory does not suffice.
+            RankError: another process is gone; the state was saved, if it was whole.
         """
         config = self.config
         num_epochs = config.num_epochs if num_epochs is None else num_epochs
@@ -329,7 +353,8 @@ class BaseTrainer(ABC):
             replace_old = overwrite or resume
             self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
         self.net.learns_from(source.examples or self.loader_set(train))
-        with run, watched(watching) as observer:
+        watch = self.workers.watch
+        with run, watched(watching) as observer, watch.saving(run.remains):
             self.weight_average.load_arrays({})
             state = run.start()
             observer.on_start(state)
@@ -338,7 +363,12 @@ class BaseTrainer(ABC):
                 while len(history.epochs) < num_epochs and not history.has_stalled(config.patience):
                     self._train_epoch(source, config, total, state, run, observer, stop)
                     observer.on_epoch_end(state)
+                    watch.at("evaluating")
+                    if not self.weight_average.count:  # else the net has other weights meanwhile
+                        watch.rest(lambda: run.save_for_all(state))
                     record = self._finished_epoch(state, dev_source, observer, stop)
+                    watch.go_on()
+                    watch.at("saving")
                     if record is None:
                         run.save_state(state)
                         run.save_last()
@@ -374,12 +404,16 @@ class BaseTrainer(ABC):
         """Take the steps of an epoch that are left, or those until a stop is asked for."""
         epoch, so_far = len(state.history.epochs), state.progress
         waiting: deque[tuple[StepResult, Batch]] = deque()
+        watch = self.workers.watch
+        pause = False
 
-        def gather(finished: tuple[StepResult, Batch] | None = None) -> bool:
-            """Add up what a step gave in all processes; return whether a state is to be saved."""
+        def gather(finished: tuple[StepResult, Batch] | None = None) -> None:
+            """Add up what a step gave in all processes, and whether a state is to be saved."""
+            nonlocal pause
             loss_sum, num_correct = (0.0, 0) if finished is None else finished[0].read()
             due = run.is_due(state.step + len(waiting) + (finished is not None))
             sums = self.workers.sum(np.array([loss_sum, num_correct, due, *stop.votes()]))
+            watch.go_on()
             if finished is not None:
                 batch = finished[1]
                 run.check_loss(float(sums[0]), batch, state)
@@ -388,28 +422,47 @@ class BaseTrainer(ABC):
                 so_far.loss_sum += float(sums[0])
                 so_far.num_correct += float(sums[1])
                 so_far.num_pairs += len(batch)
-                observer.on_step(state)
-            return stop.count(sums[3:]) or bool(sums[2])
+                so_far.seconds = time.perf_counter() - start
+                if not several:
+                    observer.on_step(state)
+            pause = stop.count(sums[3:]) or bool(sums[2])
+
+        def settle(result: StepResult) -> None:
+            gather((result, batch))
 
         observer.on_epoch_start(state)
         start = time.perf_counter() - so_far.seconds
         batches_left = train.train_batches(config.batch_size, config.seed, epoch, so_far.steps)
+        several = self.workers.size > 1
+        watch.at(f"reading the batch of step {state.step + 1}")
+        watch.rest(lambda: run.save_for_all(state))
         for step, batch in enumerate(batches_left, state.step):
+            watch.at(f"taking step {step + 1}")
             lr = config.lr if total is None else config.lr_at(step, total)
             rank = 0 if self.exact_sums else self.workers.rank
             seed = _step_seed(config.seed, step, rank)
             batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
-            waiting.append((self.train_step(batch, lr, seed), batch))
+            # Of several, before the weights change: where one is lost, they fit the history.
+            with self._settled(settle if several else None):
+                result = self.train_step(batch, lr, seed)
             if total is not None and config.averages_at(step, total):
                 self.weight_average.update()
-            # A step behind, so that the framework never waits for us.
-            if gather(waiting.popleft() if len(waiting) > 1 else None):
+            if several:
+                observer.on_step(state)
+            else:  # a step behind, so that the framework never waits for us
+                waiting.append((result, batch))
+                gather(waiting.popleft() if len(waiting) > 1 else None)
+            if pause:
                 while waiting:
                     gather(waiting.popleft())
                 so_far.seconds = time.perf_counter() - start
                 if stop.requested:
                     return
+                watch.at("saving")
                 run.save_state(state)
+            watch.at(f"reading the batch of step {step + 2}")
+            watch.rest(lambda: run.save_for_all(state))
+        watch.go_on()
         while waiting:
             gather(waiting.popleft())
         so_far.seconds = time.perf_counter() - start
@@ -426,8 +479,8 @@ class BaseTrainer(ABC):
         if not stop.requested and not stop.count(self.workers.sum(stop.votes())):
             with self.weight_average.in_place():
                 if dev is not None:
-                    watch = partial(observer.on_dev_batch, state)
-                    score = self._evaluated(dev, 256, stop, watch)
+                    done_batch = partial(observer.on_dev_batch, state)
+                    score = self._evaluated(dev, 256, stop, done_batch)
         if stop.requested:
             return None
         return EpochRecord(

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from bertnli import errors
 from bertnli.data.batches import Batch
-from bertnli.errors import BERTNLIError, ConfigError, TrainingError
+from bertnli.errors import BERTNLIError, ConfigError, RankError
+from bertnli.training.watch import Watch
 
 T = TypeVar("T")
 
@@ -35,10 +36,12 @@ class Workers:
     Attributes:
         rank: of this process, from 0.
         size: how many there are.
+        watch: what says, and does, something about others that are silent.
     """
 
     rank = 0
     size = 1
+    watch = Watch()
 
     @property
     def is_first(self) -> bool:
@@ -52,7 +55,7 @@ class Workers:
             values: (N,) float32 or float64, N the same in each process.
 
         Raises:
-            TrainingError: a process is gone.
+            RankError: a process is gone.
         """
         return values
 
@@ -169,9 +172,9 @@ class Workers:
         return self.sum(sent).astype("<u2").tobytes()
 
 
-def lost(error: Exception) -> TrainingError:
+def lost(error: Exception) -> RankError:
     """Return the error that stands for a process that does not answer any more."""
-    return TrainingError(
+    return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
-        "message, that says why; the run can go on from its last state (--resume)"
+        "message, that says why"
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import signal
 import socket
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import processes
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -41,16 +41,8 @@ class Served:
         stderr: int | None = None,
     ) -> None:
         command = [*before, sys.executable, *program, "serve", "--port", "0", *argv]
-        self.process = subprocess.Popen(
-            command,
-            cwd=ROOT,
-            env=dict(os.environ),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        self.process = processes.Process(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr)
+        line = self.process.line()
         found = re.search(r"http://\S+", line)
         assert found, f"the server said {line!r}"
         self.line, self.url = line, found[0]
@@ -73,7 +65,7 @@ class Served:
         self, body: Any = None, path: str = "/predict", headers: Mapping[str, str] | None = None
     ) -> tuple[int, Any]:
         """Return status and answer of a request: a POST if it has a body, or else a GET."""
-        connection = http.client.HTTPConnection(*self.address, timeout=300)
+        connection = http.client.HTTPConnection(*self.address, timeout=processes.LIMIT)
         try:
             if body is None:
                 connection.request("GET", path, headers=headers or {})
@@ -97,7 +89,7 @@ class Served:
 
     def connect(self) -> socket.socket:
         """Return a connection on which nothing was sent."""
-        return socket.create_connection(self.address, timeout=20)
+        return socket.create_connection(self.address, timeout=processes.LIMIT)
 
     def send(self, content: bytes) -> bytes:
         """Send bytes, and return what comes until the server closes."""
@@ -108,7 +100,8 @@ class Served:
     def end(self, number: int = signal.SIGTERM) -> int:
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
-        return self.process.wait(300)
+        self.process.until(lambda: self.process.poll() is not None, alive=False)
+        return self.process.returncode
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -123,7 +116,7 @@ def seconds_until_closed(connection: socket.socket, trickle: bytes = b"") -> flo
     """Send a byte now and then, and return after how long the other side closes."""
     start = time.monotonic()
     connection.settimeout(0.1)
-    while time.monotonic() - start < 20:
+    while time.monotonic() - start < processes.LIMIT:
         try:
             if trickle:
                 connection.sendall(trickle)

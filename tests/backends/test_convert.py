@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 import transformers
@@ -263,7 +263,8 @@ def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Ma
         "except Exception as error:\n"
         "    print(type(error).__name__, error)\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert out.stdout.startswith("BackendError a state dict is written by PyTorch")
     assert digests(open_checkpoint(tmp_path / "native").arrays) == digests(
         open_checkpoint(source).arrays

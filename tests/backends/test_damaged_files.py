@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def run_cases(
     (home / "cases").mkdir()
     argv = [sys.executable, str(WORKER), reader, str(count), str(home / "cases"), *paths]
     env = {**os.environ, "BERTNLI_CACHE": str(home / "cases" / "cache")}
-    done = subprocess.run(argv, capture_output=True, text=True, timeout=2 * count, env=env)
+    done = processes.run(argv, env=env)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     assert found["refused"] + found["read"] == count

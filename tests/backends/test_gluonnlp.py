@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 import transformers
@@ -263,5 +263,6 @@ def test_no_framework_is_needed() -> None:
         "from bertnli.checkpoints.convert import digests\n"
         f"print(len(digests(open_checkpoint({str(ZOO)!r}).arrays)))\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert int(out.stdout) == len(open_checkpoint(ZOO).arrays)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 import transformers
@@ -383,7 +383,8 @@ def test_no_framework_is_needed(classified: tuple[Path, Any]) -> None:
         "from bertnli.cli import main\n"
         f"main(['info', {str(classified[0])!r}])\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert out.stdout.startswith("57 NEUTRAL\n")
     assert "Hugging Face BERT" in out.stdout
     assert "labels: NEUTRAL, ENTAILMENT, CONTRADICTION" in out.stdout

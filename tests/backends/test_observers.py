@@ -8,13 +8,13 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 import bertnli
@@ -141,14 +141,8 @@ def test_of_several_processes_the_first_writes(backend: Backend, tmp_path: Path)
     command += ["--output", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "tb")]
     if backend.name == "torch":
         command = ["-m", "bertnli", *command]
-    done = subprocess.run(
-        [sys.executable, *several, *command],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = processes.run([sys.executable, *several, *command], env=env)
     assert done.returncode == 0, done.stderr
     assert len(list((tmp_path / "tb").iterdir())) == 1
     found = events(tmp_path / "tb")
@@ -331,7 +325,8 @@ def test_the_curve_of_a_notebook(backend: Backend) -> None:
     code = NOTEBOOK.format(here=str(Path(__file__).parent), backend=backend.name)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
-    nbclient.NotebookClient(notebook, timeout=120).execute()
+    limits = {"timeout": processes.LIMIT, "startup_timeout": processes.LIMIT}
+    nbclient.NotebookClient(notebook, **limits).execute()
     outputs = notebook.cells[0].outputs
     pictures = [one for one in outputs if one.output_type == "display_data"]
     printed = "".join(one.text for one in outputs if one.output_type == "stream")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import onnxruntime
+import processes
 import pytest
 
 from bertnli.backends.interface import Backend
@@ -235,5 +235,6 @@ def test_no_framework_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
         f"argv = ['export', {str(tmp_path / 'model')!r}, {str(tmp_path / 'out')!r}]\n"
         "sys.exit(main([*argv, '--format', 'onnx']))\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert "from the float64 referee" in out.stdout

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 
 from bertnli.backends.mxnet._framework import mx
@@ -108,5 +108,6 @@ def test_neither_framework_is_imported() -> None:
         "from bertnli.checkpoints.params import read_params\n"
         f"print(len(read_params({str(FIXTURES / 'mxnet/bert.tiny/pretrained.params')!r})))\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert int(out.stdout) == 45

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from numpy.typing import NDArray
 
@@ -359,7 +360,7 @@ def run_killed(backend: Backend, output: Path, kills: int, seed: int) -> int:
     moment = random.Random(seed)
     killed = 0
     while True:
-        process = subprocess.Popen(command(backend, output), stderr=subprocess.PIPE, text=True)
+        process = processes.Process(command(backend, output), stderr=subprocess.PIPE)
         if killed < kills:
             state = output / "state"
             seen = sorted(state.iterdir()) if state.is_dir() else []
@@ -372,7 +373,7 @@ def run_killed(backend: Backend, output: Path, kills: int, seed: int) -> int:
             if process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 killed += 1
-        _, err = process.communicate()
+        _, err = process.finish()
         if process.returncode != -signal.SIGKILL:
             assert process.returncode == 0, err
             return killed
@@ -380,7 +381,7 @@ def run_killed(backend: Backend, output: Path, kills: int, seed: int) -> int:
 
 def check_kills(backend: Backend, home: Path, runs: int, kills: int) -> None:
     env_threads = os.environ.get("OMP_NUM_THREADS")
-    done = subprocess.run(command(backend, home / "whole"), capture_output=True, text=True)
+    done = processes.run(command(backend, home / "whole"))
     assert done.returncode == 0, done.stderr
     expected = bertnli.load(home / "whole" / "last", backend.name).arrays()
     metrics = (home / "whole" / "metrics.jsonl").read_text().splitlines()

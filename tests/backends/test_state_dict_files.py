@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import os
 import pickle
-import subprocess
 import sys
 import tracemalloc
 import zipfile
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -98,7 +98,8 @@ def test_torch_is_not_imported() -> None:
         "from bertnli.checkpoints.state_dict import read_state_dict\n"
         f"print(len(read_state_dict({str(FIXTURES / 'torch/bert.tiny/pretrained.params')!r})))\n"
     )
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
     assert int(out.stdout) == 45
 
 
@@ -242,7 +243,9 @@ def test_hostile_pickles(tmp_path: Path, data_pkl: bytes) -> None:
 
 
 @settings(
-    deadline=None, max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    deadline=None,
+    max_examples=400,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(zipped=st.booleans(), data=st.data())
 def test_damaged_files(tmp_path: Path, damage: Any, zipped: bool, data: st.DataObject) -> None:

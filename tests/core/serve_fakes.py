@@ -13,6 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
+from processes import LIMIT
+
 from bertnli.backends.interface import Prediction
 from bertnli.labels import LABELS
 from bertnli.serve.limits import Limits
@@ -46,7 +48,7 @@ class FakeNet:
         self.threads.add(threading.get_ident())
         self.batches.append(list(pairs))
         self.entered.release()
-        assert self.gate.wait(30)
+        assert self.gate.wait(LIMIT)
         premises = [premise for premise, _ in pairs]
         if "poison" in premises:
             raise RuntimeError("the model cannot bear this")

@@ -13,6 +13,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import processes
 import pytest
 
 from bertnli import fetch
@@ -100,9 +101,7 @@ def test_wrong_usage_is_refused_by_the_parser(argv: list[str]) -> None:
 
 
 def run_module(*argv: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, *argv], cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+    return processes.run([sys.executable, *argv], cwd=ROOT)
 
 
 def test_python_m_bertnli() -> None:
@@ -132,7 +131,7 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
         assert process.stderr is not None
         process.stdout.close()
         assert process.stderr.read() == b""
-        assert process.wait(120) == 141
+        assert process.wait(processes.LIMIT) == 141
 
 
 def pairs(text: str | bytes, **options: object) -> list[tuple[str, str]]:

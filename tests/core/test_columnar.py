@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -319,9 +320,9 @@ def test_two_processes_at_once(tmp_path: Path) -> None:
         "for i in range(5, 15): print(encode_snli(sys.argv[1], 'dev', vocab, i).token_ids.sum())"
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    both = [subprocess.Popen(command, **pipes) for _ in range(2)]
-    results = [process.communicate("go\n") for process in both]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    both = [processes.Process(command, **pipes) for _ in range(2)]
+    results = [process.finish("go\n") for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert results[0] == results[1]
     assert len(results[0][0].split()) == 10

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 
 from bertnli.cli import COMMANDS, main
@@ -34,7 +34,7 @@ def script(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
 
 def completed(script: Path, *words: str, cwd: Path | None = None) -> set[str]:
     command = ["bash", "--norc", "-c", PRESS_TAB, "bash", str(script), "bertnli", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, cwd=cwd)
+    done = processes.run(command, cwd=cwd)
     assert done.returncode == 0, done.stderr
     return {line.strip() for line in done.stdout.splitlines() if line.strip()}
 
@@ -69,9 +69,7 @@ def test_each_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str])
     assert "bertnli" in text and "tensorboard" in text
     program = shutil.which(shell)
     if program is not None and shell in ("bash", "zsh"):  # is it of the language at all
-        done = subprocess.run(
-            [program, "-n"], input=text, capture_output=True, text=True, timeout=30, check=False
-        )
+        done = processes.run([program, "-n"], text)
         assert done.returncode == 0, done.stderr
 
 

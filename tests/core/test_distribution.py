@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import tarfile
 import zipfile
 from pathlib import Path
 
+import processes
 import pytest
 
 from bertnli.version import __version__
@@ -72,14 +72,7 @@ def test_distributions(tmp_path: Path) -> None:
     """The source distribution, and of it the wheel, both of which twine finds in order."""
 
     def run(*argv: str, cwd: Path = ROOT) -> str:
-        done = subprocess.run(
-            [sys.executable, "-m", *argv],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
+        done = processes.run([sys.executable, "-m", *argv], cwd=cwd)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 

@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import processes
 import pytest
 from fault_server import FAULTS, PASSING, UNSEEN, FaultServer, Served
 from filelock import FileLock
@@ -30,7 +31,7 @@ CONTENT = np.random.default_rng(0).bytes(150_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
 NAME = "data.bin"
 #: Seconds that a download may take in these tests, and the settings under which it must.
-LIMIT = 8.0
+LIMIT = 30.0
 QUICK = {
     "fetch.BACKOFF": 0.01,
     "fetch.MAX_RETRY_AFTER": 0.02,
@@ -371,14 +372,12 @@ class Worker:
     ) -> None:
         plan = home / "plan.json"
         plan.write_text(json.dumps([{**QUICK, **options}, jobs, str(folder)]))
-        self.process = subprocess.Popen(
+        self.process = processes.Process(
             [sys.executable, "-c", WORKER, str(plan)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
         )
-        assert self.process.stdout is not None and self.process.stdin is not None
-        assert self.process.stdout.readline() == "ready\n"
+        assert self.process.line() == "ready\n"
 
     def go(self) -> None:
         assert self.process.stdin is not None
@@ -386,7 +385,7 @@ class Worker:
         self.process.stdin.flush()
 
     def results(self) -> list[Any]:
-        out, _ = self.process.communicate(timeout=300)
+        out, _ = self.process.finish()
         assert self.process.returncode == 0
         return [json.loads(line) for line in out.splitlines()]
 
@@ -396,10 +395,7 @@ def test_the_lock_of_a_killed_process(server: FaultServer, tmp_path: Path) -> No
     worker = Worker(tmp_path, [(f"{server.url}/{NAME}", SHA1)], tmp_path / "cache")
     worker.go()
     part = tmp_path / "cache" / f".{NAME}.part"
-    for _ in range(500):
-        if part.exists() and part.stat().st_size > 60_000:
-            break
-        time.sleep(0.005)
+    worker.process.until(lambda: part.exists() and part.stat().st_size > 60_000)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.communicate()
     assert get(server, tmp_path / "cache").read_bytes() == CONTENT

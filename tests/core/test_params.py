@@ -29,7 +29,9 @@ ANY_ARRAY = hnp.arrays(
     hnp.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5),
 )
 SAME_FILE = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=60,
 )
 CPU, FLOAT32 = struct.pack("<ii", 1, 0), struct.pack("<i", 0)
 

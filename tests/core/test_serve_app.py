@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from openapi_spec_validator import validate
+from processes import LIMIT
 from prometheus_client.parser import text_string_to_metric_families
 from serve_fakes import FakeNet, answer, pairs_of, started
 
@@ -455,7 +456,7 @@ def part(body: bytes, more: bool = True) -> dict[str, Any]:
 
 
 async def never() -> Any:
-    await asyncio.sleep(60)
+    await asyncio.sleep(LIMIT)
 
 
 def status_of(sent: list[dict[str, Any]]) -> int:
@@ -472,7 +473,7 @@ def test_the_pairs_of_a_client_that_left_are_not_computed(server: Server) -> Non
 
     net.gate.clear()
     server.workers["torch"].predict(pairs_of("first", 1))
-    assert net.entered.acquire(timeout=10)
+    assert net.entered.acquire(timeout=LIMIT)
     body = json.dumps({"pairs": [PAIR] * 3}).encode()
     asyncio.run(_raw(server, [part(body, False)], [], leave))
     net.gate.set()

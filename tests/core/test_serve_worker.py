@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import Any
 
 import pytest
+from processes import LIMIT
 from serve_fakes import FakeNet, Seen, answer, pairs_of, started
 
 from bertnli.errors import CheckpointError, ConfigError
@@ -38,13 +39,13 @@ def start(net: FakeNet, seen: Seen) -> Iterator[Start]:
     yield begun
     net.gate.set()
     for worker in workers:
-        worker.stop(10)
+        worker.stop(LIMIT)
 
 
 def occupied(net: FakeNet, worker: Worker) -> Any:
     """Give the worker a pair on which it works while the net is held; return the future."""
     future = worker.predict([("first", "It is so.")])
-    assert net.entered.acquire(timeout=10)
+    assert net.entered.acquire(timeout=LIMIT)
     return future
 
 
@@ -53,7 +54,7 @@ def test_everyone_gets_the_own_answers_from_one_thread(net: FakeNet, start: Star
 
     def ask(i: int) -> bool:
         pairs = pairs_of(f"client {i}", 1 + i % 11)
-        return worker.predict(pairs).result(10) == [answer(pair) for pair in pairs]
+        return worker.predict(pairs).result(LIMIT) == [answer(pair) for pair in pairs]
 
     with ThreadPoolExecutor(16) as clients:
         assert all(clients.map(ask, range(300)))
@@ -68,7 +69,7 @@ def test_what_waits_is_computed_together(net: FakeNet, seen: Seen, start: Start)
         futures = [worker.predict(pairs_of(str(i), 1)) for i in range(10)]
         assert worker.waiting == 10
     for future in futures:
-        future.result(10)
+        future.result(LIMIT)
     assert seen.sizes == [1, 10]
 
 
@@ -78,8 +79,8 @@ def test_a_long_request_leaves_room_for_short_ones(net: FakeNet, start: Start) -
         occupied(net, worker)
         long = worker.predict(pairs_of("long", 40))
         short = [worker.predict(pairs_of(f"short {i}", 1)) for i in range(3)]
-    assert [len(future.result(10)) for future in short] == [1, 1, 1]
-    assert long.result(10) == [answer(pair) for pair in pairs_of("long", 40)]
+    assert [len(future.result(LIMIT)) for future in short] == [1, 1, 1]
+    assert long.result(LIMIT) == [answer(pair) for pair in pairs_of("long", 40)]
     second = net.batches[1]
     # Its share of four is 2, and what the others do not need.
     assert second[:5] == pairs_of("long", 5)
@@ -93,7 +94,7 @@ def test_more_requests_than_a_batch_has_room_for(net: FakeNet, start: Start) -> 
         occupied(net, worker)
         futures = [worker.predict(pairs_of(str(i), 2)) for i in range(6)]
     for i, future in enumerate(futures):
-        assert future.result(10) == [answer(pair) for pair in pairs_of(str(i), 2)]
+        assert future.result(LIMIT) == [answer(pair) for pair in pairs_of(str(i), 2)]
     assert [premise for premise, _ in net.batches[1]] == ["0 0", "1 0", "2 0", "3 0"]
 
 
@@ -105,15 +106,15 @@ def test_without_batching_requests_are_computed_alone(
         occupied(net, worker)
         long = worker.predict(pairs_of("long", 6))
         short = worker.predict(pairs_of("short", 1))
-    assert len(long.result(10)) == 6 and len(short.result(10)) == 1
+    assert len(long.result(LIMIT)) == 6 and len(short.result(LIMIT)) == 1
     assert seen.sizes == [1, 4, 1, 2]
 
 
 def test_a_batch_may_wait_for_more(seen: Seen, start: Start) -> None:
-    worker = start(max_batch=3, max_wait=5)
+    worker = start(max_batch=3, max_wait=LIMIT, timeout=2 * LIMIT)
     futures = [worker.predict(pairs_of(str(i), 1)) for i in range(3)]
     for future in futures:
-        future.result(2)  # a full batch waits no longer
+        future.result(LIMIT / 2)  # a full batch waits no longer
     assert seen.sizes == [3]
 
 
@@ -123,7 +124,7 @@ def test_what_was_cancelled_is_not_computed(net: FakeNet, seen: Seen, start: Sta
         occupied(net, worker)
         gone, stays = worker.predict(pairs_of("gone", 9)), worker.predict(pairs_of("stays", 1))
         assert gone.cancel()
-    assert len(stays.result(10)) == 1
+    assert len(stays.result(LIMIT)) == 1
     assert all(not premise.startswith("gone") for batch in net.batches for premise, _ in batch)
     assert seen.lost == 9
     with pytest.raises(CancelledError):
@@ -141,7 +142,7 @@ def test_a_full_queue_refuses_and_says_when_to_come_again(net: FakeNet, start: S
         fits = worker.predict(pairs_of("fits", 2))
         waits.cancel()  # and makes room
         again = worker.predict(pairs_of("again", 8))
-    assert len(fits.result(10)) == 2 and len(again.result(10)) == 8
+    assert len(fits.result(LIMIT)) == 2 and len(again.result(LIMIT)) == 8
 
 
 def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Start) -> None:
@@ -152,10 +153,10 @@ def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Star
         bad = worker.predict([("fine", "It is so."), ("poison", "It is so.")])
         late = worker.predict(pairs_of("late", 1))
     for i, future in enumerate(good):
-        assert future.result(10) == [answer(pair) for pair in pairs_of(str(i), 3)]
-    assert len(late.result(10)) == 1
+        assert future.result(LIMIT) == [answer(pair) for pair in pairs_of(str(i), 3)]
+    assert len(late.result(LIMIT)) == 1
     with pytest.raises(RuntimeError, match="cannot bear"):
-        bad.result(10)
+        bad.result(LIMIT)
     assert worker.state == READY
 
 
@@ -163,8 +164,8 @@ def test_the_rest_of_a_long_request_that_failed_is_left(net: FakeNet, start: Sta
     worker = start(max_batch=2)
     bad = worker.predict([("poison", "It is so."), *pairs_of("rest", 20)])
     with pytest.raises(RuntimeError):
-        bad.result(10)
-    assert len(worker.predict(pairs_of("next", 1)).result(10)) == 1
+        bad.result(LIMIT)
+    assert len(worker.predict(pairs_of("next", 1)).result(LIMIT)) == 1
     assert worker.waiting == 0 and len(net.batches) == 2
 
 
@@ -178,8 +179,8 @@ def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
             worker.call(lambda net, i=i: order.append((i, len(net.batches))) or i) for i in range(2)
         ]
         assert worker.waiting == 6 + 2 * 2
-    assert [call.result(10) for call in calls] == [0, 1]
-    assert len(long.result(10)) == 6
+    assert [call.result(LIMIT) for call in calls] == [0, 1]
+    assert len(long.result(LIMIT)) == 6
     assert order == [(0, 1), (1, 2)]
 
 
@@ -190,7 +191,7 @@ def test_a_call_that_fails_is_an_answer_too(start: Start) -> None:
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        worker.call(fails).result(10)
+        worker.call(fails).result(LIMIT)
     assert worker.state == READY
 
 
@@ -216,7 +217,7 @@ def test_one_that_dies_says_so_to_all(net: FakeNet, start: Start) -> None:
         waits = worker.predict(pairs_of("waits", 1))
     for future in (fatal, waits):
         with pytest.raises(NotReady, match="dead"):
-            future.result(10)
+            future.result(LIMIT)
     assert worker.state == DEAD
     with pytest.raises(NotReady, match="dead"):
         worker.predict(pairs_of("late", 1))

@@ -50,7 +50,7 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
-        self.workers = find_workers()
+        self.workers = find_workers(self.rank_timeout)
         self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         move(self.net, self.devices)
@@ -73,6 +73,7 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         result, rows, row_gradients = self._backward(batch, seed)
+        self.before_update(result)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 

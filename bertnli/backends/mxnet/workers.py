@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cache
+from datetime import timedelta
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,29 @@ from numpy.typing import NDArray
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.errors import BackendError, ConfigError
+from bertnli.training.heartbeat import LOOPBACK
 from bertnli.training.launch import RANK
+from bertnli.training.watch import RANK_TIMEOUT, Watch, checked, joining
 from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
 
 #: Numbers under one key of the store. The last key of an array has fewer.
 PIECE, SMALLEST = 1 << 20, 16
+#: The workers, once they were found: a process joins the store once.
+_found: list[DistributedWorkers] = []
 
 
 class DistributedWorkers(Workers):
-    """The workers of MXNet's store ``dist_sync``, whose servers add up what all of them push."""
+    """The workers of MXNet's store ``dist_sync``, whose servers add up what all of them push.
 
-    def __init__(self) -> None:
-        self.store = mx.kv.create("dist_sync")
+    Args:
+        rank_timeout: how long to wait for them.
+    """
+
+    def __init__(self, rank_timeout: timedelta) -> None:
+        with joining(os.environ.get(RANK, "?"), rank_timeout):
+            self.store = mx.kv.create("dist_sync")
         self.size = self.store.num_workers
         self.rank = int(os.environ.get(RANK) or self.store.rank)
         self._keys: set[str] = set()
@@ -38,6 +47,8 @@ class DistributedWorkers(Workers):
                 f"several of the {self.size} workers have the same rank; give each host a number "
                 "of its own (bertnli launch --host)"
             )
+        self.watch = Watch(self.rank, self.size)
+        self.watch.begin(self, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
 
     def set_leaving(self, together: bool) -> None:
         """See `Workers.set_leaving`.
@@ -58,6 +69,10 @@ class DistributedWorkers(Workers):
 
     def sum_on_device(self, values: Any) -> Any:
         """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the CPU."""
+        with self.watch.exchange():
+            return self._sum(values)
+
+    def _sum(self, values: Any) -> Any:
         sums = []
         for i, start in enumerate(range(0, len(values), PIECE)):
             piece = values[start : start + PIECE].as_in_context(mx.cpu())
@@ -81,17 +96,25 @@ class DistributedWorkers(Workers):
         return self.sum_on_device(flat).as_np_ndarray().reshape(values.shape)
 
 
-@cache
-def find_workers() -> Workers:
+def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     """Return the processes that `bertnli launch`, or a launcher of MXNet's, started with this one.
 
     They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
 
+    Args:
+        rank_timeout: see `BaseTrainer`; None leaves it as it is.
+
     Raises:
         BackendError: torchrun started this process.
     """
+    if rank_timeout is not None:
+        checked(rank_timeout)
     if os.environ.get("DMLC_ROLE") != "worker" or os.environ.get("DMLC_NUM_WORKER") == "1":
         if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("WORLD_SIZE") != "1":
             raise BackendError("torchrun is for PyTorch; for MXNet: bertnli launch")
         return Workers()
-    return DistributedWorkers()
+    if not _found:
+        _found.append(DistributedWorkers(rank_timeout or RANK_TIMEOUT))
+    workers = _found[0]
+    workers.watch.rank_timeout = rank_timeout or workers.watch.rank_timeout
+    return workers

@@ -41,7 +41,7 @@ class Trainer(BaseTrainer):
         self.devices = as_devices(devices)
         if self.devices[0].type == "cpu":
             keep_freed_memory()
-        self.workers = find_workers()
+        self.workers = find_workers(self.rank_timeout)
         self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
@@ -58,6 +58,7 @@ class Trainer(BaseTrainer):
 
     def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         result = self._backward(batch, seed)
+        self.before_update(result)
         self.optimizer.step(lr)
         return result
 
@@ -101,11 +102,12 @@ class Trainer(BaseTrainer):
         share = self.workers.share(batch)
         # DistributedDataParallel takes the mean over the processes, and we want the sum.
         weight = self.workers.size / len(batch) if len(share) else 0.0
-        result = within_memory(
-            self, lambda: self._backward_share(batch, share, seed, weight), len(share)
-        )
-        if self.auto_batch and self.workers.size > 1:
-            mean_gradients(self.net.parameters(), self.workers)
+        with self.workers.watch.exchange(computes=True):
+            result = within_memory(
+                self, lambda: self._backward_share(batch, share, seed, weight), len(share)
+            )
+            if self.auto_batch and self.workers.size > 1:
+                mean_gradients(self.net.parameters(), self.workers)
         return result
 
     def _backward_share(self, batch: Batch, share: Batch, seed: int, weight: float) -> StepResult:

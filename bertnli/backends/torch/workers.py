@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -17,43 +18,76 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertnli.errors import BackendError
+from bertnli.training.heartbeat import LOOPBACK
+from bertnli.training.watch import RANK_TIMEOUT, Watch, checked, joining
 from bertnli.training.workers import Workers, lost
 
-#: How long a process waits for the others: while the first saves, say.
-TIMEOUT = timedelta(minutes=10)
+#: By how much PyTorch waits longer than the watch: where that cannot tell who is slow, inside a
+#: backward pass.
+MARGIN = timedelta(minutes=1)
 #: What torchrun tells each process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class DistributedWorkers(Workers):
-    """The processes of torch.distributed's default group."""
+    """The processes of torch.distributed's default group.
 
-    def __init__(self) -> None:
-        self.rank, self.size = dist.get_rank(), dist.get_world_size()
+    Args:
+        watch: of the group.
+    """
+
+    def __init__(self, watch: Watch) -> None:
+        self.rank, self.size, self.watch = watch.rank, watch.size, watch
 
     def sum(self, values: NDArray) -> NDArray:
         """See `Workers.sum`."""
+        self.watch.begin(self, _first_host())
         summed = torch.tensor(values)
-        with lost_is_an_error():
+        with self.watch.exchange(), lost_is_an_error():
             all_reduce(summed)
         return summed.numpy()
 
 
-def find_workers() -> Workers:
+def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     """Return the processes that torchrun started with this one, or those of the user's own group.
 
     The group is made where there is none yet: gloo for what is on the CPU, nccl on GPUs.
+
+    Args:
+        rank_timeout: see `BaseTrainer`; None leaves it as it is.
     """
+    if rank_timeout is not None:
+        checked(rank_timeout)
     if not dist.is_available():
         return Workers()
     if not dist.is_initialized():
         if not all(os.environ.get(name) for name in VARIABLES) or os.environ["WORLD_SIZE"] == "1":
             return Workers()
         kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        with lost_is_an_error():
-            dist.init_process_group(kinds, timeout=TIMEOUT)
+        patience = max(rank_timeout or RANK_TIMEOUT, RANK_TIMEOUT)
+        with joining(os.environ["RANK"], patience), lost_is_an_error():
+            dist.init_process_group(kinds, timeout=patience + MARGIN)
         atexit.register(dist.destroy_process_group)
-    return DistributedWorkers() if dist.get_world_size() > 1 else Workers()
+        if dist.get_world_size() > 1:
+            DistributedWorkers(_watch_of(id(dist.group.WORLD))).meet()
+    if dist.get_world_size() == 1:
+        return Workers()
+    workers = DistributedWorkers(_watch_of(id(dist.group.WORLD)))
+    workers.watch.rank_timeout = rank_timeout or workers.watch.rank_timeout
+    return workers
+
+
+@lru_cache(maxsize=1)
+def _watch_of(group: int) -> Watch:
+    """Return the watch of the default group, by its id: the group itself must not be kept."""
+    return Watch(dist.get_rank(), dist.get_world_size())
+
+
+def _first_host() -> str:
+    """Return the name by which all processes reach the host of the first."""
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # one host, or unknown
+        return LOOPBACK
+    return os.environ.get("MASTER_ADDR", LOOPBACK)
 
 
 def distributed(net: nn.Module, devices: Sequence[torch.device]) -> DistributedDataParallel:
@@ -110,7 +144,7 @@ def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None
 
 @contextmanager
 def lost_is_an_error() -> Iterator[None]:
-    """Raise TrainingError where PyTorch's error says that another process is gone."""
+    """Raise RankError where PyTorch's error says that another process is gone."""
     try:
         yield
     except RuntimeError as error:
