@@ -204,6 +204,14 @@ class BaseTrainer(ABC):
         """Take the step of Adam that `train_step` would take with these gradients, clipped."""
 
     @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """Return the backend's name, and what its framework says of itself; see `Backend.about`."""
+
+    @abstractmethod
+    def device_kinds(self) -> list[str]:
+        """Return of each device whether it is a ``"cpu"`` or a ``"gpu"``."""
+
+    @abstractmethod
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """Return Adam's state under canonical names; see `bertnli.training.moments`.
 
