@@ -36,6 +36,7 @@ _NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
 #: A number that Linux draws at each start of a machine; its containers share it.
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _MAX_MARK = 1 << 12
+_ATTEMPTS = 10
 
 
 @contextmanager
@@ -52,14 +53,8 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     clear_leftovers(target.parent)
-    home = hidden(target, f".{secrets.token_hex(8)}.tmp")
-    home.mkdir(0o700)
-    lock: BaseFileLock | None = None
+    home, lock = _new_home(target)
     try:
-        # The lock first: where there is a mark, a lock that can be had is one of no process.
-        lock = _locked(home)
-        mark = {"format": _FORMAT, "target": target.name, **_machine()}
-        (home / _MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
         yield home
     finally:
         _remove(home, lock)
@@ -77,12 +72,15 @@ def clear_leftovers(folder: Path, any_machine: bool = False) -> None:
     """
     for home in _temporary_folders(folder):
         mark = _read_mark(home)
-        if mark is None:
+        if mark is None and not _is_unfinished(home):
             continue
         try:
             lock = _locked(home)
         except Timeout:
             continue  # its process is at work
+        if mark is None:
+            _remove(home, lock)  # a process that is making it takes another
+            continue
         old, target = home / OLD, folder / mark["target"]
         if os.path.lexists(old) and not os.path.lexists(target):
             with suppress(OSError):
@@ -93,6 +91,23 @@ def clear_leftovers(folder: Path, any_machine: bool = False) -> None:
             _remove(home, lock)
         elif lock is not None:
             lock.release()
+
+
+def _new_home(target: Path) -> tuple[Path, BaseFileLock | None]:
+    """Make a temporary folder with its lock, which is held, and its mark."""
+    mark = {"format": _FORMAT, "target": target.name, **_machine()}
+    for attempt in range(_ATTEMPTS):
+        home = hidden(target, f".{secrets.token_hex(8)}.tmp")
+        home.mkdir(0o700)
+        try:
+            # The lock first: where there is a mark, a lock that can be had is one of no process.
+            lock = _locked(home)
+            (home / _MARK).write_text(json.dumps(mark) + "\n", encoding="utf-8")
+            return home, lock
+        except (Timeout, FileNotFoundError):  # another process took it for one that was left
+            if attempt == _ATTEMPTS - 1:
+                raise
+    raise AssertionError
 
 
 def is_temporary(path: Path) -> bool:
@@ -127,6 +142,21 @@ def _read_mark(home: Path) -> dict[str, str] | None:
         return None
     same = Path(target).name == target and hidden(home.with_name(target), token) == home
     return found if same else None
+
+
+def _is_unfinished(home: Path) -> bool:
+    """Return whether a folder has the name of a temporary one, and nothing in it, as at its birth.
+
+    Files of its lock and its mark may be there, and are empty.
+    """
+    try:
+        content = [*home.iterdir()]
+        return not home.is_symlink() and all(
+            path.name in (_MARK, _LOCK) and is_plain_file(path) and path.stat().st_size == 0
+            for path in content
+        )
+    except OSError:
+        return False
 
 
 def _is_known(name: str) -> bool:

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
+from bertnli import temporary
 from bertnli.checkpoints.folder import replaced_file, replaced_folder
 from bertnli.cli import main
 from bertnli.temporary import NEW, OLD, clear_leftovers, is_temporary, temporary_folder
@@ -148,6 +149,37 @@ def test_what_only_looks_like_one_stays(tmp_path: Path, leave_leftover: Leave, k
     before = names(tmp_path), names(home)
     clear_leftovers(tmp_path, any_machine=True)
     assert (names(tmp_path), names(home)) == before
+
+
+@pytest.mark.parametrize("files", [[], ["lock"], ["lock", MARK]])
+def test_a_kill_while_it_is_made(tmp_path: Path, files: list[str]) -> None:
+    """Or while it is removed: nothing is in it, and it goes."""
+    home = tmp_path / ".best.0123456789abcdef.tmp"
+    home.mkdir()
+    for name in files:
+        (home / name).write_text("")
+    clear_leftovers(tmp_path)
+    assert names(tmp_path) == []
+
+
+def test_one_that_is_being_made_may_be_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It cannot be told from one that a kill left; its process then makes another."""
+    honest, calls = temporary._locked, 0
+
+    def beaten(home: Path) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            return honest(home)
+        home.rmdir()
+        raise Timeout(str(home)) if calls == 1 else FileNotFoundError
+
+    monkeypatch.setattr(temporary, "_locked", beaten)
+    with replaced_file(tmp_path / "a") as new:
+        new.write_text("x")
+    assert calls == 3 and names(tmp_path) == ["a"]
 
 
 @pytest.mark.parametrize("name", [".best.x", ".last.fm", ".best.0123456789abcdef.tmp", ".x.tmp"])
