@@ -1,4 +1,4 @@
-"""Where a run stands, on disk, so that it can go on as if nothing had happened.
+"""Where a run stands, on disk, so that it can go on after it was stopped or killed.
 
     state/step-000001200/     after 1,200 steps
       tensors.safetensors     the weights, the optimizer's state, and the mean of the last weights
