@@ -41,7 +41,7 @@ class Head:
             DataError: these are not its classes, and why.
         """
         if self.labels is None:
-            raise DataError(self.unnamed or _unnamed())
+            raise DataError(self.unnamed)
         try:
             rows = label_permutation(
                 [canonical_label(name) for name in self.labels],
@@ -67,8 +67,8 @@ def head_of(
     Args:
         arrays: canonical name to tensor.
         labels, encoding: see `Head`.
-        unnamed: why the classes have no names, if it is worth saying.
         source: where the tensors come from, for the error message.
+        unnamed: why the classes have no names, if it is worth saying.
 
     Raises:
         CheckpointError: it is not whole.
@@ -80,15 +80,12 @@ def head_of(
     if weight[1:] != hiddens or shapes.get(BIAS) != weight[:1]:
         raise CheckpointError(f"{source}: the output layer is not whole: its tensors are {shapes}")
     named = None if labels is None or len(labels) != weight[0] else tuple(labels)
-    return Head(found, named, encoding, _unnamed(unnamed))
-
-
-def _unnamed(why: str = "") -> str:
-    return (
-        f"the checkpoint does not name its classes{f' ({why})' if why else ''}; name them with "
-        "`bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and start from NEW, to go on "
-        "with it"
+    why = (
+        f"the checkpoint does not name its classes{f' ({unnamed})' if unnamed else ''}; to go on "
+        "with it, name them with `bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and "
+        "start from NEW"
     )
+    return Head(found, named, encoding, "" if named else why)
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,9 @@ def test_where_the_head_is_new(backend: Backend, formats: dict[str, Path]) -> No
         bert, _ = backend.load_pretrained_model(formats["torch"], num_heads=4, devices="cpu")
     finally:
         (formats["torch"] / "config").rename(formats["torch"] / "config.json")
-    assert origin(bert).startswith("new: the checkpoint does not name its classes; name them with")
+    assert origin(bert).startswith(
+        "new: the checkpoint does not name its classes; to go on with it"
+    )
     bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu")
     assert origin(bert) == "new: the model comes without one"
     bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu", kind="classifier")
