@@ -105,7 +105,7 @@ def main() -> None:
         if not asked.is_file():
             write(asked, table(("sentence1", "sentence2"), questions(captions, kept)))
         taught = teach(args, pretraining / "last", asked, ["--train", nine, "--dev", tenth])
-        runs["taught"] = (["--pretrained", taught], FINE_TUNING_TAUGHT)
+        runs["taught"] = (["--pretrained", taught, "--new-head"], FINE_TUNING_TAUGHT)
     runs["from-scratch"] = ([], FROM_SCRATCH)
     train, dev, place = args.train, args.dev, "dev"
     if dev is None:

@@ -6,7 +6,6 @@ import bz2
 import gzip
 import lzma
 import re
-import shutil
 import stat
 import struct
 import tarfile
@@ -17,7 +16,8 @@ from typing import IO, Any
 
 from bertnli.errors import DownloadError
 from bertnli.fetch import sha1_of
-from bertnli.locks import hidden, locked
+from bertnli.locks import locked
+from bertnli.temporary import NEW, temporary_folder
 
 #: An archive may unpack to so many bytes, and so many times its own size more.
 MAX_UNPACKED, MAX_RATIO = 1 << 28, 20
@@ -71,10 +71,9 @@ def extracted(archive: Path, folder: Path) -> Path:
 
 def _unpack_to(archive: Path, home: Path) -> None:
     """Unpack beside a folder's place, and rename: the folder is there whole or not at all."""
-    part = hidden(home, ".part")
-    shutil.rmtree(part, ignore_errors=True)  # of a process that was killed
-    part.mkdir()
-    try:
+    with temporary_folder(home) as temporary:
+        part = temporary / NEW
+        part.mkdir()
         try:
             _Unpacking(archive, part).run()
         except DownloadError:
@@ -82,8 +81,6 @@ def _unpack_to(archive: Path, home: Path) -> None:
         except DAMAGED as error:
             raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
         part.rename(home)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
 
 
 class _Unpacking:

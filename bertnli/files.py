@@ -43,3 +43,8 @@ def read_json_object(path: Path, error: type[BERTNLIError]) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise error(f"{path}: an object is expected, not a {type(found).__name__}")
     return found
+
+
+def is_plain_file(path: Path) -> bool:
+    """Return whether a path is a regular file, and not a symbolic link to one."""
+    return path.is_file() and not path.is_symlink()

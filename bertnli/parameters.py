@@ -81,18 +81,25 @@ def _layer_norm(name: str, width: int) -> Shapes:
     return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
 
 
-def initial_arrays(shapes: Shapes, seed: int) -> dict[str, NDArray[np.float32]]:
+def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, NDArray[np.float32]]:
     """Return start values, float32, the same for every backend.
 
     Embeddings are N(0, 0.02) as in Devlin et al. (2019), appendix A; weights of dense layers
     U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; biases 0; LayerNorm scales 1. Each
     tensor's values depend on the seed and its own name alone, not on what was drawn before it.
+
+    Args:
+        shapes: name to shape of each tensor.
+        seed: of all of them.
+        content: hexadecimal digits that the values depend on too; see `content_of`.
     """
-    return {name: _initial_array(name, shape, seed) for name, shape in shapes.items()}
+    words = [int(content[i : i + 8], 16) for i in range(0, len(content), 8)]
+    return {name: _initial_array(name, shape, [seed, *words]) for name, shape in shapes.items()}
 
 
-def _initial_array(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode())])
+def _initial_array(name: str, shape: tuple[int, ...], seeds: list[int]) -> NDArray[np.float32]:
+    seed, *words = seeds
+    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), *words])
     if "embedding" in name:
         return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
     if name.endswith(".bias"):

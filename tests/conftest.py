@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
@@ -466,3 +469,30 @@ def random_checkpoint(
 def make_checkpoint() -> Callable[..., Checkpoint]:
     """See `random_checkpoint`."""
     return random_checkpoint
+
+
+#: Writes a target's temporary folder, and is killed before it is renamed.
+_KILLED = """
+import os, signal, sys
+from pathlib import Path
+from bertnli.temporary import NEW, temporary_folder
+with temporary_folder(Path(sys.argv[1])) as home:
+    (home / NEW).mkdir()
+    (home / NEW / "half").write_text("written")
+    print(home.name, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.fixture(scope="session")
+def leave_leftover() -> Callable[[Path], Path]:
+    """Have a killed process leave a target's temporary folder; any before it are left as well."""
+
+    def leave(target: Path) -> Path:
+        code = f"import bertnli.temporary as t; t.clear_leftovers = lambda folder: None{_KILLED}"
+        command = [sys.executable, "-c", code, str(target)]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == -signal.SIGKILL, done.stderr
+        return target.parent / done.stdout.strip()
+
+    return leave

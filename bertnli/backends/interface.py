@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.head import Head
 from bertnli.checkpoints.native import save_native
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
@@ -90,7 +91,15 @@ class HoldsArrays(ABC):
 
 
 class PretrainedModel(HoldsArrays):
-    """A BERT with its pretraining heads."""
+    """A BERT with its pretraining heads.
+
+    Attributes:
+        seed: of its start values.
+        head: the output layer of the classifier that it was loaded from, if that was one.
+    """
+
+    seed: int
+    head: Head | None = None
 
 
 class Trainable(HoldsArrays):
@@ -205,9 +214,12 @@ class Classifier(Trainable):
         encoding: how pairs are cut to length. It is saved with the weights, `Trainer.fit` takes it
             from the training set, and `predict` and `explain` cut as it says. A loop of the user's
             own sets it: ``net.encoding = train_set.encoding``.
+        output_origin: where the output layer comes from: ``"of the checkpoint"``, or ``"new: "``
+            and why.
     """
 
     encoding: PairEncoding
+    output_origin: str
 
     @property
     def num_outcomes(self) -> int:

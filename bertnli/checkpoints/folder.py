@@ -1,18 +1,14 @@
-"""Folders that are there whole or not at all, whatever ends the process that writes them."""
+"""Files and folders that are written whole or not at all, whatever ends their process."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from bertnli.errors import CheckpointError
-
-#: In the temporary folder beside a target: what is written, and what it replaces.
-_NEW, _OLD = "new", "old"
+from bertnli.temporary import NEW, OLD, temporary_folder
 
 
 @contextmanager
@@ -46,16 +42,12 @@ def new_files(targets: Sequence[Path]) -> Iterator[Path]:
             raise CheckpointError(f"{target} exists; give another name")
     parent = targets[0].parent
     try:
-        parent.mkdir(parents=True, exist_ok=True)
-        home = Path(tempfile.mkdtemp(dir=parent, prefix=_prefix(targets[0])))
-        try:
-            yield home / _NEW
+        with temporary_folder(targets[0]) as home:
+            yield home / NEW
             for target in targets:
-                flush_to_disk(home / _NEW / target.name)
-                (home / _NEW / target.name).rename(target)
+                flush_to_disk(home / NEW / target.name)
+                (home / NEW / target.name).rename(target)
             flush_to_disk(parent)
-        finally:
-            shutil.rmtree(home, ignore_errors=True)
     except OSError as error:
         raise CheckpointError(f"{targets[0]} cannot be written: {error}") from error
 
@@ -65,37 +57,51 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """Give a place for a folder that takes the target's name, and its place, when all went well.
 
     Its files are on the disk by then. A process that is killed leaves the old folder under the
-    target's name or, in the instant between two renames, where `recover_folder` finds it.
+    target's name or, in the instant between two renames, where `clear_leftovers` finds it. The old
+    folder is removed with all that it holds: the caller has looked what that is.
 
     Raises:
         OSError: it cannot be written; the target is as it was.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    home = Path(tempfile.mkdtemp(dir=target.parent, prefix=_prefix(target)))
-    try:
-        yield home / _NEW
-        for path in (home / _NEW).iterdir():
+    with temporary_folder(target) as home:
+        yield home / NEW
+        for path in (home / NEW).iterdir():
             flush_to_disk(path)
-        flush_to_disk(home / _NEW)
+        flush_to_disk(home / NEW)
         if target.exists():
-            target.rename(home / _OLD)
+            target.rename(home / OLD)
         try:
-            (home / _NEW).rename(target)
+            (home / NEW).rename(target)
         except OSError:
-            if (home / _OLD).exists():
-                (home / _OLD).rename(target)
+            if (home / OLD).exists():
+                (home / OLD).rename(target)
             raise
         flush_to_disk(target.parent)
-    finally:
-        shutil.rmtree(home, ignore_errors=True)
 
 
-def recover_folder(target: Path) -> None:
-    """Clear away what a killed process left beside a target, and put back what it had moved."""
-    for home in target.parent.glob(f"{_prefix(target)}*"):
-        if not target.exists() and (home / _OLD).is_dir():
-            (home / _OLD).rename(target)
-        shutil.rmtree(home, ignore_errors=True)
+@contextmanager
+def replaced_file(target: Path) -> Iterator[Path]:
+    """Give a place for a file that takes the target's name, and its place, when all went well.
+
+    Raises:
+        OSError: it cannot be written; the target is as it was.
+    """
+    with temporary_folder(target) as home:
+        yield home / NEW
+        flush_to_disk(home / NEW)
+        (home / NEW).replace(target)
+        flush_to_disk(target.parent)
+
+
+def remove_files(folder: Path, names: Iterable[str]) -> None:
+    """Remove the files of these names from a folder, and then the folder, which is empty by then.
+
+    Raises:
+        OSError: something cannot be removed, or something else is in the folder, which stays.
+    """
+    for name in names:
+        (folder / name).unlink(missing_ok=True)
+    folder.rmdir()
 
 
 def flush_to_disk(path: Path) -> None:
@@ -105,7 +111,3 @@ def flush_to_disk(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _prefix(target: Path) -> str:
-    return f".{target.name}."

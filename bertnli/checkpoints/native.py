@@ -16,11 +16,11 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from bertnli.checkpoints.folder import replaced_folder
+from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
-from bertnli.files import read_json_object
+from bertnli.files import is_plain_file, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
@@ -28,6 +28,8 @@ from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
+#: All files that a checkpoint may have; the one that says what it is comes last.
+FILES = (WEIGHTS, Vocab.FILE, WordPieceVocab.FILE, CONFIG)
 
 
 @dataclass(frozen=True)
@@ -74,7 +76,7 @@ def save_native(
         CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
     """
     folder = Path(folder)
-    if folder.exists() and not (folder.is_dir() and _replaceable(folder)):
+    if folder.exists() and not is_replaceable(folder):
         raise CheckpointError(
             f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "
             "Choose another folder"
@@ -101,12 +103,17 @@ def _format(labels: Sequence[str] | None) -> str:
     return FORMATS[labels is None]
 
 
-def _replaceable(folder: Path) -> bool:
-    """Return whether a folder is empty, or holds a checkpoint of ours and nothing else."""
-    found = {path.name for path in folder.iterdir()}
+def is_replaceable(folder: Path) -> bool:
+    """Return whether a path is an empty folder, or one with a checkpoint of ours and nothing else.
+
+    A symbolic link is not.
+    """
+    if folder.is_symlink() or not folder.is_dir():
+        return False
+    found = [*folder.iterdir()]
     if not found:
         return True
-    if not found <= {CONFIG, WEIGHTS, Vocab.FILE, WordPieceVocab.FILE}:
+    if not {path.name for path in found} <= {*FILES} or not all(map(is_plain_file, found)):
         return False
     try:
         return read_json_object(folder / CONFIG, CheckpointError).get("format") in FORMATS
@@ -114,15 +121,29 @@ def _replaceable(folder: Path) -> bool:
         return False
 
 
+def remove_checkpoint(folder: Path) -> None:
+    """Remove a folder that `is_replaceable`.
+
+    Raises:
+        OSError: it cannot be removed, or something else is in it by now.
+    """
+    remove_files(folder, FILES)
+
+
 def is_native(path: str | Path) -> bool:
     """Return whether a path is a native checkpoint, or a run's folder that holds one."""
     return _resolve(Path(path)) is not None
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is itself a folder with the files of a checkpoint."""
+    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+
+
 def _resolve(path: Path) -> Path | None:
     """Return the checkpoint folder that a path means: itself, else its best, else its last."""
     for folder in (path, path / "best", path / "last"):
-        if (folder / CONFIG).is_file() and (folder / WEIGHTS).is_file():
+        if is_checkpoint(folder):
             return folder
     return None
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints import gluonnlp
 from bertnli.checkpoints.contents import Contents, locate, read_contents
+from bertnli.checkpoints.head import Head, head_of
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded
@@ -39,6 +40,7 @@ class Checkpoint:
         encoding: how a classifier's pairs are cut to length, in the book's way where the files do
             not tell; None of a pretrained model.
         given: what the user said and the files do not, so that nothing can check it.
+        head: the output layer, of a classifier; also where it is opened as a pretrained model.
     """
 
     arrays: Mapping[str, NDArray]
@@ -49,6 +51,7 @@ class Checkpoint:
     started: tuple[str, ...] = ()
     encoding: PairEncoding | None = None
     given: tuple[str, ...] = ()
+    head: Head | None = None
 
     @property
     def reservation(self) -> str:
@@ -63,20 +66,22 @@ def open_pretrained(
     framework: str | None = None,
     sizes: Mapping[str, int | None] | None = None,
     dropout: float | None = None,
+    kind: str = PRETRAINED,
 ) -> Checkpoint:
     """Return a pretrained BERT; see a backend's ``load_pretrained_model``.
 
     Heads that a Hugging Face folder or a file of GluonNLP lacks have start values. Of a classifier
-    the output layer is left out, and the heads have start values.
+    the output layer is kept apart, and the heads have start values.
 
     Args:
         pretrained_model: a name of the hub, or the path of a folder, archive or file.
         framework: whose file to take where the hub has one for each.
         sizes: names of `BERTConfig` to values; those that are None are the file's.
         dropout: None for what the file says, or else the book's.
+        kind: which to take of a model that comes with bertnli; see `bertnli.hub.bundled`.
     """
     usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
-    contents = read_contents(locate(pretrained_model, framework, PRETRAINED))
+    contents = read_contents(locate(pretrained_model, framework, kind))
     return _pretrained(contents, sizes or {}, dropout, usual_heads)
 
 
@@ -102,6 +107,7 @@ def _pretrained(
                 "file's"
             )
         _check_vocab(vocab, contents)
+    head = _head(contents)
     arrays = {name: array for name, array in arrays.items() if not name.startswith("output.")}
     shapes = bert_shapes(config)
     absent: tuple[str, ...] = ()
@@ -112,7 +118,7 @@ def _pretrained(
     check_shapes(arrays, there, source)
     arrays |= initial_arrays(lacking, 0)
     unchecked = _given_heads(contents, given.get("num_heads"))
-    return Checkpoint(arrays, config, vocab, None, source, tuple(lacking), given=unchecked)
+    return Checkpoint(arrays, config, vocab, None, source, tuple(lacking), None, unchecked, head)
 
 
 def open_classifier(
@@ -180,7 +186,8 @@ def _classifier(
     unchecked = _given_heads(contents, num_heads)
     if named is None:
         unchecked += (f"the order of the classes, {', '.join(chosen)}",)
-    return Checkpoint(arrays, config, vocab, chosen, source, encoding=encoding, given=unchecked)
+    head = head_of(arrays, chosen, encoding, source)
+    return Checkpoint(arrays, config, vocab, chosen, source, (), encoding, unchecked, head)
 
 
 def open_checkpoint(
@@ -203,6 +210,17 @@ def open_checkpoint(
     if labels is not None:
         raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
     return _pretrained(contents, {"num_heads": num_heads})
+
+
+def _head(contents: Contents) -> Head | None:
+    """Return the output layer of a classifier; None of a pretrained model, or without a pooler."""
+    arrays = contents.arrays
+    if not contents.is_classifier or "hidden.weight" not in arrays:
+        return None
+    if contents.other_head:
+        return Head({}, None, None, contents.other_head)
+    encoding = contents.encoding or PairEncoding.default(contents.config.max_len)
+    return head_of(arrays, contents.labels, encoding, str(contents.path), contents.unnamed)
 
 
 def _local(path: str | Path) -> Path:

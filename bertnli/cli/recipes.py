@@ -48,7 +48,8 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--exact-sums",
         action="store_true",
-        help="the same steps to the last digit however many processes share a batch; slower",
+        help="the same steps to the last digit however many processes share a batch, each with "
+        "as many threads; slower",
     )
     group.add_argument(
         "--auto-batch",

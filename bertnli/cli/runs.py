@@ -25,7 +25,9 @@ from bertnli.evaluation.scores import chance_bound
 from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.run import KEEP, SAVE_EVERY, STATE
+from bertnli.training.ownership import STATE
+from bertnli.training.run import KEEP, SAVE_EVERY
+from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
 
 #: Sizes that can be given: the option's name, the argument of BERTModel, what it is.
@@ -45,13 +47,16 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder of the run")
     start = parser.add_mutually_exclusive_group()
     start.add_argument(
-        "--overwrite", action="store_true", help="replace the run that --output holds"
+        "--overwrite",
+        action="store_true",
+        help="replace the run that --output holds; what no run wrote is left",
     )
     start.add_argument(
         "--resume",
         action="store_true",
-        help="go on where the run in --output was stopped, as if nothing had happened; start it if "
-        "there is none. Give the same options as before",
+        help="go on where the run in --output was stopped; start it if there is none. Give the "
+        "same options as before. The weights become the same to the bit on the same machine, with "
+        "as many threads and the same versions, elsewhere to rounding: a note says what differs",
     )
     parser.add_argument(
         "--save-every",
@@ -186,7 +191,7 @@ def fit(
     except (KeyboardInterrupt, SystemExit) as stop:
         saved = is_native(output / "last")
         where = f"the weights are in {output / 'last'}" if saved else "nothing was saved"
-        again = "; --resume goes on" if (output / STATE).is_dir() else ""
+        again = "; --resume goes on" if states(output / STATE) else ""
         ended = isinstance(stop, SystemExit)
         why = "stopped by SIGTERM" if ended else "interrupted"
         if workers.is_first:

@@ -32,6 +32,7 @@ from bertnli.config import PRESETS
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import ConfigError
+from bertnli.hub import CLASSIFIER, PRETRAINED
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes
 
@@ -89,6 +90,13 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         choices=sorted(PRESETS),
         help=f"from scratch, with the sizes of this one (default: {runs.SCRATCH_MODEL})",
+    )
+    group.add_argument(
+        "--new-head",
+        action="store_true",
+        help="begin with a new output layer, also where --pretrained is a classifier of the same "
+        "classes, which is gone on with otherwise; of a model that comes with bertnli, begin with "
+        "the pretrained one",
     )
     runs.add_size_options(group)
     runs.add_min_freq_option(group)
@@ -152,7 +160,10 @@ def _make_net(
         train: the corpus, which a model from scratch takes its vocabulary of; else None will do.
     """
     sizes = runs.sizes_of(args)
+    labels = LABELS if train is None else train.label_names
     if args.pretrained is None:
+        if args.new_head:
+            raise ConfigError("--new-head is for --pretrained; from scratch the head is new anyway")
         assert train is not None
         vocab = build_vocab(train, runs.min_freq_of(args))
         sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
@@ -166,10 +177,13 @@ def _make_net(
         )
     else:
         bert, _ = backend.load_pretrained_model(
-            args.pretrained, **sizes, dropout=args.dropout, devices=devices
+            args.pretrained,
+            **sizes,
+            dropout=args.dropout,
+            devices=devices,
+            kind=PRETRAINED if args.new_head else CLASSIFIER,
         )
-    labels = LABELS if train is None else train.label_names
-    net: Classifier = backend.BERTClassifier(bert, labels, seed=args.seed)
+    net: Classifier = backend.BERTClassifier(bert, labels, seed=args.seed, new_head=args.new_head)
     return net
 
 
@@ -185,6 +199,7 @@ def _describe_model(
     steps = -(-len(data) // batch_size)
     return (
         f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
+        f"output layer: {net.output_origin}\n"
         f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
         f"pairs: {cut} have more than {data.max_len} tokens (--max-len) and were cut; {steps} "
         "steps an epoch\n"

@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -20,7 +18,9 @@ from typing import Any
 import numpy as np
 
 from bertnli.data.encode import EncodedPairs
+from bertnli.files import is_plain_file
 from bertnli.hub import cache_dir
+from bertnli.temporary import NEW, OLD, temporary_folder
 
 #: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
 FORMAT = 2
@@ -97,34 +97,44 @@ def _load(entry: Path, source: str) -> EncodedPairs | None:
 
 def _store(entry: Path, pairs: EncodedPairs) -> bool:
     """Write a folder of the cache under another name, and rename it; return whether it is there."""
-    temporary = entry.parent / f".{entry.name}.{uuid.uuid4().hex}"
     try:
-        temporary.mkdir(parents=True)
-        sizes = {}
-        for name in ARRAYS:
-            with open(temporary / f"{name}.npy", "wb") as file:
-                np.save(file, getattr(pairs, name))
-                file.flush()
-                os.fsync(file.fileno())
-                sizes[name] = file.tell()
-        meta = {"label_names": pairs.label_names, "skipped": pairs.skipped, "bytes": sizes}
-        (temporary / META).write_text(json.dumps(meta), encoding="utf-8")
-        _put(temporary, entry)
-        return True
+        with temporary_folder(entry) as home:
+            new = home / NEW
+            new.mkdir()
+            sizes = {}
+            for name in ARRAYS:
+                with open(new / f"{name}.npy", "wb") as file:
+                    np.save(file, getattr(pairs, name))
+                    file.flush()
+                    os.fsync(file.fileno())
+                    sizes[name] = file.tell()
+            meta = {"label_names": pairs.label_names, "skipped": pairs.skipped, "bytes": sizes}
+            (new / META).write_text(json.dumps(meta), encoding="utf-8")
+            return _put(home, entry)
     except OSError:
         return False
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _put(temporary: Path, entry: Path) -> None:
-    """Rename a folder. One of that name goes, unless another process has just put it there."""
+def _put(home: Path, entry: Path) -> bool:
+    """Rename the new folder of a temporary one; return whether a folder of the cache is there.
+
+    One of that name goes, unless another process has just put it there, or something else is in it.
+    """
     try:
-        temporary.rename(entry)
+        (home / NEW).rename(entry)
     except OSError:
         if _load(entry, "") is not None:
-            return
-        aside = entry.parent / f"{temporary.name}.damaged"
-        entry.rename(aside)
-        shutil.rmtree(aside, ignore_errors=True)
-        temporary.rename(entry)
+            return True
+        if not _holds_our_files(entry):
+            return False
+        entry.rename(home / OLD)
+        (home / NEW).rename(entry)
+    return True
+
+
+def _holds_our_files(entry: Path) -> bool:
+    """Return whether a path is a folder with nothing but the files of a cached corpus."""
+    if entry.is_symlink() or not entry.is_dir():
+        return False
+    own = {META, *(f"{name}.npy" for name in ARRAYS)}
+    return all(path.name in own and is_plain_file(path) for path in entry.iterdir())

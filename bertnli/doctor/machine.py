@@ -8,21 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bertnli.machine import available_cores
+from bertnli.machine import ROOT, available_cores, cpu, text_of
 
-#: Instructions that the frameworks have faster code for: a flag of Linux's, what people call it.
-INSTRUCTIONS = {
-    "avx2": "AVX2",
-    "fma": "FMA",
-    "avx512f": "AVX512",
-    "avx512_vnni": "AVX512-VNNI",
-    "avx512_bf16": "AVX512-BF16",
-    "amx_bf16": "AMX-BF16",
-    "amx_int8": "AMX-INT8",
-    "asimd": "NEON",
-    "bf16": "BF16",
-    "sve": "SVE",
-}
 #: Environment variables that decide how many threads there are, and what they do.
 THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -39,7 +26,6 @@ THREAD_VARIABLES = (
 )
 #: From here on a limit of control groups stands for none.
 _UNLIMITED = 1 << 60
-ROOT = Path("/")
 
 
 def describe_machine(root: Path = ROOT) -> dict[str, Any]:
@@ -72,21 +58,6 @@ def _distribution() -> str:
         return platform.mac_ver()[0]
 
 
-def cpu(root: Path = ROOT) -> dict[str, Any]:
-    """Return the processor's name, and which of `INSTRUCTIONS` it has; None where nobody tells."""
-    found: dict[str, str] = {}
-    for line in _text(root / "proc/cpuinfo").splitlines():
-        key, _, value = line.partition(":")
-        found.setdefault(key.strip().lower(), value.strip())
-    flags = found.get("flags") or found.get("features")
-    name = found.get("model name") or platform.processor() or platform.machine()
-    known = None
-    if flags is not None:
-        has = set(flags.split())
-        known = [name for flag, name in INSTRUCTIONS.items() if flag in has]
-    return {"name": name, "instructions": known}
-
-
 def cpu_limit(root: Path = ROOT) -> float | None:
     """Return how many cores' time the control groups allow; None for no limit."""
     limits = []
@@ -105,7 +76,7 @@ def cpu_limit(root: Path = ROOT) -> float | None:
 def memory(root: Path = ROOT) -> dict[str, int | None]:
     """Return in bytes the machine's memory, what is free of it, and the control groups' limit."""
     known = {}
-    for line in _text(root / "proc/meminfo").splitlines():
+    for line in text_of(root / "proc/meminfo").splitlines():
         key, _, value = line.partition(":")
         amount = value.split()
         if amount and amount[0].isdigit():
@@ -133,7 +104,7 @@ def _groups(root: Path, controller: str) -> list[Path]:
     """
     top = root / "sys/fs/cgroup" / controller
     own = "/"
-    for line in _text(root / "proc/self/cgroup").splitlines():
+    for line in text_of(root / "proc/self/cgroup").splitlines():
         _, _, rest = line.partition(":")
         names, _, path = rest.partition(":")
         if controller in names.split(","):
@@ -143,13 +114,6 @@ def _groups(root: Path, controller: str) -> list[Path]:
     return [place for place in places if place == top or top in place.parents]
 
 
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-
-
 def _first_line(path: Path, default: Any = None) -> Any:
-    lines = _text(path).splitlines()
+    lines = text_of(path).splitlines()
     return lines[0].strip() if lines else default

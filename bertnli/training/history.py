@@ -11,6 +11,8 @@ from bertnli.plots import plot_curves
 
 #: The file of a run's folder that has a line for each finished epoch.
 METRICS = "metrics.jsonl"
+#: What a curve's file says of where it comes from.
+CURVE_MARK = "bertnli training curve"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ class History:
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""
-        plot_curves({title: self}).savefig(path)
+        figure = plot_curves({title: self})
+        figure.savefig(path, format="png", metadata={"Software": CURVE_MARK})
 
 
 def read_history(path: str | Path) -> History:

@@ -11,8 +11,6 @@ diverged.npz          the batch of a step whose loss is not a number
 from __future__ import annotations
 
 import math
-import os
-import shutil
 import signal
 import sys
 import threading
@@ -29,11 +27,23 @@ from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from bertnli.checkpoints.folder import flush_to_disk, recover_folder
-from bertnli.checkpoints.native import is_native
+from bertnli.checkpoints.folder import replaced_file
+from bertnli.checkpoints.native import is_checkpoint, remove_checkpoint
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
+from bertnli.temporary import clear_leftovers
+from bertnli.training.environment import describe_differences, differences, environment
 from bertnli.training.history import METRICS
+from bertnli.training.ownership import (
+    BEST,
+    CURVE,
+    DIVERGED,
+    LAST,
+    LOCK,
+    STATE,
+    check_run_folder,
+    others_in_state,
+)
 from bertnli.training.state import (
     TrainingState,
     load_state,
@@ -41,13 +51,12 @@ from bertnli.training.state import (
     save_state,
     state_from_bytes,
     state_to_bytes,
+    states,
 )
 
 if TYPE_CHECKING:
     from bertnli.training.trainer import BaseTrainer
 
-BEST, LAST, CURVE, STATE = "best", "last", "curve.png", "state"
-DIVERGED, LOCK = "diverged.npz", ".lock"
 #: While an epoch is under way, a state is saved after so long; and so many are kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
 WEIGHTS = "weights/"
@@ -159,21 +168,8 @@ class RunFolder:
         self._lock: BaseFileLock | None = None
         if path is not None:
             trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
-            self.workers.on_first(lambda: self._check_folder(Path(path), overwrite))
+            self.workers.on_first(lambda: check_run_folder(Path(path), overwrite, resume))
             self.path = Path(path) if self.workers.is_first else None
-
-    def _check_folder(self, path: Path, overwrite: bool) -> None:
-        holds_run = is_native(path) or (path / STATE).is_dir()
-        if holds_run and not overwrite and not self.resume:
-            raise ConfigError(
-                f"{path} holds an earlier run; ask to go on with it (--resume) or to replace "
-                "it (--overwrite), or choose another folder"
-            )
-        if self.resume and is_native(path) and not (path / STATE).is_dir():
-            raise ConfigError(
-                f"{path} holds checkpoints, but no {STATE}/ to go on from; choose another "
-                "folder, or overwrite it"
-            )
 
     def __enter__(self) -> RunFolder:
         """Keep other runs out of the folder, until the context ends or the process does.
@@ -218,6 +214,9 @@ class RunFolder:
         if state is None:
             return TrainingState(self.settings)
         state.check_settings(self.settings)
+        differ = differences(state.environment, environment(self.trainer))
+        if differ and self.workers.is_first:
+            tqdm.write(f"note: {describe_differences(differ)}", file=sys.stderr)
         weights = {
             name.removeprefix(WEIGHTS): array
             for name, array in state.arrays.items()
@@ -239,14 +238,18 @@ class RunFolder:
         if self.path is None:
             return None
         try:
-            for name in (BEST, LAST):
-                recover_folder(self.path / name)
+            for folder in (self.path, self.path / STATE):
+                clear_leftovers(folder, any_machine=True)  # all who write here take our lock
             state = load_state(self.path / STATE) if self.resume else None
             if state is None:
                 remove_states(self.path / STATE)
                 for name in (BEST, LAST):
-                    if is_native(self.path / name):
-                        shutil.rmtree(self.path / name)
+                    if is_checkpoint(self.path / name):
+                        remove_checkpoint(self.path / name)
+                left = others_in_state(self.path)
+                if left:
+                    names = ", ".join(map(str, left))
+                    tqdm.write(f"note: {names}: not of a run, and left as it is", file=sys.stderr)
                 self._write_metrics(TrainingState(self.settings))
         except OSError as error:
             raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
@@ -271,6 +274,7 @@ class RunFolder:
         weights = {WEIGHTS + name: a for name, a in self.trainer.net.arrays().items()}
         average = self.trainer.weight_average.arrays()
         arrays = {**weights, **self.trainer.optimizer_arrays(), **average}
+        state.environment = environment(self.trainer)
         save_state(path / STATE, replace(state, arrays=arrays), self.keep)
 
     def save_for_all(self, state: TrainingState) -> str:
@@ -294,19 +298,19 @@ class RunFolder:
         """Say what there is to go on from, without anything being saved now."""
         if self.home is None:
             return "nothing was saved, for the run has no folder"
-        states = self.home / STATE
+        folder = self.home / STATE
         if not self._is_seen(self.home):
             return (
                 f"nothing was saved, for {self.home} is not held by the first process here; the "
                 "same command with --resume goes on from the last state in it"
             )
-        steps = [int(path.name[5:]) for path in states.glob("step-*") if path.name[5:].isdigit()]
-        if not steps:
+        kept = states(folder)
+        if not kept:
             return (
-                f"no state is in {states} yet; the same command with --resume starts the run again"
+                f"no state is in {folder} yet; the same command with --resume starts the run again"
             )
         return (
-            f"the last state in {states} is that of step {max(steps)}; the same command with "
+            f"the last state in {folder} is that of step {int(kept[0].name[5:])}; the same command with "
             "--resume goes on from there"
         )
 
@@ -356,7 +360,8 @@ class RunFolder:
         self.save_last()
         self._write_metrics(state)
         try:
-            history.plot(self.path / CURVE)
+            with replaced_file(self.path / CURVE) as new:
+                history.plot(new)
         except BackendError as error:
             if len(history.epochs) == 1:
                 tqdm.write(f"no {CURVE}: {error}", file=sys.stderr)
@@ -372,7 +377,8 @@ class RunFolder:
         where = ""
         if self.path is not None:
             arrays = {name: array for name, array in vars(batch).items() if array is not None}
-            np.savez(self.path / DIVERGED, step=state.step, **arrays)
+            with replaced_file(self.path / DIVERGED) as new, new.open("wb") as file:
+                np.savez(file, step=state.step, **arrays)
             where = f"; its batch is in {self.path / DIVERGED}, and the state before it in {STATE}/"
         raise TrainingError(
             f"the loss of step {state.step + 1} is {loss}{where}. A smaller learning rate, or a "
@@ -383,7 +389,5 @@ class RunFolder:
         """Write all lines anew, and put them in the place of the old ones at once."""
         if self.path is None:
             return
-        new = self.path / f".{METRICS}.new"
-        new.write_text(state.history.to_lines(), encoding="utf-8")
-        flush_to_disk(new)
-        os.replace(new, self.path / METRICS)
+        with replaced_file(self.path / METRICS) as new:
+            new.write_text(state.history.to_lines(), encoding="utf-8")

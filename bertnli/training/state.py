@@ -1,10 +1,11 @@
-"""Where a run stands, on disk, so that it can go on as if nothing had happened.
+"""Where a run stands, on disk, so that it can go on after it was stopped or killed.
 
     state/step-000001200/     after 1,200 steps
       tensors.safetensors     the weights, the optimizer's state, and the mean of the last weights
                               if one is taken ("weights/NAME", "m/NAME", "average/NAME", ...)
       state.json              the epochs so far, the sums of the one under way, the run's settings,
-                              and the size and checksum of tensors.safetensors
+                              where it was computed, the size and checksum of
+                              tensors.safetensors, and a checksum of all of this
 
 A folder is written under a temporary name, flushed to the disk, and renamed. What a crash, a full
 disk or a flipped bit has damaged all the same is recognised, and the folder before it is taken.
@@ -13,11 +14,12 @@ disk or a flipped bit has damaged all the same is recognised, and the folder bef
 from __future__ import annotations
 
 import json
+import os
 import re
-import shutil
 import sys
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,15 +28,17 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
-from bertnli.checkpoints.folder import recover_folder, replaced_folder
+from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import write_tensors
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import read_json_object
+from bertnli.files import is_plain_file, read_json_object
 from bertnli.training.history import EpochRecord, History
 
-FORMAT, VERSION = "bertnli training state", 1
+FORMAT, VERSION = "bertnli training state", 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
-_NAME = re.compile(r"step-(\d+)")
+_NAME = re.compile(r"step-(\d{9,})")
+#: Both files say within so many bytes what they are.
+_BEGIN = 1 << 12
 #: Bytes that are read and summed at a time.
 _BLOCK = 1 << 22
 
@@ -66,12 +70,14 @@ class TrainingState:
         history: the finished epochs, and the losses of all steps.
         progress: of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
+        environment: where the last steps were computed; see `bertnli.training.environment`.
     """
 
     settings: dict[str, Any]
     history: History = field(default_factory=History)
     progress: EpochProgress = field(default_factory=EpochProgress)
     arrays: Mapping[str, NDArray] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
 
     @property
     def step(self) -> int:
@@ -99,22 +105,25 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
         CheckpointError: it cannot be written; the states that were there are left.
     """
     target = folder / f"step-{state.step:09d}"
+    if os.path.lexists(target) and not is_state(target):
+        raise CheckpointError(f"{target} is in the way, and no state of a run; move it elsewhere")
     try:
         with replaced_folder(target) as new:
             new.mkdir()
             size, checksum = write_tensors(new / TENSORS, state.arrays, FORMAT)
+            content = {"tensors": {"bytes": size, "crc32": checksum}, **_described(state)}
             described = {
                 "format": FORMAT,
                 "version": VERSION,
-                "tensors": {"bytes": size, "crc32": checksum},
-                **_described(state),
+                "crc32": _checksum_of(content),
+                "content": content,
             }
             text = json.dumps(described) + "\n"
             (new / STATE).write_text(text, encoding="utf-8")
+        for old in states(folder)[keep:]:
+            remove_files(old, (STATE, TENSORS))
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
-    for old in list(_states(folder))[keep:]:
-        shutil.rmtree(old, ignore_errors=True)
 
 
 def load_state(folder: Path) -> TrainingState | None:
@@ -125,10 +134,8 @@ def load_state(folder: Path) -> TrainingState | None:
     Raises:
         CheckpointError: there are states, and all are damaged.
     """
-    for home in folder.glob(".step-*"):  # what a killed process left
-        recover_folder(folder / home.stem[1:])
     damaged = []
-    for path in _states(folder):
+    for path in states(folder):
         try:
             return _read(path)
         except CheckpointError as error:
@@ -140,16 +147,44 @@ def load_state(folder: Path) -> TrainingState | None:
 
 
 def remove_states(folder: Path) -> None:
-    """Make a folder for states, or take away those that are in it."""
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+    """Make a folder for states, or remove the states that are in it, and nothing else.
+
+    Raises:
+        OSError: it cannot be made, or they cannot be removed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for state in states(folder):
+        remove_files(state, (STATE, TENSORS))
 
 
-def _states(folder: Path) -> Iterator[Path]:
-    """Yield the folders of states, the newest first."""
-    if folder.is_dir():
-        found = [path for path in folder.iterdir() if _NAME.fullmatch(path.name)]
-        yield from sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+def states(folder: Path) -> list[Path]:
+    """Return the folders of states, whole or damaged, the newest first."""
+    if not folder.is_dir():
+        return []
+    found = [path for path in folder.iterdir() if is_state(path)]
+    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
+
+
+def has_name_of_state(path: Path) -> bool:
+    """Return whether a path is named as a state is; see `is_state`."""
+    return _NAME.fullmatch(path.name) is not None
+
+
+def is_state(path: Path) -> bool:
+    """Return whether a path is a folder that `save_state` wrote, by name and content.
+
+    One of its two files may be damaged beyond recognition, or both be empty.
+    """
+    if not has_name_of_state(path) or path.is_symlink() or not path.is_dir():
+        return False
+    files = [*path.iterdir()]
+    if not {f.name for f in files} <= {STATE, TENSORS} or not all(map(is_plain_file, files)):
+        return False
+    begins = []
+    for file in files:
+        with suppress(OSError), file.open("rb") as stream:
+            begins.append(stream.read(_BEGIN))
+    return any(FORMAT.encode() in begin for begin in begins) or not any(begins)
 
 
 def _read(path: Path) -> TrainingState:
@@ -159,10 +194,13 @@ def _read(path: Path) -> TrainingState:
             raise CheckpointError(
                 f"{path / STATE}: not a state of this version; use the bertnli that wrote it"
             )
-        expected = described["tensors"]
+        content = described["content"]
+        if _checksum_of(content) != described["crc32"]:
+            raise CheckpointError(f"{path / STATE} is damaged: its checksum is another")
+        expected = content["tensors"]
         if _checksum(path / TENSORS) != (expected["bytes"], expected["crc32"]):
             raise CheckpointError(f"{path / TENSORS} is damaged: its checksum is another")
-        return _state_of(described, load_file(path / TENSORS))
+        return _state_of(content, load_file(path / TENSORS))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
@@ -190,6 +228,7 @@ def _described(state: TrainingState) -> dict[str, Any]:
         "epochs": [asdict(record) for record in state.history.epochs],
         "step_losses": state.history.step_losses,
         "progress": asdict(state.progress),
+        "environment": state.environment,
     }
 
 
@@ -199,7 +238,12 @@ def _state_of(described: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> Tr
         [float(loss) for loss in described["step_losses"]],
     )
     progress = EpochProgress(**described["progress"])
-    return TrainingState(described["settings"], history, progress, arrays)
+    return TrainingState(described["settings"], history, progress, arrays, described["environment"])
+
+
+def _checksum_of(content: Any) -> int:
+    """Return the CRC-32 of what JSON makes of a state's content, the same when it is read again."""
+    return zlib.crc32(json.dumps(content).encode())
 
 
 def _checksum(path: Path) -> tuple[int, int]:

@@ -229,6 +229,14 @@ class BaseTrainer(ABC):
         """Take the step of Adam that `train_step` would take with these gradients, clipped."""
 
     @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """Return the backend's name, and what its framework says of itself; see `Backend.about`."""
+
+    @abstractmethod
+    def device_kinds(self) -> list[str]:
+        """Return of each device whether it is a ``"cpu"`` or a ``"gpu"``."""
+
+    @abstractmethod
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """Return Adam's state under canonical names; see `bertnli.training.moments`.
 
@@ -288,9 +296,13 @@ class BaseTrainer(ABC):
             output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl``,
                 ``curve.png`` and ``state/``; nothing is written without it.
             overwrite: replace the run that ``output`` holds already, which is refused otherwise.
-            resume: go on where the run in ``output`` was stopped, by whatever it was, as if nothing
-                had happened; from the start if nothing is there. Settings and data must be the
-                same; more epochs may be asked for where the schedule is constant.
+                What no run wrote is left as it is, or refused where a run writes to its name.
+            resume: go on where the run in ``output`` was stopped, by whatever it was; from the
+                start if nothing is there. Settings and data must be the same; more epochs may be
+                asked for where the schedule is constant. The weights become those of an
+                uninterrupted run to the bit on the same kind of machine, with as many threads and
+                the same versions; elsewhere to rounding, and a note on standard error says what
+                differs.
             save_every: steps, or time, after which ``state/`` is written anew while an epoch is
                 under way; it is after every epoch.
             keep: how many of these states to keep, 1 or more.

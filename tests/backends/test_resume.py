@@ -1,4 +1,4 @@
-"""A run that is stopped, by whatever it is, goes on as if nothing had happened."""
+"""A run that is stopped, by whatever it is, goes on; here, on one machine, to the same bits."""
 
 from __future__ import annotations
 

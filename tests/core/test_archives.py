@@ -293,15 +293,15 @@ def test_a_name_with_a_nul(sandbox: Sandbox) -> None:
     assert sandbox.unpack(plain.replace(b"good_evil", b"good\0evil"), "zip") is None
 
 
-def test_a_part_of_a_killed_process_goes(sandbox: Sandbox) -> None:
+def test_a_part_of_a_killed_process_goes(
+    sandbox: Sandbox, leave_leftover: Callable[[Path], Path]
+) -> None:
     content = tarred([("a", b"x", 0o644)])
     archive = sandbox.inner / "x.tar"
     archive.write_bytes(content)
     home = Path(hub.download_extract(archive, sandbox.cache))
     shutil.rmtree(home)
-    part = archives.hidden(home, ".part")
-    part.mkdir()
-    (part / "half").write_bytes(b"")
+    part = leave_leftover(home)
     assert [path.name for path in Path(hub.download_extract(archive, sandbox.cache)).iterdir()] == [
         "a"
     ]

@@ -9,6 +9,7 @@ from typing import Any
 from bertnli.backends.mxnet.devices import as_devices, move
 from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
 from bertnli.checkpoints.opening import open_classifier, open_pretrained
+from bertnli.hub import PRETRAINED
 from bertnli.text.vocab import Vocab
 
 
@@ -21,6 +22,7 @@ def load_pretrained_model(
     dropout: float = 0.1,
     max_len: int | None = None,
     devices: Any = None,
+    kind: str = PRETRAINED,
 ) -> tuple[BERTModel, Vocab]:
     """Return a pretrained BERT and its vocabulary.
 
@@ -32,6 +34,9 @@ def load_pretrained_model(
             from the file, and the number of heads, which no such file tells, from the name.
         dropout: probability while fine-tuning.
         devices: where to put the model (all of them); None for the GPUs if there are any.
+        kind: which to take of a model that comes with bertnli: ``"pretrained"``, or the one of its
+            ``"classifier"``. The model of a classifier, of whatever format, brings its output layer
+            along, and `BERTClassifier` goes on with that.
 
     Raises:
         DownloadError: the file is neither here nor to be had.
@@ -47,8 +52,9 @@ def load_pretrained_model(
         "num_blks": num_blks,
         "max_len": max_len,
     }
-    found = open_pretrained(pretrained_model, "mxnet", sizes, dropout)
+    found = open_pretrained(pretrained_model, "mxnet", sizes, dropout, kind)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert.head = found.head
     bert.load_arrays(found.arrays, found.source)
     move(bert, as_devices(devices))
     return bert, found.vocab
@@ -77,6 +83,7 @@ def load(
     """
     found = open_classifier(path, labels, num_heads)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert.head = found.head
     net = BERTClassifier(bert, found.labels or ())
     net.load_arrays(found.arrays, found.source)
     net.encoding = found.encoding or net.encoding

@@ -25,6 +25,7 @@ from bertnli.backends.mxnet.encoder import (
 )
 from bertnli.backends.mxnet.kernels import activate, cross_entropy, take
 from bertnli.checkpoints import names
+from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
@@ -128,6 +129,7 @@ class BERTModel(PretrainedModel, nn.Block):
         super().__init__()
         self.config = config
         self.vocab = vocab
+        self.seed = seed
         self.encoder = BERTEncoder(config)
         self.hidden = dense_layer(num_hiddens, num_hiddens, activation="tanh")
         self.mlm = MaskLM(config)
@@ -263,22 +265,35 @@ class BERTClassifier(Classifier, nn.Block):
     Args:
         bert: the model whose encoder and pooler are used (shared, not copied).
         labels: the names of the classes, in the order of the logits.
-        seed: where the output layer's start values come from; the same on every backend.
+        seed: where a new output layer's start values come from, with the content of the model; the
+            same on every backend.
+        new_head: begin with a new output layer, also where the model comes from a classifier of the
+            same classes, whose layer is taken otherwise.
     """
 
-    def __init__(self, bert: BERTModel, labels: Sequence[str] = LABELS, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        bert: BERTModel,
+        labels: Sequence[str] = LABELS,
+        *,
+        seed: int = 0,
+        new_head: bool = False,
+    ) -> None:
         super().__init__()
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = tuple(labels)
-        self.encoding = PairEncoding.default(bert.config.max_len)
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = dense_layer(len(self.labels), bert.config.num_hiddens)
         self.output.initialize(mx.init.Zero(), ctx=devices_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
-        _load_arrays(self, initial_arrays(output, seed))
+        content = content_of(_arrays(bert, content_names(self.config)), bert.seed)
+        layer = output_layer(bert.head, self.labels, new_head, output, seed, content)
+        self.output_origin = layer.origin
+        self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
+        _load_arrays(self, layer.arrays)
         self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
@@ -357,10 +372,11 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
     return found
 
 
-def _arrays(model: Any) -> dict[str, NDArray[np.float32]]:
+def _arrays(model: Any, only: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
     return {
-        names.from_mxnet(own_name): _array(parameter.data(parameter.list_ctx()[0]))
+        name: _array(parameter.data(parameter.list_ctx()[0]))
         for own_name, parameter in model._collect_params_with_prefix().items()
+        if (name := names.from_mxnet(own_name)) and (only is None or name in only)
     }
 
 

@@ -15,6 +15,7 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.average import WeightAverage
 from bertnli.backends.mxnet.dataset import batch_of
 from bertnli.backends.mxnet.devices import (
+    about,
     as_devices,
     as_precision,
     move,
@@ -133,6 +134,14 @@ class Trainer(BaseTrainer):
             start, end = end, end + math.prod(parameter.shape)
             self._set_gradient(parameter, summed[start:end].reshape(parameter.shape))
         return summed[end:].reshape(row_gradients.shape).as_in_context(self.devices[0])
+
+    def about(self) -> dict[str, Any]:
+        """See `BaseTrainer.about`."""
+        return {"backend": "mxnet", **about()}
+
+    def device_kinds(self) -> list[str]:
+        """See `BaseTrainer.device_kinds`."""
+        return ["cpu" if device.device_type == "cpu" else "gpu" for device in self.devices]
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """See `BaseTrainer.optimizer_arrays`."""

@@ -22,6 +22,7 @@ from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.backends.torch.encoder import GELU, BERTEncoder
 from bertnli.backends.torch.kernels import linear
 from bertnli.checkpoints import names
+from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
@@ -113,6 +114,7 @@ class BERTModel(PretrainedModel, nn.Module):
         super().__init__()
         self.config = config
         self.vocab = vocab
+        self.seed = seed
         # On no device first: PyTorch's own start values cost time, and the user's random state.
         with torch.device("meta"):
             self.encoder = BERTEncoder(config)
@@ -249,22 +251,35 @@ class BERTClassifier(Classifier, nn.Module):
     Args:
         bert: the model whose encoder and pooler are used (shared, not copied).
         labels: the names of the classes, in the order of the logits.
-        seed: where the output layer's start values come from; the same on every backend.
+        seed: where a new output layer's start values come from, with the content of the model; the
+            same on every backend.
+        new_head: begin with a new output layer, also where the model comes from a classifier of the
+            same classes, whose layer is taken otherwise.
     """
 
-    def __init__(self, bert: BERTModel, labels: Sequence[str] = LABELS, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        bert: BERTModel,
+        labels: Sequence[str] = LABELS,
+        *,
+        seed: int = 0,
+        new_head: bool = False,
+    ) -> None:
         super().__init__()
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = tuple(labels)
-        self.encoding = PairEncoding.default(bert.config.max_len)
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = nn.Linear(bert.config.num_hiddens, len(self.labels), device="meta")
         self.output.float().to_empty(device=device_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
-        _load_arrays(self, initial_arrays(output, seed))
+        content = content_of(_arrays(bert, content_names(self.config)), bert.seed)
+        layer = output_layer(bert.head, self.labels, new_head, output, seed, content)
+        self.output_origin = layer.origin
+        self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
+        _load_arrays(self, layer.arrays)
         self._weights = tuple(self.parameters())
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
@@ -359,10 +374,11 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
     return tensor.float().cpu().numpy()
 
 
-def _arrays(model: nn.Module) -> dict[str, NDArray[np.float32]]:
+def _arrays(model: nn.Module, only: Sequence[str] | None = None) -> dict[str, NDArray[np.float32]]:
     return {
-        names.from_torch(own_name): _array(tensor).copy()
+        name: _array(tensor).copy()
         for own_name, tensor in model.state_dict().items()
+        if (name := names.from_torch(own_name)) and (only is None or name in only)
     }
 
 

@@ -14,7 +14,13 @@ from torch import nn
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch.average import WeightAverage
 from bertnli.backends.torch.dataset import batch_of
-from bertnli.backends.torch.devices import as_devices, as_precision, data_parallel, to_device
+from bertnli.backends.torch.devices import (
+    about,
+    as_devices,
+    as_precision,
+    data_parallel,
+    to_device,
+)
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.torch.optimizer import Adam
 from bertnli.backends.torch.workers import (
@@ -85,6 +91,14 @@ class Trainer(BaseTrainer):
             gradient = torch.from_numpy(np.array(gradients[names.from_torch(name)], np.float32))
             parameter.grad = gradient.to(self.devices[0])
         self.optimizer.step(lr)
+
+    def about(self) -> dict[str, Any]:
+        """See `BaseTrainer.about`."""
+        return {"backend": "torch", **about()}
+
+    def device_kinds(self) -> list[str]:
+        """See `BaseTrainer.device_kinds`."""
+        return ["cpu" if device.type == "cpu" else "gpu" for device in self.devices]
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """See `BaseTrainer.optimizer_arrays`."""

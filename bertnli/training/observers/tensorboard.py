@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bertnli.errors import BackendError, ConfigError
+from bertnli.files import is_plain_file
 from bertnli.training.history import EpochRecord
 from bertnli.training.observers.interface import Observer
 
@@ -80,7 +81,8 @@ class TensorBoard(Observer):
             )
 
     def _files(self) -> list[Path]:
-        return sorted(self.folder.glob(f"events.out.tfevents.*{SUFFIX}"))
+        found = sorted(self.folder.glob(f"events.out.tfevents.*{SUFFIX}"))
+        return [file for file in found if is_plain_file(file) and _has_events(file)]
 
     def on_start(self, state: TrainingState) -> None:
         """See `Observer.on_start`."""
@@ -133,6 +135,12 @@ class TensorBoard(Observer):
     def _flush(self) -> None:
         self._writer.flush()
         self._flushed = time.monotonic()
+
+
+def _has_events(file: Path) -> bool:
+    """Return whether a file is empty, or begins as event files do."""
+    first = next(read_events(file), None)
+    return file.stat().st_size == 0 or (first is not None and bool(first.file_version))
 
 
 def _times(file: Path) -> dict[tuple[str, int], float]:
