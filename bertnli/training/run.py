@@ -310,8 +310,8 @@ class RunFolder:
                 f"no state is in {folder} yet; the same command with --resume starts the run again"
             )
         return (
-            f"the last state in {folder} is that of step {int(kept[0].name[5:])}; the same command with "
-            "--resume goes on from there"
+            f"the last state in {folder} is that of step {int(kept[0].name[5:])}; the same command "
+            "with --resume goes on from there"
         )
 
     def _is_seen(self, path: Path) -> bool:
