@@ -6,16 +6,23 @@ import csv
 import gzip
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
+from bertnli.data.corpus import is_sentence
+from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.errors import DataError
+from bertnli.text.tokenize import Tokens
 
 Pair = tuple[str, str]
-#: Names of the two columns that are understood without being told.
-KNOWN_COLUMNS = (("sentence1", "sentence2"), ("premise", "hypothesis"))
+Columns = tuple[SentenceColumn, SentenceColumn]
+#: The columns that are understood without being told.
+KNOWN_COLUMNS: tuple[Columns, ...] = (
+    (PREMISE, HYPOTHESIS),
+    (SentenceColumn("premise"), SentenceColumn("hypothesis")),
+)
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
@@ -35,9 +42,9 @@ def pairs_of(
     lines: Iterable[bytes],
     source: str,
     format: str | None = None,
-    columns: Pair | None = None,
+    columns: tuple[str | None, str | None] = (None, None),
 ) -> Iterator[Pair]:
-    """Yield the pairs of UTF-8 lines, as they come.
+    """Yield the pairs of UTF-8 lines, as they come; a sentence from a parse is `Tokens`.
 
     Args:
         lines: a TSV or CSV table of two columns, or with a header that names the two to take; or
@@ -45,7 +52,8 @@ def pairs_of(
         source: what to call the lines in an error.
         format: ``"tsv"``, ``"csv"`` or ``"jsonl"``; None for JSON if the first line begins with a
             brace, else TSV.
-        columns: names of the two columns; None for either of `KNOWN_COLUMNS`.
+        columns: names of the two columns; both None for any of `KNOWN_COLUMNS`, one of them for
+            that of the first.
 
     Raises:
         DataError: with the number of the line that is not a pair.
@@ -55,21 +63,31 @@ def pairs_of(
     if first is None:
         return
     texts = chain([first], texts)
-    known = KNOWN_COLUMNS if columns is None else (columns,)
+    named = columns != (None, None)
+    known = (_columns_of(*columns),) if named else KNOWN_COLUMNS
     if format is None:
         format = "jsonl" if first.lstrip().startswith("{") else "tsv"
     if format == "jsonl":
         found = _json_pairs(texts, source, known)
     elif format == "csv":
-        found = _table_pairs(_csv_rows(texts, source), source, known, columns is not None)
+        found = _table_pairs(_csv_rows(texts, source), source, known, named)
     else:
         rows = ((line, text.rstrip("\r\n").split("\t")) for line, text in enumerate(texts, start=1))
-        found = _table_pairs(rows, source, known, columns is not None)
-    for line, premise, hypothesis in found:
-        for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
-            if not isinstance(sentence, str) or not sentence.strip():
+        found = _table_pairs(rows, source, known, named)
+    for line, *pair in found:
+        if pair == ["", ""] and all(isinstance(sentence, Tokens) for sentence in pair):
+            raise _error(source, line, "both sentences are empty, and so are their parses")
+        for what, sentence in zip(("premise", "hypothesis"), pair, strict=True):
+            if not is_sentence(sentence):
                 raise _error(source, line, f"the {what} is {sentence!r}; a sentence is expected")
-        yield premise, hypothesis
+        yield pair[0], pair[1]
+
+
+def _columns_of(premise: str | None, hypothesis: str | None) -> Columns:
+    return (
+        PREMISE if premise is None else SentenceColumn(premise),
+        HYPOTHESIS if hypothesis is None else SentenceColumn(hypothesis),
+    )
 
 
 def _error(source: str, line: int, what: str) -> DataError:
@@ -97,28 +115,31 @@ def _csv_rows(texts: Iterator[str], source: str) -> Iterator[tuple[int, list[str
 
 
 def _table_pairs(
-    rows: Iterator[tuple[int, list[str]]], source: str, known: Sequence[Pair], named: bool
+    rows: Iterator[tuple[int, list[str]]], source: str, known: Sequence[Columns], named: bool
 ) -> Iterator[tuple[int, Any, Any]]:
     line, header = next(rows)
-    columns = next((names for names in known if set(names) <= set(header)), None)
-    if columns is not None:
-        width, first, second = len(header), header.index(columns[0]), header.index(columns[1])
-    elif named:
-        raise _error(source, line, f"no columns {list(known[0])}; the header has {header[:12]}")
-    else:
-        width, first, second = 2, 0, 1
+    columns = _columns_in(header, known)
+    if columns is None and named:
+        expected = [column.text for column in known[0]]
+        raise _error(source, line, f"no columns {expected}; the header has {header[:12]}")
+    if columns is None:
         rows = chain([(line, header)], rows)
+    width = 2 if columns is None else len(header)
     for line, row in rows:
         if len(row) != width:
             what = "premise and hypothesis" if columns is None else "as in the header"
             hint = "; a file with a header is read with --premise-column and --hypothesis-column"
             hint = hint if columns is None else ""
             raise _error(source, line, f"columns: {len(row)}; expected: {width}, {what}{hint}")
-        yield line, row[first], row[second]
+        if columns is None:
+            yield line, row[0], row[1]
+        else:
+            record = dict(zip(header, row, strict=True))
+            yield line, columns[0].read(record), columns[1].read(record)
 
 
 def _json_pairs(
-    texts: Iterator[str], source: str, known: Sequence[Pair]
+    texts: Iterator[str], source: str, known: Sequence[Columns]
 ) -> Iterator[tuple[int, Any, Any]]:
     for line, text in enumerate(texts, start=1):
         try:
@@ -127,8 +148,13 @@ def _json_pairs(
             raise _error(source, line, f"not JSON: {error}") from error
         if not isinstance(record, Mapping):
             raise _error(source, line, f"a JSON object is expected, not {text.strip()[:80]}")
-        columns = next((names for names in known if set(names) <= set(record)), None)
+        columns = _columns_in(record, known)
         if columns is None:
-            expected = " or ".join(str(list(names)) for names in known)
+            expected = " or ".join(str([column.text for column in pair]) for pair in known)
             raise _error(source, line, f"no {expected}; the object has {sorted(record)[:12]}")
-        yield line, record[columns[0]], record[columns[1]]
+        yield line, columns[0].read(record), columns[1].read(record)
+
+
+def _columns_in(names: Container[str], known: Sequence[Columns]) -> Columns | None:
+    """Return the first of the known columns that are there."""
+    return next((pair for pair in known if all(c.is_in(names) for c in pair)), None)

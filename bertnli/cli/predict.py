@@ -3,6 +3,7 @@
 Pairs come from the command line, from a file, or else from standard input: one pair per line, with
 a tab between premise and hypothesis, or JSON objects. A table has these two columns only, or a
 header that names them: sentence1 and sentence2, or premise and hypothesis, or as the options say.
+Of SNLI's and MultiNLI's files the binary parses are read, and the sentences where these are empty.
 
 examples:
   bertnli predict "A man is asleep." "A man is awake."
@@ -129,9 +130,7 @@ def _pairs(args: argparse.Namespace, stack: ExitStack) -> tuple[Iterable[Pair], 
     """Return the pairs, and how many to wait for before some are computed."""
     if args.pair:
         return [(args.pair[0], args.pair[1])], 1
-    columns = None
-    if args.premise_column or args.hypothesis_column:
-        columns = (args.premise_column or "sentence1", args.hypothesis_column or "sentence2")
+    columns = args.premise_column, args.hypothesis_column
     if args.file is not None:
         file = stack.enter_context(open_pairs(args.file))
         pairs = pairs_of(file, args.file, args.table_format or format_of(args.file), columns)

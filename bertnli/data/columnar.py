@@ -1,8 +1,9 @@
 """From SNLI's 14-column file to token ids, column by column, in pieces of the file.
 
 What comes out is what the plain way gives (`read_snli`, then `encode_corpus`), faster. It goes in
-pieces of whole lines, so that memory holds some pieces and the ids. Sentences of plain ASCII are
-cut into words with NumPy; any other goes through the plain way's own functions. A file with
+pieces of whole lines, so that memory holds some pieces and the ids. Parses of plain ASCII are cut
+into words with NumPy; any other, and texts that stand for empty parses, go through the plain way's
+own functions. A file with
 something that pyarrow might read in another way (`NotSure`) is read the plain way from its start,
 and its errors are that way's own.
 """
@@ -23,11 +24,12 @@ from numpy.typing import NDArray
 from bertnli.data.cache import cached
 from bertnli.data.corpus import MALFORMED, NO_LABEL, check_on_error
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.snli import COLUMNS, find_split, read_snli_file, words_of_parse
+from bertnli.data.parses import HYPOTHESIS, PREMISE, sentence_of, words_of_parse
+from bertnli.data.snli import LABEL, find_split, read_snli_file
 from bertnli.data.tables import open_binary
 from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
-from bertnli.text.tokenize import lower_words
+from bertnli.text.tokenize import Tokens, lower_tokens, lower_words
 from bertnli.text.vocab import Vocab
 
 #: Bytes of the file that are worked on at a time, by each thread.
@@ -35,6 +37,9 @@ PIECE = 8 << 20
 #: More threads than this need more memory, and gain little.
 MAX_THREADS = 4
 NO_IDS = np.zeros(0, np.int32)
+#: The columns that must be there, and those of text that stands for empty parses.
+COLUMNS = (LABEL, PREMISE.preferred, HYPOTHESIS.preferred)
+TEXTS = (PREMISE.text, HYPOTHESIS.text)
 BOM = b"\xef\xbb\xbf"
 
 # What a byte is in a parse. No two but a bracket and a letter differ in the bits 0b11.
@@ -48,6 +53,14 @@ LOWER = bytes(range(256)).lower()
 
 class NotSure(Exception):
     """Something in the file that the plain way might read differently."""
+
+
+class _Words(NamedTuple):
+    """Sentences as ids: of each, where its words begin and how many they are."""
+
+    ids: NDArray[np.int32]
+    begins: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 class _Piece(NamedTuple):
@@ -74,7 +87,8 @@ def encode_snli(
     """Return one split of SNLI's official files as token ids.
 
     The result is that of `read_snli` and `PairDataset`. With pyarrow (the extra ``fast``) a file in
-    14 columns is read column by column; without it, or in another format, the plain way.
+    14 columns is read column by column; without it, in another format, or with a vocabulary of word
+    pieces, the plain way.
 
     Args:
         data_dir, split, on_error: see `read_snli`.
@@ -97,7 +111,7 @@ def encode_snli(
 
     if not cache:
         return encode()
-    depends = [vocab.idx_to_token, int(max_len), truncation, on_error, LABELS]
+    depends = [vocab.definition(), int(max_len), truncation, on_error, LABELS]
     return cached(path, depends, encode)
 
 
@@ -111,6 +125,8 @@ class _Encoder:
             import pyarrow.csv
         except ImportError:
             raise NotSure("there is no pyarrow") from None
+        if not vocab.WHOLE_WORDS:
+            raise NotSure("word pieces are cut by their own library")
         self.pyarrow: Any = pyarrow
         self.special = np.array([vocab.required("<cls>"), vocab.required("<sep>")], np.int32)
         self.unk, self.token_to_idx = vocab.unk, vocab.token_to_idx
@@ -131,11 +147,16 @@ class _Encoder:
                 if any("\r" in name for name in names) or len({*names}) < len(names):
                     raise NotSure("the plain way says what is wrong with the header")
                 places = [names.index(column) for column in COLUMNS]
+                places += [names.index(column) for column in TEXTS if column in names]
+                if len(places) == len(COLUMNS) + 1:
+                    raise NotSure("one sentence has a text, and the other has none")
                 pieces = list(self._pieces(file, len(names), places))
         except (OSError, EOFError, zlib.error, ValueError, self.pyarrow.ArrowException) as error:
             # Unreadable, not UTF-8, without the columns, or with rows of other lengths.
             raise NotSure from error
         lengths = np.concatenate([np.zeros(1, np.int64), *(piece.lengths for piece in pieces)])
+        if len(lengths) > 1 and lengths.max() <= NUM_SPECIAL:
+            raise NotSure("all sentences are empty, which the plain way says")
         return EncodedPairs(
             np.concatenate([NO_IDS, *(piece.token_ids for piece in pieces)]),
             np.cumsum(lengths),
@@ -160,18 +181,20 @@ class _Encoder:
                 yield pending.popleft().result()
 
     def _piece(self, piece: bytes, width: int, places: list[int]) -> _Piece:
-        label, premise, hypothesis, malformed = self._columns(piece, width, places)
-        premise = premise.dictionary_encode()  # each stands in three rows, most often
+        (label, *columns), malformed = self._columns(piece, width, places)
+        parses, texts = columns[:2], columns[2:]
+        premise = parses[0].dictionary_encode()  # each stands in three rows, most often
         label_ids, skipped = _label_ids(label)
         skipped[MALFORMED] += malformed
         if skipped[MALFORMED] and self.on_error == "raise":
             raise NotSure("the plain way's error names the line")
         rows = np.flatnonzero(label_ids >= 0)
-        ids, begins, counts = self._word_ids(
-            self.pyarrow.concat_arrays([premise.dictionary, hypothesis])
-        )
+        words = self._word_ids(self.pyarrow.concat_arrays([premise.dictionary, parses[1]]))
         a = premise.indices.to_numpy()[rows]
         b = len(premise.dictionary) + rows
+        for which, *columns in zip((a, b), parses, texts, strict=False):
+            words = self._with_texts(words, which, rows, *columns)
+        ids, begins, counts = words
         is_cut = counts[a] + counts[b] > self.max_tokens
         kept_a, kept_b = self._cut(counts[a], counts[b], is_cut)
         token_ids, lengths = self._laid_out(ids, begins[a], kept_a, begins[b], kept_b)
@@ -184,8 +207,8 @@ class _Encoder:
             +skipped,
         )
 
-    def _columns(self, piece: bytes, width: int, places: list[int]) -> tuple[Any, Any, Any, int]:
-        """Return the three columns of whole lines, and how many lines were malformed."""
+    def _columns(self, piece: bytes, width: int, places: list[int]) -> tuple[list[Any], int]:
+        """Return the columns of whole lines, and how many lines were malformed."""
         if not piece.isascii():
             piece.decode("utf-8")  # also of the columns that are not read
         if piece.count(b"\r") != piece.count(b"\r\n") or piece.startswith(BOM):
@@ -216,15 +239,11 @@ class _Encoder:
                 strings_can_be_null=False,
             ),
         )
-        label, premise, hypothesis = (
-            self.pyarrow.concat_arrays(table.column(name).chunks) for name in wanted
-        )
-        return label, premise, hypothesis, malformed
+        columns = [self.pyarrow.concat_arrays(table.column(name).chunks) for name in wanted]
+        return columns, malformed
 
-    def _word_ids(
-        self, sentences: Any
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return ids of words, and where those of each parse begin and how many they are."""
+    def _word_ids(self, sentences: Any) -> _Words:
+        """Return the words of parses."""
         lines = self.pyarrow.compute.binary_join_element_wise(sentences, "", "\n")
         bounds = np.frombuffer(lines.buffers()[1], np.int32, len(lines) + 1)
         text = lines.buffers()[2].to_pybytes()[: bounds[-1]]
@@ -252,7 +271,40 @@ class _Encoder:
             ids.append(self._lookup(lower_words(words_of_parse(sentences[index].as_py()))))
             begins[index], counts[index] = end, len(ids[-1])
             end += len(ids[-1])
-        return np.concatenate(ids), begins, counts
+        return _Words(np.concatenate(ids), begins, counts)
+
+    def _with_texts(
+        self,
+        words: _Words,
+        which: NDArray[np.int64],
+        rows: NDArray[np.int64],
+        parse: Any,
+        text: Any,
+    ) -> _Words:
+        """Return the words with those of texts added, for parses that are empty.
+
+        Args:
+            words: of the parses.
+            which: of each row, which words it has; changed for those that take the text's.
+            rows: of the columns.
+            columns: of parses and of texts.
+        """
+        ids, places = [words.ids], dict[str, int]()
+        for i in np.flatnonzero(words.counts[which] <= 1):  # none, or perhaps a placeholder
+            sentence = sentence_of(*(column[int(rows[i])].as_py() for column in columns))
+            if isinstance(sentence, Tokens):
+                continue
+            if sentence not in places:
+                places[sentence] = len(words.counts) + len(places)
+                ids += map(self._lookup, lower_tokens([sentence], False))
+            which[i] = places[sentence]
+        counts = np.array([len(one) for one in ids])
+        begins = np.cumsum(counts)[:-1]
+        return _Words(
+            np.concatenate(ids),
+            np.concatenate([words.begins, begins]),
+            np.concatenate([words.counts, counts[1:]]),
+        )
 
     def _lookup(self, words: list[str]) -> NDArray[np.int32]:
         get, unk = self.token_to_idx.get, self.unk

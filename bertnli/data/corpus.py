@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.data.parses import SentenceColumn
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
+from bertnli.text.tokenize import Tokens
 
 #: Writes a value of a file into a message: the beginning of it, if it is long or deep.
 shown = reprlib.Repr()
@@ -35,7 +37,8 @@ class Corpus(_Columns):
         labels: class ids, places in ``label_names``; -1 where the source has no labels.
         label_names: the names of the classes.
         tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
-            and not text as people write it.
+            and not text as people write it. Where False, those of type `Tokens` are all the same:
+            a file may have parses of some sentences only.
         targets: (N, label_names) float32, what a teacher says of each pair; None for labels alone.
         skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
             Rows of a TSV or JSONL file are its lines, each up to a line feed, that are not empty
@@ -78,7 +81,7 @@ class Corpus(_Columns):
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Corpus:
-        """Return unlabelled pairs of raw sentences as a corpus.
+        """Return unlabelled pairs of raw sentences, or of `Tokens`, as a corpus.
 
         Raises:
             DataError: naming the first item that is not a pair of strings with something in them.
@@ -91,12 +94,17 @@ class Corpus(_Columns):
                 isinstance(pair, str)
                 or not isinstance(pair, Sequence)
                 or len(pair) != 2
-                or not all(isinstance(sentence, str) and sentence.strip() for sentence in pair)
+                or not all(map(is_sentence, pair))
             ):
                 raise DataError(f"pair {i} is {pair!r}; two sentences are expected, none empty")
             premises.append(pair[0])
             hypotheses.append(pair[1])
         return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
+
+
+def is_sentence(found: Any) -> bool:
+    """Return whether this is a sentence with something in it, or an empty one of a parse."""
+    return isinstance(found, str) and (isinstance(found, Tokens) or bool(found.strip()))
 
 
 def check_on_error(on_error: str) -> None:
@@ -132,7 +140,8 @@ class CorpusBuilder:
     ) -> None:
         """Add a row; ``label`` None for an unlabelled corpus, ``targets`` None for one without.
 
-        An empty sentence is a fault in a table; in SNLI's own files it is kept, as the book does.
+        An empty sentence is a fault in a table; in an official file (SNLI's own, or one laid out
+        as that is) it is kept, as the book does.
         """
         if label == "-":
             self.skipped[NO_LABEL] += 1
@@ -186,11 +195,25 @@ class CorpusBuilder:
             )
         self.skipped[MALFORMED] += 1
 
-    def corpus(self, tokenized: bool) -> Corpus:
-        """Return the rows so far."""
+    def corpus(self, premise: SentenceColumn, hypothesis: SentenceColumn) -> Corpus:
+        """Return the rows so far.
+
+        Args:
+            premise, hypothesis: where they were read from.
+
+        Raises:
+            DataError: there are rows, and all their sentences are empty.
+        """
+        if self.rows[0] and not any(s.strip() for column in self.rows[:2] for s in column):
+            columns = ", ".join(map(repr, (*premise.names, *hypothesis.names)))
+            raise DataError(
+                f"{self.source}: no column with a sentence in it: of {columns} those that it has "
+                f"are empty in all {len(self.rows[0])} rows. Name the columns to read, with "
+                "premise= and hypothesis= (--premise-column, --hypothesis-column)"
+            )
         return Corpus(
             *self.rows,
-            tokenized=tokenized,
+            tokenized=all(isinstance(s, Tokens) for column in self.rows[:2] for s in column if s),
             label_names=self.label_names,
             targets=np.array(self.targets, np.float32) if self.targets else None,
             skipped=self.skipped,

@@ -12,14 +12,17 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
-from bertnli.data.snli import format_of, read_pairs, rows_of, words_of_parse
+from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
+from bertnli.data.snli import LABEL, format_of, read_pairs, rows_of
 from bertnli.data.tables import long_fields, open_text
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS, TWO_WAY, canonical_label
 
 #: A file of somebody's own, in none of the layouts below.
 TABLE = "table"
-_PARSES = ("sentence1_binary_parse", "sentence2_binary_parse")
+#: The columns of HANS's and SICK's sentences.
+_HANS = SentenceColumn(PREMISE.text), SentenceColumn(HYPOTHESIS.text)
+_SICK = SentenceColumn("sentence_A"), SentenceColumn("sentence_B")
 #: SICK's column of parts, and what they are called there.
 SEMEVAL = "SemEval_set"
 SEMEVAL_SPLITS = {"train": "TRAIN", "dev": "TRIAL", "test": "TEST"}
@@ -31,24 +34,25 @@ class Layout:
 
     Args:
         name: of the set.
-        premise, hypothesis, label: names of the columns.
+        premise, hypothesis: where the sentences are.
+        label: name of the column.
         mark: a further column by which the layout is known; None where there is none.
         group: the column whose values are scored apart, where the file has it.
         labels: names of the classes; a file may write them in upper case.
     """
 
     name: str
-    premise: str
-    hypothesis: str
-    label: str = "gold_label"
+    premise: SentenceColumn
+    hypothesis: SentenceColumn
+    label: str = LABEL
     mark: str | None = None
     group: str | None = None
     labels: tuple[str, ...] = LABELS
 
     @property
     def columns(self) -> list[str]:
-        """The columns that a file must have."""
-        found = [self.premise, self.hypothesis, self.label]
+        """The columns by which a file is known to have the layout."""
+        found = [self.premise.preferred, self.hypothesis.preferred, self.label]
         return found if self.mark is None else [*found, self.mark]
 
 
@@ -56,11 +60,11 @@ class Layout:
 #: its parses nothing is needed; SICK's test file, and the training and trial files, call the class
 #: a judgment, the file of all three a label.
 LAYOUTS = (
-    Layout("HANS", "sentence1", "sentence2", mark="heuristic", group="heuristic", labels=TWO_WAY),
-    Layout("MultiNLI", *_PARSES, mark="genre", group="genre"),
-    Layout("SNLI", *_PARSES),
-    Layout("SICK", "sentence_A", "sentence_B", "entailment_label", group=SEMEVAL),
-    Layout("SICK", "sentence_A", "sentence_B", "entailment_judgment", group=SEMEVAL),
+    Layout("HANS", *_HANS, mark="heuristic", group="heuristic", labels=TWO_WAY),
+    Layout("MultiNLI", PREMISE, HYPOTHESIS, mark="genre", group="genre"),
+    Layout("SNLI", PREMISE, HYPOTHESIS),
+    Layout("SICK", *_SICK, "entailment_label", group=SEMEVAL),
+    Layout("SICK", *_SICK, "entailment_judgment", group=SEMEVAL),
 )
 
 
@@ -102,10 +106,11 @@ def read_labelled(
 ) -> LabelledSet:
     """Read a file of labelled pairs, whose columns say which layout it has.
 
-    Known are the official files of SNLI and MultiNLI (``.txt``, ``.jsonl``), SICK (``SICK.txt`` and
-    the files of SemEval 2014) and HANS (``heuristics_evaluation_set.txt``, ``.jsonl``). Any other
-    is read by `read_pairs`. If it has entailment and non-entailment (or not_entailment) for its
-    classes, it becomes a two-way set.
+    Known are the official files of SNLI and MultiNLI (``.txt``, ``.jsonl``), whose sentences are
+    the words of the parses or, where these are empty or missing, ``sentence1`` and ``sentence2``;
+    SICK (``SICK.txt`` and the files of SemEval 2014); and HANS
+    (``heuristics_evaluation_set.txt``, ``.jsonl``). Any other is read by `read_pairs`. If it has
+    entailment and non-entailment (or not_entailment) for its classes, it becomes a two-way set.
 
     Args:
         path: the file, perhaps gzipped.
@@ -151,22 +156,21 @@ def _read(
     path: Path, format: str, layout: Layout, grouped: bool, split: str | None, on_error: str
 ) -> LabelledSet:
     builder = CorpusBuilder(str(path), on_error, layout.labels)
-    tokenized = layout.premise == _PARSES[0]
+    maybe = layout.label, layout.mark, layout.group if grouped else None
+    strings = [column for column in maybe if column is not None]
     groups: list[str] = []
     wanted = None if split is None else SEMEVAL_SPLITS[split]
     with open_text(path) as file, long_fields():
-        for line, row in rows_of(file, format, layout.columns, builder):
+        for line, row in rows_of(file, format, ((name,) for name in layout.columns), builder):
             try:
-                for column in [*layout.columns, *([layout.group] if grouped else [])]:
-                    if not isinstance(row.get(str(column)), str):
-                        found = shown.repr(row.get(str(column)))
+                for column in strings:
+                    if not isinstance(row.get(column), str):
+                        found = shown.repr(row.get(column))
                         raise BadRow(f"{column!r} is {found}; a string is expected")
                 group = row[str(layout.group)] if grouped else ""
                 if wanted is not None and group != wanted:
                     continue
-                sentences = row[layout.premise], row[layout.hypothesis]
-                if tokenized:
-                    sentences = words_of_parse(sentences[0]), words_of_parse(sentences[1])
+                sentences = layout.premise.read(row), layout.hypothesis.read(row)
                 before = len(builder.rows[2])
                 label = row[layout.label].strip()
                 label = label if label == "-" else canonical_label(label)
@@ -176,7 +180,8 @@ def _read(
                 builder.bad(line, str(problem))
     named = {str(layout.group): groups} if grouped else {}
     name = path.name if split is None else f"{path.name}, {wanted}"
-    return LabelledSet(name, builder.corpus(tokenized), layout.name, named)
+    corpus = builder.corpus(layout.premise, layout.hypothesis)
+    return LabelledSet(name, corpus, layout.name, named)
 
 
 def _own_table(

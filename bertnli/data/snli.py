@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import io
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
+from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS, canonical_label
 
 SPLITS = ("train", "dev", "test")
-#: The columns of SNLI's 14 that are read: the label, and each sentence's binary parse.
-COLUMNS = ("gold_label", "sentence1_binary_parse", "sentence2_binary_parse")
+#: The column of the class in SNLI's files, and the default of others.
+LABEL = "gold_label"
 
 
 def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise") -> Corpus:
     """Read one split of SNLI from its official files.
 
-    The 14-column ``snli_1.0_SPLIT.txt`` is preferred, with the sentences of its binary parses; then
-    ``snli_1.0_SPLIT.jsonl``. Either may be gzipped (``.gz``). Rows whose gold label is ``-`` are
-    left out and counted.
+    The 14-column ``snli_1.0_SPLIT.txt`` is preferred, then ``snli_1.0_SPLIT.jsonl``. Either may be
+    gzipped (``.gz``). A sentence is the words of its binary parse or, where that is empty or
+    missing, the text of ``sentence1`` or ``sentence2``. Rows whose gold label is ``-`` are left out
+    and counted.
 
     Args:
         data_dir: the folder of the files.
@@ -32,7 +33,8 @@ def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise
         on_error: ``"raise"`` or ``"skip"``, for malformed rows.
 
     Raises:
-        DataError: there is no such file, or a row is malformed (with file and line).
+        DataError: there is no such file, a row is malformed (with file and line), or all sentences
+            are empty.
     """
     return read_snli_file(find_split(data_dir, split), on_error)
 
@@ -59,87 +61,54 @@ def find_split(data_dir: str | Path, split: str | bool) -> Path:
 
 def read_snli_file(path: Path, on_error: str) -> Corpus:
     """Read one of SNLI's official files; see `read_snli`."""
-    read = _read_snli_jsonl if ".jsonl" in path.name else _read_snli_txt
-    return read(path, on_error)
-
-
-def _read_snli_txt(path: Path, on_error: str) -> Corpus:
     builder = CorpusBuilder(str(path), on_error, LABELS)
+    format = "jsonl" if ".jsonl" in path.name else "tsv"
+    columns = (PREMISE.names, HYPOTHESIS.names, (LABEL,))
     with open_text(path) as file:
-        header = file.readline().rstrip("\r\n").split("\t")
-        places = _places(header, COLUMNS, str(path))
-        for line, fields in tab_separated(file, start=2):
-            if len(fields) != len(header):
-                builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")
-                continue
-            label, premise, hypothesis = (fields[place] for place in places)
+        for line, row in rows_of(file, format, columns, builder):
             try:
-                sentences = words_of_parse(premise), words_of_parse(hypothesis)
-                builder.add(*sentences, label, official=True)
+                label = row.get(LABEL)
+                if not isinstance(label, str):  # None would mean a corpus without labels
+                    raise BadRow(f"label {shown.repr(label)} is none of {list(LABELS)}")
+                builder.add(PREMISE.read(row), HYPOTHESIS.read(row), label, official=True)
             except BadRow as problem:
                 builder.bad(line, str(problem))
-    return builder.corpus(tokenized=True)
+    return builder.corpus(PREMISE, HYPOTHESIS)
 
 
-def _places(header: Sequence[str], columns: Sequence[str], source: str) -> list[int]:
-    """Return where the columns stand in a header.
+def _check_header(header: Sequence[str], columns: Iterable[Sequence[str]], source: str) -> None:
+    """Raise DataError if this is no header with these columns, once each.
 
-    Raises:
-        DataError: one of them is not there, or twice; or this is no header.
+    Args:
+        columns: names, of which one at least must be there.
     """
     if any("\r" in name for name in header):
         raise DataError(
             f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
             "or with both. Convert the file (dos2unix -c mac)"
         )
-    for column in columns:
-        if header.count(column) != 1:
-            found = "two columns" if column in header else "no column"
+    for names in columns:
+        twice = [name for name in names if header.count(name) > 1]
+        if twice or not any(name in header for name in names):
+            found = (
+                f"two columns {twice[0]!r}"
+                if twice
+                else f"no column {' or '.join(map(repr, names))}"
+            )
             raise DataError(
-                f"{source}, line 1: {found} {column!r}; the header has {shown.repr(list(header))}. "
+                f"{source}, line 1: {found}; the header has {shown.repr(list(header))}. "
                 "Name the columns to read, with premise=, hypothesis= and label= "
                 "(--premise-column, --hypothesis-column, --label-column)"
             )
-    return [header.index(column) for column in columns]
-
-
-def words_of_parse(parse: str) -> str:
-    """Return the words of a binary parse, cleaned as the book does it."""
-    words = parse.replace("(", "").replace(")", "")
-    return re.sub(r"\s{2,}", " ", words).strip()
-
-
-def _read_snli_jsonl(path: Path, on_error: str) -> Corpus:
-    builder = CorpusBuilder(str(path), on_error, LABELS)
-    tokenized: bool | None = None
-    with open_text(path) as file:
-        for line, record in json_lines(file, builder):
-            parses = record.get("sentence1_binary_parse"), record.get("sentence2_binary_parse")
-            has_parses = all(isinstance(parse, str) for parse in parses)
-            if tokenized is None:
-                tokenized = has_parses
-            try:
-                if tokenized and not has_parses:
-                    raise BadRow("no binary parses, which the first row has")
-                sentences: tuple[Any, Any] = (record.get("sentence1"), record.get("sentence2"))
-                if tokenized:
-                    sentences = words_of_parse(str(parses[0])), words_of_parse(str(parses[1]))
-                label = record.get("gold_label")
-                if not isinstance(label, str):  # None would mean a corpus without labels
-                    raise BadRow(f"label {shown.repr(label)} is none of {list(LABELS)}")
-                builder.add(*sentences, label, official=True)
-            except BadRow as problem:
-                builder.bad(line, str(problem))
-    return builder.corpus(tokenized=bool(tokenized))
 
 
 def read_pairs(
     path: str | Path,
     *,
     format: str | None = None,
-    premise: str = "sentence1",
-    hypothesis: str = "sentence2",
-    label: str | None = "gold_label",
+    premise: str | None = None,
+    hypothesis: str | None = None,
+    label: str | None = LABEL,
     labels: Sequence[str] = LABELS,
     label_map: Mapping[str, str] | None = None,
     probabilities: str | None = None,
@@ -150,7 +119,10 @@ def read_pairs(
     Args:
         path: a TSV (also ``.txt``), CSV or JSONL file, perhaps gzipped (``.gz``), in UTF-8.
         format: ``"tsv"``, ``"csv"`` or ``"jsonl"``; None to go by the file's name.
-        premise, hypothesis, label: names of the columns; label None for a file without labels.
+        premise, hypothesis: names of the columns; None for ``sentence1`` and ``sentence2``, in
+            whose place the words of ``sentence1_binary_parse`` and ``sentence2_binary_parse`` are
+            taken where a row has them, as in SNLI's and MultiNLI's files.
+        label: name of the column; None for a file without labels.
         labels: names of the classes, in the order of their ids.
         label_map: what the file writes to what it means, such as ``{"0": "entailment"}``. Without
             it the file must write the names themselves (upper or lower case; non-entailment in any
@@ -162,7 +134,8 @@ def read_pairs(
     Raises:
         ConfigError: an unknown format, one that holds no probabilities, or an unknown class in
             ``label_map``.
-        DataError: no such file or column, or a malformed row (with file and line).
+        DataError: no such file or column, a malformed row (with file and line), or a file whose
+            sentences are all empty.
     """
     path = Path(path)
     if not path.is_file():
@@ -181,13 +154,17 @@ def read_pairs(
             "'-' stands for no label"
         )
     builder = CorpusBuilder(str(path), on_error, labels)
-    columns = [name for name in (premise, hypothesis, label, probabilities) if name is not None]
+    first = PREMISE if premise is None else SentenceColumn(premise)
+    second = HYPOTHESIS if hypothesis is None else SentenceColumn(hypothesis)
+    others = [(name,) for name in (label, probabilities) if name is not None]
+    columns = [first.names, second.names, *others]
     with open_text(path) as file, long_fields():
         for line, row in rows_of(file, format, columns, builder):
             try:
-                for column in columns:
-                    if column not in row:
-                        raise BadRow(f"no {column!r}; the row has {shown.repr(sorted(row))}")
+                for alternatives in columns:
+                    if not any(column in row for column in alternatives):
+                        expected = " or ".join(map(repr, alternatives))
+                        raise BadRow(f"no {expected}; the row has {shown.repr(sorted(row))}")
                 name = None
                 if label is not None:
                     if isinstance(row[label], list | dict):
@@ -203,10 +180,12 @@ def read_pairs(
                 targets = None
                 if probabilities is not None:
                     targets = builder.probabilities(row[probabilities])
-                builder.add(row[premise], row[hypothesis], name, targets=targets)
+                official = first.is_parsed_in(row) or second.is_parsed_in(row)
+                sentences = first.read(row), second.read(row)
+                builder.add(*sentences, name, official=official, targets=targets)
             except BadRow as problem:
                 builder.bad(line, str(problem))
-    return builder.corpus(tokenized=False)
+    return builder.corpus(first, second)
 
 
 def read_sample(split: str) -> Corpus:
@@ -241,14 +220,14 @@ def format_of(path: Path) -> str:
 
 
 def rows_of(
-    file: io.TextIOBase, format: str, columns: Sequence[str], builder: CorpusBuilder
+    file: io.TextIOBase, format: str, columns: Iterable[Sequence[str]], builder: CorpusBuilder
 ) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield line and fields of each row; of a table, those of the right number of columns.
 
     Args:
         file: opened by `open_text`.
         format: ``"tsv"``, ``"csv"`` or ``"jsonl"``.
-        columns: names that a table's header must have, once each.
+        columns: names, of which a table's header must have one at least, and none twice.
         builder: is told of bad rows.
 
     Raises:
@@ -260,7 +239,7 @@ def rows_of(
     # In a TSV a quotation mark is a character like others: SNLI's sentences have single ones.
     table = csv_records(file, builder) if format == "csv" else tab_separated(file, start=1)
     _, header = next(table, (1, [""]))
-    _places(header, columns, builder.source)
+    _check_header(header, columns, builder.source)
     for line, fields in table:
         if len(fields) != len(header):
             builder.bad(line, f"{len(fields)} columns, and the header has {len(header)}")

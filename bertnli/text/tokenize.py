@@ -52,6 +52,12 @@ _DOUBLE_OPENING = ("``", "“", "„", "«")
 _BEFORE_OPENING = "([{<\"“‘'`-–—"
 
 
+class Tokens(str):
+    """A sentence that is tokens with spaces between them, as in SNLI's parses, and not text."""
+
+    __slots__ = ()
+
+
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
     """Return the tokens of each line: what stands between white space, as the book does it."""
     return [line.split() for line in lines]
@@ -63,10 +69,17 @@ def lower_words(sentence: str) -> list[str]:
 
 
 def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str]]:
-    """Yield the lower-cased tokens of each sentence, which is tokens with spaces, or text."""
-    if tokenized:
-        return map(lower_words, sentences)
-    return ([token.lower() for token in treebank_tokenize(sentence)] for sentence in sentences)
+    """Yield the lower-cased tokens of each sentence.
+
+    Args:
+        sentences: text, of which those that are `Tokens` are cut at their spaces alone.
+        tokenized: whether that holds of all of them, whatever their type.
+    """
+    for sentence in sentences:
+        if tokenized or isinstance(sentence, Tokens):
+            yield lower_words(sentence)
+        else:
+            yield [token.lower() for token in treebank_tokenize(sentence)]
 
 
 def treebank_tokenize(sentence: str) -> list[str]:

@@ -33,6 +33,8 @@ class Vocab:
 
     #: The name of its file in a checkpoint.
     FILE = "vocab.json"
+    #: Whether a token's id is that of the whole word, lower case.
+    WHOLE_WORDS = True
 
     def __init__(
         self,
@@ -87,6 +89,10 @@ class Vocab:
         """Write the tokens as ``load`` reads them."""
         Path(path).write_text(json.dumps(self.idx_to_token, ensure_ascii=False), encoding="utf-8")
 
+    def definition(self) -> Any:
+        """Return all that ids depend on, as JSON can write it."""
+        return self.idx_to_token
+
     def __len__(self) -> int:
         return len(self.idx_to_token)
 
@@ -107,7 +113,8 @@ class Vocab:
 
         Args:
             sentences: any number of them.
-            tokenized: whether they are tokens with spaces between them, and not text.
+            tokenized: whether all are tokens with spaces between them, and not text; `Tokens` are
+                in any case.
         """
         unk, get = self.unk, self.token_to_idx.get
         for tokens in lower_tokens(sentences, tokenized):

@@ -12,7 +12,7 @@ from typing import Any
 
 from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.files import read_json_object
-from bertnli.text.tokenize import BRACKETS
+from bertnli.text.tokenize import BRACKETS, Tokens
 from bertnli.text.tokenizer_config import (
     SETTINGS,
     SETTINGS_FILE,
@@ -46,6 +46,7 @@ class WordPieceVocab(Vocab):
     """
 
     FILE = "tokenizer.json"
+    WHOLE_WORDS = False
 
     def __init__(self, definition: str) -> None:
         super().__init__()
@@ -153,6 +154,10 @@ class WordPieceVocab(Vocab):
                 f"and only BERT's input is computed here, {' '.join(expected)!r}, {segments}"
             )
 
+    def definition(self) -> Any:
+        """Return all that ids depend on; see `Vocab.definition`."""
+        return self.tokenizer.to_str()
+
     def save(self, path: str | Path) -> None:
         """Write the definition as ``load`` reads it."""
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
@@ -163,7 +168,7 @@ class WordPieceVocab(Vocab):
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
         """Yield the ids of each sentence's pieces; see `Vocab.ids_of`."""
-        texts = map(_as_text, sentences) if tokenized else iter(sentences)
+        texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
         while batch := list(islice(texts, _BATCH)):
             with _own_errors("text cannot be cut into word pieces"):
                 encodings = self.tokenizer.encode_batch(batch, add_special_tokens=False)

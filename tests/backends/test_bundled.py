@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import socket
@@ -105,3 +106,30 @@ def test_it_is_small() -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"model.safetensors", "vocab.json", "README.md"}
     assert sum(path.stat().st_size for path in files) < 6_000_000
+
+
+@pytest.mark.parametrize("name", ["xnli.dev.tsv", "xnli.dev.jsonl"])
+def test_empty_parses_are_no_empty_sentences(
+    backend: Backend, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the columns of XNLI's files, and of tables written for GLUE's MNLI."""
+    header = ["gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "genre"]
+    header += ["sentence1", "sentence2"]
+    rows = [[label, "", "", "letters", *pair] for label, pair in zip(LABELS, PAIRS, strict=True)]
+    lines = ["\t".join(row) for row in (header, *rows)]
+    if name.endswith("jsonl"):
+        lines = [json.dumps(dict(zip(header, row, strict=True))) for row in rows]
+    path = tmp_path / name
+    path.write_text("\n".join(lines) + "\n")
+
+    def printed(*argv: str) -> str:
+        capsys.readouterr()
+        assert main([*argv, "--file", str(path)]) == 0
+        return capsys.readouterr().out
+
+    where = ["--backend", backend.name, "--json"]
+    answers = [json.loads(line) for line in printed("predict", *where).splitlines()]
+    assert [(one["premise"], one["hypothesis"]) for one in answers] == PAIRS
+    right = sum(one["label"] == label for one, label in zip(answers, LABELS, strict=True))
+    assert json.loads(printed("evaluate", "bert.mini", *where))["accuracy"] == right / 5 >= 0.8
+    assert json.loads(printed("lengths", "--json"))["mean"] > 10

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 
 import bertnli
 from bertnli.data import columnar
-from bertnli.data.columnar import encode_snli
+from bertnli.data.columnar import COLUMNS, encode_snli
 from bertnli.data.dataset import PairDataset
 from bertnli.data.encode import EncodedPairs
-from bertnli.data.snli import COLUMNS
 from bertnli.errors import BERTNLIError, ConfigError, DataError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
