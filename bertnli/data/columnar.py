@@ -274,12 +274,7 @@ class _Encoder:
         return _Words(np.concatenate(ids), begins, counts)
 
     def _with_texts(
-        self,
-        words: _Words,
-        which: NDArray[np.int64],
-        rows: NDArray[np.int64],
-        parse: Any,
-        text: Any,
+        self, words: _Words, which: NDArray[np.int64], rows: NDArray[np.int64], *columns: Any
     ) -> _Words:
         """Return the words with those of texts added, for parses that are empty.
 
