@@ -22,6 +22,7 @@ from bertnli.errors import (
     TrainingError,
 )
 from bertnli.explain import Explanation
+from bertnli.hints import hinted
 from bertnli.hub import DATA_HUB, download, download_extract, register
 from bertnli.labels import LABELS
 from bertnli.text.pairs import get_tokens_and_segments
@@ -32,6 +33,7 @@ from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
 
+@hinted()
 def load(
     path: str | Path,
     backend: str | None = None,

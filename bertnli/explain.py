@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError
+from bertnli.hints import hinted
 from bertnli.plots import plot_explanation
 from bertnli.referee import attention_weights
 
@@ -152,6 +153,7 @@ class Explanation:
         return f"<p>{' '.join(words[0])}<br>{' '.join(words[1])}<br><small>{answer}</small></p>"
 
 
+@hinted()
 def explain(
     net: Classifier,
     premise: str,

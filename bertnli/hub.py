@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -15,6 +14,7 @@ from bertnli.archives import extracted
 from bertnli.errors import DownloadError, without_secrets
 from bertnli.fetch import fetch, is_here
 from bertnli.files import expanded
+from bertnli.hints import did_you_mean, near_path
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
@@ -142,6 +142,16 @@ def hub_view(framework: str) -> HubView:
     return HubView(framework)
 
 
+def corpus_names() -> list[str]:
+    """Return the names of the hub that mean data, which every framework reads."""
+    return sorted(name for name, entry in DATA_HUB.items() if ANY in entry.files)
+
+
+def model_names(framework: str) -> list[str]:
+    """Return the names of the hub that mean a checkpoint of a framework."""
+    return sorted(name for name, entry in DATA_HUB.items() if framework in entry.files)
+
+
 def bundled(name: str | Path, kind: str) -> Path | None:
     """Return the folder of a model that comes with bertnli; None if there is none of the name.
 
@@ -203,11 +213,11 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
         return HubFile(name, sha1.lower() if sha1 else None)
     entry = DATA_HUB.get(name)
     if entry is None:
-        near = difflib.get_close_matches(name, [*DATA_HUB, *BUNDLED], n=1, cutoff=0.5)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        known = [*(model_names(framework) if framework else DATA_HUB), *BUNDLED]
+        hint = did_you_mean(name, known) or near_path(name) or "."
         raise DownloadError(
-            f"{name!r} is neither a name of the hub nor a local folder or archive.{hint} Known "
-            f"names: {', '.join(sorted([*DATA_HUB, *BUNDLED]))}"
+            f"{name!r} is neither a name of the hub nor a local folder or archive{hint} Known "
+            f"names: {', '.join(sorted({*known}))}"
         )
     file = entry.files.get(framework or ANY, entry.files.get(ANY))
     if file is None and framework is None and len(entry.files) == 1:

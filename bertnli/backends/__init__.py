@@ -7,6 +7,7 @@ import importlib.util
 
 from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError
+from bertnli.hints import did_you_mean
 
 #: The backends' names, with the package that each needs.
 NAMES = ("torch", "mxnet")
@@ -23,7 +24,8 @@ def get_backend(name: str) -> Backend:
             the message says what to install.
     """
     if name not in NAMES:
-        raise BackendError(f"unknown backend {name!r}; choose one of {list(NAMES)}")
+        hint = did_you_mean(str(name), NAMES)
+        raise BackendError(f"unknown backend {name!r}; choose one of {list(NAMES)}{hint}")
     if importlib.util.find_spec(name) is None:
         raise BackendError(f'{name} is not installed: pip install "bertnli[{name}]"')
     return importlib.import_module(f"bertnli.backends.{name}").BACKEND

@@ -20,11 +20,12 @@ from bertnli.checkpoints.head import Head
 from bertnli.checkpoints.native import save_native
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
-from bertnli.data.corpus import Corpus
+from bertnli.data.corpus import ONE_LIST, Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation, explain
+from bertnli.hints import hinted
 from bertnli.labels import label_permutation
 from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.text.pairs import PairEncoding
@@ -308,6 +309,7 @@ class Classifier(Trainable):
         """Return what the answer to a pair came from: see `bertnli.explain.explain`."""
         return explain(self, premise, hypothesis, **options)
 
+    @hinted(ONE_LIST)
     def predict(
         self,
         pairs: Iterable[tuple[str, str]],

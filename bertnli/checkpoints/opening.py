@@ -15,6 +15,7 @@ from bertnli.checkpoints.head import Head, head_of
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded
+from bertnli.hints import did_you_mean, near_path
 from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.pairs import PairEncoding
@@ -227,6 +228,7 @@ def _local(path: str | Path) -> Path:
     if bundled(path, CLASSIFIER) is None and not expanded(path, CheckpointError).exists():
         raise CheckpointError(
             f"{path}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
+            f"{did_you_mean(str(path), BUNDLED) or near_path(path)}"
         )
     return locate(path)
 

@@ -27,8 +27,10 @@ from bertnli.cli import (
     serve,
     train,
 )
+from bertnli.cli.parser import Parser
 from bertnli.cli.terminal import printable_output
 from bertnli.errors import BERTNLIError, RankError, without_secrets
+from bertnli.hints import near_path
 from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 
@@ -57,13 +59,12 @@ COMMANDS = {
 BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
 
 
-def make_parser() -> argparse.ArgumentParser:
+def make_parser() -> Parser:
     """Return the parser of all commands; the chosen one's function is in ``args.run``."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="bertnli",
         description="Fine-tune BERT for natural language inference, on PyTorch or Apache MXNet.",
         epilog="`bertnli COMMAND --help` shows a command's options and examples.",
-        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"bertnli {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
@@ -75,7 +76,6 @@ def make_parser() -> argparse.ArgumentParser:
             description=description,
             epilog=(heading + examples).strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
@@ -84,7 +84,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @printable_output()
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command.
+    """Run one command; without any, print the help.
 
     Args:
         argv: the arguments; None for those of the process.
@@ -98,7 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
     """
-    args = make_parser().parse_args(argv)
+    parser = make_parser()
+    if not (sys.argv[1:] if argv is None else argv):
+        parser.print_help()
+        return 0
+    args = parser.parse_args(argv)
     try:
         status: int = args.run(args)
         sys.stdout.flush()
@@ -108,8 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except (BERTNLIError, OSError) as error:
+        hint = ""
+        if isinstance(error, FileNotFoundError) and error.filename is not None:
+            hint = near_path(str(error.filename))
         text = " ".join(without_secrets(str(error)).split())
-        print(f"bertnli {args.command}: {text}", file=sys.stderr)
+        print(f"bertnli {args.command}: {text}{hint}", file=sys.stderr)
         return RANK_LOST if isinstance(error, RankError) else BAD_INPUT
     except KeyboardInterrupt:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)

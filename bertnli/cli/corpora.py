@@ -13,15 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.cli.parser import comma_list
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.layouts import LabelledSet, read_labelled
 from bertnli.data.snli import SPLITS, find_split, read_pairs, read_sample, read_snli
 from bertnli.errors import ConfigError, DataError, without_secrets
-from bertnli.hub import download_extract
+from bertnli.files import expanded
+from bertnli.hints import did_you_mean, near_path
+from bertnli.hub import corpus_names, download_extract
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
+SAMPLE = "sample"
 DATA_HELP = (
     "sample (the small corpus that comes with bertnli), SNLI (downloaded once), or the folder or "
     "archive of SNLI's official files"
@@ -71,11 +75,16 @@ def add_skip_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
+@comma_list
 def _label_map(text: str) -> dict[str, str]:
-    items = [item.partition("=") for item in text.split(",")]
-    if not all(key.strip() and sign and value.strip() for key, sign, value in items):
-        raise argparse.ArgumentTypeError(f"{text!r} is not like 0=entailment,1=neutral")
-    return {key.strip(): value.strip() for key, _, value in items}
+    found: dict[str, str] = {}
+    for item in text.split(","):
+        key, sign, value = (part.strip() for part in item.partition("="))
+        if not (key and sign and value):
+            raise argparse.ArgumentTypeError(f"{text!r} is not like 0=entailment,1=neutral")
+        if found.setdefault(key, value) != value:
+            raise argparse.ArgumentTypeError(f"{key} is to be both {found[key]} and {value}")
+    return found
 
 
 def table_options(args: argparse.Namespace) -> dict[str, Any]:
@@ -106,9 +115,24 @@ def read_split(args: argparse.Namespace, split: str) -> Corpus:
 
 
 def _read_corpus(args: argparse.Namespace, name: str, split: str) -> Corpus:
-    if name == "sample":
+    if name == SAMPLE:
         return read_sample(split)
-    return read_snli(download_extract(name), split, on_error=_on_error(args))
+    return read_snli(_folder_of(name), split, on_error=_on_error(args))
+
+
+def _folder_of(name: str) -> str:
+    """Return the folder of SNLI's official files that --data names.
+
+    Raises:
+        DataError: it is neither the name of a corpus nor a path.
+    """
+    known = [SAMPLE, *corpus_names()]
+    if name not in known and "://" not in name and not expanded(name, DataError).exists():
+        raise DataError(
+            f"{name!r} is no corpus: neither one of {', '.join(known)}, nor a folder or archive of "
+            f"SNLI's official files{did_you_mean(name, known) or near_path(name)}"
+        )
+    return download_extract(name)
 
 
 def encode_split(
@@ -119,12 +143,12 @@ def encode_split(
     Raises:
         ConfigError: as `read_split`.
     """
-    if args.data == "sample":
+    if args.data == SAMPLE:
         corpus = read_split(args, split)
         return encoded(corpus, encoding, vocab)
     _check_no_table_options(args)
     return PairDataset.from_snli(
-        download_extract(args.data),
+        _folder_of(args.data),
         split,
         encoding.max_len,
         vocab,
@@ -248,6 +272,7 @@ def read_named(args: argparse.Namespace, name: str, labels: Sequence[str]) -> La
         raise ConfigError(
             f"{name}: no such file; give a file of labelled pairs, a split of --data "
             f"({', '.join(SPLITS)}), or CORPUS:SPLIT such as SNLI:train"
+            f"{did_you_mean(split, SPLITS) or near_path(name)}"
         )
     return LabelledSet(
         f"{without_secrets(corpus)}, {split}", _read_corpus(args, corpus, split), _layout(corpus)
@@ -260,9 +285,9 @@ def read_baseline(args: argparse.Namespace, labels: Sequence[str]) -> Corpus | N
         return read_named(args, args.baseline_on, labels).corpus
     if args.data is None:
         return None
-    if args.data != "sample":
+    if args.data != SAMPLE:
         try:
-            find_split(download_extract(args.data), "train")
+            find_split(_folder_of(args.data), "train")
         except DataError:
             return None
     return read_split(args, "train")
@@ -276,7 +301,7 @@ def _read_file(
 
 
 def _layout(corpus: str) -> str:
-    return "sample" if corpus == "sample" else "SNLI"
+    return SAMPLE if corpus == SAMPLE else "SNLI"
 
 
 def describe(corpus: Corpus | PairDataset) -> str:

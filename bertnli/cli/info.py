@@ -24,7 +24,8 @@ from numpy.typing import NDArray
 from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
-from bertnli.hub import CLASSIFIER, bundled
+from bertnli.hints import did_you_mean, near_path
+from bertnli.hub import BUNDLED, CLASSIFIER, bundled
 from bertnli.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.text.pairs import PairEncoding
 
@@ -40,7 +41,9 @@ def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
     path = expanded(args.path, CheckpointError)
     if not path.exists() and bundled(args.path, CLASSIFIER) is None:
-        raise CheckpointError(f"{path}: no such file or folder")
+        raise CheckpointError(
+            f"{path}: no such file or folder{did_you_mean(args.path, BUNDLED) or near_path(path)}"
+        )
     found = _described(path, read_contents(locate(path)))
     if not args.tensors:
         del found["tensors"]

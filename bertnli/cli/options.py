@@ -10,6 +10,7 @@ from typing import Any
 
 from bertnli.backends import NAMES, available_backends, get_backend
 from bertnli.backends.interface import Backend
+from bertnli.cli.parser import comma_list
 from bertnli.config import PRECISIONS, BERTConfig
 from bertnli.errors import BackendError
 from bertnli.text.pairs import TRUNCATIONS, PairEncoding
@@ -28,6 +29,7 @@ def add_backend_options(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--devices",
+        type=listed,
         metavar="NAMES",
         help="cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
     )
@@ -142,11 +144,13 @@ def encoding_of(
     return own.overridden(args.max_len, args.truncation, config.max_len)
 
 
+@comma_list
 def listed(text: str) -> list[str]:
     """Return what stands with commas between, for argparse."""
     return [item.strip() for item in text.split(",")]
 
 
+@comma_list
 def names(text: str) -> tuple[str, ...]:
     """Return the class names that stand with commas between them, for argparse."""
     found = tuple(name.strip() for name in text.split(","))

@@ -57,7 +57,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "is installed)",
     )
     group.add_argument(
-        "--devices", metavar="NAMES", help="cpu or gpu:1 (default: a GPU, or else the CPU)"
+        "--devices",
+        type=options.listed,
+        metavar="NAMES",
+        help="cpu or gpu:1 (default: a GPU, or else the CPU)",
     )
     options.add_precision_option(group)
 

@@ -23,6 +23,10 @@ shown.maxlist = shown.maxdict = 12
 NO_LABEL, MALFORMED = "no gold label", "malformed"
 
 
+#: What is said where pairs are given in another form.
+ONE_LIST = "Give one list of pairs: predict([(premise, hypothesis)])"
+
+
 class _Columns(NamedTuple):
     premises: list[str]
     hypotheses: list[str]
@@ -87,8 +91,13 @@ class Corpus(_Columns):
             DataError: naming the first item that is not a pair of strings with something in them.
         """
         premises, hypotheses = [], []
-        if isinstance(pairs, str):
-            raise DataError("a list of (premise, hypothesis) pairs is expected, not one string")
+        if not isinstance(pairs, Iterable) or isinstance(pairs, str | Mapping):
+            raise DataError(f"a list of pairs is expected, not {shown.repr(pairs)}. {ONE_LIST}")
+        if isinstance(pairs, Sequence) and pairs and all(isinstance(one, str) for one in pairs):
+            line = ONE_LIST
+            if len(pairs) == 2:
+                line = f"For this pair: predict([{shown.repr(tuple(pairs))}])"
+            raise DataError(f"a list of pairs is expected, not one of sentences. {line}")
         for i, pair in enumerate(pairs):
             if (
                 isinstance(pair, str)
@@ -96,7 +105,9 @@ class Corpus(_Columns):
                 or len(pair) != 2
                 or not all(map(is_sentence, pair))
             ):
-                raise DataError(f"pair {i} is {pair!r}; two sentences are expected, none empty")
+                raise DataError(
+                    f"pair {i} is {shown.repr(pair)}; two sentences are expected, none empty"
+                )
             premises.append(pair[0])
             hypotheses.append(pair[1])
         return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)

@@ -16,6 +16,7 @@ from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import hinted
 from bertnli.text.pairs import NUM_SPECIAL, PairEncoding, check_truncation
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -73,6 +74,7 @@ class PairDataset(ExampleSet):
         DataError: the vocabulary lacks a special token; lists of different lengths.
     """
 
+    @hinted()
     def __init__(
         self,
         dataset: Corpus | EncodedPairs | Sequence,

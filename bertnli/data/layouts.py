@@ -16,6 +16,7 @@ from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.snli import LABEL, format_of, read_pairs, rows_of
 from bertnli.data.tables import long_fields, open_text
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import near_path
 from bertnli.labels import LABELS, TWO_WAY, canonical_label
 
 #: A file of somebody's own, in none of the layouts below.
@@ -125,7 +126,7 @@ def read_labelled(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file{near_path(path)}")
     layout = None
     if not table:
         format = format_of(path)

@@ -12,6 +12,7 @@ from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import did_you_mean, hinted, near_path
 from bertnli.labels import LABELS, canonical_label
 
 SPLITS = ("train", "dev", "test")
@@ -19,6 +20,7 @@ SPLITS = ("train", "dev", "test")
 LABEL = "gold_label"
 
 
+@hinted()
 def read_snli(data_dir: str | Path, split: str | bool, *, on_error: str = "raise") -> Corpus:
     """Read one split of SNLI from its official files.
 
@@ -99,9 +101,11 @@ def _check_header(header: Sequence[str], columns: Iterable[Sequence[str]], sourc
                 f"{source}, line 1: {found}; the header has {shown.repr(list(header))}. "
                 "Name the columns to read, with premise=, hypothesis= and label= "
                 "(--premise-column, --hypothesis-column, --label-column)"
+                f"{did_you_mean(names[0], header)}"
             )
 
 
+@hinted()
 def read_pairs(
     path: str | Path,
     *,
@@ -139,7 +143,7 @@ def read_pairs(
     """
     path = Path(path)
     if not path.is_file():
-        raise DataError(f"{path}: no such file")
+        raise DataError(f"{path}: no such file{near_path(path)}")
     format = format or format_of(path)
     if format not in ("tsv", "csv", "jsonl"):
         raise ConfigError(f"format is {format!r}; it is 'tsv', 'csv' or 'jsonl'")

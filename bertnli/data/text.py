@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bertnli.errors import DataError
 from bertnli.files import expanded
+from bertnli.hints import near_path
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
@@ -78,7 +79,7 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
                     yield found
                     found = []
     except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+        raise DataError(f"{path}: cannot be read: {error}{near_path(path)}") from error
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8: {error}; convert it first") from error
     if found:

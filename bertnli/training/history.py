@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bertnli.errors import DataError
+from bertnli.hints import near_path
 from bertnli.plots import plot_curves
 
 #: The file of a run's folder that has a line for each finished epoch.
@@ -104,7 +105,7 @@ def read_history(path: str | Path) -> History:
     except (OSError, UnicodeDecodeError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         raise DataError(
-            f"{path} is no run's folder: {file}: {why}; give the --output of a run"
+            f"{path} is no run's folder: {file}: {why}; give the --output of a run{near_path(path)}"
         ) from error
     names = {field.name for field in fields(EpochRecord)}
     history = History()

@@ -20,7 +20,9 @@ from numpy.typing import NDArray
 from bertnli.backends.interface import Classifier, Prediction, Trainable
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch
+from bertnli.data.corpus import ONE_LIST
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import hinted
 from bertnli.training.average import BaseWeightAverage
 from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
@@ -93,6 +95,7 @@ class BaseTrainer(ABC):
     workers: Workers
     weight_average: BaseWeightAverage
 
+    @hinted(beside="fit")
     def __init__(
         self,
         net: Any,
@@ -267,6 +270,7 @@ class BaseTrainer(ABC):
     def is_out_of_memory(self, error: Exception) -> bool:
         """Return whether this is the framework's way of saying that memory does not suffice."""
 
+    @hinted(beside="__init__")
     def fit(
         self,
         train: Data,
@@ -549,6 +553,7 @@ class BaseTrainer(ABC):
         whole = workers.sum(whole.ravel()).reshape(whole.shape)
         return self.net.score(whole, np.concatenate(labels))
 
+    @hinted(ONE_LIST)
     def predict(self, pairs: Iterable[tuple[str, str]], **options: Any) -> list[Prediction]:
         """Return the class of each pair of raw sentences; see `Classifier.predict`."""
         if not isinstance(self.net, Classifier):

@@ -9,10 +9,12 @@ from typing import Any
 from bertnli.backends.mxnet.devices import as_devices, move
 from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
 from bertnli.checkpoints.opening import open_classifier, open_pretrained
+from bertnli.hints import hinted
 from bertnli.hub import PRETRAINED
 from bertnli.text.vocab import Vocab
 
 
+@hinted()
 def load_pretrained_model(
     pretrained_model: str | Path,
     num_hiddens: int | None = None,
@@ -60,6 +62,7 @@ def load_pretrained_model(
     return bert, found.vocab
 
 
+@hinted()
 def load(
     path: str | Path,
     devices: Any = None,

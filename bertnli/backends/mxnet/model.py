@@ -29,6 +29,7 @@ from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
+from bertnli.hints import hinted
 from bertnli.labels import LABELS
 from bertnli.parameters import (
     bert_shapes,
@@ -98,6 +99,7 @@ class BERTModel(PretrainedModel, nn.Block):
         vocab: the vocabulary that the model carries along, if there is one.
     """
 
+    @hinted()
     def __init__(
         self,
         vocab_size: int,
@@ -271,6 +273,7 @@ class BERTClassifier(Classifier, nn.Block):
             same classes, whose layer is taken otherwise.
     """
 
+    @hinted()
     def __init__(
         self,
         bert: BERTModel,

@@ -9,10 +9,12 @@ from typing import Any
 from bertnli.backends.torch.devices import as_devices
 from bertnli.backends.torch.model import BERTClassifier, BERTModel
 from bertnli.checkpoints.opening import open_classifier, open_pretrained
+from bertnli.hints import hinted
 from bertnli.hub import PRETRAINED
 from bertnli.text.vocab import Vocab
 
 
+@hinted()
 def load_pretrained_model(
     pretrained_model: str | Path,
     num_hiddens: int | None = None,
@@ -59,6 +61,7 @@ def load_pretrained_model(
     return bert.to(as_devices(devices)[0]), found.vocab
 
 
+@hinted()
 def load(
     path: str | Path,
     devices: Any = None,
