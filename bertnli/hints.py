@@ -96,9 +96,12 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
                 unknown = next((name for name in kwargs if name not in names), None)
                 if unknown is not None:
                     what = f" got an unexpected keyword argument {unknown!r}"
-                    hint = did_you_mean(unknown, names) or f". It takes {', '.join(names)}"
-                    if beside and nearest(unknown, names) is None:
-                        hint = _taken_by(getattr(type(args[0]), beside), unknown, args) or hint
+                    own = did_you_mean(unknown, names)
+                    other = (
+                        _taken_by(getattr(type(args[0]), beside), unknown, args) if beside else ""
+                    )
+                    first = other if other.endswith(f" takes {unknown!r}") else own
+                    hint = first or other or f". It takes {', '.join(names)}"
                 raise TypeError(f"{_called(function, args)}{what}{hint}") from None
             return function(*args, **kwargs)
 

@@ -1,0 +1,280 @@
+"""Mistyped names and options given twice: what is said, and that nothing is lost."""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertnli
+from bertnli.cli import COMMANDS, main, make_parser
+from bertnli.cli.parser import Parser, _Store
+from bertnli.data.corpus import Corpus
+from bertnli.errors import BackendError, DataError, DownloadError
+from bertnli.hints import hinted, near_path, nearest
+from bertnli.hub import download_extract
+from bertnli.training.trainer import BaseTrainer
+
+
+def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+    """Return the last line on stderr of a command that ends with status 2."""
+    capsys.readouterr()
+    try:
+        status = main(argv)
+    except SystemExit as end:  # of argparse
+        status = end.code  # type: ignore[assignment]
+    assert status == 2
+    return capsys.readouterr().err.splitlines()[-1]
+
+
+def options_of_commands() -> list[tuple[str, argparse.Action]]:
+    """Each option of each command that takes a value."""
+    commands = make_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr,index]
+    return [
+        (name, action)
+        for name, parser in commands.items()
+        for action in parser._actions
+        if action.option_strings and not isinstance(action.nargs, int) and action.nargs != "?"
+    ]
+
+
+LISTS = [
+    (name, action)
+    for name, action in options_of_commands()
+    if action.nargs in ("+", "*") or (action.metavar or "").endswith(("NAMES", "MAP"))
+]
+
+
+def test_there_are_lists_among_the_options() -> None:
+    found = {(name, action.option_strings[-1]) for name, action in LISTS}
+    assert found >= {
+        *(("evaluate", "--file"), ("pretrain", "--text"), ("pretrain", "--dev-text")),
+        *(("curve", "--names"), ("train", "--labels"), ("train", "--label-map")),
+        *((name, "--devices") for name in ("train", "predict", "evaluate", "serve", "explain")),
+    }
+
+
+@pytest.mark.parametrize(
+    ("command", "option"), LISTS, ids=[f"{name} {a.option_strings[-1]}" for name, a in LISTS]
+)
+def test_a_list_given_again_adds_to_it(command: str, option: argparse.Action) -> None:
+    parser = make_parser()._subparsers._group_actions[0].choices[command]  # type: ignore[union-attr,index]
+    for action in parser._actions:
+        action.required = action.required and action.dest == option.dest
+    for group in parser._mutually_exclusive_groups:
+        group.required = False
+    words = ["0=neutral", "1=entailment", "2=contradiction"]
+    name = option.option_strings[-1]
+    positional = [a for a in parser._actions if not a.option_strings]
+    before = ["x"] * sum(a.nargs in (None, "+") for a in positional)
+    together = [*words] if option.nargs else [",".join(words)]
+    once = parser.parse_args([*before, name, *together])
+    each = parser.parse_args([*before, *(part for word in words for part in (name, word))])
+    assert getattr(each, option.dest) == getattr(once, option.dest)
+    assert len(getattr(once, option.dest)) == 3
+
+
+def test_every_option_with_a_value_has_the_mechanism() -> None:
+    for name, action in options_of_commands():
+        known = isinstance(action, _Store | argparse._StoreTrueAction | argparse._HelpAction)
+        assert known, (name, action.option_strings)
+
+
+def test_a_file_is_not_lost_and_a_number_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    said = refused(capsys, "predict", "--file", "a.tsv", "--file", "b.tsv")
+    assert "argument --file: given twice, as 'a.tsv' and 'b.tsv'" in said
+    said = refused(capsys, "lengths", "--data", "sample", "--plot", "a.png", "--plot", "b.png")
+    assert "'a.png' and 'b.png'" in said
+    parse = make_parser().parse_args
+    args = parse(
+        ["predict", "--batch-size", "3", "--batch-size", "4", "--file", "a", "--file", "a"]
+    )
+    assert (args.batch_size, args.file) == (4, "a")
+    assert "--batch-size is given twice; 4 is taken, not 3" in capsys.readouterr().err
+    args = parse(["predict", "--backend", "torch", "--backend", "mxnet"])
+    assert args.backend == "mxnet" and "not torch" in capsys.readouterr().err
+    both = ["train", "--output", "x", "--train", "y", "--label-map", "0=neutral"]
+    assert "0 is to be both neutral and" in refused(capsys, *both, "--label-map", "0=entailment")
+
+
+def test_a_parser_may_be_used_again() -> None:
+    parser = make_parser()
+    for _ in range(2):
+        assert parser.parse_args(["pretrain", "--text", "a", "--output", "x"]).text == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "meant"),
+    [
+        (["trian"], "Did you mean 'train'?"),
+        (["prediction"], "Did you mean 'predict'?"),
+        (["predict", "--checkpont", "x", "a", "b"], "Did you mean --checkpoint, where --checkpont"),
+        (["predict", "--checkpont=x", "a", "b"], "Did you mean --checkpoint,"),
+        (["evaluate", "x", "--dta", "sample"], "Did you mean --data,"),
+        (["train", "--outptu", "x", "--data", "sample"], "Did you mean --output,"),
+        (["train", "--output", "x", "--data", "sample", "--learning-rate", "1"], "mean --lr,"),
+        (["train", "--output", "x", "--data", "sample", "--num-epochs", "1"], "mean --epochs,"),
+        (["train", "--output", "x", "--data", "sample", "--max_len", "9"], "mean --max-len,"),
+        (["predict", "--model", "x", "a", "b"], "mean --checkpoint,"),
+        (["predict", "--backend", "pytorch", "a", "b"], "Did you mean 'torch'?"),
+        (["serve", "--backend", "mx"], "Did you mean 'mxnet'?"),
+        (["--verzion"], "Did you mean --version,"),
+        (["evaluate", "bert.mini", "--data", "smaple"], "Did you mean 'sample'?"),
+        (["train", "--output", "x", "--data", "SNLY"], "Did you mean 'SNLI'?"),
+        (["lengths", "--data", "Sampel"], "Did you mean 'sample'?"),
+        (["evaluate", "bert.mini", "--data", "sample", "--report", "x", "--calibrate-on", "tets"],
+         "Did you mean 'test'?"),
+        (["predict", "--checkpoint", "bert.mni", "a", "b"], "Did you mean 'bert.mini'?"),
+        (["info", "bert.mni"], "Did you mean 'bert.mini'?"),
+        (["download", "bert.smal"], "Did you mean 'bert.small'?"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)  # fmt: skip
+def test_a_mistyped_name_gets_a_hint(
+    argv: list[str],
+    meant: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert meant in refused(capsys, *argv)
+
+
+def test_no_model_is_proposed_for_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("smaple", "bert.smal", "bert.small"):
+        said = refused(capsys, "evaluate", "bert.mini", "--data", name)
+        assert f"{name!r} is no corpus: neither one of sample, SNLI" in said
+        assert "bert.small'?" not in said and "bert.mini" not in said
+    with pytest.raises(DownloadError) as caught:
+        download_extract("SNLY", framework="torch")  # where a model is asked for
+    assert "SNLI" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["predict", "--file", "{}"],
+        ["evaluate", "bert.mini", "--file", "{}"],
+        ["lengths", "--file", "{}"],
+        ["train", "--output", "x", "--train", "{}"],
+        ["pretrain", "--output", "x", "--text", "{}"],
+        ["info", "{}"],
+        ["convert", "{}", "new", "--to", "torch"],
+        ["curve", "{}"],
+        ["download", "{}"],
+        ["train", "--output", "x", "--data", "{}"],
+        ["train", "--output", "x", "--data", "sample", "--pretrained", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_has_those_beside_it(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pairs.tsv").write_text("")
+    said = refused(capsys, *(word.format(tmp_path / "pairs.tvs") for word in argv))
+    assert said.endswith(f"Did you mean {tmp_path / 'pairs.tsv'}?") or (
+        f"Did you mean {tmp_path / 'pairs.tsv'}? Known names" in said
+    )
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_column_has_those_of_the_header(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("label\ttext\tclaim\n")
+    with pytest.raises(DataError, match=r"no column 'txet'.* Did you mean 'text'\?"):
+        bertnli.read_pairs(tmp_path / "t.tsv", premise="txet", hypothesis="claim", label="label")
+
+
+def test_nearest() -> None:
+    names = ["lr", "num_epochs", "label_smoothing", "--max-len"]
+    assert nearest("Learning-Rate", names) == "lr"
+    assert nearest("epochs", names) == "num_epochs"
+    assert nearest("MAX_LEN", names) == "--max-len"
+    assert nearest("xyz", names) is None and nearest("", names) is None
+    assert near_path("no/such/folder") == near_path(Path.cwd()) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [("pytorch", "torch"), ("Torch", "torch"), ("pt", "torch"), ("mx", "mxnet"), ("mxnt", "mxnet")],
+)
+def test_backends(name: str, meant: str) -> None:
+    with pytest.raises(BackendError, match=rf"Did you mean '{meant}'\?"):
+        bertnli.get_backend(name)
+    with pytest.raises(BackendError, match=rf"Did you mean '{meant}'\?"):
+        bertnli.load("bert.mini", name)
+
+
+def test_keyword_arguments() -> None:
+    class Trainer(BaseTrainer):
+        pass
+
+    Trainer.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
+    for given, meant in (
+        ({"learning_rate": 1}, "Did you mean 'lr'?"),
+        ({"weight_dekay": 1}, "Did you mean 'weight_decay'?"),
+        ({"epochs": 1}, "fit() takes 'num_epochs'"),
+        ({"batch_size": 1}, "fit() takes 'batch_size'"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            Trainer(None, **given)  # type: ignore[arg-type]
+        assert f"Trainer() got an unexpected keyword argument {next(iter(given))!r}. " in str(
+            caught.value
+        )
+        assert str(caught.value).endswith(meant)
+    trainer = object.__new__(Trainer)
+    for given, meant in (
+        ({"epochs": 1}, "Did you mean 'num_epochs'?"),
+        ({"batchsize": 1}, "Did you mean 'batch_size'?"),
+        ({"learning_rate": 1}, "Trainer() takes 'lr'"),
+    ):
+        with pytest.raises(TypeError) as caught:
+            trainer.fit(None, **given)  # type: ignore[arg-type]
+        assert str(caught.value).endswith(meant)
+    with pytest.raises(TypeError, match=r"Did you mean 'devices'\?"):
+        bertnli.load("bert.mini", device="cpu")  # type: ignore[call-arg]
+
+
+def test_hinted_functions_stay_what_they_are() -> None:
+    def function(a: int, *, b: int = 2) -> int:
+        """Add."""
+        return a + b
+
+    same = hinted()(function)
+    assert same(1) == same(a=1) == 3 and same.__doc__ == "Add."
+    assert inspect.signature(same) == inspect.signature(function)
+    with pytest.raises(TypeError, match="It takes a, b"):
+        same(1, zzz=2)  # type: ignore[call-arg]
+
+    def broken() -> None:
+        raise TypeError("its own")
+
+    with pytest.raises(TypeError, match=r"^its own$"):
+        hinted("usage")(broken)()
+
+
+@pytest.mark.parametrize("pair", [("A dog.", "A cat."), ["A dog.", "A cat."]])
+def test_one_pair_is_no_list_of_pairs(pair: Any) -> None:
+    with pytest.raises(DataError, match=r"predict\(\[\('A dog\.', 'A cat\.'\)\]\)"):
+        Corpus.from_pairs(pair)
+
+
+@pytest.mark.parametrize("pairs", ["A dog.", None, 7, {"premise": "A"}, ["A", "B", "C"]])
+def test_what_is_no_list_of_pairs(pairs: Any) -> None:
+    with pytest.raises(DataError, match=r"predict\(\[\(premise, hypothesis\)\]\)"):
+        Corpus.from_pairs(pairs)
+
+
+def test_no_command_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    assert capsys.readouterr().out == make_parser().format_help()
+
+
+def test_the_commands_parsers_are_ours() -> None:
+    commands = make_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr,index]
+    assert {*commands} == {*COMMANDS}
+    assert all(isinstance(parser, Parser) for parser in commands.values())
