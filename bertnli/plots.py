@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.errors import BackendError, ConfigError
+from bertnli.outputs import check_output_file
 
 if TYPE_CHECKING:
     from bertnli.data.padding import PaddingCost
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Points of a curve of steps, at most; of more the mean of some is drawn.
 MAX_POINTS = 500
+NO_MATPLOTLIB = 'curves need matplotlib: pip install "bertnli[plots]"'
 #: What a figure can be written as.
 FORMATS = (".png", ".pdf", ".svg")
 #: The curves of one run, as in the book's figure: the field of an epoch's record, what it is.
@@ -49,18 +52,24 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError:
-        raise BackendError('curves need matplotlib: pip install "bertnli[plots]"') from None
+        raise BackendError(NO_MATPLOTLIB) from None
     figure = Figure(figsize=(width, height), dpi=150)
     FigureCanvasAgg(figure)
     return figure
 
 
 def check_figure_path(path: Path, option: str) -> None:
-    """Raise ConfigError if a figure cannot be written to a path that an option gives."""
+    """Raise an error if a figure cannot be written to a path that an option gives.
+
+    Raises:
+        ConfigError: it is no path of a figure, or cannot be written.
+        BackendError: matplotlib is missing.
+    """
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"{option} writes {', '.join(FORMATS)}, and {path} is called none of it")
-    if not path.parent.is_dir():
-        raise ConfigError(f"{option}: there is no folder {path.parent}")
+    check_output_file(path, option)
+    if importlib.util.find_spec("matplotlib") is None:
+        raise BackendError(NO_MATPLOTLIB)
 
 
 def plot_curves(histories: Mapping[str, History]) -> Any:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints import huggingface, names
 from bertnli.checkpoints.contents import CLASSIFIER_PARAMS, DESCRIPTION, PARAMS, PARAMS_FORMAT
-from bertnli.checkpoints.folder import new_folder
+from bertnli.checkpoints.folder import check_new, new_folder
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.checkpoints.params import write_params
@@ -54,6 +54,7 @@ def convert(
     """
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}; it is one of {list(FORMATS)}")
+    check_new(Path(target))
     given = open_checkpoint(source, labels, num_heads)
     rounded = given
     if dtype is not None:

@@ -8,7 +8,24 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bertnli.errors import CheckpointError
+from bertnli.outputs import try_folder
 from bertnli.temporary import NEW, OLD, temporary_folder
+
+
+def check_new(*targets: Path, instead: str = "a new folder") -> None:
+    """Raise CheckpointError if a path exists, or cannot be written: before the work for it.
+
+    Args:
+        targets: the paths, of one folder.
+        instead: what to give in the place of one that exists.
+    """
+    for target in targets:
+        if target.exists():
+            raise CheckpointError(f"{target} exists; give {instead}")
+    try:
+        try_folder(targets[0])
+    except OSError as error:
+        raise CheckpointError(f"{targets[0]} cannot be written: {error}") from error
 
 
 @contextmanager
@@ -18,8 +35,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         CheckpointError: the target exists, or cannot be written.
     """
-    if target.exists():
-        raise CheckpointError(f"{target} exists; give a new folder")
+    check_new(target)
     try:
         with replaced_folder(target) as folder:
             yield folder
@@ -37,9 +53,7 @@ def new_files(targets: Sequence[Path]) -> Iterator[Path]:
     Raises:
         CheckpointError: a target exists, or cannot be written.
     """
-    for target in targets:
-        if target.exists():
-            raise CheckpointError(f"{target} exists; give another name")
+    check_new(*targets, instead="another name")
     parent = targets[0].parent
     try:
         with temporary_folder(targets[0]) as home:

@@ -18,6 +18,7 @@ from bertnli.cli.options import BUNDLED_MODEL, positive
 from bertnli.data.corpus import Corpus
 from bertnli.data.snli import read_sample
 from bertnli.errors import BackendError
+from bertnli.outputs import check_output_folder
 from bertnli.plots import plot_curves
 
 #: Pairs of the dev set to show, and steps before rounding has grown.
@@ -35,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     names = available_backends()
     if not names:
         raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
+    check_output_folder(arguments.output, "output")
     train, dev = read_sample("train"), read_sample("dev")
     print(f"{len(train.labels)} training pairs, {len(dev.labels)} dev pairs")
     output = Path(arguments.output)

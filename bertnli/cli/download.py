@@ -15,6 +15,7 @@ import argparse
 from bertnli.backends import NAMES, available_backends
 from bertnli.errors import ConfigError
 from bertnli.hub import CACHE_VARIABLE, DATA_HUB, download_extract
+from bertnli.outputs import check_output_folder
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,6 +44,8 @@ def run(args: argparse.Namespace) -> int:
         for name, entry in sorted(DATA_HUB.items()):
             print(f"{name:<{width}}  {', '.join(sorted(entry.files))}")
         return 0
+    if args.folder is not None:
+        check_output_folder(args.folder, "download")
     framework = args.backend or next(iter(available_backends()), None)
     print(download_extract(args.name, args.folder, framework=framework))
     return 0

@@ -38,6 +38,7 @@ from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, wri
 from bertnli.evaluation.page import percent
 from bertnli.evaluation.predictions import metrics_of, net_of
 from bertnli.evaluation.scores import mean_and_spread
+from bertnli.outputs import check_output_folder
 from bertnli.plots import check_figure_path, plot_confusion
 from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
@@ -89,8 +90,8 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("--plot draws what is printed; a report has the matrices in its page")
     if args.plot is not None:
         check_figure_path(args.plot, "--plot")
-    if args.report is not None and Path(args.report).is_file():
-        raise ConfigError(f"--report is a folder, and {args.report} is a file; name another")
+    if args.report is not None:
+        check_output_folder(args.report, "report")
     models = _models(args)
     return _print_scores(args, models) if args.report is None else _write_report(args, models)
 

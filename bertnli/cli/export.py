@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import onnx
-from bertnli.checkpoints.folder import new_files, new_folder
+from bertnli.checkpoints.folder import check_new, new_files, new_folder
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.cli import corpora, options
 from bertnli.data.batches import sorted_batches
@@ -52,6 +52,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Export, and print the proof."""
+    target = Path(args.target)
+    is_file = target.suffix.lower() == ".onnx"
+    graphs = [target / onnx.MODEL, target / onnx.INT8]
+    if is_file:
+        graphs = [target, target.with_suffix(".int8.onnx")]
+    graphs = graphs[: 1 + args.int8]
+    if is_file:
+        check_new(*graphs, instead="another name")
+    else:
+        check_new(target)
     checkpoint = open_checkpoint(args.source, args.labels, args.num_heads)
     if checkpoint.encoding is not None:
         encoding = options.encoding_of(args, checkpoint.config, checkpoint.encoding)
@@ -71,12 +81,6 @@ def run(args: argparse.Namespace) -> int:
         if not len(dataset):
             raise DataError(f"{dataset.source} has no pair to score")
         ids = label_permutation(checkpoint.labels, dataset.label_names)
-    target = Path(args.target)
-    is_file = target.suffix.lower() == ".onnx"
-    graphs = [target / onnx.MODEL, target / onnx.INT8]
-    if is_file:
-        graphs = [target, target.with_suffix(".int8.onnx")]
-    graphs = graphs[: 1 + args.int8]
     files = [graph.name for graph in graphs]
     with new_files(graphs) if is_file else new_folder(target) as folder:
         folder.mkdir()

@@ -29,6 +29,7 @@ from bertnli.parity.report import (
     Row,
     parity_report,
 )
+from bertnli.plots import check_figure_path
 
 #: What a shell takes for "no".
 DIFFERS = 1
@@ -57,8 +58,8 @@ def run(args: argparse.Namespace) -> int:
     """Compare, and print the tables and the verdict."""
     if args.plot is not None and args.plot.suffix.lower() != ".png":
         raise ConfigError(f"--plot writes PNG files, and {args.plot} is not called one")
-    if args.plot is not None and not args.plot.parent.is_dir():
-        raise ConfigError(f"--plot: there is no folder {args.plot.parent}")
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
     checkpoint = open_checkpoint(args.path, args.labels, args.num_heads)
     backends = [get_backend(name) for name in available_backends()]
     report = parity_report(

@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
     config = recipes.training_config(args)
     if args.truncation not in (None, "book"):
         raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")
+    runs.check_folders(args, backend)
     text = read_text(args.text, args.split_sentences)
     next_sentence = args.tasks == TASKS[0]
     bert = _make_bert(args, backend, devices, text)

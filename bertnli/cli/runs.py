@@ -22,6 +22,7 @@ from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import without_secrets
 from bertnli.evaluation.scores import chance_bound
+from bertnli.outputs import check_output_folder
 from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
@@ -127,6 +128,18 @@ def say(args: argparse.Namespace, text: str) -> None:
     """Print, unless asked to be quiet."""
     if not args.quiet:
         print(text, flush=True)
+
+
+def check_folders(args: argparse.Namespace, backend: Backend) -> None:
+    """Raise ConfigError if a folder to write cannot be, before data are read.
+
+    Of several processes the first alone writes; it says so to all when it makes the folder.
+    """
+    if backend.find_workers(args.rank_timeout).size > 1:
+        return
+    check_output_folder(args.output, "output")
+    if args.tensorboard is not None:
+        check_output_folder(args.tensorboard, "TensorBoard")
 
 
 def describe_sizes(args: argparse.Namespace, config: BERTConfig, shapes: Shapes) -> str:

@@ -108,6 +108,7 @@ def run(args: argparse.Namespace) -> int:
     backend = options.backend_of(args)
     devices = backend.as_devices(args.devices)
     args.quiet = args.quiet or not backend.find_workers(args.rank_timeout).is_first
+    runs.check_folders(args, backend)
     net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
     runs.say(args, f"train: {corpora.describe(train_set)}")
     if dev_set is not None:

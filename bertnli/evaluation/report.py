@@ -24,6 +24,7 @@ from bertnli.evaluation.predictions import (
     set_log_probabilities,
 )
 from bertnli.labels import label_merging
+from bertnli.outputs import check_output_folder
 from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
@@ -112,8 +113,12 @@ def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]
     Args:
         found: what `report` returned.
         folder: made where it is not there; a report in it is replaced.
+
+    Raises:
+        ConfigError: the folder cannot be written.
     """
     folder = Path(folder)
+    check_output_folder(folder, "report")
     folder.mkdir(parents=True, exist_ok=True)
     paths = folder / "report.json", folder / "report.html"
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
