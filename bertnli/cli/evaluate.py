@@ -36,7 +36,7 @@ from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, write_report
 from bertnli.evaluation.page import percent
-from bertnli.evaluation.predictions import metrics_of, net_of
+from bertnli.evaluation.predictions import metrics_of, net_of, order_note
 from bertnli.evaluation.scores import mean_and_spread
 from bertnli.outputs import check_output_folder
 from bertnli.plots import check_figure_path, plot_confusion
@@ -126,7 +126,7 @@ def _print_scores(args: argparse.Namespace, models: Iterator[Model]) -> int:
             logits = logits_of(trainer, dataset, args.batch_size, progress=True)
             metrics = metrics_of(logits, tuple(net.labels), dataset)
             if len(metrics.labels) == len(net.labels):  # of merged classes it says nothing
-                _warn_of_order(name, metrics)
+                _warn(order_note(name, metrics))
             rows.append((name, set_name, metrics))
     if args.json:
         found: Any = [{"checkpoint": c, "set": s, **m.to_dict()} for c, s, m in rows]
@@ -154,18 +154,9 @@ def _datasets(
     yield f"{without_secrets(args.data)}, {split}", dataset
 
 
-def _warn_of_order(name: str, metrics: Metrics) -> None:
-    better = metrics.better_permutation()
-    if better is not None:
-        renamed, accuracy = better
-        order = ",".join(renamed.get(label, label) for label in metrics.labels)
-        print(
-            f"warning: {name}: the classes may be in another order than "
-            f"{','.join(metrics.labels)}: in the order {order} the accuracy would be "
-            f"{accuracy:.4f}, not {metrics.accuracy:.4f}; if so, mend --label-map, --labels, or "
-            "the names in the checkpoint's config.json",
-            file=sys.stderr,
-        )
+def _warn(note: str | None) -> None:
+    if note is not None:
+        print(f"warning: {note}", file=sys.stderr)
 
 
 def _table(rows: Sequence[tuple[str, str, Metrics]], num_checkpoints: int) -> str:
@@ -220,6 +211,9 @@ def _write_report(args: argparse.Namespace, models: Iterator[Model]) -> int:
         progress=True,
     )
     if first[1].workers.is_first:
+        for one in found["sets"]:
+            for checkpoint in one["checkpoints"]:
+                _warn(checkpoint["order"])
         for path in write_report(found, args.report):
             print(f"wrote {path}", file=sys.stderr)
         for line in _cut_rows(found):

@@ -167,7 +167,7 @@ def _set(found: Mapping[str, Any], one: Mapping[str, Any], number: int) -> Itera
     )
     if one["baseline_missing"] and not found["baseline"]["missing"]:
         yield f'<p class="note">No baseline here: {escape(one["baseline_missing"])}</p>'
-    for note in one["notes"]:
+    for note in [*one["notes"], *filter(None, (each["order"] for each in one["checkpoints"]))]:
         yield f'<p class="note">{escape(note)}.</p>'
     cut = [each["cut"] for each in one["checkpoints"]]
     if any(cut):

@@ -131,3 +131,22 @@ def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDatase
         return Metrics.from_logits(net_labels, logits, ids[dataset.labels])
     log_p = set_log_probabilities(logits, net_labels, dataset.label_names)
     return Metrics.from_logits(dataset.label_names, log_p, dataset.labels)
+
+
+def order_note(name: str, metrics: Metrics) -> str | None:
+    """Return a sentence where a checkpoint's classes seem to be in another order, or None.
+
+    Args:
+        name: of the checkpoint.
+        metrics: its score on a set with the same classes; see `Metrics.better_permutation`.
+    """
+    better = metrics.better_permutation()
+    if better is None:
+        return None
+    renamed, accuracy = better
+    order = ",".join(renamed.get(label, label) for label in metrics.labels)
+    return (
+        f"{name}: the classes may be in another order than {','.join(metrics.labels)}: in the "
+        f"order {order} the accuracy would be {accuracy:.4f}, not {metrics.accuracy:.4f}; if so, "
+        "mend --label-map, --labels, or the names in the checkpoint's config.json"
+    )

@@ -21,6 +21,7 @@ from bertnli.evaluation.predictions import (
     Model,
     logits_of,
     net_of,
+    order_note,
     set_log_probabilities,
 )
 from bertnli.labels import label_merging
@@ -183,7 +184,9 @@ class _Scored:
     ) -> None:
         """Score a checkpoint's logits (N, labels), for which some pairs were cut."""
         log_p = set_log_probabilities(logits, labels, self.names)
-        found = {"name": name, "cut": cut, **self._scores(log_p), "scaled": None}
+        found = {"name": name, "cut": cut, **self._scores(log_p), "scaled": None, "order": None}
+        if len(labels) == len(self.names):  # of merged classes it says nothing
+            found["order"] = order_note(name, Metrics.from_logits(self.names, log_p, self.labels))
         if temperature is not None:
             scaled = self._scores(set_log_probabilities(logits, labels, self.names, temperature))
             found["scaled"] = {key: scaled[key] for key in ("loss", "ece", "bins")}

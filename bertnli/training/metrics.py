@@ -11,10 +11,10 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-#: Of fewer pairs than this nothing is said.
-MIN_PERMUTED = 12
 #: With more classes than this there are too many orders to try.
 MAX_PERMUTED = 6
+#: What another order must reach to be suspected; see `Metrics.better_permutation`.
+MIN_RECALL, CHANCE_SIGMAS, GAIN_SIGMAS = 0.53, 3.7, 2.7
 CORNER = "true \\ predicted"
 
 
@@ -126,28 +126,47 @@ class Metrics:
         """Share of pairs classified right."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
-    def better_permutation(self, gain: float = 0.1) -> tuple[dict[str, str], float] | None:
-        """Return which renaming of the predicted classes would score far better, if one would.
+    def better_permutation(self) -> tuple[dict[str, str], float] | None:
+        """Return the other order of the classes that the predictions fit, if there is one.
 
-        That the classes of a file are in another order than supposed shows in this way.
+        That the classes of a file or a checkpoint are in another order than supposed shows in this
+        way; so does, less and less clearly, a model that is weak on the set. Of all other orders
+        the one with the highest mean recall (that of all classes, whatever their shares) is
+        returned if it looks like the right order of a model that has learned its task:
 
-        Args:
-            gain: by how much the accuracy must rise.
+        - each class is predicted for its own pairs more often than any other class is;
+        - the mean recall is `MIN_RECALL` or more, and `CHANCE_SIGMAS` standard errors above that of
+          guessing, which is 1 / classes for any model that does not see its input, also for one
+          that always says the same;
+        - it is `GAIN_SIGMAS` standard errors above the mean recall in the order as it is.
+
+        ``benchmarks/label_order.py`` measures how often that is right and wrong.
 
         Returns:
             Predicted name to true name, of the classes that change, and the accuracy; or None.
         """
-        if len(self.labels) > MAX_PERMUTED:
+        classes, pairs = len(self.labels), self.confusion.sum(axis=1)
+        if not 2 <= classes <= MAX_PERMUTED or not pairs.all():
             return None
-        rows = range(len(self.labels))
-        best = max(permutations(rows), key=lambda p: self.confusion[p, rows].sum())
-        accuracy = float(self.confusion[best, rows].sum() / self.confusion.sum())
-        moved = [i for i in rows if best[i] != i]
-        few = self.num_pairs < MIN_PERMUTED or not self.confusion[moved].sum(1).all()
-        if accuracy < self.accuracy + gain or few:
+        rows = np.arange(classes)
+        recalls = self.confusion / pairs[:, None]
+        others = [np.array(order) for order in permutations(range(classes))][1:]
+        best = max(others, key=lambda order: recalls[rows, order].sum())  # true class -> column
+        own = recalls[rows, best]
+        guessed = 1 / classes
+        error = np.sqrt((guessed * (1 - guessed) / pairs).sum()) / classes
+        lowest = max(MIN_RECALL, guessed + CHANCE_SIGMAS * error)
+        if own.mean() < lowest or (own < recalls.max(axis=1)).any():
             return None
-        renamed = {self.labels[i]: self.labels[best[i]] for i in rows if best[i] != i}
-        return renamed, accuracy
+        moved = np.flatnonzero(best != rows)
+        there, here = self.confusion[moved, best[moved]], self.confusion[moved, moved]
+        n = pairs[moved]
+        # Of each pair: 1, 0 or -1. One is added to the count, so that no class is without variance.
+        variance = (there + here + 1) / (n + 2) - ((there - here) / (n + 2)) ** 2
+        if ((there - here) / n).sum() < GAIN_SIGMAS * np.sqrt((variance / n).sum()):
+            return None
+        renamed = {self.labels[best[i]]: self.labels[i] for i in moved}
+        return renamed, float(self.confusion[rows, best].sum() / self.confusion.sum())
 
     def per_class(self) -> dict[str, dict[str, float]]:
         """Return for each class its precision, recall, F1 and support (number of true pairs).

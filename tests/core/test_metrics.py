@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Metrics
@@ -56,3 +58,78 @@ def test_lines_and_curve(tmp_path: Path) -> None:
     assert lines[1]["dev_accuracy"] == 0.2
     history.plot(tmp_path / "curve.png")
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
+
+
+def scored(confusion: list[list[int]]) -> Metrics:
+    return Metrics(("a", "b", "c", "d")[: len(confusion)], np.array(confusion), 1.0)
+
+
+#: Of SNLI's dev set by a weak model: entailment, contradiction, neutral; 68 % are right.
+REAL = np.array([[36, 4, 10], [4, 36, 10], [8, 12, 30]])
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3)))[1:])
+@pytest.mark.parametrize("times", [1, 20])
+def test_each_wrong_order_of_a_model_that_has_learned_is_found(
+    order: tuple[int, ...], times: int
+) -> None:
+    columns = times * REAL[:, list(order)]  # the column of class i has the predictions of another
+    found = scored(columns.tolist()).better_permutation()
+    assert found is not None
+    renamed, accuracy = found
+    assert accuracy == pytest.approx(0.68)
+    for i, meant in enumerate(order):
+        assert renamed.get("abc"[i], "abc"[i]) == "abc"[meant]
+
+
+def test_a_few_pairs_that_are_all_right_suffice() -> None:
+    assert scored([[0, 6, 0], [0, 0, 6], [6, 0, 0]]).better_permutation() is not None
+    assert scored([[0, 1, 0], [0, 0, 1], [1, 0, 0]]).better_permutation() is None
+
+
+@pytest.mark.parametrize(
+    "confusion",
+    [
+        REAL.tolist(),
+        [[20, 40, 40], [40, 20, 40], [40, 40, 20]],  # what is hard was chosen
+        [[0, 31, 69], [37, 0, 63], [44, 56, 0]],  # nothing but errors
+        [[4, 90, 6], [3, 92, 5], [5, 89, 6]],  # nearly always one class
+        [[0, 0, 20], [0, 0, 900], [0, 0, 80]],  # and always, on a set of another
+        [[47, 6, 47], [10, 80, 10], [49, 6, 45]],  # two classes are one to it
+        [[30, 40, 30], [30, 30, 40], [45, 25, 30]],  # a third right in any order
+        [[10, 15, 5], [5, 10, 15], [15, 5, 10]],
+        [[1, 9, 0], [0, 1, 9], [0, 0, 0]],  # a class without pairs
+        [[2, 12], [9, 3]],
+        [[1, 0], [13, 0]],
+        [[45, 55], [55, 45]],
+    ],
+    ids=str,
+)
+def test_a_weak_model_is_not_taken_for_a_wrong_order(confusion: list[list[int]]) -> None:
+    assert scored(confusion).better_permutation() is None
+
+
+def test_false_alarms_and_hits() -> None:
+    """A small part of what benchmarks/label_order.py measures."""
+    rng = np.random.default_rng(0)
+
+    def alarms(rows: NDArray, size: int, times: int = 400) -> float:
+        even = np.full(len(rows), 1 / len(rows))
+        found = 0
+        for _ in range(times):
+            pairs = rng.multinomial(size, even)
+            drawn = [rng.multinomial(n, row) for n, row in zip(pairs, rows, strict=True)]
+            found += scored(np.array(drawn).tolist()).better_permutation() is not None
+        return found / times
+
+    rows = REAL / REAL.sum(1, keepdims=True)
+    for weak in (
+        np.full((3, 3), 1 / 3),
+        np.tile([0.05, 0.9, 0.05], (3, 1)),
+        0.3 * rows + 0.7 / 3,  # 44 % are right
+        np.full((2, 2), 0.5),
+    ):
+        for size in (50, 200):
+            assert alarms(weak, size) <= 0.015
+    for order in list(permutations(range(3)))[1:]:
+        assert alarms(rows[:, list(order)], 300, 100) == 1
