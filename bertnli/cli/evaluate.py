@@ -2,7 +2,7 @@
 
 Prints accuracy, loss, each class's precision, recall and F1, and the confusion matrix; a table for
 several checkpoints or files. Classes are matched by name, whatever their order; a warning says so
-where another order would score far better. Sets with two classes, entailment and non-entailment,
+where another order looks like the right one. Sets with two classes, entailment and non-entailment,
 are scored as such.
 
 With --report DIR it writes report.html, a page to read, and report.json, with the same numbers:
