@@ -77,10 +77,10 @@ def test_a_list_given_again_adds_to_it(command: str, option: argparse.Action) ->
     assert len(getattr(once, option.dest)) == 3
 
 
-def test_every_option_with_a_value_has_the_mechanism() -> None:
+def test_no_option_keeps_its_last_value_without_a_word() -> None:
     for name, action in options_of_commands():
-        known = isinstance(action, _Store | argparse._StoreTrueAction | argparse._HelpAction)
-        assert known, (name, action.option_strings)
+        harmless = argparse._AppendAction | argparse._StoreTrueAction | argparse._HelpAction
+        assert isinstance(action, _Store | harmless), (name, action.option_strings)
 
 
 def test_a_file_is_not_lost_and_a_number_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
