@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from bertnli.data.cache import cached
 from bertnli.data.corpus import MALFORMED, NO_LABEL, check_on_error
 from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.lines import open_binary
 from bertnli.data.snli import COLUMNS, find_split, read_snli_file, words_of_parse
-from bertnli.data.tables import open_binary
 from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.tokenize import lower_words

@@ -7,12 +7,15 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bertnli.errors import DataError
+from bertnli.files import read_text
 from bertnli.plots import plot_curves
 
 #: The file of a run's folder that has a line for each finished epoch.
 METRICS = "metrics.jsonl"
 #: What a curve's file says of where it comes from.
 CURVE_MARK = "bertnli training curve"
+#: Bytes of that file: those of some 100,000 epochs.
+MAX_METRICS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -100,11 +103,10 @@ def read_history(path: str | Path) -> History:
     path = Path(path)
     file = path / METRICS if path.is_dir() else path
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        lines = read_text(file, DataError, MAX_METRICS).splitlines()
+    except DataError as error:
         raise DataError(
-            f"{path} is no run's folder: {file}: {why}; give the --output of a run"
+            f"{path} is no run's folder: {error}; give the --output of a run"
         ) from error
     names = {field.name for field in fields(EpochRecord)}
     history = History()
