@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import hashlib
+import json
 import lzma
+import os
 import re
 import stat
 import struct
+import sys
 import tarfile
 import zipfile
 import zlib
@@ -15,17 +19,21 @@ from pathlib import Path
 from typing import IO, Any
 
 from bertnli.errors import DownloadError
-from bertnli.fetch import sha1_of
-from bertnli.locks import locked
+from bertnli.files import open_regular
+from bertnli.locks import hidden, locked
 from bertnli.temporary import NEW, temporary_folder
 
 #: An archive may unpack to so many bytes, and so many times its own size more.
-MAX_UNPACKED, MAX_RATIO = 1 << 28, 20
-#: To so many files and folders, so deep, with names of so many characters.
-MAX_MEMBERS, MAX_DEPTH, MAX_NAME = 20_000, 32, 1000
+MAX_UNPACKED, MAX_RATIO = 1 << 26, 20
+#: To so many files and folders on their ways, so deep, with names of so many characters.
+MAX_MEMBERS, MAX_DEPTH, MAX_NAME = 4096, 32, 1000
 #: Bytes of headers that a member of a tar may have.
 HEADERS = 1 << 13
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
+#: The folder beside a corpus that its cached encodings are in.
+ENCODED = ".bertnli"
+#: What is not of an archive's content: folders of macOS, and of that cache.
+ADDED = ("__MACOSX", ENCODED)
 #: What the readers of archives raise where one is damaged.
 DAMAGED = (
     *(OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError),
@@ -36,6 +44,9 @@ DAMAGED = (
 
 def extracted(archive: Path, folder: Path) -> Path:
     """Unpack a zip or tar archive once, into a folder named by its hash.
+
+    The folder's files are compared with the list of what was unpacked (names, sizes, hashes) before
+    each use. A folder that differs is renamed, not removed, and the archive is unpacked anew.
 
     Only files and folders are unpacked. An archive is refused as a whole if it has links or
     devices, names that lead out of the folder, two files of one name, or far more content than a
@@ -53,20 +64,75 @@ def extracted(archive: Path, folder: Path) -> Path:
     """
     stem = re.sub(r"(\.tar)?\.\w+$", "", archive.name)[:100]
     try:
-        home = folder / "extracted" / f"{stem}-{sha1_of(archive)[:12]}"
+        home = folder / "extracted" / f"{stem}-{_hash_of(archive)[:32]}"
     except OSError as error:
         raise DownloadError(f"{archive} cannot be read: {error}") from error
     try:
-        if not home.is_dir():
+        if not _is_whole(home):  # what is whole needs no lock, and no right to write
             with locked(home):
-                if not home.is_dir():
+                if not _is_whole(home):
+                    _move_aside(home)
                     _unpack_to(archive, home)
-        content = [entry for entry in home.iterdir() if entry.name != "__MACOSX"]
+        content = [entry for entry in home.iterdir() if entry.name not in ADDED]
     except OSError as error:
         if isinstance(error, DownloadError):
             raise
         raise DownloadError(f"{home} cannot be written: {error}") from error
     return content[0] if len(content) == 1 and content[0].is_dir() else home
+
+
+def _hash_of(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal: a name that nobody can give another content."""
+    digest = hashlib.sha256()
+    with open_regular(path, DownloadError) as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _list_of(home: Path) -> Path:
+    """Return the path of the list of what was unpacked to a folder."""
+    return hidden(home, ".files.json")
+
+
+def _listed(home: Path) -> dict[str, list[Any]]:
+    """Return size and hash of each file below a folder; a link or a device has none."""
+    found: dict[str, list[Any]] = {}
+    for folder, folders, names in os.walk(home):
+        folders[:] = [name for name in folders if name not in ADDED]
+        links = [name for name in folders if Path(folder, name).is_symlink()]
+        for path in (Path(folder, name) for name in (*names, *links)):
+            info = path.lstat()
+            plain = stat.S_ISREG(info.st_mode)
+            key = path.relative_to(home).as_posix()
+            found[key] = [info.st_size, _hash_of(path)] if plain else []
+    return found
+
+
+def _is_whole(home: Path) -> bool:
+    """Return whether a folder holds what was unpacked to it, and nothing else."""
+    if not home.is_dir():
+        return False
+    try:
+        listed = json.loads(_list_of(home).read_text(encoding="utf-8"))
+        return bool(listed == _listed(home))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _move_aside(home: Path) -> None:
+    """Rename a folder that is not whole: what was changed in it may be a user's own work."""
+    if not home.exists():
+        return
+    number = 1
+    while (aside := home.with_name(f"{home.name}.changed-{number}")).exists():
+        number += 1
+    home.rename(aside)
+    print(
+        f"{home} is not as it was unpacked; it is now {aside.name}, and the archive is unpacked "
+        "anew",
+        file=sys.stderr,
+    )
 
 
 def _unpack_to(archive: Path, home: Path) -> None:
@@ -80,6 +146,7 @@ def _unpack_to(archive: Path, home: Path) -> None:
             raise
         except DAMAGED as error:
             raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
+        _list_of(home).write_text(json.dumps(_listed(part)), encoding="utf-8")
         part.rename(home)
 
 
@@ -142,10 +209,10 @@ class _Unpacking:
 
     def _path(self, name: str, plain: bool, size: int) -> Path:
         """Return where a member goes; refuse what may not be unpacked."""
-        self.members += 1
-        if self.members > MAX_MEMBERS:
-            raise self._refused(f"it has more than {MAX_MEMBERS:,} members")
         parts = re.split(r"[/\\]", name)
+        self.members += len(parts)
+        if self.members > MAX_MEMBERS:
+            raise self._refused(f"it has more than {MAX_MEMBERS:,} files and folders")
         if not plain or ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
             raise self._refused(
                 f"its member {_short(name)} is a link or a device, or would be written outside "

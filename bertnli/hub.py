@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Iterator, Mapping, MutableMapping
@@ -181,9 +182,12 @@ def download(
 ) -> str:
     """Return the path of a named file, fetching it if it is not here yet.
 
+    Each URL's file has a folder of its own, named by the URL's hash: two URLs that end alike are
+    two files.
+
     Args:
         name: a name of the hub, or a URL.
-        folder: where to keep the file; None for the cache folder.
+        folder: where to keep that folder; None for the cache folder.
         sha1: the hash a URL's file must have; names of the hub bring their own.
         framework: whose file of a checkpoint to take.
         progress: show a bar.
@@ -193,7 +197,7 @@ def download(
             expected.
     """
     file = _file_of(name, sha1, framework)
-    target = Path(folder or cache_dir()).expanduser() / _file_name(file.url)
+    target = _kept_at(Path(folder or cache_dir()).expanduser(), file.url)
     # A file with another hash stays until a good one replaces it.
     try:
         if not is_here(target, file.sha1):  # what is here needs no lock, and no right to write
@@ -231,6 +235,12 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
     return file
 
 
+def _kept_at(folder: Path, url: str) -> Path:
+    """Return where a URL's file is kept: its key is the whole URL, user and query included."""
+    key = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:16]
+    return folder / key / _file_name(url)
+
+
 def _file_name(url: str) -> str:
     try:
         name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
@@ -264,7 +274,7 @@ def download_extract(
     path = expanded(name, DownloadError)
     if path.is_dir():
         return str(path)
-    if path.is_file():
+    if path.exists():
         archive = path
     else:
         archive = Path(download(str(name), folder, framework=framework, progress=progress))

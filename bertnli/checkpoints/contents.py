@@ -20,7 +20,7 @@ from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.checkpoints.tensors import read_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import expanded, read_json_object
+from bertnli.files import expanded, is_there, open_regular, read_json_object
 from bertnli.hub import CLASSIFIER, bundled, download_extract
 from bertnli.parameters import infer_config
 from bertnli.text.pairs import PairEncoding
@@ -216,7 +216,7 @@ def _of_book(path: Path, arrays: dict[str, NDArray]) -> Contents:
 def _parameters_of(folder: Path) -> Path:
     """Return the file of parameters of a folder."""
     for name in (PARAMS, CLASSIFIER_PARAMS):
-        if (folder / name).is_file():
+        if is_there(folder / name):
             return folder / name
     found = sorted(f for f in folder.glob("*") if f.suffix.lower() in SUFFIXES and f.is_file())
     if len(found) == 1:
@@ -237,11 +237,8 @@ def _read_tensors(path: Path) -> tuple[dict[str, NDArray], bool]:
     """Return the tensors of a file under its own names, and whether MXNet wrote it, or PyTorch."""
     if path.suffix.lower() == ".safetensors":
         return names.unwrapped(read_tensors(path), str(path)), False
-    try:
-        with path.open("rb") as file:
-            is_mxnet = file.read(8) == struct.pack("<Q", LIST_MAGIC)
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with open_regular(path, CheckpointError) as file:
+        is_mxnet = file.read(8) == struct.pack("<Q", LIST_MAGIC)
     if not is_mxnet:
         return names.unwrapped(read_state_dict(path), str(path)), False
     found = read_params(path)
@@ -255,7 +252,7 @@ def _read_description(
 ) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None] | None:
     """Return sizes, class names and encoding that `convert` wrote, if it made the folder."""
     path = folder / DESCRIPTION
-    if not path.is_file():
+    if not is_there(path):
         return None
     described = read_json_object(path, CheckpointError)
     if described.get("format") != PARAMS_FORMAT:

@@ -26,7 +26,7 @@ from bertnli.checkpoints.tensors import write_tensors
 from bertnli.checkpoints.weights import COMPUTED, WEIGHTS
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import read_json_object
+from bertnli.files import is_there, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.tokenizer_config import SETTINGS_FILE, SPECIAL
 from bertnli.text.vocab import Vocab
@@ -93,18 +93,21 @@ class Description:
 
 
 def is_huggingface(folder: Path) -> bool:
-    """Return whether a folder has what a Hugging Face model has."""
+    """Return whether a folder has what a Hugging Face model has.
+
+    Raises:
+        CheckpointError: its config.json cannot be read.
+    """
     return _config_path(folder) is not None
 
 
 def _config_path(folder: Path) -> Path | None:
     """Return the file that says what the model of a folder is; None where there is none."""
     path = folder / CONFIG
-    path = path if path.exists() else folder / GOOGLE_CONFIG
-    try:
-        described = read_json_object(path, CheckpointError)
-    except CheckpointError:
+    path = path if is_there(path) else folder / GOOGLE_CONFIG
+    if not is_there(path):
         return None
+    described = read_json_object(path, CheckpointError)
     keys = ("model_type", "id2label", "hidden_size")
     return path if "format" not in described and any(key in described for key in keys) else None
 
@@ -165,7 +168,7 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
         CheckpointError: the file is damaged, or pairs are cut in a way that is not done here.
     """
     path = folder / SETTINGS_FILE
-    if not path.is_file():
+    if not is_there(path):
         return PairEncoding(positions, OWN_TRUNCATION)
     described = read_json_object(path, CheckpointError)
     if described.get("truncation_side", "right") != "right":

@@ -91,7 +91,7 @@ def by_template(name: str, table: Mapping[str, str]) -> str:
     if found is None and number is not None:
         template = f"{name[: number.start()]}{{}}{name[number.end() :]}"
         found = _by_layer(template, table)
-        found = found and found.format(number[0])
+        found = found and found.replace("{}", number[0], 1)
     if found is None:
         raise KeyError(name)
     return found

@@ -20,7 +20,7 @@ from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
-from bertnli.files import is_plain_file, read_json_object
+from bertnli.files import is_plain_file, is_there, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
@@ -137,7 +137,7 @@ def is_native(path: str | Path) -> bool:
 
 def is_checkpoint(path: Path) -> bool:
     """Return whether a path is itself a folder with the files of a checkpoint."""
-    return (path / CONFIG).is_file() and (path / WEIGHTS).is_file()
+    return is_there(path / CONFIG) and is_there(path / WEIGHTS)
 
 
 def _resolve(path: Path) -> Path | None:

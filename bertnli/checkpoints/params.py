@@ -20,13 +20,16 @@ from __future__ import annotations
 
 import math
 import struct
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.tensors import MAX_TENSORS, check_names
 from bertnli.errors import CheckpointError
+from bertnli.files import open_regular
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -50,11 +53,10 @@ def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
         CheckpointError: the file is damaged or something else, holds a sparse array or one without
             a value, or names two arrays the same; the message says where.
     """
-    try:
+    with open_regular(path, CheckpointError) as file:
         # An empty file cannot be mapped.
-        data = np.memmap(path, np.uint8, "r").data if Path(path).stat().st_size else memoryview(b"")
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+        is_empty = not file.read(1)
+        data = memoryview(b"") if is_empty else np.memmap(file, np.uint8, "r").data
     reader = _Reader(path, data)
     if reader.number("<Q", "the file's magic number") != LIST_MAGIC:
         raise CheckpointError(f"{path} is not an MXNet .params file: it begins with other bytes")
@@ -67,9 +69,10 @@ def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
         return arrays
     if len(names) != len(arrays):
         raise reader.damaged(f"{len(arrays)} arrays have {len(names)} names")
+    check_names(names, path)
     found = dict(zip(names, arrays, strict=True))
     if len(found) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         raise reader.damaged(f"two arrays have the same name: {', '.join(twice[:5])}")
     return found
 
@@ -139,8 +142,10 @@ class _Reader:
 
     def count(self, what: str) -> int:
         number = self.number("<Q", f"the number of {what}")
-        if number > (len(self.data) - self.place) // 8:  # each has eight bytes at the least
-            raise self.damaged(f"{number} {what} do not fit into it")
+        # Each has eight bytes at the least.
+        most = min((len(self.data) - self.place) // 8, MAX_TENSORS)
+        if number > most:
+            raise self.damaged(f"it should have {number} {what}, and at most {most} can be read")
         return number
 
     def name(self, i: int) -> str:

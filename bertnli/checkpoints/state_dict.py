@@ -26,14 +26,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.tensors import check_names
 from bertnli.errors import CheckpointError
+from bertnli.files import open_regular
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 #: The latest protocol of pickles.
 PICKLE_PROTOCOL = 5
 
-#: A tensor may show its elements several times; not more often than this, all together.
-MAX_REPEATED = 1 << 24
+#: Tensors may share elements, and show one several times; who loads them copies each. All together
+#: may have one for each byte of the file (of float16, each twice), and so many more.
+MAX_REPEATED = 1 << 22
+#: Dimensions of a tensor: NumPy's own limit.
+MAX_DIMENSIONS = 32
 #: Storage classes, and the dtypes of tensors whose storage has none, to NumPy's codes.
 STORAGES = {
     "FloatStorage": "<f4",
@@ -65,10 +70,8 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
         CheckpointError: the file is damaged, or holds something else than a dictionary of dense
             tensors; the message says what.
     """
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    with open_regular(path, CheckpointError) as file:
+        data = file.read()
     try:
         state = _read_zip(data) if data.startswith(b"PK") else _read_legacy(data)
     except _Refused as error:
@@ -92,6 +95,13 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
                 f"{path} is not a state dict: {name} is a {type(value).__name__}, where a tensor "
                 "is expected; save net.state_dict() alone"
             )
+    check_names(state, path)
+    count = sum(array.size for array in state.values())
+    if count > len(data) + MAX_REPEATED:
+        raise CheckpointError(
+            f"{path} is refused: its tensors show {count:,} elements of {len(data):,} bytes, the "
+            "same again and again"
+        )
     return state
 
 
@@ -224,11 +234,12 @@ def _tensor(
         if dtype.module != "torch" or dtype.name not in UNTYPED:
             raise _Refused(f"the dtype {dtype} is not read here")
         elements = _viewed(elements, UNTYPED[dtype.name])
-    numbers = (offset, *sizes, *strides)
-    if len(sizes) != len(strides) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise ValueError("a tensor's sizes and strides are not numbers, as many of each")
-    if math.prod(sizes) > max(len(elements), MAX_REPEATED):
-        raise ValueError(f"a tensor of sizes {sizes} repeats {len(elements)} elements")
+    if len(sizes) != len(strides) or len(sizes) > MAX_DIMENSIONS:
+        raise ValueError(f"a tensor has {len(sizes)} sizes and {len(strides)} strides")
+    if not all(type(n) is int and 0 <= n < 1 << 63 for n in (offset, *sizes, *strides)):
+        raise ValueError("a tensor's sizes and strides are not numbers")
+    if math.prod(sizes) >= 1 << 62:
+        raise ValueError(f"a tensor of sizes {sizes} is too large")
     if 0 not in sizes:
         last = offset + sum((n - 1) * step for n, step in zip(sizes, strides, strict=True))
         if last >= len(elements):

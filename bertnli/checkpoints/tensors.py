@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ import safetensors
 from numpy.typing import NDArray
 
 from bertnli.errors import CheckpointError
+from bertnli.files import open_regular
 
+#: Tensors of a file, of whatever format, characters of their names, bytes of a header.
+MAX_TENSORS, MAX_NAME, MAX_HEADER = 1 << 13, 1000, 1 << 22
 #: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
@@ -30,9 +33,9 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
         CheckpointError: it cannot be read, is damaged, or holds something else than floating-point
             numbers.
     """
-    found = {}
+    found: dict[str, NDArray] = {}
     try:
-        for name, entry in safetensors.deserialize(path.read_bytes()):
+        for name, entry in safetensors.deserialize(_whole(path)):
             code = DTYPES.get(entry["dtype"])
             if code is None:
                 if name.endswith("position_ids"):
@@ -42,11 +45,42 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
             if entry["dtype"] == "BF16":
                 values = (values.astype(np.uint32) << 16).view(np.float32)
             found[name] = values
+        check_names(found, path)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(f"{path} is damaged or no file of safetensors: {error}") from error
     return found
+
+
+def _whole(path: Path) -> bytes:
+    """Return the content of a file whose header is of a size that headers have."""
+    with open_regular(path, CheckpointError) as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > MAX_HEADER:
+            raise CheckpointError(
+                f"{path} is damaged or no file of safetensors: its header should have {size:,} "
+                f"bytes, and at most {MAX_HEADER:,} are read"
+            )
+        if file.read(size).count(b"{") > MAX_TENSORS + 2:  # of all, and of the metadata
+            raise CheckpointError(f"{path}: more than {MAX_TENSORS:,} tensors")
+        file.seek(0)
+        return file.read()
+
+
+def check_names(names: Collection[str], path: str | Path) -> None:
+    """Refuse more tensors than any model has, and names that are none.
+
+    Raises:
+        CheckpointError: says how many there are, or how long a name is.
+    """
+    if len(names) > MAX_TENSORS:
+        raise CheckpointError(f"{path}: {len(names):,} tensors; at most {MAX_TENSORS:,} are read")
+    longest = max(names, key=len, default="")
+    if len(longest) > MAX_NAME:
+        raise CheckpointError(
+            f"{path}: the name of a tensor has {len(longest):,} characters, {longest[:60]!r}..."
+        )
 
 
 def write_tensors(path: Path, arrays: Mapping[str, NDArray], file_format: str) -> tuple[int, int]:

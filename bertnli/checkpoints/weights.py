@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.checkpoints.tensors import read_tensors
 from bertnli.errors import CheckpointError
-from bertnli.files import read_json_object
+from bertnli.files import is_there, read_json_object
 
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 #: What is one of several files of weights, or lists them.
@@ -40,9 +40,9 @@ def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
     """
     for name, read in ((WEIGHTS, read_tensors), (OLD_WEIGHTS, read_state_dict)):
         path, index = folder / name, folder / f"{name}.index.json"
-        if path.is_file():
+        if is_there(path):
             return path, read(path)
-        if index.is_file():
+        if is_there(index):
             return index, _read_shards(index, read)
     others = sorted(file.name for file in folder.iterdir() if _OTHER.search(file.name))
     hint = ""

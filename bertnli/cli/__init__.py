@@ -57,6 +57,8 @@ COMMANDS = {
 
 #: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
 BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
+#: What the frameworks say in errors of no class of their own, where there is no memory.
+OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate", "out of memory", "bad_alloc")
 
 
 def make_parser() -> Parser:
@@ -121,7 +123,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"bertnli {args.command}: interrupted", file=sys.stderr)
         return INTERRUPTED
+    except Exception as error:
+        reason = _too_much(error)
+        if reason is None:
+            raise
+        print(f"bertnli {args.command}: {reason}", file=sys.stderr)
+        return BAD_INPUT
     return status
+
+
+def _too_much(error: Exception) -> str | None:
+    """Return what to say of an error that means too large an input; None of any other."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MemoryError) or any(told in text for told in OUT_OF_MEMORY):
+        return (
+            f"memory does not suffice ({text[:200] or 'no more could be had'}); smaller batches "
+            "(--batch-size), shorter pairs (--max-len) or a smaller model need less"
+        )
+    if isinstance(error, RecursionError):
+        return f"an input is nested too deeply: {text}"
+    if isinstance(error, OverflowError):
+        return f"a number is too large: {text}"
+    return None
 
 
 __all__ = ["COMMANDS", "main", "make_parser"]

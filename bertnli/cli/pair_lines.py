@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import csv
-import gzip
 import json
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from bertnli.data.corpus import is_sentence
+from bertnli.data.lines import open_binary
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.errors import DataError
 from bertnli.text.tokenize import Tokens
@@ -26,10 +27,9 @@ KNOWN_COLUMNS: tuple[Columns, ...] = (
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
-def open_pairs(path: str | Path) -> IO[bytes]:
-    """Open a file of pairs, unpacking it on the way if it ends in ``.gz``."""
-    path = Path(path)
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")  # type: ignore[return-value]
+def open_pairs(path: str | Path) -> AbstractContextManager[IO[bytes]]:
+    """Open a file of pairs, unpacking it on the way if it ends in ``.gz``; see `open_binary`."""
+    return open_binary(Path(path))
 
 
 def format_of(path: str | Path) -> str | None:
@@ -101,7 +101,7 @@ def _decoded(lines: Iterable[bytes], source: str) -> Iterator[str]:
             yield line.decode("utf-8-sig" if number == 1 else "utf-8")
     except UnicodeDecodeError as error:
         raise _error(source, number, f"not UTF-8 text: {error}. Convert it to UTF-8") from error
-    except (EOFError, zlib.error) as error:
+    except (EOFError, OSError, zlib.error) as error:
         raise _error(source, number + 1, f"damaged archive: {error}") from error
 
 

@@ -15,6 +15,7 @@ examples:
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from array import array
@@ -26,6 +27,7 @@ import numpy as np
 from bertnli.backends.interface import Prediction
 from bertnli.cli import corpora, options
 from bertnli.cli.pair_lines import Pair, format_of, open_pairs, pairs_of
+from bertnli.data.lines import BoundedLines
 from bertnli.errors import BERTNLIError, ConfigError
 from bertnli.progress import LogLines
 
@@ -135,7 +137,8 @@ def _pairs(args: argparse.Namespace, stack: ExitStack) -> tuple[Iterable[Pair], 
         file = stack.enter_context(open_pairs(args.file))
         pairs = pairs_of(file, args.file, args.table_format or format_of(args.file), columns)
         return pairs, args.batch_size * BATCHES_AT_ONCE
-    pairs = pairs_of(sys.stdin.buffer, "standard input", args.table_format, columns)
+    lines = io.BufferedReader(BoundedLines(sys.stdin.buffer, "standard input"))
+    pairs = pairs_of(lines, "standard input", args.table_format, columns)
     if sys.stdin.isatty():
         print("one pair per line: premise, tab, hypothesis; Ctrl-D ends", file=sys.stderr)
         return pairs, 1

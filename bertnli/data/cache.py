@@ -2,7 +2,8 @@
 
 A cached corpus is a folder with an ``.npy`` file for each array and ``meta.json``. Its name is a
 hash of all that the ids depend on, so a change of any of that is another folder, and nothing is
-ever changed in place. Any of them may be deleted at any time.
+ever changed in place. Any of them may be deleted at any time, and one that differs from its
+checksums is made again.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from bertnli.archives import ENCODED
 from bertnli.data.encode import EncodedPairs
 from bertnli.files import is_plain_file
 from bertnli.hub import cache_dir
@@ -24,8 +27,6 @@ from bertnli.temporary import NEW, OLD, temporary_folder
 
 #: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
 FORMAT = 2
-#: The folder beside a corpus that its cached encodings are in.
-FOLDER = ".bertnli"
 ARRAYS = {
     "token_ids": np.dtype(np.int32),
     "offsets": np.dtype(np.int64),
@@ -61,7 +62,7 @@ def cached(source: Path, depends: list[Any], make: Callable[[], EncodedPairs]) -
 
 
 def _folders(source: Path) -> Iterator[Path]:
-    yield source.parent / FOLDER
+    yield source.parent / ENCODED
     with suppress(RuntimeError):  # there is no home folder
         yield cache_dir() / "encoded"
 
@@ -76,11 +77,14 @@ def _load(entry: Path, source: str) -> EncodedPairs | None:
     """Return what a folder of the cache holds, memory-mapped; None if it is not whole."""
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
+        checksum, files = meta.pop("checksum"), meta["files"]
+        if checksum != _checksum(meta):
+            return None
         arrays = {}
         for name, dtype in ARRAYS.items():
             path = entry / f"{name}.npy"
             arrays[name] = array = np.load(path, mmap_mode="r")
-            if array.dtype != dtype or path.stat().st_size != meta["bytes"][name]:
+            if array.dtype != dtype or [path.stat().st_size, zlib.crc32(array.data)] != files[name]:
                 return None
         pairs = EncodedPairs(
             **arrays,
@@ -101,18 +105,28 @@ def _store(entry: Path, pairs: EncodedPairs) -> bool:
         with temporary_folder(entry) as home:
             new = home / NEW
             new.mkdir()
-            sizes = {}
+            files = {}
             for name in ARRAYS:
+                array = np.ascontiguousarray(getattr(pairs, name))
                 with open(new / f"{name}.npy", "wb") as file:
-                    np.save(file, getattr(pairs, name))
+                    np.save(file, array)
                     file.flush()
                     os.fsync(file.fileno())
-                    sizes[name] = file.tell()
-            meta = {"label_names": pairs.label_names, "skipped": pairs.skipped, "bytes": sizes}
+                    files[name] = [file.tell(), zlib.crc32(array.data)]
+            meta: dict[str, Any] = {
+                "label_names": pairs.label_names,
+                "skipped": pairs.skipped,
+                "files": files,
+            }
+            meta["checksum"] = _checksum(meta)
             (new / META).write_text(json.dumps(meta), encoding="utf-8")
             return _put(home, entry)
     except OSError:
         return False
+
+
+def _checksum(meta: dict[str, Any]) -> int:
+    return zlib.crc32(json.dumps(meta).encode())
 
 
 def _put(home: Path, entry: Path) -> bool:

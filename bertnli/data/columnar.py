@@ -24,9 +24,9 @@ from numpy.typing import NDArray
 from bertnli.data.cache import cached
 from bertnli.data.corpus import MALFORMED, NO_LABEL, check_on_error
 from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.lines import open_binary
 from bertnli.data.parses import HYPOTHESIS, PREMISE, sentence_of, words_of_parse
 from bertnli.data.snli import LABEL, find_split, read_snli_file
-from bertnli.data.tables import open_binary
 from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.tokenize import Tokens, lower_tokens, lower_words

@@ -125,7 +125,7 @@ def read_labelled(
         ConfigError: a split of a file that has none.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     layout = None
     if not table:

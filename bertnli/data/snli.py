@@ -56,7 +56,7 @@ def find_split(data_dir: str | Path, split: str | bool) -> Path:
     names = [f"snli_1.0_{split}{suffix}" for suffix in (".txt", ".txt.gz", ".jsonl", ".jsonl.gz")]
     for name in names:
         path = Path(data_dir, name)
-        if path.is_file():
+        if path.exists():
             return path
     raise DataError(f"{data_dir} has no {split} split of SNLI: looked for {', '.join(names)}")
 
@@ -142,7 +142,7 @@ def read_pairs(
             sentences are all empty.
     """
     path = Path(path)
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     format = format or format_of(path)
     if format not in ("tsv", "csv", "jsonl"):

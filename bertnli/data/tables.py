@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import codecs
 import csv
-import gzip
 import io
 import json
 import zlib
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.data.corpus import CorpusBuilder, shown
+from bertnli.data.lines import MAX_LINE, open_binary
 from bertnli.errors import DataError
 
 
@@ -85,8 +85,8 @@ def csv_records(file: io.TextIOBase, builder: CorpusBuilder) -> Iterator[tuple[i
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters for a field, for a while."""
-    before = csv.field_size_limit(1 << 30)
+    """Lift the csv module's limit of 131,072 characters for a field to `MAX_LINE`, for a while."""
+    before = csv.field_size_limit(MAX_LINE)
     try:
         yield
     finally:
@@ -130,15 +130,11 @@ def open_text(path: Path) -> Iterator[io.TextIOBase]:
     """
     try:
         with open_binary(path) as raw:
-            if raw.read(3) != codecs.BOM_UTF8:  # "utf-8-sig" loses a file that is half of a mark
-                raw.seek(0)
+            # "utf-8-sig" loses a file that is half of a mark.
+            if raw.peek(3)[:3] == codecs.BOM_UTF8:
+                raw.read(3)
             yield io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
     except (OSError, EOFError, zlib.error) as error:
         raise DataError(f"{path}: cannot be read: {error}") from error
-
-
-def open_binary(path: Path) -> Any:
-    """Open a file to read bytes: what was compressed, where its name says that it is gzipped."""
-    return gzip.open(path, "rb") if path.suffix.lower() == ".gz" else open(path, "rb")

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bertnli.data.tables import open_text
 from bertnli.errors import DataError
 from bertnli.files import expanded
 from bertnli.hints import near_path
@@ -67,21 +68,18 @@ def read_text(paths: str | Path | Sequence[str | Path], split_sentences: bool = 
 def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
     """Yield the sentences of each document of a file."""
     found: list[str] = []
-    try:
-        with path.open(encoding="utf-8-sig", newline="\n") as file:
-            for line in file:
-                text = line.strip()
-                if split_sentences and text:
-                    yield [part for part in _SENTENCE_END.split(text) if part]
-                elif text:
-                    found.append(text)
-                elif found:
-                    yield found
-                    found = []
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}{near_path(path)}") from error
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8: {error}; convert it first") from error
+    if not path.exists():
+        raise DataError(f"{path}: no such file{near_path(path)}")
+    with open_text(path) as file:
+        for line in file:
+            text = line.strip()
+            if split_sentences and text:
+                yield [part for part in _SENTENCE_END.split(text) if part]
+            elif text:
+                found.append(text)
+            elif found:
+                yield found
+                found = []
     if found:
         yield found
 

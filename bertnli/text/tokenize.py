@@ -24,7 +24,7 @@ _ABBREVIATIONS = (
 )
 
 _URL = r"(?:https?://|www\.)[^\s\"<>]*[^\s\"<>.,;:!?'’”)\]}]"
-_EMAIL = r"[\w.+-]+@\w[\w-]*(?:\.\w[\w-]*)+"
+_EMAIL = r"[\w.+-]{1,64}@\w[\w-]*(?:\.\w[\w-]*)+"
 _ABBREVIATION = rf"(?i:{'|'.join(map(re.escape, _ABBREVIATIONS))})\.(?!\w)"
 _INITIALS = r"(?:[^\W\d_]\.){2,}(?!\w)"
 _NUMBER = r"\.?\d+(?:[.,:/]\d+)*\w*(?:[-'’]\w+)*"
@@ -43,6 +43,7 @@ _TOKEN = re.compile(
 )
 # What is split off the end of a word, longest first, and words that are two.
 _CLITIC = re.compile(r"(?i)(n't|'(?:s|m|d|ll|re|ve))$")
+_LONGEST_CLITIC = 3
 _TWO_WORDS = re.compile(
     r"(?i)^(?:(can)(not)|(gim)(me)|(gon)(na)|(got)(ta)|(lem)(me)|(wan)(na)|(d')(ye))$"
 )
@@ -118,7 +119,8 @@ def _add_word(tokens: list[str], word: str) -> None:
     if two:
         tokens.extend(part for part in two.groups() if part)
         return
-    clitics: list[str] = []
-    while (clitic := _CLITIC.search(word)) and clitic.start():
-        word, clitics = word[: clitic.start()], [clitic[0], *clitics]
-    tokens.extend((word, *clitics))
+    end, clitics = len(word), []
+    while (clitic := _CLITIC.search(word, max(1, end - _LONGEST_CLITIC), end)) is not None:
+        end = clitic.start()
+        clitics.append(clitic[0])
+    tokens.extend((word[:end], *reversed(clitics)))

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.errors import DataError
-from bertnli.files import read_json_object
+from bertnli.files import is_there, read_json_object
 from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN
 
 #: The book's names of special tokens, and those of Devlin et al. (2019).
@@ -75,7 +75,7 @@ def read_settings(folder: Path, defined: bool) -> dict[str, Any] | None:
     _check_roles(folder / SETTINGS_FILE, settings)
     _check_roles(folder / SPECIAL_FILE, special)
     kind = settings.get("tokenizer_class") or model.get("tokenizer_class") or _BERT[0]
-    return {**settings, "tokenizer_class": kind} if (folder / SETTINGS_FILE).is_file() else None
+    return {**settings, "tokenizer_class": kind} if is_there(folder / SETTINGS_FILE) else None
 
 
 def kept_whole(folder: Path, defined: bool) -> set[str]:
@@ -153,4 +153,4 @@ def _content(token: Any) -> Any:
 
 def _read(path: Path) -> dict[str, Any]:
     """Return the JSON object of a file; an empty one if there is no file."""
-    return read_json_object(path, DataError) if path.is_file() else {}
+    return read_json_object(path, DataError) if is_there(path) else {}

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.errors import DataError
-from bertnli.files import read_json
+from bertnli.files import MAX_VOCAB, read_json
 from bertnli.text.tokenize import lower_tokens
 
 UNKNOWN = "<unk>"
@@ -77,7 +77,7 @@ class Vocab:
         Raises:
             DataError: the file cannot be read, or is not a JSON list of distinct strings.
         """
-        tokens = read_json(Path(path), DataError)
+        tokens = read_json(path, DataError, MAX_VOCAB)
         if not isinstance(tokens, list):
             raise DataError(f"{path}: a list of tokens is expected, not {type(tokens).__name__}")
         try:

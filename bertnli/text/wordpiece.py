@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.errors import BackendError, ConfigError, DataError
-from bertnli.files import read_json_object
+from bertnli.files import MAX_VOCAB, is_there, open_regular, read_json_object, read_text
+from bertnli.text.definition import check_definition
 from bertnli.text.tokenize import BRACKETS, Tokens
 from bertnli.text.tokenizer_config import (
     SETTINGS,
@@ -23,8 +24,8 @@ from bertnli.text.tokenizer_config import (
 )
 from bertnli.text.vocab import UNKNOWN, Vocab
 
-#: Characters of a token that is looked for in text, and not cut.
-MAX_ADDED = 256
+#: More tokens than any vocabulary of word pieces has.
+MAX_TOKENS = 1 << 19
 #: More ids without a token than this are a mistake.
 MAX_GAPS = 1 << 16
 #: Sentences that are cut at a time.
@@ -51,11 +52,8 @@ class WordPieceVocab(Vocab):
     def __init__(self, definition: str) -> None:
         super().__init__()
         lib = _tokenizers()
+        check_definition(definition)
         with _own_errors("not a definition of a tokenizer"):
-            added = json.loads(definition).get("added_tokens") or ()
-            # The library's time for these grows with the square of their length.
-            if any(len(token["content"]) > MAX_ADDED for token in added):
-                raise ValueError(f"an added token is longer than {MAX_ADDED} characters")
             self.tokenizer = lib.Tokenizer.from_str(definition)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -78,9 +76,10 @@ class WordPieceVocab(Vocab):
             DataError: the file cannot be read, or is something else.
             BackendError: the package tokenizers is missing.
         """
+        definition = read_text(path, DataError, MAX_VOCAB)
         try:
-            return cls(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, DataError) as error:
+            return cls(definition)
+        except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
     @classmethod
@@ -105,6 +104,8 @@ class WordPieceVocab(Vocab):
             DataError: a special token is missing, or a piece stands twice.
         """
         tokens = list(pieces)
+        if len(tokens) > MAX_TOKENS:
+            raise DataError(f"more than {MAX_TOKENS:,} word pieces")
         lib = _tokenizers()
         ids = {token: i for i, token in enumerate(tokens)}
         missing = [name for name in SPECIAL.values() if name not in ids]
@@ -230,18 +231,19 @@ def load_vocab(folder: Path) -> Vocab | None:
         DataError: one that cannot be read.
         BackendError: the package tokenizers is missing, and needed.
     """
-    defined = (folder / WordPieceVocab.FILE).is_file()
+    defined = is_there(folder / WordPieceVocab.FILE)
     settings = read_settings(folder, defined)
     if defined:
         return _load_definition(folder, settings)
-    if (folder / Vocab.FILE).is_file():
+    if is_there(folder / Vocab.FILE):
         return _load_json(folder / Vocab.FILE)
     path = folder / "vocab.txt"
-    if not path.is_file():
+    if not is_there(path):
         return None
     settings = settings or {}
+    text = read_text(path, DataError, MAX_VOCAB)
     try:
-        pieces = path.read_text(encoding="utf-8").rstrip("\n").split("\n")
+        pieces = text.rstrip("\n").split("\n", MAX_TOKENS)
         _check_added(kept_whole(folder, False))
         return WordPieceVocab.from_pieces(
             pieces,
@@ -263,7 +265,7 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
         DataError: it is none, or one of SentencePiece.
         BackendError: the package tokenizers is missing.
     """
-    pieces = read_json_object(path, DataError).get("idx_to_token")
+    pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
         raise DataError(f"{path}: GluonNLP's vocabularies have a list idx_to_token")
     if any(piece.startswith("\u2581") for piece in pieces):
@@ -278,11 +280,8 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
 
 def _load_json(path: Path) -> Vocab:
     """Return the vocabulary of a ``vocab.json``: the book's is a list, GluonNLP's an object."""
-    try:
-        with path.open("rb") as file:
-            is_object = file.read(256).lstrip().startswith(b"{")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+    with open_regular(path, DataError, MAX_VOCAB) as file:
+        is_object = file.read(256).lstrip().startswith(b"{")
     return load_gluonnlp(path) if is_object else Vocab.load(path)
 
 
@@ -290,8 +289,8 @@ def _load_definition(folder: Path, settings: dict[str, Any] | None) -> WordPiece
     """Return the vocabulary of a tokenizer.json; what stands beside it of a BERT's wins, as in
     transformers."""
     path = folder / WordPieceVocab.FILE
+    definition = read_json_object(path, DataError, MAX_VOCAB)
     try:
-        definition = read_json_object(path, DataError)
         normalizer = definition.get("normalizer") or {}
         is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
         if settings and is_bert and normalizer.get("type") == "BertNormalizer":

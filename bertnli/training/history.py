@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 from bertnli.errors import DataError
+from bertnli.files import read_text
 from bertnli.hints import near_path
 from bertnli.plots import plot_curves
 
@@ -14,6 +15,8 @@ from bertnli.plots import plot_curves
 METRICS = "metrics.jsonl"
 #: What a curve's file says of where it comes from.
 CURVE_MARK = "bertnli training curve"
+#: Bytes of that file: those of some 100,000 epochs.
+MAX_METRICS = 1 << 25
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,10 @@ def read_history(path: str | Path) -> History:
     path = Path(path)
     file = path / METRICS if path.is_dir() else path
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        why = error.strerror if isinstance(error, OSError) else error
+        lines = read_text(file, DataError, MAX_METRICS).splitlines()
+    except DataError as error:
         raise DataError(
-            f"{path} is no run's folder: {file}: {why}; give the --output of a run{near_path(path)}"
+            f"{path} is no run's folder: {error}; give the --output of a run{near_path(path)}"
         ) from error
     names = {field.name for field in fields(EpochRecord)}
     history = History()

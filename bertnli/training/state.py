@@ -31,7 +31,7 @@ from safetensors.numpy import load, load_file, save
 from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import write_tensors
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import is_plain_file, read_json_object
+from bertnli.files import is_plain_file, open_regular, read_json_object
 from bertnli.training.history import EpochRecord, History
 
 FORMAT, VERSION = "bertnli training state", 2
@@ -39,6 +39,8 @@ TENSORS, STATE = "tensors.safetensors", "state.json"
 _NAME = re.compile(r"step-(\d{9,})")
 #: Both files say within so many bytes what they are.
 _BEGIN = 1 << 12
+#: Bytes of a state's JSON file, which has the loss of each step.
+MAX_STATE = 1 << 30
 #: Bytes that are read and summed at a time.
 _BLOCK = 1 << 22
 
@@ -188,7 +190,7 @@ def is_state(path: Path) -> bool:
 
 
 def _read(path: Path) -> TrainingState:
-    described = read_json_object(path / STATE, CheckpointError)
+    described = read_json_object(path / STATE, CheckpointError, MAX_STATE, MAX_STATE)
     try:
         if described["format"] != FORMAT or described["version"] != VERSION:
             raise CheckpointError(
@@ -248,7 +250,7 @@ def _checksum_of(content: Any) -> int:
 
 def _checksum(path: Path) -> tuple[int, int]:
     size = checksum = 0
-    with path.open("rb") as file:
+    with open_regular(path, CheckpointError) as file:
         while block := file.read(_BLOCK):
             size += len(block)
             checksum = zlib.crc32(block, checksum)

@@ -81,7 +81,7 @@ class Sandbox:
                     continue
                 place = path.relative_to(self.cache).parts
                 assert place[0] == "extracted"
-                if len(place) < 2 or (len(place) == 2 and name.endswith(".lock")):
+                if len(place) < 2 or (len(place) == 2 and name.endswith((".lock", ".files.json"))):
                     continue
                 homes.add(place[1])
                 if len(place) == 2:

@@ -278,7 +278,9 @@ def test_cache_is_used_until_something_changes(
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.npy" for name in ARRAYS), "meta.json"])
-@pytest.mark.parametrize("damage", ["short", "long", "empty", "other", "missing", "folder"])
+@pytest.mark.parametrize(
+    "damage", ["short", "long", "empty", "other", "missing", "folder", "a bit", "a late bit"]
+)
 def test_a_damaged_entry_is_made_anew(cached: Cached, name: str, damage: str) -> None:
     path = cached.entry / name
     content = path.read_bytes()
@@ -287,6 +289,8 @@ def test_a_damaged_entry_is_made_anew(cached: Cached, name: str, damage: str) ->
         path.mkdir()
     elif damage != "missing":
         changed = {"short": content[:-3], "long": content + b"123", "empty": b""}
+        for which, place in (("a bit", len(content) // 2), ("a late bit", len(content) - 4)):
+            changed[which] = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         path.write_bytes(changed.get(damage, b"[" * len(content)))
     assert cached.encodes()
     assert not cached.encodes()

@@ -69,11 +69,25 @@ def get(server: FaultServer, folder: Path, sha1: str | None = SHA1, name: str = 
         return Path(hub.download(f"{server.url}/{name}", folder, sha1, progress=False))
     finally:
         assert time.monotonic() - start < LIMIT
-        assert not (folder / name).exists() or sha1 is None or fetch.is_here(folder / name, sha1)
+        kept = home_of(server, folder, name) / name
+        assert not kept.exists() or sha1 is None or fetch.is_here(kept, sha1)
+
+
+def home_of(server: FaultServer, folder: Path, name: str = NAME) -> Path:
+    """The folder in which a URL's file is kept."""
+    return hub._kept_at(folder, f"{server.url}/{name}").parent
 
 
 def left(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def leave_part(server: FaultServer, folder: Path, content: bytes, record: str) -> None:
+    """Put what an unfinished download leaves into its place."""
+    home = home_of(server, folder)
+    home.mkdir(parents=True)
+    (home / ".data.bin.part").write_bytes(content)
+    (home / ".data.bin.part.json").write_text(record)
 
 
 DONE = [f".{NAME}.lock", NAME]
@@ -125,8 +139,9 @@ def test_the_rest_is_asked_for_by_a_later_call(
         with pytest.raises(DownloadError):
             get(server, tmp_path, None)
         assert left(tmp_path) == [".data.bin.lock", ".data.bin.part", ".data.bin.part.json"]
-    here = (tmp_path / ".data.bin.part").stat().st_size
-    assert CONTENT.startswith((tmp_path / ".data.bin.part").read_bytes()) and here > 60_000
+    part = home_of(server, tmp_path) / ".data.bin.part"
+    here = part.stat().st_size
+    assert CONTENT.startswith(part.read_bytes()) and here > 60_000
     file.script = []
     assert get(server, tmp_path, None).read_bytes() == CONTENT
     assert left(tmp_path) == DONE
@@ -171,9 +186,7 @@ def test_a_new_version_is_not_joined_to_the_old(
     # With a hash the server is not asked about versions, and what was joined wrongly is seen.
     monkeypatch.setattr(fetch, "ATTEMPTS", 2)
     other = tmp_path / "hash"
-    other.mkdir()
-    (other / ".data.bin.part").write_bytes(b"x" * 1000)
-    (other / ".data.bin.part.json").write_text(json.dumps({"file": SHA1}))
+    leave_part(server, other, b"x" * 1000, json.dumps({"file": SHA1}))
     file = serve(server, ranges=ranges)
     assert get(server, other).read_bytes() == CONTENT
     assert len(file.requests) == (2 if ranges else 1)
@@ -183,16 +196,14 @@ def test_a_new_version_is_not_joined_to_the_old(
 def test_a_damaged_record_is_a_new_beginning(
     server: FaultServer, tmp_path: Path, record: str
 ) -> None:
-    (tmp_path / ".data.bin.part").write_bytes(b"x" * 1000)
-    (tmp_path / ".data.bin.part.json").write_text(record)
+    leave_part(server, tmp_path, b"x" * 1000, record)
     file = serve(server)
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert len(file.requests) == 1 and "Range" not in file.requests[0]
 
 
 def test_a_whole_part_needs_no_server(server: FaultServer, tmp_path: Path) -> None:
-    (tmp_path / ".data.bin.part").write_bytes(CONTENT)
-    (tmp_path / ".data.bin.part.json").write_text(json.dumps({"file": SHA1}))
+    leave_part(server, tmp_path, CONTENT, json.dumps({"file": SHA1}))
     file = serve(server)
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert not file.requests
@@ -202,7 +213,8 @@ def test_a_web_page_in_place_of_an_archive(server: FaultServer, tmp_path: Path) 
     file = serve(server, "cut", "page", path="/a.zip", headers={"ETag": '"1"'})
     with pytest.raises(DownloadError, match="a web page came in place of the file"):
         get(server, tmp_path, None, "a.zip")
-    assert (tmp_path / ".a.zip.part").stat().st_size > 60_000  # the page did not end it
+    part = home_of(server, tmp_path, "a.zip") / ".a.zip.part"
+    assert part.stat().st_size > 60_000  # the page did not end it
     assert get(server, tmp_path, None, "a.zip").read_bytes() == CONTENT
     assert "Range" in file.requests[-1]
     serve(server, "page")
@@ -270,7 +282,7 @@ def test_ctrl_c_keeps_the_part(
         with pytest.raises(KeyboardInterrupt):
             get(server, tmp_path)
     size = sum(map(len, seen[:3]))
-    assert (tmp_path / ".data.bin.part").read_bytes() == CONTENT[:size]
+    assert (home_of(server, tmp_path) / ".data.bin.part").read_bytes() == CONTENT[:size]
     assert get(server, tmp_path).read_bytes() == CONTENT
     assert file.requests[-1]["Range"] == f"bytes={size}-"
 
@@ -288,8 +300,11 @@ def test_a_full_disk(server: FaultServer, tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_what_is_here_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "locked", None)
-    (tmp_path / NAME).write_bytes(CONTENT)
-    assert hub.download(f"http://127.0.0.1:1/{NAME}", tmp_path, SHA1) == str(tmp_path / NAME)
+    url = f"http://127.0.0.1:1/{NAME}"
+    here = hub._kept_at(tmp_path, url)
+    here.parent.mkdir()
+    here.write_bytes(CONTENT)
+    assert hub.download(url, tmp_path, SHA1) == str(here)
 
 
 @pytest.mark.parametrize("url", ["http://[::1/a.zip", "http://a b/c.zip", "ftp://127.0.0.1/a.zip"])
@@ -328,7 +343,9 @@ def test_waiting_for_a_lock(
 ) -> None:
     monkeypatch.setattr(locks, "SAY_AFTER", 0.1)
     file = serve(server)
-    with FileLock(tmp_path / f".{NAME}.lock", thread_local=False) as lock:
+    home = home_of(server, tmp_path)
+    home.mkdir()
+    with FileLock(home / f".{NAME}.lock", thread_local=False) as lock:
         monkeypatch.setattr(locks, "GIVE_UP_AFTER", 0.2)
         with pytest.raises(DownloadError, match="another process has been"):
             get(server, tmp_path)
@@ -394,7 +411,7 @@ def test_the_lock_of_a_killed_process(server: FaultServer, tmp_path: Path) -> No
     file = serve(server, "stall")
     worker = Worker(tmp_path, [(f"{server.url}/{NAME}", SHA1)], tmp_path / "cache")
     worker.go()
-    part = tmp_path / "cache" / f".{NAME}.part"
+    part = home_of(server, tmp_path / "cache") / f".{NAME}.part"
     worker.process.until(lambda: part.exists() and part.stat().st_size > 60_000)
     os.kill(worker.process.pid, signal.SIGKILL)
     worker.process.communicate()
@@ -436,7 +453,7 @@ def run_downloads(server: FaultServer, home: Path, count: int) -> None:
     results = [worker.results() for worker in both]
     whole = 0
     for i, (script, *found) in enumerate(zip(scripts, *results, strict=True)):
-        path = folder / f"{i}.bin"
+        path = hub._kept_at(folder, f"{server.url}/{i}.bin")
         outcomes = {outcome for outcome, _ in found}
         assert path.exists() is ("file" in outcomes), script
         assert not path.exists() or path.read_bytes() == CONTENT, script
@@ -448,7 +465,8 @@ def run_downloads(server: FaultServer, home: Path, count: int) -> None:
             assert len(server.files[f"/{i}.bin"].requests) == 1
         whole += path.exists()
     assert count / 4 < whole < count
-    assert {path.suffix for path in folder.iterdir()} <= {".bin", ".lock", ".part", ".json"}
+    kept = {path.suffix for path in folder.glob("*/*")}
+    assert kept <= {".bin", ".lock", ".part", ".json"}
 
 
 def test_some_downloads_in_two_processes(server: FaultServer, tmp_path: Path) -> None:

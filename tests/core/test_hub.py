@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import socket
 import tarfile
 import threading
 import traceback
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ class Server:
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
+        self.other: bytes | None = None
         self.extra_length = 0
         self.requests: list[str] = []
         outer = self
@@ -35,7 +37,7 @@ class Server:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 outer.requests.append(self.path)
-                body = outer.files.get(self.path)
+                body = outer.files.get(self.path, outer.other)
                 self.send_response(404 if body is None else 200)
                 body = body or b"<html>not here</html>"
                 self.send_header("Content-Length", str(len(body) + outer.extra_length))
@@ -106,7 +108,7 @@ def test_download_once_and_check_every_time(server: Server, tmp_path: Path) -> N
     server.files["/a/data.bin"] = b"content"
     hub.register("data", server.url + "/a/data.bin", sha1(b"content"))
     path = Path(hub.download("data", progress=False))
-    assert path == tmp_path / "cache" / "data.bin"
+    assert (path.parent.parent, path.name) == (tmp_path / "cache", "data.bin")
     assert path.read_bytes() == b"content"
     assert hub.download("data", progress=False) == str(path)
     assert len(server.requests) == 1
@@ -114,7 +116,33 @@ def test_download_once_and_check_every_time(server: Server, tmp_path: Path) -> N
     assert Path(hub.download("data", progress=False)).read_bytes() == b"content"
     assert len(server.requests) == 2
     other = hub.download(server.url + "/a/data.bin", tmp_path / "here", sha1(b"content"))
-    assert Path(other).parent == tmp_path / "here"
+    assert Path(other).parent.parent == tmp_path / "here"
+
+
+#: URLs that end alike, as far as a path, a file's name or a host goes.
+ALIKE = (
+    *("/a/model.zip", "/b/model.zip", "/a/model.zip?version=2", "/a/model.zip?version=3"),
+    *("/a/x/../model.zip", "/A/model.zip", "//a/model.zip", "/a/model.zip#part", "/a;b/model.zip"),
+)
+
+
+def test_urls_that_end_alike_are_different_files(server: Server, tmp_path: Path) -> None:
+    """Each is asked for, whichever came first, in the cache folder and in any other."""
+    for folder in (None, tmp_path / "models"):
+        server.requests.clear()
+        urls = [server.url + path for path in ALIKE]
+        urls += [server.url.replace("//", f"//{user}@") + ALIKE[0] for user in ("me:x", "me:y")]
+        paths = []
+        for number, url in enumerate(urls):
+            server.other = archive(**{"which.txt": str(number)})
+            paths.append(Path(hub.download_extract(url, folder, progress=False)))
+            assert (paths[-1] / "which.txt").read_text() == str(number)
+            assert "x" not in str(Path(hub.download(url, folder)).parent.name)  # no password
+        assert len({*paths}) == len(urls) == len(server.requests)
+        for number, url in enumerate(urls):  # and again, without a request
+            again = Path(hub.download_extract(url, folder, progress=False))
+            assert (again / "which.txt").read_text() == str(number)
+        assert len(server.requests) == len(urls)
 
 
 @pytest.mark.parametrize("fault", ["hash", "missing", "cut"])
@@ -126,15 +154,15 @@ def test_faults_leave_nothing_behind(server: Server, tmp_path: Path, fault: str)
     hub.register("data", server.url + "/data.bin", expected)
     with pytest.raises(DownloadError, match=r"data\.bin"):
         hub.download("data", progress=False)
-    assert [path.name for path in (tmp_path / "cache").iterdir()] == [".data.bin.lock"]
+    assert [path.name for path in (tmp_path / "cache").glob("*/*")] == [".data.bin.lock"]
 
 
 def test_a_wrong_file_in_the_cache_stays_until_a_good_one_comes(
     server: Server, tmp_path: Path
 ) -> None:
-    (tmp_path / "cache").mkdir()
-    mine = tmp_path / "cache" / "data.bin"
-    mine.write_bytes(b"mine")
+    server.files["/data.bin"] = b"mine"
+    mine = Path(hub.download(server.url + "/data.bin", progress=False))
+    del server.files["/data.bin"]
     hub.register("data", server.url + "/data.bin", sha1(b"content"))
     with pytest.raises(DownloadError, match="404"):
         hub.download("data", progress=False)
@@ -150,7 +178,7 @@ def test_without_a_network(tmp_path: Path) -> None:
         hub.download("x", progress=False)
     message = str(caught.value)
     assert url in message
-    assert str(tmp_path / "cache" / "x.zip") in message
+    assert re.search(re.escape(str(tmp_path / "cache")) + r"/\w{16}/x\.zip", message)
     assert "bertnli train --data sample" in message
 
 
@@ -195,10 +223,62 @@ def test_extract_once(server: Server, tmp_path: Path) -> None:
     folder = Path(hub.download_extract("corpus", progress=False))
     assert folder.name == "top"
     assert (folder / "a.txt").read_text() == "one"
-    (folder / "a.txt").write_text("kept")
+    before = (folder / "a.txt").stat().st_ino
     assert Path(hub.download_extract("corpus", progress=False)) == folder
-    assert (folder / "a.txt").read_text() == "kept"  # not unpacked again
+    assert (folder / "a.txt").stat().st_ino == before  # not unpacked again
+    assert len(server.requests) == 1
     assert hub.download_extract(str(tmp_path)) == str(tmp_path)
+
+
+def _flip(folder: Path) -> None:
+    raw = bytearray((folder / "b" / "c.bin").read_bytes())
+    raw[500] ^= 1
+    (folder / "b" / "c.bin").write_bytes(raw)
+
+
+CHANGES: dict[str, Callable[[Path], Any]] = {
+    "a bit": _flip,
+    "cut": lambda folder: (folder / "a.txt").write_bytes(b""),
+    "longer": lambda folder: (folder / "a.txt").write_bytes(b"one more"),
+    "removed": lambda folder: (folder / "a.txt").unlink(),
+    "added": lambda folder: (folder / "tokenizer.json").write_text("{}"),
+    "a link": lambda folder: (
+        (folder / "a.txt").rename(folder.parent / "away"),
+        (folder / "a.txt").symlink_to(folder.parent / "away"),
+    ),
+    "renamed": lambda folder: (folder / "b").rename(folder / "d"),
+    "no list": lambda folder: next(folder.parent.glob(".*.files.json")).unlink(),
+    "a damaged list": lambda folder: next(folder.parent.glob(".*.files.json")).write_text("["),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_an_extracted_folder_that_was_changed_is_made_anew(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
+) -> None:
+    path = tmp_path / "model.zip"
+    path.write_bytes(archive(**{"a.txt": "one", "b/c.bin": "x" * 1000}))
+    folder = Path(hub.download_extract(path))
+    CHANGES[change](folder)
+    assert Path(hub.download_extract(path)) == folder
+    content = {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
+    assert content == {"a.txt": "one", "b/c.bin": "x" * 1000}
+    assert not (folder / "a.txt").is_symlink()
+    # What was changed may be somebody's work: it is kept, and its place is told.
+    kept = folder.with_name(f"{folder.name}.changed-1")
+    assert kept.is_dir() and kept.name in capsys.readouterr().err
+    hub.download_extract(path)
+    assert not capsys.readouterr().err
+
+
+def test_encoded_corpora_beside_an_extracted_one_stay(tmp_path: Path) -> None:
+    path = tmp_path / "corpus.zip"
+    path.write_bytes(archive(**{"a.txt": "one"}))
+    folder = Path(hub.download_extract(path))
+    (folder / ".bertnli").mkdir()
+    (folder / ".bertnli" / "ids.npy").write_bytes(b"x")
+    assert Path(hub.download_extract(path)) == folder
+    assert (folder / ".bertnli" / "ids.npy").exists()
 
 
 def test_local_archives(tmp_path: Path, fixtures: Path) -> None:

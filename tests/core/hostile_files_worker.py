@@ -1,0 +1,180 @@
+"""Reads files that would take much, or that are none, one after the other, within limits.
+
+    python hostile_files_worker.py HOME MUTATIONS
+
+HOME has a whole folder of each kind. Each case is put into its place; it must be refused with an
+error of ours, or be read, within `hostile.SECONDS` and `hostile.BYTES`, in each of several ways. So
+must mutations of it, and of the whole files. Prints as JSON what came of the cases, and on stderr
+those that were handled wrongly.
+"""
+
+from __future__ import annotations
+
+import codecs
+import contextlib
+import faulthandler
+import io
+import json
+import os
+import random
+import shutil
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+for _framework in ("torch", "mxnet", "transformers"):
+    sys.modules[_framework] = None  # type: ignore[assignment]
+
+from hostile import damaged, damaged_json, watch, watched  # noqa: E402
+from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
+
+import bertnli  # noqa: E402
+from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
+from bertnli.cli import main  # noqa: E402
+from bertnli.cli.pair_lines import open_pairs, pairs_of  # noqa: E402
+from bertnli.data.columnar import encode_snli  # noqa: E402
+from bertnli.data.dataset import PairDataset  # noqa: E402
+from bertnli.data.layouts import read_labelled  # noqa: E402
+from bertnli.data.snli import read_pairs, read_snli_file  # noqa: E402
+from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
+from bertnli.errors import BERTNLIError  # noqa: E402
+from bertnli.hub import download_extract  # noqa: E402
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab  # noqa: E402
+from bertnli.training.history import read_history  # noqa: E402
+
+CLASSES = ("entailment", "contradiction", "neutral")
+VOCAB = Vocab.from_list([*RESERVED_TOKENS, "<unk>", "a", "b"])
+#: Seconds after which a case hangs, on however busy a machine.
+HANGS = 120
+TEXTS = ["a" * 64, "a b c d e f g", "\ufdfa"]
+
+
+def command(*argv: str) -> None:
+    """Run a command, which must end as one does that was given what it cannot use."""
+    said = io.StringIO()
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+        status = main(argv)
+    assert status in (0, 2) and "memory does not suffice" not in said.getvalue(), said.getvalue()
+
+
+def opened(path: Path, labels: tuple[str, ...] | None) -> None:
+    """Open a checkpoint, and cut some text with its vocabulary."""
+    found = open_checkpoint(path, labels, num_heads=2)
+    list(found.vocab.ids_of(TEXTS, False))
+
+
+def pairs_in(path: Path) -> None:
+    """Read unlabelled pairs."""
+    with open_pairs(path) as lines:
+        list(pairs_of(lines, str(path)))
+
+
+Reader = Callable[[Path], Any]
+MODEL: tuple[Reader, ...] = (
+    lambda path: command("info", str(path)),
+    lambda path: command("info", str(path.parent)),
+    lambda path: opened(path.parent, None),
+    lambda path: opened(path.parent, CLASSES),
+)
+SNLI: tuple[Reader, ...] = (
+    lambda path: read_snli_file(path, "skip"),
+    lambda path: encode_snli(path.parent, "dev", VOCAB, 32, cache=False),
+    lambda path: read_snli_file(path, "raise"),
+)
+#: Ways to read what is in a place; the last one's outcome counts.
+WAYS: dict[str, tuple[Reader, ...]] = {
+    "corpus": (
+        lambda path: PairDataset(read_pairs(path, on_error="skip"), 32, VOCAB, verbose=False),
+        lambda path: PairDataset(read_pairs(path), 32, VOCAB, verbose=False),
+        pairs_in,
+        lambda path: read_labelled(path),
+    ),
+    "text": (lambda path: build_text_vocab(read_text(path)),),
+    "run": (lambda path: read_history(path.parent),),
+    "archive": (lambda path: download_extract(path),),
+}
+
+
+def ways(place: str, path: Path) -> tuple[Reader, ...]:
+    return SNLI if place.startswith("snli") else WAYS.get(place, MODEL)
+
+
+def outcome(place: str, path: Path) -> str:
+    """Return what came of a file: ``"read"``, ``"refused"``, or what is wrong."""
+    shutil.rmtree(os.environ["BERTNLI_CACHE"], ignore_errors=True)
+    found = ""
+    for way in ways(place, path):
+        faulthandler.dump_traceback_later(HANGS, exit=True)
+        try:
+            watched(way, path)
+            found = "read"
+        except BERTNLIError as error:
+            found = "refused"
+            if len(str(error)) > 5000:
+                return f"a message of {len(str(error))} characters: {error!s:.500}"
+        except BaseException as error:
+            return f"{type(error).__name__}: {error}"[:200] + traceback.format_exc()[-1500:]
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    return found
+
+
+def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
+    """The bytes of a file with damage, or with a value of its JSON replaced."""
+    if Path(name).suffix in (".json", ".vocab") and len(raw) < 1 << 16 and rng.random() < 0.5:
+        with contextlib.suppress(ValueError, RecursionError, IndexError, TypeError):
+            return damaged_json(raw, rng)
+    return damaged(raw, rng)
+
+
+def run() -> None:
+    import faulthandler
+
+    faulthandler.dump_traceback_later(280, exit=True)
+    home, count = Path(sys.argv[1]), int(sys.argv[2])
+    whole = {}
+    for place, name in dict.fromkeys([*PLACES, *CASES]):
+        path = home / place / name
+        if path.is_file():
+            whole[place, name] = path.read_bytes()
+            for way in ways(place, path):
+                with contextlib.suppress(BERTNLIError):
+                    way(path)  # whatever is imported late
+    for encoding in ("cp437", "utf-8-sig", "idna"):
+        codecs.lookup(encoding)
+    sys.addaudithook(watch)
+    found: dict[str, str] = {}
+
+    def tell(case: str, result: str) -> None:
+        found[case] = result
+        if result not in ("read", "refused"):
+            print(f"{case}: {result}", file=sys.stderr)
+
+    for place, name in PLACES:
+        for kind, make in KINDS.items():
+            with in_place(home / place / name, make) as path:
+                tell(f"{place}, {name}: {kind}", outcome(place, path))
+    contents = {f"{place}, {name}": (place, name, raw) for (place, name), raw in whole.items()}
+    for (place, name), cases in CASES.items():
+        for case, content in cases.items():
+            raw = content()
+            contents[f"{place}, {name}: {case}"] = place, name, raw
+            with in_place(home / place / name, lambda path, raw=raw: path.write_bytes(raw)) as path:
+                tell(f"{place}, {name}: {case}", outcome(place, path))
+    for case, (place, name, raw) in contents.items():
+        for number in range(count):
+            rng = random.Random(f"{case} {number}")
+            other = mutated(raw, name, rng)
+            with in_place(home / place / name, lambda path, raw=other: path.write_bytes(raw)) as p:
+                result = outcome(place, p)
+            if result not in ("read", "refused"):
+                tell(f"{case}, mutation {number}", result)
+    print(json.dumps(found))
+    assert bertnli.__version__
+
+
+if __name__ == "__main__":
+    run()

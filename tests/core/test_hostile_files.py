@@ -1,0 +1,106 @@
+"""Small files that would take much, and files that are none: an error of ours, within limits.
+
+The files are read in a process without a framework, which may not get 200 MB of memory more than it
+has before each, nor use a second of the processor.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hostile_files import CASES, HEAD, KINDS, PLACES
+
+from bertnli.checkpoints.convert import FORMATS
+from bertnli.checkpoints.opening import Checkpoint
+from bertnli.config import BERTConfig
+
+WORKER = Path(__file__).parent / "hostile_files_worker.py"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+CLASSES = ("entailment", "contradiction", "neutral")
+SIZES = (12, 4, 6, 2, 1, 0.1, 8)
+ROWS = [("neutral", "a dog's life .", "b"), ("entailment", "c", "d e")]
+#: Mutations of each file, here and in the long run.
+FEW, MANY = 5, 5000
+
+
+def write_corpora(home: Path) -> None:
+    """Write the same two pairs in each format."""
+    (home / "corpus").mkdir()
+    table = HEAD + "".join("\t".join(row) + "\n" for row in ROWS)
+    names = HEAD.split()
+    lines = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in ROWS)
+    parsed = table.replace("sentence1", "sentence1_binary_parse")
+    parsed = parsed.replace("sentence2", "sentence2_binary_parse")
+    texts = {"tsv": table, "csv": table.replace("\t", ","), "jsonl": lines, "txt": parsed}
+    for ending, text in texts.items():
+        for suffix, content in (
+            (ending, text.encode()),
+            (f"{ending}.gz", gzip.compress(text.encode())),
+        ):
+            (home / "corpus" / f"a.{suffix}").write_bytes(content)
+            (home / f"snli.{suffix}").mkdir()
+            (home / f"snli.{suffix}" / f"snli_1.0_dev.{suffix}").write_bytes(content)
+
+
+@pytest.fixture
+def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
+    """Whole files of each kind, in a folder of their own each."""
+    modern = make_checkpoint(BERTConfig(*SIZES, "gelu", True, 1e-12), CLASSES)
+    FORMATS["huggingface"](modern, tmp_path / "hf")
+    for other, removed in (("hf, pieces", "tokenizer.json"), ("hf, pickled", "model.safetensors")):
+        shutil.copytree(tmp_path / "hf", tmp_path / other)
+        (tmp_path / other / removed).unlink()
+    FORMATS["bertnli"](make_checkpoint(BERTConfig(*SIZES), CLASSES), tmp_path / "ours")
+    for framework, folder in (("mxnet", "params"), ("torch", "torch")):
+        shutil.copytree(FIXTURES / framework / "bert.tiny", tmp_path / folder)
+    (tmp_path / "gluonnlp").mkdir()
+    for pattern, name in (("bert_2*.params", "bert_2_32_4_tiny.params"), ("*.vocab", "tiny.vocab")):
+        shutil.copy(next((FIXTURES / "gluonnlp").glob(pattern)), tmp_path / "gluonnlp" / name)
+    write_corpora(tmp_path)
+    for name, text in (("text/a.txt", "A dog. It barks.\n\nA cat.\n"), ("run/metrics.jsonl", "")):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    (tmp_path / "archive").mkdir()
+    with zipfile.ZipFile(tmp_path / "archive" / "a.zip", "w") as zipped:
+        zipped.writestr("a.txt", "one")
+    return tmp_path
+
+
+def run_cases(home: Path, mutations: int) -> None:
+    number = len(PLACES) * len(KINDS) + sum(map(len, CASES.values()))
+    done = subprocess.run(
+        [sys.executable, str(WORKER), str(home), str(mutations)],
+        capture_output=True,
+        text=True,
+        timeout=600 + 30 * number * mutations,  # only against hanging
+        env={**os.environ, "BERTNLI_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    found = json.loads(done.stdout.splitlines()[-1])
+    wrong = {case: what for case, what in found.items() if what not in ("read", "refused")}
+    assert not wrong, done.stderr[-8000:]
+    assert len(found) == number
+    # What is no file is read nowhere, but where it is one that need not be there.
+    for place, name in PLACES:
+        for kind in KINDS:
+            if kind not in ("empty", "a link to itself"):
+                assert found[f"{place}, {name}: {kind}"] == "refused", (place, name, kind)
+
+
+def test_hostile_files_and_some_mutations(home: Path) -> None:
+    run_cases(home, FEW)
+
+
+@pytest.mark.long
+def test_hostile_files_and_many_mutations(home: Path) -> None:
+    run_cases(home, MANY)

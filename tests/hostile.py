@@ -1,0 +1,125 @@
+"""Damage to files, and limits within which whatever comes of them must be read."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+#: Seconds of all processors' time, which another process does not change, and bytes of memory.
+SECONDS, BYTES = 1.0, 200 << 20
+#: What reading may not do.
+FORBIDDEN = ("exec", "compile", "import", "pickle.find_class", "socket.", "subprocess.", "ctypes.")
+FORBIDDEN_OS = ("os.system", "os.exec", "os.posix_spawn", "os.fork")
+ODD_VALUES = (
+    *(
+        None,
+        True,
+        -1,
+        0,
+        1,
+        7,
+        2**31,
+        2**63,
+        2**70,
+        1e308,
+        float("nan"),
+        "",
+        "x",
+        "\x00",
+        "9" * 5000,
+    ),
+    *([], {}, [[]] * 3, {"a": {}}, "LABEL_0", -0.5, 0.5, 12, 4, "relu", ["a", "b"], "true"),
+)
+
+
+watching = False
+
+
+def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    """End the process where it does more than to read; a hook for `sys.addaudithook`."""
+    if not watching:
+        return
+    writes = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+    if event == "open" and isinstance(arguments[2], int) and arguments[2] & writes:
+        if str(arguments[0]).startswith(os.environ["BERTNLI_CACHE"]):
+            return
+        raise SystemExit(f"it opened {arguments[0]} to write")
+    if event.startswith(FORBIDDEN_OS) or event.startswith(FORBIDDEN):
+        raise SystemExit(f"it caused {event} {arguments}")
+
+
+def damaged(raw: bytes, rng: random.Random) -> bytes:
+    """Damage of one to four kinds, at any place, or near one of the ends."""
+    data = bytearray(raw)
+    for _ in range(rng.randint(1, 4)):
+        if not data:
+            break
+        near = rng.choice([len(data), len(data), min(200, len(data))])
+        place = rng.randrange(near) if rng.random() < 0.8 else len(data) - 1 - rng.randrange(near)
+        kind = rng.choice(["flip", "flip", "byte", "cut", "huge", "huge", "gap", "twice", "noise"])
+        if kind == "flip":
+            data[place] ^= 1 << rng.randrange(8)
+        elif kind == "byte":
+            data[place] = rng.choice([0, 1, 0x7F, 0x80, 0xFF, ord("."), ord("(")])
+        elif kind == "cut" and rng.random() < 0.3:
+            del data[place:]
+        elif kind == "huge":
+            size = rng.choice([1, 2, 4, 8])
+            sign = rng.choice([b"\x7f", b"\xff", b"\x00", b"\x80"])
+            data[place : place + size] = b"\xff" * (size - 1) + sign
+        elif kind == "gap":
+            del data[place : place + rng.randint(1, 16)]
+        elif kind == "twice":
+            data[place:place] = data[place : place + rng.randint(1, 64)]
+        elif kind == "noise":
+            data[place : place + 4] = rng.randbytes(4)
+    return bytes(data)
+
+
+def damaged_json(raw: bytes, rng: random.Random) -> bytes:
+    """A value, anywhere in it, replaced by an odd one, or left out."""
+    whole = json.loads(raw)
+    places: list[tuple[Any, Any]] = []
+
+    def collect(value: Any) -> None:
+        keys = list(value) if isinstance(value, dict) else range(len(value))
+        for key in keys:
+            places.append((value, key))
+            if isinstance(value[key], dict | list):
+                collect(value[key])
+
+    collect(whole)
+    for _ in range(rng.randint(1, 2)):
+        holder, key = rng.choice(places)
+        if rng.random() < 0.2 and isinstance(holder, dict):
+            holder.pop(key, None)
+        elif isinstance(holder, dict) or key < len(holder):
+            holder[key] = rng.choice(ODD_VALUES)
+    text = json.dumps(whole)
+    if rng.random() < 0.05:
+        text = rng.choice(["[" * 100_000, '{"a":' * 50_000, "1" * 10_000, "[]", "null", '"a"'])
+    return text.encode()
+
+
+def watched(read: Callable[..., T], *arguments: Any) -> T:
+    """Call a function within the limits."""
+    global watching
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, hard))
+    watching, start = True, time.process_time()
+    try:
+        return read(*arguments)
+    finally:
+        watching = False
+        seconds = time.process_time() - start
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
+        if seconds > SECONDS:
+            raise SystemExit(f"it took {seconds:.1f} s")
