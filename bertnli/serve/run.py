@@ -96,17 +96,20 @@ def serve(
             timeout_keep_alive=max(1, math.ceil(limits.read_timeout)),
             timeout_graceful_shutdown=math.ceil(limits.timeout + limits.read_timeout),
         )
-        # uvicorn sends itself the signal again when it has ended: let SIGTERM be nothing then, and
-        # SIGINT an interrupt, also where a shell started us in the background and had it ignored.
-        handlers = {signal.SIGTERM: _nothing, signal.SIGINT: signal.default_int_handler}
-        before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        server = _Server(config, workers)
+        # A signal may come before uvicorn listens to it, also where a shell started us in the
+        # background and had SIGINT ignored; and uvicorn sends it again when it has ended.
+        numbers = (signal.SIGTERM, signal.SIGINT)
+        before = {number: signal.signal(number, server.end) for number in numbers}
         try:
             listener.listen(BACKLOG)  # who reads the line may come before uvicorn takes them
             say(f"{checkpoint} on {' and '.join(workers)}: {_url(listener)} (Ctrl-C ends)")
-            _Server(config, workers).run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+        if server.was_interrupted:
+            raise KeyboardInterrupt
         if dead := _dead(workers):
             raise WorkerDied(f"the {dead[0]} worker died, and the server has ended; see its log")
 
@@ -118,6 +121,12 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._workers = workers
         self._quiet_until = 0.0
+        self.was_interrupted = False
+
+    def end(self, number: int, _: FrameType | None) -> None:
+        """Answer what is under way, and end; a handler of signals."""
+        self.should_exit = True
+        self.was_interrupted = self.was_interrupted or number == signal.SIGINT
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to accept connections."""
@@ -187,7 +196,3 @@ def is_local(host: str) -> bool:
 def _url(listener: socket.socket) -> str:
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _nothing(_: int, __: FrameType | None) -> None:
-    pass

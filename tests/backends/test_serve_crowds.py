@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import selectors
+import signal
 import socket
 import subprocess
 import time
@@ -158,6 +159,14 @@ def test_the_death_of_a_worker_ends_the_process() -> None:
         assert served.process.wait(processes.LIMIT) == 1
         assert served.process.stderr is not None
         assert "bertnli serve: the torch worker died" in served.process.stderr.read()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_a_signal_at_the_first_moment_is_not_lost(number: int, status: int) -> None:
+    """One that comes when the server has said that it is ready, and uvicorn is not there yet."""
+    for _ in range(3):
+        with Served(*OPTIONS, program=FAKE, stderr=subprocess.DEVNULL) as served:
+            assert served.end(number) == status
 
 
 @pytest.mark.parametrize(
