@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
 import signal
 import socket
@@ -41,7 +42,11 @@ class Served:
         stderr: int | None = None,
     ) -> None:
         command = [*before, sys.executable, *program, "serve", "--port", "0", *argv]
-        self.process = processes.Process(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr)
+        path = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+        env = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+        self.process = processes.Process(
+            command, env, cwd=ROOT, stdout=subprocess.PIPE, stderr=stderr
+        )
         line = self.process.line()
         found = re.search(r"http://\S+", line)
         assert found, f"the server said {line!r}"

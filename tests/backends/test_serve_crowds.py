@@ -19,6 +19,7 @@ from pathlib import Path
 
 import processes
 import pytest
+from processes import LIMIT
 from serve_process import FAKE, Served, read_all
 
 PAIR = {"premise": "A man is asleep.", "hypothesis": "A man is awake."}
@@ -42,7 +43,7 @@ def statuses(connections: list[socket.socket]) -> list[str]:
     with selectors.DefaultSelector() as selector:
         for connection in connections:
             selector.register(connection, selectors.EVENT_READ)
-        end = time.monotonic() + 120
+        end = time.monotonic() + LIMIT
         while selector.get_map() and time.monotonic() < end:
             for key, _ in selector.select(1):
                 connection = key.fileobj
@@ -68,12 +69,11 @@ def crowd(served: Served, size: int, request: bytes) -> list[socket.socket]:
 @pytest.mark.parametrize(
     ("size", "options", "before", "expected"),
     [
-        (600, (), (), {"200"}),
         (1000, (), (), {"200"}),
         (300, ("--max-connections", "20"), (), {"200", "503"}),
         (600, (), ("prlimit", "--nofile=200:200"), {"200", "503"}),
     ],
-    ids=["600", "1000", "300 for 20 places", "600 and few files"],
+    ids=["1000", "300 for 20 places", "600 and few files"],
 )
 def test_each_of_a_crowd_gets_a_status_that_is_counted(
     size: int, options: tuple[str, ...], before: tuple[str, ...], expected: set[str]
@@ -128,7 +128,7 @@ def test_what_is_no_request_is_answered_and_counted(
         head, _, body = read_all(connection).partition(b"\r\n\r\n")
     assert head[9:12].decode() == status
     assert json.loads(body)["error"]
-    end = time.monotonic() + 60
+    end = time.monotonic() + LIMIT
     while not (counted := served.counted() - before) and time.monotonic() < end:
         time.sleep(0.05)  # the path learns of it after the client
     assert counted == Counter([status])
@@ -138,16 +138,16 @@ def test_a_connection_that_was_answered_is_closed_without_a_word(served: Served)
     """Clients take a connection again, and take what comes on it for their next answer."""
     with served.connect() as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-        assert read_all(connection) == b""
+        found = read_all(connection)
+    head, _, body = found.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200") and json.loads(body)["status"] == "ready"
 
 
-@pytest.mark.parametrize("limit", ["300:900", "300:300"])
-def test_the_limit_on_open_files_is_raised(limit: str) -> None:
-    with Served(*OPTIONS, program=FAKE, before=("prlimit", f"--nofile={limit}")) as served:
+def test_the_limit_on_open_files_is_raised() -> None:
+    with Served(*OPTIONS, program=FAKE, before=("prlimit", "--nofile=300:900")) as served:
         text = Path(f"/proc/{served.process.pid}/limits").read_text()
         (line,) = (line for line in text.splitlines() if line.startswith("Max open files"))
-        assert line.split()[3] == limit.partition(":")[2]
+        assert line.split()[3] == "900"
 
 
 def test_the_death_of_a_worker_ends_the_process() -> None:
@@ -164,7 +164,7 @@ def test_the_death_of_a_worker_ends_the_process() -> None:
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
 def test_a_signal_at_the_first_moment_is_not_lost(number: int, status: int) -> None:
     """One that comes when the server has said that it is ready, and uvicorn is not there yet."""
-    for _ in range(3):
+    for _ in range(2):
         with Served(*OPTIONS, program=FAKE, stderr=subprocess.DEVNULL) as served:
             assert served.end(number) == status
 
@@ -209,9 +209,7 @@ def test_any_host_may_be_allowed() -> None:
         assert served.ask(PAIR, headers=headers)[0] == 200
 
 
-@pytest.mark.parametrize(
-    ("host", "warns"), [("0.0.0.0", True), ("127.0.0.1", False), ("localhost", False)]
-)
+@pytest.mark.parametrize(("host", "warns"), [("0.0.0.0", True), ("localhost", False)])
 def test_a_server_for_other_machines_warns(host: str, warns: bool) -> None:
     with Served(*OPTIONS, "--host", host, program=FAKE, stderr=subprocess.PIPE) as served:
         assert served.end() == 0

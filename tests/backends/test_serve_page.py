@@ -294,8 +294,8 @@ def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
     assert visit.texts("#problem") == ["Give a premise."]
     attack = "<img src=x onerror=alert(1)><b>A man</b> & “a dog”"
     visit.ask(attack, "A man is awake.")
-    assert page.locator("#problem").is_hidden()
-    assert page.locator("#words img, #words b, #answer img").count() == 0
+    assert "The model does not know" in visit.texts("#problem")[0]  # what it makes of the marks
+    assert page.locator("main img, main b").count() == 0
 
 
 @pytest.mark.browser
