@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -15,6 +14,7 @@ from typing import Any
 
 import hypothesis
 import numpy as np
+import processes
 import pytest
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -491,7 +491,7 @@ def leave_leftover() -> Callable[[Path], Path]:
     def leave(target: Path) -> Path:
         code = f"import bertnli.temporary as t; t.clear_leftovers = lambda folder: None{_KILLED}"
         command = [sys.executable, "-c", code, str(target)]
-        done = subprocess.run(command, capture_output=True, text=True)
+        done = processes.run(command)
         assert done.returncode == -signal.SIGKILL, done.stderr
         return target.parent / done.stdout.strip()
 

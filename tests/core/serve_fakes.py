@@ -13,8 +13,6 @@ from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
-from processes import LIMIT
-
 from bertnli.backends.interface import Prediction
 from bertnli.labels import LABELS
 from bertnli.serve.limits import Limits
@@ -48,7 +46,7 @@ class FakeNet:
         self.threads.add(threading.get_ident())
         self.batches.append(list(pairs))
         self.entered.release()
-        assert self.gate.wait(LIMIT)
+        assert self.gate.wait(900)  # processes.LIMIT, which a program does not see
         premises = [premise for premise, _ in pairs]
         if "poison" in premises:
             raise RuntimeError("the model cannot bear this")

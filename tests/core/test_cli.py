@@ -124,14 +124,12 @@ def test_the_command_line_imports_no_framework() -> None:
 
 def test_a_closed_pipe_ends_a_command_quietly() -> None:
     command = [sys.executable, "-m", "bertnli", "download", "--list"]
-    with subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
+    pipe = subprocess.PIPE
+    with processes.Process(command, cwd=ROOT, stdout=pipe, stderr=pipe) as process:
         process.stdout.close()
-        assert process.stderr.read() == b""
-        assert process.wait(processes.LIMIT) == 141
+        process.stdout = None
+        assert process.finish() == (None, "")
+        assert process.returncode == 141
 
 
 def pairs(text: str | bytes, **options: object) -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import json
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -277,13 +276,11 @@ def test_too_many_requests_wait_a_little_and_are_503() -> None:
 
 
 def test_a_slow_body_makes_room_for_others() -> None:
-    server = Server(max_connections=1, read_timeout=60.0)
+    server = Server(max_connections=1, read_timeout=LIMIT)
     try:
-        start = time.monotonic()
         sent = asyncio.run(_raw(server, [part(b'{"premise"')], [], never))
         assert status_of(sent) == 503
         assert b"others wait for its place" in sent[1]["body"]
-        assert time.monotonic() - start < 30
     finally:
         server.stop()
 

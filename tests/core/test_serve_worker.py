@@ -202,7 +202,7 @@ def test_its_end_computes_what_waits(net: FakeNet, start: Start) -> None:
         futures = [worker.predict(pairs_of(str(i), 3)) for i in range(20)]
         ending = threading.Thread(target=worker.stop)
         ending.start()
-    ending.join(10)
+    ending.join(LIMIT)
     assert all(len(future.result(0)) == 3 for future in futures)
     assert worker.state == STOPPED
     with pytest.raises(NotReady, match="stopped"):

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from filelock import FileLock, Timeout
 
@@ -50,17 +51,15 @@ def test_what_a_live_process_owns_stays(tmp_path: Path, leave_leftover: Leave) -
         "    sys.stdin.readline()\n"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "a")]
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    with subprocess.Popen(command, **pipes) as process:
-        assert process.stdout is not None and process.stdin is not None
-        assert process.stdout.readline() == "ready\n"
+    pipe = subprocess.PIPE
+    with processes.Process(command, stdin=pipe, stdout=pipe) as process:
+        assert process.line() == "ready\n"
         dead = leave_leftover(tmp_path / "a")
         clear_leftovers(tmp_path, any_machine=True)
         (live,) = tmp_path.iterdir()
         assert live != dead and (live / NEW / "f").read_text() == "x"
-        process.stdin.write("\n")
-        process.stdin.close()
-        assert process.wait() == 0
+        process.finish("\n")
+        assert process.returncode == 0
     assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["f"]
 
 
@@ -72,10 +71,11 @@ def test_many_write_beside_each_other(tmp_path: Path, leave_leftover: Leave) -> 
         "    with replaced_folder(Path(sys.argv[1])) as new:\n"
         "        new.mkdir(); (new / 'f').write_text(str(i))\n"
     )
-    processes = [
-        subprocess.Popen([sys.executable, "-c", code, str(tmp_path / str(i))]) for i in range(4)
-    ]
-    assert [process.wait() for process in processes] == [0] * 4
+    command = [sys.executable, "-c", code]
+    writers = [processes.Process([*command, str(tmp_path / str(i))]) for i in range(4)]
+    for writer in writers:
+        writer.finish()
+    assert [writer.returncode for writer in writers] == [0] * 4
     assert names(tmp_path) == ["0", "1", "2", "3"]
     assert {(tmp_path / name / "f").read_text() for name in "0123"} == {"29"}
 
@@ -211,7 +211,7 @@ def test_a_killed_convert(tmp_path: Path) -> None:
     argv = ["convert", "bert.mini", "TARGET", "--to", "bertnli"]
     for target in ("a", "b"):
         argv[2] = str(tmp_path / target)
-        done = subprocess.run([sys.executable, "-c", code, *argv], capture_output=True)
+        done = processes.run([sys.executable, "-c", code, *argv])
         assert done.returncode == -9
         assert len(names(tmp_path)) == 1 and names(tmp_path)[0].startswith(f".{target}.")
     assert main(argv) == 0
