@@ -119,9 +119,11 @@ def test_train_tells_what_it_does(
 def test_train_says_so_where_a_run_reached_chance(
     own_data: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    start = ["train", *where, *TINY[:-1], "--output", str(tmp_path / "run"), "--overwrite"]
-    sample = [*start, "--data", "sample", "--epochs", "1"]
-    ran = Ran(capsys, [*sample, "--lr", "1e-6", "--batch-size", "512"])
+    start = ["train", *where, "--output", str(tmp_path / "run"), "--overwrite"]
+    tiny = [*start, *chain(*SIZES.items())]
+    slow = [*start, *chain(*{**SIZES, "--lr": "1e-6"}.items()), "--epochs", "1"]
+    sample = {**SIZES, "--lr": "1e-6", "--batch-size": "512", "--epochs": "1", "--data": "sample"}
+    ran = Ran(capsys, [*start, *chain(*sample.items())])
     assert ran.status == 0
     (warning,) = ran.err.splitlines()
     for part in (
@@ -132,11 +134,11 @@ def test_train_says_so_where_a_run_reached_chance(
         "(2 steps were taken), or a higher --lr",
     ):
         assert part in warning
-    assert Ran(capsys, [*start, *own_data, "--lr", "1e-6", "--epochs", "1", "--quiet"]).err == ""
-    learned = [*start, *own_data, "--epochs", "20"]
+    assert Ran(capsys, [*slow, *own_data, "--quiet"]).err == ""
+    learned = [*tiny, *own_data, "--epochs", "20"]
     assert Ran(capsys, learned).err == ""
     no_dev = own_data[: own_data.index("--dev")] + own_data[own_data.index("--dev") + 2 :]
-    ran = Ran(capsys, [*start, *no_dev, "--epochs", "1", "--lr", "1e-6"])
+    ran = Ran(capsys, [*slow, *no_dev])
     assert "training accuracy 0." in ran.err and "on 24 pairs" in ran.err
     table = tmp_path / "one.tsv"
     table.write_text("gold_label\tsentence1\tsentence2\nneutral\tA dog rests.\tA cat.\n")
