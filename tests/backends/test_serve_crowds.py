@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
-import processes
 import pytest
 from processes import LIMIT
 from serve_process import FAKE, Served, read_all
@@ -159,7 +158,7 @@ def test_the_death_of_a_worker_ends_the_process() -> None:
         with ThreadPoolExecutor(len(bodies)) as clients:
             found = [status for status, _ in clients.map(served.ask, bodies)]
         assert set(found) <= {200, 503} and found[5] == 503
-        assert served.process.wait(processes.LIMIT) == 1
+        assert served.process.wait(LIMIT) == 1
         assert served.process.stderr is not None
         assert "bertnli serve: the torch worker died" in served.process.stderr.read()
 
