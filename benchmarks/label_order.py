@@ -33,6 +33,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
+from datetime import date
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,8 @@ def main() -> None:
         result = {
             "title": "sets where another order is suspected, percent, by their number of pairs",
             "script": "benchmarks/label_order.py",
+            "source": f"what the script wrote, at bertnli {bertnli.__version__}",
+            "date": f"{date.today():%B %Y}",
             "checkpoint": args.checkpoint,
             "draws": args.draws,
             "rule": {name: getattr(metrics, name) for name in RULE},

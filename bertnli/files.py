@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertnli.errors import BERTNLIError
+from bertnli.hints import near_path
 
 #: Bytes that a file of settings, a vocabulary, or any other file may have.
 MAX_SETTINGS, MAX_VOCAB, MAX_BYTES = 1 << 22, 12 << 20, 1 << 40
@@ -41,7 +42,7 @@ def open_regular(
         file = open(path, "rb", opener=_opener)  # noqa: SIM115
     except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
         why = getattr(reason, "strerror", None) or reason
-        raise error(f"{path}: cannot be read: {why}") from reason
+        raise error(f"{path}: cannot be read: {why}{near_path(path)}") from reason
     try:
         found = os.fstat(file.fileno())
         if not stat.S_ISREG(found.st_mode):

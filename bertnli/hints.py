@@ -69,7 +69,7 @@ def near_path(path: str | Path) -> str:
     path = Path(path)
     try:
         names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a NUL in the path
         return ""
     near = nearest(path.name, names)
     return "" if near in (None, path.name) else f". Did you mean {path.parent / near}?"
