@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
@@ -65,6 +68,45 @@ def test_the_image_is_made_of_what_docker_may_see() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \./\S*$", text("Dockerfile"), re.MULTILINE)
     assert {name.removeprefix("./") for names in copied for name in names.split()} == allowed
     assert all((ROOT / name).exists() for name in allowed)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What an editable install needs of the project, in a folder of its name."""
+    home = tmp_path / "parent" / "bertnli"
+    home.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, home / name)
+    left_out = shutil.ignore_patterns("__pycache__", "models", "sample")
+    shutil.copytree(ROOT / "bertnli", home / "bertnli", ignore=left_out)
+    return home
+
+
+def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(
+    clone: Path, tmp_path: Path
+) -> None:
+    """There the clone's folder would be a namespace package of the same name."""
+    build = "from setuptools import build_meta; print(build_meta.build_editable('built'))"
+    (clone / "built").mkdir()
+    done = processes.run([sys.executable, "-c", build], cwd=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site_packages = tmp_path / "site-packages"
+    with zipfile.ZipFile(next((clone / "built").glob("*.whl"))) as wheel:
+        wheel.extractall(site_packages)
+    # Without the site module nothing of this environment's own installs is imported.
+    code = (
+        "import site, sys; site.addsitedir(sys.argv[1]); sys.path.append(sys.argv[2])\n"
+        "import bertnli; print(bertnli.load.__name__, bertnli.__version__, bertnli.__file__)"
+    )
+    purelib = sysconfig.get_paths()["purelib"]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for folder in (clone.parent, clone, tmp_path):
+        argv = [sys.executable, "-S", "-c", code, str(site_packages), purelib]
+        done = processes.run(argv, cwd=folder, env=env)
+        assert done.returncode == 0, (folder, done.stderr)
+        name, version, file = done.stdout.split()
+        assert (name, version) == ("load", __version__)
+        assert (folder / file).resolve() == clone / "bertnli" / "__init__.py"
 
 
 @pytest.mark.long
