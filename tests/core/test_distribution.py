@@ -13,6 +13,8 @@ from pathlib import Path
 
 import processes
 import pytest
+from floors import floors, requirements
+from packaging.version import Version
 
 from bertnli.version import __version__
 
@@ -57,10 +59,49 @@ def test_the_version_stands_in_one_place() -> None:
     assert found == [ROOT / "bertnli" / "version.py"]
 
 
-def test_the_image_has_the_torch_that_is_tested() -> None:
-    (tested,) = re.findall(r"^torch==(.+)$", text("constraints.txt"), re.MULTILINE)
-    (taken,) = re.findall(r"^ARG TORCH=(.+)$", text("Dockerfile"), re.MULTILINE)
-    assert taken == tested
+#: Packages with holes that can be reached through bertnli, and the first versions without.
+HOLES = {
+    "requests": "2.32.4",
+    "filelock": "3.20.3",
+    "h11": "0.16",
+    "pyarrow": "14.0.1",
+    "torch": "2.6",
+    "urllib3": "2.7",
+    "starlette": "1.3.1",
+}
+
+
+def test_versions_with_holes_are_not_accepted() -> None:
+    found = floors()
+    for name, version in HOLES.items():
+        assert Version(found[name]) >= Version(version), name
+
+
+def test_the_versions_that_are_tested_are_accepted() -> None:
+    pinned = dict(re.findall(r"^([\w-]+)==(.+)$", text("constraints.txt"), re.MULTILINE))
+    assert {"torch", "mxnet", "numpy", "pyarrow"} <= {*pinned}
+    for need in requirements():
+        if need.name in pinned:
+            assert pinned[need.name] in need.specifier, need
+
+
+def test_the_page_on_compatibility_has_the_oldest_versions() -> None:
+    page = text("docs/compatibility.md")
+    section = page.partition("## Oldest versions")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", section, re.MULTILINE))
+    assert rows == floors()
+    for name in ("PyTorch", "NumPy"):
+        (said,) = re.findall(rf"^\| {name} \| ([\d.]+) and later", page, re.MULTILINE)
+        assert said == floors()[{"PyTorch": "torch", "NumPy": "numpy"}[name]]
+
+
+def test_the_image_is_pinned_and_has_the_versions_that_are_tested() -> None:
+    bases = re.findall(r"^FROM (\S+)", text("Dockerfile"), re.MULTILINE)
+    assert {*bases} == {"${BASE}"}
+    assert re.search(r"^ARG BASE=python:3\.11\S*@sha256:[0-9a-f]{64}$", text("Dockerfile"), re.M)
+    installs = re.findall(r"pip install (?:[^&]|\\\n)+", text("Dockerfile"))
+    assert len(installs) == 2
+    assert all("--constraint /wheels/constraints.txt" in install for install in installs)
 
 
 def test_the_image_is_made_of_what_docker_may_see() -> None:
