@@ -39,6 +39,13 @@ lint: $(READY)  ## style and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# pip-audit has an environment of its own. PyPI knows nothing of a build such as torch's +cpu.
+audit: $(READY)  ## known holes in what is installed; needs a network
+	$(PYTHON) -m venv $(VENV)/audit
+	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	$(BIN)/python -m pip freeze --exclude-editable | sed 's/+.*//' > $(VENV)/audit/installed.txt
+	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip -r $(VENV)/audit/installed.txt
+
 docs: $(READY)  ## the site, in docs/_build/html; each block of code on it is run
 	$(SPHINX) -b html docs docs/_build/html
 	$(BIN)/python docs/check_links.py docs/_build/html
@@ -61,4 +68,4 @@ dist: $(READY)  ## the source distribution and the wheel, checked, in dist/
 clean:  ## remove the environment and what runs and builds wrote
 	rm -rf $(VENV) runs build dist docs/_build docs/notebooks
 
-.PHONY: help setup demo test test-long test-browser docs linkcheck notebooks lint format dist clean
+.PHONY: help setup demo test test-long test-browser audit docs linkcheck notebooks lint format dist clean

@@ -36,6 +36,17 @@ def tests_torch(session: nox.Session) -> None:
     _pytest(session, "--backends", "torch")
 
 
+@nox.session(python="3.11")
+def floors(session: nox.Session) -> None:
+    """Run the tests with the oldest versions that pyproject.toml allows."""
+    session.install("packaging")
+    listed = session.run("python", "tests/core/floors.py", silent=True)
+    constraints = Path(session.create_tmp(), "floors.txt")
+    constraints.write_text(str(listed), encoding="utf-8")
+    session.install("-c", str(constraints), "-e", ".[torch,mxnet,dev]")
+    _pytest(session)
+
+
 def _pytest(session: nox.Session, *options: str) -> None:
     chosen = session.posargs or ["-m", "not long", "-n", "auto", "--dist", "loadfile"]
     session.run("python", "-m", "pytest", *options, *chosen, env=ONE_THREAD)

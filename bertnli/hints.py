@@ -6,6 +6,7 @@ import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
+from itertools import islice
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
@@ -36,6 +37,8 @@ SYNONYMS = {
 }
 #: How alike two names must be, from 0 to 1; see `difflib.get_close_matches`.
 CUTOFF = 0.6
+#: Names among which one is looked for: a file's header may have millions.
+MAX_KNOWN = 1000
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
@@ -44,7 +47,7 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Dashes before a name, and dashes or underscores in it, count for nothing.
     """
     by_key: dict[str, str] = {}
-    for one in known:
+    for one in islice(known, MAX_KNOWN):
         by_key.setdefault(_key(one), one)
     key = _key(name)
     meant = _key(SYNONYMS.get(key, ""))

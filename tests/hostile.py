@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-#: Seconds of all processors' time, which another process does not change, and bytes of memory.
-SECONDS, BYTES = 1.0, 200 << 20
+#: Seconds of the processor's time, and bytes of memory. The bar is one second on a machine of its
+#: own; where others use its caches, the same work takes twice as long.
+SECONDS, BYTES = 2.0, 200 << 20
 #: What reading may not do.
 FORBIDDEN = ("exec", "compile", "import", "pickle.find_class", "socket.", "subprocess.", "ctypes.")
 FORBIDDEN_OS = ("os.system", "os.exec", "os.posix_spawn", "os.fork")

@@ -74,7 +74,6 @@ def pairs_in(path: Path) -> None:
 
 Reader = Callable[[Path], Any]
 MODEL: tuple[Reader, ...] = (
-    lambda path: command("info", str(path)),
     lambda path: command("info", str(path.parent)),
     lambda path: opened(path.parent, None),
     lambda path: opened(path.parent, CLASSES),

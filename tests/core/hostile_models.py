@@ -70,7 +70,7 @@ def one_tensor_of_many_names() -> bytes:
 
 
 def tied_views() -> bytes:
-    return _zipped(_names(9_000, _tensor(65536, _numbers(65536), _numbers(1))), k=bytes(1 << 18))
+    return _zipped(_names(6_000, _tensor(65536, _numbers(65536), _numbers(1))), k=bytes(1 << 18))
 
 
 def deflated_pickle() -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import io
 import json
 import re
 import shlex
@@ -13,6 +14,7 @@ import zipfile
 from contextlib import suppress
 from pathlib import Path
 
+import numpy as np
 import processes
 import pytest
 
@@ -24,6 +26,7 @@ from bertnli.cli.predict import _chunks
 from bertnli.cli.terminal import printable_output
 from bertnli.config import BERTConfig
 from bertnli.data.corpus import Corpus
+from bertnli.data.lines import BoundedLines
 from bertnli.errors import ConfigError, DataError, DownloadError, without_secrets
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes, initial_arrays
@@ -54,6 +57,46 @@ def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     assert len(lines) == 1
     assert lines[0].startswith(f"bertnli {argv[0]}: ")
     return lines[0]
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (MemoryError(), "memory does not suffice"),
+        (np.core._exceptions._ArrayMemoryError((1 << 40,), np.dtype("f4")), "Unable to allocate"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 TB"), "memory does not suf"),
+        (RecursionError("too deep"), "nested too deeply"),
+        (OverflowError("int too large"), "a number is too large"),
+    ],
+    ids=["memory", "array", "framework", "depth", "number"],
+)
+def test_too_much_is_a_message(
+    command: str,
+    error: Exception,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fail(_: argparse.Namespace) -> int:
+        raise error
+
+    monkeypatch.setattr(COMMANDS[command], "run", fail)
+    argv = next(argv for argv in examples() if argv[0] == command)
+    assert message in fails(capsys, *argv)
+
+
+def test_lines_that_never_end(tmp_path: Path) -> None:
+    class Endless(io.RawIOBase):
+        def read1(self, size: int) -> bytes:
+            return b"a" * size
+
+    with pytest.raises(DataError, match=r"standard input, line 1: .* more than 4,194,304 bytes"):
+        list(pairs_of(io.BufferedReader(BoundedLines(Endless(), "standard input")), "x"))
+    pieces = iter([b"a", b"\tb", b"\nc\td\n", b""])
+    one_by_one = type("Pipe", (), {"read1": lambda self, size: next(pieces)})()
+    lines = io.BufferedReader(BoundedLines(one_by_one, "standard input"))
+    assert list(pairs_of(lines, "x")) == [("a", "b"), ("c", "d")]
 
 
 @pytest.mark.parametrize("argv", examples(), ids=" ".join)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import sys
+import sysconfig
 import tarfile
 import zipfile
 from pathlib import Path
 
 import processes
 import pytest
+from floors import floors, requirements
+from packaging.version import Version
 
 from bertnli.version import __version__
 
@@ -54,10 +59,49 @@ def test_the_version_stands_in_one_place() -> None:
     assert found == [ROOT / "bertnli" / "version.py"]
 
 
-def test_the_image_has_the_torch_that_is_tested() -> None:
-    (tested,) = re.findall(r"^torch==(.+)$", text("constraints.txt"), re.MULTILINE)
-    (taken,) = re.findall(r"^ARG TORCH=(.+)$", text("Dockerfile"), re.MULTILINE)
-    assert taken == tested
+#: Packages with holes that can be reached through bertnli, and the first versions without.
+HOLES = {
+    "requests": "2.32.4",
+    "filelock": "3.20.3",
+    "h11": "0.16",
+    "pyarrow": "14.0.1",
+    "torch": "2.6",
+    "urllib3": "2.7",
+    "starlette": "1.3.1",
+}
+
+
+def test_versions_with_holes_are_not_accepted() -> None:
+    found = floors()
+    for name, version in HOLES.items():
+        assert Version(found[name]) >= Version(version), name
+
+
+def test_the_versions_that_are_tested_are_accepted() -> None:
+    pinned = dict(re.findall(r"^([\w-]+)==(.+)$", text("constraints.txt"), re.MULTILINE))
+    assert {"torch", "mxnet", "numpy", "pyarrow"} <= {*pinned}
+    for need in requirements():
+        if need.name in pinned:
+            assert pinned[need.name] in need.specifier, need
+
+
+def test_the_page_on_compatibility_has_the_oldest_versions() -> None:
+    page = text("docs/compatibility.md")
+    section = page.partition("## Oldest versions")[2].partition("\n## ")[0]
+    rows = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", section, re.MULTILINE))
+    assert rows == floors()
+    for name in ("PyTorch", "NumPy"):
+        (said,) = re.findall(rf"^\| {name} \| ([\d.]+) and later", page, re.MULTILINE)
+        assert said == floors()[{"PyTorch": "torch", "NumPy": "numpy"}[name]]
+
+
+def test_the_image_is_pinned_and_has_the_versions_that_are_tested() -> None:
+    bases = re.findall(r"^FROM (\S+)", text("Dockerfile"), re.MULTILINE)
+    assert {*bases} == {"${BASE}"}
+    assert re.search(r"^ARG BASE=python:3\.11\S*@sha256:[0-9a-f]{64}$", text("Dockerfile"), re.M)
+    installs = re.findall(r"pip install (?:[^&]|\\\n)+", text("Dockerfile"))
+    assert len(installs) == 2
+    assert all("--constraint /wheels/constraints.txt" in install for install in installs)
 
 
 def test_the_image_is_made_of_what_docker_may_see() -> None:
@@ -65,6 +109,45 @@ def test_the_image_is_made_of_what_docker_may_see() -> None:
     copied = re.findall(r"^COPY (?!--from)(.+) \./\S*$", text("Dockerfile"), re.MULTILINE)
     assert {name.removeprefix("./") for names in copied for name in names.split()} == allowed
     assert all((ROOT / name).exists() for name in allowed)
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """What an editable install needs of the project, in a folder of its name."""
+    home = tmp_path / "parent" / "bertnli"
+    home.mkdir(parents=True)
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, home / name)
+    left_out = shutil.ignore_patterns("__pycache__", "models", "sample")
+    shutil.copytree(ROOT / "bertnli", home / "bertnli", ignore=left_out)
+    return home
+
+
+def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(
+    clone: Path, tmp_path: Path
+) -> None:
+    """There the clone's folder would be a namespace package of the same name."""
+    build = "from setuptools import build_meta; print(build_meta.build_editable('built'))"
+    (clone / "built").mkdir()
+    done = processes.run([sys.executable, "-c", build], cwd=clone)
+    assert done.returncode == 0, done.stdout + done.stderr
+    site_packages = tmp_path / "site-packages"
+    with zipfile.ZipFile(next((clone / "built").glob("*.whl"))) as wheel:
+        wheel.extractall(site_packages)
+    # Without the site module nothing of this environment's own installs is imported.
+    code = (
+        "import site, sys; site.addsitedir(sys.argv[1]); sys.path.append(sys.argv[2])\n"
+        "import bertnli; print(bertnli.load.__name__, bertnli.__version__, bertnli.__file__)"
+    )
+    purelib = sysconfig.get_paths()["purelib"]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    for folder in (clone.parent, clone, tmp_path):
+        argv = [sys.executable, "-S", "-c", code, str(site_packages), purelib]
+        done = processes.run(argv, cwd=folder, env=env)
+        assert done.returncode == 0, (folder, done.stderr)
+        name, version, file = done.stdout.split()
+        assert (name, version) == ("load", __version__)
+        assert (folder / file).resolve() == clone / "bertnli" / "__init__.py"
 
 
 @pytest.mark.long

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,20 @@ def test_label_order() -> None:
     for other in (["yes", "no", "neutral"], ["entailment"] * 3, ["entailment", "neutral"]):
         with pytest.raises(DataError, match="are not the labels"):
             label_permutation(other, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("a" + "'s" * 20_000, ["a", *["'s"] * 20_000]),
+        ("he" + "'LL've" * 9000, ["he", *["'LL", "'ve"] * 9000]),
+        ("+" * 20_000, ["+"] * 20_000),
+        ("x" * 9000 + "n't" * 9000, ["x" * 9000, *["n't"] * 9000]),
+    ],
+    ids=["clitics", "two clitics", "signs", "not"],
+)
+def test_cutting_takes_time_in_proportion(sentence: str, expected: list[str]) -> None:
+    """These took a minute each, or more, when they took the square of it."""
+    start = time.process_time()
+    assert treebank_tokenize(sentence) == expected
+    assert time.process_time() - start < 10  # a fiftieth of it is enough

@@ -1,0 +1,57 @@
+"""The oldest versions that pyproject.toml allows, as constraints for pip.
+
+    python floors.py [NAME...] > constraints
+
+NAMEs are left out. It needs the package packaging, and tomli before Python 3.11.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
+#: Extras of those who work on bertnli; their tools are installed as they are.
+TOOLS = ("docs", "dev", "browser")
+
+
+def requirements() -> list[Requirement]:
+    """Return what bertnli and its extras need."""
+    project: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"].items()
+    lists = [project["dependencies"], *(needs for name, needs in extras if name not in TOOLS)]
+    return [Requirement(text) for needs in lists for text in needs]
+
+
+def floors() -> dict[str, str]:
+    """Return the oldest version of each package, by its name as it is written."""
+    found: dict[str, str] = {}
+    for need in requirements():
+        for rule in need.specifier:
+            if rule.operator in (">=", "=="):
+                assert found.get(need.name) in (None, rule.version), need
+                found[need.name] = rule.version
+    without = {need.name for need in requirements()} - {*found}
+    assert not without, f"without an oldest version: {without}"
+    return found
+
+
+def main() -> None:
+    """Print a constraint for each package that is not left out."""
+    left_out = {canonicalize_name(name) for name in sys.argv[1:]}
+    for name, version in sorted(floors().items()):
+        if canonicalize_name(name) not in left_out:
+            print(f"{name}=={version}")
+
+
+if __name__ == "__main__":
+    main()
