@@ -79,7 +79,8 @@ def clear_leftovers(folder: Path, any_machine: bool = False) -> None:
         except Timeout:
             continue  # its process is at work
         if mark is None:
-            _remove(home, lock)  # a process that is making it takes another
+            if lock is not None:
+                _remove_empty(home, lock)  # a process that is making it makes another
             continue
         old, target = home / OLD, folder / mark["target"]
         if os.path.lexists(old) and not os.path.lexists(target):
@@ -116,9 +117,13 @@ def is_temporary(path: Path) -> bool:
 
 
 def _temporary_folders(folder: Path) -> list[Path]:
+    return [folder / name for name in _names(folder) if _NAME.fullmatch(name)]
+
+
+def _names(folder: Path) -> list[str]:
+    """Return the names in a folder; none where it cannot be read, or another process removed it."""
     try:
-        with os.scandir(folder) as entries:
-            return [folder / entry.name for entry in entries if _NAME.fullmatch(entry.name)]
+        return os.listdir(folder)
     except OSError:
         return []
 
@@ -127,7 +132,7 @@ def _read_mark(home: Path) -> dict[str, str] | None:
     """Return what a folder says of itself; None if it is not a temporary folder of bertnli."""
     mark, lock = home / _MARK, home / _LOCK
     try:
-        if home.is_symlink() or not all(_is_known(path.name) for path in home.iterdir()):
+        if home.is_symlink() or not all(map(_is_known, _names(home))):
             return None
         if not (is_plain_file(mark) and is_plain_file(lock)):
             return None
@@ -150,10 +155,15 @@ def _is_unfinished(home: Path) -> bool:
     Files of its lock and its mark may be there, and are empty.
     """
     try:
-        content = [*home.iterdir()]
-        return not home.is_symlink() and all(
-            path.name in (_MARK, _LOCK) and is_plain_file(path) and path.stat().st_size == 0
-            for path in content
+        return (
+            home.is_dir()
+            and not home.is_symlink()
+            and all(
+                name in (_MARK, _LOCK)
+                and is_plain_file(home / name)
+                and (home / name).stat().st_size == 0
+                for name in _names(home)
+            )
         )
     except OSError:
         return False
@@ -186,22 +196,28 @@ def _locked(home: Path) -> BaseFileLock | None:
 
 def _remove(home: Path, lock: BaseFileLock | None) -> None:
     """Remove a temporary folder; the mark goes last, so that a kill on the way leaves it ours."""
-    content = [home / NEW, home / OLD, *(p for p in home.glob(f".{NEW}.*") if _is_nested(p.name))]
+    content = [home / NEW, home / OLD, *(home / name for name in _names(home) if _is_nested(name))]
     for path in content:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path, ignore_errors=True)
         with suppress(OSError):
             path.unlink(missing_ok=True)
-    emptied = not any(os.path.lexists(path) for path in content)
+    if not any(os.path.lexists(path) for path in content):
+        _remove_empty(home, lock)
+    elif lock is not None:
+        lock.release()
+
+
+def _remove_empty(home: Path, lock: BaseFileLock | None) -> None:
+    """Remove a temporary folder that has no more than its mark and its lock."""
     with suppress(OSError):
-        if emptied:
-            (home / _MARK).unlink(missing_ok=True)
+        (home / _MARK).unlink(missing_ok=True)
+        (home / _LOCK).unlink(missing_ok=True)  # before it is released: nobody takes it then
     if lock is not None:
         lock.release()
     with suppress(OSError):
-        if emptied:
-            (home / _LOCK).unlink(missing_ok=True)
-            home.rmdir()
+        (home / _LOCK).unlink(missing_ok=True)  # where open files cannot be removed
+        home.rmdir()
 
 
 def _machine() -> dict[str, str]:

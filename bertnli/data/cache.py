@@ -147,8 +147,14 @@ def _put(home: Path, entry: Path) -> bool:
 
 
 def _holds_our_files(entry: Path) -> bool:
-    """Return whether a path is a folder with nothing but the files of a cached corpus."""
+    """Return whether a path is a folder with the files of a cached corpus, and nothing else.
+
+    An empty folder in the place of a file holds nothing.
+    """
     if entry.is_symlink() or not entry.is_dir():
         return False
     own = {META, *(f"{name}.npy" for name in ARRAYS)}
-    return all(path.name in own and is_plain_file(path) for path in entry.iterdir())
+    return all(
+        path.name in own and (is_plain_file(path) or (path.is_dir() and not any(path.iterdir())))
+        for path in entry.iterdir()
+    )
