@@ -263,7 +263,8 @@ def run() -> None:
 
     for source in sources:
         read(source)  # whatever is imported late, and the originals are whole
-    codecs.lookup("cp437")  # which zipfile imports late
+    for encoding in ("cp437", "unicode_escape"):  # which are imported late
+        codecs.lookup(encoding)
     sys.addaudithook(watch)
     counts = Counter(refused=0, read=0)
     for number in range(count):

@@ -142,7 +142,7 @@ def run() -> None:
             for way in ways(place, path):
                 with contextlib.suppress(BERTNLIError):
                     way(path)  # whatever is imported late
-    for encoding in ("cp437", "utf-8-sig", "idna"):
+    for encoding in ("cp437", "utf-8-sig", "idna", "unicode_escape"):
         codecs.lookup(encoding)
     sys.addaudithook(watch)
     found: dict[str, str] = {}
