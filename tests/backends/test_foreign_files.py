@@ -164,6 +164,9 @@ def test_google_s_folder_opens(backend: Backend, folder: Path) -> None:
     assert digests(net.arrays()) == expected
     assert net.config == DEVLIN
     (folder / "bert_config.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"bert_config.json: not a JSON file"):
+        backend.load(folder, labels=NLI)
+    (folder / "bert_config.json").unlink()
     with pytest.raises(CheckpointError, match="put that file beside it"):
         backend.load(folder, labels=NLI)
 
