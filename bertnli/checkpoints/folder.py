@@ -37,8 +37,11 @@ def new_folder(target: Path) -> Iterator[Path]:
     """
     check_new(target)
     try:
-        with replaced_folder(target) as folder:
-            yield folder
+        with temporary_folder(target) as home:
+            yield home / NEW
+            _flush_folder(home / NEW)
+            (home / NEW).rename(target)  # which fails where something has taken the name by now
+            flush_to_disk(target.parent)
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
 
@@ -79,9 +82,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """
     with temporary_folder(target) as home:
         yield home / NEW
-        for path in (home / NEW).iterdir():
-            flush_to_disk(path)
-        flush_to_disk(home / NEW)
+        _flush_folder(home / NEW)
         if target.exists():
             target.rename(home / OLD)
         try:
@@ -105,6 +106,11 @@ def replaced_file(target: Path) -> Iterator[Path]:
         flush_to_disk(home / NEW)
         (home / NEW).replace(target)
         flush_to_disk(target.parent)
+
+
+def _flush_folder(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        flush_to_disk(path)
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:

@@ -15,8 +15,9 @@ import pytest
 from filelock import FileLock, Timeout
 
 from bertnli import temporary
-from bertnli.checkpoints.folder import replaced_file, replaced_folder
+from bertnli.checkpoints.folder import new_folder, replaced_file, replaced_folder
 from bertnli.cli import main
+from bertnli.errors import CheckpointError
 from bertnli.temporary import NEW, OLD, clear_leftovers, is_temporary, temporary_folder
 
 MARK = "bertnli.json"
@@ -199,6 +200,18 @@ def test_a_folder_is_whole_or_as_it_was(tmp_path: Path) -> None:
         new.mkdir()
         raise RuntimeError
     assert names(tmp_path) == ["a"] and (tmp_path / "a" / "f").read_text() == "1"
+
+
+def test_a_new_folder_takes_nobody_s_place(tmp_path: Path) -> None:
+    """Not even where the name was free when it was begun."""
+    with (
+        pytest.raises(CheckpointError, match="cannot be written"),
+        new_folder(tmp_path / "a") as new,
+    ):
+        new.mkdir()
+        (tmp_path / "a").mkdir()
+        (tmp_path / "a" / "mine").write_text("mine")
+    assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["mine"]
 
 
 def test_a_killed_convert(tmp_path: Path) -> None:
