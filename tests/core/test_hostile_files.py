@@ -10,12 +10,12 @@ import gzip
 import json
 import os
 import shutil
-import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 from hostile_files import CASES, HEAD, KINDS, PLACES
 
@@ -77,13 +77,10 @@ def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
 
 def run_cases(home: Path, mutations: int) -> None:
     number = len(PLACES) * len(KINDS) + sum(map(len, CASES.values()))
-    done = subprocess.run(
+    done = processes.run(
         [sys.executable, str(WORKER), str(home), str(mutations)],
-        capture_output=True,
-        text=True,
-        timeout=600 + 30 * number * mutations,  # only against hanging
+        limit=processes.LIMIT + 30 * number * mutations,
         env={**os.environ, "BERTNLI_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"},
-        check=False,
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found = json.loads(done.stdout.splitlines()[-1])
