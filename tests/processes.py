@@ -137,14 +137,14 @@ def _described(pid: int) -> str:
 
 
 def run(
-    command: Sequence[str], text: str | None = None, **options: Any
+    command: Sequence[str], text: str | None = None, limit: float = LIMIT, **options: Any
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, and return status and output; see `Process`."""
     pipe = subprocess.PIPE
     stdin = None if text is None else pipe
     with Process(command, stdin=stdin, stdout=pipe, stderr=pipe, **options) as process:
         try:
-            out, err = process.finish(text)
+            out, err = process.finish(text, limit)
         finally:
             process.end()
     return subprocess.CompletedProcess(command, process.returncode, out, err)

@@ -127,7 +127,7 @@ def run_cases(
     (home / "cases").mkdir()
     argv = [sys.executable, str(WORKER), reader, str(count), str(home / "cases"), *paths]
     env = {**os.environ, "BERTNLI_CACHE": str(home / "cases" / "cache")}
-    done = processes.run(argv, env=env)
+    done = processes.run(argv, env=env, limit=processes.LIMIT + 10 * count)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     found: dict[str, int] = json.loads(done.stdout.splitlines()[-1])
     assert found["refused"] + found["read"] == count
