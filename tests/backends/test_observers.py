@@ -309,7 +309,7 @@ def test_quiet_prints_no_line(
 
 NOTEBOOK = """
 import bertnli, sys
-sys.path.insert(0, {here!r})
+sys.path[:0] = {paths!r}
 import test_observers
 trainer, data = test_observers.new_trainer(bertnli.get_backend({backend!r}))
 history = test_observers.fit(trainer, data, progress=True)
@@ -322,7 +322,8 @@ def test_the_curve_of_a_notebook(backend: Backend) -> None:
     import nbclient
     import nbformat
 
-    code = NOTEBOOK.format(here=str(Path(__file__).parent), backend=backend.name)
+    paths = [str(folder) for folder in Path(__file__).parents[:2]]
+    code = NOTEBOOK.format(paths=paths, backend=backend.name)
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "", "language": "python"}
     limits = {"timeout": processes.LIMIT, "startup_timeout": processes.LIMIT}
