@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from numbers import Integral, Real
 from typing import Any
 
 from bertnli.errors import ConfigError
@@ -184,6 +185,12 @@ class TrainingConfig:
     patience: int = 0
 
     def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if name in ("num_epochs", "batch_size", "seed", "patience"):
+                if isinstance(value, bool) or not isinstance(value, Integral):
+                    raise ConfigError(f"{name} is {value!r}; it must be a whole number")
+            elif name not in ("recipe", "schedule") and not isinstance(value, Real):
+                raise ConfigError(f"{name} is {value!r}; it must be a number")
         if not (math.isfinite(self.lr) and self.lr > 0):
             raise ConfigError(f"lr is {self.lr!r}; it must be a positive number")
         for name in ("num_epochs", "batch_size"):

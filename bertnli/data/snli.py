@@ -84,6 +84,8 @@ def _check_header(header: Sequence[str], columns: Iterable[Sequence[str]], sourc
     Args:
         columns: names, of which one at least must be there.
     """
+    if not any(header):
+        raise DataError(f"{source} is empty, or its first line is; a header is expected there")
     if any("\r" in name for name in header):
         raise DataError(
             f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "

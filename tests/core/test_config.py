@@ -44,8 +44,12 @@ def test_config_refuses(change: dict, says: str) -> None:
     [
         {"lr": 0},
         {"lr": float("nan")},
+        {"lr": "1e-3"},
         {"num_epochs": 0},
+        {"num_epochs": 1.5},
+        {"num_epochs": "3"},
         {"batch_size": 0},
+        {"batch_size": True},
         {"schedule": "cosine"},
         {"warmup": 1.5},
         {"seed": -1},
