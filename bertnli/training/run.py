@@ -288,7 +288,9 @@ class RunFolder:
         """
         if self.home is None or not self._is_seen(self.home):
             return self.remains()
-        self._write_state(self.home, state)
+        kept = states(self.home / STATE)
+        if not kept or int(kept[0].name[5:]) != state.step:
+            self._write_state(self.home, state)
         return (
             f"step {state.step} was saved in {self.home / STATE}; the same command with --resume "
             "goes on from there"

@@ -370,11 +370,12 @@ class BaseTrainer(ABC):
             self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
         self.net.learns_from(source.examples or self.loader_set(train))
         watch = self.workers.watch
-        with run, watched(watching) as observer, watch.saving(run.remains):
+        with run, watched(watching) as observer:
             self.weight_average.load_arrays({})
             state = run.start()
             observer.on_start(state)
-            with stop_between_steps() as stop:
+            # A launcher that ends all must not end the first one while it saves.
+            with stop_between_steps() as stop, watch.saving(run.remains):
                 history = state.history
                 while len(history.epochs) < num_epochs and not history.has_stalled(config.patience):
                     self._train_epoch(source, config, total, state, run, observer, stop)

@@ -201,7 +201,7 @@ class Watch:
             remains: see the attribute.
 
         Raises:
-            RankError: that of the framework, with what was saved.
+            RankError: that of the framework; a note has said what was saved.
         """
         before, self.remains, self._running = self.remains, remains, True
         try:
@@ -209,10 +209,11 @@ class Watch:
         except RankError as error:
             with self._gate:
                 self._over = True
-                saved = "the same command with --resume goes on from the last state"
                 if self.rank == 0:
-                    saved = self._saved()
-            raise RankError(f"{error}. {saved}") from error
+                    _say(self._saved())
+            raise RankError(
+                f"{error}; the same command with --resume goes on from the last state"
+            ) from error
         finally:
             self.remains, self._save, self._running = before, None, False
 

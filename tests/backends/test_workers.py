@@ -200,16 +200,18 @@ def running() -> Iterator[Callable[..., processes.Process]]:
 
 
 def workers_of(output: Path) -> list[int]:
-    """Return the processes that train into a folder; not those that started them."""
-    found = []
+    """Return the processes that train into a folder, by rank; not those that started them."""
+    found = {}
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
             words = path.read_bytes().decode().split("\0")
+            variables = path.with_name("environ").read_bytes().decode().split("\0")
         except (OSError, UnicodeDecodeError):
             continue
         if str(output) in words and "launch" not in words and "torch.distributed.run" not in words:
-            found.append(int(path.parent.name))
-    return sorted(found)
+            ranks = [v for v in variables if v.startswith(("RANK=", "BERTNLI_RANK="))]
+            found[int(ranks[0].partition("=")[2])] = int(path.parent.name)
+    return [found[rank] for rank in sorted(found)]
 
 
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
