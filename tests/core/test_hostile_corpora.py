@@ -100,8 +100,8 @@ def test_a_quoted_sentence_may_have_several_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("t.tsv", "", "line 1: no column 'sentence1'"),
-        ("t.csv", "\n\n", "line 1: no column 'sentence1'"),
+        ("t.tsv", "", "is empty, or its first line is"),
+        ("t.csv", "\n\n", "is empty, or its first line is"),
         ("t.csv", 'gold_label,"sentence1\nneutral,a\n', "line 1: not CSV"),
         ("t.csv", '\n"x\ngold_label,sentence1,sentence2\nneutral,a,b\n', "line 2: not CSV"),
         ("t.tsv", "gold_label\tsentence1\tsentence2\tsentence1\n", "two columns 'sentence1'"),
