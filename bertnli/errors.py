@@ -38,6 +38,10 @@ class CheckpointError(BERTNLIError, ValueError):
     """A checkpoint that is damaged, incomplete, or made for another model."""
 
 
+class CheckpointWarning(UserWarning):
+    """A checkpoint that can be used, but hardly is what somebody meant."""
+
+
 class TrainingError(BERTNLIError, ArithmeticError):
     """A run that cannot go on: its loss is no number any more, or it lacks memory or a process."""
 
@@ -74,6 +78,7 @@ __all__ = [
     "BERTNLIError",
     "BackendError",
     "CheckpointError",
+    "CheckpointWarning",
     "ConfigError",
     "DataError",
     "DownloadError",

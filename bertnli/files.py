@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -137,7 +138,7 @@ def read_json(
         return found
     # RecursionError: brackets in brackets, some thousand times.
     except (ValueError, RecursionError) as reason:
-        raise error(f"{path}: not a JSON file: {reason}") from reason
+        raise error(f"{path}: {_not_json(text, reason)}") from reason
 
 
 def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
@@ -158,6 +159,26 @@ def read_json_object(
     found = read_json(path, error, max_bytes, max_commas)
     if not isinstance(found, dict):
         raise error(f"{path}: an object is expected, not a {type(found).__name__}")
+    return found
+
+
+def _not_json(text: str, reason: ValueError | RecursionError) -> str:
+    """Return what is wrong with text that is not JSON; one that only ends too early is cut."""
+    # A string that never ends is found at its begin.
+    if isinstance(reason, json.JSONDecodeError) and (
+        reason.pos >= len(text.rstrip()) or reason.msg.startswith("Unterminated")
+    ):
+        return f"its JSON is cut off ({reason}); copy it anew from where it came from"
+    return f"not a JSON file: {reason}"
+
+
+def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object, for ``object_pairs_hook``; ValueError names a key with two values."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"two values of one key, {key!r:.60}")
+        found[key] = value
     return found
 
 

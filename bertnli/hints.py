@@ -99,12 +99,7 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
                 unknown = next((name for name in kwargs if name not in names), None)
                 if unknown is not None:
                     what = f" got an unexpected keyword argument {unknown!r}"
-                    own = did_you_mean(unknown, names)
-                    other = (
-                        _taken_by(getattr(type(args[0]), beside), unknown, args) if beside else ""
-                    )
-                    first = other if other.endswith(f" takes {unknown!r}") else own
-                    hint = first or other or f". It takes {', '.join(names)}"
+                    hint = _meant(unknown, names, args, beside)
                 raise TypeError(f"{_called(function, args)}{what}{hint}") from None
             return function(*args, **kwargs)
 
@@ -117,10 +112,15 @@ def _names(signature: inspect.Signature) -> list[str]:
     return [name for name in signature.parameters if name not in ("self", "options")]
 
 
-def _taken_by(method: Callable[..., object], name: str, args: tuple[object, ...]) -> str:
-    """Return what a method takes under a name like this one, as the end of a message."""
-    near = nearest(name, _names(inspect.signature(method)))
-    return "" if near is None else f". {_called(method, args)} takes {near!r}"
+def _meant(name: str, names: list[str], args: tuple[object, ...], beside: str) -> str:
+    """Return what takes a name like this one, this function or the method beside it."""
+    method = getattr(type(args[0]), beside) if beside else None
+    near = nearest(name, names + ([] if method is None else _names(inspect.signature(method))))
+    if near is None:
+        return f". It takes {', '.join(names)}"
+    if method is None or near in names:
+        return f". Did you mean {near!r}?"
+    return f". {_called(method, args)} takes {near!r}"
 
 
 def _called(function: Callable[..., object], args: tuple[object, ...]) -> str:

@@ -305,6 +305,7 @@ class Classifier(Trainable):
             Probabilities (B, labels) and gradients (B, T, H), float32.
         """
 
+    @hinted("Give two sentences: explain(premise, hypothesis)")
     def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
         """Return what the answer to a pair came from: see `bertnli.explain.explain`."""
         return explain(self, premise, hypothesis, **options)

@@ -121,6 +121,13 @@ def is_replaceable(folder: Path) -> bool:
         return False
 
 
+def others_beside(folder: Path) -> list[Path]:
+    """Return what is in a folder and has no name of a checkpoint's file; of no folder nothing."""
+    if folder.is_symlink() or not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name not in FILES)
+
+
 def remove_checkpoint(folder: Path) -> None:
     """Remove a folder that `is_replaceable`.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ from bertnli.checkpoints import gluonnlp
 from bertnli.checkpoints.contents import Contents, locate, read_contents
 from bertnli.checkpoints.head import Head, head_of
 from bertnli.config import PRESETS, BERTConfig
-from bertnli.errors import CheckpointError, ConfigError
+from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
 from bertnli.files import expanded
 from bertnli.hints import did_you_mean, near_path
 from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
@@ -23,6 +24,8 @@ from bertnli.text.vocab import Vocab
 
 #: Where the tensors' names begin that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
+#: The largest multiple to which tools fill up the rows of the word embeddings.
+PADDED = 128
 #: Heads of a pretrained model, each of which a file may lack as a whole.
 HEADS = (*PRETRAINING_HEADS, "hidden.")
 
@@ -152,6 +155,10 @@ def _classifier(
     if contents.other_head:
         raise CheckpointError(contents.other_head)
     classes = contents.arrays["output.weight"].shape[:1]
+    if labels is not None and len({*_plain(labels), ""}) <= len(labels):
+        raise ConfigError(
+            f"labels={list(labels)} (--labels) do not give each class a name of its own"
+        )
     if named is None and labels is None:
         why = f" ({contents.unnamed})" if contents.unnamed else ""
         raise CheckpointError(
@@ -264,14 +271,33 @@ def _vocab(contents: Contents) -> Vocab:
     return vocab
 
 
+def vocab_mismatch(vocab: Vocab, contents: Contents) -> tuple[str, bool]:
+    """Return what is wrong with the number of tokens, and whether the model computes all the same.
+
+    Only models of word pieces have rows to spare, and not all. Tools fill their number up to a
+    multiple of `PADDED` at most; where more are without a token, some of the list is missing.
+
+    Returns:
+        Nothing is wrong: an empty text, and True.
+    """
+    tokens, rows = len(vocab), contents.config.vocab_size
+    text = f"{contents.path}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
+    if tokens > rows or (tokens < rows and contents.format == gluonnlp.FORMAT):
+        return text, False
+    if tokens < rows and type(vocab) is Vocab:
+        return text, False
+    if rows > -(-tokens // PADDED) * PADDED:
+        return f"{text}; if the list is cut short, copy it anew, for its words are unknown", True
+    return "", True
+
+
 def _check_vocab(vocab: Vocab, contents: Contents) -> None:
-    """Refuse tokens without a row. Only models of word pieces have rows to spare, and not all."""
-    rows = contents.config.vocab_size
-    may_spare = type(vocab) is not Vocab and contents.format != gluonnlp.FORMAT
-    if len(vocab) > rows or (len(vocab) < rows and not may_spare):
-        raise CheckpointError(
-            f"{contents.path}: the vocabulary has {len(vocab)} tokens, the model {rows}"
-        )
+    """Refuse a vocabulary that does not fit the model, and warn of one that hardly does."""
+    problem, usable = vocab_mismatch(vocab, contents)
+    if not usable:
+        raise CheckpointError(problem)
+    if problem:
+        warnings.warn(problem, CheckpointWarning, stacklevel=2)
 
 
 def _plain(labels: Sequence[str]) -> list[str]:

@@ -49,7 +49,10 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         if isinstance(error, CheckpointError):
             raise
-        raise CheckpointError(f"{path} is damaged or no file of safetensors: {error}") from error
+        raise CheckpointError(
+            f"{path} is damaged or no file of safetensors: {error}. Copy it anew from where it "
+            "came from"
+        ) from error
     return found
 
 

@@ -23,6 +23,7 @@ WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 OF_FOLDER = re.compile(
     r"(pytorch_)?model(-\d+-of-\d+\.(bin|safetensors)|\.(bin|safetensors)\.index\.json)"
 )
+_SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(bin|safetensors)")
 #: Weights that other programs wrote, or that stand beside a folder's own.
 _OTHER = re.compile(r"\.(h5|msgpack|onnx|ckpt.*|pt|pth|bin|params)$", re.IGNORECASE)
 #: What older versions of transformers stored and nobody learned.
@@ -46,7 +47,10 @@ def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
             return index, _read_shards(index, read)
     others = sorted(file.name for file in folder.iterdir() if _OTHER.search(file.name))
     hint = ""
-    if others:
+    shards = sorted(file.name for file in folder.iterdir() if _SHARD.fullmatch(file.name))
+    if shards:
+        hint = f", but {_some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
+    elif others:
         hint = (
             f", but {', '.join(others[:5])}. A state dict is opened by the path of its file; of "
             "another framework's weights transformers makes such a folder, with save_pretrained"

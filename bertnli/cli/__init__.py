@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
 from contextlib import suppress
+from typing import Any
 
 from bertnli.cli import (
     completion,
@@ -29,7 +31,7 @@ from bertnli.cli import (
 )
 from bertnli.cli.parser import Parser
 from bertnli.cli.terminal import printable_output
-from bertnli.errors import BERTNLIError, RankError, without_secrets
+from bertnli.errors import BERTNLIError, CheckpointWarning, RankError, without_secrets
 from bertnli.hints import near_path
 from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
@@ -105,6 +107,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 0
     args = parser.parse_args(argv)
+    with warnings.catch_warnings():
+        warnings.showwarning = _shown(args.command, warnings.showwarning)
+        warnings.simplefilter("always", CheckpointWarning)
+        return _status(args)
+
+
+def _shown(command: str, other: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``showwarning`` that words our own warnings as a command's errors are."""
+
+    def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
+        if issubclass(category, CheckpointWarning):
+            print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
+        else:
+            other(message, category, *where, **file)
+
+    return show
+
+
+def _status(args: argparse.Namespace) -> int:
+    """Run a command, and return the status that it ends with."""
     try:
         status: int = args.run(args)
         sys.stdout.flush()

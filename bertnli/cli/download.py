@@ -13,8 +13,10 @@ from __future__ import annotations
 import argparse
 
 from bertnli.backends import NAMES, available_backends
+from bertnli.cli.corpora import SAMPLE
 from bertnli.errors import ConfigError
-from bertnli.hub import CACHE_VARIABLE, DATA_HUB, download_extract
+from bertnli.hints import nearest
+from bertnli.hub import ANY, BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
 from bertnli.outputs import check_output_folder
 
 
@@ -46,6 +48,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if args.folder is not None:
         check_output_folder(args.folder, "download")
+    if args.name == SAMPLE:
+        raise ConfigError("the sample comes with bertnli; --data sample reads it")
+    if args.name in BUNDLED:
+        raise ConfigError(f"{args.name} comes with bertnli; each command takes its name")
     framework = args.backend or next(iter(available_backends()), None)
+    near = DATA_HUB.get(nearest(args.name, DATA_HUB) or "")
+    if near is not None and ANY in near.files:  # a corpus is meant, and may be proposed
+        framework = None
     print(download_extract(args.name, args.folder, framework=framework))
     return 0

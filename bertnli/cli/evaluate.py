@@ -37,8 +37,8 @@ from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, write_report
 from bertnli.evaluation.page import percent
 from bertnli.evaluation.predictions import metrics_of, net_of, order_note
+from bertnli.evaluation.report import check_report_folder
 from bertnli.evaluation.scores import mean_and_spread
-from bertnli.outputs import check_output_folder
 from bertnli.plots import check_figure_path, plot_confusion
 from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
@@ -91,7 +91,7 @@ def run(args: argparse.Namespace) -> int:
     if args.plot is not None:
         check_figure_path(args.plot, "--plot")
     if args.report is not None:
-        check_output_folder(args.report, "report")
+        check_report_folder(args.report)
     models = _models(args)
     return _print_scores(args, models) if args.report is None else _write_report(args, models)
 

@@ -22,6 +22,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bertnli.checkpoints.contents import Contents, locate, read_contents
+from bertnli.checkpoints.opening import vocab_mismatch
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
 from bertnli.hints import did_you_mean, near_path
@@ -80,17 +81,25 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     located = locate(path)
     files = sorted(located.iterdir()) if located.is_dir() else [located]
     found["files"] = {file.name: file.stat().st_size for file in files if file.is_file()}
-    vocab = _vocabulary(contents)
-    return found | ({} if vocab is None else {"vocabulary": vocab}) | _of_tensors(contents.arrays)
-
-
-def _vocabulary(contents: Contents) -> int | str | None:
-    """Return the number of tokens; why it is not known, where a package is missing."""
+    problems = []
     try:
         vocab = contents.vocab()
-    except BackendError as error:
-        return f"not read: {error}"
-    return None if vocab is None else len(vocab)
+    except BackendError as error:  # a package is missing
+        found["vocabulary"] = f"not read: {error}"
+    else:
+        if vocab is not None:
+            found["vocabulary"] = len(vocab)
+            problems.append(vocab_mismatch(vocab, contents)[0])
+    if contents.is_classifier and contents.labels is not None:
+        outputs = len(contents.arrays["output.weight"])
+        if outputs != len(contents.labels):
+            problems.append(
+                f"{len(contents.labels)} names for {outputs} outputs; give the names in the order "
+                "of the logits with --labels, where it is used"
+            )
+    if any(problems):
+        found["problems"] = [problem for problem in problems if problem]
+    return found | _of_tensors(contents.arrays)
 
 
 def _of_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Any]:

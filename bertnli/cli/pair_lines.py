@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import zlib
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 from bertnli.data.corpus import is_sentence
-from bertnli.data.lines import open_binary
+from bertnli.data.lines import BoundedLines, open_binary
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.errors import DataError
+from bertnli.files import unique_keys
 from bertnli.text.tokenize import Tokens
 
 Pair = tuple[str, str]
@@ -27,9 +29,18 @@ KNOWN_COLUMNS: tuple[Columns, ...] = (
 _SUFFIXES = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
 
 
-def open_pairs(path: str | Path) -> AbstractContextManager[IO[bytes]]:
-    """Open a file of pairs, unpacking it on the way if it ends in ``.gz``; see `open_binary`."""
-    return open_binary(Path(path))
+@contextmanager
+def open_pairs(path: str | Path) -> Iterator[IO[bytes]]:
+    """Open a file of pairs, unpacking it on the way if it ends in ``.gz``; see `open_binary`.
+
+    What a shell has opened for a command, as with ``--file <(...)``, may also be a pipe.
+    """
+    if str(path) == "/dev/stdin" or str(path).startswith("/dev/fd/"):
+        with open(path, "rb") as file:
+            yield io.BufferedReader(BoundedLines(file, path))
+    else:
+        with open_binary(Path(path)) as file:
+            yield file
 
 
 def format_of(path: str | Path) -> str | None:
@@ -143,7 +154,7 @@ def _json_pairs(
 ) -> Iterator[tuple[int, Any, Any]]:
     for line, text in enumerate(texts, start=1):
         try:
-            record = json.loads(text)
+            record = json.loads(text, object_pairs_hook=unique_keys)
         except (ValueError, RecursionError) as error:
             raise _error(source, line, f"not JSON: {error}") from error
         if not isinstance(record, Mapping):

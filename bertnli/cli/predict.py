@@ -88,6 +88,8 @@ def run(args: argparse.Namespace) -> int:
                 done += len(chunk)
                 if not sys.stdout.isatty():  # where the answers themselves show it
                     lines.update(done)
+            if not done:
+                print(f"{args.file or 'standard input'} has no pairs", file=sys.stderr)
         finally:
             remarks.say()
     return 0

@@ -165,7 +165,7 @@ def sorted_batches(dataset: Examples, batch_size: int) -> Iterator[tuple[NDArray
 
 
 def _chunks(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
-    if batch_size < 1:
-        raise ConfigError(f"batch_size is {batch_size}; it must be at least 1")
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ConfigError(f"batch_size is {batch_size!r}; a whole number from 1 on is expected")
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]

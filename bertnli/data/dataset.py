@@ -85,6 +85,11 @@ class PairDataset(ExampleSet):
         verbose: bool = True,
     ) -> None:
         vocab = _check(vocab, max_len, truncation)
+        if isinstance(dataset, str | Path):
+            raise DataError(
+                f"pairs are expected, and not {str(dataset)!r}; read_pairs(path) reads a file's, "
+                "from_snli(data_dir, split, ...) a corpus's, load_sample(split) the sample's"
+            )
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = dataset
             dataset = Corpus(list(premises), list(hypotheses), list(labels), tokenized=True)

@@ -12,6 +12,7 @@ from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.tables import csv_records, json_lines, long_fields, open_text, tab_separated
 from bertnli.errors import ConfigError, DataError
+from bertnli.files import open_regular
 from bertnli.hints import did_you_mean, hinted, near_path
 from bertnli.labels import LABELS, canonical_label
 
@@ -211,6 +212,7 @@ def format_of(path: Path) -> str:
 
     Raises:
         ConfigError: it tells none.
+        DataError: nor is it a file.
     """
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] == ".gz":
@@ -218,6 +220,7 @@ def format_of(path: Path) -> str:
     suffix = suffixes[-1] if suffixes else ""
     formats = {".tsv": "tsv", ".txt": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".json": "jsonl"}
     if suffix not in formats:
+        open_regular(path, DataError).close()  # what is no file has no format either
         raise ConfigError(
             f"{path}: its name does not tell its format; give format='tsv', 'csv' or 'jsonl' "
             "(--format)"

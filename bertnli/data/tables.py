@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bertnli.data.corpus import CorpusBuilder, shown
+from bertnli.data.corpus import CorpusBuilder
 from bertnli.data.lines import MAX_LINE, open_binary
 from bertnli.errors import DataError
+from bertnli.files import unique_keys
 
 
 def tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[str]]]:
@@ -101,7 +102,7 @@ def json_lines(
         if not text.strip():
             continue
         try:
-            record = json.loads(text, object_pairs_hook=_object)
+            record = json.loads(text, object_pairs_hook=unique_keys)
         # RecursionError: brackets in brackets, some thousand times.
         except (ValueError, RecursionError) as error:
             builder.bad(line, f"not JSON: {error}")
@@ -110,13 +111,6 @@ def json_lines(
             yield line, record
         else:
             builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError(f"two values of one key, among {shown.repr([key for key, _ in pairs])}")
-    return found
 
 
 @contextmanager

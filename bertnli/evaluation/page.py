@@ -18,6 +18,8 @@ TITLES = {
     "overlap": ("By word overlap", "hypothesis words in the premise"),
 }
 NONE = "–"
+#: What marks a report as one.
+FORMAT = "bertnli-report"
 
 
 def to_html(found: Mapping[str, Any]) -> str:
@@ -32,6 +34,7 @@ def to_html(found: Mapping[str, Any]) -> str:
     title = escape("Evaluation: " + ", ".join(one["name"] for one in found["sets"]))
     return (
         '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta name="generator" content="{FORMAT}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n"

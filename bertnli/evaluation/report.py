@@ -15,7 +15,7 @@ from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import scores
 from bertnli.evaluation.baseline import HypothesisBaseline
-from bertnli.evaluation.page import to_html
+from bertnli.evaluation.page import FORMAT, to_html
 from bertnli.evaluation.predictions import (
     Encoding,
     Model,
@@ -24,12 +24,15 @@ from bertnli.evaluation.predictions import (
     order_note,
     set_log_probabilities,
 )
+from bertnli.files import is_plain_file, is_there
 from bertnli.labels import label_merging
 from bertnli.outputs import check_output_folder
 from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
-FORMAT, VERSION = "bertnli-report", 1
+VERSION = 1
+#: The mark of a report stands within so many bytes.
+MARK_WITHIN = 1 << 10
 CONFIDENCE = 0.95
 MAX_ERRORS = 20
 NO_BASELINE = (
@@ -108,6 +111,32 @@ def report(
     }
 
 
+def check_report_folder(folder: str | Path) -> None:
+    """Raise ConfigError if a report cannot be written into a folder, or would replace other files.
+
+    Args:
+        folder: which may not be there yet; it is not made.
+    """
+    check_output_folder(folder, "report")
+    for path in _paths(Path(folder)):
+        if is_there(path) and not _is_report(path):
+            raise ConfigError(
+                f"{path} is no report of bertnli, and left as it is; choose another folder, or "
+                "move it elsewhere"
+            )
+
+
+def _paths(folder: Path) -> tuple[Path, Path]:
+    return folder / "report.json", folder / "report.html"
+
+
+def _is_report(path: Path) -> bool:
+    if not is_plain_file(path):
+        return False
+    with path.open("rb") as file:
+        return FORMAT.encode() in file.read(MARK_WITHIN)
+
+
 def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]:
     """Write a report as ``report.json`` and ``report.html``; return where they are.
 
@@ -116,12 +145,12 @@ def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]
         folder: made where it is not there; a report in it is replaced.
 
     Raises:
-        ConfigError: the folder cannot be written.
+        ConfigError: the folder cannot be written, or has files of these names that are no report.
     """
     folder = Path(folder)
-    check_output_folder(folder, "report")
+    check_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = folder / "report.json", folder / "report.html"
+    paths = _paths(folder)
     text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
     paths[0].write_text(text + "\n", encoding="utf-8")
     paths[1].write_text(to_html(found), encoding="utf-8")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bertnli.data.corpus import shown
+from bertnli.files import unique_keys
 from bertnli.serve.limits import HURRY, Limits
 
 #: Bytes of a body that is too long which are read and thrown away. A client that is still sending
@@ -189,7 +190,7 @@ def _read_one(asked: dict[str, Any], limits: Limits, backends: Sequence[str]) ->
 def _object(body: bytes) -> dict[str, Any]:
     example = '{"premise": "A man is asleep.", "hypothesis": "A man is awake."}'
     try:
-        found = json.loads(body)
+        found = json.loads(body, object_pairs_hook=unique_keys)
     except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is no JSON ({error}); send {example}") from None
     if not isinstance(found, dict):

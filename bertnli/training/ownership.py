@@ -6,7 +6,7 @@ import os
 import zipfile
 from pathlib import Path
 
-from bertnli.checkpoints.native import is_checkpoint, is_replaceable
+from bertnli.checkpoints.native import is_checkpoint, is_replaceable, others_beside
 from bertnli.errors import ConfigError, DataError
 from bertnli.files import is_plain_file
 from bertnli.temporary import is_temporary
@@ -36,7 +36,8 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
     if foreign:
         raise ConfigError(
             f"{', '.join(map(str, foreign))}: not written by a run of bertnli, or damaged, and "
-            "left as it is. A run writes to this name; choose another folder, or move it elsewhere"
+            "left as it is. A run replaces what is there; choose another folder, or move it "
+            "elsewhere"
         )
     kept = [name for name in (BEST, LAST) if is_checkpoint(path / name)]
     can_resume = bool(states(path / STATE))
@@ -75,7 +76,10 @@ def _foreign(path: Path) -> list[Path]:
         DIVERGED: _is_diverged,
     }
     there = [name for name in is_own if os.path.lexists(path / name)]
-    found = [path / name for name in there if not is_own[name](path / name)]
+    found = []
+    for place in (path / name for name in there if not is_own[name](path / name)):
+        others = others_beside(place) if place.name in (BEST, LAST) else []
+        found += others if is_checkpoint(place) and others else [place]
     lock = path / LOCK
     # Where a file system has no locks, the lock of a run that was killed says whose it was.
     if os.path.lexists(lock) and not (is_plain_file(lock) and (not _size(lock) or there)):

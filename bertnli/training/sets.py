@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sized
+from pathlib import Path
 from typing import Any
 
 from bertnli.backends.interface import Trainable
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
+from bertnli.data.corpus import shown
 from bertnli.errors import ConfigError, DataError
 
 #: A set of bertnli, or the framework's own DataLoader over one.
@@ -74,6 +76,12 @@ class Source:
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
+            if not isinstance(data, Iterable) or isinstance(data, str | Path):
+                raise DataError(
+                    f"a {what} set is expected, such as a SNLIBERTDataset, and not "
+                    f"{shown.repr(data)}; SNLIBERTDataset(read_pairs(path), max_len, net.vocab) "
+                    "makes one of a file"
+                )
             if not net.labels:
                 raise ConfigError(
                     "a loader gives labelled pairs, and this net has no classes; give a "

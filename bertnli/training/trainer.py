@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bertnli.backends.interface import Classifier, Prediction, Trainable
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch
-from bertnli.data.corpus import ONE_LIST
+from bertnli.data.corpus import ONE_LIST, shown
 from bertnli.errors import ConfigError, DataError
 from bertnli.hints import hinted
 from bertnli.training.average import BaseWeightAverage
@@ -118,6 +118,11 @@ class BaseTrainer(ABC):
         auto_batch: bool = False,
         rank_timeout: timedelta = RANK_TIMEOUT,
     ) -> None:
+        if not isinstance(net, Trainable):
+            raise TypeError(
+                f"Trainer() takes a net, not {shown.repr(net)}; make one with load(path), or with "
+                "load_pretrained_model and BERTClassifier"
+            )
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
         if label_smoothing and not net.labels:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +18,12 @@ from safetensors.torch import load_file, save_file
 
 import bertnli
 from bertnli.backends.interface import Backend
-from bertnli.checkpoints.convert import convert, digests
+from bertnli.checkpoints.convert import FORMATS, convert, digests
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint, open_pretrained
 from bertnli.cli import main
 from bertnli.config import BERTConfig
-from bertnli.errors import CheckpointError, ConfigError, DataError
+from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError, DataError
 
 Make = Callable[..., Checkpoint]
 DEVLIN = BERTConfig(12, 8, 6, 2, 2, 0.1, 16, "gelu", True, 1e-12)
@@ -146,6 +148,41 @@ def test_every_command_refuses_another_tokenizer(
     assert not (tmp_path / "new").exists()
 
 
+def test_a_vocabulary_cut_short_is_said(
+    make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rows to spare up to a multiple of 128 are usual, and nothing is said of them."""
+    start = make_checkpoint(replace(DEVLIN, vocab_size=300), NLI)
+    FORMATS["huggingface"](start, tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").unlink()
+    vocab = tmp_path / "hf" / "vocab.txt"
+    lines = vocab.read_text().splitlines(keepends=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_checkpoint(tmp_path / "hf")
+        vocab.write_text("".join(lines[:257]))
+        open_checkpoint(tmp_path / "hf")
+    vocab.write_text("".join(lines[:200]))
+    with pytest.warns(CheckpointWarning, match="has 200 tokens, the model rows for 300; if the"):
+        open_checkpoint(tmp_path / "hf")
+    assert main(["predict", "--checkpoint", str(tmp_path / "hf"), "w1", "w2"]) == 0
+    assert "bertnli predict: " in capsys.readouterr().err.partition("the vocabulary has 200")[0]
+    assert main(["info", str(tmp_path / "hf")]) == 0
+    assert "problems: " in capsys.readouterr().out
+
+
+def test_names_for_another_number_of_classes(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    describe(folder, id2label={"0": "yes", "1": "no"}, label2id={"yes": 0, "no": 1})
+    assert main(["info", str(folder)]) == 0
+    assert "2 names for 3 outputs; give the names" in capsys.readouterr().out
+    for wrong in ("a,a,b", "a, ,b"):
+        labels = [name.strip() for name in wrong.split(",")]
+        with pytest.raises(ConfigError, match=r"\(--labels\) do not give each class a name"):
+            open_checkpoint(folder, labels=labels)
+
+
 # Weights of other names
 
 
@@ -164,7 +201,9 @@ def test_google_s_folder_opens(backend: Backend, folder: Path) -> None:
     assert digests(net.arrays()) == expected
     assert net.config == DEVLIN
     (folder / "bert_config.json").write_text("{")
-    with pytest.raises(CheckpointError, match=r"bert_config.json: not a JSON file"):
+    with pytest.raises(
+        CheckpointError, match=r"bert_config\.json: its JSON is cut off .*copy it anew"
+    ):
         backend.load(folder, labels=NLI)
     (folder / "bert_config.json").unlink()
     with pytest.raises(CheckpointError, match="put that file beside it"):
@@ -317,6 +356,9 @@ def test_shards_are_read(backend: Backend, folder: Path, kind: str) -> None:
 def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
     index = sharded(folder, "safetensors")
     places = index["weight_map"]
+    (folder / INDEX).unlink()
+    with pytest.raises(CheckpointError, match=r"model-0.*and not the .index.json"):
+        open_checkpoint(folder)
     first = places["bert.embeddings.word_embeddings.weight"]
 
     def refused(message: str, **weight_map: Any) -> None:

@@ -192,7 +192,7 @@ def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
     few = {**pieces, "idx_to_token": pieces["idx_to_token"][:-1]}
     for name in ("another-2.vocab", "tiny-3.vocab"):  # too few pieces for the model's rows
         (tmp_path / name).write_text(json.dumps(few))
-        with pytest.raises(CheckpointError, match="69 tokens, the model 70"):
+        with pytest.raises(CheckpointError, match="69 tokens, the model rows for 70"):
             open_pretrained(tmp_path)
     shutil.copy(FOLDER / VOCAB, tmp_path)  # "tiny" is in the name too, but this is more of it
     assert open_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]

@@ -127,6 +127,11 @@ def test_the_refusal_says_what_can_be_done(backend: Backend, tmp_path: Path) -> 
     shutil.rmtree(tmp_path / "p")
     fit(backend, tmp_path / "p")
     assert "(--resume)" in refusal() and "(--overwrite)" in refusal()
+    (tmp_path / "p" / "best" / "notes.txt").write_text(MINE)
+    for options in MODES.values():
+        said = refusal(**options)
+        assert f"{tmp_path / 'p' / 'best' / 'notes.txt'}: not written by a run" in said
+    (tmp_path / "p" / "best" / "notes.txt").unlink()
     shutil.rmtree(tmp_path / "p" / "state")
     assert "--resume" not in refusal() and "(--overwrite)" in refusal()
     shutil.copytree(tmp_path / "p" / "best", tmp_path / "q")

@@ -6,6 +6,7 @@ import argparse
 import gzip
 import io
 import json
+import os
 import re
 import shlex
 import subprocess
@@ -218,6 +219,7 @@ def test_no_lines_are_no_pairs() -> None:
         ('{"premise": "a", "hypothesis": "b"}\n{"premise": "c"}\n', {}, "line 2: no .*the object"),
         ('{"premise": "a", "hypothesis": 3}\n', {}, "line 1: the hypothesis is 3"),
         ('{"premise": "a"\n', {}, "line 1: not JSON"),
+        ('{"premise": "a", "hypothesis": "b", "premise": "c"}\n', {}, "line 1: .*key, 'premise'"),
         ('["a", "b"]\n', {"format": "jsonl"}, "line 1: a JSON object is expected"),
         (b"a\tb\nc\t\xff\n", {}, "line 2: not UTF-8"),
     ],
@@ -239,6 +241,15 @@ def test_gzipped_pairs(tmp_path: Path) -> None:
     path.write_bytes(gzip.compress(b"a,b\n" * 1000)[:-10])
     with open_pairs(path) as file, pytest.raises(DataError, match="damaged archive"):
         list(pairs_of(file, "x", "csv"))
+
+
+def test_a_pipe_that_the_shell_has_opened() -> None:
+    read, write = os.pipe()
+    os.write(write, b"a\tb\n")
+    os.close(write)
+    with open_pairs(f"/dev/fd/{read}") as file:
+        assert list(pairs_of(file, "x")) == [("a", "b")]
+    os.close(read)
 
 
 def test_a_name_without_a_known_ending_tells_no_format() -> None:
@@ -326,6 +337,20 @@ def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[st
     assert "W_q" not in text
     assert main(["info", str(checkpoint), "--tensors"]) == 0
     assert "encoder.blks.0.attention.W_q.weight" in capsys.readouterr().out
+
+
+def test_info_tells_what_does_not_fit(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vocab = checkpoint / "best" / "vocab.json"
+    tokens = json.loads(vocab.read_text())
+    vocab.write_text(json.dumps(tokens[:-1]))
+    assert "the vocabulary has 6 tokens, the model 7" in fails(capsys, "info", str(checkpoint))
+    vocab.write_text(json.dumps(tokens))
+    config = checkpoint / "best" / "config.json"
+    described = json.loads(config.read_text())
+    config.write_text(json.dumps({**described, "labels": ["yes", "no"]}))
+    assert main(["info", str(checkpoint), "--json"]) == 0
+    (problem,) = json.loads(capsys.readouterr().out)["problems"]
+    assert problem.startswith("2 names for 3 outputs; give the names in the order of the logits")
 
 
 def test_info_of_what_is_no_checkpoint(

@@ -7,15 +7,21 @@ import inspect
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import bertnli
+from bertnli.backends.interface import Classifier
 from bertnli.cli import COMMANDS, main, make_parser
 from bertnli.cli.parser import Parser, _Store
+from bertnli.data.batches import Batch, _chunks
 from bertnli.data.corpus import Corpus
-from bertnli.errors import BackendError, DataError, DownloadError
+from bertnli.data.dataset import PairDataset
+from bertnli.errors import BackendError, ConfigError, DataError, DownloadError
 from bertnli.hints import hinted, near_path, nearest
 from bertnli.hub import download_extract
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+from bertnli.training.sets import Source
 from bertnli.training.trainer import BaseTrainer
 
 
@@ -130,6 +136,9 @@ def test_a_parser_may_be_used_again() -> None:
         (["predict", "--checkpoint", "bert.mni", "a", "b"], "Did you mean 'bert.mini'?"),
         (["info", "bert.mni"], "Did you mean 'bert.mini'?"),
         (["download", "bert.smal"], "Did you mean 'bert.small'?"),
+        (["download", "SNLLI"], "Did you mean 'SNLI'?"),
+        (["download", "bert.mini"], "bert.mini comes with bertnli; each command takes its name"),
+        (["download", "sample"], "comes with bertnli; --data sample reads it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )  # fmt: skip
@@ -219,6 +228,8 @@ def test_keyword_arguments() -> None:
         ({"weight_dekay": 1}, "Did you mean 'weight_decay'?"),
         ({"epochs": 1}, "fit() takes 'num_epochs'"),
         ({"batch_size": 1}, "fit() takes 'batch_size'"),
+        ({"batchsize": 1}, "fit() takes 'batch_size'"),
+        ({"micro_batch": 1}, "Did you mean 'micro_batch_size'?"),
     ):
         with pytest.raises(TypeError) as caught:
             Trainer(None, **given)  # type: ignore[arg-type]
@@ -235,6 +246,8 @@ def test_keyword_arguments() -> None:
         with pytest.raises(TypeError) as caught:
             trainer.fit(None, **given)  # type: ignore[arg-type]
         assert str(caught.value).endswith(meant)
+    with pytest.raises(TypeError, match=r"takes a net, not 'bert\.mini'; make one with load"):
+        Trainer("bert.mini")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Did you mean 'devices'\?"):
         bertnli.load("bert.mini", device="cpu")  # type: ignore[call-arg]
 
@@ -267,6 +280,26 @@ def test_one_pair_is_no_list_of_pairs(pair: Any) -> None:
 def test_what_is_no_list_of_pairs(pairs: Any) -> None:
     with pytest.raises(DataError, match=r"predict\(\[\(premise, hypothesis\)\]\)"):
         Corpus.from_pairs(pairs)
+
+
+def test_what_is_no_set_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(DataError, match=r"not 'sample'; read_pairs\(path\) reads a file's"):
+        PairDataset("sample", 16, Vocab.from_list([*RESERVED_TOKENS]))
+    for data in (None, "sample", 3):
+        source = Source(data, object(), Batch)  # type: ignore[arg-type]
+        with pytest.raises(DataError, match=f"a training set is expected.* not {data!r}; "):
+            source.check("training", 1)
+
+
+@pytest.mark.parametrize("size", [0, "3", 2.5, None])
+def test_what_is_no_size_of_a_batch(size: Any) -> None:
+    with pytest.raises(ConfigError, match=f"batch_size is {size!r}; a whole number from 1 on"):
+        list(_chunks(np.arange(5), size))
+
+
+def test_one_pair_is_explained_by_two_sentences() -> None:
+    with pytest.raises(TypeError, match=r"Give two sentences: explain\(premise, hypothesis\)"):
+        Classifier.explain(object(), ("A dog.", "A cat."))  # type: ignore[call-arg, arg-type]
 
 
 def test_no_command_is_the_help(capsys: pytest.CaptureFixture[str]) -> None:

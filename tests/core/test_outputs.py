@@ -92,6 +92,19 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
     assert not Path("relative").exists()
 
 
+@pytest.mark.parametrize("name", ["report.html", "report.json"])
+def test_a_page_of_somebody_s_is_no_report(
+    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kept = tmp_path / name
+    kept.write_text("mine")
+    argv = ["evaluate", "no-such-model", *NOWHERE, "--report", "{}"]
+    assert f"{kept} is no report of bertnli, and left as it is" in error_of(capsys, argv, tmp_path)
+    with pytest.raises(ConfigError, match="is no report"):
+        write_report({}, tmp_path)
+    assert kept.read_text() == "mine"
+
+
 def test_a_report_in_python(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match=r"the report folder .*file cannot be used"):

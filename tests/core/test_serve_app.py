@@ -142,6 +142,7 @@ def test_several_pairs_of_a_backend(server: Server) -> None:
         ({**PAIR, "premis": "A."}, 422, "'premis', which means nothing"),
         ({**PAIR, "backend": "jax"}, 422, "give one of ['torch', 'mxnet'], or leave it out"),
         ({**PAIR, "backend": ["torch"]}, 422, "backend is ['torch']"),
+        (b'{"premise": "A.", "hypothesis": "B.", "premise": "C."}', 400, "one key, 'premise'"),
         ({"pairs": []}, 422, "there are 0 pairs, and a request may have 1 to 10"),
         ({"pairs": [PAIR] * 11}, 422, "there are 11 pairs"),
         ({"pairs": PAIR}, 422, "pairs is"),
