@@ -22,9 +22,11 @@ setup: $(READY)  ## an environment of its own in .venv, with both frameworks
 demo: $(READY)  ## fine-tune on both backends, compare, draw the curves (2 minutes)
 	$(BIN)/bertnli demo --output runs/demo
 
-# A process for each core, with one thread: the models are so small that more threads only wait.
+# A process for each core, and one for when others wait for a clock; each with one thread, for the
+# models are so small that more threads only wait.
+test: JOBS ?= $(shell $(BIN)/python -c "import os; print(min(8, os.cpu_count() + 1))")
 test: $(READY)  ## the tests, without those that take minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long and not browser" -n auto --maxprocesses 8 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long and not browser" -n $(JOBS) --dist loadfile
 
 test-long: $(READY)  ## the tests that take minutes
 	$(BIN)/python -m pytest -m long

@@ -41,6 +41,8 @@ ODD_VALUES = (
 
 
 watching = False
+#: Seconds that anything watched took, at most.
+slowest = 0.0
 
 
 def watch(event: str, arguments: tuple[Any, ...]) -> None:
@@ -111,7 +113,7 @@ def damaged_json(raw: bytes, rng: random.Random) -> bytes:
 
 def watched(read: Callable[..., T], *arguments: Any) -> T:
     """Call a function within the limits."""
-    global watching
+    global watching, slowest
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + BYTES, hard))
@@ -121,6 +123,7 @@ def watched(read: Callable[..., T], *arguments: Any) -> T:
     finally:
         watching = False
         seconds = time.process_time() - start
+        slowest = max(slowest, seconds)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
         if seconds > SECONDS:
             raise SystemExit(f"it took {seconds:.1f} s")

@@ -1,11 +1,13 @@
 """Reads files that would take much, or that are none, one after the other, within limits.
 
-    python hostile_files_worker.py HOME MUTATIONS
+    python hostile_files_worker.py HOME FIRST LAST [SHARD SHARDS]
 
 HOME has a whole folder of each kind. Each case is put into its place; it must be refused with an
 error of ours, or be read, within `hostile.SECONDS` and `hostile.BYTES`, in each of several ways. So
-must mutations of it, and of the whole files. Prints as JSON what came of the cases, and on stderr
-those that were handled wrongly.
+must mutations of it, and of the whole files: those with the numbers from FIRST to LAST, without the
+last. Of several processes each takes a share of the files, SHARD of SHARDS, and has a HOME of its
+own. Prints as JSON what came of the cases, how many mutations there were, and how many seconds the
+slowest took; and on stderr what was handled wrongly.
 """
 
 from __future__ import annotations
@@ -28,10 +30,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 for _framework in ("torch", "mxnet", "transformers"):
     sys.modules[_framework] = None  # type: ignore[assignment]
 
+import hostile  # noqa: E402
 from hostile import damaged, damaged_json, watch, watched  # noqa: E402
 from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
 
-import bertnli  # noqa: E402
 from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
 from bertnli.cli import main  # noqa: E402
 from bertnli.cli.pair_lines import open_pairs, pairs_of  # noqa: E402
@@ -130,10 +132,8 @@ def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
 
 
 def run() -> None:
-    import faulthandler
-
-    faulthandler.dump_traceback_later(280, exit=True)
-    home, count = Path(sys.argv[1]), int(sys.argv[2])
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    home, first, last, shard, shards = Path(sys.argv[1]), *map(int, (*sys.argv[2:], 0, 1)[:4])
     whole = {}
     for place, name in dict.fromkeys([*PLACES, *CASES]):
         path = home / place / name
@@ -163,16 +163,17 @@ def run() -> None:
             contents[f"{place}, {name}: {case}"] = place, name, raw
             with in_place(home / place / name, lambda path, raw=raw: path.write_bytes(raw)) as path:
                 tell(f"{place}, {name}: {case}", outcome(place, path))
-    for case, (place, name, raw) in contents.items():
-        for number in range(count):
+    done = 0
+    for case, (place, name, raw) in list(contents.items())[shard::shards]:
+        for number in range(first, last):
+            done += 1
             rng = random.Random(f"{case} {number}")
             other = mutated(raw, name, rng)
             with in_place(home / place / name, lambda path, raw=other: path.write_bytes(raw)) as p:
                 result = outcome(place, p)
             if result not in ("read", "refused"):
                 tell(f"{case}, mutation {number}", result)
-    print(json.dumps(found))
-    assert bertnli.__version__
+    print(json.dumps({"cases": found, "mutations": done, "slowest": hostile.slowest}))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import shutil
 import sys
 import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE
 
@@ -76,28 +77,42 @@ def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
     return tmp_path
 
 
-def run_cases(home: Path, mutations: int) -> None:
+def run_cases(home: Path, first: int, last: int, shards: int = 1) -> None:
+    """Have the cases read, and so many mutations of each, by as many processes as there are shards.
+
+    Each has a copy of the files, since it puts its own into their places.
+    """
     number = len(PLACES) * len(KINDS) + sum(map(len, CASES.values()))
-    command = [sys.executable, str(WORKER), str(home), str(mutations)]
-    env = {**os.environ, "BERTNLI_CACHE": str(home / "cache"), "OMP_NUM_THREADS": "1"}
-    with processes.Process(command, env, stdout=PIPE, stderr=PIPE) as worker:
-        out, err = worker.finish(limit=3600.0 * (1 + mutations))  # it ends a case that hangs
-    assert worker.returncode == 0, out[-2000:] + err[-4000:]
-    found = json.loads(out.splitlines()[-1])
-    wrong = {case: what for case, what in found.items() if what not in ("read", "refused")}
-    assert not wrong, err[-8000:]
-    assert len(found) == number
-    # What is no file is read nowhere, but where it is one that need not be there.
-    for place, name in PLACES:
-        for kind in KINDS:
-            if kind != "empty" and (place, kind) != ("archive", "folder"):
-                assert found[f"{place}, {name}: {kind}"] == "refused", (place, name, kind)
+    with ExitStack() as stack:
+        workers = []
+        for shard in range(shards):
+            own = home.with_name(f"{home.name}-{shard}")
+            shutil.copytree(home, own)
+            words = [str(own), *map(str, (first, last, shard, shards))]
+            env = {**os.environ, "BERTNLI_CACHE": str(own / "cache"), "OMP_NUM_THREADS": "1"}
+            worker = processes.Process(
+                [sys.executable, str(WORKER), *words], env, stdout=PIPE, stderr=PIPE
+            )
+            workers.append(stack.enter_context(worker))
+        for worker in workers:
+            out, err = worker.finish(limit=3600.0 * (1 + last - first))  # it ends what hangs
+            assert worker.returncode == 0, out[-2000:] + err[-4000:]
+            told = json.loads(out.splitlines()[-1])
+            found = told["cases"]
+            wrong = {case: what for case, what in found.items() if what not in ("read", "refused")}
+            assert not wrong, err[-8000:]
+            assert len(found) == number and told["mutations"] >= last - first
+            # What is no file is read nowhere, but where it is one that need not be there.
+            for place, name in PLACES:
+                for kind in KINDS:
+                    if kind != "empty" and (place, kind) != ("archive", "folder"):
+                        assert found[f"{place}, {name}: {kind}"] == "refused", (place, name, kind)
 
 
 def test_hostile_files_and_some_mutations(home: Path) -> None:
-    run_cases(home, FEW)
+    run_cases(home, 0, FEW)
 
 
 @pytest.mark.long
 def test_hostile_files_and_many_mutations(home: Path) -> None:
-    run_cases(home, MANY)
+    run_cases(home, 0, MANY, os.cpu_count() or 1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -90,10 +91,17 @@ def _first_host() -> str:
     return os.environ.get("MASTER_ADDR", LOOPBACK)
 
 
-def distributed(net: nn.Module, devices: Sequence[torch.device]) -> DistributedDataParallel:
+def distributed(
+    net: nn.Module, devices: Sequence[torch.device], apart: Sequence[str] = ()
+) -> DistributedDataParallel:
     """Return the net, wrapped so that its gradients become their mean over the processes.
 
     All begin with the weights of the first.
+
+    Args:
+        net: the same in all processes.
+        devices: of this process; several are an error.
+        apart: names of parameters whose gradients are left to `mean_gradients`.
     """
     if len(devices) > 1:
         raise BackendError(
@@ -104,6 +112,9 @@ def distributed(net: nn.Module, devices: Sequence[torch.device]) -> DistributedD
         ids = list(devices) if devices[0].type == "cuda" else None
         if ids:  # or each process would take some memory of the first GPU
             torch.cuda.set_device(ids[0])
+        for name in apart:
+            dist.broadcast(net.get_parameter(name).detach(), 0)
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, list(apart))
         return DistributedDataParallel(net, ids)
 
 
@@ -114,21 +125,23 @@ def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def all_reduce(tensor: Tensor) -> None:
-    """Sum a tensor over all processes, in place.
+def all_reduce(tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> None:
+    """Sum a tensor over all processes, in place, or do something else with it.
 
-    A thread of gloo's holds on to the tensor for a moment after the sum is there. Were it the last
-    to hold it, it would need Python to free it; and where Python is ending, that aborts the process
-    (https://github.com/pytorch/pytorch/pull/179291).
+    A thread of gloo's holds on to the tensor for a moment after the sum is there. To let go of it,
+    it takes its hold off the tensor, and then, as a thread of Python, off Python's object, and
+    frees both if nobody else has them. Where Python is ending by then, that aborts the process
+    (https://github.com/pytorch/pytorch/pull/179291). So it is waited for, until both are done.
     """
     use_count = tensor._use_count  # type: ignore[attr-defined]
-    holders = use_count()
-    dist.all_reduce(tensor)
-    while tensor.device.type == "cpu" and use_count() > holders:
-        time.sleep(0)  # which lets the thread have its turn
+    holders, references = use_count(), sys.getrefcount(tensor)
+    dist.all_reduce(tensor, operation)
+    if tensor.device.type == "cpu":
+        while use_count() > holders or sys.getrefcount(tensor) > references:
+            time.sleep(0)  # which lets the thread have its turn
 
 
-def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None:
+def mean_gradients(parameters: Iterable[Tensor], workers: Workers) -> None:
     """Do what a backward pass through DistributedDataParallel does, after it.
 
     A pass that lacks memory cannot be done again once it has begun to exchange.
@@ -137,9 +150,35 @@ def mean_gradients(parameters: Iterable[nn.Parameter], workers: Workers) -> None
         for parameter in parameters:
             assert parameter.grad is not None
             if parameter.grad.is_sparse:
-                parameter.grad = parameter.grad.coalesce()
-            all_reduce(parameter.grad)
+                parameter.grad = _sum_of_rows(parameter.grad)
+            else:
+                all_reduce(parameter.grad)
             parameter.grad.div_(workers.size)
+
+
+def _sum_of_rows(gradient: Tensor) -> Tensor:
+    """Return the sum over all processes of a gradient with few rows, which may be others in each.
+
+    PyTorch has a sum of sparse tensors. But gloo's threads keep the name of what they did last in
+    one string, without a lock, and that sum's is too long to be kept within it: two threads that
+    write at the same time free its memory twice (ProcessGroupGloo::runLoop in 2.13), and once in
+    some ten thousand steps the process crashes.
+
+    Args:
+        gradient: (V, H), sparse in its first dimension, on the CPU.
+    """
+    gradient = gradient.coalesce()
+    rows, values = gradient.indices()[0], gradient.values()
+    is_used = torch.zeros(len(gradient), dtype=torch.uint8)
+    is_used[rows] = 1
+    all_reduce(is_used, dist.ReduceOp.MAX)
+    all_rows = is_used.nonzero()[:, 0]
+    summed = torch.zeros(len(all_rows), values.shape[1], dtype=values.dtype)
+    summed[torch.searchsorted(all_rows, rows)] = values
+    all_reduce(summed)
+    return torch.sparse_coo_tensor(
+        all_rows[None], summed, gradient.shape, check_invariants=False, is_coalesced=True
+    )
 
 
 @contextmanager
