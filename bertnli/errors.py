@@ -13,10 +13,15 @@ _URL = re.compile(r"\b([A-Za-z][\w+.-]*:/{1,2})([^\s'\"<>]+)")
 #: The query of a URL without its host; a user and a password before a host without a scheme.
 _QUERY = re.compile(r"(?<=[\w/.])\?[^\s'\"<>()]*=[^\s'\"<>()]*")
 _USER = re.compile(r"(?<![\w/*])[^\s/:@'\"]+:[^\s/@'\"]+@(?=[\w.-])")
+#: Characters of a message. A damaged file may put all that is in it into one.
+MAX_MESSAGE, ITS_END = 2000, 500
 
 
 class BERTNLIError(Exception):
-    """Base of every error that bertnli raises on purpose."""
+    """Base of every error that bertnli raises on purpose; a long message is cut in its middle."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(shortened(message))
 
 
 class ConfigError(BERTNLIError, ValueError):
@@ -54,13 +59,29 @@ class BackendError(BERTNLIError, RuntimeError):
     """A framework that is missing, or that cannot do what is asked of it."""
 
 
+def shortened(text: str) -> str:
+    """Return a text of at most about `MAX_MESSAGE` characters: what begins and what ends it.
+
+    No piece of a URL is left where it is cut, for that could be a piece of a password.
+    """
+    text = str(text)
+    if len(text) <= MAX_MESSAGE:
+        return text
+    begin, end = text[: MAX_MESSAGE - ITS_END], text[-ITS_END:]
+    for last in begin.split()[-1:]:
+        begin = begin.removesuffix(last) if ":" in last else begin
+    for first in end.split()[:1]:
+        end = end.removeprefix(first) if "@" in first else end
+    return f"{begin} ... {end}"
+
+
 def without_secrets(text: str) -> str:
-    """Return text with ``***`` in place of what its URLs may keep secret.
+    """Return text, shortened, with ``***`` in place of what its URLs may keep secret.
 
     That is the user and the password before a host, and everything after ``?`` or ``#``: links of
     stores and of private hubs have their tokens there.
     """
-    text = _PASSWORD.sub(r"\1***@", text)
+    text = _PASSWORD.sub(r"\1***@", shortened(text))
     text = _URL.sub(lambda url: url[1] + _public(url[2]), text)
     return _USER.sub("***@", _QUERY.sub("?***", text))
 

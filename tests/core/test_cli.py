@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bertnli import fetch
 from bertnli.checkpoints.native import save_native
@@ -28,7 +30,7 @@ from bertnli.cli.terminal import printable_output
 from bertnli.config import BERTConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.lines import BoundedLines
-from bertnli.errors import ConfigError, DataError, DownloadError, without_secrets
+from bertnli.errors import CheckpointError, ConfigError, DataError, DownloadError, without_secrets
 from bertnli.labels import LABELS
 from bertnli.parameters import classifier_shapes, initial_arrays
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -442,6 +444,21 @@ def test_what_is_printed_is_otherwise_as_it_was(capsys: pytest.CaptureFixture[st
 def test_secrets_of_urls_are_not_shown(text: str, shown: str | None) -> None:
     assert without_secrets(text) == (text if shown is None else shown)
     assert str(DownloadError(text)) == without_secrets(text)
+
+
+@pytest.mark.parametrize("text", ["9" * 10**6, "a: " * 10**6, "\\x8a\x01" * 10**6, " " * 10**6])
+def test_a_long_message_is_cut_in_its_middle(text: str) -> None:
+    """A damaged file may put all that it holds into one; to look through it took half a minute."""
+    begin, end = "the file is damaged: ", ". Copy it anew"
+    for said in (str(CheckpointError(begin + text + end)), without_secrets(begin + text + end)):
+        assert said.startswith(begin.split(":")[0]) and said.endswith(end) and len(said) < 2100
+
+
+@given(st.integers(0, 2200), st.sampled_from(["https://me:secret@host/a", "me:secret@host"]))
+def test_a_secret_is_not_cut_in_half(place: int, url: str) -> None:
+    said = str(DownloadError(f"{'a ' * (place // 2)}{url} {'b ' * 1300}"))
+    assert "secret" not in said and "ecret" not in said and "secre" not in said
+    assert "cret@" not in said
 
 
 @pytest.mark.parametrize(
