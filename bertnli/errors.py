@@ -13,6 +13,7 @@ _URL = re.compile(r"\b([A-Za-z][\w+.-]*:/{1,2})([^\s'\"<>]+)")
 #: The query of a URL without its host; a user and a password before a host without a scheme.
 _QUERY = re.compile(r"(?<=[\w/.])\?[^\s'\"<>()]*=[^\s'\"<>()]*")
 _USER = re.compile(r"(?<![\w/*])[^\s/:@'\"]+:[^\s/@'\"]+@(?=[\w.-])")
+_CUT_FIRST, _CUT_LAST = re.compile(r"^\S*\s"), re.compile(r"\s\S*$")
 #: Characters of a message. A damaged file may put all that is in it into one.
 MAX_MESSAGE, ITS_END = 2000, 500
 
@@ -62,17 +63,13 @@ class BackendError(BERTNLIError, RuntimeError):
 def shortened(text: str) -> str:
     """Return a text of at most about `MAX_MESSAGE` characters: what begins and what ends it.
 
-    No piece of a URL is left where it is cut, for that could be a piece of a password.
+    The two words where it is cut are left out whole: a piece of a URL could be one of a password.
     """
     text = str(text)
     if len(text) <= MAX_MESSAGE:
         return text
     begin, end = text[: MAX_MESSAGE - ITS_END], text[-ITS_END:]
-    for last in begin.split()[-1:]:
-        begin = begin.removesuffix(last) if ":" in last else begin
-    for first in end.split()[:1]:
-        end = end.removeprefix(first) if "@" in first else end
-    return f"{begin} ... {end}"
+    return f"{_CUT_LAST.sub('', begin)} ... {_CUT_FIRST.sub('', end)}"
 
 
 def without_secrets(text: str) -> str:

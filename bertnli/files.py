@@ -15,10 +15,14 @@ from bertnli.hints import near_path
 
 #: Bytes that a file of settings, a vocabulary, or any other file may have.
 MAX_SETTINGS, MAX_VOCAB, MAX_BYTES = 1 << 22, 12 << 20, 1 << 40
+#: What to do about a file that is damaged.
+COPY_ANEW = "Copy it anew from where it came from"
 #: Lists and objects of a JSON file, and its commas: what bounds the memory that it takes.
 MAX_CONTAINERS, MAX_COMMAS = 1 << 17, 1 << 20
 #: Of a file larger than this, one byte of so many must be data, and not a hole.
 MIN_SPARSE, MAX_HOLES = 1 << 26, 16
+#: The mark of a file stands within so many bytes.
+MARK_WITHIN = 1 << 12
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -53,13 +57,21 @@ def open_regular(
             raise error(f"{path}: it has {found.st_size:,} bytes; at most {max_bytes:,} are read")
         if found.st_size > MIN_SPARSE and _is_sparse(file.fileno(), found.st_size):
             raise error(
-                f"{path}: nearly all of its {found.st_size:,} bytes are holes, without data. Copy "
-                "it anew from where it came from"
+                f"{path}: nearly all of its {found.st_size:,} bytes are holes, without data. "
+                f"{COPY_ANEW}"
             )
         return file
     except BaseException:
         file.close()
         raise
+
+
+def has_mark(path: Path, mark: str) -> bool:
+    """Return whether a path is a plain file that says soon after its begin what wrote it."""
+    if not is_plain_file(path):
+        return False
+    with path.open("rb") as file:
+        return mark.encode() in file.read(MARK_WITHIN)
 
 
 def is_there(path: Path) -> bool:
@@ -168,7 +180,7 @@ def _not_json(text: str, reason: ValueError | RecursionError) -> str:
     if isinstance(reason, json.JSONDecodeError) and (
         reason.pos >= len(text.rstrip()) or reason.msg.startswith("Unterminated")
     ):
-        return f"its JSON is cut off ({reason}); copy it anew from where it came from"
+        return f"its JSON is cut off: {reason}. {COPY_ANEW}"
     return f"not a JSON file: {reason}"
 
 

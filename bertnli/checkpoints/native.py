@@ -122,8 +122,8 @@ def is_replaceable(folder: Path) -> bool:
 
 
 def others_beside(folder: Path) -> list[Path]:
-    """Return what is in a folder and has no name of a checkpoint's file; of no folder nothing."""
-    if folder.is_symlink() or not folder.is_dir():
+    """Return what is in the folder of a checkpoint and not of it; of another path nothing."""
+    if folder.is_symlink() or not is_checkpoint(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.name not in FILES)
 

@@ -282,9 +282,8 @@ def vocab_mismatch(vocab: Vocab, contents: Contents) -> tuple[str, bool]:
     """
     tokens, rows = len(vocab), contents.config.vocab_size
     text = f"{contents.path}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
-    if tokens > rows or (tokens < rows and contents.format == gluonnlp.FORMAT):
-        return text, False
-    if tokens < rows and type(vocab) is Vocab:
+    may_spare = type(vocab) is not Vocab and contents.format != gluonnlp.FORMAT
+    if tokens > rows or (tokens < rows and not may_spare):
         return text, False
     if rows > -(-tokens // PADDED) * PADDED:
         return f"{text}; if the list is cut short, copy it anew, for its words are unknown", True

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints.tensors import MAX_TENSORS, check_names
 from bertnli.errors import CheckpointError
-from bertnli.files import open_regular
+from bertnli.files import COPY_ANEW, open_regular
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
@@ -126,8 +126,7 @@ class _Reader:
 
     def damaged(self, problem: str) -> CheckpointError:
         return CheckpointError(
-            f"{self.path} is damaged or not an MXNet .params file: {problem}. Copy it anew from "
-            "where it came from"
+            f"{self.path} is damaged or not an MXNet .params file: {problem}. {COPY_ANEW}"
         )
 
     def take(self, size: int, what: str) -> memoryview:

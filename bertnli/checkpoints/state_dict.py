@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from bertnli.checkpoints.tensors import check_names
 from bertnli.errors import CheckpointError
-from bertnli.files import open_regular
+from bertnli.files import COPY_ANEW, open_regular
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 #: The latest protocol of pickles.
@@ -81,8 +81,7 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
         *(ValueError, TypeError, LookupError, OverflowError, RuntimeError, AttributeError),
     ) as error:
         raise CheckpointError(
-            f"{path} is damaged or not a file of torch.save: {error}. Copy it anew from where it "
-            "came from"
+            f"{path} is damaged or not a file of torch.save: {error}. {COPY_ANEW}"
         ) from error
     if isinstance(state, dict):
         inner = [state[key] for key in STATE_KEYS if isinstance(state.get(key), dict)]

@@ -13,7 +13,7 @@ import safetensors
 from numpy.typing import NDArray
 
 from bertnli.errors import CheckpointError
-from bertnli.files import open_regular
+from bertnli.files import COPY_ANEW, open_regular
 
 #: Tensors of a file, of whatever format, characters of their names, bytes of a header.
 MAX_TENSORS, MAX_NAME, MAX_HEADER = 1 << 13, 1000, 1 << 22
@@ -50,8 +50,7 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{path} is damaged or no file of safetensors: {error}. Copy it anew from where it "
-            "came from"
+            f"{path} is damaged or no file of safetensors: {error}. {COPY_ANEW}"
         ) from error
     return found
 

@@ -20,10 +20,8 @@ from bertnli.files import is_there, read_json_object
 
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 #: What is one of several files of weights, or lists them.
-OF_FOLDER = re.compile(
-    r"(pytorch_)?model(-\d+-of-\d+\.(bin|safetensors)|\.(bin|safetensors)\.index\.json)"
-)
 _SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(bin|safetensors)")
+OF_FOLDER = re.compile(rf"{_SHARD.pattern}|(pytorch_)?model\.(bin|safetensors)\.index\.json")
 #: Weights that other programs wrote, or that stand beside a folder's own.
 _OTHER = re.compile(r"\.(h5|msgpack|onnx|ckpt.*|pt|pth|bin|params)$", re.IGNORECASE)
 #: What older versions of transformers stored and nobody learned.
@@ -45,9 +43,10 @@ def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
             return path, read(path)
         if is_there(index):
             return index, _read_shards(index, read)
-    others = sorted(file.name for file in folder.iterdir() if _OTHER.search(file.name))
+    found = sorted(file.name for file in folder.iterdir())
+    others = [name for name in found if _OTHER.search(name)]
+    shards = [name for name in found if _SHARD.fullmatch(name)]
     hint = ""
-    shards = sorted(file.name for file in folder.iterdir() if _SHARD.fullmatch(file.name))
     if shards:
         hint = f", but {_some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
     elif others:

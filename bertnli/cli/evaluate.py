@@ -34,10 +34,16 @@ from bertnli.cli import corpora, options
 from bertnli.data.dataset import PairDataset
 from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, without_secrets
-from bertnli.evaluation import Encoding, logits_of, report, wilson_interval, write_report
+from bertnli.evaluation import (
+    Encoding,
+    check_report_folder,
+    logits_of,
+    report,
+    wilson_interval,
+    write_report,
+)
 from bertnli.evaluation.page import percent
 from bertnli.evaluation.predictions import metrics_of, net_of, order_note
-from bertnli.evaluation.report import check_report_folder
 from bertnli.evaluation.scores import mean_and_spread
 from bertnli.plots import check_figure_path, plot_confusion
 from bertnli.training.metrics import Metrics

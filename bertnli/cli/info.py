@@ -81,6 +81,12 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     located = locate(path)
     files = sorted(located.iterdir()) if located.is_dir() else [located]
     found["files"] = {file.name: file.stat().st_size for file in files if file.is_file()}
+    return found | _of_names(contents) | _of_tensors(contents.arrays)
+
+
+def _of_names(contents: Contents) -> dict[str, Any]:
+    """Return the number of tokens, and what of tokens and class names does not fit the tensors."""
+    found: dict[str, Any] = {}
     problems = []
     try:
         vocab = contents.vocab()
@@ -91,15 +97,14 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
             found["vocabulary"] = len(vocab)
             problems.append(vocab_mismatch(vocab, contents)[0])
     if contents.is_classifier and contents.labels is not None:
-        outputs = len(contents.arrays["output.weight"])
-        if outputs != len(contents.labels):
+        named, outputs = len(contents.labels), len(contents.arrays["output.weight"])
+        if named != outputs:
             problems.append(
-                f"{len(contents.labels)} names for {outputs} outputs; give the names in the order "
-                "of the logits with --labels, where it is used"
+                f"{named} names for {outputs} outputs; give the names in the order of the logits "
+                "with --labels, where it is used"
             )
-    if any(problems):
-        found["problems"] = [problem for problem in problems if problem]
-    return found | _of_tensors(contents.arrays)
+    problems = [problem for problem in problems if problem]
+    return found | ({"problems": problems} if problems else {})
 
 
 def _of_tensors(arrays: Mapping[str, NDArray]) -> dict[str, Any]:

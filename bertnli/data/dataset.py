@@ -88,7 +88,7 @@ class PairDataset(ExampleSet):
         if isinstance(dataset, str | Path):
             raise DataError(
                 f"pairs are expected, and not {str(dataset)!r}; read_pairs(path) reads a file's, "
-                "from_snli(data_dir, split, ...) a corpus's, load_sample(split) the sample's"
+                "from_snli(data_dir, split, ...) a corpus's, read_sample(split) the sample's"
             )
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = dataset

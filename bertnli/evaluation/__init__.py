@@ -3,7 +3,7 @@
 from bertnli.evaluation.baseline import HypothesisBaseline
 from bertnli.evaluation.page import to_html
 from bertnli.evaluation.predictions import Encoding, logits_of
-from bertnli.evaluation.report import report, write_report
+from bertnli.evaluation.report import check_report_folder, report, write_report
 from bertnli.evaluation.scores import (
     calibration_bins,
     calibration_error,
@@ -16,6 +16,7 @@ __all__ = [
     "HypothesisBaseline",
     "calibration_bins",
     "calibration_error",
+    "check_report_folder",
     "fit_temperature",
     "logits_of",
     "report",

@@ -24,15 +24,13 @@ from bertnli.evaluation.predictions import (
     order_note,
     set_log_probabilities,
 )
-from bertnli.files import is_plain_file, is_there
+from bertnli.files import has_mark, is_there
 from bertnli.labels import label_merging
 from bertnli.outputs import check_output_folder
 from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
 VERSION = 1
-#: The mark of a report stands within so many bytes.
-MARK_WITHIN = 1 << 10
 CONFIDENCE = 0.95
 MAX_ERRORS = 20
 NO_BASELINE = (
@@ -119,7 +117,7 @@ def check_report_folder(folder: str | Path) -> None:
     """
     check_output_folder(folder, "report")
     for path in _paths(Path(folder)):
-        if is_there(path) and not _is_report(path):
+        if is_there(path) and not has_mark(path, FORMAT):
             raise ConfigError(
                 f"{path} is no report of bertnli, and left as it is; choose another folder, or "
                 "move it elsewhere"
@@ -128,13 +126,6 @@ def check_report_folder(folder: str | Path) -> None:
 
 def _paths(folder: Path) -> tuple[Path, Path]:
     return folder / "report.json", folder / "report.html"
-
-
-def _is_report(path: Path) -> bool:
-    if not is_plain_file(path):
-        return False
-    with path.open("rb") as file:
-        return FORMAT.encode() in file.read(MARK_WITHIN)
 
 
 def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]:

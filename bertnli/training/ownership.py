@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import os
 import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from bertnli.checkpoints.native import is_checkpoint, is_replaceable, others_beside
 from bertnli.errors import ConfigError, DataError
-from bertnli.files import is_plain_file
+from bertnli.files import has_mark, is_plain_file
 from bertnli.temporary import is_temporary
 from bertnli.training.history import CURVE_MARK, METRICS, read_history
 from bertnli.training.state import has_name_of_state, is_state, states
 
 BEST, LAST, CURVE, STATE = "best", "last", "curve.png", "state"
 DIVERGED, LOCK = "diverged.npz", ".lock"
-#: The mark of a picture stands within so many bytes.
-_BEGIN = 1 << 12
 
 
 def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
@@ -67,19 +67,18 @@ def others_in_state(path: Path) -> list[Path]:
 
 def _foreign(path: Path) -> list[Path]:
     """Return what has the name of a file of a run, and is not one."""
-    is_own = {
+    is_own: dict[str, Callable[[Path], bool]] = {
         BEST: is_replaceable,
         LAST: is_replaceable,
         STATE: _is_state_folder,
         METRICS: _is_metrics,
-        CURVE: _is_curve,
+        CURVE: partial(has_mark, mark=CURVE_MARK),
         DIVERGED: _is_diverged,
     }
     there = [name for name in is_own if os.path.lexists(path / name)]
     found = []
     for place in (path / name for name in there if not is_own[name](path / name)):
-        others = others_beside(place) if place.name in (BEST, LAST) else []
-        found += others if is_checkpoint(place) and others else [place]
+        found += others_beside(place) or [place]
     lock = path / LOCK
     # Where a file system has no locks, the lock of a run that was killed says whose it was.
     if os.path.lexists(lock) and not (is_plain_file(lock) and (not _size(lock) or there)):
@@ -103,13 +102,6 @@ def _is_metrics(path: Path) -> bool:
     except DataError:
         return False
     return True
-
-
-def _is_curve(path: Path) -> bool:
-    if not is_plain_file(path):
-        return False
-    with path.open("rb") as file:
-        return CURVE_MARK.encode() in file.read(_BEGIN)
 
 
 def _is_diverged(path: Path) -> bool:

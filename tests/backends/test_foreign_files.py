@@ -202,7 +202,7 @@ def test_google_s_folder_opens(backend: Backend, folder: Path) -> None:
     assert net.config == DEVLIN
     (folder / "bert_config.json").write_text("{")
     with pytest.raises(
-        CheckpointError, match=r"bert_config\.json: its JSON is cut off .*copy it anew"
+        CheckpointError, match=r"bert_config\.json: its JSON is cut off: .*Copy it anew"
     ):
         backend.load(folder, labels=NLI)
     (folder / "bert_config.json").unlink()

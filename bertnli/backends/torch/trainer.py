@@ -51,16 +51,14 @@ class Trainer(BaseTrainer):
         self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
-        # Tables whose gradients are sparse. On a GPU the whole table takes no time.
+        # Its gradient is sparse. On a GPU the whole table takes no time.
         table = self.net.encoder.token_embedding.weight
-        self._tables = [table] if self.devices[0].type == "cpu" else []
+        tables = [table] if self.devices[0].type == "cpu" else []
         if self.workers.size > 1 and not self.exact_sums:
-            named_parameters = self.parallel.named_parameters()
-            apart = [name for name, one in named_parameters if any(one is t for t in self._tables)]
-            self.parallel = distributed(self.parallel, self.devices, apart)
+            self.parallel = distributed(self.parallel, self.devices, tables)
         named = self._named()
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
-        self.optimizer = Adam(named, self._tables, rates, self.config.clip_norm)
+        self.optimizer = Adam(named, tables, rates, self.config.clip_norm)
         self.weight_average = WeightAverage(named)
 
     def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
@@ -122,8 +120,8 @@ class Trainer(BaseTrainer):
                 self, lambda: self._backward_share(batch, share, seed, weight), len(share)
             )
             if self.workers.size > 1:
-                left = self.net.parameters() if self.auto_batch else self._tables
-                mean_gradients(left, self.workers)
+                left = self.net.parameters() if self.auto_batch else self.optimizer.tables
+                mean_gradients(left, self.workers, batch.token_ids)
         return result
 
     def _backward_share(self, batch: Batch, share: Batch, seed: int, weight: float) -> StepResult:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ def _first_host() -> str:
 
 
 def distributed(
-    net: nn.Module, devices: Sequence[torch.device], apart: Sequence[str] = ()
+    net: nn.Module, devices: Sequence[torch.device], apart: Sequence[Tensor] = ()
 ) -> DistributedDataParallel:
     """Return the net, wrapped so that its gradients become their mean over the processes.
 
@@ -101,7 +102,7 @@ def distributed(
     Args:
         net: the same in all processes.
         devices: of this process; several are an error.
-        apart: names of parameters whose gradients are left to `mean_gradients`.
+        apart: parameters whose gradients are left to `mean_gradients`.
     """
     if len(devices) > 1:
         raise BackendError(
@@ -112,9 +113,10 @@ def distributed(
         ids = list(devices) if devices[0].type == "cuda" else None
         if ids:  # or each process would take some memory of the first GPU
             torch.cuda.set_device(ids[0])
-        for name in apart:
-            dist.broadcast(net.get_parameter(name).detach(), 0)
-        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, list(apart))
+        for parameter in apart:
+            dist.broadcast(parameter.detach(), 0)
+        names = [name for name, one in net.named_parameters() if any(one is p for p in apart)]
+        DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, names)
         return DistributedDataParallel(net, ids)
 
 
@@ -125,8 +127,8 @@ def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
     return nullcontext()
 
 
-def all_reduce(tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> None:
-    """Sum a tensor over all processes, in place, or do something else with it.
+def all_reduce(tensor: Tensor) -> None:
+    """Sum a tensor over all processes, in place.
 
     A thread of gloo's holds on to the tensor for a moment after the sum is there. To let go of it,
     it takes its hold off the tensor, and then, as a thread of Python, off Python's object, and
@@ -135,49 +137,55 @@ def all_reduce(tensor: Tensor, operation: Any = dist.ReduceOp.SUM) -> None:
     """
     use_count = tensor._use_count  # type: ignore[attr-defined]
     holders, references = use_count(), sys.getrefcount(tensor)
-    dist.all_reduce(tensor, operation)
+    dist.all_reduce(tensor)
     if tensor.device.type == "cpu":
         while use_count() > holders or sys.getrefcount(tensor) > references:
             time.sleep(0)  # which lets the thread have its turn
 
 
-def mean_gradients(parameters: Iterable[Tensor], workers: Workers) -> None:
-    """Do what a backward pass through DistributedDataParallel does, after it.
+def mean_gradients(
+    parameters: Iterable[Tensor], workers: Workers, used: NDArray[np.integer]
+) -> None:
+    """Make gradients their mean over the processes, after a backward pass that does not.
 
-    A pass that lacks memory cannot be done again once it has begun to exchange.
+    Those of a whole net, where memory may not suffice: a pass cannot be done again once it has
+    begun to exchange. And those that are sparse, always: see `_sum_of_rows`.
+
+    Args:
+        parameters: with gradients.
+        workers: the processes.
+        used: rows of the sparse ones that any process has a gradient of, also several times.
     """
+    rows = torch.from_numpy(np.unique(used).astype(np.int64))
     with lost_is_an_error():
         for parameter in parameters:
             assert parameter.grad is not None
             if parameter.grad.is_sparse:
-                parameter.grad = _sum_of_rows(parameter.grad)
+                parameter.grad = _sum_of_rows(parameter.grad, rows)
             else:
                 all_reduce(parameter.grad)
             parameter.grad.div_(workers.size)
 
 
-def _sum_of_rows(gradient: Tensor) -> Tensor:
+def _sum_of_rows(gradient: Tensor, rows: Tensor) -> Tensor:
     """Return the sum over all processes of a gradient with few rows, which may be others in each.
 
     PyTorch has a sum of sparse tensors. But gloo's threads keep the name of what they did last in
     one string, without a lock, and that sum's is too long to be kept within it: two threads that
-    write at the same time free its memory twice (ProcessGroupGloo::runLoop in 2.13), and once in
-    some ten thousand steps the process crashes.
+    write at the same time free its memory twice (ProcessGroupGloo::runLoop in 2.13), which ended
+    three runs in some twelve thousand steps.
 
     Args:
         gradient: (V, H), sparse in its first dimension, on the CPU.
+        rows: (U,) int64, ascending: those of all processes.
     """
     gradient = gradient.coalesce()
-    rows, values = gradient.indices()[0], gradient.values()
-    is_used = torch.zeros(len(gradient), dtype=torch.uint8)
-    is_used[rows] = 1
-    all_reduce(is_used, dist.ReduceOp.MAX)
-    all_rows = is_used.nonzero()[:, 0]
-    summed = torch.zeros(len(all_rows), values.shape[1], dtype=values.dtype)
-    summed[torch.searchsorted(all_rows, rows)] = values
+    values = gradient.values()
+    summed = torch.zeros(len(rows), values.shape[1], dtype=values.dtype)
+    summed[torch.searchsorted(rows, gradient.indices()[0])] = values
     all_reduce(summed)
     return torch.sparse_coo_tensor(
-        all_rows[None], summed, gradient.shape, check_invariants=False, is_coalesced=True
+        rows[None], summed, gradient.shape, check_invariants=False, is_coalesced=True
     )
 
 
