@@ -22,7 +22,7 @@ from bertnli.errors import (
     TrainingError,
 )
 from bertnli.explain import Explanation
-from bertnli.hints import hinted
+from bertnli.hints import hinted, no_attribute
 from bertnli.hub import DATA_HUB, download, download_extract, register
 from bertnli.labels import LABELS
 from bertnli.text.pairs import get_tokens_and_segments
@@ -99,6 +99,10 @@ __all__ = [
     "tokenize",
     "treebank_tokenize",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    raise no_attribute("bertnli", name, __all__)
 
 
 def __dir__() -> list[str]:

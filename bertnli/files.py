@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bertnli.errors import BERTNLIError
+from bertnli.errors import BERTNLIError, ConfigError
 from bertnli.hints import near_path
 
 #: Bytes that a file of settings, a vocabulary, or any other file may have.
@@ -153,10 +153,17 @@ def read_json(
         raise error(f"{path}: {_not_json(text, reason)}") from reason
 
 
+def as_path(path: str | Path) -> Path:
+    """Return a path that a user gave; ConfigError where it is none."""
+    if not isinstance(path, str | os.PathLike):
+        raise ConfigError(f"a path is expected, a string or a Path, and not {path!r:.80}")
+    return Path(path)
+
+
 def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
     """Return a path with its ``~`` replaced; raise the error where nobody has that name."""
     try:
-        return Path(path).expanduser()
+        return as_path(path).expanduser()
     except RuntimeError as reason:
         raise error(f"{path}: {reason}") from reason
 

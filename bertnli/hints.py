@@ -67,6 +67,13 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return "" if near is None else f". Did you mean {near!r}?"
 
 
+def no_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
+    """Return the error for a name that an object or a module lacks, with the one that was meant."""
+    # Without the object Python, which would add a hint of its own to a traceback, has none.
+    hint = "" if name.startswith("__") else did_you_mean(name, known)
+    return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name, obj=None)
+
+
 def near_path(path: str | Path) -> str:
     """Return ``". Did you mean this?"`` for a path that is not there, by the names beside it."""
     path = Path(path)

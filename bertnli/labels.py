@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.errors import DataError
+from bertnli.errors import ConfigError, DataError
 
 #: The classes in the book's order: the id of a label is its place here.
 LABELS = ("entailment", "contradiction", "neutral")
@@ -17,6 +18,27 @@ TWO_WAY = ("entailment", "non-entailment")
 NOT_ENTAILMENT = frozenset(
     f"{no}{between}entailment" for no in ("non", "not") for between in ("-", "_", " ")
 )
+
+
+def checked_labels(labels: Any) -> tuple[str, ...]:
+    """Return class names that a user gave, in their order.
+
+    Raises:
+        ConfigError: it is no list of strings, or a class has no name of its own.
+    """
+    # A text would be taken for its letters; a dictionary or a set tells no order of the logits.
+    listed = isinstance(labels, Iterable) and not isinstance(labels, str | bytes | Mapping | Set)
+    found = list(labels) if listed else []
+    if not listed or not all(isinstance(name, str) for name in found):
+        raise ConfigError(
+            f"labels is {found or labels!r:.200}; a list of strings is expected, a name for each "
+            "class in the order of the logits, such as ['entailment', 'neutral', 'contradiction']"
+        )
+    if len(found) < 2:
+        raise ConfigError(f"labels={found} (--labels) has no two classes; give two names at least")
+    if len({name.strip().lower() for name in found} | {""}) <= len(found):
+        raise ConfigError(f"labels={found} (--labels) do not give each class a name of its own")
+    return tuple(map(str, found))
 
 
 def label_permutation(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:

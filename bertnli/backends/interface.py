@@ -20,12 +20,12 @@ from bertnli.checkpoints.head import Head
 from bertnli.checkpoints.native import save_native
 from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
-from bertnli.data.corpus import ONE_LIST, Corpus
+from bertnli.data.corpus import ONE_LIST, Corpus, shown
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation, explain
-from bertnli.hints import hinted
+from bertnli.hints import hinted, no_attribute
 from bertnli.labels import label_permutation
 from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.text.pairs import PairEncoding
@@ -60,6 +60,8 @@ class HoldsArrays(ABC):
 
     config: BERTConfig
     vocab: Vocab | None
+    #: The name of its backend.
+    backend: str = ""
     #: The framework's parameters, of this net and of all its parts.
     _weights: tuple[Any, ...] = ()
 
@@ -101,6 +103,36 @@ class PretrainedModel(HoldsArrays):
 
     seed: int
     head: Head | None = None
+
+
+def check_bert(bert: Any, net: Trainable) -> None:
+    """Raise ConfigError if a net is to be made of something else than a BERT of its backend."""
+    what = f"{type(net).__name__}() takes a BERT"
+    if isinstance(bert, tuple | list) and any(isinstance(one, PretrainedModel) for one in bert):
+        raise ConfigError(
+            f"{what} alone, and this is a {type(bert).__name__} of {len(bert)}; unpack it: "
+            "bert, vocab = load_pretrained_model(...)"
+        )
+    if not isinstance(bert, PretrainedModel):
+        raise ConfigError(
+            f"{what}, and not {in_words(bert)}; make one with bert, vocab = "
+            "load_pretrained_model('bert.mini')"
+        )
+    check_backend(bert, net.backend, what)
+
+
+def in_words(given: Any) -> str:
+    """Return what was given, for a message; of a net, whose own words are many lines, its class."""
+    return f"a {type(given).__name__}" if isinstance(given, HoldsArrays) else shown.repr(given)
+
+
+def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
+    """Raise ConfigError if a model is of another backend; ``what`` begins the message."""
+    if model.backend != backend:
+        raise ConfigError(
+            f"{what} of {backend}, and this is one of {model.backend}; make both with "
+            f"get_backend({model.backend!r}), or both with get_backend({backend!r})"
+        )
 
 
 class Trainable(HoldsArrays):
@@ -388,3 +420,6 @@ class Backend:
     find_workers: Callable[..., Workers]
     about: Callable[[], dict[str, Any]]
     DATA_HUB: HubView
+
+    def __getattr__(self, name: str) -> Any:
+        raise no_attribute(f"the backend {self.__dict__.get('name')!r}", name, self.__dict__)

@@ -20,7 +20,7 @@ from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import read_tensors, write_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
-from bertnli.files import is_plain_file, is_there, read_json_object
+from bertnli.files import as_path, is_plain_file, is_there, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
@@ -75,7 +75,7 @@ def save_native(
     Raises:
         CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
     """
-    folder = Path(folder)
+    folder = as_path(folder)
     if folder.exists() and not is_replaceable(folder):
         raise CheckpointError(
             f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "

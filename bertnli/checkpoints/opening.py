@@ -18,6 +18,7 @@ from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
 from bertnli.files import expanded
 from bertnli.hints import did_you_mean, near_path
 from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
+from bertnli.labels import checked_labels
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
@@ -155,10 +156,8 @@ def _classifier(
     if contents.other_head:
         raise CheckpointError(contents.other_head)
     classes = contents.arrays["output.weight"].shape[:1]
-    if labels is not None and len({*_plain(labels), ""}) <= len(labels):
-        raise ConfigError(
-            f"labels={list(labels)} (--labels) do not give each class a name of its own"
-        )
+    if labels is not None:
+        labels = checked_labels(labels)
     if named is None and labels is None:
         why = f" ({contents.unnamed})" if contents.unnamed else ""
         raise CheckpointError(

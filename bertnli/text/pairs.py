@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from typing import Any
 
 from bertnli.errors import ConfigError
@@ -63,8 +64,10 @@ class PairEncoding:
         """Return the encoding with what is given in the place of its own.
 
         Raises:
-            ConfigError: ``max_len`` is more than the model has positions.
+            ConfigError: ``max_len`` is no number, or more than the model has positions.
         """
+        if max_len is not None:
+            check_length(max_len)
         if max_len is not None and max_len > positions:
             raise ConfigError(
                 f"max_len (--max-len) is {max_len}, and the model has {positions} positions; give "
@@ -88,8 +91,15 @@ def get_tokens_and_segments(
     return tokens, segments
 
 
+def check_length(max_len: int) -> None:
+    """Raise ConfigError for a length that is no whole number."""
+    if not isinstance(max_len, Integral) or isinstance(max_len, bool):
+        raise ConfigError(f"max_len is {max_len!r:.80}; a whole number is expected, such as 128")
+
+
 def check_truncation(max_len: int, rule: str) -> None:
     """Raise ConfigError for a length without room for both sentences, or an unknown rule."""
+    check_length(max_len)
     if max_len < NUM_SPECIAL + 2:
         raise ConfigError(
             f"max_len={max_len} leaves no room for a token of each sentence beside the "

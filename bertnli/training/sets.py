@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sized
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
 from bertnli.backends.interface import Trainable
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
-from bertnli.data.corpus import shown
+from bertnli.data.corpus import Corpus, shown
 from bertnli.errors import ConfigError, DataError
 
 #: A set of bertnli, or the framework's own DataLoader over one.
@@ -76,9 +76,10 @@ class Source:
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
-            if not isinstance(data, Iterable) or isinstance(data, str | Path):
+            if not _is_loader(data):
+                article = "an" if what[0] in "aeiou" else "a"
                 raise DataError(
-                    f"a {what} set is expected, such as a SNLIBERTDataset, and not "
+                    f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
                     f"{shown.repr(data)}; SNLIBERTDataset(read_pairs(path), max_len, net.vocab) "
                     "makes one of a file"
                 )
@@ -109,3 +110,18 @@ class Source:
                 f"the {what} set's vocabulary has {len(data.vocab)} tokens, the model "
                 f"{net.config.vocab_size}"
             )
+
+
+def _is_loader(data: object) -> bool:
+    """Return whether something gives batches: an iterable, but for a list of pairs of sentences."""
+    if isinstance(data, str | Path | Corpus) or not isinstance(data, Iterable):
+        return False
+    if not isinstance(data, list | tuple):
+        return True
+    return bool(data) and not any(_is_text(item) for item in data[:1])
+
+
+def _is_text(item: object) -> bool:
+    """Return whether something is a sentence, a pair of sentences, or an object with them."""
+    first = item[0] if isinstance(item, list | tuple) and item else item
+    return isinstance(first, str | Mapping)

@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.interface import Classifier, Prediction, Trainable
+from bertnli.backends.interface import Classifier, Prediction, Trainable, check_backend, in_words
 from bertnli.config import TrainingConfig
 from bertnli.data.batches import Batch
-from bertnli.data.corpus import ONE_LIST, shown
+from bertnli.data.corpus import ONE_LIST
 from bertnli.errors import ConfigError, DataError
 from bertnli.hints import hinted
 from bertnli.training.average import BaseWeightAverage
@@ -89,6 +89,8 @@ class BaseTrainer(ABC):
         ConfigError, BackendError: a setting or a device that cannot work.
     """
 
+    #: The name of its backend.
+    backend: str = ""
     net: Trainable
     precision_reason: str
     devices: list
@@ -119,10 +121,11 @@ class BaseTrainer(ABC):
         rank_timeout: timedelta = RANK_TIMEOUT,
     ) -> None:
         if not isinstance(net, Trainable):
-            raise TypeError(
-                f"Trainer() takes a net, not {shown.repr(net)}; make one with load(path), or with "
+            raise ConfigError(
+                f"Trainer() takes a net, not {in_words(net)}; make one with load(path), or with "
                 "load_pretrained_model and BERTClassifier"
             )
+        check_backend(net, self.backend, "Trainer() takes a net")
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
         if label_smoothing and not net.labels:

@@ -246,7 +246,7 @@ def test_keyword_arguments() -> None:
         with pytest.raises(TypeError) as caught:
             trainer.fit(None, **given)  # type: ignore[arg-type]
         assert str(caught.value).endswith(meant)
-    with pytest.raises(TypeError, match=r"takes a net, not 'bert\.mini'; make one with load"):
+    with pytest.raises(ConfigError, match=r"takes a net, not 'bert\.mini'; make one with load"):
         Trainer("bert.mini")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"Did you mean 'devices'\?"):
         bertnli.load("bert.mini", device="cpu")  # type: ignore[call-arg]

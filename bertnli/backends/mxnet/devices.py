@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import math
 import os
-import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.backends.device_names import check_gpu, listed, parsed
 from bertnli.backends.mxnet._framework import mx
 from bertnli.config import check_precision
 from bertnli.data.batches import Batch
@@ -62,15 +62,14 @@ def as_devices(devices: Any = None) -> list:
     """
     if devices is None:
         return try_all_gpus()
-    if isinstance(devices, str):
-        devices = devices.split(",")
-    elif isinstance(devices, Device):
-        devices = [devices]
     found: list = []
-    for device in devices:
-        found += _named(device.strip()) if isinstance(device, str) else [device]
-    if not found:
-        raise BackendError("the list of devices is empty; give at least one, such as 'cpu'")
+    for device in listed(devices, Device, "mxnet"):
+        if isinstance(device, str):
+            found += _named(device)
+            continue
+        if device.device_type == "gpu":
+            check_gpu(device.device_id, mx.context.num_gpus(), device, "mxnet")
+        found.append(device)
     if len(set(found)) < len(found):
         raise BackendError(
             f"a device is named twice in {[str(device) for device in found]}; several parts of the "
@@ -80,19 +79,14 @@ def as_devices(devices: Any = None) -> list:
 
 
 def _named(name: str) -> list:
-    match = re.fullmatch(r"(cpu|gpu|cuda)(?:[:(](\d+)\)?)?", name)
-    if match is None:
-        raise BackendError(f"unknown device {name!r}; write 'cpu', 'gpu' or 'gpu:0'")
-    kind, index = match[1], match[2]
+    kind, index = parsed(name)
     if kind == "cpu":
-        return [mx.cpu(int(index or 0))]
+        return [mx.cpu(index or 0)]
     count = mx.context.num_gpus()
     if index is None and count:
         return try_all_gpus()
-    wanted = int(index or 0)
-    if wanted >= count:
-        raise BackendError(f"device {name!r} is not here: mxnet sees {count} GPUs; use 'cpu'")
-    return [mx.gpu(wanted)]
+    check_gpu(index or 0, count, name, "mxnet")
+    return [mx.gpu(index or 0)]
 
 
 def as_precision(precision: str, device: Any) -> tuple[str, str]:

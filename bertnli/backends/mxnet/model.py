@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel
+from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.mxnet.encoder import (
@@ -30,7 +30,7 @@ from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
 from bertnli.hints import hinted
-from bertnli.labels import LABELS
+from bertnli.labels import LABELS, checked_labels
 from bertnli.parameters import (
     bert_shapes,
     check_shapes,
@@ -98,6 +98,8 @@ class BERTModel(PretrainedModel, nn.Block):
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
     """
+
+    backend = "mxnet"
 
     @hinted()
     def __init__(
@@ -181,7 +183,10 @@ class BERTForPretraining(PretrainingModel, nn.Block):
             the pooler and the head for sentences stay as they are.
     """
 
+    backend = "mxnet"
+
     def __init__(self, bert: BERTModel, *, next_sentence: bool = True) -> None:
+        check_bert(bert, self)
         super().__init__()
         self.config, self.vocab, self.next_sentence = bert.config, bert.vocab, next_sentence
         self.encoder = bert.encoder
@@ -273,6 +278,8 @@ class BERTClassifier(Classifier, nn.Block):
             same classes, whose layer is taken otherwise.
     """
 
+    backend = "mxnet"
+
     @hinted()
     def __init__(
         self,
@@ -282,10 +289,12 @@ class BERTClassifier(Classifier, nn.Block):
         seed: int = 0,
         new_head: bool = False,
     ) -> None:
+        check_bert(bert, self)
+        names = checked_labels(labels)
         super().__init__()
         self.config = bert.config
         self.vocab = bert.vocab
-        self.labels = tuple(labels)
+        self.labels = names
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = dense_layer(len(self.labels), bert.config.num_hiddens)

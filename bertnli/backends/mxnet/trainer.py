@@ -46,6 +46,7 @@ class Trainer(BaseTrainer):
     state that it had.
     """
 
+    backend = "mxnet"
     net: BERTClassifier | BERTForPretraining
 
     @mx.util.use_np

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bertnli.backends.device_names import check_gpu, listed, parsed
 from bertnli.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
@@ -51,15 +51,14 @@ def as_devices(devices: str | Device | Sequence[str | Device] | None) -> list[De
     """
     if devices is None:
         return try_all_gpus()
-    if isinstance(devices, str):
-        devices = devices.split(",")
-    elif isinstance(devices, Device):
-        devices = [devices]
     found: list[Device] = []
-    for device in devices:
-        found += _named(device.strip()) if isinstance(device, str) else [device]
-    if not found:
-        raise BackendError("the list of devices is empty; give at least one, such as 'cpu'")
+    for device in listed(devices, Device, "torch"):
+        if isinstance(device, str):
+            found += _named(device)
+            continue
+        if device.type == "cuda":
+            check_gpu(device.index or 0, torch.cuda.device_count(), device, "torch")
+        found.append(device)
     if len(found) > 1 and any(device.type != "cuda" for device in found):
         raise BackendError(
             f"torch runs several devices at once with DataParallel, which takes GPUs only, not "
@@ -69,19 +68,14 @@ def as_devices(devices: str | Device | Sequence[str | Device] | None) -> list[De
 
 
 def _named(name: str) -> list[Device]:
-    match = re.fullmatch(r"(cpu|gpu|cuda)(?:[:(](\d+)\)?)?", name)
-    if match is None:
-        raise BackendError(f"unknown device {name!r}; write 'cpu', 'gpu' or 'gpu:0'")
-    kind, index = match[1], match[2]
+    kind, index = parsed(name)
     if kind == "cpu":
         return [cpu()]
     count = torch.cuda.device_count()
     if index is None and count:
         return try_all_gpus()
-    wanted = int(index or 0)
-    if wanted >= count:
-        raise BackendError(f"device {name!r} is not here: torch sees {count} GPUs; use 'cpu'")
-    return [torch.device("cuda", wanted)]
+    check_gpu(index or 0, count, name, "torch")
+    return [torch.device("cuda", index or 0)]
 
 
 def as_precision(precision: str, device: Device) -> tuple[str, str]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel
+from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.backends.torch.encoder import GELU, BERTEncoder
 from bertnli.backends.torch.kernels import linear
@@ -27,7 +27,7 @@ from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
 from bertnli.hints import hinted
-from bertnli.labels import LABELS
+from bertnli.labels import LABELS, checked_labels
 from bertnli.parameters import (
     bert_shapes,
     check_shapes,
@@ -83,6 +83,8 @@ class BERTModel(PretrainedModel, nn.Module):
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
     """
+
+    backend = "torch"
 
     @hinted()
     def __init__(
@@ -167,7 +169,10 @@ class BERTForPretraining(PretrainingModel, nn.Module):
             the pooler and the head for sentences stay as they are.
     """
 
+    backend = "torch"
+
     def __init__(self, bert: BERTModel, *, next_sentence: bool = True) -> None:
+        check_bert(bert, self)
         super().__init__()
         self.config, self.vocab, self.next_sentence = bert.config, bert.vocab, next_sentence
         self.encoder = bert.encoder
@@ -259,6 +264,8 @@ class BERTClassifier(Classifier, nn.Module):
             same classes, whose layer is taken otherwise.
     """
 
+    backend = "torch"
+
     @hinted()
     def __init__(
         self,
@@ -268,10 +275,12 @@ class BERTClassifier(Classifier, nn.Module):
         seed: int = 0,
         new_head: bool = False,
     ) -> None:
+        check_bert(bert, self)
+        names = checked_labels(labels)
         super().__init__()
         self.config = bert.config
         self.vocab = bert.vocab
-        self.labels = tuple(labels)
+        self.labels = names
         self.encoder = bert.encoder
         self.hidden = bert.hidden
         self.output = nn.Linear(bert.config.num_hiddens, len(self.labels), device="meta")

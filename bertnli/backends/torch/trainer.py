@@ -41,6 +41,7 @@ from bertnli.training.trainer import BaseTrainer, StepResult
 class Trainer(BaseTrainer):
     """Trains a net with what `torch.optim.Adam` computes; see `BaseTrainer`."""
 
+    backend = "torch"
     net: BERTClassifier | BERTForPretraining
 
     def _prepare(self, devices: Any, precision: str) -> None:

@@ -1,0 +1,144 @@
+"""Arguments that cannot be: one sentence of our own says so, the same on both backends."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import bertnli
+from bertnli.backends.device_names import check_gpu
+from bertnli.backends.interface import Backend
+from bertnli.checkpoints.convert import convert
+from bertnli.errors import BackendError, ConfigError, DataError
+
+
+@pytest.fixture(scope="module")
+def net(backend: Backend) -> Any:
+    return backend.load("bert.mini", devices="cpu")
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2], {"a": 0, "b": 1}, "entailment,neutral", 3, {"a"}])
+def test_what_is_no_list_of_class_names(backend: Backend, labels: Any, tmp_path: Path) -> None:
+    bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
+    says = "a list of strings is expected, a name for each class in the order of the logits"
+    for make in (
+        lambda: backend.BERTClassifier(bert, labels=labels),
+        lambda: backend.load("bert.mini", labels=labels),
+        lambda: bertnli.load("bert.mini", backend.name, labels=labels),
+        lambda: convert("bert.mini", tmp_path / "new", "bertnli", labels=labels),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"labels is {labels!r}; {says}")):
+            make()
+
+
+@pytest.mark.parametrize("labels", [["a", "A"], ["a", " "], ["a"]])
+def test_names_that_load_would_refuse(backend: Backend, labels: list[str]) -> None:
+    """They are refused before anything is trained."""
+    bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
+    with pytest.raises(ConfigError, match=r"\(--labels\) "):
+        backend.BERTClassifier(bert, labels=labels)
+
+
+def test_a_gpu_that_is_not_here(
+    backend: Backend, net: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device is looked for as its name is, before the framework is asked to use it."""
+    framework = pytest.importorskip(backend.name)
+    if backend.name == "torch":
+        gpu = framework.device("cuda:0")
+        monkeypatch.setattr(framework.cuda, "device_count", lambda: 0)
+    else:
+        gpu = framework.gpu(0)
+        monkeypatch.setattr(framework.context, "num_gpus", lambda: 0)
+    says = f"is not here: {backend.name} sees 0 GPUs; use 'cpu'"
+    for devices in (gpu, [gpu], "gpu:0"):
+        with pytest.raises(BackendError, match=says):
+            backend.as_devices(devices)
+        with pytest.raises(BackendError, match=says):
+            backend.Trainer(net, devices=devices)
+        with pytest.raises(BackendError, match=says):
+            bertnli.load("bert.mini", backend.name, devices=devices)
+    check_gpu(1, 2, "gpu:1", "torch")
+
+
+@pytest.mark.parametrize("devices", [0, [0], [None], 2.5, object])
+def test_what_is_no_device(backend: Backend, devices: Any) -> None:
+    says = f"neither a device's name nor a device of {backend.name}; write 'cpu', 'gpu' or 'gpu:0'"
+    with pytest.raises(BackendError, match=says):
+        bertnli.load("bert.mini", backend.name, devices=devices)
+
+
+def test_a_device_of_the_other_framework(both: tuple[Backend, Backend]) -> None:
+    for mine, other in (both, both[::-1]):
+        with pytest.raises(BackendError, match=f"nor a device of {mine.name}"):
+            mine.as_devices([other.cpu()])
+
+
+@pytest.mark.parametrize("max_len", ["128", 2.5, [16], True])
+def test_what_is_no_length(net: Any, max_len: Any) -> None:
+    for call in (
+        lambda: net.predict([("A dog.", "A cat.")], max_len=max_len),
+        lambda: net.explain("A dog.", "A cat.", max_len=max_len),
+        lambda: net.encode(bertnli.read_sample("dev"), max_len),
+    ):
+        with pytest.raises(ConfigError, match=re.escape(f"max_len is {max_len!r}; a whole number")):
+            call()
+
+
+def test_models_of_the_other_backend(both: tuple[Backend, Backend]) -> None:
+    for mine, other in (both, both[::-1]):
+        bert = other.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
+        says = f"of {mine.name}, and this is one of {other.name}; make both with get_backend"
+        for net in (mine.BERTClassifier, mine.BERTForPretraining):
+            with pytest.raises(ConfigError, match=rf"{net.__name__}\(\) takes a BERT {says}"):
+                net(bert)
+        with pytest.raises(ConfigError, match=rf"Trainer\(\) takes a net {says}"):
+            mine.Trainer(other.BERTClassifier(bert))
+
+
+def test_what_is_no_bert(backend: Backend, net: Any) -> None:
+    pair = backend.load_pretrained_model("bert.mini", devices="cpu")
+    with pytest.raises(ConfigError, match="a net, not a BERTModel; make one with load"):
+        backend.Trainer(pair[0])
+    for make in (backend.BERTClassifier, backend.BERTForPretraining):
+        with pytest.raises(ConfigError, match=r"unpack it: bert, vocab = load_pretrained_model"):
+            make(pair)
+        for bert in ("bert.mini", None, net):
+            with pytest.raises(ConfigError, match=r"and not .*; make one with bert, vocab = load"):
+                make(bert)
+
+
+@pytest.mark.parametrize("path", [None, ["bert.mini"], 3])
+def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
+    says = re.escape(f"a path is expected, a string or a Path, and not {path!r}")
+    for call in (
+        lambda: backend.load(path),
+        lambda: bertnli.load(path),
+        lambda: backend.load_pretrained_model(path),
+        lambda: net.save(path),
+        lambda: convert(path, "new", "torch"),
+    ):
+        with pytest.raises(ConfigError, match=says):
+            call()
+
+
+def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
+    trainer = backend.Trainer(net, devices="cpu")
+    lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
+    for data in (*lists, bertnli.read_sample("dev")):
+        says = r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(read_pairs\(path\)"
+        with pytest.raises(DataError, match=f"(?s)a training {says}"):
+            trainer.fit(data)
+        with pytest.raises(DataError, match=f"(?s)an evaluation {says}"):
+            trainer.evaluate(data)
+
+
+def test_a_mistyped_attribute(backend: Backend) -> None:
+    with pytest.raises(AttributeError, match=r"'laod'\. Did you mean 'load'\?"):
+        bertnli.laod  # noqa: B018
+    with pytest.raises(AttributeError, match=r"'SNLIBertDataset'\. Did you mean 'SNLIBERTDataset'"):
+        backend.SNLIBertDataset  # type: ignore[attr-defined]  # noqa: B018
+    assert not hasattr(bertnli, "__wrapped__") and not hasattr(backend, "zzz")
