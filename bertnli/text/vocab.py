@@ -29,12 +29,14 @@ class Vocab:
         idx_to_token: tokens in the order of their ids.
         token_to_idx: ids by token.
         token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
+        min_freq: what it was made with; None for a loaded vocabulary.
     """
 
     #: The name of its file in a checkpoint.
     FILE = "vocab.json"
     #: Whether a token's id is that of the whole word, lower case.
     WHOLE_WORDS = True
+    min_freq: int | None = None
 
     def __init__(
         self,
@@ -46,6 +48,7 @@ class Vocab:
         for item in tokens or ():
             counts.update([item] if isinstance(item, str) else item)
         self.token_freqs = counts.most_common()
+        self.min_freq = min_freq if self.token_freqs else None
         kept = {token for token, count in self.token_freqs if count >= min_freq}
         self._set_tokens(sorted(kept | {UNKNOWN, *(reserved_tokens or ())}))
 

@@ -44,6 +44,7 @@ from bertnli.training.ownership import (
     check_run_folder,
     others_in_state,
 )
+from bertnli.training.settings import check_settings
 from bertnli.training.state import (
     TrainingState,
     load_state,
@@ -213,7 +214,7 @@ class RunFolder:
         self._last_save = (0, time.monotonic())
         if state is None:
             return TrainingState(self.settings)
-        state.check_settings(self.settings)
+        check_settings(self.settings, state.settings)
         differ = differences(state.environment, environment(self.trainer))
         if differ and self.workers.is_first:
             tqdm.write(f"note: {describe_differences(differ)}", file=sys.stderr)

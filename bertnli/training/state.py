@@ -30,7 +30,7 @@ from safetensors.numpy import load, load_file, save
 
 from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import write_tensors
-from bertnli.errors import CheckpointError, ConfigError
+from bertnli.errors import CheckpointError
 from bertnli.files import is_plain_file, open_regular, read_json_object
 from bertnli.training.history import EpochRecord, History
 
@@ -68,7 +68,7 @@ class TrainingState:
     """Everything that a run's further course depends on, and what it has to tell so far.
 
     Args:
-        settings: what a run that goes on must have the same.
+        settings: what a run that goes on must have the same; see `bertnli.training.settings`.
         history: the finished epochs, and the losses of all steps.
         progress: of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
@@ -85,19 +85,6 @@ class TrainingState:
     def step(self) -> int:
         """Steps taken since the start of the run."""
         return len(self.history.step_losses)
-
-    def check_settings(self, settings: Mapping[str, Any]) -> None:
-        """Raise ConfigError, naming what differs, if another run's settings are not these."""
-        differ = [
-            f"{name} is {settings.get(name)!r}, and was {self.settings.get(name)!r}"
-            for name in sorted({*settings, *self.settings})
-            if settings.get(name) != self.settings.get(name)
-        ]
-        if differ:
-            raise ConfigError(
-                f"the run cannot go on with other settings: {'; '.join(differ)}. Give the same as "
-                "before, or start a new run in another folder"
-            )
 
 
 def save_state(folder: Path, state: TrainingState, keep: int) -> None:

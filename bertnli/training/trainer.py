@@ -32,6 +32,7 @@ from bertnli.training.observers.tensorboard import TensorBoard
 from bertnli.training.recipe import smoothed
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder, StopRequest, stop_between_steps
 from bertnli.training.sets import Data, Source
+from bertnli.training.settings import NOTES, SETS, notes_of
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.watch import RANK_TIMEOUT, checked
 from bertnli.training.workers import Workers
@@ -581,8 +582,10 @@ class BaseTrainer(ABC):
         """Return what a run that goes on must have the same."""
         found = {**asdict(config), **self.net.config.to_dict(), "labels": list(self.net.labels)}
         found["precision"] = self.net.precision
-        for name, data in (("training set", train), ("dev set", dev)):
+        sets = dict(zip(SETS, (train, dev), strict=True))
+        for name, data in sets.items():
             found[name] = None if data is None else data.name()
+        found[NOTES] = notes_of(sets, self.net.vocab)
         if not config.depends_on_length:
             del found["num_epochs"]  # nothing before the end depends on it
         return found

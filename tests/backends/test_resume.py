@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import CheckpointError, ConfigError, TrainingError
 from bertnli.training.run import RunFolder
+from bertnli.training.settings import NOTES, check_settings
 from bertnli.training.state import load_state
 
 #: Kills of each backend, here and in the long run.
@@ -260,6 +262,50 @@ def test_only_so_many_states_are_kept(backend: Backend, tmp_path: Path) -> None:
     fit(trainer, data, tmp_path, save_every=4, keep=2)
     names = sorted(path.name for path in (tmp_path / "state").iterdir())
     assert names == ["step-000000038", "step-000000039"]
+
+
+def test_what_changed_is_said_and_not_a_hash(backend: Backend, tmp_path: Path) -> None:
+    corpus = bertnli.read_sample("train")
+    fewer = bertnli.Corpus(*(column[:90] for column in corpus), tokenized=corpus.tokenized)
+
+    def start(data: Any, min_freq: int, max_len: int = 40, dev: Any = None) -> None:
+        vocab = build_vocab(data, min_freq)
+        bert: Any = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.0, 40, vocab=vocab)
+        sets = [PairDataset(one, max_len, vocab, verbose=False) for one in (data, dev or corpus)]
+        trainer = backend.Trainer(backend.BERTClassifier(bert), devices="cpu")
+        trainer.fit(*sets, 1, 64, output=tmp_path, resume=True, progress=False)
+
+    def refused(*args: Any, **options: Any) -> str:
+        with pytest.raises(ConfigError) as caught:
+            start(*args, **options)
+        assert not re.search("[0-9a-f]{40}", str(caught.value))
+        return str(caught.value)
+
+    start(corpus, 2)
+    before, after = len(build_vocab(corpus, 2)), len(build_vocab(corpus, 5))
+    said = f"settings: the vocabulary has {after:,} tokens, and had {before:,}: min_freq "
+    assert f"{said}(--min-freq) is 5, and was 2. Give the same as before" in refused(corpus, 5)
+    said = refused(fewer, 2)
+    assert f"the training set is another: it has 90 pairs, and had {len(corpus[0])}" in said
+    assert "the training data changed" in said
+    said = refused(corpus, 2, dev=fewer)
+    assert f"the dev set is another: it has 90 pairs, and had {len(corpus[0])}. Give" in said
+    assert "its max_len (--max-len) is 20, and was 40" in refused(corpus, 2, max_len=20)
+    turned = bertnli.Corpus(*(column[::-1] for column in corpus), tokenized=corpus.tokenized)
+    assert "the training set is another: other pairs, labels or order, or" in refused(turned, 2)
+
+
+def test_a_state_without_notes_goes_on() -> None:
+    """Of a run of an earlier version."""
+    now = {"vocab_size": 387, "training set": "a", NOTES: {"min_freq": 5}}
+    check_settings(now, {"vocab_size": 387, "training set": "a"})
+    with pytest.raises(ConfigError) as caught:
+        check_settings(now, {"vocab_size": 779, "training set": "b"})
+    assert "387 tokens, and had 779: min_freq (--min-freq) or the training data" in str(
+        caught.value
+    )
+    with pytest.raises(ConfigError, match="no dev set, and there was one"):
+        check_settings({"dev set": None}, {"dev set": "a"})
 
 
 def test_other_settings_are_refused(backend: Backend, tmp_path: Path) -> None:
