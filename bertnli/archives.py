@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from bertnli.errors import DownloadError
-from bertnli.files import open_regular
+from bertnli.files import COPY_ANEW, open_regular
 from bertnli.locks import hidden, locked
 from bertnli.temporary import NEW, temporary_folder
 
@@ -40,6 +40,19 @@ DAMAGED = (
     *(MemoryError, OverflowError, struct.error, zlib.error, lzma.LZMAError),
     *(zipfile.BadZipFile, tarfile.TarError),
 )
+#: Those of them that mean the archive itself, and not the disk.
+CUT = (EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, tarfile.TarError, gzip.BadGzipFile)
+
+
+class NoArchiveError(DownloadError):
+    """A file that is no archive; ``found`` says so without advice."""
+
+    def __init__(self, archive: Path, why: Exception) -> None:
+        self.found = f"{archive} is neither a zip nor a tar archive ({why})"
+        super().__init__(
+            f"{self.found}; a table of pairs is named with --train, --dev or --file, or read with "
+            "read_pairs"
+        )
 
 
 def extracted(archive: Path, folder: Path) -> Path:
@@ -145,7 +158,8 @@ def _unpack_to(archive: Path, home: Path) -> None:
         except DownloadError:
             raise
         except DAMAGED as error:
-            raise DownloadError(f"{archive} cannot be unpacked: {error}") from error
+            hint = f". {COPY_ANEW}" if isinstance(error, CUT) else ""
+            raise DownloadError(f"{archive} cannot be unpacked: {error}{hint}") from error
         _list_of(home).write_text(json.dumps(_listed(part)), encoding="utf-8")
         part.rename(home)
 
@@ -197,10 +211,11 @@ class _Unpacking:
             try:
                 tar = tarfile.TarFile(fileobj=stream)
             except tarfile.ReadError as error:
-                raise DownloadError(
-                    f"{self.archive} is neither a zip nor a tar archive ({error}); a table of "
-                    "pairs is named with --train, --dev or --file, or read with read_pairs"
-                ) from None
+                if magic.startswith(b"PK"):  # a zip, whose list of members is at its end
+                    raise DownloadError(
+                        f"{self.archive} is a zip archive that is cut off. {COPY_ANEW}"
+                    ) from None
+                raise NoArchiveError(self.archive, error) from None
             with tar:
                 for member in tar:
                     plain = member.isfile() or member.isdir()

@@ -31,6 +31,8 @@ SYNONYMS = {
     "validation": "dev",
     "model": "checkpoint",
     "model_name_or_path": "checkpoint",
+    "ckpt": "checkpoint",
+    "ckpt_path": "checkpoint",
     "framework": "backend",
     "pt": "torch",
     "mx": "mxnet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -153,6 +153,36 @@ def model_names(framework: str) -> list[str]:
     return sorted(name for name, entry in DATA_HUB.items() if framework in entry.files)
 
 
+def is_model_name(name: str | Path) -> bool:
+    """Return whether a name of the hub means a pretrained model."""
+    entry = DATA_HUB.get(str(name))
+    return entry is not None and ANY not in entry.files
+
+
+def missing_hint(name: str | Path, known: Iterable[str]) -> str:
+    """Return for the end of a message what may have been meant by what is not here, or nothing.
+
+    Args:
+        name: neither a path nor a name that is known.
+        known: names that are.
+    """
+    if _of_hugging_face(str(name)):
+        return (
+            f"{near_path(name)}. Models of Hugging Face's hub are not downloaded; of one, give the "
+            "folder of a downloaded copy"
+        )
+    return did_you_mean(str(name), known) or near_path(name)
+
+
+def _of_hugging_face(name: str) -> bool:
+    """Return whether a name is like microsoft/deberta-base, bert-base-uncased or roberta-base."""
+    owner, _, model = name.rpartition("/")
+    if owner:  # and no folder of that name
+        return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(owner).exists()
+    words = model.lower().split("-")
+    return len(words) > 1 and "bert" in words[0] and (len(words) > 2 or words[0] != "bert")
+
+
 def bundled(name: str | Path, kind: str) -> Path | None:
     """Return the folder of a model that comes with bertnli; None if there is none of the name.
 
@@ -218,10 +248,11 @@ def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
     entry = DATA_HUB.get(name)
     if entry is None:
         known = [*(model_names(framework) if framework else DATA_HUB), *BUNDLED]
-        hint = did_you_mean(name, known) or near_path(name) or "."
+        hint = missing_hint(name, known)
+        end = "" if hint.endswith("?") else "."
         raise DownloadError(
-            f"{name!r} is neither a name of the hub nor a local folder or archive{hint} Known "
-            f"names: {', '.join(sorted({*known}))}"
+            f"{name!r} is neither a name that bertnli downloads nor a local folder or archive"
+            f"{hint}{end} Known names: {', '.join(sorted({*known}))}"
         )
     file = entry.files.get(framework or ANY, entry.files.get(ANY))
     if file is None and framework is None and len(entry.files) == 1:

@@ -46,10 +46,9 @@ def try_folder(path: Path) -> None:
         OSError: that is not possible.
     """
     there = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not there.is_dir():
+        raise OSError(f"{there} is a file; give a folder")
     try:
-        if not there.is_dir():
-            code = errno.EEXIST if there == path else errno.ENOTDIR
-            raise OSError(code, os.strerror(code))
         with tempfile.TemporaryDirectory(dir=there):
             pass
     except OSError as error:  # which names what was tried

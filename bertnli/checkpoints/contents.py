@@ -13,6 +13,7 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from bertnli.archives import NoArchiveError
 from bertnli.checkpoints import gluonnlp, huggingface, names, weights
 from bertnli.checkpoints.native import is_native, load_native
 from bertnli.checkpoints.params import LIST_MAGIC, read_params
@@ -21,7 +22,14 @@ from bertnli.checkpoints.tensors import read_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.files import expanded, is_there, open_regular, read_json_object
-from bertnli.hub import CLASSIFIER, bundled, download_extract
+from bertnli.hub import (
+    BUNDLED,
+    CLASSIFIER,
+    bundled,
+    download_extract,
+    is_model_name,
+    missing_hint,
+)
 from bertnli.parameters import infer_config
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
@@ -88,6 +96,22 @@ class Contents:
         return load_vocab(self.path.parent if self.path.is_file() else self.path)
 
 
+def check_here(name: str | Path) -> None:
+    """Raise CheckpointError where a name means no local checkpoint, and none that is bundled."""
+    if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
+        return
+    if is_model_name(name):
+        raise CheckpointError(
+            f"{name} is a name of a pretrained BERT, which is no file here: `bertnli download "
+            f"{name}` prints the folder to give. It has no classifier; `bertnli train --pretrained "
+            f"{name}` trains one"
+        )
+    raise CheckpointError(
+        f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
+        f"{missing_hint(name, BUNDLED)}"
+    )
+
+
 def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER) -> Path:
     """Return the folder or the file of parameters that a name means, unpacked and downloaded.
 
@@ -110,7 +134,21 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
             return path.parent
         if path.suffix.lower() in SUFFIXES:
             return path
-    return Path(download_extract(name, framework=framework))
+    try:
+        return Path(download_extract(name, framework=framework))
+    except NoArchiveError as error:
+        hint = f"; give the folder, {path.parent}" if holds_checkpoint(path.parent) else ""
+        raise CheckpointError(f"{error.found}, nor a file of parameters{hint}") from None
+
+
+def holds_checkpoint(folder: Path) -> bool:
+    """Return whether a folder has what one of the known kinds of checkpoints has."""
+    if is_native(folder) or any(is_there(folder / name) for name in (PARAMS, CLASSIFIER_PARAMS)):
+        return True
+    try:
+        return huggingface.is_huggingface(folder) and weights.has_weights(folder)
+    except CheckpointError:  # its config.json is damaged
+        return False
 
 
 def read_contents(path: Path) -> Contents:

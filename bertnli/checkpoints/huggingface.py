@@ -271,11 +271,13 @@ def write_model(
     if not config.embedding_norm:
         raise CheckpointError(
             "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
-            "does not: no values of the same tensors make the two compute the same"
+            "does not: no values of the same tensors make the two compute the same. Write it with "
+            "--to torch, mxnet or bertnli, or with `bertnli export --format onnx`"
         )
     if not isinstance(vocab, WordPieceVocab):
         raise CheckpointError(
-            "transformers' BERT has a vocabulary of word pieces, and this model has one of words"
+            "transformers' BERT has a vocabulary of word pieces, and this model has one of words. "
+            "Write it with --to torch, mxnet or bertnli, or with `bertnli export --format onnx`"
         )
     tensors = {by_template(name, NAMES): array for name, array in arrays.items()}
     positions = NAMES["encoder.pos_embedding"]

@@ -11,13 +11,11 @@ from typing import Any
 from numpy.typing import NDArray
 
 from bertnli.checkpoints import gluonnlp
-from bertnli.checkpoints.contents import Contents, locate, read_contents
+from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
 from bertnli.checkpoints.head import Head, head_of
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
-from bertnli.files import expanded
-from bertnli.hints import did_you_mean, near_path
-from bertnli.hub import BUNDLED, CLASSIFIER, PRETRAINED, bundled
+from bertnli.hub import PRETRAINED
 from bertnli.labels import checked_labels
 from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.text.pairs import PairEncoding
@@ -231,11 +229,7 @@ def _head(contents: Contents) -> Head | None:
 
 
 def _local(path: str | Path) -> Path:
-    if bundled(path, CLASSIFIER) is None and not expanded(path, CheckpointError).exists():
-        raise CheckpointError(
-            f"{path}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
-            f"{did_you_mean(str(path), BUNDLED) or near_path(path)}"
-        )
+    check_here(path)
     return locate(path)
 
 

@@ -57,6 +57,12 @@ def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
     raise CheckpointError(f"{folder} has neither {WEIGHTS} nor {OLD_WEIGHTS}{hint}")
 
 
+def has_weights(folder: Path) -> bool:
+    """Return whether a folder has a file of weights, or an index of several."""
+    names = (name + end for name in (WEIGHTS, OLD_WEIGHTS) for end in ("", ".index.json"))
+    return any(is_there(folder / name) for name in names)
+
+
 def _read_shards(index: Path, read: Callable[[Path], dict[str, NDArray]]) -> dict[str, NDArray]:
     """Return the tensors of all shards by their names.
 

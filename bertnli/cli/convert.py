@@ -6,7 +6,10 @@ and the vocabulary. Every tensor of what was written is read back and compared b
 the target appears; where a framework is installed, logits are compared as well.
 
 examples:
-  bertnli convert runs/mine exported --to huggingface
+  bertnli convert bert.mini mini.torch --to torch
+  bertnli convert runs/mine exported --to bertnli --dtype float16
+  bertnli convert some-bert exported --to huggingface
+      of a BERT that came from a Hugging Face folder, or from GluonNLP
   bertnli convert bert.small.zip bert-small-torch --to torch --num-heads 4
   bertnli convert some-bert mine --to bertnli --labels contradiction,entailment,neutral
 """

@@ -15,8 +15,7 @@ import argparse
 from bertnli.backends import NAMES, available_backends
 from bertnli.cli.corpora import SAMPLE
 from bertnli.errors import ConfigError
-from bertnli.hints import nearest
-from bertnli.hub import ANY, BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
+from bertnli.hub import BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
 from bertnli.outputs import check_output_folder
 
 
@@ -53,8 +52,7 @@ def run(args: argparse.Namespace) -> int:
     if args.name in BUNDLED:
         raise ConfigError(f"{args.name} comes with bertnli; each command takes its name")
     framework = args.backend or next(iter(available_backends()), None)
-    near = DATA_HUB.get(nearest(args.name, DATA_HUB) or "")
-    if near is not None and ANY in near.files:  # a corpus is meant, and may be proposed
+    if args.name not in DATA_HUB:  # a corpus may be meant, and is proposed then, or a model
         framework = None
     print(download_extract(args.name, args.folder, framework=framework))
     return 0

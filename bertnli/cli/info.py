@@ -21,12 +21,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertnli.checkpoints.contents import Contents, locate, read_contents
+from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
 from bertnli.checkpoints.opening import vocab_mismatch
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.files import expanded
-from bertnli.hints import did_you_mean, near_path
-from bertnli.hub import BUNDLED, CLASSIFIER, bundled
 from bertnli.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.text.pairs import PairEncoding
 
@@ -40,11 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
+    check_here(args.path)
     path = expanded(args.path, CheckpointError)
-    if not path.exists() and bundled(args.path, CLASSIFIER) is None:
-        raise CheckpointError(
-            f"{path}: no such file or folder{did_you_mean(args.path, BUNDLED) or near_path(path)}"
-        )
     found = _described(path, read_contents(locate(path)))
     if not args.tensors:
         del found["tensors"]

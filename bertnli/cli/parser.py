@@ -17,6 +17,8 @@ from bertnli.hints import did_you_mean, nearest
 
 #: What a second value may take the place of.
 _SETTINGS = (int, float, timedelta)
+#: argparse's own words.
+_UNKNOWN = "unrecognized arguments"
 _Convert = Callable[[str], Any]
 
 
@@ -43,7 +45,7 @@ class Parser(argparse.ArgumentParser):
             if isinstance(action, _Store):
                 action.finish(self, found, value)
         if unknown:
-            self.error(f"unrecognized arguments: {' '.join(unknown)}")
+            self.error(f"{_UNKNOWN}: {' '.join(unknown)}")
         return found, unknown
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
@@ -59,9 +61,13 @@ class Parser(argparse.ArgumentParser):
         words = self.words[: self.words.index("--")] if "--" in self.words else self.words
         for word in words:
             name = word.partition("=")[0]
-            near = None if name in options else nearest(name, options)
-            if name.startswith("-") and near is not None:
+            if not name.startswith("-") or name in options:
+                continue
+            near = nearest(name, options)
+            if near is not None:
                 message += f". Did you mean {near}, where {name} is?"
+            elif message.startswith(_UNKNOWN):
+                message += f". `{self.prog} --help` lists the options"
         super().error(message)
 
 

@@ -26,7 +26,7 @@ from bertnli.outputs import check_output_folder
 from bertnli.parameters import Shapes
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.ownership import STATE
+from bertnli.training.ownership import STATE, check_run_folder
 from bertnli.training.run import KEEP, SAVE_EVERY
 from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
@@ -137,7 +137,7 @@ def check_folders(args: argparse.Namespace, backend: Backend) -> None:
     """
     if backend.find_workers(args.rank_timeout).size > 1:
         return
-    check_output_folder(args.output, "output")
+    check_run_folder(Path(args.output), args.overwrite, args.resume)
     if args.tensorboard is not None:
         check_output_folder(args.tensorboard, "TensorBoard")
 

@@ -37,6 +37,8 @@ except ModuleNotFoundError as error:
 BACKLOG = 2048
 #: Open files that are no connections; connections that are kept while nothing is asked on them.
 OTHER_FILES, MAX_IDLE = 64, 8192
+#: What to do about an address that is not of this machine.
+_OTHER_HOST = "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of its"
 #: Seconds between two lines on a want of files.
 QUIET = 60.0
 
@@ -169,16 +171,22 @@ def _connections() -> int:
 
 def _bound(host: str, port: int) -> socket.socket:
     """Return a socket that has its address, before minutes go into loading a model."""
-    family, kind, protocol, _, address = socket.getaddrinfo(
-        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except socket.gaierror as error:
+        raise OSError(f"{host}: {error.strerror}; {_OTHER_HOST}") from None
     listener = socket.socket(family, kind, protocol)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
         listener.close()
-        raise OSError(f"{host} port {port}: {error.strerror}; choose another --port") from None
+        what = "choose another --port"
+        if error.errno == errno.EADDRNOTAVAIL:
+            what = _OTHER_HOST
+        raise OSError(f"{host} port {port}: {error.strerror}; {what}") from None
     return listener
 
 

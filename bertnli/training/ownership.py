@@ -11,6 +11,7 @@ from pathlib import Path
 from bertnli.checkpoints.native import is_checkpoint, is_replaceable, others_beside
 from bertnli.errors import ConfigError, DataError
 from bertnli.files import has_mark, is_plain_file
+from bertnli.outputs import check_output_folder
 from bertnli.temporary import is_temporary
 from bertnli.training.history import CURVE_MARK, METRICS, read_history
 from bertnli.training.state import has_name_of_state, is_state, states
@@ -27,9 +28,11 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
         overwrite, resume: what is to be done with a run that is there.
 
     Raises:
-        ConfigError: the folder holds something else under a name that a run writes, or a run and
-            nobody said what to do with it, or none of its states to go on from.
+        ConfigError: the folder cannot be written, or holds something else under a name that a run
+            writes, or a run and nobody said what to do with it, or none of its states to go on
+            from.
     """
+    check_output_folder(path, "output")
     if is_checkpoint(path):
         raise ConfigError(f"{path} is a checkpoint, not a run's folder; choose another folder")
     foreign = _foreign(path)

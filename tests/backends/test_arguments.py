@@ -125,6 +125,16 @@ def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
             call()
 
 
+def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    data = net.encode(bertnli.read_sample("dev"))
+    trainer = backend.Trainer(net, devices="cpu")
+    for path in (tmp_path / "file", tmp_path / "file" / "below"):
+        for options in ({"output": path}, {"tensorboard": path}):
+            with pytest.raises(ConfigError, match=f"{tmp_path / 'file'} is a file; give a folder"):
+                trainer.fit(data, progress=False, **options)
+
+
 def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
     trainer = backend.Trainer(net, devices="cpu")
     lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]

@@ -245,7 +245,8 @@ def test_both_side_by_side() -> None:
         (["--checkpoint", "/nowhere"], "/nowhere"),
         (["--max-len", "9999"], "max_len (--max-len) is 9999"),
         (["--max-queue", "10"], "the queue has room for 10"),
-        (["--host", "192.0.2.1"], "192.0.2.1 port"),
+        (["--host", "192.0.2.1"], "192.0.2.1 port 0: Cannot assign requested address; give --host"),
+        (["--host", "no host"], "; give --host an address of this machine, such as 127.0.0.1"),
     ],
 )
 def test_what_cannot_be_served_is_said_at_once(

@@ -138,6 +138,11 @@ def test_a_parser_may_be_used_again() -> None:
         (["download", "bert.smal"], "Did you mean 'bert.small'?"),
         (["download", "SNLLI"], "Did you mean 'SNLI'?"),
         (["download", "bert.mini"], "bert.mini comes with bertnli; each command takes its name"),
+        (["predict", "--ckpt", "x", "a", "b"], "Did you mean --checkpoint, where --ckpt is?"),
+        (["predict", "--zzz", "a", "b"], "--zzz. `bertnli predict --help` lists the options"),
+        (["serve", "--zzz"], "--zzz. `bertnli serve --help` lists the options"),
+        (["--zzz", "serve"], "--zzz. `bertnli --help` lists the options"),
+        (["download", "GLUE"], "Known names: SNLI, bert.base, bert.mini, bert.small"),
         (["download", "sample"], "comes with bertnli; --data sample reads it"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
@@ -151,6 +156,35 @@ def test_a_mistyped_name_gets_a_hint(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert meant in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        ["info", "{}"],
+        ["predict", "--checkpoint", "{}", "a", "b"],
+        ["convert", "{}", "new", "--to", "torch"],
+        ["parity", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_names_of_models_that_are_no_checkpoint_here(
+    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("bert.small", "bert.base"):
+        said = refused(capsys, *(word.format(name) for word in argv))
+        assert f"`bertnli download {name}` prints the folder to give" in said
+        assert f"`bertnli train --pretrained {name}` trains one" in said
+        assert "Did you mean" not in said
+    theirs = "Models of Hugging Face's hub are not downloaded; of one, give the folder of a down"
+    train = ["train", "--data", "sample", "--output", "x", "--pretrained", "{}"]
+    for name in ("bert-base-uncased", "microsoft/deberta-v3-base", "roberta-base"):
+        for command in (argv, train):
+            said = refused(capsys, *(word.format(name) for word in command))
+            assert theirs in said and "the hub " not in said
+    for name in ("bert-small", "runs", "a/b/c", "bert"):
+        assert theirs not in refused(capsys, *(word.format(name) for word in argv))
 
 
 def test_no_model_is_proposed_for_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:

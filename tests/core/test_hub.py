@@ -297,6 +297,10 @@ def test_local_archives(tmp_path: Path, fixtures: Path) -> None:
     (tmp_path / "table.tsv").write_text("no archive")
     with pytest.raises(DownloadError, match="neither a zip nor a tar"):
         hub.download_extract(tmp_path / "table.tsv")
+    for name, whole in (("flat.zip", flat), ("t.tar.gz", tmp_path / "t.tar.gz")):
+        (tmp_path / f"cut-{name}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+        with pytest.raises(DownloadError, match=r"Copy it anew from where it came from$"):
+            hub.download_extract(tmp_path / f"cut-{name}")
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])

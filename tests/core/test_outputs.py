@@ -11,7 +11,11 @@ from bertnli.cli import main
 from bertnli.errors import ConfigError
 from bertnli.evaluation import write_report
 from bertnli.outputs import check_output_file, check_output_folder
+from bertnli.training.history import EpochRecord, History
 
+#: A finished epoch of a run.
+RECORD = EpochRecord(1, 1, 1.0, 0.5, None, None, 1.0, 1.0, 0.0)
+EPOCH = History([RECORD], [1.0]).to_lines()
 #: Names that are not here, so that an error about them would come of work.
 NOWHERE = ["--data", "no-such-corpus"]
 COMMANDS = [
@@ -62,7 +66,11 @@ def test_a_folder_that_cannot_be_used(
         if argv[0] in ("convert", "export") and path == tmp_path / "file":
             assert f"{path} exists" in line
         else:
-            assert says.format(path) in line and str(path) in line.partition(": [Errno ")[2]
+            assert says.format(path) in line
+            if (tmp_path / "file") in (path, path.parent):
+                assert line.endswith(f": {tmp_path / 'file'} is a file; give a folder")
+            else:
+                assert str(path) in line.partition(": [Errno ")[2]
     assert (tmp_path / "file").read_text() == "kept"
     assert {path.name for path in tmp_path.iterdir()} <= {"file", "locked"}
 
@@ -81,6 +89,17 @@ def test_a_figure_that_cannot_be_written(
     if Path("/proc").is_dir():
         found = error_of(capsys, argv, Path("/proc/bertnli.png"))
         assert f"{option}: /proc/bertnli.png cannot be written: " in found
+
+
+@pytest.mark.parametrize("command", [["train", *NOWHERE], ["pretrain", "--text", "no-such-text"]])
+def test_an_earlier_run_is_said_before_data_are_read(
+    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "metrics.jsonl").write_text(EPOCH)
+    found = error_of(capsys, [*command, "--output", "{}"], tmp_path)
+    assert f"{tmp_path} holds an earlier run; ask to replace it (--overwrite)" in found
+    found = error_of(capsys, [*command, "--output", "{}", "--overwrite"], tmp_path)
+    assert "no-such" in found
 
 
 def test_nothing_is_left_behind(tmp_path: Path) -> None:

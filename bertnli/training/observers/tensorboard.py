@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from bertnli.errors import BackendError, ConfigError
 from bertnli.files import is_plain_file
+from bertnli.outputs import check_output_folder
 from bertnli.training.history import EpochRecord
 from bertnli.training.observers.interface import Observer
 
@@ -64,6 +65,7 @@ class TensorBoard(Observer):
             raise BackendError(
                 'TensorBoard\'s files need tensorboardX: pip install "bertnli[tensorboard]"'
             )
+        check_output_folder(folder, "TensorBoard")
         self.folder = Path(folder)
         self._writer: Any = None
         self._flushed = 0.0
