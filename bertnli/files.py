@@ -23,6 +23,8 @@ MAX_CONTAINERS, MAX_COMMAS = 1 << 17, 1 << 20
 MIN_SPARSE, MAX_HOLES = 1 << 26, 16
 #: The mark of a file stands within so many bytes.
 MARK_WITHIN = 1 << 12
+#: How git-lfs begins what stands in a clone for a file that was not fetched, which is short.
+_POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1 << 10
 _KINDS = {
     stat.S_IFIFO: "a pipe",
     stat.S_IFSOCK: "a socket",
@@ -60,6 +62,13 @@ def open_regular(
                 f"{path}: nearly all of its {found.st_size:,} bytes are holes, without data. "
                 f"{COPY_ANEW}"
             )
+        if 0 < found.st_size < _POINTER_SIZE:
+            if file.read(len(_POINTER)) == _POINTER:
+                raise error(
+                    f"{path}: a pointer of git-lfs, and not the file itself; `git lfs pull` in its "
+                    "folder fetches that"
+                )
+            file.seek(0)
         return file
     except BaseException:
         file.close()

@@ -148,8 +148,22 @@ def infer_config(
         ) from error
 
 
-def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> None:
+#: What to do about tensors of other shapes, where the user gave the sizes.
+OTHER_SIZES = (
+    "Give the sizes that the checkpoint was made with, or leave them out to take them from the file"
+)
+
+
+def check_shapes(
+    arrays: Mapping[str, NDArray], shapes: Shapes, source: str, advice: str = OTHER_SIZES
+) -> None:
     """Check that the arrays are exactly the tensors expected, of finite numbers.
+
+    Args:
+        arrays: canonical name to tensor.
+        shapes: name to shape of each tensor of the model.
+        source: where the arrays come from, for the error message.
+        advice: what to do about others, for the error message.
 
     Raises:
         CheckpointError: naming the tensors that are missing, unknown, of another shape, with both
@@ -177,10 +191,7 @@ def check_shapes(arrays: Mapping[str, NDArray], shapes: Shapes, source: str) -> 
     if unknown:
         problems.append(f"tensors not in the model: {_some(unknown)}")
     if problems:
-        raise CheckpointError(
-            f"{source}: {'; '.join(problems)}. Give the sizes that the checkpoint was made with, "
-            "or leave them out to take them from the file"
-        )
+        raise CheckpointError(f"{source}: {'; '.join(problems)}. {advice}")
     check_finite(arrays, source)
 
 

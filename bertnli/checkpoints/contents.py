@@ -21,7 +21,7 @@ from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.checkpoints.tensors import read_tensors
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import expanded, is_there, open_regular, read_json_object
+from bertnli.files import COPY_ANEW, expanded, is_there, open_regular, read_json_object
 from bertnli.hub import (
     BUNDLED,
     CLASSIFIER,
@@ -63,6 +63,7 @@ class Contents:
         encoding: how pairs are cut to length, if the files tell.
         unnamed: why the classes have no names, if it is worth saying.
         other_head: why the output layer is none of classes; empty if it is one.
+        described: the file that says the sizes; None where the shapes of the tensors do.
     """
 
     format: str
@@ -76,6 +77,7 @@ class Contents:
     encoding: PairEncoding | None = None
     unnamed: str = ""
     other_head: str = ""
+    described: Path | None = None
 
     @property
     def is_classifier(self) -> bool:
@@ -158,18 +160,43 @@ def read_contents(path: Path) -> Contents:
         CheckpointError: there is none, it is damaged, or has another number of blocks than it says.
     """
     found = _read(path)
+    _check_sizes(found)
     blocks = {name.split(".")[2] for name in found.arrays if name.startswith("encoder.blks.")}
     if len(blocks) != found.config.num_blks:
         raise CheckpointError(
             f"{path} has the tensors of {len(blocks)} blocks, and {found.config.num_blks} by its "
-            "config"
+            f"config. {COPY_ANEW}"
         )
     return found
 
 
+def _check_sizes(found: Contents) -> None:
+    """Raise CheckpointError where the file that says the sizes is not that of the tensors."""
+    if found.described is None:
+        return
+    try:
+        ours = infer_config(found.arrays, 1, DROPOUT, str(found.path)).to_dict()
+    except (CheckpointError, ConfigError):  # tensors are missing, which is said later
+        return
+    said = found.config.to_dict()
+    theirs = huggingface.SIZES if huggingface.is_huggingface(found.described.parent) else {}
+    differ = [
+        f"{theirs.get(name, name)} is {said[name]}, and {ours[name]} by the tensors"
+        for name in huggingface.SIZES
+        if name != "num_heads" and ours[name] != said[name]
+    ]
+    if differ:
+        raise CheckpointError(
+            f"{found.described} is not of the tensors beside it: {'; '.join(differ)}. Put the "
+            f"{found.described.name} that belongs to them in its place, or copy the whole folder "
+            "anew from where it came from"
+        )
+
+
 def _read(path: Path) -> Contents:
     if path.is_dir() and huggingface.is_huggingface(path):
-        file, stored = weights.read_stored(path)
+        huggingface.check_type(path)
+        file, stored = weights.read_stored(path, holds_checkpoint)
         stored = names.unwrapped(stored, str(file))
         if huggingface.has_names(stored):
             return _of_huggingface(path, file, stored)
@@ -186,6 +213,7 @@ def _read(path: Path) -> Contents:
             found.path,
             found.vocab,
             found.encoding,
+            described=found.path / DESCRIPTION,
         )
     path = _parameters_of(path) if path.is_dir() else path
     stored, of_mxnet = _read_tensors(path)
@@ -223,6 +251,7 @@ def _of_huggingface(path: Path, file: Path, stored: dict[str, NDArray]) -> Conte
         encoding=encoding,
         unnamed=found.unnamed,
         other_head=found.other_head,
+        described=huggingface.config_path(file.parent),
     )
 
 
@@ -231,10 +260,17 @@ def _of_book(path: Path, arrays: dict[str, NDArray]) -> Contents:
     format = "parameters of a classifier"
     if "output.weight" not in arrays:
         format = "pretrained model of the book"
+    if "encoder.token_embedding.weight" not in arrays:  # what any BERT has
+        huggingface.check_names(arrays, path)
+        if huggingface.is_huggingface(path.parent):
+            huggingface.check_type(path.parent)
     described = _read_description(path.parent)
     if described is not None:
         config, labels, encoding = described
-        return Contents(format, arrays, config, True, True, labels, path, encoding=encoding)
+        file = path.parent / DESCRIPTION
+        return Contents(
+            format, arrays, config, True, True, labels, path, encoding=encoding, described=file
+        )
     if "encoder.ln.weight" not in arrays:
         config = infer_config(arrays, 1, DROPOUT, str(path))
         return Contents(format, arrays, config, False, True, None, path)
@@ -248,7 +284,8 @@ def _of_book(path: Path, arrays: dict[str, NDArray]) -> Contents:
     # Its class names are those of the folder's own weights.
     config = huggingface.read_config(path.parent).config
     own = huggingface.read_encoding(path.parent, config.max_len)
-    return Contents(format, arrays, config, True, True, None, path, encoding=own)
+    file = huggingface.config_path(path.parent)
+    return Contents(format, arrays, config, True, True, None, path, encoding=own, described=file)
 
 
 def _parameters_of(folder: Path) -> Path:
@@ -264,6 +301,8 @@ def _parameters_of(folder: Path) -> Path:
             f"{folder} has several files of parameters; give the path of one: "
             f"{', '.join(file.name for file in found[:5])}"
         )
+    if inner := weights.inner_folders(folder, holds_checkpoint):
+        raise CheckpointError(f"{folder} holds no checkpoint itself; {inner}")
     raise CheckpointError(
         f"{folder} holds no checkpoint. It is one of bertnli (config.json and model.safetensors, "
         f"also in best/ or last/), a pretrained model of the book ({PARAMS} and {VOCAB}), a "

@@ -42,6 +42,17 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
+#: Our names of sizes, and those in a config.json.
+SIZES = {
+    "vocab_size": "vocab_size",
+    "num_hiddens": "hidden_size",
+    "ffn_num_hiddens": "intermediate_size",
+    "num_heads": "num_attention_heads",
+    "num_blks": "num_hidden_layers",
+    "max_len": "max_position_embeddings",
+}
+#: How transformers' models of other types begin the names of their tensors.
+OTHERS = ("roberta", "deberta", "distilbert", "electra", "albert", "mpnet", "xlnet", "bart")
 #: Settings that change what is computed, with the only value that a BERT here can have.
 FIXED = {
     "position_embedding_type": "absolute",
@@ -112,6 +123,32 @@ def _config_path(folder: Path) -> Path | None:
     return path if "format" not in described and any(key in described for key in keys) else None
 
 
+def config_path(folder: Path) -> Path:
+    """Return the file that says what the model of a folder is, which may be missing."""
+    return _config_path(folder) or folder / CONFIG
+
+
+def check_type(folder: Path) -> None:
+    """Raise CheckpointError where the model of a folder is no BERT, by its config.json."""
+    path = config_path(folder)
+    _check_type(read_json_object(path, CheckpointError).get("model_type", "bert"), path)
+
+
+def check_names(stored: Iterable[str], path: Path) -> None:
+    """Raise CheckpointError where the names of tensors are those of another type of model."""
+    for name in stored:
+        if name.startswith(tuple(f"{kind}." for kind in OTHERS)):
+            _check_type(name.partition(".")[0], path)
+
+
+def _check_type(kind: Any, path: Path) -> None:
+    if kind != "bert":
+        raise CheckpointError(
+            f"{path}: a model of type {kind!r:.80}, and only 'bert' is computed here: of Hugging "
+            "Face's models those of model_type 'bert', such as BERT, MiniLM and TinyBERT"
+        )
+
+
 def read_config(folder: Path) -> Description:
     """Return what the config.json of a folder says.
 
@@ -119,11 +156,9 @@ def read_config(folder: Path) -> Description:
         CheckpointError: the file is missing or damaged, or the model is no BERT that is computed
             here; the message names what is different.
     """
-    path = _config_path(folder) or folder / CONFIG
+    path = config_path(folder)
     described = read_json_object(path, CheckpointError)
-    kind = described.get("model_type", "bert")
-    if kind != "bert":
-        raise CheckpointError(f"{path}: a model of type {kind!r}, and only 'bert' is computed here")
+    _check_type(described.get("model_type", "bert"), path)
     for name, value in FIXED.items():
         if described.get(name, value) != value:
             raise CheckpointError(
@@ -140,13 +175,8 @@ def read_config(folder: Path) -> Description:
         raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
     try:
         config = BERTConfig(
-            vocab_size=described["vocab_size"],
-            num_hiddens=described["hidden_size"],
-            ffn_num_hiddens=described["intermediate_size"],
-            num_heads=described["num_attention_heads"],
-            num_blks=described["num_hidden_layers"],
+            **{ours: described[theirs] for ours, theirs in SIZES.items()},
             dropout=float(described.get("hidden_dropout_prob", 0.1)),
-            max_len=described["max_position_embeddings"],
             activation=ACTIVATIONS[act],
             embedding_norm=True,
             norm_eps=float(described.get("layer_norm_eps", 1e-12)),

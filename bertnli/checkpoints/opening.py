@@ -15,16 +15,23 @@ from bertnli.checkpoints.contents import Contents, check_here, locate, read_cont
 from bertnli.checkpoints.head import Head, head_of
 from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
+from bertnli.files import COPY_ANEW
 from bertnli.hub import PRETRAINED
 from bertnli.labels import checked_labels
-from bertnli.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
+from bertnli.parameters import (
+    OTHER_SIZES,
+    bert_shapes,
+    check_shapes,
+    classifier_shapes,
+    initial_arrays,
+)
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: Where the tensors' names begin that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
-#: The largest multiple to which tools fill up the rows of the word embeddings.
-PADDED = 128
+#: The multiples to which tools fill up the rows of the word embeddings.
+PADDED = (8, 16, 32, 64, 128)
 #: Heads of a pretrained model, each of which a file may lack as a whole.
 HEADS = (*PRETRAINING_HEADS, "hidden.")
 
@@ -95,9 +102,10 @@ def _pretrained(
     usual_heads: int | None = None,
 ) -> Checkpoint:
     given: dict[str, Any] = {name: size for name, size in sizes.items() if size is not None}
-    config = _with_heads(contents, given.get("num_heads", usual_heads))
+    num_heads = given.get("num_heads", usual_heads)
+    vocab = _vocab(contents, _unknown_heads(contents, num_heads))
+    config = _with_heads(contents, num_heads)
     config = config if dropout is None else replace(config, dropout=dropout)
-    vocab = _vocab(contents)
     arrays, source = contents.arrays, str(contents.path)
     has_heads = contents.is_exact and not contents.is_classifier
     if has_heads and not contents.heads_known:  # the book's file, whose shapes are judged
@@ -118,7 +126,7 @@ def _pretrained(
         absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in arrays))
     lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
     there = {name: shape for name, shape in shapes.items() if name not in lacking}
-    check_shapes(arrays, there, source)
+    check_shapes(arrays, there, source, OTHER_SIZES if given else COPY_ANEW)
     arrays |= initial_arrays(lacking, 0)
     unchecked = _given_heads(contents, given.get("num_heads"))
     return Checkpoint(arrays, config, vocab, None, source, tuple(lacking), None, unchecked, head)
@@ -156,12 +164,12 @@ def _classifier(
     classes = contents.arrays["output.weight"].shape[:1]
     if labels is not None:
         labels = checked_labels(labels)
-    if named is None and labels is None:
-        why = f" ({contents.unnamed})" if contents.unnamed else ""
-        raise CheckpointError(
-            f"{source} does not name its classes{why}, and their order cannot be guessed; give the "
-            "names in the order of the logits, labels=[...] or --labels"
-        )
+    # All that is missing at once, and not one thing after the other.
+    no_heads = _unknown_heads(contents, num_heads)
+    no_names = _unnamed(contents) if named is None and labels is None else ""
+    vocab = _vocab(contents, no_names, no_heads)
+    if no_names:
+        raise CheckpointError(". Also: ".join(filter(None, (no_names, no_heads))))
     if labels is not None and named is not None and classes != (len(named),):
         named = None  # names of another head
     if named is not None and labels is not None and _plain(named) != _plain(labels):
@@ -179,14 +187,13 @@ def _classifier(
     if len({*_plain(chosen), ""}) <= len(chosen):
         raise CheckpointError(f"{source} does not give each class a name: {list(chosen)}")
     config = _with_heads(contents, num_heads)
-    vocab = _vocab(contents)
     _check_vocab(vocab, contents)
     arrays = {
         name: array
         for name, array in contents.arrays.items()
         if not name.startswith(PRETRAINING_HEADS)
     }
-    check_shapes(arrays, classifier_shapes(config, len(chosen)), source)
+    check_shapes(arrays, classifier_shapes(config, len(chosen)), source, COPY_ANEW)
     encoding = contents.encoding or PairEncoding.default(config.max_len)
     unchecked = _given_heads(contents, num_heads)
     if named is None:
@@ -243,24 +250,42 @@ def _with_heads(contents: Contents, num_heads: int | None) -> BERTConfig:
             )
         return contents.config
     if num_heads is None:
-        raise ConfigError(
-            f"give num_heads (--num-heads) for {contents.path}: a checkpoint's shapes do not tell "
-            "its number of attention heads, and a wrong one computes something else without an "
-            "error"
-        )
+        raise ConfigError(_unknown_heads(contents, num_heads))
     return replace(contents.config, num_heads=num_heads)
+
+
+def _unknown_heads(contents: Contents, num_heads: int | None) -> str:
+    """Return what to say where neither the files nor the user tell the number of heads."""
+    if contents.heads_known or num_heads is not None:
+        return ""
+    return (
+        f"give num_heads (--num-heads) for {contents.path}: a checkpoint's shapes do not tell its "
+        "number of attention heads, and a wrong one computes something else without an error"
+    )
+
+
+def _unnamed(contents: Contents) -> str:
+    """Return what to say of a classifier whose classes have no names."""
+    why = f" ({contents.unnamed})" if contents.unnamed else ""
+    return (
+        f"{contents.path} does not name its classes{why}, and their order cannot be guessed; give "
+        "the names in the order of the logits, labels=[...] or --labels"
+    )
 
 
 def _given_heads(contents: Contents, num_heads: int | None) -> tuple[str, ...]:
     return () if contents.heads_known or num_heads is None else (f"num_heads={num_heads}",)
 
 
-def _vocab(contents: Contents) -> Vocab:
+def _vocab(contents: Contents, *missing: str) -> Vocab:
+    """Return the vocabulary; without one, raise an error that says what else is missing."""
     vocab = contents.vocab()
     if vocab is None:
-        raise CheckpointError(
-            f"{contents.path} has no vocab.json beside it, nor tokenizer.json or vocab.txt"
+        lacking = (
+            f"{contents.path} has no vocab.json beside it, nor tokenizer.json or vocab.txt; put "
+            "the vocabulary that it was trained with there"
         )
+        raise CheckpointError(". Also: ".join([lacking, *filter(None, missing)]))
     return vocab
 
 
@@ -268,7 +293,7 @@ def vocab_mismatch(vocab: Vocab, contents: Contents) -> tuple[str, bool]:
     """Return what is wrong with the number of tokens, and whether the model computes all the same.
 
     Only models of word pieces have rows to spare, and not all. Tools fill their number up to a
-    multiple of `PADDED` at most; where more are without a token, some of the list is missing.
+    multiple, one of `PADDED`; where more are without a token, some of the list is missing.
 
     Returns:
         Nothing is wrong: an empty text, and True.
@@ -278,7 +303,9 @@ def vocab_mismatch(vocab: Vocab, contents: Contents) -> tuple[str, bool]:
     may_spare = type(vocab) is not Vocab and contents.format != gluonnlp.FORMAT
     if tokens > rows or (tokens < rows and not may_spare):
         return text, False
-    if rows > -(-tokens // PADDED) * PADDED:
+    # Of a tiny list such a multiple could be several times as long.
+    is_padded = rows < 2 * tokens and any(rows == -(-tokens // n) * n for n in PADDED)
+    if tokens < rows and not is_padded:
         return f"{text}; if the list is cut short, copy it anew, for its words are unknown", True
     return "", True
 

@@ -31,6 +31,8 @@ from bertnli.errors import CheckpointError
 from bertnli.files import COPY_ANEW, open_regular
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
+#: How a pickle begins, of any protocol that PyTorch writes.
+PICKLE = b"\x80"
 #: The latest protocol of pickles.
 PICKLE_PROTOCOL = 5
 
@@ -72,6 +74,9 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
     """
     with open_regular(path, CheckpointError) as file:
         data = file.read()
+    if not data.startswith((b"PK", PICKLE)):
+        kind = "a page of HTML" if data.lstrip()[:1] == b"<" else f"it begins with {data[:8]!r}"
+        raise CheckpointError(f"{path} is no file of torch.save: {kind}. {COPY_ANEW}")
     try:
         state = _read_zip(data) if data.startswith(b"PK") else _read_legacy(data)
     except _Refused as error:
@@ -87,7 +92,10 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
         inner = [state[key] for key in STATE_KEYS if isinstance(state.get(key), dict)]
         state = inner[0] if len(inner) == 1 else state
     if not isinstance(state, dict):
-        raise CheckpointError(f"{path} is not a state dict: it holds a {type(state).__name__}")
+        raise CheckpointError(
+            f"{path} is not a state dict: it holds a {type(state).__name__}, where a dictionary of "
+            "tensors is expected, as torch.save(net.state_dict(), path) writes it"
+        )
     for name, value in state.items():
         if type(name) is not str or not isinstance(value, np.ndarray):
             raise CheckpointError(

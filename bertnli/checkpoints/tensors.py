@@ -62,7 +62,7 @@ def _whole(path: Path) -> bytes:
         if size > MAX_HEADER:
             raise CheckpointError(
                 f"{path} is damaged or no file of safetensors: its header should have {size:,} "
-                f"bytes, and at most {MAX_HEADER:,} are read"
+                f"bytes, and at most {MAX_HEADER:,} are read. {COPY_ANEW}"
             )
         if file.read(size).count(b"{") > MAX_TENSORS + 2:  # of all, and of the metadata
             raise CheckpointError(f"{path}: more than {MAX_TENSORS:,} tensors")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,34 @@ _OTHER = re.compile(r"\.(h5|msgpack|onnx|ckpt.*|pt|pth|bin|params)$", re.IGNOREC
 COMPUTED = "position_ids"
 #: Bytes of a file's name on most systems.
 _LONGEST = 255
+#: Entries of a folder among which checkpoints are looked for.
+MAX_INNER = 1000
 _AGAIN = "copy the whole folder anew from where it came from"
 
 
-def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
+def inner_folders(folder: Path, holds: Callable[[Path], bool]) -> str:
+    """Return which folders of a folder hold a checkpoint, to be given in its place; or nothing.
+
+    transformers' Trainer writes checkpoint-100, checkpoint-200 and so on, without one beside them.
+
+    Args:
+        folder: the folder.
+        holds: whether one does.
+    """
+    inner = (path for path in islice(folder.iterdir(), MAX_INNER) if path.is_dir())
+    # checkpoint-900 before checkpoint-1000
+    found = sorted((path for path in inner if holds(path)), key=lambda p: (len(p.name), p.name))
+    if not found:
+        return ""
+    return f"give the path of one of its folders that do: {_some([str(path) for path in found])}"
+
+
+def read_stored(folder: Path, holds: Callable[[Path], bool]) -> tuple[Path, dict[str, NDArray]]:
     """Return the file of a folder's weights, and its tensors under their own names.
+
+    Args:
+        folder: of a Hugging Face model.
+        holds: whether a folder in it holds a checkpoint, for the error message.
 
     Raises:
         CheckpointError: it is missing or damaged.
@@ -47,7 +71,9 @@ def read_stored(folder: Path) -> tuple[Path, dict[str, NDArray]]:
     others = [name for name in found if _OTHER.search(name)]
     shards = [name for name in found if _SHARD.fullmatch(name)]
     hint = ""
-    if shards:
+    if inner := inner_folders(folder, holds):
+        hint = f"; {inner}"
+    elif shards:
         hint = f", but {_some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
     elif others:
         hint = (

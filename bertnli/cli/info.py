@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
 from bertnli.checkpoints.opening import vocab_mismatch
 from bertnli.errors import BackendError, CheckpointError
-from bertnli.files import expanded
+from bertnli.files import COPY_ANEW, expanded
 from bertnli.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.text.pairs import PairEncoding
 
@@ -51,7 +51,9 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
     shapes = encoder_shapes(contents.config)
     encoder = {name: array for name, array in contents.arrays.items() if name in shapes}
     there = {name: shape for name, shape in shapes.items() if not name.startswith("hidden.")}
-    check_shapes({**encoder}, {**there, **{n: shapes[n] for n in encoder}}, str(contents.path))
+    check_shapes(
+        {**encoder}, {**there, **{n: shapes[n] for n in encoder}}, str(contents.path), COPY_ANEW
+    )
     check_finite(contents.arrays, str(contents.path))
     model = contents.config.to_dict()
     if not contents.heads_known:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import warnings
 from collections.abc import Callable
@@ -18,9 +19,11 @@ from safetensors.torch import load_file, save_file
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.checkpoints import names
 from bertnli.checkpoints.convert import FORMATS, convert, digests
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint, open_pretrained
+from bertnli.checkpoints.params import write_params
 from bertnli.cli import main
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError, DataError
@@ -151,8 +154,8 @@ def test_every_command_refuses_another_tokenizer(
 def test_a_vocabulary_cut_short_is_said(
     make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Rows to spare up to a multiple of 128 are usual, and nothing is said of them."""
-    start = make_checkpoint(replace(DEVLIN, vocab_size=300), NLI)
+    """Rows to spare up to a multiple of 8 to 128 are usual, and nothing is said of them."""
+    start = make_checkpoint(replace(DEVLIN, vocab_size=384), NLI)
     FORMATS["huggingface"](start, tmp_path / "hf")
     (tmp_path / "hf" / "tokenizer.json").unlink()
     vocab = tmp_path / "hf" / "vocab.txt"
@@ -160,15 +163,29 @@ def test_a_vocabulary_cut_short_is_said(
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         open_checkpoint(tmp_path / "hf")
-        vocab.write_text("".join(lines[:257]))
-        open_checkpoint(tmp_path / "hf")
+        for tokens in (257, 321, 353, 369, 377):
+            vocab.write_text("".join(lines[:tokens]))
+            open_checkpoint(tmp_path / "hf")
     vocab.write_text("".join(lines[:200]))
-    with pytest.warns(CheckpointWarning, match="has 200 tokens, the model rows for 300; if the"):
+    with pytest.warns(CheckpointWarning, match="has 200 tokens, the model rows for 384; if the"):
         open_checkpoint(tmp_path / "hf")
     assert main(["predict", "--checkpoint", str(tmp_path / "hf"), "w1", "w2"]) == 0
     assert "bertnli predict: " in capsys.readouterr().err.partition("the vocabulary has 200")[0]
     assert main(["info", str(tmp_path / "hf")]) == 0
     assert "problems: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("tokens", "rows"), [(60, 66), (7, 66), (7, 128), (300, 1000)])
+def test_rows_that_no_tool_fills_up(
+    make_checkpoint: Make, tmp_path: Path, tokens: int, rows: int
+) -> None:
+    FORMATS["huggingface"](make_checkpoint(replace(DEVLIN, vocab_size=rows), NLI), tmp_path / "hf")
+    (tmp_path / "hf" / "tokenizer.json").unlink()
+    vocab = tmp_path / "hf" / "vocab.txt"
+    vocab.write_text("".join(vocab.read_text().splitlines(keepends=True)[:tokens]))
+    says = f"the vocabulary has {tokens} tokens, the model rows for {rows:,}; if the list is cut"
+    with pytest.warns(CheckpointWarning, match=says):
+        open_checkpoint(tmp_path / "hf")
 
 
 def test_names_for_another_number_of_classes(
@@ -475,3 +492,162 @@ def test_a_damaged_vocabulary_is_an_error(folder: Path) -> None:
     (folder / "special_tokens_map.json").write_text("[")
     with pytest.raises(DataError, match=r"special_tokens_map\.json"):
         open_checkpoint(folder)
+
+
+# What is not what it should be, and what to do
+
+
+def test_sizes_of_another_model(backend: Backend, folder: Path) -> None:
+    """The user gave none, and so is not asked to give others."""
+    for changes, says in (
+        ({"hidden_size": 4}, "hidden_size is 4, and 8 by the tensors"),
+        ({"num_hidden_layers": 3}, "num_hidden_layers is 3, and 2 by the tensors"),
+        ({"intermediate_size": 99}, "intermediate_size is 99, and 6 by the tensors"),
+        ({"vocab_size": 13}, "vocab_size is 13, and 12 by the tensors"),
+        ({"max_position_embeddings": 8}, "max_position_embeddings is 8, and 16 by the tensors"),
+    ):
+        before = (folder / "config.json").read_text()
+        describe(folder, **changes)
+        for opened in (backend.load, backend.load_pretrained_model, open_checkpoint):
+            with pytest.raises(CheckpointError, match=rf"config\.json is not of the.*: {says}\. P"):
+                opened(folder)
+        assert main(["info", str(folder)]) == 2
+        (folder / "config.json").write_text(before)
+
+
+def test_sizes_of_another_model_in_our_own_folders(tmp_path: Path, make_checkpoint: Make) -> None:
+    start = make_checkpoint(BOOK, NLI)
+    for to in ("bertnli", "torch", "mxnet"):
+        FORMATS[to](start, tmp_path / to)
+        path = tmp_path / to / "config.json"
+        described = json.loads(path.read_text())
+        described["model"]["num_hiddens"] = 4
+        path.write_text(json.dumps(described))
+        with pytest.raises(CheckpointError, match="num_hiddens is 4, and 8 by the tensors"):
+            open_checkpoint(tmp_path / to)
+
+
+def test_missing_tensors_are_no_matter_of_sizes(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    for name in ("bert.pooler.dense.bias", "bert.embeddings.LayerNorm.bias"):
+        save_file({key: t for key, t in tensors.items() if key != name}, folder / WEIGHTS)
+        with pytest.raises(CheckpointError, match=r"tensors missing: .*\. Copy it anew from where"):
+            open_checkpoint(folder)
+    block = "bert.encoder.layer.1."
+    save_file({k: t for k, t in tensors.items() if not k.startswith(block)}, folder / WEIGHTS)
+    with pytest.raises(CheckpointError, match="num_hidden_layers is 2, and 1 by the tensors"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
+def test_models_of_other_types(backend: Backend, folder: Path, kind: str) -> None:
+    """Whatever their tensors are called, and whether config.json is beside them."""
+    prefix = kind.partition("-")[0]
+    describe(folder, model_type=kind)
+    as_pickle(folder, lambda name: name.replace("bert.", f"{prefix}.", 1))
+    says = f"a model of type '{kind}', and only 'bert' is computed here: .*MiniLM"
+    for path in (folder, folder / "pytorch_model.bin"):
+        for opened in (backend.load, backend.load_pretrained_model):
+            with pytest.raises(CheckpointError, match=says.replace(kind, f"({kind}|{prefix})")):
+                opened(path)
+    (folder / "config.json").unlink()
+    with pytest.raises(CheckpointError, match=f"a model of type '{prefix}'"):
+        backend.load(folder / "pytorch_model.bin", labels=NLI)
+
+
+def test_folders_of_checkpoints_are_named(
+    original: Path, tmp_path: Path, make_checkpoint: Make
+) -> None:
+    home = tmp_path / "trainer"
+    (home / "logs").mkdir(parents=True)
+    for step in (200, 1000):
+        shutil.copytree(original, home / f"checkpoint-{step}")
+    named = f"folders that do: {home / 'checkpoint-200'}, {home / 'checkpoint-1000'}$"
+    with pytest.raises(CheckpointError, match=f"holds no checkpoint itself; give .*{named}"):
+        open_checkpoint(home)
+    shutil.copy(original / "config.json", home)  # as its save_pretrained leaves it
+    with pytest.raises(CheckpointError, match=rf"neither .*pytorch_model\.bin; give .*{named}"):
+        open_checkpoint(home)
+    runs = tmp_path / "runs"
+    start = make_checkpoint(BOOK, NLI)
+    save_native(runs / "mine" / "best", start.arrays, BOOK, NLI, start.vocab)
+    with pytest.raises(CheckpointError, match=f"folders that do: {runs / 'mine'}$"):
+        open_checkpoint(runs)
+
+
+def test_a_file_of_a_checkpoint_is_not_its_folder(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "note.txt").write_text("hello")
+    for name in ("config.json", "vocab.txt", "tokenizer.json"):
+        assert main(["predict", "--checkpoint", str(folder / name), "A.", "B."]) == 2
+        said = capsys.readouterr().err
+        assert said.endswith(f"nor a file of parameters; give the folder, {folder}\n")
+    assert main(["predict", "--checkpoint", str(tmp_path / "note.txt"), "A.", "B."]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("nor a file of parameters\n") and "--file" not in said
+    archive = Path(shutil.make_archive(str(tmp_path / "model"), "zip", folder))
+    archive.write_bytes(archive.read_bytes()[:-200])
+    assert main(["predict", "--checkpoint", str(archive), "A.", "B."]) == 2
+    said = capsys.readouterr().err
+    assert said.endswith("is a zip archive that is cut off. Copy it anew from where it came from\n")
+
+
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, "pytorch_model.bin", "net.params", "tokenizer.json"])
+def test_a_pointer_of_git_lfs(folder: Path, name: str) -> None:
+    if name == "pytorch_model.bin":
+        (folder / WEIGHTS).unlink()
+    (folder / name).write_bytes(POINTER)
+    path = folder / name if name == "net.params" else folder
+    with pytest.raises((CheckpointError, DataError), match=f"{name}: a pointer of git-lfs.*`git l"):
+        open_checkpoint(path, NLI, 2)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"<!DOCTYPE html><html>Not found</html>", "no file of torch.save: a page of HTML"),
+        (bytes(range(7, 250)), "no file of torch.save: it begins with b'"),
+        (b"", "no file of torch.save: it begins with b''"),
+        (pickle.dumps([1, 2, 3]), "not a file of torch.save"),
+    ],
+)
+def test_what_is_no_state_dict(folder: Path, content: bytes, says: str) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / "pytorch_model.bin").write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf"{says}.*\. Copy it anew from where it came from$"):
+        open_checkpoint(folder)
+    torch.save([1, 2], folder / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"holds a list, where a dictionary of tensors is"):
+        open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>Not found</html>", b"hello, world"])
+def test_what_is_no_safetensors(folder: Path, content: bytes) -> None:
+    (folder / WEIGHTS).write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"no file of safetensors: .*Copy it anew"):
+        open_checkpoint(folder)
+
+
+def test_parameters_alone_are_told_all_that_is_missing(
+    backend: Backend, tmp_path: Path, make_checkpoint: Make
+) -> None:
+    start = make_checkpoint(BOOK, NLI)
+    path = tmp_path / "net.params"
+    write_params(path, {names.to_mxnet(name): a for name, a in start.arrays.items()})
+    vocab, labels, heads = "no vocab.json beside it", "does not name its classes", "give num_heads"
+    with pytest.raises(CheckpointError, match=f"{vocab}.* Also: .*{labels}.* Also: {heads}"):
+        backend.load(path)
+    with pytest.raises(CheckpointError, match=f"{vocab}.* Also: {heads}"):
+        backend.load(path, labels=NLI)
+    with pytest.raises(CheckpointError, match=f"{vocab}.* Also: {heads}"):
+        backend.load_pretrained_model(path)
+    start.vocab.save(tmp_path / "vocab.json")
+    with pytest.raises(CheckpointError, match=f"{labels}.* Also: {heads}"):
+        backend.load(path)
+    with pytest.raises(ConfigError, match=f"^{heads}"):
+        backend.load(path, labels=NLI)
+    assert backend.load(path, labels=NLI, num_heads=2).labels == NLI
