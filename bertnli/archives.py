@@ -94,10 +94,10 @@ def extracted(archive: Path, folder: Path) -> Path:
     return content[0] if len(content) == 1 and content[0].is_dir() else home
 
 
-def _hash_of(path: Path) -> str:
+def _hash_of(path: Path, may_point: bool = False) -> str:
     """Return the SHA-256 of a file, in hexadecimal: a name that nobody can give another content."""
     digest = hashlib.sha256()
-    with open_regular(path, DownloadError) as file:
+    with open_regular(path, DownloadError, may_point=may_point) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
@@ -118,7 +118,7 @@ def _listed(home: Path) -> dict[str, list[Any]]:
             info = path.lstat()
             plain = stat.S_ISREG(info.st_mode)
             key = path.relative_to(home).as_posix()
-            found[key] = [info.st_size, _hash_of(path)] if plain else []
+            found[key] = [info.st_size, _hash_of(path, may_point=True)] if plain else []
     return found
 
 

@@ -34,7 +34,11 @@ _KINDS = {
 
 
 def open_regular(
-    path: str | Path, error: type[BERTNLIError], max_bytes: int = MAX_BYTES
+    path: str | Path,
+    error: type[BERTNLIError],
+    max_bytes: int = MAX_BYTES,
+    *,
+    may_point: bool = False,
 ) -> BinaryIO:
     """Open a regular file of bounded size, to read its bytes.
 
@@ -44,6 +48,7 @@ def open_regular(
         path: of the file.
         error: what to raise where it cannot be read, or is something else.
         max_bytes: the largest size.
+        may_point: take a pointer of git-lfs, too, which stands for a file that was not fetched.
     """
     try:
         file = open(path, "rb", opener=_opener)  # noqa: SIM115
@@ -62,7 +67,7 @@ def open_regular(
                 f"{path}: nearly all of its {found.st_size:,} bytes are holes, without data. "
                 f"{COPY_ANEW}"
             )
-        if 0 < found.st_size < _POINTER_SIZE:
+        if not may_point and 0 < found.st_size < _POINTER_SIZE:
             if file.read(len(_POINTER)) == _POINTER:
                 raise error(
                     f"{path}: a pointer of git-lfs, and not the file itself; `git lfs pull` in its "

@@ -25,6 +25,7 @@ from bertnli.checkpoints import convert as conversion
 from bertnli.checkpoints.convert import convert, digests
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
+from bertnli.cli import convert as command
 from bertnli.cli import main
 from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
@@ -269,3 +270,13 @@ def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Ma
     assert digests(open_checkpoint(tmp_path / "native").arrays) == digests(
         open_checkpoint(source).arrays
     )
+
+
+def test_the_first_example_works(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the command's help, with the model that comes with bertnli."""
+    monkeypatch.chdir(tmp_path)
+    _, _, examples = (command.__doc__ or "").partition("\nexamples:\n")
+    assert main(examples.splitlines()[0].split()[1:]) == 0
+    assert "max abs difference 0" in capsys.readouterr().out

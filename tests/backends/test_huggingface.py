@@ -214,7 +214,7 @@ def test_names_that_contradict_the_file_are_an_error(
         ("label2id", {"NEUTRAL": 1, "ENTAILMENT": 0, "CONTRADICTION": 2}, "contradict"),
         ("layer_norm_eps", 10**310, "too large"),
         ("num_hidden_layers", 200_000, "200000"),
-        ("vocab_size", 10**30, "token_embedding"),
+        ("vocab_size", 10**30, "vocab_size"),
     ],
 )
 def test_other_models_are_refused_by_name(

@@ -301,6 +301,12 @@ def test_local_archives(tmp_path: Path, fixtures: Path) -> None:
         (tmp_path / f"cut-{name}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
         with pytest.raises(DownloadError, match=r"Copy it anew from where it came from$"):
             hub.download_extract(tmp_path / f"cut-{name}")
+    pointer = "version https://git-lfs.github.com/spec/v1\n"
+    (tmp_path / "pointer.zip").write_text(pointer)
+    with pytest.raises(DownloadError, match="a pointer of git-lfs"):
+        hub.download_extract(tmp_path / "pointer.zip")
+    (tmp_path / "clone.zip").write_bytes(archive(a=pointer))  # unpacked as it is
+    assert (Path(hub.download_extract(tmp_path / "clone.zip")) / "a").read_text() == pointer
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])
