@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
@@ -101,8 +101,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    raise no_attribute("bertnli", name, __all__)
+if not TYPE_CHECKING:  # a checker of types would take any name then
+
+    def __getattr__(name: str) -> Any:
+        raise no_attribute("bertnli", name, __all__)
 
 
 def __dir__() -> list[str]:

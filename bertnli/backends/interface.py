@@ -421,5 +421,7 @@ class Backend:
     about: Callable[[], dict[str, Any]]
     DATA_HUB: HubView
 
-    def __getattr__(self, name: str) -> Any:
-        raise no_attribute(f"the backend {self.__dict__.get('name')!r}", name, self.__dict__)
+    if not TYPE_CHECKING:  # a checker of types would take any name then
+
+        def __getattr__(self, name: str) -> Any:
+            raise no_attribute(f"the backend {self.__dict__.get('name')!r}", name, self.__dict__)

@@ -98,15 +98,24 @@ class Contents:
         return load_vocab(self.path.parent if self.path.is_file() else self.path)
 
 
-def check_here(name: str | Path) -> None:
-    """Raise CheckpointError where a name means no local checkpoint, and none that is bundled."""
+def check_here(name: str | Path, classifies: bool = False) -> None:
+    """Raise CheckpointError where a name means no local checkpoint, and none that is bundled.
+
+    Args:
+        name: what was given.
+        classifies: whether a classifier is asked for, which no name of the hub means.
+    """
     if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
         return
     if is_model_name(name):
+        if classifies:
+            raise CheckpointError(
+                f"{name} is a pretrained BERT without a classifier; train one with `bertnli train "
+                f"--pretrained {name}`, or with load_pretrained_model"
+            )
         raise CheckpointError(
-            f"{name} is a name of a pretrained BERT, which is no file here: `bertnli download "
-            f"{name}` prints the folder to give. It has no classifier; `bertnli train --pretrained "
-            f"{name}` trains one"
+            f"{name} is the name of a download, and no file here; `bertnli download {name}` "
+            "fetches it and prints the folder to give"
         )
     raise CheckpointError(
         f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"

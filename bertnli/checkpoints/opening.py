@@ -147,7 +147,7 @@ def open_classifier(
             names than were given.
         ConfigError: the number of heads is unknown.
     """
-    return _classifier(read_contents(_local(path)), labels, num_heads)
+    return _classifier(read_contents(_local(path, classifies=True)), labels, num_heads)
 
 
 def _classifier(
@@ -235,8 +235,8 @@ def _head(contents: Contents) -> Head | None:
     return head_of(arrays, contents.labels, encoding, str(contents.path), contents.unnamed)
 
 
-def _local(path: str | Path) -> Path:
-    check_here(path)
+def _local(path: str | Path, classifies: bool = False) -> Path:
+    check_here(path, classifies)
     return locate(path)
 
 

@@ -38,7 +38,7 @@ BACKLOG = 2048
 #: Open files that are no connections; connections that are kept while nothing is asked on them.
 OTHER_FILES, MAX_IDLE = 64, 8192
 #: What to do about an address that is not of this machine.
-_OTHER_HOST = "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all of its"
+_OTHER_HOST = "give --host an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all"
 #: Seconds between two lines on a want of files.
 QUIET = 60.0
 

@@ -148,7 +148,7 @@ def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
 
 def test_a_mistyped_attribute(backend: Backend) -> None:
     with pytest.raises(AttributeError, match=r"'laod'\. Did you mean 'load'\?"):
-        bertnli.laod  # noqa: B018
+        bertnli.laod  # type: ignore[attr-defined]  # noqa: B018
     with pytest.raises(AttributeError, match=r"'SNLIBertDataset'\. Did you mean 'SNLIBERTDataset'"):
         backend.SNLIBertDataset  # type: ignore[attr-defined]  # noqa: B018
     assert not hasattr(bertnli, "__wrapped__") and not hasattr(backend, "zzz")
