@@ -116,9 +116,7 @@ def _is_loader(data: object) -> bool:
     """Return whether something gives batches: an iterable, but for a list of pairs of sentences."""
     if isinstance(data, str | Path | Corpus) or not isinstance(data, Iterable):
         return False
-    if not isinstance(data, list | tuple):
-        return True
-    return bool(data) and not any(_is_text(item) for item in data[:1])
+    return not isinstance(data, list | tuple) or (len(data) > 0 and not _is_text(data[0]))
 
 
 def _is_text(item: object) -> bool:

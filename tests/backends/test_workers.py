@@ -410,6 +410,17 @@ workers.meet()
 """
 
 
+def test_a_worker_ends_though_something_keeps_its_store(tmp_path: Path) -> None:
+    """As other packages may: MXNet's own end would abort the process then."""
+    script = tmp_path / "kept.py"
+    script.write_text(
+        "import ctypes, bertnli\n"
+        "workers = bertnli.get_backend('mxnet').find_workers()\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(workers))\n"
+    )
+    run(started("mxnet", 2, [str(script)]))
+
+
 def test_a_process_that_fails_alone_ends_the_run(backend: Backend, tmp_path: Path) -> None:
     (tmp_path / "fails.py").write_text(FAILS_ALONE)
     run(started(backend.name, 2, [str(tmp_path / "fails.py"), backend.name]), None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import os
 from datetime import timedelta
@@ -36,6 +37,9 @@ class DistributedWorkers(Workers):
     def __init__(self, rank_timeout: timedelta) -> None:
         with joining(os.environ.get(RANK, "?"), rank_timeout):
             self.store = mx.kv.create("dist_sync")
+        # The store must end before the threads of MXNet do. What Python deletes by itself, and
+        # when, depends on whatever else was imported.
+        atexit.register(self._leave)
         self.size = self.store.num_workers
         self.rank = int(os.environ.get(RANK) or self.store.rank)
         self._keys: set[str] = set()
@@ -49,6 +53,9 @@ class DistributedWorkers(Workers):
             )
         self.watch = Watch(self.rank, self.size)
         self.watch.begin(self, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
+
+    def _leave(self) -> None:
+        self.store = None
 
     def set_leaving(self, together: bool) -> None:
         """See `Workers.set_leaving`.
