@@ -20,6 +20,11 @@ NOT_ENTAILMENT = frozenset(
 )
 
 
+def are_distinct(labels: Sequence[str]) -> bool:
+    """Return whether each class has a name of its own; upper and lower case are the same."""
+    return len({label.strip().lower() for label in labels} | {""}) > len(labels)
+
+
 def checked_labels(labels: Any) -> tuple[str, ...]:
     """Return class names that a user gave, in their order.
 
@@ -36,7 +41,7 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
         )
     if len(found) < 2:
         raise ConfigError(f"labels={found} (--labels) has no two classes; give two names at least")
-    if len({name.strip().lower() for name in found} | {""}) <= len(found):
+    if not are_distinct(found):
         raise ConfigError(f"labels={found} (--labels) do not give each class a name of its own")
     return tuple(map(str, found))
 

@@ -17,7 +17,7 @@ from bertnli.config import PRESETS, BERTConfig
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
 from bertnli.files import COPY_ANEW
 from bertnli.hub import PRETRAINED
-from bertnli.labels import checked_labels
+from bertnli.labels import are_distinct, checked_labels
 from bertnli.parameters import (
     OTHER_SIZES,
     bert_shapes,
@@ -184,7 +184,7 @@ def _classifier(
             f"{len(chosen)} names: {', '.join(chosen)}; there must be as many, and two at least "
             "(labels=[...] or --labels gives them)"
         )
-    if len({*_plain(chosen), ""}) <= len(chosen):
+    if not are_distinct(chosen):
         raise CheckpointError(f"{source} does not give each class a name: {list(chosen)}")
     config = _with_heads(contents, num_heads)
     _check_vocab(vocab, contents)
