@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.parses import SentenceColumn
 from bertnli.errors import ConfigError, DataError
 from bertnli.labels import LABELS
 from bertnli.text.tokenize import Tokens
@@ -21,8 +21,8 @@ shown.maxstring = shown.maxother = 80
 shown.maxlist = shown.maxdict = 12
 #: Reasons to leave a row out.
 NO_LABEL, MALFORMED = "no gold label", "malformed"
-
-
+#: The layout of a file of somebody's own.
+TABLE = "table"
 #: What is said where pairs are given in another form.
 ONE_LIST = "Give one list of pairs: predict([(premise, hypothesis)])"
 
@@ -44,19 +44,35 @@ class Corpus(_Columns):
             and not text as people write it. Where False, those of type `Tokens` are all the same:
             a file may have parses of some sentences only.
         targets: (N, label_names) float32, what a teacher says of each pair; None for labels alone.
+        annotations: (N, label_names) int32, how many annotators chose each class; None where the
+            source does not tell.
+        groups: column to each pair's value of it, such as ``{"genre": ["fiction", ...]}``.
+        rows: (N,) int64, where each pair stands in its file: the line (of CSV and JSON documents:
+            that where the record begins), or the row's number, from 1; see `where`.
+        parts: name of each file (or table) to how many of the pairs are from it, in their order.
         skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
             Rows of a TSV or JSONL file are its lines, each up to a line feed, that are not empty
             (in JSONL: that are not white space alone); those of a CSV file are its records that are
             not empty lines. The header is none. Where quotation marks of a CSV file do not pair,
             the line where the record began is a row, and reading goes on with the next line.
         source: where they come from.
+        name: what to call it in a report.
+        layout: the published layout that the columns are those of, or ``"table"``.
+        notes: what was guessed of the source, and which option decides it.
     """
 
     tokenized: bool
     label_names: tuple[str, ...]
     targets: NDArray[np.float32] | None
+    annotations: NDArray[np.int32] | None
+    groups: dict[str, list[str]]
+    rows: NDArray[np.int64]
+    parts: dict[str, int]
     skipped: dict[str, int]
     source: str
+    name: str
+    layout: str
+    notes: tuple[str, ...]
 
     def __new__(
         cls,
@@ -67,8 +83,15 @@ class Corpus(_Columns):
         tokenized: bool,
         label_names: Sequence[str] = LABELS,
         targets: NDArray[np.float32] | None = None,
+        annotations: NDArray[np.int32] | None = None,
+        groups: Mapping[str, list[str]] | None = None,
+        rows: NDArray[np.int64] | None = None,
+        parts: Mapping[str, int] | None = None,
         skipped: Mapping[str, int] | None = None,
         source: str = "",
+        name: str = "",
+        layout: str = TABLE,
+        notes: Iterable[str] = (),
     ) -> Corpus:
         corpus = super().__new__(cls, premises, hypotheses, labels)
         if not len(premises) == len(hypotheses) == len(labels):
@@ -78,9 +101,13 @@ class Corpus(_Columns):
             )
         corpus.tokenized = tokenized
         corpus.label_names = tuple(label_names)
-        corpus.targets = targets
+        corpus.targets, corpus.annotations = targets, annotations
+        corpus.groups = dict(groups or {})
+        corpus.rows = np.arange(1, len(labels) + 1) if rows is None else rows
+        corpus.parts = dict(parts or {source: len(labels)})
         corpus.skipped = dict(skipped or {})
-        corpus.source = source
+        corpus.source, corpus.name, corpus.layout = source, name or source, layout
+        corpus.notes = tuple(notes)
         return corpus
 
     @classmethod
@@ -112,6 +139,42 @@ class Corpus(_Columns):
             hypotheses.append(pair[1])
         return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
 
+    def where(self, index: int) -> str:
+        """Return the file and the line, or row, of a pair."""
+        before = 0
+        for part, count in self.parts.items():
+            before += count
+            if index < before:
+                return f"{part}, line {self.rows[index]}"
+        raise IndexError(f"pair {index} of {len(self.labels)}")
+
+    def subset(self, indices: NDArray[np.int64], name: str = "") -> Corpus:
+        """Return some of the pairs, in the order of ``indices``; what was left out stays here."""
+        order = indices.tolist()
+        return Corpus(
+            *([column[i] for i in order] for column in self),
+            tokenized=self.tokenized,
+            label_names=self.label_names,
+            targets=None if self.targets is None else self.targets[indices],
+            annotations=None if self.annotations is None else self.annotations[indices],
+            groups={key: [values[i] for i in order] for key, values in self.groups.items()},
+            rows=self.rows[indices],
+            source=self.source,
+            name=name or self.name,
+            layout=self.layout,
+        )
+
+    def pairs(self) -> set[tuple[str, str]]:
+        """Return the different pairs of sentences, without their labels."""
+        return set(zip(self.premises, self.hypotheses, strict=True))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the set of pairs: the same whatever their order, in hexadecimal."""
+        found = hashlib.sha256()
+        for pair in sorted(self.pairs()):
+            found.update(repr(pair).encode())
+        return found.hexdigest()
+
 
 def is_sentence(found: Any) -> bool:
     """Return whether this is a sentence with something in it, or an empty one of a parse."""
@@ -122,111 +185,3 @@ def check_on_error(on_error: str) -> None:
     """Raise ConfigError for what is no way to treat malformed rows."""
     if on_error not in ("raise", "skip"):
         raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
-
-
-class BadRow(Exception):
-    """What is wrong with a row."""
-
-
-class CorpusBuilder:
-    """Collects rows; a bad one is an error with its line, or counted, as the user asks."""
-
-    def __init__(self, source: str, on_error: str, label_names: Sequence[str]) -> None:
-        check_on_error(on_error)
-        self.source, self.on_error = source, on_error
-        self.label_names = tuple(label_names)
-        self.ids = {name: i for i, name in enumerate(self.label_names)}
-        self.rows: tuple[list[str], list[str], list[int]] = ([], [], [])
-        self.targets: list[list[float]] = []
-        self.skipped: Counter[str] = Counter()
-
-    def add(
-        self,
-        premise: Any,
-        hypothesis: Any,
-        label: Any,
-        *,
-        official: bool = False,
-        targets: list[float] | None = None,
-    ) -> None:
-        """Add a row; ``label`` None for an unlabelled corpus, ``targets`` None for one without.
-
-        An empty sentence is a fault in a table; in an official file (SNLI's own, or one laid out
-        as that is) it is kept, as the book does.
-        """
-        if label == "-":
-            self.skipped[NO_LABEL] += 1
-            return
-        if label is not None and label not in self.ids:
-            raise BadRow(
-                f"label {shown.repr(label)} is none of {list(self.ids)}; say what the file writes "
-                "for each class with label_map= (--label-map)"
-            )
-        for what, sentence in (("premise", premise), ("hypothesis", hypothesis)):
-            if not isinstance(sentence, str) or not (official or sentence.strip()):
-                raise BadRow(f"the {what} is {shown.repr(sentence)}; a sentence is expected")
-            if not sentence.isascii():
-                try:
-                    sentence.encode()
-                except UnicodeEncodeError as error:  # "\\ud800" in JSON
-                    raise BadRow(f"the {what} has half a character: {error.reason}") from None
-        self.rows[0].append(premise)
-        self.rows[1].append(hypothesis)
-        self.rows[2].append(-1 if label is None else self.ids[label])
-        if targets is not None:
-            self.targets.append(targets)
-
-    def probabilities(self, found: Any) -> list[float]:
-        """Return what a row says of each class, in the order of their ids.
-
-        Args:
-            found: name of a class to its probability.
-
-        Raises:
-            BadRow: it is something else.
-        """
-        if not isinstance(found, dict) or {*found} != {*self.ids}:
-            raise BadRow(
-                f"the probabilities are {shown.repr(found)}; an object with a number for each of "
-                f"{list(self.ids)} is expected"
-            )
-        values = [found[name] for name in self.ids]
-        if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values) or not (
-            all(v >= 0 for v in values) and abs(sum(values) - 1) < 1e-3
-        ):
-            raise BadRow(f"the probabilities {shown.repr(found)} are not, or do not sum to 1")
-        return [float(v) for v in values]
-
-    def bad(self, line: int, what: str) -> None:
-        """Raise a DataError about a bad row, or count it."""
-        if self.on_error == "raise":
-            raise DataError(
-                f"{self.source}, line {line}: {what}. Mend the line, or leave such rows out with "
-                "on_error='skip' (--skip-bad-rows)"
-            )
-        self.skipped[MALFORMED] += 1
-
-    def corpus(self, premise: SentenceColumn, hypothesis: SentenceColumn) -> Corpus:
-        """Return the rows so far.
-
-        Args:
-            premise, hypothesis: where they were read from.
-
-        Raises:
-            DataError: there are rows, and all their sentences are empty.
-        """
-        if self.rows[0] and not any(s.strip() for column in self.rows[:2] for s in column):
-            columns = ", ".join(map(repr, (*premise.names, *hypothesis.names)))
-            raise DataError(
-                f"{self.source}: no column with a sentence in it: of {columns} those that it has "
-                f"are empty in all {len(self.rows[0])} rows. Name the columns to read, with "
-                "premise= and hypothesis= (--premise-column, --hypothesis-column)"
-            )
-        return Corpus(
-            *self.rows,
-            tokenized=all(isinstance(s, Tokens) for column in self.rows[:2] for s in column if s),
-            label_names=self.label_names,
-            targets=np.array(self.targets, np.float32) if self.targets else None,
-            skipped=self.skipped,
-            source=self.source,
-        )
