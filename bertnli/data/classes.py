@@ -96,10 +96,10 @@ def decide(
     """
     given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
     wanted = None if labels is None else {canonical_label(name): name for name in labels}
-    for name in given.values():
-        if wanted is not None and name != "-" and _wanted(canonical_label(name), wanted) is None:
+    for to in given.values():
+        if wanted is not None and to != "-" and _wanted(canonical_label(to), wanted) is None:
             raise ConfigError(
-                f"label_map (--label-map) maps to {name!r}, which is none of {list(labels or ())}; "
+                f"label_map (--label-map) maps to {to!r}, which is none of {list(labels or ())}; "
                 "'-' stands for no label"
             )
     own = _own_names(numbers, given, labels)

@@ -176,18 +176,17 @@ def plan_of(
         layout = WNLI
     notes: list[str] = []
     if columns[0] is not None and columns[1] is not None:
-        found = tuple(SentenceColumn(column) for column in columns[:2] if column is not None)
+        found = SentenceColumn(columns[0]), SentenceColumn(columns[1])
         layout = None if layout is None or layout.name == TABLE else layout
     elif layout is not None:
-        both = (_written(one, names) for one in (layout.premise, layout.hypothesis))
-        found = tuple(
-            one if column is None else SentenceColumn(column)
-            for one, column in zip(both, columns, strict=False)
+        first, second = columns[:2]
+        found = (
+            SentenceColumn(first) if first else _written(layout.premise, names),
+            SentenceColumn(second) if second else _written(layout.hypothesis, names),
         )
     else:
         places, note = _by_content(table, rows, labelled)
-        taken = [columns[i] or places[i] for i in range(2)]
-        found = SentenceColumn(taken[0]), SentenceColumn(taken[1])
+        found = SentenceColumn(columns[0] or places[0]), SentenceColumn(columns[1] or places[1])
         columns[2] = columns[2] or places[2]
         notes += note
     _check_once(table, [name for one in found for name in one.names])
@@ -270,7 +269,7 @@ def _by_content(
     has_header = bool(table.columns) and table.columns[0] != "1"
     if len(table.columns) == 2 and not labelled:
         note = [f"its columns are taken for premise and hypothesis: {', '.join(table.columns)}"]
-        return (*table.columns, None), note if has_header else []  # type: ignore[return-value]
+        return (*table.columns, None), note if has_header else []
     if len(table.columns) == 3 and rows:
         classes = [c for c in table.columns if _is_class(rows, c, has_header)]
         if len(classes) == 1:
@@ -377,7 +376,7 @@ def _quoted(text: str) -> str:
     return text if text.replace("_", "").replace(".", "").isalnum() else f'"{text}"'
 
 
-def annotations(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, int]:
+def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, int]:
     """Return how many annotators chose each label, as they are written."""
     found: dict[str, int] = {}
     for column in columns:

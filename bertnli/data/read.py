@@ -19,7 +19,7 @@ from bertnli.data.formats import Written, binary_format, written
 from bertnli.data.layouts import (
     SEMEVAL_SPLITS,
     Plan,
-    annotations,
+    annotators_of,
     has_sentences,
     plan_of,
 )
@@ -100,7 +100,10 @@ class Reading:
         path = None if stream.name == "standard input" else Path(str(part.path))
         if binary:
             stream.bounded = False
-            return file_table(stream, source, binary, path)
+            file = stream.source if path is not None and stream.packed is None else stream
+            if file is not stream:
+                file.seek(0)
+            return file_table(file, source, binary, path)
         how = self.written(stream.head, source)
         stream.bounded = how.format != "json"
         file = stack.enter_context(as_text(stream, self.encoding))
@@ -233,7 +236,7 @@ class _Builder:
             raw = raw_label(value)
         if self.how.probabilities is not None:
             self.targets.append(_probabilities(row, self.how.probabilities))
-        if plan.annotators and (found := annotations(row, plan.annotators)):
+        if plan.annotators and (found := annotators_of(row, plan.annotators)):
             self.annotations[len(self.codes)] = found
         for column in plan.groups:
             value = value_of(row, column)
@@ -258,8 +261,8 @@ class _Builder:
         ):
             columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
             raise DataError(
-                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty in "
-                f"all {len(self.premises)} rows. Name the columns to read, with premise= and "
+                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
+                f"in all {len(self.premises)} rows. Name the columns to read, with premise= and "
                 "hypothesis= (--premise-column, --hypothesis-column)"
             )
         names, ids = self._ids(plan)
@@ -324,7 +327,7 @@ class _Builder:
         """Return how many annotators chose each class, (N, classes); None where nobody tells."""
         if not self.annotations:
             return None
-        found = np.zeros((len(keep), len(order)), np.int32)
+        found: Any = np.zeros((len(keep), len(order)), np.int32)
         counts: Counter[str] = Counter()
         for one in self.annotations.values():
             counts.update(dict.fromkeys(one, 1))
@@ -337,7 +340,7 @@ class _Builder:
         for place, i in enumerate(keep):
             for raw, n in self.annotations.get(i, {}).items():
                 name = meaning.get(raw)
-                if name in order:
+                if name is not None:
                     found[place, order[name]] += n
         return found if found.any() else None
 
