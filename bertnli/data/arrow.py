@@ -358,7 +358,7 @@ def _class_names(features: Any, above: str = "") -> Names:
         if isinstance(feature, list) or not {"_type", "class_label"} & about.keys():
             found |= _class_names(feature, f"{above}{name}.")
             continue
-        names = (about.get("class_label") or about).get("names")
+        names: Any = (about.get("class_label") or about).get("names")
         if isinstance(names, dict):
             names = [names[str(i)] for i in range(len(names))]
         is_good = isinstance(names, list) and all(isinstance(one, str) for one in names)

@@ -100,7 +100,7 @@ class Reading:
         path = None if stream.name == "standard input" else Path(str(part.path))
         if binary:
             stream.bounded = False
-            file = stream.source if path is not None and stream.packed is None else stream
+            file: Any = stream.source if path is not None and stream.packed is None else stream
             if file is not stream:
                 file.seek(0)
             return file_table(file, source, binary, path)
