@@ -144,6 +144,8 @@ def _json_format(head: str, format: str | None) -> str | None:
     try:
         first = json.loads(lines[0])
     except (ValueError, RecursionError):
+        if lines[0].strip() in ("[", "[{", "{"):
+            return "json"
         # Lines each of which begins an object, of which the first is bad; else a document.
         many = len(lines) > 1 and all(line[0] == "{" for line in lines[:3])
         return "jsonl" if many or format == "jsonl" else "json"
@@ -194,9 +196,9 @@ def _delimited(
             notes.append(
                 f"its first line, {', '.join(records[0])[:80]!r}, is taken for "
                 + (
-                    "names of columns (--no-header: for a pair)"
+                    "names of columns; header=False (--no-header) takes it for a pair"
                     if header
-                    else "a pair (--header: for names of columns)"
+                    else "a pair; header=True (--header) takes it for names of columns"
                 )
             )
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
@@ -233,20 +235,29 @@ def _is_quoted(head: str, delimiter: str) -> bool:
 
     A writer that quotes does so with every field that has such a mark in it, so one field that has
     an undoubled one, or does not begin and end with one, is evidence against: SNLI's, GLUE's and
-    KorNLI's sentences. Evidence for it is a doubled one, or a first line of quoted names.
+    KorNLI's sentences. Evidence for it is a field that only a quoted one can be, with a doubled
+    mark, a delimiter or a line end in it, or a first line of quoted names.
     """
-    proof = False
-    for number, line in enumerate(head.split("\n")[:-1] or [head]):
-        if '"' not in line:
-            continue
-        for text in line.rstrip("\r").split(delimiter):
-            if '"' not in text:
-                continue
-            inner = text[1:-1]
-            if len(text) < 2 or text[0] != '"' or text[-1] != '"' or '"' in inner.replace('""', ""):
+    if '"' not in head:
+        return False
+    proof, width, lines, odd = False, 0, 0, 0
+    place, end = 0, head.rfind("\n") + 1 or len(head)
+    field = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|\r?\n|$)|([^{delimiter}\n]*)')
+    while place < end:  # a line
+        fields = 0
+        while True:
+            match = field.match(head, place)
+            if match is None or '"' in (match[2] or ""):
                 return False
-            proof |= number == 0 or '""' in inner
-    return proof
+            place, fields = match.end(), fields + 1
+            proof |= match[1] is not None and (not width or any(c in match[1] for c in '"\t\n'))
+            if head[place : place + 1] != delimiter:
+                break
+            place += 1
+        place = head.find("\n", place) + 1 or end
+        width = width or fields
+        lines, odd = lines + 1, odd + (fields not in (width, 1))
+    return proof and 5 * odd <= lines + 5
 
 
 def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, bool]:
@@ -270,4 +281,6 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
         max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len)
         for record in rest
     )
-    return not rest or 2 * longer > len(rest), True
+    if not rest:  # of a pipe
+        return not any(" " in name for name in names), True
+    return 2 * longer > len(rest), True

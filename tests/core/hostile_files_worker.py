@@ -31,6 +31,7 @@ for _framework in ("torch", "mxnet", "transformers"):
     sys.modules[_framework] = None  # type: ignore[assignment]
 
 import hostile  # noqa: E402
+from bertnli.data.snli import read_pairs, read_snli_file  # noqa: E402
 from hostile import damaged, damaged_json, watch, watched  # noqa: E402
 from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
 
@@ -40,7 +41,6 @@ from bertnli.cli.pair_lines import open_pairs, pairs_of  # noqa: E402
 from bertnli.data.columnar import encode_snli  # noqa: E402
 from bertnli.data.dataset import PairDataset  # noqa: E402
 from bertnli.data.layouts import read_labelled  # noqa: E402
-from bertnli.data.snli import read_pairs, read_snli_file  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
 from bertnli.hub import download_extract  # noqa: E402

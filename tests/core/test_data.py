@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bertnli.data.snli import SPLITS
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +18,6 @@ import bertnli
 from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.snli import SPLITS
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.vocab import Vocab

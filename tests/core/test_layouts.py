@@ -255,7 +255,7 @@ CASES = {
         classed(E, C, N),
     ),
     "VitaminC": Case(
-        "VitaminC",
+        "claims",
         {"vitaminc/dev.jsonl": "jsonl", "claims.csv": "csv", "claims.tsv": "quoted tsv"},
         table(
             "unique_id,case_id,wiki_revision_id,FEVER_id,claim,evidence,page,label,revision_type",
@@ -381,7 +381,7 @@ CASES = {
         options={"labelled": False},
     ),
     "AX": Case(
-        "AX|GLUE AX|GLUE diagnostics|RTE|WNLI|table",
+        "GLUE",
         {"AX/AX.tsv": "tsv", "diagnostic.tsv": "tsv"},
         table("index,sentence1,sentence2", *((i, *pair) for i, pair in enumerate(PLAIN))),
         classed(None, None, None, None),
