@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch, ExampleSet
-from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.errors import ConfigError, DataError
@@ -109,36 +108,6 @@ class PairDataset(ExampleSet):
         self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
-
-    @classmethod
-    def from_snli(
-        cls: type[Dataset],
-        data_dir: str | Path,
-        split: str | bool,
-        max_len: int,
-        vocab: Vocab | None = None,
-        *,
-        truncation: str = "book",
-        on_error: str = "raise",
-        cache: bool = True,
-        verbose: bool = True,
-    ) -> Dataset:
-        """Return one split of SNLI's official files: `read_snli` and this class in one, and faster.
-
-        Args:
-            data_dir, split, on_error: see `read_snli`.
-            max_len, vocab, truncation, verbose: as for the class.
-            cache: keep the ids beside the files, and take them from there next time; see
-                `encode_snli`.
-
-        Raises:
-            ConfigError, DataError: as `read_snli` and the class.
-        """
-        vocab = _check(vocab, max_len, truncation)
-        encoded = encode_snli(
-            data_dir, split, vocab, max_len, truncation=truncation, on_error=on_error, cache=cache
-        )
-        return cls(encoded, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:
         """Return the same pairs, to be trained on probabilities: a teacher's, say.
