@@ -32,7 +32,7 @@ from bertnli.text.tokenize import Tokens, lower_words, treebank_tokenize
 from bertnli.text.vocab import Vocab
 
 #: Bytes of a text file, or rows of a table, in a piece.
-PIECE, ROWS = 8 << 20, 1 << 15
+PIECE, ROWS = 4 << 20, 1 << 14
 #: More threads than this need more memory, and gain little.
 MAX_THREADS = 4
 #: Chunks of text whose tokens are remembered.
@@ -49,7 +49,8 @@ KINDS = bytes(
 LOWER = bytes(range(256)).lower()
 
 Label = str | int | None
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 class NotSure(Exception):
@@ -89,10 +90,13 @@ class _Words(NamedTuple):
     begins: NDArray[np.int64]
     counts: NDArray[np.int64]
 
-    def __add__(self, other: Any) -> _Words:
-        ids, begins, counts = other
-        joined = (self.ids, ids), (self.begins, begins + len(self.ids)), (self.counts, counts)
-        return _Words(*map(np.concatenate, joined))
+    def with_more(self, other: _Words) -> _Words:
+        """Return these sentences, then others."""
+        return _Words(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.begins, other.begins + len(self.ids)]),
+            np.concatenate([self.counts, other.counts]),
+        )
 
 
 class _Piece(NamedTuple):
@@ -136,7 +140,7 @@ class Encoded(NamedTuple):
         Raises:
             NotSure: there are rows, and all their sentences are empty.
         """
-        if self.labels is None:
+        if not self.labels:  # no label column, or no rows
             labels = [np.full(len(piece.lengths), -1, np.int32) for piece in self.pieces]
             kept = [np.ones(len(ids), np.bool_) for ids in labels]
         else:
@@ -227,7 +231,9 @@ def _records(file: BinaryIO, delimiter: int) -> Iterator[bytes]:
         rest += more
         characters = np.frombuffer(b"\n" + rest + b"\n", np.uint8)
         quotes = np.flatnonzero(characters == QUOTE)
-        if not (opens[characters[quotes[::2] - 1]].all() and closes[characters[quotes[1::2] + 1]].all()):
+        if not (
+            opens[characters[quotes[::2] - 1]].all() and closes[characters[quotes[1::2] + 1]].all()
+        ):
             raise NotSure("a quotation mark inside an unquoted field, or text after a quoted one")
         ends = np.flatnonzero(characters[: len(rest) + 1] == LF)
         ends = ends[np.searchsorted(quotes, ends) % 2 == 0]  # the first is 0
@@ -387,7 +393,7 @@ class _Encoder:
         words, a = self._sentences(piece.premise_parse, piece.premise_text)
         others, b = self._sentences(piece.hypothesis_parse, piece.hypothesis_text)
         b += len(words.counts)
-        words += others
+        words = words.with_more(others)
         len_a, len_b = words.counts[a], words.counts[b]
         if not self.official and not (len_a.all() and len_b.all()):
             raise NotSure("an empty sentence")
@@ -423,11 +429,13 @@ class _Encoder:
         rows = np.flatnonzero(is_short[which])
         if texts is not None and len(rows):
             both = (column.take(self.arrow.array(rows)).to_pylist() for column in (parses, texts))
-            is_text = [not isinstance(sentence_of(*pair), Tokens) for pair in zip(*both, strict=True)]
+            is_text = [
+                not isinstance(sentence_of(*pair), Tokens) for pair in zip(*both, strict=True)
+            ]
             rows = rows[np.array(is_text)]
             others, which[rows] = self._sentences(None, texts.take(self.arrow.array(rows)))
             which[rows] += len(words.counts)
-            words += others
+            words = words.with_more(others)
         return words, which
 
     def _of_parses(self, parses: Any) -> tuple[_Words, NDArray[np.bool_]]:
