@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bertnli.data.tables import open_text
+from bertnli.data.streams import as_text, open_bytes
 from bertnli.errors import DataError
 from bertnli.files import expanded
 from bertnli.hints import near_path
@@ -70,7 +70,7 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
     found: list[str] = []
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
-    with open_text(path) as file:
+    with open_bytes(path) as stream, as_text(stream) as file:
         for line in file:
             text = line.strip()
             if split_sentences and text:
