@@ -95,10 +95,6 @@ def decide(
         DataError: numbers whose meaning nobody says, no label that is known, or classes that are
             not those that are wanted.
     """
-    if label_map is not None and not isinstance(label_map, Mapping):
-        raise ConfigError(
-            f"label_map is {label_map!r}; a dictionary is expected, such as {{'0': 'entailment'}}"
-        )
     given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
     wanted = None if labels is None else {canonical_label(name): name for name in labels}
     for to in given.values():
