@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.encode import EncodedPairs
-from bertnli.data.lines import MAX_LINE
 from bertnli.data.parses import PLACEHOLDERS, sentence_of, words_of_parse
+from bertnli.data.streams import MAX_LINE
 from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
 from bertnli.text.tokenize import Tokens, lower_words, treebank_tokenize
 from bertnli.text.vocab import Vocab

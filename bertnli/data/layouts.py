@@ -136,6 +136,12 @@ class Plan:
     may_be_empty: bool = False
     notes: tuple[str, ...] = field(default=())
 
+    def columns(self, *more: str | None) -> list[str]:
+        """Return the columns that are read, each once."""
+        sentences = (*self.premise.names, *self.hypothesis.names)
+        others = (self.label, self.part, *self.groups, *self.annotators, *more)
+        return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
+
 
 def has_sentences(columns: Sequence[str]) -> bool:
     """Return whether columns of these names are known as those of sentences."""

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.data.arrow import file_table, names_beside
+from bertnli.data.arrow import file_table, names_beside, narrowed
 from bertnli.data.classes import decide, raw_label
 from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, check_on_error, is_sentence, shown
 from bertnli.data.formats import Written, binary_format, written
@@ -95,7 +95,7 @@ class Reading:
                 labelled=self.labelled,
             )
             table.notes += plan.notes
-            yield table, plan
+            yield narrowed(table, plan.columns(self.probabilities)), plan
 
     def _table(self, part: Part, stack: ExitStack) -> Table:
         stream = stack.enter_context(open_bytes(str(part.path)))
@@ -447,10 +447,11 @@ def read(
             meaning nobody says, or a file whose sentences are all empty.
     """
     given = {key: value for key, value in locals().items() if key not in ("source", "split")}
-    return _read(parts_of(source, split), Reading(**given))
+    return read_parts(parts_of(source, split), Reading(**given))
 
 
-def _read(parts: Iterable[Part], how: Reading) -> Corpus:
+def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
+    """Read tables one after the other, as one corpus; see `read`."""
     builder, names = _Builder(how), dict[str, None]()
     for part in parts:
         builder.read(part)
@@ -468,7 +469,7 @@ def read_sets(
         default: the split of a source that has some, where nobody says.
     """
     how, listed = Reading(**options), list(sources)
-    found = [_read(parts_of(one, split, default), how) for one in listed]
+    found = [read_parts(parts_of(one, split, default), how) for one in listed]
     times = Counter(one.name for one in found)
     for one in found:
         if times[one.name] > 1:
@@ -534,7 +535,7 @@ def train_and_dev(
         ConfigError, DataError: as `read`; or a share that leaves one side empty.
     """
     how = Reading(**options)
-    corpus = _read(parts_of(train, None, "train"), how)
+    corpus = read_parts(parts_of(train, None, "train"), how)
     if isinstance(dev, float):
         return held_out(corpus, dev, seed)
     if dev is None:
@@ -547,7 +548,7 @@ def train_and_dev(
     else:
         dev = parts_of(dev, None, "dev")
     how = replace(how, probabilities=None, labels=how.labels or corpus.label_names)
-    return corpus, _read(dev, how)
+    return corpus, read_parts(dev, how)
 
 
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:

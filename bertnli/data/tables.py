@@ -14,7 +14,7 @@ from typing import Any
 from bertnli.data.formats import Written
 from bertnli.data.streams import MAX_LINE
 from bertnli.data.table import BadRow, Row, Table
-from bertnli.errors import DataError
+from bertnli.errors import ConfigError, DataError
 
 #: Rows of JSON lines by which their keys are known.
 SAMPLE = 20
@@ -149,8 +149,8 @@ def json_table(
         sample: rows by which the keys are known.
 
     Raises:
-        DataError: a document is damaged or has no rows, or an object has several lists, and none
-            is of the split's name.
+        DataError: a document is damaged, or has no rows.
+        ConfigError: an object has several lists, and none is of the split's name.
     """
     if format == "jsonl":
         return table_of(_json_lines(file), format, source, sample)
@@ -250,7 +250,7 @@ def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
     if split in objects:
         return map(_as_row, objects[split])
     if len(objects) > 1:
-        raise DataError(
+        raise ConfigError(
             f"{source} has several lists, {', '.join(map(repr, objects))}; name one of them as the "
             f"split, such as {source}:{next(iter(objects))}"
         )

@@ -229,7 +229,7 @@ def test_the_sample_has_three_splits() -> None:
     assert read("sample", "validation") == read("sample", "valid") == read("sample", "dev")
     assert read("sample", True) == read("sample", "train")
     assert read("sample", False) == read("sample", "test")
-    with pytest.raises(BERTNLIError, match=r"trian .*'train'"):
+    with pytest.raises(BERTNLIError, match=r"trian.*'train'"):
         read("sample", "trian")
 
 
@@ -285,7 +285,7 @@ def test_a_folder_or_an_archive_has_splits(tmp_path: Path, names: str, packed: s
     assert read(str(source), "test").premises == ["test"]
     with pytest.raises(BERTNLIError, match=r"(?i)name one, as set:\w"):
         read(source)  # which of them?
-    with pytest.raises(BERTNLIError, match=r"(?i)no tset split: .*test"):
+    with pytest.raises(BERTNLIError, match=r"(?i)no split 'tset': .*test"):
         read(source, "tset")
 
 
