@@ -139,6 +139,7 @@ def _columns_of(part: Part, how: Reading) -> Iterator[Columns]:
             raise NotSure("not in columns")
         for batch in batches:
             arrays = iter(batch.columns)
-            four: list[Any] = [None if name is None else next(arrays) for name in found]
-            label = None if plan.label is None else next(arrays)
-            yield Columns(*four, label=label, malformed=batch.malformed)
+            five: list[Any] = [
+                None if name is None else next(arrays) for name in (*found, plan.label)
+            ]
+            yield Columns(*five)._replace(malformed=batch.malformed)

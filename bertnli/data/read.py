@@ -95,7 +95,8 @@ class Reading:
                 labelled=self.labelled,
             )
             table.notes += plan.notes
-            yield narrowed(table, plan.columns(self.probabilities)), plan
+            read = [c for c in plan.columns(self.probabilities) if c in table.columns]
+            yield narrowed(table, read), plan
 
     def _table(self, part: Part, stack: ExitStack) -> Table:
         stream = stack.enter_context(open_bytes(str(part.path)))

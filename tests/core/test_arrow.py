@@ -472,20 +472,13 @@ def test_a_stream_is_not_gone_through_before_its_rows_are_asked_for() -> None:
 def test_libraries_are_not_imported(tmp_path: Path) -> None:
     code = """
 import sys
-<<<<<<< HEAD
-=======
 import pyarrow
->>>>>>> w-arrow
 from bertnli.data.arrow import file_table, object_table
 with open(sys.argv[1], "rb") as file:
     table = file_table(file, "a file", "parquet", None)
     assert len(list(table.rows)) == sum(one.num_rows for one in table.batches(["label"])) == 5
     batches = list(table.batches(table.columns))
-<<<<<<< HEAD
-assert len(list(object_table(batches[0]).rows)) == 5
-=======
 assert len(list(object_table(pyarrow.Table.from_batches(batches)).rows)) == 5
->>>>>>> w-arrow
 assert object_table([("a", "b")]) is None
 print([name for name in ("pandas", "polars", "datasets") if name in sys.modules])
 """
