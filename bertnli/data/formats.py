@@ -262,7 +262,9 @@ def _is_quoted(head: str) -> bool:
         lines = head[start:place].rstrip("\r\n").split("\n")
         proof |= any('""' in inner for inner in inners) or (not width and len(inners) == fields)
         width = width or fields
-        if any(line.count("\t") + 1 != width for line in lines) and len(inners):
+        if any({"\t", "\n"} & {*inner} for inner in inners) and any(
+            line.count("\t") + 1 != width for line in lines
+        ):
             if fields != width:
                 return False
             proof = True

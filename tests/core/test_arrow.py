@@ -549,7 +549,12 @@ def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
 def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
     bomb = "a: &a [x, x]\nb: &b [*a, *a]\ndataset_info: {features: *b}\n"
     nested = "dataset_info: " + "[" * 5000
-    for text in ("# A project\n", "---\ntitle: x\n---\n", f"---\n{bomb}---\n", f"---\n{nested}\n---\n"):
+    for text in (
+        "# A project\n",
+        "---\ntitle: x\n---\n",
+        f"---\n{bomb}---\n",
+        f"---\n{nested}\n---\n",
+    ):
         (tmp_path / "README.md").write_text(text)
         assert names_beside(tmp_path / "train.csv") == {}
     (tmp_path / "README.md").write_bytes(b"---\n\xff\n---\n")
