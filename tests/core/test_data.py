@@ -191,8 +191,10 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
             bertnli.read(path, probabilities="p")
         kept = bertnli.read(path, probabilities="p", on_error="skip")
         assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
-    with pytest.raises(ConfigError, match="JSONL"):
-        bertnli.read(tmp_path / "t.jsonl", format="tsv", probabilities="p")
+    table = tmp_path / "t.tsv"
+    table.write_text("sentence1\tsentence2\tgold_label\tp\nA\tB\tneutral\t0.5\n")
+    with pytest.raises(DataError, match="line 2: 'p' is '0.5'; an object"):
+        bertnli.read(table, probabilities="p")
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
