@@ -56,7 +56,7 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
         magic = file.read(6)
         file.seek(0)
         if magic[:4] == b"PAR1" or (format == "parquet" and magic != b"ARROW1"):
-            parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER)
+            parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             schema = parquet.schema_arrow
 
             def read(columns: Sequence[str]) -> Iterator[Any]:
@@ -73,8 +73,8 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
                 found = iter(reader) if count is None else map(reader.get_batch, range(count))
                 return map(_checked, found)
 
-    beside = {} if path is None else names_beside(path)
-    return _table(pa, source, format, schema, read, beside)
+        beside = {} if path is None else names_beside(path)
+        return _table(pa, source, format, schema, read, beside)
 
 
 def object_table(source: object) -> Table | None:
@@ -361,8 +361,9 @@ def _class_names(features: Any, above: str = "") -> Names:
         names: Any = (about.get("class_label") or about).get("names")
         if isinstance(names, dict):
             names = [names[str(i)] for i in range(len(names))]
-        is_good = isinstance(names, list) and all(isinstance(one, str) for one in names)
-        found[f"{above}{name}"] = tuple(names) if is_good else ()
+        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            names = ()
+        found[f"{above}{name}"] = tuple(names)
     return found
 
 

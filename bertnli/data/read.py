@@ -320,6 +320,7 @@ class _Builder:
             numbers=plan.numbers,
             source=source,
             column=plan.label,
+            lines={raw: number for raw, (_, number) in self.first.items()},
         )
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
         for raw, count in self.counts.items():
@@ -383,8 +384,8 @@ def _probabilities(row: Mapping[str, Any], column: str) -> Mapping[str, float]:
     found = value_of(row, column)
     if not isinstance(found, Mapping):
         raise BadRow(
-            f"{column!r} is {shown.repr(found)}; an object with the probability of each class is "
-            "expected"
+            f"{column!r} is {shown.repr(found)}; probabilities are expected, an object "
+            "with one for each class"
         )
     values = list(found.values())
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values) or not (
@@ -488,15 +489,13 @@ def pairs(
     split: str | None = None,
     *,
     on_note: Callable[[str], Any] = lambda note: None,
-    on_bad: Callable[[str], Any] = lambda what: None,
     **options: Any,
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of a source as they come, without their labels.
 
     Args:
         source, split, options: see `read`.
-        on_note: is told what was guessed.
-        on_bad: is told of each row that is left out, with ``on_error="skip"``.
+        on_note: is told what was guessed, and with ``on_error="skip"`` of each row left out.
     """
     how = Reading(**{**options, "labelled": False})
     for part in parts_of(source, split):
@@ -521,7 +520,7 @@ def pairs(
                             f"{what}. Mend the line, or leave such rows out with on_error='skip' "
                             "(--skip-bad-rows)"
                         ) from None
-                    on_bad(what)
+                    on_note(f"{what}; left out")
                     continue
                 yield found
 

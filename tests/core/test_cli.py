@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import processes
 import pytest
+from bertnli.data.lines import BoundedLines
 
 from bertnli import fetch
 from bertnli.checkpoints.native import save_native
@@ -27,7 +28,6 @@ from bertnli.cli.predict import _chunks
 from bertnli.cli.terminal import printable_output
 from bertnli.config import BERTConfig
 from bertnli.data.corpus import Corpus
-from bertnli.data.lines import BoundedLines
 from bertnli.errors import (
     ITS_END,
     MAX_MESSAGE,

@@ -193,7 +193,7 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
         assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
     table = tmp_path / "t.tsv"
     table.write_text("sentence1\tsentence2\tgold_label\tp\nA\tB\tneutral\t0.5\n")
-    with pytest.raises(DataError, match="line 2: 'p' is '0.5'; an object"):
+    with pytest.raises(DataError, match=r"line 2: 'p' is '0\.5'; an object"):
         bertnli.read(table, probabilities="p")
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from bertnli.data.snli import read_snli_file
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -20,7 +21,6 @@ from bertnli.data import columnar
 from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.snli import read_snli_file
 from bertnli.errors import BERTNLIError, ConfigError, DataError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
