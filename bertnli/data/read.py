@@ -244,13 +244,13 @@ class _Builder:
                 raise BadRow(f"no {plan.label!r}; the row has {shown.repr(sorted(map(str, row)))}")
             raw = raw_label(value)
         if self.how.probabilities is not None:
-            found = _probabilities(row, self.how.probabilities)
-            if self.targets and {*self.targets[0]} != {*found}:
+            target = _probabilities(row, self.how.probabilities)
+            if self.targets and {*self.targets[0]} != {*target}:
                 raise BadRow(
-                    f"the probabilities are {shown.repr(found)}; those of the rows before are of "
+                    f"the probabilities are {shown.repr(target)}; those of the rows before are of "
                     f"{list(self.targets[0])}"
                 )
-            self.targets.append(found)
+            self.targets.append(target)
         if plan.annotators and (found := annotators_of(row, plan.annotators)):
             self.annotations[len(self.codes)] = found
         for column in plan.groups:

@@ -62,7 +62,7 @@ def test_a_folder_without_a_split(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has no file of pairs: looked for .*\.txt"):
         bertnli.read(tmp_path, "dev")
     official(tmp_path / "snli_1.0_test.txt", [("neutral", "a", "b")])
-    with pytest.raises(DataError, match=r"no dev split: it has snli_1\.0_test"):
+    with pytest.raises(DataError, match=r"no split .dev.: it has test"):
         bertnli.read(tmp_path, "dev")
     (tmp_path / "snli_1.0_dev.txt").write_text("a\tb\n")
     with pytest.raises(DataError, match="line 1"):
@@ -193,7 +193,7 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
         assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
     table = tmp_path / "t.tsv"
     table.write_text("sentence1\tsentence2\tgold_label\tp\nA\tB\tneutral\t0.5\n")
-    with pytest.raises(DataError, match=r"line 2: 'p' is '0\.5'; an object"):
+    with pytest.raises(DataError, match=r"line 2: 'p' is '0\.5'; "):
         bertnli.read(table, probabilities="p")
 
 
