@@ -13,6 +13,7 @@ from typing import Any
 from bertnli.data.corpus import shown
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import did_you_mean
 from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
 #: What the field writes for each class, in lower case.
@@ -25,6 +26,7 @@ SPELLINGS = {
 NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 #: What stands where there is no label.
 NO_LABELS = frozenset(("-", "", "-1", "hidden", "nan", "none", "null", "n/a", "<na>"))
+_ALL = (*LABELS, TWO_WAY[1])
 #: The orders of the three classes in use, and who uses them.
 ORDERS = {
     "the Hub's SNLI and MultiNLI": ("entailment", "neutral", "contradiction"),
@@ -104,6 +106,13 @@ def decide(
                 "'-' stands for no label"
             )
     own = {canonical_label(name): name for name in _own_names(numbers, given, labels)}
+    other = [to for to in given.values() if to != "-" and canonical_label(to) not in _ALL]
+    if labels is None and other and not {*map(canonical_label, given.values())}.isdisjoint(_ALL):
+        raise ConfigError(
+            f"label_map (--label-map) maps to {other[0]!r}, which is none of {list(_ALL)}"
+            f"{did_you_mean(other[0], _ALL)}; '-' stands for no label, and other classes are named "
+            "with labels= (--labels)"
+        )
     meaning: dict[str, str | None] = {}
     for raw in counts:
         key = raw.lower()
@@ -120,7 +129,8 @@ def decide(
             meaning[raw] = canonical_label(raw)
         elif key in NAMES:
             meaning[raw] = NAMES[key]
-    if any(is_number(raw) for raw in counts if raw not in meaning):
+    named = any(name is not None for name in meaning.values())
+    if not named and any(is_number(raw) for raw in counts if raw not in meaning):
         raise DataError(_about_numbers(counts, meaning, source, column))
     found = {name for name in meaning.values() if name is not None}
     if counts and not meaning:
@@ -220,11 +230,13 @@ def _about_numbers(
 ) -> str:
     raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
-    ways = ORDERS if len(raws) != 2 else TWO_WAY_ORDERS
-    lines = [
-        f"{_as_option(dict(zip(raws, names, strict=False)))}, as in {who}"
-        for who, names in ways.items()
-    ]
+    orders = TWO_WAY_ORDERS if raws == ["0", "1"] else ORDERS
+    start = next((i for i in (0, 1) if {*map(int, raws)} <= {*range(i, i + 3)}), int(raws[0]))
+    ways = {
+        who: {raw: name for i, name in enumerate(names) if (raw := str(start + i)) in raws}
+        for who, names in orders.items()
+    }
+    lines = [f"{_as_option(way)}, as in {who}" for who, way in ways.items()]
     return (
         f"{source}: its classes are numbers, and nothing says what they mean: {column!r} is "
         f"{counted}. Say it; in use are: {'; '.join(lines)}"

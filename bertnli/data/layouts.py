@@ -407,10 +407,10 @@ def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, i
     found: dict[str, int] = {}
     for column in columns:
         value = value_of(row, column)
-        if isinstance(value, Mapping):
-            return {str(k): int(v) for k, v in value.items() if isinstance(v, int)}
         if column.lower() == COUNTS and isinstance(value, list):
-            return dict(zip(COUNTED, value, strict=False))
+            value = dict(zip(COUNTED, value, strict=False))
+        if isinstance(value, Mapping):
+            return {str(k): v for k, v in value.items() if type(v) is int and 0 <= v < 1 << 20}
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and one.strip():
                 found[one.strip()] = found.get(one.strip(), 0) + 1

@@ -228,7 +228,11 @@ class _Builder:
                     self.bad(table.source, number, problem)
         for values in self.groups.values():
             values += [""] * (len(self.codes) - len(values))
-        self.parts[table.source] = self.parts.get(table.source, 0) + len(self.codes) - before
+        name, times = table.source, 1
+        while name in self.parts and name != next(reversed(self.parts)):  # not the one before
+            times += 1
+            name = f"{table.source} ({times})"
+        self.parts[name] = self.parts.get(name, 0) + len(self.codes) - before
 
     def _add(self, source: str, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
         empty = plan.may_be_empty
@@ -241,7 +245,13 @@ class _Builder:
                 raise BadRow(f"no {plan.label!r}; the row has {shown.repr(sorted(map(str, row)))}")
             raw = raw_label(value)
         if self.how.probabilities is not None:
-            self.targets.append(_probabilities(row, self.how.probabilities))
+            target = _probabilities(row, self.how.probabilities)
+            if self.targets and {*self.targets[0]} != {*target}:
+                raise BadRow(
+                    f"the probabilities are {shown.repr(target)}; those of the rows before are of "
+                    f"{list(self.targets[0])}"
+                )
+            self.targets.append(target)
         if plan.annotators and (found := annotators_of(row, plan.annotators)):
             self.annotations[len(self.codes)] = found
         for column in plan.groups:
@@ -262,15 +272,6 @@ class _Builder:
             DataError: see `decide`; or all sentences are empty.
         """
         plan = self.plans[0]
-        if self.premises and not any(
-            s.strip() for column in (self.premises, self.hypotheses) for s in column
-        ):
-            columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
-            raise DataError(
-                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
-                f"in all {len(self.premises)} rows. Name the columns to read, with premise= and "
-                "hypothesis= (--premise-column, --hypothesis-column)"
-            )
         names, ids = self._ids(plan)
         labels = np.array([ids[raw] for raw in self.raws], np.int64)[self.codes]
         keep = np.flatnonzero(labels >= -1).tolist()
@@ -279,6 +280,13 @@ class _Builder:
         else:
             premises = [self.premises[i] for i in keep]
             hypotheses = [self.hypotheses[i] for i in keep]
+        if premises and not any(s.strip() for column in (premises, hypotheses) for s in column):
+            columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
+            raise DataError(
+                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
+                f"in all {len(premises)} rows. Name the columns to read, with premise= and "
+                "hypothesis= (--premise-column, --hypothesis-column)"
+            )
         order = {name: i for i, name in enumerate(names)}
         kept = np.array(keep, np.int64)
         ends = np.cumsum([0, *self.parts.values()])
