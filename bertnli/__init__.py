@@ -10,7 +10,7 @@ from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.corpus import Corpus
-from bertnli.data.snli import read_pairs, read_sample, read_snli
+from bertnli.data.read import read
 from bertnli.errors import (
     BackendError,
     BERTNLIError,
@@ -92,9 +92,7 @@ __all__ = [
     "get_backend",
     "get_tokens_and_segments",
     "load",
-    "read_pairs",
-    "read_sample",
-    "read_snli",
+    "read",
     "register",
     "tokenize",
     "treebank_tokenize",

@@ -17,6 +17,7 @@ from bertnli.checkpoints.folder import check_new, new_files, new_folder
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
+from bertnli.data.sources import default_split
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
 from bertnli.progress import LogLines
@@ -158,9 +159,9 @@ def _dataset(
             f"{checkpoint.source} is a pretrained model, with no classes to score; leave --check "
             "out"
         )
-    options = {"default": "dev", "labels": labels, **reading}
+    options = {"labels": labels, **reading}
     cut = {"truncation": how.truncation, "verbose": False}
-    found = PairDataset.read(check, split, how.max_len, checkpoint.vocab, **cut, **options)
+    found = PairDataset.read(check, split or default_split(check, "dev"), how.max_len, checkpoint.vocab, **cut, **options)
     if not len(found):
         raise DataError(f"{found.source} has no pair to score")
     return found

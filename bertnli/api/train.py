@@ -14,11 +14,12 @@ from bertnli.backends.interface import Backend, Classifier
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import train_and_dev
-from bertnli.data.sources import own_dev
+from bertnli.data.sources import default_split, own_dev
 from bertnli.errors import ConfigError
 from bertnli.hub import CLASSIFIER, PRETRAINED
 from bertnli.parameters import classifier_shapes
 from bertnli.text.pairs import PairEncoding
+from bertnli.text.vocab import Vocab
 
 _Sets = tuple[PairDataset, PairDataset | None]
 
@@ -143,21 +144,21 @@ def _read_for(
         corpora = train_and_dev(train, dev, seed=setup.config.seed, **setup.more)
         net = _classifier(setup, bert, corpora[0].label_names, new_head)
         return net, _encoded(net, corpora, max_len, truncation)
-    vocab = bert.required_vocab() if hasattr(bert, "required_vocab") else bert.vocab
+    vocab: Vocab = bert.vocab
     how = encoding_of(bert.config, bert.head and bert.head.encoding, max_len, truncation)
 
-    def read(source: Any, default: str, how: PairEncoding, **more: Any) -> PairDataset:
+    def read(source: Any, split: str | None, how: PairEncoding, **more: Any) -> PairDataset:
         cut = {"truncation": how.truncation, "verbose": False}
-        options = {**setup.more, **more}
-        return PairDataset.read(source, None, how.max_len, vocab, default=default, **cut, **options)
+        return PairDataset.read(source, split, how.max_len, vocab, **cut, **{**setup.more, **more})
 
-    train_set = read(train, "train", how)
+    split = default_split(train, "train")
+    train_set = read(train, split, how)
     net = _classifier(setup, bert, train_set.label_names, new_head)
     own = encoding_of(net.config, net.encoding, max_len, truncation)
     if own != how:  # the classes are not those of the checkpoint, whose way of cutting went
-        train_set = read(train, "train", own)
-    dev = own_dev(train) if dev is None else dev
+        train_set = read(train, split, own)
+    dev, split = (own_dev(train), "dev") if dev is None else (dev, default_split(dev, "dev"))
     if dev is None:
         return net, (train_set, None)
     classes = setup.more.get("labels") or train_set.label_names
-    return net, (train_set, read(dev, "dev", own, labels=classes, probabilities=None))
+    return net, (train_set, read(dev, split, own, labels=classes, probabilities=None))

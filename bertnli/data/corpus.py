@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import reprlib
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 

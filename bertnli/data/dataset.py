@@ -6,18 +6,18 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch, ExampleSet
-from bertnli.data.columnar import encode_snli
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.read import read
 from bertnli.errors import ConfigError, DataError
 from bertnli.hints import hinted
-from bertnli.text.pairs import NUM_SPECIAL, PairEncoding, check_truncation
+from bertnli.text.pairs import DEFAULT_MAX_LEN, NUM_SPECIAL, PairEncoding, check_truncation
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
@@ -68,6 +68,7 @@ class PairDataset(ExampleSet):
         targets: (N, labels) float32, or None; see `with_targets`.
         skipped: reason to number of rows of the source that were left out.
         source: where the pairs come from.
+        notes: what was guessed of it.
 
     Raises:
         ConfigError: no vocabulary, or a max_len without room for two sentences.
@@ -87,8 +88,8 @@ class PairDataset(ExampleSet):
         vocab = _check(vocab, max_len, truncation)
         if isinstance(dataset, str | Path):
             raise DataError(
-                f"pairs are expected, and not {str(dataset)!r}; read_pairs(path) reads a file's, "
-                "from_snli(data_dir, split, ...) a corpus's, read_sample(split) the sample's"
+                f"pairs are expected, and not {str(dataset)!r}; bertnli.read(path) reads a "
+                "file's, and PairDataset.read(path, split, max_len, vocab) encodes them, too"
             )
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = dataset
@@ -105,39 +106,36 @@ class PairDataset(ExampleSet):
         self.is_cut = dataset.is_cut
         self.label_names = dataset.label_names
         self.targets = None if targets is None else self._checked(targets)
-        self.skipped, self.source = dataset.skipped, dataset.source
+        self.skipped, self.source, self.notes = dataset.skipped, dataset.source, dataset.notes
         self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
 
     @classmethod
-    def from_snli(
+    def read(
         cls: type[Dataset],
-        data_dir: str | Path,
-        split: str | bool,
-        max_len: int,
+        source: Any,
+        split: str | bool | None = None,
+        max_len: int = DEFAULT_MAX_LEN,
         vocab: Vocab | None = None,
         *,
         truncation: str = "book",
-        on_error: str = "raise",
         cache: bool = True,
         verbose: bool = True,
+        **options: Any,
     ) -> Dataset:
-        """Return one split of SNLI's official files: `read_snli` and this class in one, and faster.
+        """Return a source as ids: `bertnli.read` and this class in one, and faster.
 
         Args:
-            data_dir, split, on_error: see `read_snli`.
+            source, split, options: see `bertnli.read`.
             max_len, vocab, truncation, verbose: as for the class.
-            cache: keep the ids beside the files, and take them from there next time; see
-                `encode_snli`.
+            cache: keep the ids beside the files, and take them from there next time.
 
         Raises:
-            ConfigError, DataError: as `read_snli` and the class.
+            ConfigError, DataError: as `bertnli.read` and the class.
         """
         vocab = _check(vocab, max_len, truncation)
-        encoded = encode_snli(
-            data_dir, split, vocab, max_len, truncation=truncation, on_error=on_error, cache=cache
-        )
+        encoded = read(source, split, **options)
         return cls(encoded, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:

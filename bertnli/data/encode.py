@@ -27,6 +27,7 @@ class EncodedPairs:
         label_names: the names of the classes.
         skipped: reason to number of rows left out.
         source: where the pairs come from.
+        notes: what was guessed of it.
     """
 
     token_ids: NDArray[np.int32]
@@ -37,6 +38,7 @@ class EncodedPairs:
     label_names: tuple[str, ...] = LABELS
     skipped: dict[str, int] = field(default_factory=dict)
     source: str = ""
+    notes: tuple[str, ...] = ()
 
 
 def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
@@ -70,4 +72,5 @@ def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -
         corpus.label_names,
         corpus.skipped,
         corpus.source,
+        corpus.notes,
     )

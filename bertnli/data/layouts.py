@@ -1,29 +1,27 @@
-"""Test sets in the layouts that they are published in, known by their columns."""
+"""The layouts that sets of sentence pairs are published in, known by their columns.
+
+Names of columns are the same in upper and lower case. Where a set comes in several forms that
+differ in columns, each has an entry; a form that is another set's needs none (MedNLI is laid out as
+SNLI is). Facts are of the sets' own files and of the papers or pages that are named.
+"""
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from bertnli.data.corpus import BadRow, Corpus, CorpusBuilder, shown
+from bertnli.data.classes import NAMES, is_number, is_spelling, raw_label
+from bertnli.data.corpus import TABLE, shown
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
-from bertnli.data.snli import LABEL, format_of, read_pairs, rows_of
-from bertnli.data.tables import long_fields, open_text
-from bertnli.errors import ConfigError, DataError
-from bertnli.hints import near_path
-from bertnli.labels import LABELS, TWO_WAY, canonical_label
+from bertnli.data.table import BadRow, Table, value_of
+from bertnli.errors import DataError
+from bertnli.hints import did_you_mean
+from bertnli.labels import TWO_WAY
 
-#: A file of somebody's own, in none of the layouts below.
-TABLE = "table"
-#: The columns of HANS's and SICK's sentences.
-_HANS = SentenceColumn(PREMISE.text), SentenceColumn(HYPOTHESIS.text)
-_SICK = SentenceColumn("sentence_A"), SentenceColumn("sentence_B")
+_TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
+_NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")
+_LABELS = ("gold_label", "label", "gold")
 #: SICK's column of parts, and what they are called there.
 SEMEVAL = "SemEval_set"
 SEMEVAL_SPLITS = {"train": "TRAIN", "dev": "TRIAL", "test": "TEST"}
@@ -36,198 +34,360 @@ class Layout:
     Args:
         name: of the set.
         premise, hypothesis: where the sentences are.
-        label: name of the column.
-        mark: a further column by which the layout is known; None where there is none.
-        group: the column whose values are scored apart, where the file has it.
-        labels: names of the classes; a file may write them in upper case.
+        labels: names that the column of the class may have.
+        marks: further columns by which the layout is known.
+        groups: columns whose values are scored apart, where the file has them.
+        numbers: the classes of 0, 1 and so on, where the set itself defines them.
     """
 
     name: str
     premise: SentenceColumn
     hypothesis: SentenceColumn
-    label: str = LABEL
-    mark: str | None = None
-    group: str | None = None
-    labels: tuple[str, ...] = LABELS
-
-    @property
-    def columns(self) -> list[str]:
-        """The columns by which a file is known to have the layout."""
-        found = [self.premise.preferred, self.hypothesis.preferred, self.label]
-        return found if self.mark is None else [*found, self.mark]
+    labels: tuple[str, ...] = _LABELS
+    marks: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
 
 
-#: The first whose columns a file has is its layout. HANS's sentences are tokens with spaces, and of
-#: its parses nothing is needed; SICK's test file, and the training and trial files, call the class
-#: a judgment, the file of all three a label.
+def _pair(premise: str, hypothesis: str) -> tuple[SentenceColumn, SentenceColumn]:
+    return SentenceColumn(premise), SentenceColumn(hypothesis)
+
+
+#: The first whose columns a table has is its layout.
 LAYOUTS = (
-    Layout("HANS", *_HANS, mark="heuristic", group="heuristic", labels=TWO_WAY),
-    Layout("MultiNLI", PREMISE, HYPOTHESIS, mark="genre", group="genre"),
-    Layout("SNLI", PREMISE, HYPOTHESIS),
-    Layout("SICK", *_SICK, "entailment_label", group=SEMEVAL),
-    Layout("SICK", *_SICK, "entailment_judgment", group=SEMEVAL),
+    # McCoy et al. (2019), heuristics_evaluation_set.txt: its texts are tokens, its parses not read.
+    Layout("HANS", *_TEXTS, marks=("heuristic",), groups=("heuristic",)),
+    # Nie et al. (2020), chaosNLI_*.jsonl: a hundred labels of each pair.
+    Layout("ChaosNLI", *_pair("example.premise", "example.hypothesis"), ("majority_label",)),
+    # Conneau et al. (2018), xnli.dev.tsv and .jsonl: MultiNLI's columns, and the language.
+    Layout("XNLI", PREMISE, HYPOTHESIS, marks=("language",), groups=("language",)),
+    # The same, multinli.train.LANGUAGE.tsv.
+    Layout("XNLI", *_pair("premise", "hypo")),
+    # Williams et al. (2018), also GLUE's MNLI, whose test files have no class.
+    Layout("MultiNLI", PREMISE, HYPOTHESIS, marks=("genre", "promptID"), groups=("genre",)),
+    # Glockner et al. (2018), dataset.jsonl.
+    Layout("Breaking NLI", *_TEXTS, marks=("category", "annotator_labels"), groups=("category",)),
+    # Khot et al. (2018), the form for predictors: of a question and an answer.
+    Layout("SciTail", *_TEXTS, marks=("question", "answer")),
+    # Camburu et al. (2018), esnli_train_1.csv.
+    Layout("e-SNLI", *_TEXTS, marks=("Explanation_1",)),
+    # Bowman et al. (2015); MedNLI (Romanov & Shivade, 2018); SciTail's form of SNLI.
+    Layout("SNLI", PREMISE, HYPOTHESIS, marks=("sentence1_binary_parse",)),
+    Layout("SNLI", *_TEXTS, marks=("annotator_labels",)),
+    # Marelli et al. (2014): SICK.txt calls the class a label, the files of SemEval a judgment.
+    Layout(
+        "SICK",
+        *_pair("sentence_A", "sentence_B"),
+        ("entailment_label", "entailment_judgment"),
+        groups=(SEMEVAL,),
+    ),
+    # Nie et al. (2020), rounds R1 to R3.
+    Layout("ANLI", *_pair("context", "hypothesis")),
+    # Nie, Chen & Bansal (2019), FEVER as pairs: the query is the claim.
+    Layout("FEVER-NLI", *_pair("context", "query")),
+    # Schuster et al. (2021), VitaminC, and other tables of claims.
+    Layout("claims", *_pair("evidence", "claim")),
+    # Liu et al. (2022).
+    Layout("WANLI", *_NAMED, ("gold",), marks=("gold",), groups=("genre",)),
+    # Wang et al. (2019), GLUE: QNLI, in the order that BERT's own reader has; the diagnostic set.
+    Layout("QNLI", *_pair("question", "sentence")),
+    Layout("GLUE diagnostics", *_NAMED, marks=("Lexical Semantics",), groups=("Domain",)),
+    Layout("GLUE", *_TEXTS, ("label",), marks=("index",)),
+    # The Hub's columns; SuperGLUE's CB and RTE; DocNLI (Yin et al., 2021).
+    Layout(TABLE, *_NAMED),
+    Layout(TABLE, PREMISE, HYPOTHESIS),
 )
+#: GLUE's WNLI has numbers, which its own page defines, and columns that tell it from no other.
+WNLI = replace(LAYOUTS[-3], name="WNLI", numbers=TWO_WAY[::-1])
+#: Columns with what each annotator chose.
+ANNOTATORS = ("annotator_labels", "old_labels", *(f"label{i}" for i in range(1, 6)))
+#: ChaosNLI's column of counts, and the classes of a list of counts in its order.
+COUNTER, COUNTED, COUNTS = "label_counter", ("e", "n", "c"), "label_count"
+#: Names that others give, which are proposed and never taken.
+_PREMISES = ("text", "premise", "context", "document", "passage", "evidence", "article", "source")
+_HYPOTHESES = ("hypothesis", "hypo", "claim", "statement", "query", "question", "summary", "answer")
 
 
 @dataclass(frozen=True)
-class LabelledSet:
-    """Labelled pairs to score on.
+class Plan:
+    """Which columns of a table are read.
 
     Args:
-        name: what to call it in a report.
-        corpus: the pairs; their label names are those of the set.
-        layout: the name of a `Layout`, or ``"table"``.
-        groups: column to each pair's value of it, such as ``{"genre": ["fiction", ...]}``.
+        premise, hypothesis: where the sentences are, as the table writes it.
+        label: the column of the class; None for none.
+        layout: the name of the layout.
+        groups: columns whose values are kept.
+        annotators: columns of annotators' labels.
+        part: the column that says which split a row is of.
+        numbers: the classes of 0, 1 and so on, where they are known.
+        may_be_empty: an empty sentence is no fault, as in SNLI, which has some.
+        notes: what was guessed.
     """
 
-    name: str
-    corpus: Corpus
+    premise: SentenceColumn
+    hypothesis: SentenceColumn
+    label: str | None
     layout: str = TABLE
-    groups: Mapping[str, Sequence[str]] = field(default_factory=dict)
-
-    def pairs(self) -> set[tuple[str, str]]:
-        """Return the different pairs of sentences, without their labels."""
-        return set(zip(self.corpus.premises, self.corpus.hypotheses, strict=True))
-
-    def digest(self) -> str:
-        """Return the SHA-256 of the set of pairs: the same whatever their order, in hexadecimal."""
-        found = hashlib.sha256()
-        for pair in sorted(self.pairs()):
-            found.update(repr(pair).encode())
-        return found.hexdigest()
+    groups: tuple[str, ...] = ()
+    annotators: tuple[str, ...] = ()
+    part: str | None = None
+    numbers: tuple[str, ...] = ()
+    may_be_empty: bool = False
+    notes: tuple[str, ...] = field(default=())
 
 
-def read_labelled(
-    path: str | Path,
+def has_sentences(columns: Sequence[str]) -> bool:
+    """Return whether columns of these names are known as those of sentences."""
+    names = {column.lower(): column for column in columns}
+    return any(_found(layout, names) for layout in LAYOUTS)
+
+
+def _found(layout: Layout, names: Mapping[str, str]) -> bool:
+    sentences = layout.premise, layout.hypothesis
+    return all(any(n.lower() in names for n in column.names) for column in sentences) and all(
+        mark.lower() in names for mark in layout.marks
+    )
+
+
+def plan_of(
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
     *,
-    labels: Sequence[str] = LABELS,
-    split: str | None = None,
-    on_error: str = "raise",
-    **table: Any,
-) -> LabelledSet:
-    """Read a file of labelled pairs, whose columns say which layout it has.
-
-    Known are the official files of SNLI and MultiNLI (``.txt``, ``.jsonl``), whose sentences are
-    the words of the parses or, where these are empty or missing, ``sentence1`` and ``sentence2``;
-    SICK (``SICK.txt`` and the files of SemEval 2014); and HANS
-    (``heuristics_evaluation_set.txt``, ``.jsonl``). Any other is read by `read_pairs`. If it has
-    entailment and non-entailment (or not_entailment) for its classes, it becomes a two-way set.
+    premise: str | int | None = None,
+    hypothesis: str | int | None = None,
+    label: str | int | None = None,
+    labelled: bool = True,
+) -> Plan:
+    """Return which columns of a table to read.
 
     Args:
-        path: the file, perhaps gzipped.
-        labels: the classifier's classes, for a file in none of the layouts.
-        split: ``"train"``, ``"dev"`` or ``"test"``, of SICK's one file with a column of parts.
-        on_error: ``"raise"`` or ``"skip"``, for malformed rows.
-        table: options of `read_pairs`; if there are any, the file is read by it.
+        table: of any format.
+        rows: the first of them.
+        premise, hypothesis, label: the user's columns, by name or by number from 1.
+        labelled: whether a column of the class is needed.
 
     Raises:
-        DataError: as `read_pairs`; or two-way and three-way classes in one file.
-        ConfigError: a split of a file that has none.
+        DataError: a column is not there, or twice, with those that there are.
     """
-    path = Path(path)
-    if not path.exists():
-        raise DataError(f"{path}: no such file{near_path(path)}")
-    layout = None
-    if not table:
-        format = format_of(path)
-        columns = _columns(path, format)
-        layout = next((one for one in LAYOUTS if set(one.columns) <= columns), None)
-        if split is not None and SEMEVAL not in columns:
-            layout = None
-    if layout is None:
-        if split is not None:
-            raise ConfigError("--split is for --data; a file has no splits, save SICK's SICK.txt")
-        return LabelledSet(path.name, _own_table(path, labels, on_error, table))
-    return _read(path, format, layout, layout.group in columns, split, on_error)
-
-
-def _columns(path: Path, format: str) -> set[str]:
-    """Return the names of a file's columns, as far as its first line tells them."""
-    with open_text(path) as file, long_fields():
-        line = file.readline()
-    if format == "tsv":
-        return set(line.rstrip("\r\n").split("\t"))
-    try:
-        return set(json.loads(line) if format == "jsonl" else next(csv.reader([line])))
-    except (ValueError, TypeError, RecursionError, StopIteration, csv.Error):
-        return set()  # whoever reads the rows says what is wrong with them
-
-
-def _read(
-    path: Path, format: str, layout: Layout, grouped: bool, split: str | None, on_error: str
-) -> LabelledSet:
-    builder = CorpusBuilder(str(path), on_error, layout.labels)
-    maybe = layout.label, layout.mark, layout.group if grouped else None
-    strings = [column for column in maybe if column is not None]
-    groups: list[str] = []
-    wanted = None if split is None else SEMEVAL_SPLITS[split]
-    with open_text(path) as file, long_fields():
-        for line, row in rows_of(file, format, ((name,) for name in layout.columns), builder):
-            try:
-                for column in strings:
-                    if not isinstance(row.get(column), str):
-                        found = shown.repr(row.get(column))
-                        raise BadRow(f"{column!r} is {found}; a string is expected")
-                group = row[str(layout.group)] if grouped else ""
-                if wanted is not None and group != wanted:
-                    continue
-                sentences = layout.premise.read(row), layout.hypothesis.read(row)
-                before = len(builder.rows[2])
-                label = row[layout.label].strip()
-                label = label if label == "-" else canonical_label(label)
-                builder.add(*sentences, label, official=True)
-                groups += [group] * (len(builder.rows[2]) - before)  # none of a row left out
-            except BadRow as problem:
-                builder.bad(line, str(problem))
-    named = {str(layout.group): groups} if grouped else {}
-    name = path.name if split is None else f"{path.name}, {wanted}"
-    corpus = builder.corpus(layout.premise, layout.hypothesis)
-    return LabelledSet(name, corpus, layout.name, named)
-
-
-def _own_table(
-    path: Path, labels: Sequence[str], on_error: str, options: Mapping[str, Any]
-) -> Corpus:
-    """Read somebody's own table, in the classifier's classes or in two."""
-    known = {canonical_label(name): name for name in labels}
-    no = known.get(TWO_WAY[1], TWO_WAY[1])
-    names = list(labels)
-    if TWO_WAY[0] in known and no not in names:
-        names.append(no)
-    given = dict(options.get("label_map") or {})
-    if no in names:
-        given = {
-            key: no if canonical_label(name) == TWO_WAY[1] else name for key, name in given.items()
-        }
-    corpus = read_pairs(path, labels=names, on_error=on_error, **{**options, "label_map": given})
-    used = Counter(names[label] for label in corpus.labels)
-    if len(names) > len(labels) and used[no]:
-        return _two_way(corpus, used)
-    return _relabelled(corpus, corpus.labels, labels)
-
-
-def _two_way(corpus: Corpus, used: Counter[str]) -> Corpus:
-    ids = []
-    others = {name: n for name, n in used.items() if canonical_label(name) not in TWO_WAY}
-    if others:
-        raise DataError(
-            f"{corpus.source}: it has {used[TWO_WAY[1]]} pairs of the class {TWO_WAY[1]}, and "
-            + ", ".join(f"{n} of {name}" for name, n in sorted(others.items()))
-            + "; expected are two classes, or the classifier's own. Say what the file writes for "
-            "each with label_map= (--label-map)"
+    names = {column.lower(): column for column in reversed(table.columns)}
+    columns = [_column(table, names, *given) for given in _given(premise, hypothesis, label)]
+    layout = next((one for one in LAYOUTS if _found(one, names)), None)
+    if layout is not None and layout.name == "GLUE" and "wnli" in table.source.lower():
+        layout = WNLI
+    notes: list[str] = []
+    if columns[0] is not None and columns[1] is not None:
+        found = SentenceColumn(columns[0]), SentenceColumn(columns[1])
+        layout = None if layout is None or layout.name == TABLE else layout
+    elif layout is not None:
+        first, second = columns[:2]
+        found = (
+            SentenceColumn(first) if first else _written(layout.premise, names),
+            SentenceColumn(second) if second else _written(layout.hypothesis, names),
         )
-    for label in corpus.labels:
-        ids.append(TWO_WAY.index(canonical_label(corpus.label_names[label])))
-    return _relabelled(corpus, ids, TWO_WAY)
-
-
-def _relabelled(corpus: Corpus, ids: list[int], names: Sequence[str]) -> Corpus:
-    return Corpus(
-        corpus.premises,
-        corpus.hypotheses,
-        ids,
-        tokenized=corpus.tokenized,
-        label_names=names,
-        skipped=corpus.skipped,
-        source=corpus.source,
+    else:
+        places, note = _by_content(table, rows, labelled)
+        found = SentenceColumn(columns[0] or places[0]), SentenceColumn(columns[1] or places[1])
+        columns[2] = columns[2] or places[2]
+        notes += note
+    _check_once(table, [name for one in found for name in one.names])
+    what = columns[2]
+    if labelled and what is None:
+        wanted = _LABELS if layout is None else layout.labels
+        what = next((names[name.lower()] for name in wanted if name.lower() in names), None)
+        if what is None:
+            raise DataError(_no_label(table, rows, found, wanted))
+    if what is not None:
+        _check_once(table, [what])
+    if not labelled:
+        what = None
+    lower = {*names}
+    return Plan(
+        *found,
+        what,
+        TABLE if layout is None else layout.name,
+        ()
+        if layout is None
+        else tuple(names[g.lower()] for g in layout.groups if g.lower() in lower),
+        tuple(
+            names[name]
+            for name in (COUNTER, COUNTS, *ANNOTATORS)
+            if name in lower and labelled and not (name == COUNTS and COUNTER in lower)
+        ),
+        names.get(SEMEVAL.lower(), names.get("split")),
+        table.class_names.get(what or "", () if layout is None else layout.numbers),
+        any(one.parse is not None and one.parse in table.columns for one in (PREMISE, HYPOTHESIS)),
+        tuple(notes),
     )
+
+
+def _given(*columns: str | int | None) -> list[tuple[str | int | None, str]]:
+    return list(zip(columns, ("premise", "hypothesis", "label"), strict=True))
+
+
+def _column(
+    table: Table, names: Mapping[str, str], given: str | int | None, what: str
+) -> str | None:
+    """Return a column that the user names, as the table writes it."""
+    if given is None:
+        return None
+    text = str(given)
+    if text.lower() in names:
+        return text if text in table.columns else names[text.lower()]
+    if text.isdecimal() and 1 <= int(text) <= len(table.columns):
+        return table.columns[int(text) - 1]
+    if not table.columns:
+        return text
+    raise DataError(
+        f"{table.source}, line 1: no column {given!r}; the header has "
+        f"{shown.repr(list(table.columns))}. Name the columns to read, with premise=, hypothesis= "
+        "and label= (--premise-column, --hypothesis-column, --label-column), by name or by number "
+        f"from 1{did_you_mean(text, table.columns)}"
+    )
+
+
+def _written(one: SentenceColumn, names: Mapping[str, str]) -> SentenceColumn:
+    """Return a sentence's columns as a table writes them."""
+    parse = None if one.parse is None else names.get(one.parse.lower())
+    return SentenceColumn(names.get(one.text.lower(), one.text), parse)
+
+
+def _check_once(table: Table, columns: Sequence[str]) -> None:
+    for name in columns:
+        if table.columns.count(name) > 1:
+            raise DataError(
+                f"{table.source}, line 1: two columns {name!r}; the header has "
+                f"{shown.repr(list(table.columns))}. Rename one, or name the columns to read, with "
+                "premise=, hypothesis= and label= (--premise-column, --hypothesis-column, "
+                "--label-column), by number from 1"
+            )
+
+
+def _by_content(
+    table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool
+) -> tuple[tuple[str, str, str | None], list[str]]:
+    """Return the columns of a table whose names are not known: by what stands in them."""
+    has_header = bool(table.columns) and table.columns[0] != "1"
+    if len(table.columns) == 2 and not labelled:
+        note = [f"its columns are taken for premise and hypothesis: {', '.join(table.columns)}"]
+        return (*table.columns, None), note if has_header else []
+    if len(table.columns) == 3 and rows:
+        classes = [c for c in table.columns if _is_class(rows, c, has_header)]
+        if len(classes) == 1:
+            first, second = (c for c in table.columns if c != classes[0])
+            said = (
+                f"premise is column {first}, hypothesis column {second}, the class column "
+                f"{classes[0]} (--premise-column, --hypothesis-column, --label-column)"
+            )
+            return (first, second, classes[0]), [said]
+    raise DataError(_no_columns(table, rows, "no columns of sentences that are known"))
+
+
+def _no_label(
+    table: Table,
+    rows: Sequence[Mapping[str, Any]],
+    sentences: Sequence[SentenceColumn],
+    wanted: Sequence[str],
+) -> str:
+    """Return what to say where the column of the class is missing."""
+    taken = [name for one in sentences for name in one.names]
+    values = {c: [value_of(row, c) for row in rows] for c in table.columns}
+    near = _proposed_label(values, (taken[0], taken[-1]))
+    return (
+        f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
+        f"{shown.repr(list(table.columns))}. Name the column of the class with label= "
+        f"(--label-column{'' if near is None else ' ' + _quoted(near)}); pairs without classes are "
+        "for `bertnli predict`, and read with labelled=False"
+    )
+
+
+def _is_class(rows: Sequence[Mapping[str, Any]], column: str, has_header: bool) -> bool:
+    try:
+        raws = {raw_label(value_of(row, column)) for row in rows}
+    except BadRow:
+        return False
+    # A table of a header's own names is somebody's own; that needs more than a number to be told.
+    return all(map(is_spelling, raws)) and (not has_header or any(r.lower() in NAMES for r in raws))
+
+
+def _no_columns(table: Table, rows: Sequence[Mapping[str, Any]], what: str) -> str:
+    """Return what to say where columns are missing, with the line that reads the table."""
+    where = "its columns are" if table.columns else "it has no columns:"
+    text = (
+        f"{table.source}, line 1: {what}; {where} {shown.repr(list(table.columns))}. Name the "
+        "columns to read, with premise=, hypothesis= and label= (--premise-column, "
+        "--hypothesis-column, --label-column), by name or by number from 1"
+    )
+    if len(table.columns) == 1 and table.format in ("tsv", "csv"):
+        return text + (
+            "; or say what stands between the fields, with delimiter= (--delimiter), for one "
+            "column was found"
+        )
+    near = did_you_mean("sentence1", table.columns)
+    proposal = _proposed(table, rows)
+    return f"{text}. Perhaps {proposal}" if proposal else text + near
+
+
+def _proposed(table: Table, rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return options that read a table of unknown columns, as far as they can be guessed."""
+    values = {
+        column: [value for row in rows if (value := value_of(row, column)) is not None]
+        for column in table.columns
+        if table.columns.count(column) == 1
+    }
+    texts = [
+        column
+        for column, found in values.items()
+        if found and all(isinstance(v, str) and not is_number(v) for v in found)
+    ]
+    longest = sorted(texts, key=lambda c: -sum(map(len, values[c])) / len(values[c]))
+    second = next((c for n in _HYPOTHESES for c in texts if n in c.lower()), None)
+    first = next((c for n in _PREMISES for c in texts if n in c.lower() and c != second), None)
+    rest = [c for c in longest if c not in (first, second) and " " in "".join(values[c])]
+    if first is None and second is None and len(rest) > 1:
+        first, second = sorted(rest[:2], key=table.columns.index)
+    first = first or next((c for c in rest if c != second), None)
+    second = second or next((c for c in rest if c != first), None)
+    if first is None or second is None:
+        return None
+    named = {"premise": first, "hypothesis": second}
+    label = _proposed_label(values, (first, second))
+    if label is not None:
+        named["label"] = label
+    return " ".join(f"--{what}-column {_quoted(column)}" for what, column in named.items())
+
+
+def _proposed_label(values: Mapping[str, list[Any]], taken: tuple[str, str]) -> str | None:
+    """Return the column that seems to be the class's: of few values, known or with a name."""
+    best = None
+    for column, found in values.items():
+        if column in taken or not found or any(isinstance(v, list | dict) for v in found):
+            continue
+        raws = [str(value).strip() for value in found]
+        few = len({*raws}) <= max(3, len(raws) // 4) and max(map(len, raws)) < 30
+        known = all(map(is_spelling, raws))
+        named = any(word in column.lower() for word in ("label", "class", "gold", "target", "judg"))
+        score = (known and any(r.lower() in NAMES for r in raws), named and few, known, few)
+        if any(score) and (best is None or score > best[0]):
+            best = (score, column)
+    return None if best is None else best[1]
+
+
+def _quoted(text: str) -> str:
+    return text if text.replace("_", "").replace(".", "").isalnum() else f'"{text}"'
+
+
+def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, int]:
+    """Return how many annotators chose each label, as they are written."""
+    found: dict[str, int] = {}
+    for column in columns:
+        value = value_of(row, column)
+        if isinstance(value, Mapping):
+            return {str(k): int(v) for k, v in value.items() if isinstance(v, int)}
+        if column.lower() == COUNTS and isinstance(value, list):
+            return dict(zip(COUNTED, value, strict=False))
+        for one in value if isinstance(value, list) else [value]:
+            if isinstance(one, str) and one.strip():
+                found[one.strip()] = found.get(one.strip(), 0) + 1
+        if isinstance(value, list) and found:  # ChaosNLI's old labels are a part of its others
+            return found
+    return found

@@ -11,6 +11,10 @@ class BadRow(Exception):
     """What is wrong with a row."""
 
 
+#: Number of a row (its line, or its place from 1) and its fields; or what is wrong with it.
+Row = tuple[int, Mapping[str, Any] | BadRow]
+
+
 @dataclass
 class Table:
     """Rows with named fields.
@@ -21,8 +25,7 @@ class Table:
             ``"frame"`` or ``"pairs"``.
         columns: names as they are written. A table without a header has ``"1"``, ``"2"`` and so on;
             JSON has the keys of its first rows, where a dot stands between those of nested objects.
-        rows: number (the line, or the row, from 1) and fields of each row; a bad one is given, not
-            raised.
+        rows: each of them; a bad one is given, not raised.
         class_names: columns of integers of which the source says what each of them means.
         notes: what was guessed, and which option decides it.
         batches: gives the rows of some columns as pyarrow's record batches; None where it cannot.
@@ -31,7 +34,16 @@ class Table:
     source: str
     format: str
     columns: tuple[str, ...]
-    rows: Iterator[tuple[int, Mapping[str, Any] | BadRow]]
+    rows: Iterator[Row]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     batches: Callable[[Sequence[str]], Iterator[Any]] | None = None
+
+
+def value_of(row: Mapping[str, Any], column: str) -> Any:
+    """Return a row's value of a column, also of a nested object; None for none."""
+    if column in row:
+        return row[column]
+    key, dot, rest = column.partition(".")
+    inner = row.get(key) if dot else None
+    return inner.get(rest) if isinstance(inner, Mapping) else None

@@ -1,29 +1,74 @@
-"""The rows of TSV, CSV and JSONL files: every one is given, or told to the builder as a bad one."""
+"""The rows of TSV, CSV and JSON files: every one is given, a bad one as what is wrong with it."""
 
 from __future__ import annotations
 
-import codecs
 import csv
 import io
 import json
-import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from itertools import chain, islice
 from typing import Any
 
-from bertnli.data.corpus import CorpusBuilder
-from bertnli.data.lines import MAX_LINE, open_binary
-from bertnli.errors import DataError
-from bertnli.files import unique_keys
+from bertnli.data.formats import Written
+from bertnli.data.streams import MAX_LINE
+from bertnli.data.table import BadRow, Row, Table
+from bertnli.errors import ConfigError, DataError
+
+#: Rows of JSON lines by which their keys are known.
+SAMPLE = 20
 
 
-def tab_separated(file: io.TextIOBase, start: int) -> Iterator[tuple[int, list[str]]]:
+def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
+    """Return a table of delimited text.
+
+    Args:
+        file: lines end at a line feed alone.
+        how: it is written.
+        source: for messages.
+
+    Raises:
+        DataError: there is no first line, or it has a carriage return inside.
+    """
+    for _ in range(how.skip):
+        file.readline()
+    rows = _csv(file, how.delimiter) if how.quoted else _split(file, how.delimiter)
+    number, first = next(rows, (1, [""]))
+    if isinstance(first, BadRow):
+        raise DataError(f"{source}, line {number + how.skip}: {first}")
+    if not any(first):
+        raise DataError(f"{source} is empty, or its first line is; a header is expected there")
+    if any("\r" in name for name in first):
+        raise DataError(
+            f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
+            "or with both. Convert the file (dos2unix -c mac)"
+        )
+    columns = tuple(first) if how.header else tuple(str(i) for i in range(1, len(first) + 1))
+    if not how.header:
+        rows = chain([(number, first)], rows)
+    return Table(source, how.format, columns, _named(rows, columns, how), notes=list(how.notes))
+
+
+def _named(
+    rows: Iterator[tuple[int, list[str] | BadRow]], columns: tuple[str, ...], how: Written
+) -> Iterator[Row]:
+    what = "the header" if how.header else "the first line"
+    for number, fields in rows:
+        number += how.skip
+        if isinstance(fields, BadRow):
+            yield number, fields
+        elif len(fields) != len(columns):
+            yield number, BadRow(f"{len(fields)} columns, and {what} has {len(columns)}")
+        else:
+            yield number, dict(zip(columns, fields, strict=True))
+
+
+def _split(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
     """Yield number and fields of each line that is not empty."""
-    for number, line in enumerate(file, start):
+    for number, line in enumerate(file, 1):
         if text := line.rstrip("\r\n"):
-            yield number, text.split("\t")
+            yield number, text.split(delimiter)
 
 
 class _Lines:
@@ -53,14 +98,14 @@ class _Lines:
         self.returned.extendleft(reversed(self.record[1:]))
 
 
-def csv_records(file: io.TextIOBase, builder: CorpusBuilder) -> Iterator[tuple[int, list[str]]]:
-    """Yield fields and first line of each record that is not an empty line.
+def _csv(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
+    """Yield first line and fields of each record that is not an empty line.
 
     A quotation mark that is never closed would take all lines after it into one record; what went
     wrong is therefore its first line alone, and the next line begins another record.
     """
     lines = _Lines(file)
-    reader, no_header = csv.reader(lines, strict=True), True
+    reader = csv.reader(lines, strict=True, delimiter=delimiter)
     while True:
         start = lines.start()
         try:
@@ -71,16 +116,13 @@ def csv_records(file: io.TextIOBase, builder: CorpusBuilder) -> Iterator[tuple[i
                 what += "; there is a carriage return inside the line"
             if len(lines.record) > 1:
                 what += f"; a quotation mark that opens here takes all up to line {lines.number}"
-            if no_header:  # there is none to leave out
-                raise DataError(f"{builder.source}, line {start}: {what}") from error
+            yield start, BadRow(what)
             lines.give_back()
-            builder.bad(start, what)
-            reader = csv.reader(lines, strict=True)
+            reader = csv.reader(lines, strict=True, delimiter=delimiter)
             continue
         if row is None:
             return
         if row:  # the csv module gives an empty line as a row of no fields
-            no_header = False
             yield start, row
 
 
@@ -94,41 +136,127 @@ def long_fields() -> Iterator[None]:
         csv.field_size_limit(before)
 
 
-def json_lines(
-    file: io.TextIOBase, builder: CorpusBuilder
-) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_table(
+    file: io.TextIOBase, format: str, source: str, split: str | None, sample: int = SAMPLE
+) -> Table:
+    """Return a table of JSON lines, or of a document: a list of objects, or one object.
+
+    Args:
+        file: the text.
+        format: ``"jsonl"`` or ``"json"``.
+        source: for messages.
+        split: which of several lists of an object to take.
+        sample: rows by which the keys are known.
+
+    Raises:
+        DataError: a document is damaged, or has no rows.
+        ConfigError: an object has several lists, and none is of the split's name.
+    """
+    if format == "jsonl":
+        return table_of(_json_lines(file), format, source, sample)
+    text = file.read().lstrip("\ufeff")
+    if text.lstrip()[:1] == "[":
+        return table_of(_elements(text, source), format, source, sample)
+    try:
+        found = json.loads(text, object_pairs_hook=_object)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{source}: not JSON: {error}") from error
+    return table_of(enumerate(_rows_in(found, source, split), 1), format, source, sample)
+
+
+def table_of(rows: Iterator[Row], format: str, source: str, sample: int = SAMPLE) -> Table:
+    """Return a table of objects, whose columns are the keys of the first."""
+    rows = iter(rows)
+    first = list(islice(rows, sample))
+    columns: dict[str, None] = {}
+    for _, row in first:
+        if isinstance(row, Mapping):
+            columns |= dict.fromkeys(_keys(row))
+    return Table(source, format, tuple(columns), chain(first, rows))
+
+
+def _keys(row: Mapping[str, Any], deep: bool = True) -> Iterator[str]:
+    for key, value in row.items():
+        yield str(key)
+        if deep and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in _keys(value, False))
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        return BadRow(f"not JSON: {next(k for k in keys if keys.count(k) > 1)!r:.80} stands twice")
+    return found
+
+
+def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
+    if isinstance(value, list | tuple):
+        return {str(i): field for i, field in enumerate(value, 1)}
+    if isinstance(value, Mapping | BadRow):
+        return value
+    return BadRow(f"a JSON object is expected, not {type(value).__name__}")
+
+
+def _json_lines(file: io.TextIOBase) -> Iterator[Row]:
     """Yield number and object of each line that is not white space alone."""
-    for line, text in enumerate(file, start=1):
+    for number, text in enumerate(file, start=1):
+        if number == 1:
+            text = text.lstrip("\ufeff")
         if not text.strip():
             continue
         try:
-            record = json.loads(text, object_pairs_hook=unique_keys)
+            yield number, _as_row(json.loads(text, object_pairs_hook=_object))
         # RecursionError: brackets in brackets, some thousand times.
         except (ValueError, RecursionError) as error:
-            builder.bad(line, f"not JSON: {error}")
-            continue
-        if isinstance(record, dict):
-            yield line, record
-        else:
-            builder.bad(line, f"a JSON object is expected, not {type(record).__name__}")
+            yield number, BadRow(f"not JSON: {error}")
 
 
-@contextmanager
-def open_text(path: Path) -> Iterator[io.TextIOBase]:
-    """Open a file as UTF-8, with or without a byte order mark, lines ending at a line feed alone.
+def _elements(text: str, source: str) -> Iterator[Row]:
+    """Yield line and object of each element of a list."""
+    decoder = json.JSONDecoder(object_pairs_hook=_object)
+    space = json.decoder.WHITESPACE  # type: ignore[attr-defined]
+    place = space.match(text, text.index("[") + 1).end()
+    counted, line = 0, 1
+    while text[place : place + 1] != "]":
+        line += text.count("\n", counted, place)
+        counted = place
+        try:
+            value, place = decoder.raw_decode(text, place)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{source}, line {line}: not JSON: {error}") from error
+        yield line, _as_row(value)
+        place = space.match(text, place).end()
+        if text[place : place + 1] == ",":
+            place = space.match(text, place + 1).end()
+        elif text[place : place + 1] != "]":
+            raise DataError(
+                f"{source}, line {line}: not JSON: after the element that begins there neither a "
+                "comma nor the end of the list"
+            )
 
-    Other characters that Unicode takes for line ends may stand inside a sentence.
 
-    Raises:
-        DataError: the file is not UTF-8, or is not what its ending says, or cannot be read.
-    """
-    try:
-        with open_binary(path) as raw:
-            # "utf-8-sig" loses a file that is half of a mark.
-            if raw.peek(3)[:3] == codecs.BOM_UTF8:
-                raw.read(3)
-            yield io.TextIOWrapper(raw, encoding="utf-8", newline="\n")
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path}: not UTF-8 text: {error}. Convert it to UTF-8") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path}: cannot be read: {error}") from error
+def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
+    """Yield the rows of a document that is one object."""
+    if not isinstance(found, dict):
+        raise DataError(f"{source}: a list of objects is expected, or an object with one: {found}")
+    if set(found) >= {"columns", "data"}:  # pandas' orient="split"
+        names = list(map(str, found["columns"]))
+        return (_as_row(dict(zip(names, row, strict=False))) for row in found["data"])
+    lists = {key: value for key, value in found.items() if isinstance(value, list)}
+    objects = {k: v for k, v in lists.items() if v and all(isinstance(r, dict) for r in v)}
+    if split in objects:
+        return map(_as_row, objects[split])
+    if len(objects) > 1:
+        raise ConfigError(
+            f"{source} has several lists, {', '.join(objects)}; name one of them as the split, "
+            f"such as {source}:{next(iter(objects))}"
+        )
+    if objects:
+        return map(_as_row, next(iter(objects.values())))
+    if lists and len(lists) == len(found) and len({len(v) for v in lists.values()}) == 1:
+        return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
+    columns = [value for value in found.values() if isinstance(value, dict)]
+    if columns and len(columns) == len(found) and len({tuple(v) for v in columns}) == 1:
+        return ({k: v[row] for k, v in found.items()} for row in columns[0])  # pandas' default
+    return iter([found])

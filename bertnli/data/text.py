@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.data.read import pairs
-from bertnli.data.tables import open_text
+from bertnli.data.streams import as_text, open_bytes
 from bertnli.errors import ConfigError, DataError
 from bertnli.files import expanded
 from bertnli.hints import near_path
@@ -86,7 +86,7 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
     found: list[str] = []
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
-    with open_text(path) as file:
+    with open_bytes(path) as stream, as_text(stream) as file:
         for line in file:
             text = line.strip()
             if split_sentences and text:

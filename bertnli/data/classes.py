@@ -1,0 +1,232 @@
+"""What the labels of a corpus mean: a class has a name, or somebody says which one it has.
+
+A number means nothing by itself: of the orders in use two differ in what 1 and 2 are. It is read
+only where the source (the Hub's metadata, a published layout) or the user says what it means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bertnli.data.corpus import shown
+from bertnli.data.table import BadRow
+from bertnli.errors import ConfigError, DataError
+from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
+
+#: What the field writes for each class, in lower case.
+SPELLINGS = {
+    "entailment": ("entailment", "entails", "entail", "entailed", "e", "supports", "supported"),
+    "contradiction": ("contradiction", "contradictory", "contradicts", "c", "refutes", "refuted"),
+    "neutral": ("neutral", "n", "not enough info", "not_enough_info", "nei"),
+    TWO_WAY[1]: (*NOT_ENTAILMENT, "not_entails", "non_entails", "nonentailment", "notentailment"),
+}
+NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
+#: What stands where there is no label.
+NO_LABELS = frozenset(("-", "", "-1", "hidden", "nan", "none", "null", "n/a", "<na>"))
+#: The orders of the three classes in use, and who uses them.
+ORDERS = {
+    "the Hub's SNLI and MultiNLI": ("entailment", "neutral", "contradiction"),
+    "the book": LABELS,
+}
+TWO_WAY_ORDERS = {"the Hub's RTE and QNLI": TWO_WAY, "WNLI": TWO_WAY[::-1]}
+#: What is likely meant by words that others use as well; it is proposed, never taken.
+LIKELY = {
+    **dict.fromkeys(("yes", "true", "y", "follows", "pos", "positive", "1"), "entailment"),
+    **dict.fromkeys(("no", "false", "not", "neg", "negative", "0"), "contradiction"),
+    **dict.fromkeys(("maybe", "unknown", "unsure", "unrelated", "neither", "other"), "neutral"),
+}
+
+
+def raw_label(value: Any) -> str:
+    """Return a label as it is written: a whole number without its point, nothing for None.
+
+    Raises:
+        BadRow: it is no text and no number.
+    """
+    if isinstance(value, str):
+        return value.strip()
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | float):
+        raise BadRow(f"the label is {shown.repr(value)}; a name or a number is expected")
+    return str(value)
+
+
+def is_spelling(raw: str) -> bool:
+    """Return whether a text is a known spelling of a class, or of none, or a class's number."""
+    text = raw.strip().lower()
+    return text in NAMES or text in NO_LABELS or (text.isdecimal() and len(text) == 1)
+
+
+def is_number(raw: str) -> bool:
+    """Return whether a label is a whole number."""
+    return len(raw) < 10 and raw.removeprefix("-").isdecimal()
+
+
+def decide(
+    counts: Mapping[str, int],
+    *,
+    labels: Sequence[str] | None,
+    label_map: Mapping[Any, str] | None,
+    numbers: Sequence[str] = (),
+    source: str = "",
+    column: str = "label",
+) -> tuple[tuple[str, ...], dict[str, str | None]]:
+    """Return the classes of a corpus, and what each label means.
+
+    Args:
+        counts: how often each label is written.
+        labels: the classes that are wanted, such as a classifier's; None for the file's own.
+        label_map: what is written to the class, of the user; ``"-"`` for none.
+        numbers: the class of 0, of 1, and so on, where the source says it.
+        source, column: for messages.
+
+    Returns:
+        Names of the classes; and of each label the class, or None where it is no label. What is
+        not in it is unknown.
+
+    Raises:
+        ConfigError: ``label_map`` maps to a class that is none of ``labels``.
+        DataError: numbers whose meaning nobody says, no label that is known, or classes that are
+            not those that are wanted.
+    """
+    given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
+    wanted = None if labels is None else {canonical_label(name): name for name in labels}
+    for to in given.values():
+        if wanted is not None and to != "-" and _wanted(canonical_label(to), wanted) is None:
+            raise ConfigError(
+                f"label_map (--label-map) maps to {to!r}, which is none of {list(labels or ())}; "
+                "'-' stands for no label"
+            )
+    own = _own_names(numbers, given, labels)
+    meaning: dict[str, str | None] = {}
+    for raw in counts:
+        key = raw.lower()
+        if key in given:
+            name: str | None = given[key]
+            meaning[raw] = None if name == "-" else canonical_label(str(name))
+        elif wanted is not None and canonical_label(raw) in wanted:
+            meaning[raw] = canonical_label(raw)
+        elif is_number(raw) and numbers and 0 <= int(raw) < len(numbers):
+            meaning[raw] = _class_of(numbers[int(raw)])
+        elif key in NO_LABELS:
+            meaning[raw] = None
+        elif canonical_label(raw) in own:
+            meaning[raw] = canonical_label(raw)
+        elif key in NAMES:
+            meaning[raw] = NAMES[key]
+    if any(is_number(raw) for raw in counts if raw not in meaning):
+        raise DataError(_about_numbers(counts, meaning, source, column))
+    found = {name for name in meaning.values() if name is not None}
+    if counts and not meaning:
+        raise DataError(_about_unknown(counts, labels or own or LABELS, source, column))
+    names, names_of = _fitting(found, own, wanted, counts, meaning, source)
+    return names, {raw: None if n is None else names_of[n] for raw, n in meaning.items()}
+
+
+def _class_of(name: str) -> str:
+    return NAMES.get(canonical_label(name), canonical_label(name))
+
+
+def _own_names(
+    numbers: Sequence[str], given: Mapping[str, str], labels: Sequence[str] | None
+) -> tuple[str, ...]:
+    """Return the classes that the source or the user says there are, if these are not NLI's."""
+    if labels is not None:
+        return ()
+    named = [_class_of(n) for n in numbers] or [canonical_label(n) for n in given.values()]
+    named = list(dict.fromkeys(name for name in named if name != "-"))
+    return () if {*named} <= {*LABELS} or {*named} <= {*TWO_WAY} else tuple(named)
+
+
+def _wanted(name: str, wanted: Mapping[str, str]) -> str | None:
+    """Return which of the wanted classes a class is, or is a part of."""
+    if name not in wanted and name in LABELS[1:] and {*wanted} == {*TWO_WAY}:
+        name = TWO_WAY[1]
+    return wanted.get(name)
+
+
+def _fitting(
+    found: set[str],
+    own: tuple[str, ...],
+    wanted: Mapping[str, str] | None,
+    counts: Mapping[str, int],
+    meaning: Mapping[str, str | None],
+    source: str,
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Return the classes' names, and the name of each class that was found."""
+    same = {name: name for name in found}
+    if wanted is not None:
+        fitting = {name: _wanted(name, wanted) for name in found}
+        if None not in fitting.values():
+            return tuple(wanted.values()), {n: str(w) for n, w in fitting.items()}
+    elif own:
+        return own, same
+    if found <= {*LABELS} and wanted is None:
+        return LABELS, same
+    if found <= {*TWO_WAY} and (wanted is None or {*LABELS} == {*wanted}):
+        return TWO_WAY, same
+    per_class = {
+        name: sum(n for raw, n in counts.items() if meaning.get(raw) == name) for name in found
+    }
+    counted = ", ".join(f"{n} of {name}" for name, n in sorted(per_class.items()))
+    expected = list(wanted.values()) if wanted else "three classes or two"
+    raws = [raw for raw, name in meaning.items() if name is not None]
+    raise DataError(
+        f"{source}: it has pairs of other classes than expected: {counted}; expected are "
+        f"{expected}. Say what each is to be, '-' for those to leave out, with label_map= "
+        f"({_option(raws, list(wanted.values()) if wanted else LABELS)})"
+    )
+
+
+def _option(raws: Sequence[str], names: Sequence[str]) -> str:
+    """Return an option that maps labels to classes, as far as these can be guessed."""
+    likely = [_likely(raw, names) for raw in raws[:12]]
+    left = iter([name for name in names if name not in likely])
+    pairs = [f"{raw}={name or next(left, '-')}" for raw, name in zip(raws, likely, strict=False)]
+    text = ",".join(pairs)
+    return f"--label-map {text!r}" if " " in text else f"--label-map {text}"
+
+
+def _likely(raw: str, names: Sequence[str]) -> str | None:
+    """Return the class that a label seems to be a word for."""
+    key = raw.lower()
+    guess = NAMES.get(key) or LIKELY.get(key)
+    if guess is None:
+        guess = next((n for n in names if n[:4] == canonical_label(raw)[:4]), None)
+    if guess is not None and guess not in names and guess != "entailment":
+        guess = next((n for n in names if canonical_label(n) == TWO_WAY[1]), None)
+    return guess if guess in names else None
+
+
+def _about_numbers(
+    counts: Mapping[str, int], meaning: Mapping[str, Any], source: str, column: str
+) -> str:
+    raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
+    counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
+    ways = ORDERS if len(raws) != 2 else TWO_WAY_ORDERS
+    lines = [
+        f"--label-map {','.join(f'{r}={n}' for r, n in zip(raws, names, strict=False))} ({who})"
+        for who, names in ways.items()
+    ]
+    first = dict(zip(raws, next(iter(ways.values())), strict=False))
+    return (
+        f"{source}: its classes are numbers, and nothing says what they mean: {column!r} is "
+        f"{counted}. These orders are in use: {' or '.join(lines)}. Give the one that it is "
+        f"written in, in Python label_map={first!r}"
+    )
+
+
+def _about_unknown(
+    counts: Mapping[str, int], names: Sequence[str], source: str, column: str
+) -> str:
+    counted = ", ".join(f"{shown.repr(raw)} in {n} rows" for raw, n in [*counts.items()][:12])
+    return (
+        f"{source}: none of its labels is known as one of {list(names)}: {column!r} is {counted}. "
+        "Name another column with label= (--label-column), or say what the file writes for each "
+        f"class with label_map= ({_option([*counts], names)})"
+    )

@@ -1,0 +1,273 @@
+"""How a file is written: its format, delimiter, quotation marks and header, told by its beginning.
+
+What a name says is believed where the content does not say otherwise; what is left doubtful after
+that becomes a note, with the option that decides it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from bertnli.data.classes import is_spelling
+from bertnli.errors import ConfigError, DataError
+
+FORMATS = ("tsv", "csv", "jsonl", "json", "parquet", "arrow")
+#: What names of files end with, after the endings of packed ones.
+SUFFIXES = {
+    ".tsv": "tsv",
+    ".txt": "tsv",
+    ".tab": "tsv",
+    ".csv": "csv",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "json",
+    ".parquet": "parquet",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+}
+PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+#: How files in columns begin: of the last, a stream of Arrow's.
+MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
+#: How begins what is no table at all, and what to do with it.
+NO_TABLES = {
+    b"PK\x03\x04": "a zip file, as spreadsheets (.xlsx, .ods) are. Save the sheet as CSV UTF-8 "
+    "(Excel: File, Save as; pandas: read_excel(path).to_csv(...)), and give that file",
+    b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls). Save the sheet as CSV UTF-8, and give that "
+    "file",
+    b"SQLite format 3\0": "a database of SQLite. Export the table as CSV, and give that file",
+    b"%PDF": "a PDF. Give the table itself as CSV, TSV or JSON lines",
+    b"\x80\x04\x95": "a pickle. Save the table as parquet or CSV, and give that file",
+}
+DELIMITERS = (",", "\t", ";", "|")
+#: Records by which delimiter and header are told.
+SAMPLE = 50
+#: What a column may be called: some words, without a full stop at the end.
+_NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
+#: Excel's own line, which says what stands between fields.
+_SEP = re.compile(r"\ufeff?sep=(.)\r?\n", re.IGNORECASE)
+#: Asks whether names are known as those of sentences.
+Known = Callable[[Sequence[str]], bool]
+
+
+@dataclass(frozen=True)
+class Written:
+    """How a file is written.
+
+    Args:
+        format: one of `FORMATS`.
+        delimiter: what stands between fields.
+        quoted: whether fields may stand in quotation marks.
+        header: whether the first record names the columns.
+        skip: lines before it.
+        notes: what was guessed.
+    """
+
+    format: str
+    delimiter: str = "\t"
+    quoted: bool = False
+    header: bool = True
+    skip: int = 0
+    notes: tuple[str, ...] = field(default=())
+
+
+def suffix_format(path: str | Path) -> str | None:
+    """Return the format that a file's name tells, or None."""
+    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
+    while suffixes and suffixes[-1] in PACKED_SUFFIXES:
+        suffixes.pop()
+    return SUFFIXES.get(suffixes[-1]) if suffixes else None
+
+
+def binary_format(head: bytes, source: str) -> str | None:
+    """Return the format of a file in columns, or None for text.
+
+    Raises:
+        DataError: it is something else, which is no table.
+    """
+    for magic, what in NO_TABLES.items():
+        if head.startswith(magic):
+            raise DataError(f"{source}: it is {what}")
+    return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
+
+
+def written(head: str, name: str, known: Known, given: Written, decided: dict) -> Written:
+    """Return how a text is written.
+
+    Args:
+        head: its beginning; whole, or cut somewhere.
+        name: of the file.
+        known: whether names of columns are.
+        given: what the user says, where ``decided`` has the field's name.
+        decided: which fields the user has decided.
+
+    Raises:
+        ConfigError: an unknown format, or a delimiter of more than one character.
+    """
+    format = given.format if "format" in decided else suffix_format(name)
+    if "format" in decided and format not in FORMATS:
+        raise ConfigError(f"format is {format!r}; it is one of {list(FORMATS)} (--format)")
+    if "delimiter" in decided and (len(given.delimiter) != 1 or given.delimiter in '\r\n"'):
+        raise ConfigError(
+            f"delimiter is {given.delimiter!r}; it is one character, such as ';' (--delimiter)"
+        )
+    told = "format" in decided or "delimiter" in decided
+    if format in ("jsonl", "json") and "format" in decided:
+        return Written(format)
+    json_format = None if "delimiter" in decided else _json_format(head, format)
+    if json_format and (format in ("json", "jsonl") or (not told and _is_object(head))):
+        return Written(json_format)
+    if format in ("jsonl", "json"):
+        return Written("jsonl")
+    return _delimited(head, format, known, given, decided)
+
+
+def _is_object(head: str) -> bool:
+    """Return whether the first line is an object of JSON, or a document seems to begin."""
+    first = head.lstrip("\ufeff \r\n").partition("\n")[0]
+    try:
+        return isinstance(json.loads(first), dict | list)
+    except (ValueError, RecursionError):
+        return first.strip() in ("{", "[", "[{")
+
+
+def _json_format(head: str, format: str | None) -> str | None:
+    """Return whether a text is JSON lines or a document of JSON; None if it looks like neither."""
+    lines = [line for line in head.lstrip("\ufeff").split("\n", 50) if line.strip()]
+    if not lines or lines[0].lstrip()[0] not in "[{":
+        return "jsonl" if lines and format == "jsonl" else None
+    try:
+        first = json.loads(lines[0])
+    except (ValueError, RecursionError):
+        # Lines each of which begins an object, of which the first is bad; else a document.
+        many = len(lines) > 1 and all(line[0] == "{" for line in lines[:3])
+        return "jsonl" if many or format == "jsonl" else "json"
+    if len(lines) > 1:
+        return "jsonl"
+    if isinstance(first, dict) and not any(isinstance(v, list | dict) for v in first.values()):
+        return "jsonl"
+    rows = first if isinstance(first, list) else [v for v in first.values() if v]
+    return "json" if rows and all(isinstance(row, list | dict) for row in rows) else "jsonl"
+
+
+def _delimited(
+    head: str, format: str | None, known: Known, given: Written, decided: dict
+) -> Written:
+    notes: list[str] = []
+    skip = 0
+    sep = _SEP.match(head)
+    if sep and format != "tsv":
+        head, skip = head[sep.end() :], 1
+        given = given if "delimiter" in decided else replace(given, delimiter=sep[1])
+        decided = {**decided, "delimiter": True}
+    lines = [line for line in head.split("\n")[: 20 * SAMPLE] if line.strip("\r")]
+    default = "," if format == "csv" else "\t"
+    delimiter = given.delimiter
+    if "delimiter" not in decided:
+        delimiter = default
+        if not ("format" in decided and format == "tsv"):
+            delimiter = max(DELIMITERS, key=lambda d: _score(lines, d, known, d == default))
+        if delimiter != default and format is not None:
+            notes.append(f"its fields are taken to stand between {delimiter!r} (--delimiter)")
+    quoted = delimiter != "\t"
+    if "quoted" in decided:
+        quoted = given.quoted
+    elif delimiter == "\t" and format != "csv":
+        quoted = _is_quoted(head, delimiter)
+        if quoted:
+            notes.append(
+                "quotation marks around its fields are taken for quotes, as pandas and csv.writer "
+                "write them (--no-quoted takes them for text)"
+            )
+    elif delimiter == "\t":
+        quoted = True
+    records = _records(lines, delimiter, quoted)
+    header = given.header
+    if "header" not in decided:
+        header, doubt = _has_header(records, known)
+        if doubt:
+            notes.append(
+                f"its first line, {', '.join(records[0])[:80]!r}, is taken for "
+                + (
+                    "names of columns (--no-header: for a pair)"
+                    if header
+                    else "a pair (--header: for names of columns)"
+                )
+            )
+    kind = "tsv" if delimiter == "\t" and not quoted else "csv"
+    return Written(kind, delimiter, quoted, header, skip, tuple(notes))
+
+
+def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> list[list[str]]:
+    """Return the first records; the last may be cut."""
+    if not quoted:
+        return [line.rstrip("\r").split(delimiter) for line in lines[:SAMPLE]]
+    found: list[list[str]] = []
+    try:
+        for record in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter):
+            found.append(record)
+            if len(found) == SAMPLE:
+                break
+    except csv.Error:
+        pass
+    return found
+
+
+def _score(lines: Sequence[str], delimiter: str, known: Known, is_default: bool) -> tuple:
+    """Return how well a delimiter fits, to be compared with others'."""
+    records = _records(lines, delimiter, delimiter != "\t")
+    if not records or len(records[0]) < 2:
+        return (False, 0.0, is_default, 0)
+    width = len(records[0])
+    same = sum(len(record) == width for record in records) / len(records)
+    return (known(records[0]), same if same > 0.5 else 0.0, is_default, width)
+
+
+def _is_quoted(head: str, delimiter: str) -> bool:
+    """Return whether fields stand in quotation marks, and inner ones are doubled.
+
+    A writer that quotes does so with every field that has such a mark in it, so one field that has
+    an undoubled one, or does not begin and end with one, is evidence against: SNLI's, GLUE's and
+    KorNLI's sentences. Evidence for it is a doubled one, or a first line of quoted names.
+    """
+    proof = False
+    for number, line in enumerate(head.split("\n")[:-1] or [head]):
+        if '"' not in line:
+            continue
+        for text in line.rstrip("\r").split(delimiter):
+            if '"' not in text:
+                continue
+            inner = text[1:-1]
+            if len(text) < 2 or text[0] != '"' or text[-1] != '"' or '"' in inner.replace('""', ""):
+                return False
+            proof |= number == 0 or '""' in inner
+    return proof
+
+
+def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, bool]:
+    """Return whether the first record names the columns, and whether that is in doubt."""
+    if not records or known(records[0]) or len(records[0]) < 2:
+        return True, False
+    first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
+    for place, text in enumerate(first):
+        below = [record[place] for record in rest]
+        if below and all(map(is_spelling, below)):  # a column of classes
+            return not is_spelling(text), False
+        if is_spelling(text) and text.strip():
+            return False, False
+    names = [text.strip() for text in first]
+    if len({*names}) < len(names) or not all(
+        _NAME.fullmatch(name) and len(name.split()) <= 3 for name in names
+    ):
+        return False, False
+    # Short names above longer sentences.
+    longer = sum(
+        max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len)
+        for record in rest
+    )
+    return not rest or 2 * longer > len(rest), True

@@ -1,0 +1,302 @@
+"""What a user names -> the tables that it means: files, folders, archives, corpora, objects."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from importlib import resources
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+from bertnli.archives import ADDED
+from bertnli.data.arrow import object_table
+from bertnli.data.corpus import is_sentence, shown
+from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
+from bertnli.data.streams import STDIN
+from bertnli.data.table import BadRow, Row, Table
+from bertnli.data.tables import table_of
+from bertnli.errors import ConfigError, DataError, without_secrets
+from bertnli.files import expanded
+from bertnli.hints import did_you_mean, near_path
+from bertnli.hub import corpus_names, download_extract, is_model_name
+
+SPLITS = ("train", "dev", "test")
+#: What the splits are called in names of files.
+ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "valid", "validation", "val", "trial"), "dev"),
+    **dict.fromkeys(("test", "testing", "evaluation", "eval"), "test"),
+}
+SAMPLE = "sample"
+ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{end}" for end in PACKED_SUFFIXES))
+#: One of several files that hold a split together, as the Hub names them.
+_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+#: Files of a folder that hold no pairs.
+_NO_DATA = re.compile(r"(?i)readme|licen[sc]e|dataset_info|dataset_dict|state\.json|cache-|\.|_")
+#: How deep in a folder its files are looked for.
+_DEPTH = 3
+
+
+@dataclass(frozen=True)
+class Part:
+    """A table, not yet opened.
+
+    Args:
+        name: for messages and reports.
+        path: of the file; None for an object.
+        split: what of the table to take, where it has parts of its own; None for all.
+        opened: gives the table of an object.
+    """
+
+    name: str
+    path: str | Path | None = None
+    split: str | None = None
+    opened: Callable[[], AbstractContextManager[Table]] | None = None
+
+
+def canonical_split(split: str | bool | None) -> str | None:
+    """Return a split by the name that it has here; the book's True is train, its False test."""
+    if isinstance(split, bool):
+        return "train" if split else "test"
+    if split is not None and (not isinstance(split, str) or not split):
+        raise ConfigError(f"split is {split!r}; it is a name such as {', '.join(SPLITS)}")
+    return split if split is None else ALIASES.get(split.lower(), split)
+
+
+def parts_of(
+    source: Any, split: str | bool | None = None, default: str | None = None
+) -> list[Part]:
+    """Return the tables of a source.
+
+    Args:
+        source: see `bertnli.read`.
+        split: what of it to take.
+        default: what to take of a source that has splits, where nobody says.
+
+    Raises:
+        ConfigError: there are several splits, and nobody says which; or a file has none.
+        DataError: there is no such file, corpus or split; or the source is of no kind that is read.
+        DownloadError: an archive cannot be fetched, or is damaged.
+    """
+    split = canonical_split(split)
+    if isinstance(source, str | Path):
+        return _named_parts(source, split, default)
+    if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
+        chosen = _chosen({str(key): value for key, value in source.items()}, split, default)
+        return parts_of(source[chosen])
+    if isinstance(source, list | tuple) and source and all(map(_is_source, source)):
+        return [part for one in source for part in parts_of(one, split, default)]
+    table = object_table(source)
+    name = type(source).__name__
+    if table is None:
+        if not isinstance(source, Iterable) or isinstance(source, bytes | Mapping):
+            raise DataError(
+                f"{shown.repr(source)} is no source of pairs; give a path, a name of the hub, a "
+                "table of pandas, polars, pyarrow or datasets, or a list of pairs"
+            )
+        pairs = iter(source)
+        first = list(islice(pairs, 1))
+        table = table_of(_pairs(chain(first, pairs)), "pairs", "the list of pairs")
+        if first and not isinstance(first[0], Mapping):
+            table.columns = ("premise", "hypothesis", "label")[: max(2, len(table.columns))]
+        name = "the list of pairs"
+    found = table
+    return [Part(name, None, split, lambda: nullcontext(found))]
+
+
+def has_split(source: Any, split: str) -> bool:
+    """Return whether a source has a split of a name, beside others."""
+    try:
+        parts = parts_of(source, split)
+    except (ConfigError, DataError):
+        return False
+    return all(part.split is None for part in parts)
+
+
+def default_split(source: Any, split: str) -> str | None:
+    """Return a split that is to be read where nobody says which; None of a source without it."""
+    is_list = isinstance(source, list | tuple) and source and all(map(_is_source, source))
+    for one in source if is_list else [source]:
+        whole, named = source_and_split(one)
+        if named or not isinstance(whole, str | Path | Mapping) or not has_split(whole, split):
+            return None
+    return split
+
+
+def own_dev(train: Any) -> Any:
+    """Return the source with the dev split beside a training set; None if there is none."""
+    whole, named = source_and_split(train)
+    if default_split(whole, "dev") and (named or default_split(whole, "train")):
+        return whole
+    return None
+
+
+def source_and_split(source: Any) -> tuple[Any, str | None]:
+    """Return what ``PATH:SPLIT`` or ``NAME:SPLIT`` names; no split where there is none."""
+    if isinstance(source, str) and "://" not in source and not _exists(source):
+        name, colon, split = source.rpartition(":")
+        if colon and (name in (SAMPLE, *corpus_names()) or _exists(name)):
+            return name, split
+    return source, None
+
+
+def _is_source(one: Any) -> bool:
+    """Return whether an item of a list is a source of its own, and not a pair."""
+    if isinstance(one, Path):
+        return True
+    if isinstance(one, str):
+        return one == SAMPLE or not any(c.isspace() for c in one) or _exists(one)
+    return not isinstance(one, list | tuple | Mapping) and object_table(one) is not None
+
+
+def _exists(name: str) -> bool:
+    try:
+        return expanded(name, DataError).exists()
+    except (DataError, OSError, ValueError):
+        return False
+
+
+def _pairs(items: Iterable[Any]) -> Iterator[Row]:
+    """Yield number and fields of each item: a pair, one with a label, or an object."""
+    for number, item in enumerate(items, 1):
+        if isinstance(item, Mapping):
+            yield number, item
+        elif isinstance(item, list | tuple) and len(item) in (2, 3):
+            yield number, dict(zip(("premise", "hypothesis", "label"), item, strict=False))
+        else:
+            yield number, BadRow(f"{shown.repr(item)} is no pair, (premise, hypothesis[, label])")
+
+
+def _named_parts(source: str | Path, split: str | None, default: str | None) -> list[Part]:
+    if str(source) == STDIN or str(source).startswith(("/dev/stdin", "/dev/fd/")):
+        return [Part(str(source), str(source), split)]
+    name, own = source_and_split(source)
+    if own is not None:
+        if split not in (None, canonical_split(own)):
+            raise ConfigError(f"{source} names a split, and split= (--split) another, {split}")
+        split = canonical_split(own)
+    if name == SAMPLE and not _exists(SAMPLE):
+        folder: Path = Path(str(resources.files("bertnli") / "data" / SAMPLE))
+    elif name in corpus_names() or "://" in str(name):
+        folder = Path(download_extract(str(name)))
+    else:
+        folder = expanded(name, DataError)
+        if not folder.exists():
+            raise DataError(_missing(source))
+        if folder.name.lower().endswith(ARCHIVES):
+            folder = Path(download_extract(folder))
+        elif not folder.is_dir():
+            return [Part(folder.name, folder, split)]
+    label = without_secrets(str(name if isinstance(name, str) else folder.name))
+    return _parts_in(folder, label, split, default)
+
+
+def _missing(source: str | Path) -> str:
+    known = [SAMPLE, *corpus_names()]
+    if is_model_name(source):
+        return f"{source} is a model, and no corpus; a corpus of the hub is {' or '.join(known)}"
+    return (
+        f"{source}: no such file, folder or archive, nor one of the corpora {', '.join(known)}"
+        f"{did_you_mean(str(source), known) or near_path(source)}"
+    )
+
+
+def _parts_in(folder: Path, name: str, split: str | None, default: str | None) -> list[Part]:
+    """Return the files of a folder that hold a split."""
+    groups: dict[str, list[Path]] = {}
+    for path in sorted(_files(folder), key=_preference):
+        groups.setdefault(_stem(folder, path), []).append(path)
+    if not groups:
+        raise DataError(
+            f"{folder} has no file of pairs: looked for names that end with "
+            f"{', '.join(SUFFIXES)}, perhaps packed ({', '.join(PACKED_SUFFIXES)})"
+        )
+    chosen = _chosen(groups, split, default, name)
+    shown_split = _split_in(chosen) or split
+    first, *others = groups[chosen]
+    shards = [
+        path
+        for path in others
+        if path.parent == first.parent
+        and path.suffixes == first.suffixes
+        and _SHARD.search(_bare(path).stem)
+    ]
+    label = f"{name}, {shown_split}" if shown_split else name
+    return [Part(label, path) for path in [first, *shards]]
+
+
+def _files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name in ADDED or _NO_DATA.match(path.name):
+            continue
+        if path.is_dir():
+            if depth:
+                yield from _files(path, depth - 1)
+        elif suffix_format(path) is not None:
+            yield path
+
+
+def _bare(path: Path) -> Path:
+    """Return a path without the endings of packed files."""
+    while path.suffix.lower() in PACKED_SUFFIXES:
+        path = path.with_suffix("")
+    return path
+
+
+def _preference(path: Path) -> tuple[int, int, str]:
+    """Return by what, of files that hold the same, one is taken before others."""
+    return [*SUFFIXES].index(_bare(path).suffix.lower()), len(path.suffixes), str(path)
+
+
+def _stem(folder: Path, path: Path) -> str:
+    """Return what is the same of all files with the same pairs: formats, and shards."""
+    inner = _bare(path).relative_to(folder).with_suffix("")
+    return str(inner.with_name(_SHARD.sub("", inner.name)))
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^a-z0-9]+", name.lower()) if word]
+
+
+def _split_in(name: str) -> str | None:
+    """Return the split that a name of a file tells."""
+    return next((ALIASES[word] for word in reversed(_words(name)) if word in ALIASES), None)
+
+
+def _chosen(
+    groups: Mapping[str, Any], split: str | None, default: str | None, name: str = "the source"
+) -> str:
+    """Return the name of the group that a split means."""
+    wanted = split or (default if len(groups) > 1 else None)
+    if wanted is None:
+        if len(groups) == 1:
+            return next(iter(groups))
+        wanted = ""
+    exact = [one for one in groups if one == wanted or _split_in(one) == wanted]
+    if not exact and wanted:  # such as dev_matched
+        words = [ALIASES.get(word, word) for word in _words(wanted)]
+        exact = [
+            one for one in groups if {*words} <= {ALIASES.get(word, word) for word in _words(one)}
+        ]
+    if len(exact) > 1 and wanted in exact:
+        return wanted
+    if len(exact) == 1:
+        return exact[0]
+    names = [*exact] or [*groups]
+    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    if len(exact) > 1:
+        raise ConfigError(
+            f"{name} has {len(exact)} sets that {wanted!r} may mean: {listed}. Name one of them as "
+            f"{name}:{'_'.join(_words(exact[0])[-2:])} or split= (--split), or give its file"
+        )
+    if split:
+        raise DataError(
+            f"{name} has no {split} split: it has {listed}{did_you_mean(split, groups)}"
+        )
+    raise ConfigError(
+        f"{name} has several splits, {listed}; name one, as {name}:"
+        f"{_split_in(names[0]) or names[0]} or with split= (--split)"
+    )

@@ -1,0 +1,568 @@
+"""Parquet and Arrow files, frames and data sets as tables: what their own libraries say of them."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
+import pyarrow.feather
+import pyarrow.ipc
+import pyarrow.parquet as pq
+import pytest
+from datasets.info import DatasetInfosDict
+
+from bertnli.data.arrow import file_table, names_beside, narrowed, object_table, rows_of
+from bertnli.data.table import BadRow, Table
+from bertnli.errors import DataError
+
+CLASSES = ["entailment", "neutral", "contradiction"]
+COLUMNS: dict[str, list[Any]] = {
+    "premise": ["A man sleeps.", 'Il dit "café".', None, "x\ty", ""],
+    "hypothesis": ["He is awake.", "日本", "𝄞", "b", "c"],
+    "label": [2, 0, -1, 1, None],
+}
+ROWS = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
+FEATURES = datasets.Features(
+    {
+        "premise": datasets.Value("string"),
+        "hypothesis": datasets.Value("string"),
+        "label": datasets.ClassLabel(names=CLASSES),
+    }
+)
+#: "\xff" in place of the second of three texts.
+NOT_UTF8 = pa.Array.from_buffers(
+    pa.string(), 3, [None, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffc")]
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet() -> None:
+    datasets.disable_progress_bars()
+
+
+def parquet(table: Any, file: Any, **options: Any) -> None:
+    pq.write_table(table, file, **options)
+
+
+def ipc_file(table: Any, file: Any) -> None:
+    with pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+def ipc_stream(table: Any, file: Any) -> None:
+    with pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
+
+
+def feather(table: Any, file: Any) -> None:
+    pyarrow.feather.write_feather(table, file, compression="zstd")
+
+
+WRITERS = [parquet, ipc_file, ipc_stream, feather]
+each_format = pytest.mark.parametrize("write", WRITERS)
+
+
+def written(write: Callable[[Any, Any], None], table: Any) -> bytes:
+    file = io.BytesIO()
+    write(table, file)
+    return file.getvalue()
+
+
+def opened(content: bytes, path: Path | None = None) -> Table:
+    format = "parquet" if content.startswith(b"PAR1") else "arrow"
+    return file_table(io.BytesIO(content), "a file", format, path)
+
+
+def rows(table: Table | None) -> list[Any]:
+    assert table is not None
+    numbers, found = zip(*table.rows, strict=True)
+    assert numbers == tuple(range(1, len(found) + 1))
+    return list(found)
+
+
+def batches(table: Table | None, *columns: str) -> Any:
+    assert table is not None and table.batches is not None
+    return pa.Table.from_batches(table.batches(columns))
+
+
+@each_format
+def test_files(write: Callable[[Any, Any], None]) -> None:
+    table = opened(written(write, pa.table(COLUMNS)))
+    assert table.columns == tuple(COLUMNS)
+    assert batches(table, "label", "premise").to_pydict() == {
+        name: COLUMNS[name] for name in ("label", "premise")
+    }
+    assert rows(table) == ROWS
+    assert batches(table, "hypothesis").to_pydict() == {"hypothesis": COLUMNS["hypothesis"]}
+
+
+@each_format
+def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) -> None:
+    texts = pa.array(["a", None, "é", "a"])
+    columns = {
+        "large": texts.cast(pa.large_string()),
+        "bytes": texts.cast(pa.binary()),
+        "coded": texts.dictionary_encode(),
+        "view": texts.cast(pa.string_view()),
+        "small": pa.array([1, None, 0, 2], pa.int8()),
+    }
+    table = opened(written(write, pa.table(columns)))
+    found = batches(table, *columns)
+    assert found.schema.types == [*[pa.string()] * 4, pa.int8()]
+    assert found.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
+        "bytes": texts.to_pylist()
+    }
+    assert rows(table) == found.to_pylist()
+
+
+@each_format
+def test_nested_columns(write: Callable[[Any, Any], None]) -> None:
+    example = [{"premise": "p", "uid": {"n": 1}}, None, {"premise": None, "uid": {"n": 2}}]
+    table = opened(written(write, pa.table({"example": example, "dist": [[0.5], [], [1.0]]})))
+    nested = ("example.premise", "example.uid", "example.uid.n")
+    assert table.columns == ("example", *nested, "dist")
+    assert batches(table, "dist", "example.uid.n", "example.premise").to_pydict() == {
+        "dist": [[0.5], [], [1.0]],
+        "example.uid.n": [1, None, 2],
+        "example.premise": ["p", None, None],
+    }
+    some = narrowed(table, ["example.premise"])
+    assert some.columns == ("example.premise",)
+    assert rows(some) == [{"example.premise": "p"}, *[{"example.premise": None}] * 2]
+    first, second, _ = rows(table)
+    assert first == {
+        **{"example": example[0], "example.premise": "p", "example.uid": {"n": 1}},
+        **{"example.uid.n": 1, "dist": [0.5]},
+    }
+    assert second == {"example": None, "dist": []}
+
+
+@each_format
+def test_text_that_is_not_utf8_is_a_bad_row(write: Callable[[Any, Any], None]) -> None:
+    for column in (NOT_UTF8, NOT_UTF8.cast(pa.large_string()), NOT_UTF8.cast(pa.binary())):
+        first, bad, last = rows(opened(written(write, pa.table({"a": column, "b": [0, 1, 2]}))))
+        assert (first, last) == ({"a": "a", "b": 0}, {"a": "c", "b": 2})
+        assert isinstance(bad, BadRow) and "0xff" in str(bad)
+
+
+def test_other_values_that_python_cannot_hold_are_bad_rows_too() -> None:
+    table = pa.table({"day": pa.array([0, 10**9], pa.date32()), "a": ["x", "y"]})
+    found = opened(written(parquet, table))
+    assert rows(narrowed(found, ["a"])) == [{"a": "x"}, {"a": "y"}]
+    assert isinstance(rows(found)[1], BadRow)
+
+
+@each_format
+def test_only_the_columns_asked_for_are_read(write: Callable[[Any, Any], None]) -> None:
+    class Counted(io.BytesIO):
+        size = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            found = super().read(size)
+            self.size += len(found)
+            return found
+
+    noise = np.random.default_rng(0).bytes(1 << 22).hex()
+    texts = [noise[i : i + 4096] for i in range(0, len(noise), 4096)]
+    content = written(write, pa.table({"a": ["x"] * len(texts), "noise": texts}))
+    if write in (ipc_stream,):  # goes through all of it
+        return
+    file = Counted(content)
+    table = file_table(file, "a file", "parquet" if write is parquet else "arrow", None)
+    assert len(rows(narrowed(table, ["a"]))) == len(texts)
+    assert file.size < len(content) / 4
+
+
+def test_memory_is_flat() -> None:
+    """A file of 4 million rows in one row group is read in pieces."""
+    script = """
+import resource, sys
+import bertnli.data.arrow as arrow
+sys.stdin.close()
+file = open(sys.argv[1], "rb")
+table = arrow.file_table(file, "a file", "parquet", None)
+first = next(table.rows)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+count = 1 + sum(1 for _ in table.rows)
+print(count, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    assert script
+
+
+def test_rows_are_read_when_they_are_asked_for() -> None:
+    content = written(ipc_stream, pa.table(COLUMNS))
+    table = opened(content[: len(content) * 3 // 4])
+    assert next(table.rows) == (1, ROWS[0])
+    with pytest.raises(DataError, match="a file: cannot be read as arrow"):
+        list(table.rows)
+
+
+@each_format
+def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
+    content = written(write, pa.table(COLUMNS))
+    for size in range(0, len(content), 7):
+        try:
+            found = rows(opened(content[:size]))
+        except DataError as error:
+            assert "a file" in str(error) and "\n" not in str(error)
+        else:  # a stream may end after any batch
+            assert write is ipc_stream and found == ROWS[: len(found)]
+    chosen = np.random.default_rng(1)
+    for _ in range(300):
+        damaged = bytearray(content)
+        for place in chosen.integers(0, len(content), 3):
+            damaged[place] = chosen.integers(256)
+        try:
+            list(opened(bytes(damaged)).rows)
+        except DataError as error:
+            assert "a file" in str(error) and "\n" not in str(error)
+
+
+def test_offsets_of_a_damaged_file_lead_nowhere() -> None:
+    for kind in ("string", "binary"):
+        buffers = [None, pa.py_buffer(np.array([0, 1 << 30, 2], np.int32)), pa.py_buffer(b"ab")]
+        column = pa.Array.from_buffers(pa.string(), 2, buffers).view(kind)
+        with pytest.raises(DataError, match="a file"):
+            list(opened(written(ipc_file, pa.table({"a": column}))).rows)
+
+
+def test_another_format_than_was_said() -> None:
+    with pytest.raises(DataError, match="a file: cannot be read as parquet: .*magic bytes"):
+        file_table(io.BytesIO(b"premise\thypothesis\n"), "a file", "parquet", None)
+
+
+def test_a_file_that_cannot_be_sought_in() -> None:
+    class Pipe(io.BytesIO):
+        def seekable(self) -> bool:
+            return False
+
+        def seek(self, *_: Any) -> int:
+            raise io.UnsupportedOperation("a pipe")
+
+    for write in WRITERS:
+        content = written(write, pa.table(COLUMNS))
+        format = "parquet" if write is parquet else "arrow"
+        assert rows(file_table(Pipe(content), "-", format, None)) == ROWS
+
+
+@pytest.mark.parametrize("what", ["file", "polars", "pandas"])
+def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+    content, frame = written(parquet, pa.table(COLUMNS)), pd.DataFrame(COLUMNS)
+    polars = pl.DataFrame(COLUMNS)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    if what == "pandas":
+        table = object_table(frame)
+        assert table is not None and table.batches is None
+        assert rows(table) == ROWS
+        return
+    with pytest.raises(DataError, match=r'pip install "bertnli\[fast\]"'):
+        opened(content) if what == "file" else object_table(polars)
+
+
+def as_pandas() -> Any:
+    return pd.DataFrame(COLUMNS)
+
+
+def as_nullable_pandas() -> Any:
+    return pd.DataFrame(COLUMNS).convert_dtypes()
+
+
+def as_pandas_categories() -> Any:
+    return pd.DataFrame(COLUMNS).astype({"premise": "category"})
+
+
+def as_pandas_with_an_index() -> Any:
+    return pd.DataFrame(COLUMNS, index=[*"edcba"])
+
+
+def as_polars() -> Any:
+    return pl.DataFrame(COLUMNS)
+
+
+def as_lazy_polars() -> Any:
+    return pl.LazyFrame(COLUMNS)
+
+
+def as_polars_categories() -> Any:
+    kinds = {"hypothesis": pl.Enum(COLUMNS["hypothesis"]), "premise": pl.Categorical}
+    return pl.DataFrame(COLUMNS, schema_overrides=kinds)
+
+
+def as_table() -> Any:
+    return pa.table(COLUMNS)
+
+
+def as_batch() -> Any:
+    return pa.table(COLUMNS).to_batches()[0]
+
+
+def as_reader() -> Any:
+    return pa.table(COLUMNS).to_reader(2)
+
+
+def as_dataset() -> Any:
+    return datasets.Dataset.from_dict(COLUMNS, FEATURES)
+
+
+def as_iterable_dataset() -> Any:
+    return as_dataset().to_iterable_dataset()
+
+
+class Capsule:
+    """Something with the Arrow PyCapsule interface alone."""
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        return pa.table(COLUMNS).__arrow_c_stream__(requested_schema)
+
+
+class Interchange:
+    """Something with the interchange protocol alone."""
+
+    def __dataframe__(self, *args: Any, **options: Any) -> Any:
+        return pa.table(COLUMNS).__dataframe__(*args, **options)
+
+
+OBJECTS = [as_pandas, as_nullable_pandas, as_pandas_categories, as_pandas_with_an_index]
+OBJECTS += [as_polars, as_lazy_polars, as_polars_categories, as_table, as_batch, as_reader]
+OBJECTS += [as_dataset, as_iterable_dataset, Capsule, Interchange]
+
+
+@pytest.mark.parametrize("make", OBJECTS)
+def test_objects(make: Callable[[], Any]) -> None:
+    table = object_table(make())
+    assert table is not None
+    assert (table.columns, table.format) == (tuple(COLUMNS), "frame")
+    if make in (as_reader, as_iterable_dataset):  # are read once
+        assert table.batches is None
+    else:
+        assert batches(table, "label", "premise").to_pydict() == {
+            name: COLUMNS[name] for name in ("label", "premise")
+        }
+        assert batches(table, "premise").schema.types == [pa.string()]
+    found = rows(table)
+    assert found == ROWS
+    assert all(isinstance(row["premise"], str | None) for row in found)
+
+
+@pytest.mark.parametrize(
+    "source", [None, 1, "a", [("a", "b")], {"a": ["b"]}, np.zeros((2, 2)), pd.Series(["a"]), object]
+)
+def test_what_is_no_table(source: object) -> None:
+    assert object_table(source) is None
+
+
+def test_a_column_of_polars_is_no_table() -> None:
+    with pytest.raises(DataError, match="the Series: cannot be read as a table"):
+        object_table(pl.Series(["a"]))
+
+
+def test_pandas_columns_of_mixed_types_come_as_they_are() -> None:
+    for odd in (1, b"x", 1.5, "\ud800", ["x"]):
+        table = object_table(pd.DataFrame({"a": ["x", odd, None], "b": [0, 1, 2]}))
+        assert table is not None and table.batches is None
+        assert rows(table) == [{"a": "x", "b": 0}, {"a": odd, "b": 1}, {"a": None, "b": 2}]
+
+
+def test_missing_values_of_pandas() -> None:
+    table = object_table(pd.DataFrame({"a": ["x", np.nan, None, pd.NA], "b": [1, np.nan, 0, 2]}))
+    assert [list(row.values()) for row in rows(table)] == [
+        ["x", 1], [None, None], [None, 0], [None, 2],
+    ]  # fmt: skip
+
+
+def test_pandas_frames_of_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bertnli.data.arrow.BATCH", 2)
+    monkeypatch.setattr("bertnli.data.arrow.SLICE", 3)
+    for make in (as_pandas, as_pandas_categories, as_polars, as_dataset):
+        table = object_table(make())
+        assert table is not None and table.batches is not None
+        assert batches(table, *COLUMNS).to_pydict() == COLUMNS
+        assert rows(table) == ROWS
+        assert list(rows_of(table.batches(["label"]))) == [
+            (i, {"label": label}) for i, label in enumerate(COLUMNS["label"], 1)
+        ]
+
+
+def test_pandas_columns_without_good_names() -> None:
+    frame = pd.DataFrame([["a", "b"], ["c", "d"]])
+    table = object_table(frame)
+    assert table is not None and table.columns == ("1", "2")
+    assert rows(table) == [{"1": "a", "2": "b"}, {"1": "c", "2": "d"}]
+    assert batches(object_table(frame), "2").to_pydict() == {"2": ["b", "d"]}
+    assert list(frame.columns) == [0, 1]
+    frame.columns = pd.Index(["a", "a"])
+    table = object_table(frame)
+    assert table is not None and (table.columns, table.batches) == (("a", "a"), None)
+
+
+def test_pandas_columns_of_objects() -> None:
+    table = object_table(pd.DataFrame({"example": [{"p": "x"}, {"p": "y"}], "n": [1, 2]}))
+    assert table is not None and table.columns == ("example", "n", "example.p")
+    assert batches(table, "example.p").to_pydict() == {"example.p": ["x", "y"]}
+    assert [row["example.p"] for row in rows(table)] == ["x", "y"]
+
+
+def test_empty_tables() -> None:
+    none: dict[str, list[str]] = {"a": []}
+    for source in (pd.DataFrame(none), pl.DataFrame(none), pa.table({"a": pa.array([], "string")})):
+        table = object_table(source)
+        assert table is not None and table.columns == ("a",) and not list(table.rows)
+    table = opened(written(parquet, pa.table({"a": pa.array([], pa.string())})))
+    assert table.columns == ("a",) and not list(table.rows)
+
+
+def test_a_data_set_has_its_own_order() -> None:
+    for change in (
+        lambda found: found.select([3, 0]),
+        lambda found: found.shuffle(seed=1),
+        lambda found: found.filter(lambda row: row["label"] in (0, 1)),
+        lambda found: found.with_format("numpy", columns=["label"]).sort("hypothesis"),
+    ):
+        changed = change(as_dataset())
+        expected = list(changed.with_format(None))
+        table = object_table(changed)
+        assert batches(table, *COLUMNS).to_pylist() == expected
+        assert rows(table) == expected != ROWS
+
+
+def test_a_stream_is_not_gone_through_before_its_rows_are_asked_for() -> None:
+    made = []
+
+    def generated() -> Any:
+        for i in range(10):
+            made.append(i)
+            yield {"premise": str(i), "example": {"p": i}}
+
+    table = object_table(datasets.IterableDataset.from_generator(generated))
+    assert table is not None and table.columns == ("premise", "example", "example.p")
+    assert len(made) <= 2
+    assert [row["example.p"] for row in rows(table)] == [*range(10)]
+
+
+def test_libraries_are_not_imported() -> None:
+    code = """
+import sys
+import pyarrow as pa
+from bertnli.data.arrow import object_table
+assert len(list(object_table(pa.table({"a": ["x"]})).rows)) == 1
+assert object_table([("a", "b")]) is None
+print([name for name in ("pandas", "polars", "datasets") if name in sys.modules])
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_class_names_of_data_sets_and_of_what_they_write(tmp_path: Path) -> None:
+    expected = {"label": tuple(CLASSES)}
+    for source in (as_dataset(), as_dataset().select([1]), as_iterable_dataset()):
+        table = object_table(source)
+        assert table is not None and table.class_names == expected
+    as_dataset().to_parquet(tmp_path / "hub.parquet")
+    as_dataset().save_to_disk(tmp_path / "saved")
+    for path in (tmp_path / "hub.parquet", *tmp_path.glob("saved/*.arrow")):
+        table = opened(path.read_bytes())
+        assert table.class_names == expected
+        assert rows(table) == ROWS
+    assert names_beside(next(tmp_path.glob("saved/*.arrow"))) == expected
+    plain = opened(written(parquet, pa.table(COLUMNS)), tmp_path / "saved" / "other.parquet")
+    assert plain.class_names == expected
+    other = opened(written(parquet, pa.table({"a": [1]})), tmp_path / "saved" / "other.parquet")
+    assert other.class_names == {}
+
+
+def test_damaged_metadata_says_nothing() -> None:
+    for said in (b"{", b"[]", b"\xff", b'{"info": {"features": [1]}}', b"[" * 100000):
+        table = pa.table(COLUMNS).replace_schema_metadata({b"huggingface": said})
+        found = opened(written(parquet, table))
+        assert found.class_names == {} and rows(found) == ROWS
+
+
+def infos(**names: list[str] | None) -> DatasetInfosDict:
+    """The data set's configurations, as datasets writes them, each with its class names."""
+    return DatasetInfosDict(
+        {
+            config: datasets.DatasetInfo(
+                config_name=config,
+                features=datasets.Features(
+                    {
+                        "premise": datasets.Value("string"),
+                        "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
+                        "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
+                        "several": datasets.Sequence(datasets.ClassLabel(names=["a"])),
+                    }
+                ),
+            )
+            for config, one in names.items()
+        }
+    )
+
+
+KIND = {"more.kind": ("no", "yes")}
+
+
+@pytest.mark.parametrize("file", ["README.md", "dataset_infos.json"])
+def test_class_names_of_the_hub_s_files(tmp_path: Path, file: str) -> None:
+    def write(**names: list[str] | None) -> None:
+        (tmp_path / file).unlink(missing_ok=True)
+        if file == "README.md":
+            infos(**names).to_dataset_card_data(card := datasets.info.DatasetCardData())
+            (tmp_path / file).write_text(f"---\n{card.to_yaml()}\n---\n# About\n")
+        else:
+            infos(**names).write_to_directory(tmp_path, overwrite=True)
+            found = {name: vars(info) | {"features": info.features.to_dict()} for name, info in
+                     infos(**names).items()}  # fmt: skip
+            (tmp_path / "README.md").unlink()
+            (tmp_path / file).write_text(json.dumps(found, default=str))
+
+    write(default=CLASSES)
+    for place in ("train.parquet", "data/train-0.parquet", "data/plain/train.csv"):
+        assert names_beside(tmp_path / place) == {"label": tuple(CLASSES), **KIND}
+    assert names_beside(tmp_path / "a" / "b" / "c" / "train.csv") == {}
+    write(mnli=CLASSES, rte=["entailment", "not_entailment"], stsb=None)
+    assert names_beside(tmp_path / "mnli" / "train.csv") == {"label": tuple(CLASSES), **KIND}
+    assert names_beside(tmp_path / "stsb" / "train.csv") == KIND
+    assert names_beside(tmp_path / "data" / "train.csv") == KIND
+
+
+def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
+    infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card := datasets.info.DatasetCardData())
+    card["configs"] = [
+        {"config_name": "a", "data_files": [{"split": "train", "path": ["one-*", "x/one-*"]}]},
+        {"config_name": "b", "data_files": {"train": "x/two-*.parquet"}},
+    ]
+    (tmp_path / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n")
+    assert names_beside(tmp_path / "x" / "one-1.parquet")["label"] == tuple(CLASSES)
+    assert names_beside(tmp_path / "x" / "two-1.parquet")["label"] == tuple(CLASSES[::-1])
+    assert "label" not in names_beside(tmp_path / "x" / "three-1.parquet")
+
+
+def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
+    bomb = "a: &a [x, x]\nb: &b [*a, *a]\ndataset_info: {features: *b}\n"
+    nested = "dataset_info: " + "[" * 5000
+    for text in ("# A project\n", "---\ntitle: x\n---\n", f"---\n{bomb}---\n", f"---\n{nested}\n---\n"):
+        (tmp_path / "README.md").write_text(text)
+        assert names_beside(tmp_path / "train.csv") == {}
+    (tmp_path / "README.md").write_bytes(b"---\n\xff\n---\n")
+    for text in ("{", "[]", '{"features": 1}', '{"features": {"label": {"names": 1}}}'):
+        (tmp_path / "dataset_info.json").write_text(text)
+        (tmp_path / "dataset_infos.json").write_text(text)
+        assert names_beside(tmp_path / "train.csv") == {}
+
+
+def test_without_pyyaml_a_readme_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infos(a=CLASSES).write_to_directory(tmp_path)
+    assert names_beside(tmp_path / "train.csv")
+    monkeypatch.setitem(sys.modules, "yaml", None)
+    assert names_beside(tmp_path / "train.csv") == {}

@@ -1,0 +1,1057 @@
+"""One door for data: every kind of source, every format, headers, labels, bad rows."""
+
+from __future__ import annotations
+
+import ast
+import bz2
+import csv
+import gzip
+import io
+import json
+import lzma
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from bertnli.data.read import pairs, read, read_sets, train_and_dev
+
+import bertnli
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.errors import BERTNLIError, ConfigError, DataError
+from bertnli.labels import LABELS, TWO_WAY
+
+E, C, N = LABELS
+NO = TWO_WAY[1]
+HEADER = ("sentence1", "sentence2", "gold_label")
+ROWS = [
+    ("The baker sings in the rain.", "Someone sings.", E),
+    ("The baker sings in the rain.", "It is dry; all is silent.", C),
+    ('He said "no, thanks" to Zoë.', "Zoë's offer was 5,50 €.", N),
+    ('"Rye" is on the sign', "The bread|cake is \\old", C),
+    ("N/A", "null", N),
+]
+Row = Sequence[Any]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+def lines(rows: Sequence[Row], header: Row | None = HEADER, sign: str = "\t") -> str:
+    """Rows without any quoting."""
+    return "".join(
+        sign.join(map(str, row)) + "\n" for row in ([header] if header else []) + [*rows]
+    )
+
+
+def csv_of(
+    rows: Sequence[Row],
+    header: Row | None = HEADER,
+    sign: str = ",",
+    end: str = "\r\n",
+    **options: Any,
+) -> str:
+    """Rows as the csv module writes them."""
+    file = io.StringIO()
+    writer = csv.writer(file, delimiter=sign, lineterminator=end, **options)
+    writer.writerows(([header] if header else []) + [*rows])
+    return file.getvalue()
+
+
+def records(rows: Sequence[Row], header: Row = HEADER) -> list[dict[str, Any]]:
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def jsonl(rows: Sequence[Row], header: Row = HEADER) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(rows, header))
+
+
+def rows_of(corpus: Corpus) -> list[tuple[str, str, str | None]]:
+    """Premise, hypothesis and the class's name of each pair."""
+    names = [None if label < 0 else corpus.label_names[label] for label in corpus.labels]
+    return list(zip(corpus.premises, corpus.hypotheses, names, strict=True))
+
+
+def same(corpus: Corpus, rows: Sequence[Row] = ROWS, names: tuple[str, ...] = LABELS) -> None:
+    assert rows_of(corpus) == [tuple(row) for row in rows]
+    assert corpus.label_names == names and not corpus.skipped
+
+
+def pandas_frame(rows: Sequence[Row] = ROWS) -> Any:
+    pandas = pytest.importorskip("pandas")
+    return pandas.DataFrame(
+        list(rows), columns=list(HEADER), index=[f"i{i}" for i in range(len(rows))]
+    )
+
+
+def polars_frame() -> Any:
+    return pytest.importorskip("polars").DataFrame(records(ROWS))
+
+
+def arrow_table() -> Any:
+    return pytest.importorskip("pyarrow").table(
+        dict(zip(HEADER, map(list, zip(*ROWS, strict=True)), strict=True))
+    )
+
+
+def hub_dataset(names: Sequence[str] = (E, N, C)) -> Any:
+    """A `datasets.Dataset` whose class is a number with a meaning."""
+    datasets = pytest.importorskip("datasets")
+    features = {name: datasets.Value("string") for name in HEADER[:2]}
+    features["gold_label"] = datasets.ClassLabel(names=list(names))
+    columns = [list(column) for column in zip(*ROWS, strict=True)]
+    columns[2] = [names.index(name) for name in columns[2]]
+    return datasets.Dataset.from_dict(
+        dict(zip(HEADER, columns, strict=True)), features=datasets.Features(features)
+    )
+
+
+def parquet_file(path: Path) -> Path:
+    pytest.importorskip("pyarrow.parquet").write_table(arrow_table(), path)
+    return path
+
+
+def feather_file(path: Path, **options: Any) -> Path:
+    pytest.importorskip("pyarrow.feather").write_feather(arrow_table(), str(path), **options)
+    return path
+
+
+EQUAL: dict[str, Callable[[Path], Any]] = {
+    "tsv": lambda folder: write(folder / "x.tsv", lines(ROWS)),
+    "csv": lambda folder: write(folder / "x.csv", csv_of(ROWS)),
+    "csv ;": lambda folder: write(folder / "y.csv", csv_of(ROWS, sign=";")),
+    "csv tab": lambda folder: write(folder / "t.csv", csv_of(ROWS, sign="\t")),
+    "csv |": lambda folder: write(folder / "p.csv", csv_of(ROWS, sign="|")),
+    "csv, all quoted": lambda folder: write(
+        folder / "q.csv", csv_of(ROWS, quoting=csv.QUOTE_ALL, end="\n")
+    ),
+    "csv of Excel": lambda folder: write(
+        folder / "e.csv", "\ufeffsep=;\r\n" + csv_of(ROWS, sign=";")
+    ),
+    "Unicode text of Excel": lambda folder: write(
+        folder / "e.txt", csv_of(ROWS, sign="\t").encode("utf-16")
+    ),
+    "quoted tsv": lambda folder: write(folder / "q.tsv", csv_of(ROWS, sign="\t", end="\n")),
+    "quoted tsv, all quoted": lambda folder: write(
+        folder / "all.tsv", csv_of(ROWS, sign="\t", quoting=csv.QUOTE_ALL)
+    ),
+    "jsonl": lambda folder: write(folder / "x.jsonl", jsonl(ROWS)),
+    "ndjson": lambda folder: write(folder / "x.ndjson", jsonl(ROWS)),
+    "json array": lambda folder: write(folder / "x.json", json.dumps(records(ROWS))),
+    "pretty json": lambda folder: write(
+        folder / "y.json", json.dumps(records(ROWS), indent=2, ensure_ascii=False)
+    ),
+    "json lines called json": lambda folder: write(folder / "l.json", jsonl(ROWS)),
+    "an array called jsonl": lambda folder: write(
+        folder / "a.jsonl", json.dumps(records(ROWS), indent=1)
+    ),
+    "an object with a list": lambda folder: write(
+        folder / "o.json",
+        json.dumps({"version": "1.1", "license": {"name": "x"}, "data": records(ROWS)}, indent=1),
+    ),
+    "parquet": lambda folder: parquet_file(folder / "x.parquet"),
+    "feather": lambda folder: feather_file(folder / "x.feather"),
+    "feather, lz4": lambda folder: feather_file(folder / "x.arrow", compression="lz4"),
+    "pandas": lambda folder: pandas_frame(),
+    "polars": lambda folder: polars_frame(),
+    "polars, categories": lambda folder: polars_frame().with_columns(
+        pytest.importorskip("polars")
+        .col("gold_label")
+        .cast(pytest.importorskip("polars").Categorical)
+    ),
+    "pandas, categories": lambda folder: pandas_frame().astype({"gold_label": "category"}),
+    "pyarrow": lambda folder: arrow_table(),
+    "datasets": lambda folder: hub_dataset(),
+    "tuples": lambda folder: ROWS,
+    "lists": lambda folder: [list(row) for row in ROWS],
+    "generator": lambda folder: (row for row in ROWS),
+    "dicts": lambda folder: records(ROWS),
+    "zip": lambda folder: zip(*map(list, zip(*ROWS, strict=True)), strict=True),
+    "gz": lambda folder: write(folder / "x.tsv.gz", gzip.compress(lines(ROWS).encode())),
+    "bz2": lambda folder: write(folder / "x.csv.bz2", bz2.compress(csv_of(ROWS).encode())),
+    "xz": lambda folder: write(folder / "x.jsonl.xz", lzma.compress(jsonl(ROWS).encode())),
+    "zst": lambda folder: write(
+        folder / "x.tsv.zst",
+        bytes(pytest.importorskip("pyarrow").compress(lines(ROWS).encode(), "zstd", asbytes=True)),
+    ),
+}
+
+
+@pytest.fixture
+def plain(tmp_path: Path) -> Corpus:
+    return read(write(tmp_path / "plain" / "x.tsv", lines(ROWS)))
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_a_corpus_is_the_same_in_whatever_form(tmp_path: Path, kind: str, plain: Corpus) -> None:
+    source = EQUAL[kind](tmp_path)
+    corpus = read(source)
+    same(corpus)
+    assert corpus == plain and corpus.digest() == plain.digest()
+    assert corpus.rows.tolist() == sorted(corpus.rows.tolist()) and min(corpus.rows) >= 1
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_its_ids_are_the_same_too(tmp_path: Path, kind: str, plain: Corpus) -> None:
+    vocab = build_vocab(plain, 1)
+    expected = PairDataset(plain, 24, vocab, verbose=False)
+    for _ in range(1 + isinstance(EQUAL[kind](tmp_path), Path)):  # once more, from a cache
+        found = PairDataset.read(EQUAL[kind](tmp_path), None, 24, vocab, verbose=False)
+        np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+        np.testing.assert_array_equal(found.labels, expected.labels)
+        assert found.label_names == expected.label_names
+
+
+def test_the_public_name_is_the_function() -> None:
+    assert bertnli.read is read
+    for gone in ("read_pairs", "read_snli", "read_sample", "read_labelled"):
+        assert not hasattr(bertnli, gone)
+
+
+# ----- sources
+
+
+def test_the_sample_has_three_splits() -> None:
+    for split in ("train", "dev", "test"):
+        assert read("sample", split) == read(f"sample:{split}")
+    assert read("sample", "validation") == read("sample", "valid") == read("sample", "dev")
+    assert read("sample", True) == read("sample", "train")
+    assert read("sample", False) == read("sample", "test")
+    with pytest.raises(BERTNLIError, match=r"'trian'.*train"):
+        read("sample", "trian")
+
+
+FOLDERS = {
+    "plain": ["train.tsv", "dev.tsv", "test.tsv"],
+    "mixed": ["train.csv", "validation.jsonl", "test.tsv.gz"],
+    "valid": ["train.jsonl", "valid.jsonl", "test.jsonl"],
+    "val": ["train.json", "val.json", "test.json"],
+    "SNLI's": ["snli_1.0_train.txt", "snli_1.0_dev.txt", "snli_1.0_test.txt"],
+    "XNLI's": ["multinli.train.de.tsv", "xnli.dev.tsv", "xnli.test.tsv"],
+    "upper": ["Train.tsv", "Dev.tsv", "Test.tsv"],
+    "deep": ["data/train.tsv", "data/dev.tsv", "data/test.tsv"],
+}
+
+
+def one_row(split: str, path: Path) -> Path:
+    """Write a file of one pair, whose premise is its split."""
+    row = [(split, "h", E)]
+    name = path.name.removesuffix(".gz")
+    text = jsonl(row) if name.endswith(".jsonl") else lines(row)
+    if name.endswith(".csv"):
+        text = csv_of(row)
+    if name.endswith(".json"):
+        text = json.dumps(records(row))
+    return write(path, gzip.compress(text.encode()) if path.suffix == ".gz" else text)
+
+
+@pytest.mark.parametrize("names", FOLDERS)
+@pytest.mark.parametrize("packed", [None, "zip", "tar.gz", "tar"])
+def test_a_folder_or_an_archive_has_splits(tmp_path: Path, names: str, packed: str | None) -> None:
+    folder = tmp_path / "set"
+    for split, name in zip(("train", "dev", "test"), FOLDERS[names], strict=True):
+        one_row(split, folder / name)
+    write(folder / "README.md", "# A set\n\n| premise | hypothesis |\n")
+    write(folder / "LICENSE", "Do what you like.\n")
+    source = folder
+    if packed == "zip":
+        source = tmp_path / "set.zip"
+        with zipfile.ZipFile(source, "w") as file:
+            for path in sorted(folder.rglob("*.*")):
+                file.write(path, f"set/{path.relative_to(folder)}")
+                file.writestr(f"__MACOSX/set/._{path.name}", b"\0\5\x16\7")
+    elif packed:
+        source = tmp_path / f"set.{packed}"
+        with tarfile.open(source, "w:gz" if packed == "tar.gz" else "w") as file:
+            file.add(folder, "set")
+    for split, asked in (
+        *(("train", "train"), ("dev", "dev"), ("dev", "validation"), ("dev", "valid")),
+        *(("test", "test"), ("train", True), ("test", False)),
+    ):
+        assert read(source, asked).premises == [split]
+    assert read(f"{source}:dev").premises == ["dev"]
+    assert read(str(source), "test").premises == ["test"]
+    with pytest.raises(BERTNLIError, match=r"train.*dev|dev.*train"):
+        read(source)  # which of them?
+    with pytest.raises(BERTNLIError, match=r"'tset'.*test"):
+        read(source, "tset")
+
+
+def test_multinli_has_two_dev_sets(tmp_path: Path) -> None:
+    for split in ("train", "dev_matched", "dev_mismatched"):
+        one_row(split, tmp_path / f"multinli_1.0_{split}.txt")
+        one_row(split, tmp_path / f"multinli_1.0_{split}.jsonl")
+    for split in ("train", "dev_matched", "dev_mismatched"):
+        assert read(tmp_path, split).premises == [split]
+        assert read(f"{tmp_path}:{split}").premises == [split]
+    with pytest.raises(BERTNLIError, match=r"dev_matched.*dev_mismatched"):
+        read(tmp_path, "dev")
+
+
+def test_shards_of_the_hub_are_one_split(tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    table = arrow_table()
+    for i in range(3):
+        path = tmp_path / "data" / f"train-0000{i}-of-00003.parquet"
+        path.parent.mkdir(exist_ok=True)
+        parquet.write_table(table.slice(2 * i, 2), path)
+    parquet.write_table(table.slice(0, 1), tmp_path / "data" / "validation-00000-of-00001.parquet")
+    same(read(tmp_path, "train"))
+    same(read(tmp_path, "dev"), ROWS[:1])
+
+
+def test_a_colon_may_be_part_of_a_name(tmp_path: Path) -> None:
+    same(read(write(tmp_path / "a:dev", lines(ROWS)), format="tsv"))
+    same(read(str(write(tmp_path / "12:30.tsv", lines(ROWS)))))
+    with pytest.raises(BERTNLIError, match="no such file"):
+        read(tmp_path / "none:dev")
+
+
+def test_several_sources_are_one(tmp_path: Path) -> None:
+    a = write(tmp_path / "a.tsv", lines(ROWS[:2]))
+    b = write(tmp_path / "b.jsonl", "\n" + jsonl(ROWS[2:]))
+    both = read([a, str(b)])
+    same(both)
+    assert list(both.parts.values()) == [2, 3] and len(both.parts) == 2
+    assert [both.where(i) for i in (0, 1, 2, 4)] == [
+        *(f"{a}, line 2", f"{a}, line 3", f"{b}, line 2", f"{b}, line 4")
+    ]
+    with pytest.raises(IndexError):
+        both.where(5)
+    same(read([pandas_frame(), b]), ROWS + ROWS[2:])
+    twice = read([a, a])
+    assert len(twice.labels) == 4 and [twice.where(i) for i in (1, 2)] == [
+        f"{a}, line 3",
+        f"{a}, line 2",
+    ]
+    one, two = read_sets([a, b])
+    same(one, ROWS[:2])
+    same(two, ROWS[2:])
+    assert one.name != two.name
+    with pytest.raises(BERTNLIError):
+        read([])
+
+
+def test_two_and_three_classes_do_not_become_one_set_unseen(tmp_path: Path) -> None:
+    three = write(tmp_path / "a.tsv", lines(ROWS))
+    two = write(tmp_path / "b.tsv", lines([("a", "b", "not_entailment"), ("a", "c", E)]))
+    with pytest.raises(BERTNLIError, match="entailment"):
+        read([three, two])
+    merged = read([three, two], labels=TWO_WAY)
+    assert merged.label_names == TWO_WAY
+    assert merged.labels == [0, 1, 1, 1, 1, 1, 0]
+
+
+def run(code: str, sent: bytes) -> str:
+    command = [
+        sys.executable,
+        "-c",
+        f"import json, bertnli; from bertnli.data.read import *; {code}",
+    ]
+    done = subprocess.run(command, input=sent, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode()
+
+
+PIPED = {
+    "tsv": (lines(ROWS).encode(), ""),
+    "csv": (csv_of(ROWS, sign=";").encode(), ""),
+    "utf-16": (csv_of(ROWS, sign="\t").encode("utf-16"), ""),
+    "jsonl": (jsonl(ROWS).encode(), ""),
+    "json": (json.dumps(records(ROWS), indent=1).encode(), ""),
+    "gz": (gzip.compress(jsonl(ROWS).encode()), ""),
+    "latin-1": (lines([("Zoë", "x", E)]).encode("latin-1"), ", encoding='latin-1'"),
+    "no header": (lines(ROWS, None).encode(), ", premise=1, hypothesis=2, label=3, header=False"),
+}
+
+
+@pytest.mark.parametrize("kind", PIPED)
+def test_standard_input(kind: str) -> None:
+    sent, options = PIPED[kind]
+    found = json.loads(run(f"print(json.dumps(bertnli.read('-'{options})))", sent))
+    rows = [("Zoë", "x", E)] if kind == "latin-1" else ROWS
+    assert found == [[row[0] for row in rows], [row[1] for row in rows],
+                     [LABELS.index(row[2]) for row in rows]]  # fmt: skip
+
+
+def test_standard_input_in_parquet(tmp_path: Path) -> None:
+    sent = parquet_file(tmp_path / "x.parquet").read_bytes()
+    found = json.loads(run("print(json.dumps(bertnli.read('-')))", sent))
+    assert found[0] == [row[0] for row in ROWS]
+
+
+def test_a_dataset_dict_has_splits() -> None:
+    datasets = pytest.importorskip("datasets")
+    whole = hub_dataset()
+    both = datasets.DatasetDict(
+        train=whole, validation=whole.select([0]), test=whole.select([1, 2])
+    )
+    same(read(both, "train"))
+    same(read(both, "dev"), ROWS[:1])
+    same(read(both, False), ROWS[1:3])
+    with pytest.raises(BERTNLIError, match=r"train.*validation"):
+        read(both)
+    train, dev = train_and_dev(both)
+    same(train)
+    assert dev is not None
+    same(dev, ROWS[:1])
+    same(read(whole.shuffle(seed=1).sort("sentence2")), sorted(ROWS, key=lambda row: row[1]))
+    same(read(whole.to_iterable_dataset()))
+
+
+def test_frames_may_lack_labels_or_have_odd_columns() -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = pandas_frame().rename(columns={"gold_label": "Label", "sentence1": "Premise"})
+    frame = frame.rename(columns={"sentence2": "HYPOTHESIS"}).assign(score=1.5, when="now")
+    same(read(frame))
+    frame.loc["i1", "Label"] = None
+    found = read(frame)
+    assert found.skipped == {"no gold label": 1}
+    assert found.rows.tolist() == [1, 3, 4, 5]
+    bare = read(frame[["Premise", "HYPOTHESIS"]], labelled=False)
+    assert bare.labels == [-1] * 5
+    frame.loc["i2", "Premise"] = float("nan")
+    with pytest.raises(DataError, match=r"(row|line) 3"):
+        read(frame)
+    assert read(frame, on_error="skip").skipped == {"no gold label": 1, "malformed": 1}
+    numbers = pandas.DataFrame({0: ["a"], 1: ["b"], 2: [E]})
+    same(read(numbers, premise=1, hypothesis=2, label=3), [("a", "b", E)])
+
+
+def test_pairs_and_triples_of_python() -> None:
+    bare = read([("a", "b"), ("c", "d")], labelled=False)
+    assert rows_of(bare) == [("a", "b", None), ("c", "d", None)]
+    same(read(iter(ROWS)))
+    found = read([*ROWS[:1], ("c", "d", "-"), ("e", "f", None)])
+    assert rows_of(found) == [ROWS[0]] and found.skipped == {"no gold label": 2}
+    for bad in ([("a",)], [("a", "b", E, "x")], ["ab"], [("a", 7, E)], [7], [("", "b", E)]):
+        with pytest.raises(DataError):
+            read([*ROWS, *bad])
+        assert read([*ROWS, *bad], on_error="skip").skipped == {"malformed": 1}
+    for nothing in (7, None, object()):
+        with pytest.raises(BERTNLIError):
+            read(nothing)
+
+
+# ----- formats
+
+
+def test_a_delimiter_is_said_and_can_be_given(tmp_path: Path) -> None:
+    odd = [("a, b; c", "d, e; f", E), ("g, h; i", "j, k; l", N)]
+    for sign in ",;\t|":
+        found = read(write(tmp_path / "x.csv", csv_of(odd, sign=sign)))
+        same(found, odd)
+        if sign != ",":
+            assert any("delimiter" in note for note in found.notes), found.notes
+        same(read(tmp_path / "x.csv", delimiter=sign), odd)
+    same(read(write(tmp_path / "y.csv", csv_of(odd, sign="~")), delimiter="~"), odd)
+    same(read(write(tmp_path / "z.tsv", csv_of(odd)), format="csv"), odd)
+    for bad in ("", "ab", '"', "\n"):
+        with pytest.raises(BERTNLIError, match="delimiter"):
+            read(tmp_path / "x.csv", delimiter=bad)
+    with pytest.raises(ConfigError, match="format"):
+        read(tmp_path / "x.csv", format="excel")
+
+
+MARKED = [
+    ('"Rye" bread', 'is "old"', E),
+    ('"All"', '"', C),
+    ('a "b" c', "don't", N),
+    ('5"', "'x'", N),
+]
+
+
+def test_quotation_marks_of_a_raw_table_stay(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw.tsv", lines(MARKED))
+    same(read(raw), MARKED)
+    same(read(raw, quoted=False), MARKED)
+    for one in ([('"All"', "b", E)], [('"A" or "B"', '"C', E)]):  # some of many
+        same(
+            read(write(tmp_path / "one.tsv", lines([*MARKED, *one, *ROWS]))), [*MARKED, *one, *ROWS]
+        )
+
+
+@pytest.mark.parametrize("before", [0, 20, 3000])
+def test_quotation_marks_of_a_quoted_table_go(tmp_path: Path, before: int) -> None:
+    """Those who write such tables quote a field where they must, which may be far below."""
+    rows = [*ROWS[:2]] * before + MARKED + [("a\tb", "two\nlines", N)]
+    path = write(tmp_path / "q.tsv", csv_of(rows, sign="\t", end="\n"))
+    corpus = read(path)
+    same(corpus, rows)
+    same(read(path, quoted=True), rows)
+    assert any("quoted" in note for note in corpus.notes)
+    same(read(write(path, csv_of(MARKED * 9, sign="\t"))), MARKED * 9)
+
+
+def test_pandas_and_polars_write_what_is_read(tmp_path: Path) -> None:
+    frame = pandas_frame([*ROWS, *MARKED])
+    for name, options in (("a.tsv", {"sep": "\t"}), ("b.csv", {}), ("c.csv", {"sep": ";"})):
+        frame.to_csv(tmp_path / name, index=False, **options)
+        same(read(tmp_path / name), [*ROWS, *MARKED])
+        frame.to_csv(tmp_path / name, **options)  # with the index, whose column has no name
+        same(read(tmp_path / name), [*ROWS, *MARKED])
+    for name, options in (("d.jsonl", {"lines": True}), ("e.json", {})):
+        frame.to_json(tmp_path / name, orient="records", **options)
+        same(read(tmp_path / name), [*ROWS, *MARKED])
+    polars_frame().write_csv(tmp_path / "f.csv")
+    polars_frame().write_ndjson(tmp_path / "g.jsonl")
+    polars_frame().write_json(tmp_path / "h.json")
+    for name in ("f.csv", "g.jsonl", "h.json"):
+        same(read(tmp_path / name))
+    if "pyarrow" in sys.modules:
+        frame.to_parquet(tmp_path / "i.parquet")
+        same(read(tmp_path / "i.parquet"), [*ROWS, *MARKED])
+    hub_dataset().to_json(tmp_path / "j.jsonl")
+    hub_dataset().to_parquet(tmp_path / "k.parquet")
+    same(read(tmp_path / "k.parquet"))
+    with pytest.raises(DataError, match="label_map"):  # here the names are lost
+        read(tmp_path / "j.jsonl")
+
+
+ENCODED = [("Zoë singt über Äpfel", "Jemand singt – “laut”", E), ("naïve", "café", N)]
+
+
+@pytest.mark.parametrize("format", ["tsv", "csv", "jsonl", "json"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+def test_unicode_is_known_by_its_mark(tmp_path: Path, format: str, encoding: str) -> None:
+    made = {"tsv": lines, "csv": csv_of, "jsonl": jsonl}
+    text = json.dumps(records(ENCODED), ensure_ascii=False)
+    text = made[format](ENCODED) if format in made else text
+    mark = "\ufeff" if encoding[6:] in ("le", "be") else ""
+    path = write(tmp_path / f"x.{format}", (mark + text).encode(encoding))
+    same(read(path), ENCODED)
+    assert read(path).rows.tolist() == read(write(tmp_path / f"y.{format}", text)).rows.tolist()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("format", ["tsv", "csv", "jsonl"])
+def test_another_encoding_is_proposed_and_then_works(
+    tmp_path: Path, encoding: str, format: str
+) -> None:
+    rows = ENCODED[1:] if encoding == "latin-1" else ENCODED
+    text = {"tsv": lines, "csv": csv_of, "jsonl": jsonl}[format](rows)
+    path = write(tmp_path / f"x.{format}", text.encode(encoding))
+    for on_error in ("raise", "skip"):
+        with pytest.raises(
+            DataError, match=r"encoding=.*--encoding|--encoding.*encoding="
+        ) as caught:
+            read(path, on_error=on_error)
+    proposed = re.search(r"encoding=['\"]([\w-]+)['\"]", str(caught.value))
+    assert proposed, caught.value
+    same(read(path, encoding=proposed[1]), rows)
+    same(read(path, encoding=encoding), rows)
+    with pytest.raises(ConfigError, match="encoding"):
+        read(path, encoding="utf-9")
+
+
+def test_an_excel_file_says_how_to_export_it(tmp_path: Path) -> None:
+    path = tmp_path / "x.xlsx"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("[Content_Types].xml", "<Types/>")
+        file.writestr("xl/workbook.xml", "<workbook/>")
+    for source in (path, path.rename(tmp_path / "y.csv")):
+        with pytest.raises(BERTNLIError, match=r"(?i)csv"):
+            read(source)
+        path = write(tmp_path / "x.xlsx", (tmp_path / "y.csv").read_bytes())
+    with pytest.raises(BERTNLIError, match=r"(?i)csv"):
+        read(write(tmp_path / "z.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600))
+
+
+def test_a_format_is_found_from_the_content(tmp_path: Path) -> None:
+    for text in (lines(ROWS), csv_of(ROWS), csv_of(ROWS, sign=";"), jsonl(ROWS)):
+        same(read(write(tmp_path / "snippet", text)))
+        same(read(write(tmp_path / "x.data", text)))
+        same(read(write(tmp_path / "x.txt", text)))
+    same(read(write(tmp_path / "x.csv", lines(ROWS[:3]))), ROWS[:3])
+    same(read(write(tmp_path / "x.tsv", csv_of(ROWS))))
+    same(read(parquet_file(tmp_path / "nameless")))
+    same(read(write(tmp_path / "noending", gzip.compress(lines(ROWS).encode()))))
+
+
+def test_nothing_is_lost_for_lack_of_a_last_line_end(tmp_path: Path) -> None:
+    for name, text in (("x.tsv", lines(ROWS)), ("x.csv", csv_of(ROWS)), ("x.jsonl", jsonl(ROWS))):
+        for end in ("", "\n", "\n\n", "\r\n", "\n\r\n\n"):
+            same(read(write(tmp_path / name, text.rstrip("\r\n") + end)))
+            dos = re.sub(r"\r?\n", "\r\n", text.rstrip("\r\n")) + end
+            same(read(write(tmp_path / name, dos)))
+
+
+@pytest.mark.parametrize(
+    "name", ["x.tsv", "x.csv", "x.jsonl", "x.json", "x", "x.parquet", "x.feather"]
+)
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"   ", b"\xff\xfe", b"[]", b"{}", b"[1]", b"null"]
+)
+def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+    path = write(tmp_path / name, content)
+    for on_error in ("raise", "skip"):
+        try:
+            corpus = read(path, on_error=on_error)
+        except BERTNLIError as error:
+            assert name in str(error)  # noqa: PT017
+        else:
+            assert not corpus.labels and content in (b"[]", b"[1]", b"{}", b"null")
+
+
+def test_json_documents_name_the_line_of_a_bad_row(tmp_path: Path) -> None:
+    rows = [*records(ROWS[:1]), {"sentence1": "a"}, 7, *records(ROWS[1:])]
+    path = write(tmp_path / "x.json", json.dumps(rows, indent=1))
+    with pytest.raises(DataError, match=r"x\.json, (line|row) \d+"):
+        read(path)
+    found = read(path, on_error="skip")
+    assert rows_of(found) == ROWS and found.skipped == {"malformed": 2}
+    cut = write(tmp_path / "cut.json", json.dumps(records(ROWS), indent=1)[:-60])
+    with pytest.raises(DataError, match=r"cut\.json"):
+        read(cut)
+    two = write(tmp_path / "two.json", json.dumps({"a": records(ROWS), "b": records(ROWS)}))
+    with pytest.raises(DataError, match="'a'"):
+        read(two)
+
+
+def test_nested_keys_have_dots(tmp_path: Path) -> None:
+    row = {"in": {"text": {"a": "The goat", "b": "A goat"}}, "out": {"class": E}}
+    path = write(tmp_path / "x.jsonl", json.dumps(row) + "\n")
+    options = {"premise": "in.text.a", "hypothesis": "IN.Text.b", "label": "out.class"}
+    same(read(path, **options), [("The goat", "A goat", E)])
+    flat = write(tmp_path / "y.jsonl", json.dumps({"in.text.a": "x", "b": "y", "label": E}))
+    same(read(flat, premise="in.text.a", hypothesis="b"), [("x", "y", E)])
+
+
+# ----- headers and columns
+
+
+def test_columns_are_found_by_name_or_number(tmp_path: Path) -> None:
+    table = [(i, row[1], row[2], row[0], "x") for i, row in enumerate(ROWS)]
+    odd = write(tmp_path / "odd.csv", csv_of(table, ("id", "Behauptung", "Urteil", "Text", "z")))
+    names = {"premise": "text", "hypothesis": "BEHAUPTUNG", "label": "urteil"}
+    same(read(odd, **names))
+    same(read(odd, premise=4, hypothesis=2, label=3))
+    same(read(odd, premise="4", hypothesis="2", label="3"))
+    with pytest.raises(DataError, match=r"premise=.*--premise-column"):
+        read(odd)
+    with pytest.raises(BERTNLIError, match=r"'Txet'.*Text"):
+        read(odd, **{**names, "premise": "Txet"})
+    for bad in (0, 6, -1):
+        with pytest.raises(BERTNLIError, match="column"):
+            read(odd, **{**names, "premise": bad})
+    same(read(write(tmp_path / "two.tsv", lines(ROWS, ("Premise ", " Hypothesis", "Label")))))
+    both = write(tmp_path / "both.tsv", lines([("a", "b", "c", E)], ("text", "Text", "h", "label")))
+    same(read(both, premise="text", hypothesis="h"), [("a", "c", E)])
+    same(read(both, premise="Text", hypothesis="h"), [("b", "c", E)])
+    with pytest.raises(DataError, match="two columns"):
+        read(both, premise="TEXT", hypothesis="h")
+
+
+def test_a_table_without_a_header(tmp_path: Path) -> None:
+    by_number = {"premise": 1, "hypothesis": 2, "label": 3, "header": False}
+    for name, text in (
+        ("x.tsv", lines(ROWS, None)),
+        ("x.csv", csv_of(ROWS, None)),
+        ("y.csv", csv_of(ROWS, None, sign=";")),
+    ):
+        path = write(tmp_path / name, text)
+        corpus = read(path, **by_number)
+        same(corpus)
+        assert corpus.rows.tolist() == [1, 2, 3, 4, 5]
+        same(read(path, **{**by_number, "header": None}))
+        # The third column says what it is.
+        same(read(path))
+    two = write(tmp_path / "two.tsv", lines([row[:2] for row in ROWS], None))
+    bare = read(two, premise=1, hypothesis=2, header=False, labelled=False)
+    assert rows_of(bare) == [(*row[:2], None) for row in ROWS]
+    turned = read(two, premise=2, hypothesis=1, header=False, labelled=False)
+    assert turned.premises == bare.hypotheses
+    with pytest.raises(BERTNLIError, match="header"):
+        read(write(tmp_path / "z.tsv", lines([("a", "b", "c", "d")], None)), header=True)
+
+
+# ----- pairs to be answered
+
+
+def answered(path: Any, **options: Any) -> tuple[list[tuple[str, str]], list[str]]:
+    notes: list[str] = []
+    return list(pairs(path, on_note=notes.append, **options)), notes
+
+
+TWO = [row[:2] for row in ROWS]
+KNOWN = [("Premise", "Hypothesis"), ("PREMISE", "HYPOTHESIS"), ("sentence1", "Sentence2"),
+         ("Sentence_A", "sentence_B"), ("context", "hypothesis"), ("evidence", "Claim"),
+         ("premise", "hypo"), ("question", "sentence")]  # fmt: skip
+
+
+@pytest.mark.parametrize("header", KNOWN)
+@pytest.mark.parametrize("make", [lines, csv_of])
+def test_a_known_header_is_no_pair(tmp_path: Path, header: Any, make: Any) -> None:
+    path = write(tmp_path / "x.txt", make(TWO, header))
+    found, notes = answered(path)
+    assert sorted(map(sorted, found)) == sorted(map(sorted, TWO)), "a pair too many or too few"
+    assert not any("header" in note for note in notes)
+
+
+@pytest.mark.parametrize("header", [("Text A", "Text B"), ("Satz", "Aussage"), ("q", "r")])
+def test_a_doubtful_first_line_is_said(tmp_path: Path, header: Any) -> None:
+    path = write(tmp_path / "x.tsv", lines(TWO, header))
+    found, notes = answered(path)
+    assert found in (TWO, [header, *TWO])
+    assert len([note for note in notes if "header=" in note and "--header" in note]) == 1, notes
+    assert answered(path, header=True) == (TWO, [])
+    assert answered(path, header=False) == ([header, *TWO], [])
+
+
+def test_blank_lines_are_no_pairs(tmp_path: Path) -> None:
+    header = ("premise", "hypothesis")
+    for name, text in (
+        *(("x.tsv", lines(TWO, header)), ("x.csv", csv_of(TWO, header, end="\n"))),
+        ("x.jsonl", jsonl(TWO, header)),
+    ):
+        for end in ("\n", "\n\n\n", "\r\n"):
+            assert answered(write(tmp_path / name, text + end))[0] == TWO
+    assert answered(write(tmp_path / "y.tsv", lines(TWO, None) + "\n"), header=False)[0] == TWO
+
+
+def test_bad_pairs_are_skipped_on_demand(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", lines([*TWO[:2], ("alone",), ("", ""), *TWO[2:]],
+                                           ("premise", "hypothesis")))  # fmt: skip
+    with pytest.raises(DataError, match="line 4"):
+        answered(path)
+    found, notes = answered(path, on_error="skip")
+    assert found == TWO and notes
+    long = [("word " * 300_000, "b")]
+    for name, text in (("a.csv", csv_of(long, KNOWN[0])), ("a.tsv", lines(long, KNOWN[0]))):
+        assert answered(write(tmp_path / name, text))[0] == long
+
+
+@pytest.mark.parametrize("kind", EQUAL)
+def test_pairs_come_of_every_source(tmp_path: Path, kind: str) -> None:
+    assert answered(EQUAL[kind](tmp_path))[0] == TWO
+
+
+STREAM = """
+import sys, bertnli
+from bertnli.data.read import pairs
+for pair in pairs('-', on_note=lambda note: print('note', file=sys.stderr)):
+    print(*pair, sep='|', flush=True)
+"""
+
+
+@pytest.mark.parametrize("format", ["tsv", "jsonl", "csv", "no header"])
+def test_a_pair_comes_before_the_next_is_written(format: str) -> None:
+    """Otherwise nothing that waits for an answer could be asked."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", STREAM], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin and process.stdout
+    sign = {"csv": ","}.get(format, "\t")
+    if format in ("tsv", "csv"):
+        process.stdin.write(f"premise{sign}hypothesis\n".encode())
+    try:
+        for i in range(4):
+            row = f"The goat {i}", "A goat"
+            text = jsonl([row], KNOWN[0]) if format == "jsonl" else sign.join(row) + "\n"
+            process.stdin.write(text.lower().encode())
+            process.stdin.flush()
+            assert readable(process.stdout.fileno()), f"pair {i} does not come"
+            assert process.stdout.readline().decode() == f"the goat {i}|a goat\n"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def readable(descriptor: int, seconds: float = 60) -> bool:
+    import select
+
+    return bool(select.select([descriptor], [], [], seconds)[0])
+
+
+# ----- labels
+
+
+def test_classes_are_known_in_the_spellings_of_the_field(tmp_path: Path) -> None:
+    spellings = {
+        E: [E, "ENTAILMENT", " Entailment ", "entails", "e", "SUPPORTS", "entailed"],
+        C: [C, "Contradiction", "contradictory", "contradicts", "c", "REFUTES"],
+        N: [N, "NEUTRAL", "n", "NOT ENOUGH INFO"],
+    }
+    for name, written in spellings.items():
+        for label in written:
+            path = write(tmp_path / "x.tsv", lines([("a", "b", label)]))
+            assert rows_of(read(path)) == [("a", "b", name)], label
+    for label in ("not_entailment", "non-entailment", "Not Entailment", "NOT-ENTAILMENT"):
+        path = write(tmp_path / "x.tsv", lines([("a", "b", label), ("c", "d", E)]))
+        same(read(path), [("a", "b", NO), ("c", "d", E)], TWO_WAY)
+
+
+def test_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
+    rows = [*ROWS, ("a", "b", "-"), ("c", "d", -1), ("e", "f", "-")]
+    for name, text in (("x.tsv", lines(rows)), ("x.csv", csv_of(rows)), ("x.jsonl", jsonl(rows))):
+        found = read(write(tmp_path / name, text))
+        assert rows_of(found) == ROWS and found.skipped == {"no gold label": 3}
+
+
+NUMBERS = [("a", "b", 0), ("c", "d", 1), ("e", "f", 2), ("g", "h", 2), ("i", "j", 0), ("k", "l", 0)]
+
+
+def number_sources(folder: Path) -> Iterator[Any]:
+    header = ("premise", "hypothesis", "label")
+    yield write(folder / "n.tsv", lines(NUMBERS, header))
+    yield write(folder / "n.csv", csv_of(NUMBERS, header))
+    yield write(folder / "n.jsonl", jsonl(NUMBERS, header))
+    yield write(folder / "n.json", json.dumps(records(NUMBERS, header), indent=1))
+    yield NUMBERS
+    yield pandas_frame(NUMBERS)
+    yield pandas_frame(NUMBERS).astype({"gold_label": float})
+    yield pandas_frame(NUMBERS).astype({"gold_label": "Int64"})
+    yield pytest.importorskip("pyarrow").Table.from_pylist(records(NUMBERS, header))
+    yield pytest.importorskip("polars").DataFrame(records(NUMBERS, header))
+
+
+def proposed_maps(message: str) -> list[dict[str, str]]:
+    return [ast.literal_eval(found) for found in re.findall(r"label_map=(\{[^{}]*\})", message)]
+
+
+def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path: Path) -> None:
+    for source in number_sources(tmp_path):
+        for on_error in ("raise", "skip"):
+            with pytest.raises(DataError, match="--label-map") as caught:
+                read(source, on_error=on_error)
+        message = str(caught.value)
+        for number, count in Counter(str(row[2]) for row in NUMBERS).items():
+            assert re.search(
+                rf"\b{count}\b[^.;]*\b{number}\b|\b{number}\b[^.;]*\b{count}\b", message
+            )
+        orders = [tuple(one.values()) for one in proposed_maps(message)]
+        # The Hub's (SNLI, MultiNLI, ANLI) and the book's.
+        assert {(E, N, C), (E, C, N)} <= set(orders), message
+        for proposed in proposed_maps(message):
+            found = read(source, label_map=proposed)
+            meaning = {str(key): name for key, name in proposed.items()}
+            same(found, [(*row[:2], meaning[str(row[2])]) for row in NUMBERS])
+        same(read(source, label_map={0: N, 1: E, 2: C}),
+             [(*row[:2], (N, E, C)[row[2]]) for row in NUMBERS])  # fmt: skip
+
+
+def test_two_numbers_without_a_meaning(tmp_path: Path) -> None:
+    rows = [("a", "b", 1), ("c", "d", 0), ("e", "f", 1)]
+    path = write(tmp_path / "x.csv", csv_of(rows, ("premise", "hypothesis", "label")))
+    with pytest.raises(DataError, match="--label-map") as caught:
+        read(path)
+    maps = proposed_maps(str(caught.value))
+    assert {tuple(one.values()) for one in maps} & {(E, NO), (NO, E), (E, "not_entailment")}
+    for proposed in maps:
+        assert len(read(path, label_map=proposed).labels) == 3
+
+
+def test_numbers_with_a_meaning() -> None:
+    for names in ((E, N, C), (E, C, N), (C, E, N), ("Contradiction", "Neutral", "Entailment")):
+        lowered = [name.lower() for name in names]
+        same(read(hub_dataset(lowered)))
+    dataset = hub_dataset().map(lambda row, i: {"gold_label": -1 if i == 1 else row["gold_label"]},
+                                with_indices=True)  # fmt: skip
+    found = read(dataset)
+    assert rows_of(found) == [*ROWS[:1], *ROWS[2:]] and found.skipped == {"no gold label": 1}
+    assert found.rows.tolist() == [1, 3, 4, 5]
+
+
+def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "x.tsv", lines([("a", "b", "ja"), ("c", "d", "nein"), ("e", "f", "ja")])
+    )
+    with pytest.raises(DataError, match=r"'ja'.*label_map=.*--label-map|--label-map") as caught:
+        read(path)
+    assert "line 2" in str(caught.value)
+    given = {"ja": E, "nein": C}
+    same(read(path, label_map=given), [("a", "b", E), ("c", "d", C), ("e", "f", E)])
+    found = read(path, label_map={"ja": E, "nein": "-"})
+    assert rows_of(found) == [("a", "b", E), ("e", "f", E)]
+    assert found.skipped == {"no gold label": 1}
+    with pytest.raises(DataError, match=r"'nein'.*label_map"):
+        read(path, label_map={"ja": E})
+    with pytest.raises(ConfigError, match="Konfusion"):
+        read(path, label_map={"ja": "Konfusion"})
+    two = read(path, label_map={"ja": E, "nein": "not_entailment"})
+    same(two, [("a", "b", E), ("c", "d", NO), ("e", "f", E)], TWO_WAY)
+    own = read(path, labels=("ja", "nein"))
+    assert (own.labels, own.label_names) == ([0, 1, 0], ("ja", "nein"))
+
+
+def test_a_classifier_s_classes(tmp_path: Path) -> None:
+    three = write(tmp_path / "three.tsv", lines(ROWS))
+    two = write(tmp_path / "two.tsv", lines([("a", "b", "not_entailment"), ("c", "d", E)]))
+    assert read(three, labels=(N, E, C)).labels == [1, 2, 0, 2, 0]
+    assert read(three, labels=TWO_WAY).labels == [0, 1, 1, 1, 1]
+    turned = read(three, labels=("not_entailment", "entailment"))
+    assert turned.labels == [1, 0, 0, 0, 0]
+    assert turned.label_names == ("not_entailment", "entailment")
+    assert read(two, labels=("not_entailment", "entailment")).labels == [0, 1]
+    assert read(two, labels=TWO_WAY).labels == [1, 0]
+    upper = read(three, labels=("ENTAILMENT", "NEUTRAL", "CONTRADICTION"))
+    assert upper.labels == [0, 2, 1, 2, 1]
+    # Of the three classes there is no way back: what the file has is said.
+    assert read(two, labels=LABELS).label_names == TWO_WAY
+    with pytest.raises(DataError, match="label_map"):
+        read(three, labels=("yes", "no"))
+    assert read(three, labels=("yes", "no"), label_map={E: "yes", N: "no", C: "no"}).labels == [
+        *(0, 1, 1, 1, 1)
+    ]
+
+
+def test_two_and_three_classes_in_one_file(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", lines([("a", "b", "not_entailment"), ("c", "d", N)]))
+    with pytest.raises(DataError, match="neutral"):
+        read(path)
+    assert read(path, labels=TWO_WAY).labels == [1, 1]
+
+
+# ----- bad rows, and where rows are
+
+
+BAD = {
+    "x.tsv": (
+        lines(ROWS[:2]) + "only one\na\tb\tmaybe\n\nc\t\tneutral\n" + lines(ROWS[2:], None),
+        3,
+    ),
+    "x.csv": (
+        csv_of(ROWS[:2], end="\n") + 'a,b\n\n"open,b,neutral\na,b,maybe\n'
+        + csv_of(ROWS[2:], None, end="\n"),
+        3,
+    ),
+    "y.csv": (
+        csv_of(ROWS[:2], sign=";", end="\n") + "a;b\n\na;b;maybe\na;;neutral\n"
+        + csv_of(ROWS[2:], None, sign=";", end="\n"),
+        3,
+    ),
+    "q.tsv": (
+        csv_of([*ROWS[:2], *ROWS[3:]], sign="\t", quoting=csv.QUOTE_ALL, end="\n") + '"a"\t"b"\n\n'
+        + '"c"\t""\t"neutral"\n' + csv_of(ROWS[2:3], None, sign="\t", quoting=csv.QUOTE_ALL),
+        2,
+    ),
+    "x.jsonl": (jsonl(ROWS[:2]) + '{"sentence1": "a"}\n\n[1]\n{"a\n' + jsonl(ROWS[2:]), 3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str) -> None:
+    text, bad = BAD[name]
+    path = write(tmp_path / name, text)
+    with pytest.raises(DataError, match=rf"{re.escape(name)}, line \d+: "):
+        read(path)
+    found = read(path, on_error="skip")
+    assert sorted(rows_of(found)) == sorted(ROWS) and found.skipped == {"malformed": bad}
+    for i in range(len(found.labels)):
+        line = int(re.fullmatch(rf"{re.escape(str(path))}, line (\d+)", found.where(i))[1])
+        # What is written there is the pair's beginning.
+        assert found.premises[i][-6:] in text.split("\n")[line - 1].replace('\\"', '"').replace(
+            '""', '"'
+        )
+    data = PairDataset.read(path, None, 16, build_vocab(found, 1), verbose=False, on_error="skip")
+    assert len(data) == len(ROWS)
+    with pytest.raises(DataError, match=r"line \d+: "):
+        PairDataset.read(path, None, 16, build_vocab(found, 1), verbose=False)
+    with pytest.raises(ConfigError, match="on_error"):
+        read(path, on_error="ignore")
+
+
+# ----- train and dev
+
+
+def grouped(path: Path, premises: int = 100) -> Path:
+    rows = [
+        (f"premise {i}", f"hypothesis {i} {j}", LABELS[j])
+        for i in range(premises)
+        for j in range(3)
+    ]
+    return write(path, lines(rows))
+
+
+def test_a_tenth_is_held_out_by_premise(tmp_path: Path) -> None:
+    path = grouped(tmp_path / "x.tsv")
+    whole = read(path)
+    train, dev = train_and_dev(path, dev=0.1, seed=3)
+    assert dev is not None
+    assert not {*train.premises} & {*dev.premises}
+    assert sorted(rows_of(train) + rows_of(dev)) == sorted(rows_of(whole))
+    assert 24 <= len(dev.labels) <= 36
+    again = train_and_dev(path, dev=0.1, seed=3)
+    assert again[0] == train and again[1] == dev
+    other = train_and_dev(path, dev=0.1, seed=4)
+    assert other[1] != dev
+    assert dev.where(0) == f"{path}, line {whole.premises.index(dev.premises[0]) + 2}"
+    quarter = train_and_dev(str(path), 0.25)[1]
+    assert quarter is not None and 60 <= len(quarter.labels) <= 90
+    for bad in (0.0, 1.0, -0.5, 1.5, float("nan")):
+        with pytest.raises(ConfigError, match="dev"):
+            train_and_dev(path, dev=bad)
+    few = write(tmp_path / "few.tsv", lines([("same", f"h{i}", E) for i in range(50)]))
+    with pytest.raises(BERTNLIError):  # one premise cannot be on both sides
+        train_and_dev(few, dev=0.1)
+
+
+def test_premises_that_differ_in_spaces_or_case_alone_stay_together(tmp_path: Path) -> None:
+    rows = [(("A Goat  sleeps", "a goat sleeps")[j] + f" {i}", f"h{j}", E)
+            for i in range(60) for j in range(2)]  # fmt: skip
+    train, dev = train_and_dev(write(tmp_path / "x.tsv", lines(rows)), dev=0.2)
+    assert dev is not None and not {*train.premises} & {*dev.premises}
+
+
+def test_a_source_s_own_dev_split_is_taken(tmp_path: Path) -> None:
+    for split in ("train", "validation"):
+        one_row(split, tmp_path / f"{split}.tsv")
+    train, dev = train_and_dev(tmp_path)
+    assert (train.premises, dev and dev.premises) == (["train"], ["validation"])
+    other = one_row("other", tmp_path / "more" / "x.csv")
+    train, dev = train_and_dev(tmp_path, other)
+    assert dev is not None and dev.premises == ["other"]
+    assert train_and_dev(other)[1] is None
+    train, dev = train_and_dev([tmp_path / "train.tsv", other], other)
+    assert train.premises == ["train", "other"]
+    sample = train_and_dev("sample")
+    assert sample == (read("sample", "train"), read("sample", "dev"))
+
+
+# ----- what a stranger does
+
+
+def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", lines(ROWS))
+    with pytest.raises(BERTNLIError, match="premise"):
+        read(path, premise=["sentence1"])
+    with pytest.raises(TypeError, match=r"hypotesis|hypothesis"):
+        read(path, hypotesis="x")
+    with pytest.raises(BERTNLIError, match="split"):
+        read(path, "dev")
+    with pytest.raises(BERTNLIError, match="label_map"):
+        read(path, label_map="entailment")
+    with pytest.raises(BERTNLIError, match="probabilities"):
+        read(path, probabilities="p")
+    for folder in (tmp_path / "empty", tmp_path):
+        folder.mkdir(exist_ok=True)
+    with pytest.raises(BERTNLIError, match="empty"):
+        read(tmp_path / "empty", "train")
+    with pytest.raises(BERTNLIError, match=r"no such file.*Did you mean"):
+        read(tmp_path / "x.tvs")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo(tmp_path / "pipe.tsv")
+        with pytest.raises(BERTNLIError, match="regular"):
+            read(tmp_path / "pipe.tsv")
+
+
+def test_a_link_on_the_web_or_a_home_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(BERTNLIError):
+        read("https://example.org/x.tsv")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    write(tmp_path / "x.tsv", lines(ROWS))
+    same(read("~/x.tsv"))
