@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bertnli.api.loading import backend_of, say_precision
-from bertnli.api.notes import describe, describe_encoding
+from bertnli.api.sets import describe, describe_encoding
 from bertnli.backends.interface import Backend, Classifier
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
@@ -80,8 +80,9 @@ class Report:
         cells = [["checkpoint", "set", "pairs", "accuracy", "95% interval", "loss"]]
         for name, set_name, metrics in scores:
             low, high = wilson_interval(int(metrics.confusion.trace()), metrics.num_pairs)
-            numbers = f"{metrics.accuracy:.4f}", f"{low:.4f}-{high:.4f}", f"{metrics.loss:.4f}"
-            cells.append([name, set_name, str(metrics.num_pairs), *numbers])
+            accuracy, loss = f"{metrics.accuracy:.4f}", f"{metrics.loss:.4f}"
+            within = f"{low:.4f}-{high:.4f}"
+            cells.append([name, set_name, str(metrics.num_pairs), accuracy, within, loss])
         lines = _aligned(cells)
         if len(self.found["checkpoints"]) > 1:
             cells = [["set", "accuracy: mean", "sd", "loss: mean", "sd"]]
@@ -148,7 +149,7 @@ def evaluate(
         BERTNLIError: of a source, as `bertnli.read`; of a checkpoint, as `bertnli.load`; of scores,
             as `bertnli.evaluation.report`.
     """
-    several = list(models) if isinstance(models, list | tuple) else [models]
+    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     how = (_Encoding if progress else Encoding)(max_len, truncation, batch_size)
     found = _models(several, backend, devices, labels, num_heads, precision, how, progress)
     first = next(found)

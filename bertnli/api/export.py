@@ -10,14 +10,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.api.notes import describe, describe_encoding
 from bertnli.api.runs import encoding_of
+from bertnli.api.sets import describe, describe_encoding, read_ids
 from bertnli.checkpoints import onnx
 from bertnli.checkpoints.folder import check_new, new_files, new_folder
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
-from bertnli.data.sources import default_split
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
 from bertnli.progress import LogLines
@@ -81,7 +80,8 @@ class Exported:
                 "gets both"
             )
         else:
-            yield f"wrote the folder {target}: {', '.join(sorted(p.name for p in target.iterdir()))}"
+            files = ", ".join(sorted(path.name for path in target.iterdir()))
+            yield f"wrote the folder {target}: {files}"
 
 
 def export(
@@ -123,7 +123,10 @@ def export(
     if is_file:
         graphs = [target, target.with_suffix(".int8.onnx")]
     graphs = graphs[: 1 + int8]
-    check_new(*(graphs if is_file else [target]), **({"instead": "another name"} if is_file else {}))
+    if is_file:
+        check_new(*graphs, instead="another name")
+    else:
+        check_new(target)
     checkpoint = open_checkpoint(source, labels, num_heads)
     if checkpoint.encoding is not None:
         encoding = encoding_of(checkpoint.config, checkpoint.encoding, max_len, truncation)
@@ -159,9 +162,7 @@ def _dataset(
             f"{checkpoint.source} is a pretrained model, with no classes to score; leave --check "
             "out"
         )
-    options = {"labels": labels, **reading}
-    cut = {"truncation": how.truncation, "verbose": False}
-    found = PairDataset.read(check, split or default_split(check, "dev"), how.max_len, checkpoint.vocab, **cut, **options)
+    found = read_ids(check, split, checkpoint.vocab, how, **{"labels": labels, **reading})
     if not len(found):
         raise DataError(f"{found.source} has no pair to score")
     return found

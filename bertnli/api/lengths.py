@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.api.notes import describe
+from bertnli.api.sets import describe, read_ids
 from bertnli.checkpoints.contents import locate, read_contents
 from bertnli.data.dataset import PairDataset
 from bertnli.data.padding import PaddingCost, padding_cost
-from bertnli.data.sources import default_split
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_lengths
 from bertnli.text.pairs import PairEncoding
@@ -106,9 +105,7 @@ def lengths(
         raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
     own = contents.encoding or PairEncoding.default(contents.config.max_len)
     how = own.overridden(max_len, truncation, contents.config.max_len)
-    options = {"labels": contents.labels, **reading}
-    cut = {"truncation": how.truncation, "verbose": False}
-    dataset = PairDataset.read(source, split or default_split(source, "dev"), how.max_len, vocab, **cut, **options)
+    dataset = read_ids(source, split, vocab, how, **{"labels": contents.labels, **reading})
     if not len(dataset):
         raise ConfigError(f"{dataset.source} has no pairs to count")
     return Lengths(describe(dataset), dataset, padding_cost(dataset, batch_size))

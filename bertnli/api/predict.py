@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bertnli.api.loading import loaded
-from bertnli.api.notes import describe_unknown, note
+from bertnli.api.sets import describe_unknown, note
 from bertnli.backends.interface import Classifier, Prediction
 from bertnli.data import read
 from bertnli.errors import BERTNLIError

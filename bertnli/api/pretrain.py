@@ -80,9 +80,14 @@ def pretrain(
     length = encoding_of(net.config, None, max_len, None).max_len
 
     def encoded(one: Text, name: str) -> PretrainingSet:
-        masking = {"whole_words": whole_words, "mask_rate": mask_rate}
-        vocab = net.required_vocab()
-        data = PretrainingSet(one, length, vocab, next_sentence=next_sentence, **masking)
+        data = PretrainingSet(
+            one,
+            length,
+            net.required_vocab(),
+            next_sentence=next_sentence,
+            whole_words=whole_words,
+            mask_rate=mask_rate,
+        )
         setup.say(f"{name}: {_describe(data)}")
         return data
 

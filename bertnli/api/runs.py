@@ -1,4 +1,4 @@
-"""What training and pretraining have in common: settings by group, a model's sizes, the run itself."""
+"""What training and pretraining have in common: checked settings, a model, the run itself."""
 
 from __future__ import annotations
 

@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.api.loading import backend_of
-from bertnli.api.notes import describe
 from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
+from bertnli.api.sets import describe, read_ids
 from bertnli.backends.interface import Backend, Classifier
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import train_and_dev
-from bertnli.data.sources import default_split, own_dev
+from bertnli.data.sources import own_dev
 from bertnli.errors import ConfigError
 from bertnli.hub import CLASSIFIER, PRETRAINED
 from bertnli.parameters import classifier_shapes
-from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 _Sets = tuple[PairDataset, PairDataset | None]
@@ -147,18 +146,14 @@ def _read_for(
     vocab: Vocab = bert.vocab
     how = encoding_of(bert.config, bert.head and bert.head.encoding, max_len, truncation)
 
-    def read(source: Any, split: str | None, how: PairEncoding, **more: Any) -> PairDataset:
-        cut = {"truncation": how.truncation, "verbose": False}
-        return PairDataset.read(source, split, how.max_len, vocab, **cut, **{**setup.more, **more})
-
-    split = default_split(train, "train")
-    train_set = read(train, split, how)
+    options = setup.more
+    train_set = read_ids(train, None, vocab, how, default="train", **options)
     net = _classifier(setup, bert, train_set.label_names, new_head)
     own = encoding_of(net.config, net.encoding, max_len, truncation)
     if own != how:  # the classes are not those of the checkpoint, whose way of cutting went
-        train_set = read(train, split, own)
-    dev, split = (own_dev(train), "dev") if dev is None else (dev, default_split(dev, "dev"))
+        train_set = read_ids(train, None, vocab, own, default="train", **options)
+    dev = own_dev(train) if dev is None else dev
     if dev is None:
         return net, (train_set, None)
-    classes = setup.more.get("labels") or train_set.label_names
-    return net, (train_set, read(dev, split, own, labels=classes, probabilities=None))
+    options = {"labels": train_set.label_names, **options, "probabilities": None}
+    return net, (train_set, read_ids(dev, None, vocab, own, **options))

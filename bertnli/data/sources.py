@@ -129,9 +129,8 @@ def default_split(source: Any, split: str) -> str | None:
 def own_dev(train: Any) -> Any:
     """Return the source with the dev split beside a training set; None if there is none."""
     whole, named = source_and_split(train)
-    if default_split(whole, "dev") and (named or default_split(whole, "train")):
-        return whole
-    return None
+    has_dev = canonical_split(named) != "dev" and default_split(whole, "dev")
+    return whole if has_dev and (named or default_split(whole, "train")) else None
 
 
 def source_and_split(source: Any) -> tuple[Any, str | None]:

@@ -1,17 +1,47 @@
-"""What is said of a corpus while work goes on: on standard error, or as the first line of a log."""
+"""Sets of pairs as the calls read them, and what is said of a set while work goes on."""
 
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
+from bertnli.data.sources import default_split
+from bertnli.text.pairs import PairEncoding
+from bertnli.text.vocab import Vocab
 
 #: The share of a pair's tokens that a model may not know without a warning.
 MANY_UNKNOWN = 1 / 3
+
+
+def read_ids(
+    source: Any,
+    split: str | None,
+    vocab: Vocab,
+    how: PairEncoding,
+    *,
+    default: str = "dev",
+    **reading: Any,
+) -> PairDataset:
+    """Return a source as ids, cut as ``how`` says.
+
+    Args:
+        default: the split of a source with several, where ``split`` is None.
+        source, split, vocab, reading: see `PairDataset.read`.
+    """
+    return PairDataset.read(
+        source,
+        split or default_split(source, default),
+        how.max_len,
+        vocab,
+        truncation=how.truncation,
+        verbose=False,
+        **reading,
+    )
 
 
 def note(text: str) -> None:
