@@ -91,9 +91,18 @@ def label_merging(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.i
     if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
         names = [name if name == TWO_WAY[0] else TWO_WAY[1] for name in names]
         return np.array([wanted.index(name) for name in names], dtype=np.int64)
-    if sorted(wanted) == sorted(TWO_WAY) != sorted(names):
+    if sorted(wanted) != sorted(names):
         raise DataError(
-            f"the classes {list(found)} cannot be scored as {list(expected)}: only those of "
-            f"{list(LABELS)} are merged, neutral and contradiction into {TWO_WAY[1]}"
+            f"the classes {list(expected)} of the set are not the classifier's, {list(found)}; say "
+            f"which it has for each with label_map= (--label-map {_proposed_map(found, expected)}),"
+            " or load the classifier with other names for its classes, labels= (--labels)"
         )
     return label_permutation(wanted, names)
+
+
+def _proposed_map(found: Sequence[str], expected: Sequence[str]) -> str:
+    """Return a ``--label-map`` from a set's classes to a classifier's, as far as it is known."""
+    known = {canonical_label(name): name for name in found}
+    if sorted(known) == sorted(TWO_WAY):  # neutral and contradiction are no entailment
+        known |= dict.fromkeys(LABELS[1:], known[TWO_WAY[1]])
+    return ",".join(f"{name}={known.get(canonical_label(name), 'CLASS')}" for name in expected)

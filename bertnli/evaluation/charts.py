@@ -18,21 +18,33 @@ LEGEND = (
 
 
 def accuracy_bar(
-    accuracy: float, low: float | None, high: float | None, baseline: float | None
+    accuracy: float,
+    low: float | None,
+    high: float | None,
+    baseline: float | None,
+    kind: str = "fill",
+    ceiling: float | None = None,
 ) -> str:
     """Return a bar from 0 to 1, a whisker from low to high, a diamond at the baseline.
 
-    It says nothing that does not stand in the table beside it, and is hidden from screen readers.
+    The numbers are in the table beside it, so that it is hidden from screen readers.
+
+    Args:
+        accuracy, low, high, baseline: shares; None for no mark.
+        kind: the bar's class in `STYLE`.
+        ceiling: where a dashed line is drawn.
     """
     parts = [
         '<svg viewBox="-5 0 210 20" preserveAspectRatio="none" aria-hidden="true">',
         '<rect class="track" x="0" y="5" width="200" height="10"/>',
-        f'<rect class="fill" x="0" y="5" width="{200 * accuracy:.1f}" height="10"/>',
+        f'<rect class="{kind}" x="0" y="5" width="{200 * accuracy:.1f}" height="10"/>',
     ]
     if low is not None and high is not None:
         a, b = 200 * low, 200 * high
         ends = f"M{a:.1f} 10H{b:.1f}M{a:.1f} 3V17M{b:.1f} 3V17"
         parts.append(f'<path class="whisker" d="{ends}"/>')
+    if ceiling is not None:
+        parts.append(f'<path class="ideal" d="M{200 * ceiling:.1f} 0V20"/>')
     if baseline is not None:
         x = 200 * baseline
         parts.append(f'<path class="mark" d="M{x:.1f} 1l4 9l-4 9l-4 -9z"/>')

@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from html import escape
 from typing import Any
 
 from bertnli.evaluation.charts import accuracy_bar, reliability
+from bertnli.evaluation.markup import (
+    NONE,
+    accuracy_cells,
+    confusion,
+    interval,
+    percent,
+    spread,
+    table,
+)
+from bertnli.evaluation.scores import MAX_DISTANCE
 from bertnli.evaluation.style import STYLE
 
 #: Even if something of a corpus came through as markup, the browser would load and run nothing.
@@ -15,9 +25,9 @@ TITLES = {
     "baseline": ("Where the baseline is right, and where it is wrong", "hypothesis alone"),
     "class": ("By true class", "class"),
     "length": ("By length", "words of the pair"),
+    "agreement": ("By agreement of the annotators", "share of the majority"),
     "overlap": ("By word overlap", "hypothesis words in the premise"),
 }
-NONE = "–"
 #: What marks a report as one.
 FORMAT = "bertnli-report"
 
@@ -39,43 +49,6 @@ def to_html(found: Mapping[str, Any]) -> str:
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
         f"<title>{title}</title>\n<style>{STYLE}</style>\n</head>\n"
         f"<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
-    )
-
-
-def percent(value: float | None) -> str:
-    """Return a share as a percentage with one digit, or a dash."""
-    return NONE if value is None else f"{100 * value:.1f}%"
-
-
-def spread(summary: Mapping[str, Any] | None) -> str:
-    """Return mean and sample standard deviation of shares, in percent."""
-    if summary is None:
-        return NONE
-    if summary["sd"] is None:
-        return percent(summary["mean"])
-    return f"{100 * summary['mean']:.1f} ± {100 * summary['sd']:.1f}%"
-
-
-def interval(one: Mapping[str, Any]) -> str:
-    """Return the interval of a score, in percent."""
-    return NONE if one["low"] is None else f"{100 * one['low']:.1f}–{100 * one['high']:.1f}%"
-
-
-def table(
-    caption: str, head: Sequence[str], rows: Iterable[Sequence[str]], last_is_sum: bool = False
-) -> str:
-    """Return a table; cells are HTML, the first of each row is its header."""
-    lines = ["".join(f'<th scope="col">{cell}</th>' for cell in head)]
-    for first, *cells in rows:
-        tds = (cell if cell.startswith("<td") else f"<td>{cell}</td>" for cell in cells)
-        lines.append(f'<th scope="row">{first}</th>' + "".join(tds))
-    start, *others = lines
-    body = [f"<tr>{line}</tr>" for line in others]
-    if last_is_sum:
-        body[-1] = body[-1].replace("<tr>", '<tr class="sum">', 1)
-    return (
-        f'<div class="scroll" tabindex="0"><table><caption>{caption}</caption>'
-        f"<thead><tr>{start}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 
 
@@ -119,28 +92,6 @@ def _head(found: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _accuracy_cells(
-    scores: Sequence[Mapping[str, Any]],
-    summary: Mapping[str, Any] | None,
-    baseline: Mapping[str, Any] | None,
-) -> list[str]:
-    """Return the cells accuracy with its interval or spread, baseline, chart."""
-    base = None if baseline is None else baseline["accuracy"]
-    if summary is None:
-        return [NONE, f'<td class="base">{percent(base)}</td>', '<td class="bar"></td>']
-    if len(scores) == 1:
-        second, low, high = interval(scores[0]), scores[0]["low"], scores[0]["high"]
-    else:
-        low, high = summary["min"], summary["max"]
-        second = f"± {100 * summary['sd']:.1f}"
-    bar = accuracy_bar(summary["mean"], low, high, base)
-    return [
-        f'<td><b class="model">{percent(summary["mean"])}</b> <small>{second}</small></td>',
-        f'<td class="base">{percent(base)}</td>',
-        f'<td class="bar">{bar}</td>',
-    ]
-
-
 def _columns(found: Mapping[str, Any]) -> list[str]:
     second = "sd" if _several(found) else f"{found['confidence']:.0%}"
     return [f"accuracy <small>{second}</small>", "baseline", "0 to 100%"]
@@ -153,7 +104,7 @@ def _summary(found: Mapping[str, Any]) -> Iterator[str]:
         base = one["baseline"] and one["baseline"]["accuracy"]
         link = f'<a href="#set{number}">{escape(one["name"])}</a>'
         pairs = f"{one['pairs']:,}"
-        rows.append([link, pairs, *_accuracy_cells(scores, one["summary"]["accuracy"], base)])
+        rows.append([link, pairs, *accuracy_cells(scores, one["summary"]["accuracy"], base)])
     head = ["set", "pairs", *_columns(found)]
     yield table("Accuracy on each set, and the baseline's on the same pairs", head, rows)
 
@@ -171,7 +122,7 @@ def _set(found: Mapping[str, Any], one: Mapping[str, Any], number: int) -> Itera
     if one["baseline_missing"] and not found["baseline"]["missing"]:
         yield f'<p class="note">No baseline here: {escape(one["baseline_missing"])}</p>'
     for note in [*one["notes"], *filter(None, (each["order"] for each in one["checkpoints"]))]:
-        yield f'<p class="note">{escape(note)}.</p>'
+        yield f'<p class="note">{escape(note.rstrip("."))}.</p>'
     cut = [each["cut"] for each in one["checkpoints"]]
     if any(cut):
         counts = " or ".join(f"{n:,}" for n in sorted({*cut}))
@@ -180,6 +131,8 @@ def _set(found: Mapping[str, Any], one: Mapping[str, Any], number: int) -> Itera
     yield from _merging(one)
     if _several(found):
         yield _checkpoints(one)
+    if one["annotators"]:
+        yield from _annotators(found, one, one["annotators"])
     for breakdown in one["breakdowns"]:
         title, column = TITLES.get(breakdown["by"], (f"By {breakdown['by']}", breakdown["by"]))
         yield f"<h3>{escape(title)}</h3>"
@@ -187,7 +140,7 @@ def _set(found: Mapping[str, Any], one: Mapping[str, Any], number: int) -> Itera
             [
                 escape(row["name"]),
                 f"{row['pairs']:,}",
-                *_accuracy_cells(row["scores"], row["summary"], row["baseline"]),
+                *accuracy_cells(row["scores"], row["summary"], row["baseline"]),
             ]
             for row in breakdown["rows"]
         ]
@@ -229,6 +182,11 @@ def _cards(one: Mapping[str, Any]) -> str:
     if base is not None:
         text += f"; baseline {percent(base['ece'])}"
     cards.append(("Calibration", "model", ece, text))
+    if one["annotators"]:
+        alone, ceiling = (one["annotators"][key]["agreement"] for key in ("one", "majority"))
+        text = f"share of annotators that it agrees with; at most {percent(ceiling)}, and a single "
+        text += f"annotator {percent(alone)}"
+        cards.append(("Against each annotator", "model", spread(summary["agreement"]), text))
     return (
         '<dl class="cards">'
         + "".join(
@@ -293,10 +251,10 @@ def _checkpoint(one: Mapping[str, Any], each: Mapping[str, Any]) -> Iterator[str
         rows,
     )
     yield "<h3>Confusion matrix</h3>"
-    yield _confusion("The classifier: rows are true classes", labels, each["confusion"])
+    yield confusion("The classifier: rows are true classes", labels, each["confusion"])
     if base is not None:
         caption = "The hypothesis-only baseline"
-        yield _confusion(caption, labels, base["confusion"])
+        yield confusion(caption, labels, base["confusion"])
     yield '<h3>Calibration</h3><div class="pair">'
     yield _reliability("As it is", each)
     if each["scaled"]:
@@ -307,13 +265,51 @@ def _checkpoint(one: Mapping[str, Any], each: Mapping[str, Any]) -> Iterator[str
     yield from _errors(each, base is not None)
 
 
-def _confusion(caption: str, labels: Sequence[str], counts: Sequence[Sequence[int]]) -> str:
-    rows = []
-    for label, row in zip(labels, counts, strict=True):
-        total = sum(row) or 1
-        cells = (f'<td class="shade" style="--share:{n / total:.3f}">{n:,}</td>' for n in row)
-        rows.append([escape(label), *cells])
-    return table(caption, ["true \\ predicted", *map(escape, labels)], rows)
+def _annotators(
+    found: Mapping[str, Any], one: Mapping[str, Any], facts: Mapping[str, Any]
+) -> Iterator[str]:
+    yield "<h3>Against each annotator</h3>"
+    left_out = f"; {facts['left_out']:,} pairs with fewer than two are left out"
+    ceiling = facts["majority"]["agreement"]
+    yield (
+        f'<p class="soft">{facts["answers"]:,} answers on {facts["pairs"]:,} pairs'
+        f"{left_out if facts['left_out'] else ''}. Agreement is the mean share of a pair's "
+        f"annotators who chose the same class. One answer for each pair reaches at most "
+        f"{percent(ceiling)}, the dashed line: that of most annotators. Jensen-Shannon distance "
+        f"(0 to {MAX_DISTANCE:.2f}) and Kullback-Leibler divergence (nats) are between "
+        "probabilities and the annotators' shares, and 0 is best.</p>"
+    )
+    rows: list[tuple[str, Mapping[str, Any], str]] = []
+    for each in one["checkpoints"]:
+        name = escape(each["name"])
+        rows.append((name, each["annotators"], "fill"))
+        if each["scaled"]:
+            rows.append((f"{name}, with the temperature", each["scaled"]["annotators"], "fill"))
+    if one["baseline"]:
+        rows.append(("hypothesis-only baseline", one["baseline"]["annotators"], "other"))
+    rows += [
+        ("one annotator, and most of the others", facts["one"], "other"),
+        ("the gold label", facts["gold_label"], "other"),
+        ("the answer of most annotators", facts["majority"], "other"),
+        ("all classes equally probable", facts["uniform"], "other"),
+    ]
+    cells = []
+    for name, scores, kind in rows:
+        share, low, high = (scores[key] for key in ("agreement", "low", "high"))
+        bar = accuracy_bar(share, low, high, None, kind, ceiling)
+        distances = (scores.get(key) for key in ("jensen_shannon", "kl"))
+        cells.append(
+            [
+                name,
+                f"{percent(share)} <small>{interval(scores)}</small>",
+                f'<td class="bar">{bar}</td>',
+                percent(scores.get("gold")),
+                *(NONE if value is None else f"{value:.4f}" for value in distances),
+            ]
+        )
+    second = f"agreement <small>{found['confidence']:.0%}</small>"
+    head = ["", second, "0 to 100%", "gold label", "Jensen-Shannon", "Kullback-Leibler"]
+    yield table("", head, cells)
 
 
 def _reliability(title: str, one: Mapping[str, Any]) -> str:
@@ -329,12 +325,13 @@ def _errors(each: Mapping[str, Any], with_baseline: bool) -> Iterator[str]:
     yield '<ol class="errors">'
     for error in each["errors"]:
         base = f"; baseline: {escape(error['baseline'])}" if with_baseline else ""
+        where = f' <small class="soft">{escape(error["where"])}</small>' if error["where"] else ""
         # <bdi>: text of another direction, or characters that turn it, stay within.
         yield (
             f'<li><p><span class="soft">Premise</span> <bdi>{escape(error["premise"])}</bdi></p>'
             f'<p><span class="soft">Hypothesis</span> <bdi>{escape(error["hypothesis"])}</bdi></p>'
             f'<p><b class="base">{escape(error["predicted"])}</b> '
             f"{percent(error['probability'])}, in truth <b>{escape(error['label'])}</b>{base}"
-            "</p></li>"
+            f"{where}</p></li>"
         )
     yield "</ol>"

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
-from bertnli.data.layouts import LabelledSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import scores
+from bertnli.evaluation.annotators import Annotators
 from bertnli.evaluation.baseline import HypothesisBaseline
 from bertnli.evaluation.page import FORMAT, to_html
 from bertnli.evaluation.predictions import (
@@ -46,10 +46,10 @@ NO_TEMPERATURE = (
 
 def report(
     models: Iterable[tuple[str, Model]],
-    sets: Sequence[LabelledSet],
+    sets: Sequence[Corpus],
     *,
     baseline_on: Corpus | None = None,
-    calibrate_on: LabelledSet | None = None,
+    calibrate_on: Corpus | None = None,
     encoding: Encoding | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def report(
     Args:
         models: names and classifiers (or their trainers), such as the checkpoints of several seeds;
             one is needed at a time.
-        sets: what to score on; see `bertnli.data.layouts.read_labelled`.
+        sets: what to score on; see `bertnli.read`.
         baseline_on: the pairs that the baseline is trained on: the training set.
         calibrate_on: pairs for fitting the temperature: labelled as the classifiers do, neither
             trained nor scored on.
@@ -82,7 +82,7 @@ def report(
         net, temperature = net_of(model), None
         labels = tuple(net.labels)
         if calibrate_on is not None:
-            dataset = encoding.dataset(net, calibrate_on.corpus)
+            dataset = encoding.dataset(net, calibrate_on)
             logits = logits_of(model, dataset, encoding.batch_size, progress)
             temperature = _temperature(logits, labels, calibrate_on)
         how = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
@@ -103,7 +103,7 @@ def report(
         "baseline": _baseline_facts(baseline),
         "calibration": _calibration_facts(calibrate_on),
         "sets": [
-            one.to_dict() | {"notes": _notes(one.labelled, baseline_on, calibrate_on)}
+            one.to_dict() | {"notes": _notes(one.corpus, baseline_on, calibrate_on)}
             for one in scored
         ],
     }
@@ -160,13 +160,13 @@ def score(right: NDArray[np.bool_]) -> dict[str, Any]:
 class _Scored:
     """A set, and what is found on it, checkpoint by checkpoint."""
 
-    def __init__(self, labelled: LabelledSet, baseline: HypothesisBaseline | None) -> None:
-        self.labelled, self.corpus = labelled, labelled.corpus
-        self.names = self.corpus.label_names
-        self.labels = np.asarray(self.corpus.labels, dtype=np.int64)
+    def __init__(self, corpus: Corpus, baseline: HypothesisBaseline | None) -> None:
+        self.corpus, self.names = corpus, corpus.label_names
+        self.labels = np.asarray(corpus.labels, dtype=np.int64)
         if not len(self.labels) or self.labels.min() < 0:
-            left_out = "".join(f"; {n} left out ({why})" for why, n in self.corpus.skipped.items())
-            raise DataError(f"{self.corpus.source}: labelled pairs are needed{left_out}")
+            left_out = "".join(f"; {n} left out ({why})" for why, n in corpus.skipped.items())
+            raise DataError(f"{corpus.source}: labelled pairs are needed{left_out}")
+        self.annotators = Annotators.of(corpus)
         self.checkpoints: list[dict[str, Any]] = []
         self.rights: list[NDArray[np.bool_]] = []
         self.baseline, self.baseline_missing = None, NO_BASELINE
@@ -192,6 +192,7 @@ class _Scored:
             "bins": bins,
             "per_class": metrics["per_class"],
             "confusion": metrics["confusion"],
+            "annotators": None if self.annotators is None else self.annotators.scores(log_p),
         }
 
     def add(
@@ -209,7 +210,7 @@ class _Scored:
             found["order"] = order_note(name, Metrics.from_logits(self.names, log_p, self.labels))
         if temperature is not None:
             scaled = self._scores(set_log_probabilities(logits, labels, self.names, temperature))
-            found["scaled"] = {key: scaled[key] for key in ("loss", "ece", "bins")}
+            found["scaled"] = {key: scaled[key] for key in ("loss", "ece", "bins", "annotators")}
         if len(labels) > len(self.names):
             guesses = label_merging(labels, self.names)[logits.argmax(axis=1)]
             found["argmax_then_merged"] = score(guesses == self.labels)
@@ -223,6 +224,7 @@ class _Scored:
         for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]:
             by = self.baseline_predicted
             yield {
+                "where": self.corpus.where(i) if self.corpus.source else None,
                 "premise": self.corpus.premises[i],
                 "hypothesis": self.corpus.hypotheses[i],
                 "label": self.names[self.labels[i]],
@@ -234,15 +236,16 @@ class _Scored:
     def to_dict(self) -> dict[str, Any]:
         """Return all that was found."""
         return {
-            "name": self.labelled.name,
+            "name": self.corpus.name or "unnamed",
             "source": self.corpus.source,
-            "layout": self.labelled.layout,
+            "layout": self.corpus.layout,
             "labels": list(self.names),
             "pairs": len(self.labels),
             "skipped": self.corpus.skipped,
             "majority": float(np.bincount(self.labels).max() / len(self.labels)),
             "baseline": self.baseline,
             "baseline_missing": None if self.baseline else self.baseline_missing,
+            "annotators": None if self.annotators is None else self.annotators.facts(),
             "summary": self._summary(),
             "checkpoints": self.checkpoints,
             "breakdowns": list(self._breakdowns()),
@@ -256,6 +259,9 @@ class _Scored:
         }
         if all(one["scaled"] for one in self.checkpoints):
             columns["ece_scaled"] = [one["scaled"]["ece"] for one in self.checkpoints]
+        if self.annotators is not None:
+            for key in ("agreement", "jensen_shannon"):
+                columns[key] = [one["annotators"][key] for one in self.checkpoints]
         return {key: scores.mean_and_spread(values) for key, values in columns.items()}
 
     def _breakdowns(self) -> Iterator[dict[str, Any]]:
@@ -270,7 +276,9 @@ class _Scored:
         yield self._breakdown("class", classes)
         yield self._breakdown("length", scores.length_bins(scores.pair_lengths(self.corpus)))
         yield self._breakdown("overlap", scores.overlap_bins(scores.word_overlap(self.corpus)))
-        for column, values in self.labelled.groups.items():
+        if self.annotators is not None:
+            yield self._breakdown("agreement", self.annotators.bins())
+        for column, values in self.corpus.groups.items():
             array = np.array(values)
             groups = [{"name": name, "rows": array == name} for name in sorted(set(values))]
             yield self._breakdown(column, groups)
@@ -293,45 +301,43 @@ class _Scored:
         return {"by": by, "rows": rows}
 
 
-def _temperature(logits: NDArray, labels: tuple[str, ...], held_out: LabelledSet) -> float:
-    names = held_out.corpus.label_names
+def _temperature(logits: NDArray, labels: tuple[str, ...], held_out: Corpus) -> float:
+    names = held_out.label_names
     places = label_merging(labels, names)
     if len(names) != len(labels):
         raise DataError(
-            f"{held_out.corpus.source}: its classes are {list(names)}, and the classifier's "
+            f"{held_out.source}: its classes are {list(names)}, and the classifier's "
             f"{list(labels)}; a temperature is fitted on pairs of the classifier's own classes"
         )
-    true = np.asarray(held_out.corpus.labels, dtype=np.int64)
+    true = np.asarray(held_out.labels, dtype=np.int64)
     if not len(true) or true.min() < 0:
-        raise DataError(f"{held_out.corpus.source}: labelled pairs are needed to calibrate on")
+        raise DataError(f"{held_out.source}: labelled pairs are needed to calibrate on")
     return scores.fit_temperature(logits, np.argsort(places)[true])
 
 
 def _check_apart(
-    sets: Sequence[LabelledSet], baseline_on: Corpus | None, calibrate_on: LabelledSet | None
+    sets: Sequence[Corpus], baseline_on: Corpus | None, calibrate_on: Corpus | None
 ) -> None:
     """Raise DataError if what is scored is, whatever its file, what something is fitted on."""
-    digests = {one.digest(): one.corpus.source for one in sets}
+    digests = {one.digest(): one.source for one in sets}
     used = []
     if baseline_on is not None:
-        used.append((LabelledSet("", baseline_on), "train the baseline on (--baseline-on)"))
+        used.append((baseline_on, "train the baseline on (--baseline-on)"))
     if calibrate_on is not None:
         used.append((calibrate_on, "calibrate on (--calibrate-on)"))
     for one, what in used:
         same = digests.get(one.digest())
         if same is not None:
             raise DataError(
-                f"{one.corpus.source}: to {what} has the same pairs as {same}, which is scored; "
+                f"{one.source}: to {what} has the same pairs as {same}, which is scored; "
                 "give pairs that are not"
             )
 
 
-def _notes(
-    scored: LabelledSet, baseline_on: Corpus | None, calibrate_on: LabelledSet | None
-) -> list[str]:
-    notes, pairs = [], scored.pairs()
+def _notes(scored: Corpus, baseline_on: Corpus | None, calibrate_on: Corpus | None) -> list[str]:
+    notes, pairs = list(scored.notes), scored.pairs()
     for what, other in (
-        ("that the baseline was trained on", baseline_on and LabelledSet("", baseline_on)),
+        ("that the baseline was trained on", baseline_on),
         ("that the temperature was fitted on", calibrate_on),
     ):
         shared = len(pairs & other.pairs()) if other is not None else 0
@@ -355,8 +361,7 @@ def _baseline_facts(baseline: HypothesisBaseline | None) -> dict[str, Any]:
     }
 
 
-def _calibration_facts(held_out: LabelledSet | None) -> dict[str, Any]:
+def _calibration_facts(held_out: Corpus | None) -> dict[str, Any]:
     if held_out is None:
         return {"missing": NO_TEMPERATURE}
-    corpus = held_out.corpus
-    return {"missing": None, "source": corpus.source, "pairs": len(corpus.labels)}
+    return {"missing": None, "source": held_out.source, "pairs": len(held_out.labels)}

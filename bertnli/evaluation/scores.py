@@ -22,9 +22,11 @@ TEMPERATURES = (0.05, 20.0)
 #: Ends of the bins of word overlap; the last bin holds the pairs with all words in the premise.
 OVERLAP_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LENGTH_BINS = 5
+#: The greatest Jensen-Shannon distance, that of distributions without a common class.
+MAX_DISTANCE = float(np.sqrt(np.log(2)))
 
 
-def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple[float, float]:
+def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
     """Return the interval of a proportion that was observed as ``correct / total``.
 
     Wilson's score interval without continuity correction: E. B. Wilson, Probable inference, the law
@@ -32,7 +34,8 @@ def wilson_interval(correct: int, total: int, confidence: float = 0.95) -> tuple
     holds its level for few pairs and for proportions near 1, where the usual p ± 1.96 s does not.
 
     Args:
-        correct, total: counts, 0 <= correct <= total and total > 0.
+        correct, total: counts, 0 <= correct <= total and total > 0; of answers that are right in
+            part, ``correct`` is their sum.
         confidence: level, between 0 and 1.
 
     Raises:
@@ -189,6 +192,36 @@ def _golden_section(
             right = low + ratio * (high - low)
             at_right = function(right)
     return (low + high) / 2
+
+
+def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Kullback-Leibler divergence of q from p, ``sum p ln(p / q)`` in nats, (N,).
+
+    It is infinite where q has a 0 and p has none. S. Kullback and R. A. Leibler, On information and
+    sufficiency, 1951.
+
+    Args:
+        p: (N, classes) probabilities.
+        log_q: (N, classes) log-probabilities.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(p > 0, p * (np.log(p) - log_q), 0.0).sum(axis=1)
+
+
+def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the Jensen-Shannon distance of distributions (N, classes), (N,).
+
+    ``sqrt((KL(p, m) + KL(q, m)) / 2)`` with ``m = (p + q) / 2`` and natural logarithms: 0 of equal
+    distributions, `MAX_DISTANCE` of disjoint ones. J. Lin, Divergence measures based on the Shannon
+    entropy, 1991, defines the divergence; D. M. Endres and J. E. Schindelin, A new metric for
+    probability distributions, 2003, prove that its square root is a metric. The tables of ChaosNLI
+    (Nie et al., 2020) have this distance, as scipy's ``jensenshannon`` computes it by default.
+    """
+    m = (p + q) / 2
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # m is 0 where p underflows.
+        terms = [np.where((x > 0) & (m > 0), x * np.log(x / m), 0.0).sum(axis=1) for x in (p, q)]
+    return np.sqrt(np.maximum((terms[0] + terms[1]) / 2, 0.0))
 
 
 def pair_lengths(corpus: Corpus) -> NDArray[np.int64]:

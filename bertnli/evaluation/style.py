@@ -47,6 +47,7 @@ svg .axis { stroke: var(--line); } svg .ideal { stroke: var(--soft); stroke-dash
 svg .fill { fill: var(--model); } svg .whisker { stroke: var(--ink); stroke-width: 1.5; }
 svg .mark { fill: var(--base); }
 svg .gap { fill: var(--base); fill-opacity: .35; stroke: var(--ground); }
+svg .other { fill: var(--soft); fill-opacity: .55; }
 svg .track { fill: var(--line); fill-opacity: .5; }
 .errors { padding-left: 1.4rem; } .errors li { margin: .9rem 0; padding-left: .3rem; }
 .errors p { margin: .1rem 0; overflow-wrap: anywhere; }

@@ -24,7 +24,7 @@ from bertnli.parameters import classifier_shapes, initial_arrays
 def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Checkpoints of two seeds, the classes of the second in another order; and a two-way one."""
     folder = tmp_path_factory.mktemp("seeds")
-    vocab = build_vocab(bertnli.read_sample("train"), 2)
+    vocab = build_vocab(bertnli.read("sample", "train"), 2)
     config = BERTConfig(len(vocab), 16, 32, 2, 1, 0.0, 48)
     orders = (LABELS, ("neutral", "entailment", "contradiction"), TWO_WAY)
     for seed, labels in enumerate(orders):
@@ -59,7 +59,7 @@ def ran(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 0) -> tupl
 
 def test_logits_are_in_the_datasets_order(backend: Backend, seeds: list[str]) -> None:
     net = backend.load(seeds[0], backend.as_devices("cpu"))
-    dataset = PairDataset(bertnli.read_sample("test"), 48, net.vocab, verbose=False)
+    dataset = PairDataset(bertnli.read("sample", "test"), 48, net.vocab, verbose=False)
     expected = net.logits(dataset.batch(np.arange(len(dataset))))
     trainer = backend.Trainer(net, devices="cpu")
     for model in (net, trainer):
@@ -71,7 +71,7 @@ def test_several_files_and_checkpoints_are_a_table(
     seeds: list[str], hans: str, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     sample = str(Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv")
-    argv = ["evaluate", *seeds[:2], *where, "--file", sample, hans]
+    argv = ["evaluate", seeds[0], sample, hans, "--also", seeds[1], *where]
     scores = json.loads(ran(capsys, *argv, "--json")[0])
     assert [(one["checkpoint"], one["set"]) for one in scores] == [
         (seed, name) for seed in seeds[:2] for name in ("dev.tsv", "heuristics_evaluation_set.txt")
@@ -81,7 +81,7 @@ def test_several_files_and_checkpoints_are_a_table(
     mean = (scores[0]["accuracy"] + scores[2]["accuracy"]) / 2
     sd = abs(scores[0]["accuracy"] - scores[2]["accuracy"]) / 2**0.5
     assert f"{mean:.4f}          {sd:.4f}" in out
-    alone = json.loads(ran(capsys, "evaluate", seeds[1], *where, "--data", "sample", "--json")[0])
+    alone = json.loads(ran(capsys, "evaluate", seeds[1], "sample", *where, "--json")[0])
     assert alone["labels"] == ["neutral", "entailment", "contradiction"]
     assert alone["accuracy"] == scores[2]["accuracy"]
 
@@ -96,7 +96,7 @@ def report(capsys: pytest.CaptureFixture[str], folder: Path, *argv: str) -> dict
 def test_a_report_of_several_seeds(
     seeds: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = [*seeds[:2], *where, "--data", "sample", "--split", "test", "--calibrate-on", "dev"]
+    argv = [seeds[0], "sample:test", "--also", seeds[1], *where, "--calibrate-on", "sample:dev"]
     found = report(capsys, tmp_path / "report", *argv)
     assert (found["format"], found["version"]) == ("bertnli-report", 1)
     one = found["sets"][0]
@@ -113,14 +113,14 @@ def test_a_report_of_several_seeds(
 def test_a_report_of_files(
     seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    argv = [seeds[0], *where, "--baseline-on", "sample:train", "--file", hans]
+    argv = [seeds[0], hans, *where, "--baseline-on", "sample:train"]
     one = report(capsys, tmp_path / "a", *argv)["sets"][0]
     assert (one["layout"], one["pairs"]) == ("HANS", 4)
     assert [row["name"] for row in one["breakdowns"][-1]["rows"]] == [
         "lexical_overlap",
         "subsequence",
     ]
-    two = report(capsys, tmp_path / "b", seeds[2], *where, "--file", hans)["sets"][0]
+    two = report(capsys, tmp_path / "b", seeds[2], hans, *where)["sets"][0]
     assert two["baseline"] is None and "--baseline-on" in two["baseline_missing"]
     assert two["labels"] == list(TWO_WAY)
 
@@ -129,13 +129,12 @@ def test_what_does_not_fit_is_said(
     seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     to = ["--report", str(tmp_path / "report")]
-    sample = ["evaluate", seeds[0], *where, "--data", "sample"]
+    sample = ["evaluate", seeds[0], "sample", *where]
     for argv, part in (
-        ([*sample, "--calibrate-on", "train"], "give --report DIR"),
+        ([*sample, "--calibrate-on", "sample:train"], "give --report DIR"),
         ([*sample, *to, "--json"], "report.json has them"),
-        ([*sample, *to, "--calibrate-on", "dev"], "has the same pairs"),
-        ([*sample, *to, "--calibrate-on", "nowhere"], "CORPUS:SPLIT such as SNLI:train"),
-        (["evaluate", seeds[2], *where, "--data", "sample"], "are not the labels"),
+        ([*sample, *to, "--calibrate-on", "sample:dev"], "has the same pairs"),
+        ([*sample, *to, "--calibrate-on", "nowhere"], "nowhere"),
     ):
         assert part in ran(capsys, *argv, status=2)[1].splitlines()[-1]
     assert not (tmp_path / "report").exists()
@@ -147,7 +146,7 @@ def test_files_of_one_name_are_told_apart(
     other = tmp_path / Path(hans).name
     other.write_text("".join(Path(hans).read_text().splitlines(keepends=True)[:2]))
     files = [hans, str(other)]
-    out, _ = ran(capsys, "evaluate", *seeds[:2], "--file", *files, *where)
+    out, _ = ran(capsys, "evaluate", seeds[0], *files, "--also", seeds[1], *where)
     means = out.split("\n\n")[1].splitlines()[1:]
     assert [line.split()[0] for line in means] == files
 
@@ -162,7 +161,7 @@ def test_of_merged_classes_no_other_order_is_proposed(
         files[-1].write_text("\n".join(["sentence1\tsentence2\tgold_label", *rows]) + "\n")
     paths = list(map(str, files))
     for seed in (seeds[0], seeds[2]):  # three classes, and two of which it says always the same
-        assert "another order" not in ran(capsys, "evaluate", seed, "--file", *paths, *where)[1]
+        assert "another order" not in ran(capsys, "evaluate", seed, *paths, *where)[1]
 
 
 def test_a_report_says_where_the_order_seems_to_be_another(
@@ -170,7 +169,7 @@ def test_a_report_says_where_the_order_seems_to_be_another(
 ) -> None:
     sample = (Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv").read_text()
     turned = {"entailment": "neutral", "neutral": "contradiction", "contradiction": "entailment"}
-    argv = ["--file", str(tmp_path / "set.tsv"), *where, "--report", str(tmp_path / "report")]
+    argv = [str(tmp_path / "set.tsv"), *where, "--report", str(tmp_path / "report")]
     for wrong in (False, True):
         lines = [line.split("\t") for line in sample.splitlines()]
         place = lines[0].index("gold_label")

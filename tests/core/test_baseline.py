@@ -63,7 +63,7 @@ def test_rows_are_a_sparse_matrix(seed: int, chosen: list[int]) -> None:
 
 @pytest.fixture(scope="module")
 def trained() -> HypothesisBaseline:
-    return HypothesisBaseline.train(bertnli.read_sample("train"))
+    return HypothesisBaseline.train(bertnli.read("sample", "train"))
 
 
 def accuracy(baseline: HypothesisBaseline, corpus: Corpus) -> float:
@@ -71,10 +71,10 @@ def accuracy(baseline: HypothesisBaseline, corpus: Corpus) -> float:
 
 
 def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> None:
-    dev = bertnli.read_sample("dev")
+    dev = bertnli.read("sample", "dev")
     log_p = trained.log_probabilities(dev)
     np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
-    assert accuracy(trained, bertnli.read_sample("train")) > 0.6
+    assert accuracy(trained, bertnli.read("sample", "train")) > 0.6
     other = Corpus(["x"] * len(dev.labels), *dev[1:], tokenized=dev.tokenized)
     np.testing.assert_array_equal(trained.log_probabilities(other), log_p)
     assert next(iter(trained.places)) == BIAS
@@ -93,7 +93,7 @@ def test_it_finds_the_artifact_that_was_planted() -> None:
 
 
 def test_the_same_pairs_give_the_same_weights(trained: HypothesisBaseline) -> None:
-    again = HypothesisBaseline.train(bertnli.read_sample("train"))
+    again = HypothesisBaseline.train(bertnli.read("sample", "train"))
     assert again.places == trained.places and again.l2 == trained.l2
     np.testing.assert_array_equal(again.weights, trained.weights)
 

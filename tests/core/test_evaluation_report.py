@@ -4,84 +4,62 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, field
-from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from report_fakes import Known, Page
 
 import bertnli
 from bertnli import evaluation
-from bertnli.backends.interface import Classifier
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
-from bertnli.data.dataset import build_vocab
-from bertnli.data.layouts import LabelledSet
+from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import ConfigError, DataError
+from bertnli.evaluation import predictions
 from bertnli.evaluation.charts import LEGEND
 from bertnli.labels import LABELS, TWO_WAY
-from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: With a character that turns the direction of the text.
 HOSTILE = "<script src='https://evil.example/x.js'></script><img src=x onerror=alert(1)>\u202e&"
 
 
-@dataclass
-class Known(Classifier):
-    """A classifier whose logits depend on a pair's tokens alone, and on a seed."""
-
-    vocab: Vocab
-    labels: tuple[str, ...] = LABELS
-    seed: int = 0
-    config: BERTConfig = field(default_factory=lambda: BERTConfig(100, 8, 8, 2, 1, 0.0, 64))
-    encoding: PairEncoding = field(default_factory=lambda: PairEncoding(64))
-
-    def logits(self, batch: Batch) -> np.ndarray:
-        by_name = np.random.default_rng(self.seed).normal(size=(len(self.vocab), 3))
-        pairs = zip(batch.token_ids, batch.valid_lens, strict=True)
-        sums = np.stack([by_name[ids[:n]].sum(axis=0) for ids, n in pairs])
-        return sums[:, [LABELS.index(label) for label in self.labels]].astype(np.float32)
-
-    activations = arrays = load_arrays = loss = outcomes = None  # type: ignore[assignment]
-    probability_gradients = None  # type: ignore[assignment]
-
-
-def named(split: str, **changes: Any) -> LabelledSet:
-    return LabelledSet(split, bertnli.read_sample(split), "sample", **changes)
-
-
 @pytest.fixture(scope="module")
 def vocab() -> Vocab:
-    return build_vocab(bertnli.read_sample("train"), 2)
+    return build_vocab(bertnli.read("sample", "train"), 2)
 
 
 @pytest.fixture(scope="module")
 def hostile(vocab: Vocab) -> dict[str, Any]:
     """A report of two seeds on a three-way set and a two-way one, with text that would do harm."""
-    sample = bertnli.read_sample("dev")
+    sample = bertnli.read("sample", "dev")
     two_way = Corpus(
         sample.premises,
         [f"{HOSTILE} {text}" for text in sample.hypotheses],
         [min(label, 1) for label in sample.labels],
         tokenized=False,
         label_names=TWO_WAY,
+        groups={
+            "genre": ["fiction"] * len(sample.labels),
+            "heuristic": [HOSTILE if i % 3 else "overlap" for i in range(len(sample.labels))],
+        },
         source=HOSTILE,
+        layout="HANS",
+        notes=[f"{HOSTILE}, --format."],
     )
-    heuristics = [HOSTILE if i % 3 else "overlap" for i in range(len(sample.labels))]
-    sets = [named("test"), LabelledSet(HOSTILE, two_way, "HANS", {"heuristic": heuristics})]
+    sets = [bertnli.read("sample", "test"), two_way]
     return evaluation.report(
         [(f"seed{seed}{HOSTILE}", Known(vocab, seed=seed)) for seed in (0, 1)],
         sets,
-        baseline_on=bertnli.read_sample("train"),
-        calibrate_on=named("dev"),
+        baseline_on=bertnli.read("sample", "train"),
+        calibrate_on=bertnli.read("sample", "dev"),
     )
 
 
 def test_numbers_belong_to_one_another(hostile: dict[str, Any]) -> None:
+    sample = bertnli.read("sample", "dev")
     for one in hostile["sets"]:
         accuracies = []
         for i, each in enumerate(one["checkpoints"]):
@@ -105,7 +83,12 @@ def test_numbers_belong_to_one_another(hostile: dict[str, Any]) -> None:
         assert (hard["baseline"]["accuracy"], easy["baseline"]["accuracy"]) == (0, 1)
     two_way = hostile["sets"][1]
     assert two_way["labels"] == list(TWO_WAY)
-    assert [b["by"] for b in two_way["breakdowns"]][-1] == "heuristic"
+    assert [b["by"] for b in two_way["breakdowns"]][-2:] == ["genre", "heuristic"]
+    assert (two_way["name"], two_way["layout"]) == (HOSTILE, "HANS")
+    assert two_way["notes"] == [f"{HOSTILE}, --format."]
+    first = two_way["checkpoints"][0]["errors"][0]
+    row = int(first["where"].rpartition(", line ")[2])
+    assert sample[1][row - 1] == first["hypothesis"].removeprefix(f"{HOSTILE} ")
     assert "argmax_then_merged" in two_way["checkpoints"][0]
     assert "argmax_then_merged" not in hostile["sets"][0]["checkpoints"][0]
 
@@ -117,7 +100,7 @@ def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
             return np.tile(row, (len(batch), 1)).astype(np.float32)
 
     corpus = Corpus(["A dog."] * 2, ["A cat."] * 2, [0, 1], tokenized=False, label_names=TWO_WAY)
-    found = evaluation.report([("a", Sure(vocab))], [LabelledSet("x", corpus)])["sets"][0]
+    found = evaluation.report([("a", Sure(vocab))], [corpus])["sets"][0]
     each = found["checkpoints"][0]
     assert each["confusion"] == [[0, 1], [0, 1]]
     assert each["errors"][0]["probability"] == pytest.approx(0.6)
@@ -126,7 +109,7 @@ def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
 
 def test_the_order_of_the_classes_changes_nothing(vocab: Vocab) -> None:
     other = ("neutral", "entailment", "contradiction")
-    sets, held_out = [named("test")], named("dev")
+    sets, held_out = [bertnli.read("sample", "test")], bertnli.read("sample", "dev")
     found = [
         evaluation.report([("a", Known(vocab, labels))], sets, calibrate_on=held_out)
         for labels in (LABELS, other)
@@ -142,7 +125,7 @@ def test_the_order_of_the_classes_changes_nothing(vocab: Vocab) -> None:
 
 
 def test_what_is_missing_is_said(vocab: Vocab) -> None:
-    found = evaluation.report([("a", Known(vocab))], [named("dev")])
+    found = evaluation.report([("a", Known(vocab))], [bertnli.read("sample", "dev")])
     one = found["sets"][0]
     assert one["baseline"] is None and "--baseline-on" in found["baseline"]["missing"]
     assert one["checkpoints"][0]["scaled"] is None
@@ -153,16 +136,16 @@ def test_what_is_missing_is_said(vocab: Vocab) -> None:
 
 
 def test_nothing_is_fitted_on_what_is_scored(vocab: Vocab) -> None:
-    dev, models = named("dev"), [("a", Known(vocab))]
-    backwards = Corpus(*(column[::-1] for column in dev.corpus), tokenized=False)
+    dev, models = bertnli.read("sample", "dev"), [("a", Known(vocab))]
+    backwards = Corpus(*(column[::-1] for column in dev), tokenized=False)
     with pytest.raises(DataError, match=r"to calibrate on .* has the same pairs"):
-        evaluation.report(models, [dev], calibrate_on=LabelledSet("x", backwards))
+        evaluation.report(models, [dev], calibrate_on=backwards)
     with pytest.raises(DataError, match=r"to train the baseline on .* has the same pairs"):
-        evaluation.report(models, [dev], baseline_on=dev.corpus)
-    both = Corpus(*(a + b for a, b in zip(dev.corpus, bertnli.read_sample("test"), strict=True)),
+        evaluation.report(models, [dev], baseline_on=dev)
+    both = Corpus(*(a + b for a, b in zip(dev, bertnli.read("sample", "test"), strict=True)),
                   tokenized=False)  # fmt: skip
-    found = evaluation.report(models, [dev], calibrate_on=LabelledSet("x", both))
-    pairs = len(dev.corpus.labels)
+    found = evaluation.report(models, [dev], calibrate_on=both)
+    pairs = len(dev.labels)
     assert found["sets"][0]["notes"] == [
         f"{pairs} of the {pairs} different pairs are also among those that the temperature was "
         "fitted on"
@@ -172,49 +155,31 @@ def test_nothing_is_fitted_on_what_is_scored(vocab: Vocab) -> None:
 def test_what_cannot_be_scored_is_refused(vocab: Vocab) -> None:
     models = [("a", Known(vocab))]
     with pytest.raises(ConfigError, match="needs a checkpoint"):
-        evaluation.report([], [named("dev")])
+        evaluation.report([], [bertnli.read("sample", "dev")])
     with pytest.raises(DataError, match="labelled pairs are needed"):
-        unlabelled = LabelledSet("x", Corpus.from_pairs([("A dog.", "A cat.")]))
+        unlabelled = Corpus.from_pairs([("A dog.", "A cat.")])
         evaluation.report(models, [unlabelled])
     words = Corpus(["A."], ["B."], [0], tokenized=False, label_names=("yes", "no"))
-    with pytest.raises(DataError, match="are not the labels"):
-        evaluation.report(models, [LabelledSet("x", words)])
+    with pytest.raises(DataError, match=r"--label-map yes=CLASS,no=CLASS\)"):
+        evaluation.report(models, [words])
     two_way = Corpus(["A."], ["B."], [0], tokenized=False, label_names=TWO_WAY)
     with pytest.raises(DataError, match="the classifier's own classes"):
-        evaluation.report(models, [named("dev")], calibrate_on=LabelledSet("x", two_way))
+        evaluation.report(models, [bertnli.read("sample", "dev")], calibrate_on=two_way)
 
 
-class Page(HTMLParser):
-    """What a browser would load, run or follow; and that all that opens is closed."""
-
-    VOID = frozenset({"meta", "br", "img", "link", "input", "rect", "path"})
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.open: list[str] = []
-        self.tags: set[str] = set()
-        self.attributes: list[tuple[str, str]] = []
-        self.text: list[str] = []
-        self.feed(text)
-        self.close()
-        assert not self.open
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag not in self.VOID:
-            assert self.open.pop() == tag
-
-    def handle_data(self, data: str) -> None:
-        self.text.append(data)
+def test_of_other_classes_the_line_to_add_is_said(vocab: Vocab) -> None:
+    three = Corpus(["A."], ["B."], [2], tokenized=False)
+    logits, two = np.zeros((1, 2), np.float32), ("not_entailment", "Entailment")
+    line = "--label-map entailment=Entailment,contradiction=not_entailment,neutral=not_entailment)"
+    with pytest.raises(DataError, match=re.escape(line)):
+        predictions.set_log_probabilities(logits, two, three.label_names)
+    with pytest.raises(DataError, match=re.escape(line)):
+        dataset = PairDataset(three, 16, vocab, verbose=False)
+        predictions.metrics_of(logits, two, dataset)
+    maybe = ("entailment", "contradiction", "unknown")
+    line = "--label-map entailment=entailment,contradiction=contradiction,unknown=CLASS)"
+    with pytest.raises(DataError, match=re.escape(line)):
+        predictions.set_log_probabilities(np.zeros((1, 3), np.float32), LABELS, maybe)
 
 
 def test_the_page_asks_no_host_and_runs_nothing(hostile: dict[str, Any], tmp_path: Path) -> None:

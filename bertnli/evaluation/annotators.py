@@ -1,0 +1,151 @@
+"""Scores against what each annotator said, where a set has more than the gold label.
+
+``h_ic = n_ic / K_i`` is the share of pair i's K_i annotators who chose class c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus
+from bertnli.errors import DataError
+from bertnli.evaluation.scores import jensen_shannon, kl_divergence, wilson_interval
+
+#: Of a pair with a single annotator, that one's answer is the gold label again.
+MIN_ANSWERS = 2
+#: Ends of the bins of the majority's share; those of five annotators are 0.4, 0.6, 0.8 and 1.
+SHARE_EDGES = (0.0, 0.6, 0.8, 1.0)
+
+
+@dataclass(frozen=True)
+class Annotators:
+    """The pairs of a set that at least `MIN_ANSWERS` annotators labelled.
+
+    Args:
+        rows: (n,) int64, which pairs of the set they are.
+        counts: (n, classes) int64, how many annotators chose each class.
+        labels: (n,) int64, gold labels.
+        num_pairs: pairs of the whole set.
+    """
+
+    rows: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    num_pairs: int
+
+    @classmethod
+    def of(cls, corpus: Corpus) -> Annotators | None:
+        """Return the annotators of a labelled set; None where it has none.
+
+        Raises:
+            DataError: the counts do not belong to the set's pairs and classes, or are negative.
+        """
+        if corpus.annotations is None:
+            return None
+        counts = np.asarray(corpus.annotations, dtype=np.int64)
+        expected = (len(corpus.labels), len(corpus.label_names))
+        if counts.shape != expected or counts.min(initial=0) < 0:
+            raise DataError(
+                f"{corpus.source}: annotations of shape {counts.shape}, the least "
+                f"{counts.min(initial=0)}; counts of shape {expected}, pairs and classes, are "
+                "expected"
+            )
+        rows = np.flatnonzero(counts.sum(axis=1) >= MIN_ANSWERS)
+        labels = np.asarray(corpus.labels, dtype=np.int64)
+        return cls(rows, counts[rows], labels[rows], len(counts)) if len(rows) else None
+
+    @property
+    def shares(self) -> NDArray[np.float64]:
+        """What share of a pair's annotators chose each class, (n, classes)."""
+        return self.counts / self.counts.sum(axis=1, keepdims=True)
+
+    def scores(self, log_p: NDArray[np.float64]) -> dict[str, Any]:
+        """Return the scores of log-probabilities (N, classes) of all pairs of the set.
+
+        Returns:
+            ``agreement``, the accuracy against each annotator: the mean share ``h_iy`` of the
+            predicted class y, with its interval `_mean_share`; ``gold``, the accuracy against the
+            gold label of the same pairs; ``jensen_shannon`` and ``kl``, the means of
+            `jensen_shannon` and of `kl_divergence` of the predicted probabilities from the
+            annotators' shares (None where that is infinite).
+        """
+        log_p, shares = log_p[self.rows], self.shares
+        predicted = log_p.argmax(axis=1)
+        kl = float(kl_divergence(shares, log_p).mean())
+        return {
+            **_mean_share(shares[np.arange(len(shares)), predicted]),
+            "gold": float((predicted == self.labels).mean()),
+            "jensen_shannon": float(jensen_shannon(shares, np.exp(log_p)).mean()),
+            "kl": kl if np.isfinite(kl) else None,
+        }
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the scores of a classifier are compared with.
+
+        Returns:
+            ``pairs``, ``left_out`` (pairs of fewer than `MIN_ANSWERS` annotators), ``answers``, and
+            the scores of
+
+            - ``one``: an annotator held against the others of the same pair. It agrees where its
+              class is the most frequent of the other ``K_i - 1`` answers, and in part,
+              ``1 / ties``, where several classes are;
+            - ``gold_label``: always giving the gold label;
+            - ``majority``: the ceiling ``mean_i max_c h_ic``, which no single answer for each
+              pair exceeds. Of few annotators it is high, as they also choose the answer. Of equally
+              frequent classes the gold label is taken;
+            - ``uniform``: every class as probable as any other.
+        """
+        n, num_classes = self.counts.shape
+        agrees = np.zeros(n)
+        for c in range(num_classes):
+            others = self.counts.copy()
+            others[:, c] -= 1
+            best = others == others.max(axis=1, keepdims=True)
+            agrees += self.shares[:, c] * best[:, c] / best.sum(axis=1)
+        own = np.arange(num_classes) == self.labels[:, None]
+        uniform = self.scores(np.full((self.num_pairs, num_classes), -np.log(num_classes)))
+        for key in ("agreement", "gold"):  # every class is its answer equally often
+            uniform[key] = 1 / num_classes
+        return {
+            "pairs": n,
+            "left_out": self.num_pairs - n,
+            "answers": int(self.counts.sum()),
+            "one": _mean_share(np.minimum(agrees, 1.0)),  # rounding
+            "gold_label": self._of_one_answer(self.labels),
+            "majority": self._of_one_answer((2 * self.counts + own).argmax(axis=1)),
+            "uniform": uniform | {"low": None, "high": None},
+        }
+
+    def _of_one_answer(self, answers: NDArray[np.int64]) -> dict[str, Any]:
+        log_p = np.zeros((self.num_pairs, self.counts.shape[1]))
+        with np.errstate(divide="ignore"):
+            log_p[self.rows] = np.log(np.arange(log_p.shape[1]) == answers[:, None])
+        return self.scores(log_p)
+
+    def bins(self) -> list[dict[str, Any]]:
+        """Return the set's pairs by the share of the majority: ``name`` and ``rows`` (N,) bool."""
+        share = np.full(self.num_pairs, -1.0)
+        share[self.rows] = self.shares.max(axis=1)
+        found: list[dict[str, Any]] = [
+            {"name": f"fewer than {MIN_ANSWERS} annotators", "rows": share < 0}
+        ]
+        for low, high in pairwise(SHARE_EDGES):
+            name = f"{low:.0%} to <{high:.0%}" if low else f"<{high:.0%}"
+            found.append({"name": name, "rows": (share >= low) & (share < high)})
+        found.append({"name": "100%", "rows": share >= SHARE_EDGES[-1]})
+        return [one for one in found if one["rows"].any()]
+
+
+def _mean_share(shares: NDArray[np.float64]) -> dict[str, float]:
+    """Return the mean of shares (n,) and Wilson's interval of n pairs: ``agreement, low, high``.
+
+    The variance of a number between 0 and 1 is at most that of a hit or miss of the same mean, so
+    that the interval is rather too wide.
+    """
+    low, high = wilson_interval(float(shares.sum()), len(shares))
+    return {"agreement": float(shares.mean()), "low": low, "high": high}

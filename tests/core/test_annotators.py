@@ -1,0 +1,227 @@
+"""Scores against annotators: hand-made cases, ChaosNLI's example, a float64 referee."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_fakes import Known, Page
+
+import bertnli
+from bertnli import evaluation
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import build_vocab
+from bertnli.errors import DataError
+from bertnli.evaluation.annotators import Annotators
+from bertnli.evaluation.scores import MAX_DISTANCE, jensen_shannon, kl_divergence
+from bertnli.labels import LABELS, TWO_WAY, label_merging
+
+COUNTS = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=8)
+WEIGHTS = st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 1e-3)
+
+
+def annotated(counts: Any, labels: list[int] | None = None, names: Any = LABELS) -> Corpus:
+    counts = np.array(counts, dtype=np.int32)
+    n = len(counts)
+    premises, hypotheses = [f"A dog {i} ." for i in range(n)], [f"A cat {i} ." for i in range(n)]
+    labels = [0] * n if labels is None else labels
+    return Corpus(
+        premises, hypotheses, labels, tokenized=False, label_names=names, annotations=counts
+    )
+
+
+def of(corpus: Corpus) -> Annotators:
+    found = Annotators.of(corpus)
+    assert found is not None
+    return found
+
+
+def referee_distance(p: Any, q: Any) -> float:
+    """The distance by entropies: H(m) - (H(p) + H(q)) / 2, another form of Lin's (1991)."""
+
+    def entropy(x: list[float]) -> float:
+        return -math.fsum(v * math.log(v) for v in x if v > 0)
+
+    m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
+    return math.sqrt(max(0.0, entropy(m) - (entropy(p) + entropy(q)) / 2))
+
+
+def as_probabilities(*rows: Any) -> list[np.ndarray]:
+    return [np.array([row]) / np.sum(row) for row in rows]
+
+
+def test_the_distances_of_an_example_of_chaosnli() -> None:
+    """The README of ChaosNLI: E(21), N(12), C(67), and BERT-Large's probabilities."""
+    p, q = as_probabilities([21, 12, 67], [15.72, 14.04, 70.24])
+    assert jensen_shannon(p, q)[0] == pytest.approx(referee_distance(p[0], q[0]), rel=1e-9)
+    terms = [a * math.log(a / b) for a, b in zip(p[0], q[0], strict=True)]
+    assert kl_divergence(p, np.log(q))[0] == pytest.approx(math.fsum(terms), rel=1e-12)
+
+
+@given(WEIGHTS, WEIGHTS, WEIGHTS)
+def test_the_distance_is_a_metric(a: list[float], b: list[float], c: list[float]) -> None:
+    p, q, r = as_probabilities(a, b, c)
+    d = jensen_shannon(p, q)[0]
+    assert d == pytest.approx(referee_distance(p[0], q[0]), abs=3e-8)  # the root of rounding
+    assert d == jensen_shannon(q, p)[0] and 0 <= d <= MAX_DISTANCE + 1e-12
+    assert jensen_shannon(p, p)[0] == 0
+    assert d > 0 or np.abs(p - q).max() < 1e-7
+    assert d <= jensen_shannon(p, r)[0] + jensen_shannon(r, q)[0] + 1e-7
+    assert kl_divergence(p, np.log(np.maximum(q, 1e-300)))[0] >= 2 * (p - q).max() ** 2 - 1e-12
+
+
+def test_distances_at_the_ends() -> None:
+    p, q = as_probabilities([1, 0, 0], [0, 1, 0])
+    assert jensen_shannon(p, q)[0] == pytest.approx(MAX_DISTANCE) == math.sqrt(math.log(2))
+    assert kl_divergence(p, np.log(p + 1e-300))[0] == 0
+    with np.errstate(divide="ignore"):
+        assert kl_divergence(p, np.log(q))[0] == np.inf
+    tiny = np.array([[1.0, 5e-324, 0.0]])
+    assert np.isfinite(jensen_shannon(p, tiny)).all()
+
+
+def test_by_hand() -> None:
+    log_p = np.log([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
+    # Of the third nobody, of the fourth one: both are left out.
+    annotators = of(annotated([[3, 1, 1], [2, 2, 0], [0, 0, 0], [1, 0, 0]], [0, 0, 1, 0]))
+    found, facts = annotators.scores(log_p), annotators.facts()
+    assert (facts["pairs"], facts["left_out"], facts["answers"]) == (2, 2, 9)
+    assert found["agreement"] == pytest.approx((3 / 5 + 2 / 4) / 2)
+    assert found["gold"] == 0.5
+    assert found["low"] < found["agreement"] < found["high"]
+    assert facts["majority"]["agreement"] == pytest.approx((3 / 5 + 2 / 4) / 2)
+    assert facts["majority"]["gold"] == 1  # of two equally frequent classes, the gold label
+    # Of 3, 1, 1 each of the three agrees with the 2 others, the ones do not; of 2, 2 none does.
+    assert facts["one"]["agreement"] == pytest.approx((3 / 5 + 0) / 2)
+    assert facts["uniform"]["agreement"] == pytest.approx(1 / 3)
+    assert facts["gold_label"]["kl"] is None and found["kl"] > 0
+    names = [(row["name"], row["rows"].tolist()) for row in annotators.bins()]
+    assert names == [
+        ("fewer than 2 annotators", [False, False, True, True]),
+        ("<60%", [False, True, False, False]),
+        ("60% to <80%", [True, False, False, False]),
+    ]
+
+
+@given(COUNTS, st.integers(0, 1000))
+def test_against_a_referee_that_goes_annotator_by_annotator(counts: Any, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    p = rng.dirichlet([1, 1, 1], len(counts))
+    gold = rng.integers(0, 3, len(counts)).tolist()
+    annotators = Annotators.of(annotated(counts, gold))
+    kept = [i for i, row in enumerate(counts) if sum(row) >= 2]
+    if not kept:
+        assert annotators is None
+        return
+    assert annotators is not None
+    shares, ceiling, one, distances = [], [], [], []
+    for i in kept:
+        answers = [c for c, n in enumerate(counts[i]) for _ in range(n)]
+        shares.append(np.mean([answer == p[i].argmax() for answer in answers]))
+        ceiling.append(max(np.mean([answer == c for answer in answers]) for c in range(3)))
+        agrees = []
+        for k, answer in enumerate(answers):
+            others = answers[:k] + answers[k + 1 :]
+            most = max(others.count(c) for c in range(3))
+            tied = [c for c in range(3) if others.count(c) == most]
+            agrees.append(tied.count(answer) / len(tied))
+        one.append(np.mean(agrees))
+        distances.append(referee_distance(p[i], np.array(counts[i]) / sum(counts[i])))
+    found, facts = annotators.scores(np.log(p)), annotators.facts()
+    assert found["agreement"] == pytest.approx(np.mean(shares))
+    assert facts["majority"]["agreement"] == pytest.approx(np.mean(ceiling))
+    assert facts["one"]["agreement"] == pytest.approx(np.mean(one))
+    assert found["jensen_shannon"] == pytest.approx(np.mean(distances), abs=1e-6)
+    for other in (found, facts["gold_label"], facts["uniform"], facts["one"]):
+        assert other["agreement"] <= facts["majority"]["agreement"] + 1e-12
+
+
+def test_counts_of_another_shape_are_refused() -> None:
+    for counts in ([[1, 2]], [[1, 2, -1]]):
+        with pytest.raises(DataError, match=r"shape \(1, 3\), pairs and classes, are expected"):
+            Annotators.of(annotated(counts))
+
+
+@pytest.fixture(scope="module")
+def reported() -> dict[str, Any]:
+    """Five annotators of a three-way set, the same merged in two, and a set without them."""
+    dev, test = bertnli.read("sample", "dev"), bertnli.read("sample", "test")
+    rng = np.random.default_rng(0)
+    counts = rng.multinomial(2, [1 / 3] * 3, len(dev.labels)).astype(np.int32)
+    counts[np.arange(len(counts)), dev.labels] += 3
+    counts[:7] = 0
+    merged = np.zeros((len(counts), 2), np.int32)
+    places = label_merging(LABELS, TWO_WAY)
+    np.add.at(merged.T, places, counts.T)
+    three = Corpus(*dev, tokenized=False, annotations=counts, name="three")
+    labels = places[dev.labels].tolist()
+    two = Corpus(
+        *dev[:2], labels, tokenized=False, label_names=TWO_WAY, annotations=merged, name="two"
+    )
+    train = bertnli.read("sample", "train")
+    vocab = build_vocab(train, 2)
+    return evaluation.report(
+        [(f"seed{seed}", Known(vocab, seed=seed)) for seed in (0, 1)],
+        [three, two, test],
+        baseline_on=train,
+        calibrate_on=test.subset(np.arange(len(test.labels) // 2), "half"),
+    )
+
+
+def test_a_report_carries_them(reported: dict[str, Any], tmp_path: Path) -> None:
+    paths = evaluation.write_report(reported, tmp_path)
+    assert json.loads(paths[0].read_text("utf-8")) == reported
+    for one in reported["sets"][:2]:
+        facts = one["annotators"]
+        assert (facts["pairs"], facts["left_out"]) == (one["pairs"] - 7, 7)
+        values = [each["annotators"]["agreement"] for each in one["checkpoints"]]
+        assert one["summary"]["agreement"]["mean"] == pytest.approx(np.mean(values))
+        for each in one["checkpoints"]:
+            scaled = each["scaled"]["annotators"]
+            # A temperature changes the distances, not the predictions of three classes.
+            assert scaled["jensen_shannon"] != each["annotators"]["jensen_shannon"]
+            if one["name"] == "three":
+                assert scaled["agreement"] == each["annotators"]["agreement"]
+        assert one["baseline"]["annotators"]["agreement"] <= facts["majority"]["agreement"]
+        rows = next(b["rows"] for b in one["breakdowns"] if b["by"] == "agreement")
+        assert rows[0] | {"name": "", "pairs": 7} == rows[0] | {"name": ""}
+    three, two = (one["annotators"] for one in reported["sets"][:2])
+    for key in ("gold_label", "majority", "one"):  # fewer classes, less to disagree about
+        assert three[key]["agreement"] <= two[key]["agreement"]
+
+
+def test_the_page_shows_them(reported: dict[str, Any]) -> None:
+    text = evaluation.to_html(reported)
+    Page(text)
+    three, two, without = text.split("<section")[1:]
+    for section, one in zip((three, two), reported["sets"], strict=False):
+        start = section.index("Against each annotator</h3>")
+        part = section[start : section.index("<h3>", start)]
+        assert "7 pairs with fewer than two are left out" in part
+        rows = part.split("<tr>")[2:]
+        assert len(rows) == 2 * 2 + 1 + 4 and part.count("<svg") == len(rows)
+        x = 200 * one["annotators"]["majority"]["agreement"]
+        assert part.count(f'd="M{x:.1f} 0V20"') == len(rows)  # the ceiling, in every bar
+        for each in one["checkpoints"]:
+            assert f"{each['annotators']['jensen_shannon']:.4f}" in part
+    assert "nnotator" not in without
+
+
+def test_of_one_checkpoint_and_without_a_baseline(reported: dict[str, Any]) -> None:
+    corpus = annotated([[3, 2, 0], [0, 5, 0]], [0, 1])
+    net = Known(build_vocab(corpus, 1))
+    found = evaluation.report([("a", net)], [corpus])
+    page = evaluation.to_html(found)
+    assert "10 answers on 2 pairs. Agreement" in page and "left out" not in page
+    assert found["sets"][0]["annotators"]["majority"]["agreement"] == pytest.approx(0.8)
+
+
+def test_a_single_annotator_is_none() -> None:
+    assert Annotators.of(annotated([[1, 0, 0], [0, 0, 0]])) is None
+    assert Annotators.of(Corpus.from_pairs([("A dog.", "A cat.")])) is None
