@@ -60,11 +60,13 @@ LAYOUTS = (
     # Nie et al. (2020), chaosNLI_*.jsonl: a hundred labels of each pair.
     Layout("ChaosNLI", *_pair("example.premise", "example.hypothesis"), ("majority_label",)),
     # Conneau et al. (2018), xnli.dev.tsv and .jsonl: MultiNLI's columns, and the language.
-    Layout("XNLI", PREMISE, HYPOTHESIS, marks=("language",), groups=("language",)),
+    Layout("XNLI", PREMISE, HYPOTHESIS, marks=("language",), groups=("language", "genre")),
     # The same, multinli.train.LANGUAGE.tsv.
     Layout("XNLI", *_pair("premise", "hypo")),
     # Williams et al. (2018), also GLUE's MNLI, whose test files have no class.
     Layout("MultiNLI", PREMISE, HYPOTHESIS, marks=("genre", "promptID"), groups=("genre",)),
+    # The same on the Hub.
+    Layout("MultiNLI", *_NAMED, marks=("genre", "promptID"), groups=("genre",)),
     # Glockner et al. (2018), dataset.jsonl.
     Layout("Breaking NLI", *_TEXTS, marks=("category", "annotator_labels"), groups=("category",)),
     # Khot et al. (2018), the form for predictors: of a question and an answer.

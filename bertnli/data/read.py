@@ -59,6 +59,11 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
+        if not isinstance(self.label_map or {}, Mapping):
+            raise ConfigError(
+                f"label_map is {self.label_map!r}; it is a dictionary from what is written to a "
+                "class, such as {'0': 'entailment'} (--label-map 0=entailment)"
+            )
         if self.labels is not None:
             object.__setattr__(self, "labels", checked_labels(self.labels))
 

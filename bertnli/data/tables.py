@@ -175,11 +175,11 @@ def table_of(rows: Iterator[Row], format: str, source: str, sample: int = SAMPLE
     return Table(source, format, tuple(columns), chain(first, rows))
 
 
-def _keys(row: Mapping[str, Any], deep: bool = True) -> Iterator[str]:
+def _keys(row: Mapping[str, Any], depth: int = 4) -> Iterator[str]:
     for key, value in row.items():
         yield str(key)
-        if deep and isinstance(value, Mapping):
-            yield from (f"{key}.{inner}" for inner in _keys(value, False))
+        if depth and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in _keys(value, depth - 1))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:

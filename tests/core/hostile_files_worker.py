@@ -31,16 +31,13 @@ for _framework in ("torch", "mxnet", "transformers"):
     sys.modules[_framework] = None  # type: ignore[assignment]
 
 import hostile  # noqa: E402
+from bertnli.data.read import pairs, read  # noqa: E402
 from hostile import damaged, damaged_json, watch, watched  # noqa: E402
 from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
 
 from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
 from bertnli.cli import main  # noqa: E402
-from bertnli.cli.pair_lines import open_pairs, pairs_of  # noqa: E402
-from bertnli.data.columnar import encode_snli  # noqa: E402
 from bertnli.data.dataset import PairDataset  # noqa: E402
-from bertnli.data.layouts import read_labelled  # noqa: E402
-from bertnli.data.snli import read_pairs, read_snli_file  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
 from bertnli.hub import download_extract  # noqa: E402
@@ -68,12 +65,6 @@ def opened(path: Path, labels: tuple[str, ...] | None) -> None:
     list(found.vocab.ids_of(TEXTS, False))
 
 
-def pairs_in(path: Path) -> None:
-    """Read unlabelled pairs."""
-    with open_pairs(path) as lines:
-        list(pairs_of(lines, str(path)))
-
-
 Reader = Callable[[Path], Any]
 MODEL: tuple[Reader, ...] = (
     lambda path: command("info", str(path.parent)),
@@ -81,17 +72,17 @@ MODEL: tuple[Reader, ...] = (
     lambda path: opened(path.parent, CLASSES),
 )
 SNLI: tuple[Reader, ...] = (
-    lambda path: read_snli_file(path, "skip"),
-    lambda path: encode_snli(path.parent, "dev", VOCAB, 32, cache=False),
-    lambda path: read_snli_file(path, "raise"),
+    lambda path: read(path, on_error="skip"),
+    lambda path: PairDataset.read(path.parent, "dev", 32, VOCAB, cache=False, verbose=False),
+    lambda path: read(path),
 )
 #: Ways to read what is in a place; the last one's outcome counts.
 WAYS: dict[str, tuple[Reader, ...]] = {
     "corpus": (
-        lambda path: PairDataset(read_pairs(path, on_error="skip"), 32, VOCAB, verbose=False),
-        lambda path: PairDataset(read_pairs(path), 32, VOCAB, verbose=False),
-        pairs_in,
-        lambda path: read_labelled(path),
+        lambda path: PairDataset.read(path, None, 32, VOCAB, on_error="skip", verbose=False),
+        lambda path: PairDataset(read(path), 32, VOCAB, verbose=False),
+        lambda path: list(pairs(path)),
+        lambda path: read(path),
     ),
     "text": (lambda path: build_text_vocab(read_text(path)),),
     "run": (lambda path: read_history(path.parent),),

@@ -17,7 +17,6 @@ import bertnli
 from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.snli import SPLITS
 from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.vocab import Vocab
@@ -35,23 +34,23 @@ def official(path: Path, rows: list[tuple[str, str, str]], end: str = "\n") -> N
     path.write_bytes("".join(line + end for line in lines).encode())
 
 
-def test_read_snli_is_the_references(fixtures: Path) -> None:
+def test_snli_is_read_as_the_references_do(fixtures: Path) -> None:
     golden = json.loads((fixtures / "read_snli.golden.json").read_text())
     for split, is_train in (("train", True), ("test", False)):
-        found = bertnli.read_snli(fixtures / "snli_1.0", split)
+        found = bertnli.read(fixtures / "snli_1.0", split)
         assert [list(column) for column in found] == golden[split]
-        assert bertnli.read_snli(fixtures / "snli_1.0", is_train) == found
+        assert bertnli.read(fixtures / "snli_1.0", is_train) == found
         assert found.tokenized
         lines = (fixtures / "snli_1.0" / f"snli_1.0_{split}.txt").read_text().splitlines()
         assert len(found.labels) + sum(found.skipped.values()) == len(lines) - 1
-    assert bertnli.read_snli(fixtures / "snli_1.0", "train").skipped == {"no gold label": 1}
+    assert bertnli.read(fixtures / "snli_1.0", "train").skipped == {"no gold label": 1}
 
 
 def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
     for framework in ("torch", "mxnet"):
         golden = np.load(fixtures / framework / "golden.npz")
         vocab = Vocab.load(fixtures / framework / "bert.tiny" / "vocab.json")
-        corpus = bertnli.read_snli(fixtures / "snli_1.0", "test")
+        corpus = bertnli.read(fixtures / "snli_1.0", "test")
         dataset = PairDataset(corpus, 48, vocab, verbose=False)
         batch = dataset.batch(np.arange(8), pad_to=48)
         for name in ("token_ids", "segments", "valid_lens", "labels"):
@@ -59,14 +58,12 @@ def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
             assert getattr(batch, name).dtype == np.int32
 
 
-def test_read_snli_refuses(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, snli_1\.0_dev\.txt\.gz"):
-        bertnli.read_snli(tmp_path, "dev")
-    with pytest.raises(ConfigError, match="'valid'"):
-        bertnli.read_snli(tmp_path, "valid")
+def test_a_folder_without_a_split(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="dev"):
+        bertnli.read(tmp_path, "dev")
     (tmp_path / "snli_1.0_dev.txt").write_text("a\tb\n")
     with pytest.raises(DataError, match="line 1"):
-        bertnli.read_snli(tmp_path, "dev")
+        bertnli.read(tmp_path, "dev")
 
 
 BAD_ROWS: list[tuple[Any, str]] = [
@@ -83,9 +80,9 @@ def test_malformed_rows_are_named_or_counted(tmp_path: Path, bad: Any, says: str
     good = ("neutral", "( A ( dog . ) )", "B")
     official(path, [good, ("-", "a", "b"), bad, good], end)
     with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, line 4") as caught:
-        bertnli.read_snli(tmp_path, "dev")
+        bertnli.read(tmp_path, "dev")
     assert says in str(caught.value)
-    corpus = bertnli.read_snli(tmp_path, "dev", on_error="skip")
+    corpus = bertnli.read(tmp_path, "dev", on_error="skip")
     assert corpus.skipped == {"no gold label": 1, "malformed": 1}
     assert corpus.premises == ["A dog ."] * 2
     assert corpus.labels == [2, 2]
@@ -93,10 +90,10 @@ def test_malformed_rows_are_named_or_counted(tmp_path: Path, bad: Any, says: str
 
 def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path: Path) -> None:
     official(tmp_path / "snli_1.0_dev.txt", [("neutral", "a", "( )")])
-    assert tuple(bertnli.read_snli(tmp_path, "dev")) == (["a"], [""], [2])
+    assert tuple(bertnli.read(tmp_path, "dev")) == (["a"], [""], [2])
     (tmp_path / "t.tsv").write_text("gold_label\tsentence1\tsentence2\nneutral\ta\t \n")
     with pytest.raises(DataError, match="line 2: the hypothesis is ' '"):
-        bertnli.read_pairs(tmp_path / "t.tsv")
+        bertnli.read(tmp_path / "t.tsv")
 
 
 def test_official_jsonl_and_gz(tmp_path: Path) -> None:
@@ -111,7 +108,7 @@ def test_official_jsonl_and_gz(tmp_path: Path) -> None:
     for tokenized, records in ((False, rows), (True, parsed)):
         text = "".join(json.dumps(record) + "\n" for record in records)
         (tmp_path / "snli_1.0_test.jsonl.gz").write_bytes(gzip.compress(text.encode()))
-        corpus = bertnli.read_snli(tmp_path, "test")
+        corpus = bertnli.read(tmp_path, "test")
         assert corpus.tokenized is tokenized
         assert corpus.premises == ["It 's so ." if tokenized else "It's so."]
         assert corpus.skipped == {"no gold label": 1}
@@ -122,8 +119,8 @@ def test_official_jsonl_wants_a_label_in_words(tmp_path: Path, label: Any) -> No
     row = {"gold_label": label, "sentence1": "a", "sentence2": "b"}
     (tmp_path / "snli_1.0_dev.jsonl").write_text(json.dumps(row) + "\n")
     with pytest.raises(DataError, match=r"dev\.jsonl, line 1: label"):
-        bertnli.read_snli(tmp_path, "dev")
-    corpus = bertnli.read_snli(tmp_path, "dev", on_error="skip")
+        bertnli.read(tmp_path, "dev")
+    corpus = bertnli.read(tmp_path, "dev", on_error="skip")
     assert (tuple(corpus), corpus.skipped) == (([], [], []), {"malformed": 1})
 
 
@@ -137,25 +134,25 @@ TABLES = {
 
 @pytest.mark.parametrize("name", sorted(TABLES))
 @pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_read_pairs(tmp_path: Path, name: str, bom: bytes) -> None:
+def test_tables(tmp_path: Path, name: str, bom: bytes) -> None:
     options = {"premise": "text", "hypothesis": "claim", "label": "y"}
     path = tmp_path / name
     path.write_bytes(bom + TABLES[name].encode())
-    corpus = bertnli.read_pairs(path, **options, label_map={"0": "contradiction"})
+    corpus = bertnli.read(path, **options, label_map={"0": "contradiction"})
     assert tuple(corpus) == (['He said "no'], ["B é"], [1])
     assert not corpus.tokenized
     assert corpus.skipped == {"no gold label": 1}
     with pytest.raises(DataError, match="label '0'"):
-        bertnli.read_pairs(path, **options)
+        bertnli.read(path, **options)
     with pytest.raises(
         DataError, match=r"label '0' is neither in label_map .*\['1'\], nor a class"
     ):
-        bertnli.read_pairs(path, **options, label_map={"1": "contradiction"})
+        bertnli.read(path, **options, label_map={"1": "contradiction"})
     with pytest.raises(ConfigError, match="'Contradiction', which is none of"):
-        bertnli.read_pairs(path, **options, label_map={"0": "Contradiction"})
+        bertnli.read(path, **options, label_map={"0": "Contradiction"})
     with pytest.raises(DataError, match="'verdict'"):
-        bertnli.read_pairs(path, **{**options, "label": "verdict"})
-    unlabelled = bertnli.read_pairs(path, **{**options, "label": None})
+        bertnli.read(path, **{**options, "label": "verdict"})
+    unlabelled = bertnli.read(path, **{**options, "label": None}, labelled=False)
     assert unlabelled.labels == [-1, -1]
 
 
@@ -169,14 +166,14 @@ def soft(path: Path, *answers: str) -> Path:
 def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
     answer = '{"neutral": 0.5, "entailment": 0.125, "contradiction": 0.375}'
     path = soft(tmp_path / "t.jsonl", answer, answer)
-    corpus = bertnli.read_pairs(path, probabilities="p")
+    corpus = bertnli.read(path, probabilities="p")
     assert corpus.targets is not None
     assert corpus.targets.tolist() == [[0.125, 0.375, 0.5]] * 2
     data = PairDataset(corpus, 16, build_vocab(corpus, 0), verbose=False)
     assert data.batch(np.array([1])).targets.tolist() == [[0.125, 0.375, 0.5]]
     with pytest.raises(DataError, match="would be lost"):
         data.padded(0)  # what a DataLoader takes
-    assert bertnli.read_pairs(path).targets is None
+    assert bertnli.read(path).targets is None
     for bad in (
         '{"neutral": 0.5, "entailment": 0.5}',
         '{"neutral": 0.5, "entailment": 0.5, "contradiction": 0.5}',
@@ -187,27 +184,27 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
     ):
         soft(path, answer, bad)
         with pytest.raises(DataError, match="line 2: the probabilities"):
-            bertnli.read_pairs(path, probabilities="p")
-        kept = bertnli.read_pairs(path, probabilities="p", on_error="skip")
+            bertnli.read(path, probabilities="p")
+        kept = bertnli.read(path, probabilities="p", on_error="skip")
         assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
     with pytest.raises(ConfigError, match="JSONL"):
-        bertnli.read_pairs(tmp_path / "t.jsonl", format="tsv", probabilities="p")
+        bertnli.read(tmp_path / "t.jsonl", format="tsv", probabilities="p")
 
 
-def test_read_pairs_refuses(tmp_path: Path) -> None:
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
-        bertnli.read_pairs(tmp_path / "none.tsv")
+        bertnli.read(tmp_path / "none.tsv")
     (tmp_path / "t.data").write_text("")
-    with pytest.raises(ConfigError, match="--format"):
-        bertnli.read_pairs(tmp_path / "t.data")
+    with pytest.raises(DataError, match="empty"):
+        bertnli.read(tmp_path / "t.data")
     (tmp_path / "t.tsv").write_bytes(b"gold_label\tsentence1\tsentence2\nneutral\t\xff\tb\n")
     with pytest.raises(DataError, match="UTF-8"):
-        bertnli.read_pairs(tmp_path / "t.tsv")
+        bertnli.read(tmp_path / "t.tsv")
     (tmp_path / "t.tsv.gz").write_bytes(b"no gzip")
     with pytest.raises(DataError, match="cannot be read"):
-        bertnli.read_pairs(tmp_path / "t.tsv.gz")
+        bertnli.read(tmp_path / "t.tsv.gz")
     with pytest.raises(ConfigError, match="on_error"):
-        bertnli.read_pairs(tmp_path / "t.tsv", on_error="ignore")
+        bertnli.read(tmp_path / "t.tsv", on_error="ignore")
 
 
 CELL = st.text(st.characters(exclude_characters="\n\t\r", exclude_categories=["Cs"]), max_size=8)
@@ -222,14 +219,14 @@ def test_rows_in_are_rows_kept_and_skipped(
     path = tmp_path_factory.mktemp("rows") / "t.tsv"
     lines = ["gold_label\tsentence1\tsentence2", *("\t".join(row) for row in rows)]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="")
-    corpus = bertnli.read_pairs(path, on_error="skip")
+    corpus = bertnli.read(path, on_error="skip")
     assert len(corpus.labels) + sum(corpus.skipped.values()) == sum(
         any(row) or len(row) > 1 for row in rows
     )
 
 
 def test_sample_corpus() -> None:
-    splits = {split: bertnli.read_sample(split) for split in SPLITS}
+    splits = {split: bertnli.read("sample", split) for split in ("train", "dev", "test")}
     premises = {split: set(corpus.premises) for split, corpus in splits.items()}
     assert sum(map(len, premises.values())) >= 300
     for split, corpus in splits.items():

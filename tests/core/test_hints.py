@@ -233,7 +233,7 @@ def test_a_path_has_those_beside_it(
 def test_a_column_has_those_of_the_header(tmp_path: Path) -> None:
     (tmp_path / "t.tsv").write_text("label\ttext\tclaim\n")
     with pytest.raises(DataError, match=r"no column 'txet'.* Did you mean 'text'\?"):
-        bertnli.read_pairs(tmp_path / "t.tsv", premise="txet", hypothesis="claim", label="label")
+        bertnli.read(tmp_path / "t.tsv", premise="txet", hypothesis="claim", label="label")
 
 
 def test_nearest() -> None:
@@ -321,7 +321,7 @@ def test_what_is_no_list_of_pairs(pairs: Any) -> None:
 
 
 def test_what_is_no_set_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"not 'sample'; read_pairs\(path\) reads a file's"):
+    with pytest.raises(DataError, match=r"not 'sample'; read\(path\) reads a file's"):
         PairDataset("sample", 16, Vocab.from_list([*RESERVED_TOKENS]))
     for data in (None, "sample", 3):
         source = Source(data, object(), Batch)  # type: ignore[arg-type]

@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from bertnli.data.read import pairs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bertnli
-from bertnli.cli.pair_lines import format_of, pairs_of
 from bertnli.data import columnar
-from bertnli.data.columnar import encode_snli
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.layouts import read_labelled
 from bertnli.data.parses import sentence_of
 from bertnli.errors import DataError
 from bertnli.text.tokenize import Tokens, treebank_tokenize
@@ -101,15 +99,15 @@ def test_each_reader_takes_the_parse_where_there_is_one(
     for name in ("snli_1.0_dev.txt", "snli_1.0_dev.jsonl"):
         path = folder / name
         write(path, rows, layout)
-        readers = [
-            lambda: bertnli.read_snli(folder, "dev"),
-            lambda path=path: read_labelled(path).corpus,
-            lambda path=path: bertnli.read_pairs(path),
-        ]
+        readers = [lambda: bertnli.read(folder, "dev"), lambda path=path: bertnli.read(path)]
+
+        def at_once() -> PairDataset:
+            return PairDataset.read(folder, "dev", 64, VOCAB, cache=False, verbose=False)
+
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(columnar, "PIECE", piece)
             if all_empty:
-                for read in (*readers, lambda: encode_snli(folder, "dev", VOCAB, 64, cache=False)):
+                for read in (*readers, at_once):
                     with pytest.raises(DataError, match=r"'sentence1_binary_.* empty in all"):
                         read()
             else:
@@ -117,21 +115,18 @@ def test_each_reader_takes_the_parse_where_there_is_one(
                     assert [*corpus[:2]] == expected
                     dataset = PairDataset(corpus, 64, VOCAB, verbose=False)
                     assert dataset.token_ids.tolist() == encoded(labelled)
-                at_once = encode_snli(folder, "dev", VOCAB, 64, cache=False)
-                assert at_once.token_ids.tolist() == encoded(labelled)
+                assert at_once().token_ids.tolist() == encoded(labelled)
         answered = [row for row in rows if any(cell["is"] for cell in row[1:])]
-        with path.open("rb") as file:
-            pairs = pairs_of(file, name, format_of(path))
-            if len(answered) < len(rows):
-                with pytest.raises(DataError, match="both sentences are empty"):
-                    list(pairs)
-            else:
-                corpus = bertnli.Corpus.from_pairs(pairs)
-                assert list(zip(*corpus[:2], strict=True)) == [
-                    tuple(cell["is"] for cell in row[1:]) for row in rows
-                ]
-                dataset = PairDataset(corpus, 64, VOCAB, verbose=False)
-                assert dataset.token_ids.tolist() == encoded(rows)
+        if len(answered) < len(rows):
+            with pytest.raises(DataError, match="both sentences are empty"):
+                list(pairs(path))
+        else:
+            corpus = bertnli.Corpus.from_pairs(pairs(path))
+            assert list(zip(*corpus[:2], strict=True)) == [
+                tuple(cell["is"] for cell in row[1:]) for row in rows
+            ]
+            dataset = PairDataset(corpus, 64, VOCAB, verbose=False)
+            assert dataset.token_ids.tolist() == encoded(rows)
         path.unlink()
 
 
@@ -144,13 +139,9 @@ def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
         path.write_text("\t".join(columns) + "\n" + "\t".join(values[c] for c in columns) + "\n")
         first = "A bed ." if PARSES[0] in columns else "A dog's bed."
         second = "A bed ." if PARSES[1] in columns else "A bed."
-        for corpus in (
-            bertnli.read_snli(tmp_path, "dev"),
-            read_labelled(path).corpus,
-            bertnli.read_pairs(path),
-        ):
+        for corpus in (bertnli.read(tmp_path, "dev"), bertnli.read(path)):
             assert (corpus.premises, corpus.hypotheses) == ([first], [second])
-        found = encode_snli(tmp_path, "dev", VOCAB, 64, cache=False)
+        found = PairDataset.read(tmp_path, "dev", 64, VOCAB, cache=False, verbose=False)
         expected = PairDataset(corpus, 64, VOCAB, verbose=False)
         np.testing.assert_array_equal(found.token_ids, expected.token_ids)
 
@@ -158,10 +149,9 @@ def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
 def test_named_columns_are_read_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     write(path, [("neutral", *[{"text": "A dog.", "parse": "( A ( dog . ) )"}] * 2)], "snli")
-    found = bertnli.read_pairs(path, premise="sentence1")
+    found = bertnli.read(path, premise="sentence1")
     assert (found.premises, found.hypotheses) == (["A dog."], ["A dog ."])
-    with path.open("rb") as file:
-        assert list(pairs_of(file, "t", "tsv", (None, "sentence2"))) == [("A dog .", "A dog.")]
+    assert list(pairs(path, hypothesis="sentence2")) == [("A dog .", "A dog.")]
 
 
 def test_a_corpus_may_have_both_kinds() -> None:
@@ -182,16 +172,16 @@ def test_json_may_write_nothing_in_several_ways(tmp_path: Path, missing: Any) ->
     row = {"gold_label": "neutral", **dict.fromkeys(PARSES, missing)}
     path = tmp_path / "snli_1.0_dev.jsonl"
     path.write_text(json.dumps({**row, "sentence1": "A dog.", "sentence2": "B."}) + "\n")
-    for corpus in (bertnli.read_snli(tmp_path, "dev"), bertnli.read_pairs(path)):
+    for corpus in (bertnli.read(tmp_path, "dev"), bertnli.read(path)):
         assert tuple(corpus) == (["A dog."], ["B."], [2]) and not corpus.tokenized
     path.write_text(json.dumps({**row, PARSES[0]: 7, "sentence1": "A", "sentence2": "B"}))
     with pytest.raises(DataError, match="line 1: the premise is 7; a sentence is expected"):
-        bertnli.read_snli(tmp_path, "dev")
+        bertnli.read(tmp_path, "dev")
 
 
 def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> None:
     """Nor do two vocabularies of the same pieces share a place in the cache."""
-    corpus = bertnli.read_snli(fixtures / "snli_1.0", "test")
+    corpus = bertnli.read(fixtures / "snli_1.0", "test")
     path = tmp_path / "snli_1.0_test.txt"
     path.write_bytes((fixtures / "snli_1.0" / path.name).read_bytes())
     pieces = train_word_pieces([*corpus.premises, *corpus.hypotheses], 120)
@@ -199,7 +189,7 @@ def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> N
     for vocab in (pieces, cased):
         expected = PairDataset(corpus, 64, vocab, verbose=False)
         for _ in range(2):
-            found = encode_snli(tmp_path, "test", vocab, 64)
+            found = PairDataset.read(tmp_path, "test", 64, vocab, verbose=False)
             np.testing.assert_array_equal(found.token_ids, expected.token_ids)
 
 

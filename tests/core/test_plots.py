@@ -96,7 +96,7 @@ def test_a_confusion_matrix_has_counts_and_shares() -> None:
 
 
 def test_what_padding_costs_by_hand() -> None:
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     data = PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
     cost = padding_cost(data, 64)
     assert cost.tokens == data.lengths.sum()
@@ -116,7 +116,7 @@ def test_what_padding_costs_by_hand() -> None:
 
 
 def test_every_axis_has_a_label_and_no_label_touches_a_bar() -> None:
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     data = PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
     metrics = Metrics(("yes", "no"), np.array([[8, 2], [0, 0]]), 0.3)
     lengths = plot_lengths(data.lengths, padding_cost(data, 64))

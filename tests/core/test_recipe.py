@@ -125,7 +125,7 @@ def test_a_pair_s_arrays_stay_together(make_batch: Callable[..., Batch]) -> None
 
 
 def sample(targets: NDArray | None = None) -> PairDataset:
-    corpus = bertnli.read_sample("dev")
+    corpus = bertnli.read("sample", "dev")
     data = PairDataset(corpus, 24, build_vocab(corpus, 1), verbose=False)
     return data if targets is None else data.with_targets(targets)
 

@@ -47,9 +47,7 @@ def classifier(nli: Backend, config: BERTConfig, seed: int = 0) -> Any:
 
 def datasets(nli: Backend, vocab: Any, fixtures: Path) -> list[Any]:
     return [
-        nli.SNLIBERTDataset(
-            bertnli.read_snli(fixtures / "snli_1.0", split), 48, vocab, verbose=False
-        )
+        nli.SNLIBERTDataset(bertnli.read(fixtures / "snli_1.0", split), 48, vocab, verbose=False)
         for split in ("train", "test")
     ]
 

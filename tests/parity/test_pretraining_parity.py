@@ -22,7 +22,7 @@ STEPS, BATCH_SIZE = 50, 16
 
 def sample_text() -> Text:
     """The premises and hypotheses that come with bertnli, a pair a document."""
-    premises, hypotheses, _ = bertnli.read_sample("train")
+    premises, hypotheses, _ = bertnli.read("sample", "train")
     sentences = [s for pair in zip(premises, hypotheses, strict=True) for s in pair]
     return Text(sentences, [i // 2 for i in range(len(sentences))])
 

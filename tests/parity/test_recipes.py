@@ -161,7 +161,7 @@ def test_soft_targets_weigh_the_classes_losses(
 
 
 def sample(num_pairs: int) -> PairDataset:
-    whole = bertnli.read_sample("train")
+    whole = bertnli.read("sample", "train")
     corpus = bertnli.Corpus(*(column[:num_pairs] for column in whole), tokenized=False)
     return PairDataset(corpus, 40, build_vocab(whole, 2), verbose=False)
 
