@@ -51,11 +51,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here")
     args = parser.parse_args()
 
-    corpus = bertnli.read_pairs(args.train)
+    corpus = bertnli.read(args.train)
     dev_corpus = (
-        bertnli.read_snli(args.dev, "dev")
+        bertnli.read(args.dev, "dev")
         if Path(args.dev).is_dir()
-        else bertnli.read_pairs(args.dev)
+        else bertnli.read(args.dev)
     )
     vocab = build_vocab(corpus, 2)
     nli = bertnli.get_backend("torch")

@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--install", action="store_true", help="put it into the package")
     args = parser.parse_args()
     args.output.mkdir(parents=True, exist_ok=True)
-    corpus = bertnli.read_pairs(args.train, on_error="skip")
+    corpus = bertnli.read(args.train, on_error="skip")
     pretrained = pretrain(args, corpus)
     taught = teach(args, corpus)
     student = args.output / "student"
@@ -73,7 +73,7 @@ def main() -> None:
             command("convert", source, target, "--to", "bertnli", "--dtype", "float16")
     if args.dev is not None:
         for checkpoint in (args.output / "teacher" / "last", args.output / MODEL / "classifier"):
-            command("evaluate", checkpoint, "--file", args.dev, "--skip-bad-rows")
+            command("evaluate", checkpoint, args.dev, "--skip-bad-rows")
     if args.install:
         home = Path(bertnli.__file__).parent / "models" / MODEL
         shutil.copytree(args.output / MODEL, home, dirs_exist_ok=True)
@@ -151,7 +151,7 @@ def teach(args: argparse.Namespace, corpus: Corpus) -> Path:
         pairs.write_text("\n".join(lines) + "\n", encoding="utf-8")
     if not answers.is_file():
         where = ["--backend", args.backend, "--precision", "auto", "--batch-size", 256, "--json"]
-        command("predict", "--checkpoint", teacher, "--file", pairs, *where, stdout=answers)
+        command("predict", teacher, pairs, *where, stdout=answers)
     if not taught.is_file():
         with answers.open(encoding="utf-8") as given, taught.open("w", encoding="utf-8") as file:
             for i, line in enumerate(given):

@@ -189,7 +189,7 @@ def teach(args: argparse.Namespace, start: Path, asked: Path, labelled: Sequence
     )
     run(teacher, ["train", "--pretrained", args.teacher, *labelled, "--skip-bad-rows"], TEACHER)
     if not answers.is_file():
-        task = ["predict", "--checkpoint", teacher / "last", "--file", asked, "--json"]
+        task = ["predict", teacher / "last", asked, "--json"]
         command(*task, "--precision", "auto", "--batch-size", 256, stdout=answers)
     columns = ["--premise-column", "premise", "--hypothesis-column", "hypothesis"]
     data = ["--train", answers, "--soft-labels", *columns, "--label-column", "label"]

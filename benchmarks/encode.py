@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.snli import read_sample, read_snli
+from bertnli.data.read import read
 from bertnli.labels import LABELS
 from bertnli.text.tokenize import treebank_tokenize
 from bertnli.text.vocab import Vocab
@@ -119,9 +119,9 @@ def measure(way: str, folder: Path) -> dict[str, float | None]:
         shutil.rmtree(folder / ".bertnli", ignore_errors=True)
     before, start = memory("VmRSS"), time.perf_counter()
     if way == "plain":
-        data = PairDataset(read_snli(folder / "part", "train"), MAX_LEN, vocab, verbose=False)
+        data = PairDataset(read(folder / "part", "train"), MAX_LEN, vocab, verbose=False)
     else:
-        data = PairDataset.from_snli(folder, "train", MAX_LEN, vocab, verbose=False)
+        data = PairDataset.read(folder, "train", MAX_LEN, vocab, verbose=False)
         assert len(data) == LABELLED
     seconds, peak = time.perf_counter() - start, memory("VmHWM")
     return {
@@ -149,7 +149,7 @@ def make_files(folder: Path, source: Path | None) -> None:
         file.writelines("\t".join(row) + "\n" for row in big_rows(groups))
     with open(folder / NAME, "rb") as file, open(folder / "part" / NAME, "wb") as part:
         part.writelines(line for i, line in enumerate(file) if i % PART == 0)
-    found = build_vocab(read_snli(folder / "part", "train"), 2).idx_to_token
+    found = build_vocab(read(folder / "part", "train"), 2).idx_to_token
     others = (f"word{i}" for i in range(VOCAB_SIZE - len(found)))
     Vocab.from_list([*found, *others]).save(folder / "vocab.json")
 
@@ -210,7 +210,7 @@ def file_groups(path: Path) -> list[tuple[Sentence, list[Sentence]]]:
 def sample_groups() -> list[tuple[Sentence, list[Sentence]]]:
     """Return the sample corpus's premises and hypotheses, with parses that branch to the right."""
     groups: dict[Sentence, list[Sentence]] = {}
-    corpus = read_sample("train")
+    corpus = read("sample", "train")
     for premise, hypothesis in zip(corpus.premises, corpus.hypotheses, strict=True):
         groups.setdefault(parsed(premise), []).append(parsed(hypothesis))
     return list(groups.items())

@@ -34,11 +34,11 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here")
     arguments = parser.parse_args()
 
-    train = bertnli.read_pairs(arguments.train)
+    train = bertnli.read(arguments.train)
     dev = (
-        bertnli.read_snli(arguments.dev, "dev")
+        bertnli.read(arguments.dev, "dev")
         if Path(arguments.dev).is_dir()
-        else bertnli.read_pairs(arguments.dev)
+        else bertnli.read(arguments.dev)
     )
     vocab = build_vocab(train, arguments.min_freq)
     sizes = BERTConfig(len(vocab), dropout=arguments.dropout, **PRESETS[arguments.model])

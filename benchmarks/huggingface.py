@@ -65,9 +65,9 @@ def main() -> None:
 def read(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Return the first pairs, as text."""
     if Path(args.data).is_dir():
-        corpus = bertnli.read_snli(args.data, "dev")
+        corpus = bertnli.read(args.data, "dev")
     else:
-        corpus = bertnli.read_pairs(args.data)
+        corpus = bertnli.read(args.data)
     return list(zip(*corpus[:2], strict=True))[: args.pairs]
 
 

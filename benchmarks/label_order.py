@@ -76,7 +76,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     net = bertnli.load(args.checkpoint)
     corpus = read(args.data)
-    found = Predictions(net, corpus, HypothesisBaseline.train(bertnli.read_pairs(args.train)), rng)
+    found = Predictions(net, corpus, HypothesisBaseline.train(bertnli.read(args.train)), rng)
     weak = {**found.kinds(), **simulated(found.confusion(), rng)}
     rows = [
         {"kind": kind} | {str(n): 100 * alarms(draw, n, args.draws) for n in SIZES}
@@ -113,7 +113,7 @@ def read(path: Path) -> Corpus:
         opener = gzip.open if path.suffix == ".gz" else open
         with opener(path, "rb") as source, Path(folder, "snli_1.0_dev.txt").open("wb") as target:
             shutil.copyfileobj(source, target)
-        return bertnli.read_snli(folder, "dev")
+        return bertnli.read(folder, "dev")
 
 
 class Predictions:

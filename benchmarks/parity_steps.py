@@ -34,7 +34,7 @@ SHOWN = (1, 10, 25, 50, 100, 150, 200, 300, 500, 1000)
 def fine_tuning(args: argparse.Namespace) -> tuple[Any, Callable[[Backend], Any]]:
     """Return the labelled pairs, and what makes the net to train on them."""
     _, vocab = bertnli.get_backend("torch").load_pretrained_model(args.pretrained)
-    corpus = bertnli.read_pairs(args.train, on_error="skip")
+    corpus = bertnli.read(args.train, on_error="skip")
 
     def make(nli: Backend) -> Any:
         return nli.BERTClassifier(nli.load_pretrained_model(args.pretrained, dropout=0.0)[0])

@@ -451,7 +451,7 @@ def encode(path: str, folder: str) -> str:
     import bertnli
     from bertnli.data.dataset import PairDataset, build_vocab
 
-    corpus = bertnli.read_pairs(path)
+    corpus = bertnli.read(path)
     dataset = PairDataset(corpus, MAX_LEN, build_vocab(corpus, 2), verbose=False)
     out = str(Path(folder) / "ids.npz")
     np.savez(

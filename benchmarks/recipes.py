@@ -51,7 +51,7 @@ def main() -> None:
     nli = bertnli.get_backend(args.backend)
     _, vocab = nli.load_pretrained_model(args.pretrained)
     train, held_out = (
-        PairDataset(bertnli.read_pairs(path, on_error="skip"), 128, vocab, verbose=False)
+        PairDataset(bertnli.read(path, on_error="skip"), 128, vocab, verbose=False)
         for path in (args.train, args.held_out)
     )
     print(

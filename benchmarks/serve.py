@@ -81,7 +81,7 @@ def main() -> None:
 
 def sentences() -> list[dict[str, str]]:
     """Return pairs to ask about, of the corpus that comes with bertnli."""
-    corpus = bertnli.read_sample("test")
+    corpus = bertnli.read("sample", "test")
     pairs = zip(corpus.premises, corpus.hypotheses, strict=True)
     return [{"premise": premise, "hypothesis": hypothesis} for premise, hypothesis in pairs]
 

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.layouts import read_labelled
 from bertnli.evaluation import logits_of, wilson_interval
 from bertnli.labels import label_permutation
 from bertnli.text.pairs import NUM_SPECIAL, TRUNCATIONS, truncated_lengths
@@ -42,10 +41,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the result here")
     args = parser.parse_args()
 
-    if args.data.is_dir():
-        corpus = bertnli.read_snli(args.data, args.split, on_error="skip")
-    else:
-        corpus = read_labelled(args.data, on_error="skip").corpus
+    split = args.split if args.data.is_dir() else None
+    corpus = bertnli.read(args.data, split, on_error="skip")
     net = None if args.checkpoint is None else bertnli.load(args.checkpoint, args.backend)
     lengths = sentence_lengths(corpus, net)
     rows = []

@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertnli.api.evaluate import Report, evaluate
+from bertnli.api.export import Exported, export
+from bertnli.api.lengths import Lengths, lengths
+from bertnli.api.loading import load
+from bertnli.api.predict import predict
+from bertnli.api.pretrain import pretrain
+from bertnli.api.runs import Run
+from bertnli.api.summarize import summarize
+from bertnli.api.train import train
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.read import read
+from bertnli.data.summary import Summary
 from bertnli.errors import (
     BackendError,
     BERTNLIError,
@@ -22,7 +30,7 @@ from bertnli.errors import (
     TrainingError,
 )
 from bertnli.explain import Explanation
-from bertnli.hints import hinted, no_attribute
+from bertnli.hints import no_attribute
 from bertnli.hub import DATA_HUB, download, download_extract, register
 from bertnli.labels import LABELS
 from bertnli.text.pairs import get_tokens_and_segments
@@ -31,38 +39,6 @@ from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
-
-
-@hinted()
-def load(
-    path: str | Path,
-    backend: str | None = None,
-    devices: Any = None,
-    labels: Sequence[str] | None = None,
-    num_heads: int | None = None,
-) -> Any:
-    """Return a saved classifier, whichever backend trained it.
-
-    Args:
-        path: the folder that ``net.save`` or ``bertnli train`` wrote; a Hugging Face folder of a
-            BERT that classifies pairs; or a file of parameters, of the book's classifier or of
-            GluonNLP's, with its vocabulary beside it.
-        backend: ``"torch"`` or ``"mxnet"``; None for the first that is installed.
-        devices: where to put it; None for a GPU if there is one.
-        labels: the classes' names in the order of the logits, where it has none.
-        num_heads: attention heads, where it does not tell.
-
-    Raises:
-        CheckpointError: there is no checkpoint, it is damaged, or its classes have no names or
-            others than given.
-        ConfigError: the number of heads is unknown.
-        BackendError: the framework, or any framework, is missing.
-    """
-    names = [backend] if backend is not None else available_backends()
-    if not names:
-        raise BackendError('no framework is installed: pip install "bertnli[torch]"')
-    return get_backend(names[0]).load(path, devices, labels, num_heads)
-
 
 __all__ = [
     "DATA_HUB",
@@ -78,10 +54,15 @@ __all__ = [
     "DownloadError",
     "EpochRecord",
     "Explanation",
+    "Exported",
     "History",
+    "Lengths",
     "Metrics",
     "Prediction",
     "RankError",
+    "Report",
+    "Run",
+    "Summary",
     "TrainingConfig",
     "TrainingError",
     "Vocab",
@@ -89,12 +70,19 @@ __all__ = [
     "available_backends",
     "download",
     "download_extract",
+    "evaluate",
+    "export",
     "get_backend",
     "get_tokens_and_segments",
+    "lengths",
     "load",
+    "predict",
+    "pretrain",
     "read",
     "register",
+    "summarize",
     "tokenize",
+    "train",
     "treebank_tokenize",
 ]
 

@@ -50,8 +50,7 @@ class NoArchiveError(DownloadError):
     def __init__(self, archive: Path, why: Exception) -> None:
         self.found = f"{archive} is neither a zip nor a tar archive ({why})"
         super().__init__(
-            f"{self.found}; a table of pairs is named with --train, --dev or --file, or read with "
-            "read_pairs"
+            f"{self.found}; a table of pairs is a source by itself, for commands and bertnli.read"
         )
 
 

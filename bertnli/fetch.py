@@ -275,7 +275,7 @@ class _Download:
             f"{self.url} could not be fetched: {reason}\n"
             f"Without a network: put the file by hand at {self.target}\n"
             "or give the path of a local folder or zip in place of the name;\n"
-            "or work with what needs no download: `bertnli train --data sample` trains a small "
+            "or work with what needs no download: `bertnli train --train sample` trains a small "
             "BERT from scratch on the corpus that comes with bertnli"
         )
 

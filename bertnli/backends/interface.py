@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,12 +47,15 @@ class Prediction:
         unknown_share: share of the pair's tokens that the model does not know (``<unk>``), special
             ones left out; of a pair that consists of them the answer means nothing.
         is_cut: whether the pair was longer than ``max_len``, and lost tokens.
+        premise, hypothesis: the pair.
     """
 
     label: str
     probabilities: dict[str, float]
     unknown_share: float = 0.0
     is_cut: bool = False
+    premise: str = field(default="", repr=False)
+    hypothesis: str = field(default="", repr=False)
 
 
 class HoldsArrays(ABC):
@@ -377,6 +380,8 @@ class Classifier(Trainable):
                     by_name,
                     float(unknown[index]),
                     bool(dataset.is_cut[index]),
+                    corpus.premises[index],
+                    corpus.hypotheses[index],
                 )
         return [prediction for prediction in predictions if prediction is not None]
 

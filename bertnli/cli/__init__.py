@@ -14,6 +14,7 @@ from bertnli.cli import (
     completion,
     convert,
     curve,
+    data,
     demo,
     doctor,
     download,
@@ -38,6 +39,7 @@ from bertnli.version import __version__
 
 #: Each module's docstring is its command's help.
 COMMANDS = {
+    "data": data,
     "train": train,
     "pretrain": pretrain,
     "launch": launch,

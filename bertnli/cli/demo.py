@@ -16,7 +16,7 @@ import numpy as np
 from bertnli.backends import available_backends, get_backend
 from bertnli.cli.options import BUNDLED_MODEL, positive
 from bertnli.data.corpus import Corpus
-from bertnli.data.snli import read_sample
+from bertnli.data.read import read
 from bertnli.errors import BackendError
 from bertnli.outputs import check_output_folder
 from bertnli.plots import plot_curves
@@ -37,7 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not names:
         raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
     check_output_folder(arguments.output, "output")
-    train, dev = read_sample("train"), read_sample("dev")
+    train, dev = read("sample", "train"), read("sample", "dev")
     print(f"{len(train.labels)} training pairs, {len(dev.labels)} dev pairs")
     output = Path(arguments.output)
     histories, logits = {}, {}
@@ -72,7 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         f"the classifiers in {output} show that both backends learn the same; they know little, "
         "having seen few pairs"
     )
-    print(f'try {BUNDLED_MODEL}, trained on SNLI: bertnli predict "PREMISE" "HYPOTHESIS"')
+    predict = f'bertnli predict {BUNDLED_MODEL} --pair "PREMISE" "HYPOTHESIS"'
+    print(f"try {BUNDLED_MODEL}, trained on SNLI: {predict}")
     return 0
 
 

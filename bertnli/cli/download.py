@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 
 from bertnli.backends import NAMES, available_backends
-from bertnli.cli.corpora import SAMPLE
+from bertnli.data.sources import SAMPLE
 from bertnli.errors import ConfigError
 from bertnli.hub import BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
 from bertnli.outputs import check_output_folder
@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     if args.folder is not None:
         check_output_folder(args.folder, "download")
     if args.name == SAMPLE:
-        raise ConfigError("the sample comes with bertnli; --data sample reads it")
+        raise ConfigError("the sample comes with bertnli; it is named sample wherever a source is")
     if args.name in BUNDLED:
         raise ConfigError(f"{args.name} comes with bertnli; each command takes its name")
     framework = args.backend or next(iter(available_backends()), None)

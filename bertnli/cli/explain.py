@@ -20,7 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bertnli.cli import corpora, options
+from bertnli.api.loading import loaded
+from bertnli.api.sets import describe_unknown
+from bertnli.cli import options
 from bertnli.errors import ConfigError
 from bertnli.plots import check_figure_path
 
@@ -69,9 +71,7 @@ def run(args: argparse.Namespace) -> int:
         check_figure_path(args.plot, "--plot")
     if args.precision == "bf16":
         raise ConfigError("explain computes in fp32; leave --precision out")
-    backend = options.backend_of(args)
-    devices = backend.as_devices(args.devices)
-    net = backend.load(args.checkpoint, devices, args.labels, args.num_heads)
+    net = loaded(args.checkpoint, **options.loading_of(args))
     found = net.explain(
         args.premise,
         args.hypothesis,
@@ -85,9 +85,9 @@ def run(args: argparse.Namespace) -> int:
         print(f"wrote {args.plot}", file=sys.stderr)
     print(json.dumps(found.to_dict()) if args.json else found)
     if found.is_cut:
-        how = options.encoding_of(args, net.config, net.encoding)
+        how = net.encoding.overridden(args.max_len, args.truncation, net.config.max_len)
         print(f"the pair had more than {how.max_len} tokens and was cut", file=sys.stderr)
-    unread = corpora.describe_unknown(np.array([found.unknown_share]))
+    unread = describe_unknown(np.array([found.unknown_share]))
     if unread:
         print(unread, file=sys.stderr)
     return 0

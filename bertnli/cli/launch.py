@@ -4,7 +4,7 @@ Each process computes its share of every batch, and the numbers are those of one
 ended when one dies; the same command with --resume goes on. For PyTorch, use torchrun.
 
 examples:
-  bertnli launch --workers 2 -- train --data SNLI --pretrained bert.small --output runs/small
+  bertnli launch --workers 2 -- train --train SNLI --pretrained bert.small --output runs/small
   bertnli launch --workers 4 --hosts 2 --host 0 --address node0:9500 -- train ...
   bertnli launch --workers 4 --hosts 2 --host 1 --address node0:9500 -- train ...
       the same on each host but for --host

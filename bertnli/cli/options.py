@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from datetime import timedelta
 from typing import Any
 
-from bertnli.backends import NAMES, available_backends, get_backend
-from bertnli.backends.interface import Backend
+from bertnli.backends import NAMES
 from bertnli.cli.parser import comma_list
-from bertnli.config import PRECISIONS, BERTConfig
-from bertnli.errors import BackendError
-from bertnli.text.pairs import TRUNCATIONS, PairEncoding
+from bertnli.config import PRECISIONS
+from bertnli.text.pairs import TRUNCATIONS
 
 #: The model that comes with bertnli.
 BUNDLED_MODEL = "bert.mini"
@@ -46,31 +43,6 @@ def add_precision_option(group: Any) -> None:
     )
 
 
-def backend_of(args: argparse.Namespace) -> Backend:
-    """Return the backend asked for, or the first that is installed."""
-    return get_backend(args.backend or first_backend())
-
-
-def say_precision(precision: str, reason: str) -> None:
-    """Print to standard error what is computed in, where there is a reason to give."""
-    if reason:
-        print(f"precision: {precision}, for {reason}", file=sys.stderr)
-
-
-def first_backend() -> str:
-    """Return the name of the first backend whose framework is installed.
-
-    Raises:
-        BackendError: there is none.
-    """
-    names = available_backends()
-    if not names:
-        raise BackendError(
-            'no framework is installed: pip install "bertnli[torch]", or "bertnli[mxnet]"'
-        )
-    return names[0]
-
-
 def add_encoding_options(parser: Any) -> None:
     """Add --max-len and --truncation."""
     parser.add_argument(
@@ -86,6 +58,15 @@ def add_encoding_options(parser: Any) -> None:
         help="how long pairs are cut: book takes tokens off the longer sentence, longest_first "
         "does so as transformers does, ratio keeps the ratio of the two lengths (default: what the "
         "classifier was trained with; book where that is not known, and for a new one)",
+    )
+
+
+def add_model_argument(parser: argparse.ArgumentParser) -> None:
+    """Add MODEL, the checkpoint."""
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help=f"folder of a run or a checkpoint, or {BUNDLED_MODEL}, which comes with bertnli",
     )
 
 
@@ -127,21 +108,15 @@ def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:
     )
 
 
-def encoding_of(
-    args: argparse.Namespace, config: BERTConfig, own: PairEncoding | None
-) -> PairEncoding:
-    """Return how pairs are cut to length: as the options say, or else the checkpoint's own way.
+def loading_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return what `bertnli.load` is given, and --precision."""
+    names = ("backend", "devices", "labels", "num_heads", "precision")
+    return {name: getattr(args, name) for name in names}
 
-    Args:
-        args: with --max-len and --truncation.
-        config: the model's sizes.
-        own: the checkpoint's way; None where it has none, for the book's.
 
-    Raises:
-        ConfigError: --max-len is more than the model has positions.
-    """
-    own = own or PairEncoding.default(config.max_len)
-    return own.overridden(args.max_len, args.truncation, config.max_len)
+def cut_of(args: argparse.Namespace) -> dict[str, Any]:
+    """Return how pairs are to be cut to length; None leaves it to the checkpoint."""
+    return {"max_len": args.max_len, "truncation": args.truncation}
 
 
 @comma_list

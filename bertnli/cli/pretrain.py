@@ -1,6 +1,7 @@
 """Pretrain a BERT on plain text: masked words, and which sentence follows.
 
-A line of a text file is a sentence, and an empty line ends a document. The output folder is a
+A line of a text file is a sentence, and an empty line ends a document; with --text-column, a row of
+a table is a document. The output folder is a
 run's, as with `bertnli train`, and `bertnli train --pretrained RUN` takes its best/: the last
 epoch, or with --dev-text the one with the most masked words predicted right.
 
@@ -11,24 +12,20 @@ examples:
   bertnli pretrain --text wiki.txt --split-sentences --word-pieces 8000 --whole-words \\
       --tasks mlm --output runs/mlm
       a line is a paragraph; word pieces are learned of the text, and words masked as a whole
-  bertnli pretrain --text reviews.txt --pretrained bert.small --output runs/adapted
+  bertnli pretrain --text reviews.csv --text-column review --pretrained bert.small \\
+      --output runs/adapted
       go on with a model that there is, on text of your own
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from bertnli.backends.interface import Backend
-from bertnli.cli import options, recipes, runs
+from bertnli.api.pretrain import pretrain
+from bertnli.api.runs import SCRATCH_MODEL
+from bertnli.cli import corpora, options, recipes, runs
 from bertnli.config import PRESETS
-from bertnli.data.pretraining import PretrainingSet
-from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError
-from bertnli.parameters import bert_shapes
-from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import train_word_pieces
 
 TASKS = ("mlm,nsp", "mlm")
 
@@ -38,10 +35,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     runs.add_run_options(parser)
     group = parser.add_argument_group("text")
     group.add_argument(
-        "--text", nargs="+", required=True, metavar="FILE", help="UTF-8, a sentence a line"
+        "--text",
+        nargs="+",
+        required=True,
+        metavar=corpora.SOURCE,
+        help="text files, UTF-8, a sentence a line; or tables",
     )
     group.add_argument(
-        "--dev-text", nargs="+", metavar="FILE", help="what the best epoch is chosen by"
+        "--text-column",
+        metavar="NAME",
+        help="the column of text, where --text and --dev-text name tables",
+    )
+    group.add_argument(
+        "--dev-text", nargs="+", metavar=corpora.SOURCE, help="what the best epoch is chosen by"
     )
     group.add_argument(
         "--split-sentences",
@@ -73,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--model",
         choices=sorted(PRESETS),
-        help=f"from start values, with the sizes of this one (default: {runs.SCRATCH_MODEL})",
+        help=f"from start values, with the sizes of this one (default: {SCRATCH_MODEL})",
     )
     runs.add_size_options(group)
     vocabulary = group.add_mutually_exclusive_group()
@@ -86,68 +92,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     recipes.add_training_options(parser)
     options.add_backend_options(parser)
+    corpora.add_reading_options(parser, columns=())
 
 
 def run(args: argparse.Namespace) -> int:
     """Pretrain, and say what was done."""
-    backend = options.backend_of(args)
-    devices = backend.as_devices(args.devices)
-    args.quiet = args.quiet or not backend.find_workers(args.rank_timeout).is_first
-    config = recipes.training_config(args)
     if args.truncation not in (None, "book"):
         raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")
-    runs.check_folders(args, backend)
-    text = read_text(args.text, args.split_sentences)
-    next_sentence = args.tasks == TASKS[0]
-    bert = _make_bert(args, backend, devices, text)
-    net = backend.BERTForPretraining(bert, next_sentence=next_sentence)
-    max_len = options.encoding_of(args, net.config, None).max_len
-    vocab = net.required_vocab()
-
-    def encoded(found: Text) -> PretrainingSet:
-        return PretrainingSet(
-            found,
-            max_len,
-            vocab,
-            next_sentence=next_sentence,
-            whole_words=args.whole_words,
-            mask_rate=args.mask_rate,
-        )
-
-    train_set = encoded(text)
-    dev_set = None
-    if args.dev_text is not None:
-        dev_set = encoded(read_text(args.dev_text, args.split_sentences))
-    for name, data in (("text", train_set), ("dev text", dev_set)):
-        if data is not None:
-            runs.say(args, f"{name}: {_describe(data)}")
-    runs.say(args, runs.describe_sizes(args, net.config, bert_shapes(net.config)))
-    runs.say(args, runs.describe_vocab(train_set.token_ids, vocab, "text"))
-    runs.say(args, f"backend: {backend.name} on {', '.join(map(str, devices))}")
-    return runs.fit(args, config, backend, devices, net, train_set, dev_set)
-
-
-def _make_bert(args: argparse.Namespace, backend: Backend, devices: Any, text: Text) -> Any:
-    """Return the model to pretrain."""
-    sizes = runs.sizes_of(args)
-    if args.pretrained is not None:
-        if args.min_freq is not None or args.word_pieces is not None:
-            raise ConfigError("a pretrained model brings its vocabulary with it")
-        return backend.load_pretrained_model(
-            args.pretrained, **sizes, dropout=args.dropout, devices=devices
-        )[0]
-    vocab: Vocab
-    if args.word_pieces is not None:
-        vocab = train_word_pieces(text.sentences, args.word_pieces)
-    else:
-        vocab = build_text_vocab(text, runs.min_freq_of(args))
-    sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
-    return backend.BERTModel(len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab)
-
-
-def _describe(data: PretrainingSet) -> str:
-    skipped = ", ".join(f"{n} ({reason})" for reason, n in data.skipped.items())
-    return (
-        f"{len(data.documents)} sentences, {data.num_tokens} tokens, {len(data)} examples an epoch "
-        f"from {data.source}" + (f"; sentences left out: {skipped}" if skipped else "")
+    pretrain(
+        args.text,
+        args.dev_text,
+        text_column=args.text_column,
+        split_sentences=args.split_sentences,
+        next_sentence=args.tasks == TASKS[0],
+        whole_words=args.whole_words,
+        mask_rate=args.mask_rate,
+        word_pieces=args.word_pieces,
+        **runs.run_of(args),
+        **corpora.reading_of(args),
     )
+    return 0

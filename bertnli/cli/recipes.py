@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 
 from bertnli.cli import options
 from bertnli.config import RECIPES, TrainingConfig
@@ -119,16 +118,6 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         help="start values, order of the data and dropout depend on it alone (default: 0)",
     )
     options.add_encoding_options(group)
-
-
-def training_config(args: argparse.Namespace) -> TrainingConfig:
-    """Return the settings that the options say.
-
-    Raises:
-        ConfigError: a value that cannot work.
-    """
-    given = {field.name: getattr(args, field.name) for field in fields(TrainingConfig)}
-    return TrainingConfig.of_recipe(args.recipe, **given)
 
 
 def _described(recipe: str) -> str:

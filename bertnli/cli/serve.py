@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bertnli.api.loading import backend_of
 from bertnli.backends import NAMES, get_backend
 from bertnli.cli import options
 from bertnli.serve.limits import Limits
@@ -129,7 +130,7 @@ def run(args: argparse.Namespace) -> int:
     )
     from bertnli.serve.run import WorkerDied, is_local, serve  # needs the extra
 
-    names = NAMES if args.backend == BOTH else (args.backend or options.first_backend(),)
+    names = NAMES if args.backend == BOTH else (backend_of(args.backend).name,)
     loaders: dict[str, Callable[[], Any]] = {name: partial(_load, args, name) for name in names}
     try:
         serve(
@@ -166,7 +167,7 @@ def _load(args: argparse.Namespace, name: str) -> Any:
     net.precision, reason = backend.as_precision(args.precision, devices[0])
     if reason:
         print(f"precision on {name}: {net.precision}, for {reason}", file=sys.stderr)
-    net.encoding = options.encoding_of(args, net.config, net.encoding)
+    net.encoding = net.encoding.overridden(args.max_len, args.truncation, net.config.max_len)
     return net
 
 

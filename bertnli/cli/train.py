@@ -6,35 +6,31 @@ SIGTERM ends it after the step under way and saves last/ and state/; after SIGTE
 is 0, so that a cluster may move the run.
 
 examples:
-  bertnli train --data sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
+  bertnli train --train sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
       --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
       from scratch, on the small corpus that comes with bertnli: nothing is downloaded
-  bertnli train --data SNLI --pretrained bert.small --output runs/small
+  bertnli train --train SNLI --pretrained bert.small --output runs/small
       the book's chapter
   bertnli train --train train.csv --dev dev.csv --premise-column text --hypothesis-column claim \\
       --label-column y --label-map 0=entailment,1=contradiction,2=neutral \\
       --batch-size 32 --lr 1e-3 --output runs/mine
       from scratch, on tables of your own; small steps, for few pairs
-  bertnli train --data SNLI --pretrained bert.base --recipe best --output runs/best
+  bertnli train --train pairs.csv --dev 0.1 --pretrained bert.mini --output runs/mine
+      a tenth of the pairs is held out, by premise
+  bertnli train --train SNLI --pretrained bert.base --recipe best --output runs/best
       with warm-up, decays and clipping, in place of the chapter's plain Adam
-  bertnli train --data SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
+  bertnli train --train SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
       the same line again, as often as it was stopped
 """
 
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
-from bertnli.backends.interface import Backend, Classifier
+from bertnli.api.runs import SCRATCH_MODEL
+from bertnli.api.train import train
 from bertnli.cli import corpora, options, recipes, runs
 from bertnli.config import PRESETS
-from bertnli.data.corpus import Corpus
-from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.errors import ConfigError
-from bertnli.hub import CLASSIFIER, PRETRAINED
-from bertnli.labels import LABELS
-from bertnli.parameters import classifier_shapes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,31 +43,32 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
-    source = parser.add_argument_group("data").add_mutually_exclusive_group(required=True)
-    source.add_argument(
-        "--data", metavar="CORPUS", help=f"{corpora.DATA_HELP}; its train and dev splits"
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--train", required=True, metavar=corpora.SOURCE, help=f"{corpora.SOURCE_HELP}"
     )
-    source.add_argument("--train", metavar="FILE", help="a TSV, CSV or JSONL file of your own")
-    table = parser.add_argument_group("data of your own")
-    table.add_argument("--dev", metavar="FILE", help="what the best epoch is chosen by")
-    corpora.add_column_options(table)
-    corpora.add_label_options(table)
-    table.add_argument(
+    group.add_argument(
+        "--dev",
+        type=corpora.source_or_share,
+        metavar="SOURCE|SHARE",
+        help="what the best epoch is chosen by; or a share of the training pairs to hold out, such "
+        "as 0.1, by premise (default: the dev split of --train, if it has one)",
+    )
+    group.add_argument(
         "--soft-labels",
         nargs="?",
         const="probabilities",
         metavar="KEY",
         help="train on the probabilities that a teacher gave each class: an object in each line of "
-        "--train, as `bertnli predict --json` writes them (key: probabilities); for those, give "
-        "--premise-column premise --hypothesis-column hypothesis --label-column label, too",
+        "--train, as `bertnli predict --json` writes them (key: probabilities)",
     )
-    table.add_argument(
+    group.add_argument(
         "--labels",
         type=options.names,
         metavar="NAMES",
-        help=f"the classes, in the order of their ids (default: {','.join(LABELS)})",
+        help="the classes, in the order of their ids (default: those of --train)",
     )
-    corpora.add_skip_option(parser)
+    corpora.add_reading_options(parser)
 
 
 def _add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -89,7 +86,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--model",
         choices=sorted(PRESETS),
-        help=f"from scratch, with the sizes of this one (default: {runs.SCRATCH_MODEL})",
+        help=f"from scratch, with the sizes of this one (default: {SCRATCH_MODEL})",
     )
     group.add_argument(
         "--new-head",
@@ -104,105 +101,14 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Train, and say what was done."""
-    config = recipes.training_config(args)
-    backend = options.backend_of(args)
-    devices = backend.as_devices(args.devices)
-    args.quiet = args.quiet or not backend.find_workers(args.rank_timeout).is_first
-    runs.check_folders(args, backend)
-    net, train_set, dev_set = _make_net_and_sets(args, backend, devices)
-    runs.say(args, f"train: {corpora.describe(train_set)}")
-    if dev_set is not None:
-        runs.say(args, f"dev: {corpora.describe(dev_set)}")
-    runs.say(args, _describe_model(args, backend, devices, net, train_set, config.batch_size))
-    return runs.fit(args, config, backend, devices, net, train_set, dev_set)
-
-
-def _make_net_and_sets(
-    args: argparse.Namespace, backend: Backend, devices: Any
-) -> tuple[Classifier, PairDataset, PairDataset | None]:
-    """Return the classifier to train, the training set, and the dev set if there is one."""
-    given = (args.dev, args.labels, args.soft_labels)
-    if args.data is not None and any(option is not None for option in given):
-        raise ConfigError(
-            "--dev, --labels and --soft-labels go with --train; --data names a corpus that has its "
-            "own"
-        )
-    if args.data is not None and args.pretrained is not None:
-        # The vocabulary is there before the corpus: from file to ids at once.
-        net = _make_net(args, backend, devices, None)
-        encoding = options.encoding_of(args, net.config, net.encoding)
-        train_set, dev_set = (
-            corpora.encode_split(args, split, encoding, net.required_vocab())
-            for split in ("train", "dev")
-        )
-        return net, train_set, dev_set
-    train, dev = _read(args)
-    net = _make_net(args, backend, devices, train)
-    encoding, vocab = options.encoding_of(args, net.config, net.encoding), net.required_vocab()
-    train_set = corpora.encoded(train, encoding, vocab)
-    return net, train_set, None if dev is None else corpora.encoded(dev, encoding, vocab)
-
-
-def _read(args: argparse.Namespace) -> tuple[Corpus, Corpus | None]:
-    """Return the training set, and the dev set if there is one."""
-    if args.data is not None:
-        return corpora.read_split(args, "train"), corpora.read_split(args, "dev")
-    labels = args.labels or LABELS
-    train = corpora.read_table(args, args.train, labels, probabilities=args.soft_labels)
-    return train, None if args.dev is None else corpora.read_table(args, args.dev, labels)
-
-
-def _make_net(
-    args: argparse.Namespace, backend: Backend, devices: Any, train: Corpus | None
-) -> Classifier:
-    """Return the classifier to train, on a pretrained BERT or on one with start values.
-
-    Args:
-        train: the corpus, which a model from scratch takes its vocabulary of; else None will do.
-    """
-    sizes = runs.sizes_of(args)
-    labels = LABELS if train is None else train.label_names
-    if args.pretrained is None:
-        if args.new_head:
-            raise ConfigError("--new-head is for --pretrained; from scratch the head is new anyway")
-        assert train is not None
-        vocab = build_vocab(train, runs.min_freq_of(args))
-        sizes = {**PRESETS[args.model or runs.SCRATCH_MODEL], **sizes}
-        bert = backend.BERTModel(
-            len(vocab), **sizes, dropout=args.dropout, seed=args.seed, vocab=vocab
-        )
-    elif args.min_freq is not None:
-        raise ConfigError(
-            "--min-freq is for training from scratch; a pretrained model brings its "
-            "vocabulary with it"
-        )
-    else:
-        bert, _ = backend.load_pretrained_model(
-            args.pretrained,
-            **sizes,
-            dropout=args.dropout,
-            devices=devices,
-            kind=PRETRAINED if args.new_head else CLASSIFIER,
-        )
-    net: Classifier = backend.BERTClassifier(bert, labels, seed=args.seed, new_head=args.new_head)
-    return net
-
-
-def _describe_model(
-    args: argparse.Namespace,
-    backend: Backend,
-    devices: Any,
-    net: Classifier,
-    data: PairDataset,
-    batch_size: int,
-) -> str:
-    cut = int(data.is_cut.sum())
-    steps = -(-len(data) // batch_size)
-    return (
-        f"{runs.describe_sizes(args, net.config, classifier_shapes(net.config, len(net.labels)))}\n"
-        f"output layer: {net.output_origin}\n"
-        f"{runs.describe_vocab(data.token_ids, net.required_vocab(), 'training set')}\n"
-        f"pairs: {cut} have more than {data.max_len} tokens (--max-len) and were cut; {steps} "
-        "steps an epoch\n"
-        f"backend: {backend.name} on {', '.join(map(str, devices))}"
+    train(
+        args.train,
+        args.dev,
+        new_head=args.new_head,
+        truncation=args.truncation,
+        labels=args.labels,
+        probabilities=args.soft_labels,
+        **runs.run_of(args),
+        **corpora.reading_of(args),
     )
+    return 0

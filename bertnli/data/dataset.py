@@ -70,7 +70,7 @@ class PairDataset(ExampleSet):
         targets: (N, labels) float32, or None; see `with_targets`.
         skipped: reason to number of rows of the source that were left out.
         source: where the pairs come from.
-        notes: what was guessed of the source.
+        notes: what was guessed of it.
 
     Raises:
         ConfigError: no vocabulary, or a max_len without room for two sentences.

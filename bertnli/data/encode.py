@@ -27,7 +27,7 @@ class EncodedPairs:
         label_names: the names of the classes.
         skipped: reason to number of rows left out.
         source: where the pairs come from.
-        notes: what was guessed of the source.
+        notes: what was guessed of it.
     """
 
     token_ids: NDArray[np.int32]

@@ -24,7 +24,7 @@ from bertnli.data.layouts import (
     plan_of,
 )
 from bertnli.data.parses import SentenceColumn
-from bertnli.data.sources import Part, has_split, parts_of, source_and_split
+from bertnli.data.sources import Part, own_dev, parts_of
 from bertnli.data.streams import as_text, encoding_of, open_bytes
 from bertnli.data.table import BadRow, Row, Table, value_of
 from bertnli.data.tables import delimited_table, json_table, long_fields
@@ -548,10 +548,8 @@ def train_and_dev(
     if isinstance(dev, float):
         return held_out(corpus, dev, seed)
     if dev is None:
-        whole, named = source_and_split(train)
-        if not isinstance(whole, str | Path | Mapping) or not has_split(whole, "dev"):
-            return corpus, None
-        if named is None and not has_split(whole, "train"):
+        whole = own_dev(train)
+        if whole is None:
             return corpus, None
         dev = parts_of(whole, "dev")
     else:

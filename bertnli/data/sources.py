@@ -117,6 +117,23 @@ def has_split(source: Any, split: str) -> bool:
     return all(part.split is None for part in parts)
 
 
+def default_split(source: Any, split: str) -> str | None:
+    """Return a split that is to be read where nobody says which; None of a source without it."""
+    is_list = isinstance(source, list | tuple) and source and all(map(_is_source, source))
+    for one in source if is_list else [source]:
+        whole, named = source_and_split(one)
+        if named or not isinstance(whole, str | Path | Mapping) or not has_split(whole, split):
+            return None
+    return split
+
+
+def own_dev(train: Any) -> Any:
+    """Return the source with the dev split beside a training set; None if there is none."""
+    whole, named = source_and_split(train)
+    has_dev = canonical_split(named) != "dev" and default_split(whole, "dev")
+    return whole if has_dev and (named or default_split(whole, "train")) else None
+
+
 def source_and_split(source: Any) -> tuple[Any, str | None]:
     """Return what ``PATH:SPLIT`` or ``NAME:SPLIT`` names; no split where there is none."""
     if isinstance(source, str) and "://" not in source and not _exists(source):

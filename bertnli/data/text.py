@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from bertnli.data.read import pairs
 from bertnli.data.streams import as_text, open_bytes
-from bertnli.errors import DataError
+from bertnli.errors import ConfigError, DataError
 from bertnli.files import expanded
 from bertnli.hints import near_path
 from bertnli.text.tokenize import lower_tokens
@@ -38,28 +40,42 @@ class Text:
         return len(self.sentences)
 
 
-def read_text(paths: str | Path | Sequence[str | Path], split_sentences: bool = False) -> Text:
-    """Return the sentences of text files, UTF-8.
+def read_text(
+    paths: Any, split_sentences: bool = False, column: str | int | None = None, **reading: Any
+) -> Text:
+    """Return the sentences of text files, UTF-8, or of a column of tables.
 
     Args:
         paths: of one file or several. A line is a sentence, and an empty line ends a document, as
             in Devlin et al. (2019); so does the end of a file.
         split_sentences: a line is a paragraph, and a document of its own, as in the book's
             WikiText; its sentences end at ``.``, ``!`` or ``?``.
+        column: the paths are sources of tables instead, see `bertnli.read`, and each row of this
+            column is a paragraph.
+        reading: further arguments of `bertnli.read`.
 
     Raises:
+        ConfigError: ``reading`` without a column.
         DataError: a file cannot be read, is not UTF-8, or there is no sentence in any of them.
     """
-    files = [paths] if isinstance(paths, str | Path) else list(paths)
+    if reading and column is None:
+        raise ConfigError(
+            "how a table is read is for a column of text; name it with text_column= (--text-column)"
+        )
+    files = list(paths) if isinstance(paths, list | tuple) else [paths]
     sentences: list[str] = []
     documents: list[int] = []
     document = 0
     for file in files:
-        for group in _documents(expanded(file, DataError), split_sentences):
+        if column is None:
+            groups = _documents(expanded(file, DataError), split_sentences)
+        else:
+            groups = _rows(file, column, **reading)
+        for group in groups:
             sentences += group
             documents += [document] * len(group)
             document += 1
-    source = ", ".join(map(str, files))
+    source = ", ".join(str(file) if isinstance(file, str | Path) else "a table" for file in files)
     if not sentences:
         raise DataError(f"there is no sentence in {source or 'no file'}")
     return Text(sentences, documents, source)
@@ -74,7 +90,7 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
         for line in file:
             text = line.strip()
             if split_sentences and text:
-                yield [part for part in _SENTENCE_END.split(text) if part]
+                yield _split(text)
             elif text:
                 found.append(text)
             elif found:
@@ -82,6 +98,16 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
                 found = []
     if found:
         yield found
+
+
+def _rows(source: Any, column: str | int, **reading: Any) -> Iterator[list[str]]:
+    """Yield the sentences of each row of a table's column."""
+    for text, _ in pairs(source, premise=column, hypothesis=column, **reading):
+        yield _split(text)
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in _SENTENCE_END.split(text.strip()) if part]
 
 
 def build_text_vocab(text: Text, min_freq: int = 5) -> Vocab:

@@ -20,7 +20,7 @@ from bertnli.backends.interface import Backend
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
-from bertnli.data.snli import read_sample
+from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
 from bertnli.labels import LABELS, label_permutation
 from bertnli.parameters import classifier_shapes, initial_arrays, layer_names, layer_of
@@ -252,7 +252,7 @@ class _RefereeTrainer:
 
 def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> list[Batch]:
     """Return batches of the sample corpus, each of its own pairs as far as there are enough."""
-    corpus = read_sample("train")
+    corpus = read("sample", "train")
     max_len = min(max_len, checkpoint.config.max_len)
     dataset = PairDataset(corpus, max_len, checkpoint.vocab, verbose=False)
     labels = checkpoint.labels or ()

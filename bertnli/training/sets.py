@@ -80,8 +80,8 @@ class Source:
                 article = "an" if what[0] in "aeiou" else "a"
                 raise DataError(
                     f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
-                    f"{shown.repr(data)}; SNLIBERTDataset(read_pairs(path), max_len, net.vocab) "
-                    "makes one of a file"
+                    f"{shown.repr(data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
+                    "net.vocab) makes one"
                 )
             if not net.labels:
                 raise ConfigError(

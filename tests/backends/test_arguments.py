@@ -83,7 +83,7 @@ def test_what_is_no_length(net: Any, max_len: Any) -> None:
     for call in (
         lambda: net.predict([("A dog.", "A cat.")], max_len=max_len),
         lambda: net.explain("A dog.", "A cat.", max_len=max_len),
-        lambda: net.encode(bertnli.read_sample("dev"), max_len),
+        lambda: net.encode(bertnli.read("sample", "dev"), max_len),
     ):
         with pytest.raises(ConfigError, match=re.escape(f"max_len is {max_len!r}; a whole number")):
             call()
@@ -128,7 +128,7 @@ def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
 
 def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    data = net.encode(bertnli.read_sample("dev"))
+    data = net.encode(bertnli.read("sample", "dev"))
     trainer = backend.Trainer(net, devices="cpu")
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         for options in ({"output": path}, {"tensorboard": path}):
@@ -139,7 +139,7 @@ def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path
 def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
     trainer = backend.Trainer(net, devices="cpu")
     lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
-    for data in (*lists, bertnli.read_sample("dev")):
+    for data in (*lists, bertnli.read("sample", "dev")):
         says = r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(read_pairs\(path\)"
         with pytest.raises(DataError, match=f"(?s)a training {says}"):
             trainer.fit(data)

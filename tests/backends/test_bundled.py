@@ -70,7 +70,7 @@ def test_the_readme_and_the_page_greet_with_it(
 
 
 def test_both_backends_say_the_same(both: tuple[Backend, Backend]) -> None:
-    corpus = bertnli.read_sample("test")
+    corpus = bertnli.read("sample", "test")
     logits = []
     for nli in both:
         net = bertnli.load("bert.mini", nli.name)

@@ -58,7 +58,7 @@ def load(nli: Backend, golden: Any, dropout: float = 0.1, devices: Any = None) -
 
 def datasets(nli: Backend, vocab: Any, fixtures: Path) -> tuple[Any, Any]:
     return tuple(
-        nli.SNLIBERTDataset(bertnli.read_snli(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
+        nli.SNLIBERTDataset(bertnli.read(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
         for is_train in (True, False)
     )
 
@@ -70,7 +70,7 @@ def test_from_snli_gives_the_frameworks_own_dataset(
     _, vocab = load(backend, golden)
     expected, _ = datasets(backend, vocab, fixtures)
     for _ in range(2):  # the second is memory-mapped
-        found = backend.SNLIBERTDataset.from_snli(tmp_path / "snli_1.0", True, MAX_LEN, vocab)
+        found = backend.SNLIBERTDataset.read(tmp_path / "snli_1.0", True, MAX_LEN, vocab)
         assert type(found) is backend.SNLIBERTDataset
         for index in range(len(expected)):
             (inputs, label), (same, same_label) = found[index], expected[index]

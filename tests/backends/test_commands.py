@@ -154,7 +154,7 @@ def test_train_refuses_what_does_not_fit(
     assert "unknown device" in Ran(capsys, [*argv, "--devices", "toaster"]).error()
     without = [option for option in argv if option != "--skip-bad-rows"]
     assert "train.tsv, line 27" in Ran(capsys, without).error()
-    known = ["train", "--data", "sample", *where, "--output", str(tmp_path / "run")]
+    known = ["train", "--train", "sample", *where, "--output", str(tmp_path / "run")]
     assert "go with --train" in Ran(capsys, [*known, "--dev", "dev.tsv"]).error()
     assert not (tmp_path / "run").exists()
 
@@ -226,7 +226,7 @@ def test_ctrl_c_saves_the_weights_and_says_where(
     where_now = f"the weights are in {output / 'last'}; --resume goes on"
     assert ran.err == f"bertnli train: interrupted; {where_now}\n"
     monkeypatch.undo()
-    predict = ["predict", "--checkpoint", str(output), *where, "A dog.", "A cat."]
+    predict = ["predict", str(output), *where, "A dog.", "A cat."]
     assert Ran(capsys, predict).status == 0
 
 
@@ -274,7 +274,7 @@ def test_a_run_of_one_backend_is_scored_alike_on_all(
 def test_predict_two_sentences(
     trained: Path, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["predict", "--checkpoint", str(trained), *where, "A dog is asleep.", "A dog rests."]
+    argv = ["predict", str(trained), *where, "A dog is asleep.", "A dog rests."]
     label, *numbers = Ran(capsys, argv).out.rstrip("\n").split("\t")
     assert label == "entailment"
     assert [number.partition("=")[0] for number in numbers] == list(LABELS)
@@ -302,7 +302,7 @@ def test_predict_keeps_the_order_of_a_file(
     pairs, labels = many_pairs()
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
-    argv = ["predict", "--checkpoint", str(trained), *where, "--file", str(path)]
+    argv = ["predict", str(trained), *where, "--file", str(path)]
     ran = Ran(capsys, [*argv, "--json", "--batch-size", str(batch_size)])
     assert ran.status == 0
     found = [json.loads(line) for line in ran.out.splitlines()]
@@ -325,7 +325,7 @@ def test_long_sets_have_a_line_now_and_then(
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("".join(f"{a}\t{b}\n" for a, b in many_pairs()[0]))
     evaluate = ["evaluate", str(trained), "--file", str(dev), "--batch-size", "4", *where]
-    predict = ["predict", "--checkpoint", str(trained), "--file", str(pairs), *where]
+    predict = ["predict", str(trained), "--file", str(pairs), *where]
     report = [*evaluate, "--report", str(tmp_path / "report")]
     scored = [f"{dev}: {n} of 9 pairs, {rate}, about \\d+ s left" for n in (4, 8, 9)]
     commands = ((evaluate, scored), (report, scored), (predict, [f"{pairs}: 50 pairs, {rate}"]))
@@ -351,7 +351,7 @@ def test_predict_from_standard_input(
         "tsv": [f"{a}\t{b}\n" for a, b in pairs],
         "jsonl": [json.dumps({"premise": a, "hypothesis": b}) + "\n" for a, b in pairs],
     }[form]
-    argv = ["predict", "--checkpoint", str(trained), *where, "--batch-size", "8"]
+    argv = ["predict", str(trained), *where, "--batch-size", "8"]
 
     def feed(lines: list[str]) -> None:
         data = io.BytesIO("".join(lines).encode())
@@ -373,7 +373,7 @@ def test_missing_checkpoint(
     where: list[str], tmp_path: Path, tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = str(tmp_path / "none")
-    argv = ["predict", "--checkpoint", missing, *where, "A dog.", "A cat."]
+    argv = ["predict", missing, *where, "A dog.", "A cat."]
     assert "no such file or folder" in Ran(capsys, argv).error()
     argv = ["evaluate", missing, *where, "--file", str(tables / "dev.tsv")]
     assert "no such file or folder" in Ran(capsys, argv).error()
@@ -414,10 +414,10 @@ def test_precision(
 ) -> None:
     """auto says what it took and why; bf16 works, or is refused with the reason."""
     pair = ["A dog is asleep.", "A dog is running fast."]
-    plain = Ran(capsys, ["predict", "--checkpoint", str(trained), *where, *pair])
+    plain = Ran(capsys, ["predict", str(trained), *where, *pair])
     assert "precision" not in plain.err
     auto = Ran(
-        capsys, ["predict", "--checkpoint", str(trained), *where, "--precision", "auto", *pair]
+        capsys, ["predict", str(trained), *where, "--precision", "auto", *pair]
     )
     assert auto.out.split("\t")[0] == plain.out.split("\t")[0]
     assert "precision: " in auto.err

@@ -145,7 +145,7 @@ def test_every_command_cuts_as_in_training(
     same(rows(predictions))
     assert sum(one.is_cut for one in predictions) == cut
 
-    assert main(["predict", "--checkpoint", folder, "--file", str(file), "--json", *chosen]) == 0
+    assert main(["predict", folder, "--file", str(file), "--json", *chosen]) == 0
     out, err = capsys.readouterr()
     same(json_rows(out))
     assert (f"{cut} of {len(PAIRS)} pairs had more than {max_len} tokens" in err) == (cut > 0)
@@ -284,7 +284,7 @@ def test_longest_first_is_the_rule_of_tokenizers(a: int, b: int, room: int) -> N
 
 @pytest.mark.parametrize("by_loader", [False, True])
 def test_training_takes_it_from_the_training_set(backend: Backend, by_loader: bool) -> None:
-    corpus = bertnli.read_sample("test")
+    corpus = bertnli.read("sample", "test")
     vocab = build_vocab(corpus, 1)
     net = make_net(backend, vocab)
     train = backend.SNLIBERTDataset(corpus, 24, vocab, truncation="ratio", verbose=False)

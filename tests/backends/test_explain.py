@@ -139,8 +139,8 @@ def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanat
 
 
 def test_training_goes_on_as_if_nothing_was_explained(backend: Backend) -> None:
-    vocab = build_vocab(bertnli.read_sample("train"), 2)
-    data = backend.SNLIBERTDataset(bertnli.read_sample("train"), 32, vocab, verbose=False)
+    vocab = build_vocab(bertnli.read("sample", "train"), 2)
+    data = backend.SNLIBERTDataset(bertnli.read("sample", "train"), 32, vocab, verbose=False)
     after = []
     for explains in (False, True):
         bert = backend.BERTModel(len(vocab), 16, 32, 2, 2, 0.1, 32, vocab=vocab)

@@ -249,7 +249,7 @@ def test_the_commands(
     net = bertnli.load(tmp_path / "native", backend.name)
     assert net.labels == CLASSES
     assert apart(net.logits(encoded_pairs(net.vocab)), golden["logits"]) <= 1e-5
-    argv = ["train", "--data", "sample", "--pretrained", str(ZOO), "--epochs", "1", "--quiet"]
+    argv = ["train", "--train", "sample", "--pretrained", str(ZOO), "--epochs", "1", "--quiet"]
     run = tmp_path / "run"
     assert main([*argv, "--backend", backend.name, "--output", str(run)]) == 0
     assert bertnli.load(run, backend.name).config.num_heads == 4

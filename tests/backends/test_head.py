@@ -111,7 +111,7 @@ def test_a_new_head_is_the_same_on_both_backends(both: tuple[Backend, Backend]) 
 
 def test_a_model_from_scratch_starts_as_ever(backend: Backend) -> None:
     """And once it is trained, a second head differs from the first."""
-    corpus = bertnli.read_sample("dev")
+    corpus = bertnli.read("sample", "dev")
     vocab = build_vocab(corpus, 2)
     bert: Any = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.1, 40, vocab=vocab, seed=5)
     net: Any = backend.BERTClassifier(bert, seed=7)
@@ -139,7 +139,7 @@ def test_the_command_says_which(
         accuracy = float(out.split("dev acc ")[1][:5])
         return line.removeprefix("output layer: "), accuracy
 
-    corpus = bertnli.read_sample("dev")
+    corpus = bertnli.read("sample", "dev")
     rows = zip(corpus.premises, corpus.hypotheses, corpus.labels, strict=True)
     lines = [f"{p}\t{h}\t{corpus.label_names[i]}" for p, h, i in rows]
     table = tmp_path / "pairs.tsv"
@@ -157,6 +157,6 @@ def test_the_command_says_which(
     assert origin == "new: as asked for" and accuracy < 0.55
     other = ["--label-map", "entailment=yes,neutral=no,contradiction=no", "--labels", "yes,no"]
     assert train("--pretrained", "bert.mini", *other)[0].startswith("new: the checkpoint's classes")
-    argv = ["train", "--data", "sample", "--output", str(tmp_path / "x"), "--new-head"]
+    argv = ["train", "--train", "sample", "--output", str(tmp_path / "x"), "--new-head"]
     assert main(argv) == 2
     assert "--new-head is for --pretrained" in capsys.readouterr().err

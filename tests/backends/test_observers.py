@@ -32,7 +32,7 @@ STEPS = 13  # of an epoch, of 780 pairs
 
 
 def new_trainer(nli: Backend) -> tuple[Any, Any]:
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     vocab = build_vocab(corpus, 2)
     bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 1, 0.1, 40, vocab=vocab)
     data = PairDataset(corpus, 40, vocab, verbose=False)
@@ -136,7 +136,7 @@ def test_of_several_processes_the_first_writes(backend: Backend, tmp_path: Path)
         "mxnet": ["-m", "bertnli", "launch", "--workers", "2", "--"],
     }[backend.name]
     sizes = ("--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2")
-    command = ["train", "--data", "sample", "--backend", backend.name, "--devices", "cpu", *sizes]
+    command = ["train", "--train", "sample", "--backend", backend.name, "--devices", "cpu", *sizes]
     command += ["--num-blks", "1", "--epochs", "1", "--batch-size", "64", "--lr", "1e-3"]
     command += ["--output", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "tb")]
     if backend.name == "torch":
@@ -153,7 +153,7 @@ def test_of_several_processes_the_first_writes(backend: Backend, tmp_path: Path)
 
 
 def test_the_command_s_option(backend: Backend, tmp_path: Path) -> None:
-    command = ["train", "--data", "sample", "--backend", backend.name, "--devices", "cpu"]
+    command = ["train", "--train", "sample", "--backend", backend.name, "--devices", "cpu"]
     command += ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2", "--quiet"]
     command += ["--num-blks", "1", "--epochs", "1", "--batch-size", "256", "--lr", "1e-3"]
     command += ["--output", str(tmp_path / "run"), "--tensorboard", str(tmp_path / "tb")]
@@ -299,7 +299,7 @@ def test_quiet_prints_no_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
-    command = ["train", "--data", "sample", "--backend", backend.name, "--devices", "cpu"]
+    command = ["train", "--train", "sample", "--backend", backend.name, "--devices", "cpu"]
     command += ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2"]
     command += ["--num-blks", "1", "--epochs", "1", "--batch-size", "256", "--lr", "1e-3"]
     for option, lines in ((["--quiet"], 0), (["--overwrite"], 5)):  # of four steps and the dev set

@@ -41,7 +41,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("trained") / "run"
     sizes = ["--num-hiddens", "64", "--ffn-num-hiddens", "64", "--num-heads", "4"]
     steps = ["--min-freq", "1", "--batch-size", "32", "--lr", "2e-3", "--epochs", "4"]
-    argv = ["train", "--data", "sample", *sizes, *steps, "--backend", "torch", "--quiet"]
+    argv = ["train", "--train", "sample", *sizes, *steps, "--backend", "torch", "--quiet"]
     assert main([*argv, "--output", str(run)]) == 0
     return run
 

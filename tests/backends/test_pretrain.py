@@ -22,7 +22,7 @@ from bertnli.text.wordpiece import WordPieceVocab
 @pytest.fixture(scope="module")
 def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The sentences that come with bertnli, a pair a document."""
-    premises, hypotheses, _ = bertnli.read_sample("train")
+    premises, hypotheses, _ = bertnli.read("sample", "train")
     path = tmp_path_factory.mktemp("text") / "sample.txt"
     pairs = zip(premises[:300], hypotheses[:300], strict=True)
     path.write_text("\n\n".join(f"{a}\n{b}" for a, b in pairs), encoding="utf-8")
@@ -59,7 +59,7 @@ def test_a_run_learns_and_fine_tuning_starts_from_it(
     assert main(["info", str(run)]) == 0
     assert "bertnli pretrained model" in capsys.readouterr().out
     fine = tmp_path / "fine"
-    start = ["train", "--data", "sample", "--pretrained", str(run), "--output", str(fine)]
+    start = ["train", "--train", "sample", "--pretrained", str(run), "--output", str(fine)]
     assert main([*start, "--epochs", "1", "--backend", other, "--devices", "cpu", "--quiet"]) == 0
     assert bertnli.load(fine, other).labels == bertnli.LABELS
 
@@ -97,7 +97,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
 
 
 def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_path: Path) -> None:
-    vocab = build_vocab(bertnli.read_sample("dev"), 2)
+    vocab = build_vocab(bertnli.read("sample", "dev"), 2)
     bert: Any = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.0, 16, vocab=vocab)
     net = backend.BERTForPretraining(bert, next_sentence=False)
     assert {*net.arrays()} == {*net.shapes()}
@@ -109,7 +109,7 @@ def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_pat
 
 
 def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -> None:
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     text = read_text(text_file)
     vocab = build_vocab(corpus, 2)
     bert: Any = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.0, 40, vocab=vocab)

@@ -36,7 +36,7 @@ EPOCHS, BATCH_SIZE = 3, 64
 
 def new_trainer(nli: Backend, seed: int = 3, **settings: Any) -> tuple[Any, Any]:
     """A small classifier with dropout, its trainer, and the data."""
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     vocab = build_vocab(corpus, 2)
     bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 2, 0.2, 40, vocab=vocab)
     data = PairDataset(corpus, 40, vocab, verbose=False)
@@ -265,7 +265,7 @@ def test_only_so_many_states_are_kept(backend: Backend, tmp_path: Path) -> None:
 
 
 def test_what_changed_is_said_and_not_a_hash(backend: Backend, tmp_path: Path) -> None:
-    corpus = bertnli.read_sample("train")
+    corpus = bertnli.read("sample", "train")
     fewer = bertnli.Corpus(*(column[:90] for column in corpus), tokenized=corpus.tokenized)
 
     def start(data: Any, min_freq: int, max_len: int = 40, dev: Any = None) -> None:
@@ -316,7 +316,7 @@ def test_other_settings_are_refused(backend: Backend, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seed is 4, and was 3"):
         fit(*new_trainer(backend, seed=4), tmp_path, resume=True)
     trainer, data = new_trainer(backend)
-    less = PairDataset(bertnli.read_sample("dev"), 40, trainer.net.vocab, verbose=False)
+    less = PairDataset(bertnli.read("sample", "dev"), 40, trainer.net.vocab, verbose=False)
     with pytest.raises(ConfigError, match="training set"):
         fit(trainer, less, tmp_path, resume=True)
     with pytest.raises(ConfigError, match="an earlier run"):
@@ -396,7 +396,7 @@ def command(backend: Backend, output: Path) -> list[str]:
     sizes = ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2"]
     options = ["--min-freq", "2", "--batch-size", "64", "--lr", "3e-3", "--epochs", "4"]
     where = ["--backend", backend.name, "--devices", "cpu", "--output", str(output)]
-    argv = ["train", "--data", "sample", *sizes, *options, "--schedule", "linear", *where]
+    argv = ["train", "--train", "sample", *sizes, *options, "--schedule", "linear", *where]
     return [sys.executable, "-m", "bertnli", *argv, "--resume", "--save-every", "1", "--quiet"]
 
 
@@ -464,7 +464,7 @@ def test_a_run_killed_a_hundred_times_goes_on(backend: Backend, tmp_path: Path) 
 
 
 def test_the_command_s_options(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ["train", "--data", "sample", "--output", str(tmp_path)]
+    argv = ["train", "--train", "sample", "--output", str(tmp_path)]
     for wrong in ("0", "10x", "-1", "1.5h"):
         with pytest.raises(SystemExit):
             main([*argv, "--save-every", wrong])

@@ -22,7 +22,7 @@ import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.explain import explain
 
-SENTENCES = bertnli.read_sample("test")
+SENTENCES = bertnli.read("sample", "test")
 PAIRS = list(zip(SENTENCES.premises, SENTENCES.hypotheses, strict=True))
 PAIR = {"premise": "A man is asleep.", "hypothesis": "A man is awake."}
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\n"

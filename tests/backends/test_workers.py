@@ -148,7 +148,7 @@ def test_two_processes_of_torch_and_two_devices_of_mxnet(
 
 # What a user runs: 5 epochs of 25 steps.
 TRAIN = [
-    *("train", "--data", "sample", "--num-hiddens", "16", "--ffn-num-hiddens", "32"),
+    *("train", "--train", "sample", "--num-hiddens", "16", "--ffn-num-hiddens", "32"),
     *("--num-heads", "2", "--min-freq", "2", "--batch-size", "32", "--lr", "1e-3"),
     *("--epochs", "5", "--save-every", "10", "--quiet"),
 ]

@@ -24,13 +24,13 @@ NUM_PAIRS, BATCH_SIZE, STEPS = 136, 7, 20
 def make_trainer(backend: str, dropout: float = 0.0, **settings: Any) -> tuple[Any, Any, Any]:
     """Return a trainer, its training and its dev set."""
     nli = bertnli.get_backend(backend)
-    whole = bertnli.read_sample("train")
+    whole = bertnli.read("sample", "train")
     vocab = build_vocab(whole, 2)
     corpus = Corpus(*(column[:NUM_PAIRS] for column in whole), tokenized=False)
     bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 2, dropout, 40, vocab=vocab)
     net = nli.BERTClassifier(bert)
     sets = (
-        PairDataset(rows, 40, vocab, verbose=False) for rows in (corpus, bertnli.read_sample("dev"))
+        PairDataset(rows, 40, vocab, verbose=False) for rows in (corpus, bertnli.read("sample", "dev"))
     )
     options = {"lr": 1e-3, "devices": "cpu", "seed": 5, **settings}
     return nli.Trainer(net, **options), *sets

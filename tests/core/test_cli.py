@@ -137,7 +137,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["evaluate", "run", "--data", "sample", "--file", "x.tsv"],
         ["evaluate", "run", "--data", "sample", "--batch-size", "0"],
         ["evaluate", "run", "--data", "sample", "--backend", "jax"],
-        ["train", "--data", "sample"],
+        ["train", "--train", "sample"],
         ["train", "--output", "x"],
         ["train", "--output", "x", "--data", "sample", "--model", "bert.base", "--pretrained", "y"],
         ["train", "--output", "x", "--train", "y.tsv", "--label-map", "0:entailment"],
@@ -397,8 +397,8 @@ def test_escape_codes_do_not_reach_a_terminal(
     commands = [
         (["info", str(folder)], 0),
         (["info", str(folder / CODES)], 2),
-        (["predict", "--checkpoint", str(folder), "--file", f"{table}2"], 2),
-        (["predict", "--checkpoint", str(folder), "--labels", f"x,{CODES}", "a", "b", "c"], 2),
+        (["predict", str(folder), "--file", f"{table}2"], 2),
+        (["predict", str(folder), "--labels", f"x,{CODES}", "a", "b", "c"], 2),
         (lengths, 2),
         ([*lengths, "--label-column", f"gold{CODES}"], 2),
         ([*lengths, "--premise-column", "one", "--hypothesis-column", f"two{CODES}"], 2),
@@ -482,7 +482,7 @@ def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
     [
         ["download", "{}"],
         ["info", "{}"],
-        ["predict", "--checkpoint", "{}", "a", "b"],
+        ["predict", "{}", "a", "b"],
         ["train", "--pretrained", "{}", "--train", "{}", "--output", "{}"],
         ["evaluate", "--checkpoint", "x", "--data", "{}"],
         ["lengths", "--data", "{}"],
@@ -536,7 +536,7 @@ def test_settings_are_refused_before_anything_is_read(
 
 
 def test_predict_wants_two_sentences_or_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("predict", "--checkpoint", "x", "A man.")
+    argv = ("predict", "x", "A man.")
     assert "1 sentences were given" in fails(capsys, *argv)
     assert "not both" in fails(capsys, *argv, "A dog.", "--file", "x.tsv")
-    assert "No such file" in fails(capsys, "predict", "--checkpoint", "x", "--file", "no-such.tsv")
+    assert "No such file" in fails(capsys, "predict", "x", "--file", "no-such.tsv")

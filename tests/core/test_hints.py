@@ -133,7 +133,7 @@ def test_a_parser_may_be_used_again() -> None:
         (["lengths", "--data", "Sampel"], "Did you mean 'sample'?"),
         (["evaluate", "bert.mini", "--data", "sample", "--report", "x", "--calibrate-on", "tets"],
          "Did you mean 'test'?"),
-        (["predict", "--checkpoint", "bert.mni", "a", "b"], "Did you mean 'bert.mini'?"),
+        (["predict", "bert.mni", "a", "b"], "Did you mean 'bert.mini'?"),
         (["info", "bert.mni"], "Did you mean 'bert.mini'?"),
         (["download", "bert.smal"], "Did you mean 'bert.small'?"),
         (["download", "SNLLI"], "Did you mean 'SNLI'?"),
@@ -162,7 +162,7 @@ def test_a_mistyped_name_gets_a_hint(
     "argv",
     [
         ["info", "{}"],
-        ["predict", "--checkpoint", "{}", "a", "b"],
+        ["predict", "{}", "a", "b"],
         ["convert", "{}", "new", "--to", "torch"],
         ["parity", "{}"],
     ],
@@ -182,7 +182,7 @@ def test_names_of_models_that_are_no_checkpoint_here(
             assert f"`bertnli download {name}` fetches it and prints the folder to give" in said
         assert "Did you mean" not in said
     theirs = "Models of Hugging Face's hub are not downloaded; of one, give the folder of a down"
-    train = ["train", "--data", "sample", "--output", "x", "--pretrained", "{}"]
+    train = ["train", "--train", "sample", "--output", "x", "--pretrained", "{}"]
     for name in ("bert-base-uncased", "microsoft/deberta-v3-base", "roberta-base"):
         for command in (argv, train):
             said = refused(capsys, *(word.format(name) for word in command))

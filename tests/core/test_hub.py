@@ -179,7 +179,7 @@ def test_without_a_network(tmp_path: Path) -> None:
     message = str(caught.value)
     assert url in message
     assert re.search(re.escape(str(tmp_path / "cache")) + r"/\w{16}/x\.zip", message)
-    assert "bertnli train --data sample" in message
+    assert "bertnli train --train sample" in message
 
 
 @pytest.mark.parametrize("what", ["no answer", "no such file", "another file", "redirect", "bad"])

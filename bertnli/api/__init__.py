@@ -1,0 +1,1 @@
+"""What each command does, as one call: a command reads its options, calls, and prints."""

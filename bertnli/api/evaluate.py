@@ -1,0 +1,230 @@
+"""Scores of classifiers on labelled pairs, in one call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bertnli.api.loading import backend_of, say_precision
+from bertnli.api.sets import describe, describe_encoding
+from bertnli.backends.interface import Backend, Classifier
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset
+from bertnli.data.read import read, read_sets
+from bertnli.evaluation import Encoding, report, wilson_interval, write_report
+from bertnli.evaluation.page import percent
+from bertnli.plots import plot_confusion
+from bertnli.training.metrics import Metrics
+from bertnli.training.trainer import BaseTrainer
+
+#: What can be evaluated: a checkpoint, a classifier, or its trainer.
+Model = str | Path | Classifier | BaseTrainer
+
+
+@dataclass(frozen=True)
+class Report:
+    """What classifiers score on sets. As text it is the table, or one score in full.
+
+    Args:
+        found: all of it, as JSON can hold it; ``docs/evaluation.md`` describes it.
+        is_first: whether this is the first of the processes that computed it.
+    """
+
+    found: dict[str, Any]
+    is_first: bool = True
+
+    @property
+    def scores(self) -> list[tuple[str, str, Metrics]]:
+        """Checkpoint, set and score, of each checkpoint on each set."""
+        rows = []
+        for i, checkpoint in enumerate(self.found["checkpoints"]):
+            for one in self.found["sets"]:
+                scored, labels = one["checkpoints"][i], tuple(one["labels"])
+                metrics = Metrics(labels, np.array(scored["confusion"]), scored["loss"])
+                rows.append((checkpoint["name"], one["name"], metrics))
+        return rows
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it."""
+        return self.found
+
+    def to_json(self) -> str:
+        """Return the scores alone, as `Metrics.to_dict` has them; of several a list."""
+        rows = [{"checkpoint": c, "set": s, **m.to_dict()} for c, s, m in self.scores]
+        return json.dumps(self.scores[0][2].to_dict() if len(rows) == 1 else rows, indent=2)
+
+    def write(self, folder: str | Path) -> tuple[Path, Path]:
+        """Write ``report.json`` and the page ``report.html``; see `write_report`."""
+        return write_report(self.found, folder)
+
+    def plot(self) -> Any:
+        """Return a figure of the confusion matrices."""
+        return plot_confusion({f"{c}: {s}": metrics for c, s, metrics in self.scores})
+
+    def warnings(self) -> Iterator[str]:
+        """Yield what to say of classes that seem to be in another order."""
+        for one in self.found["sets"]:
+            yield from filter(None, (scored["order"] for scored in one["checkpoints"]))
+
+    def __str__(self) -> str:
+        scores = self.scores
+        if len(scores) == 1:
+            return str(scores[0][2])
+        cells = [["checkpoint", "set", "pairs", "accuracy", "95% interval", "loss"]]
+        for name, set_name, metrics in scores:
+            low, high = wilson_interval(int(metrics.confusion.trace()), metrics.num_pairs)
+            accuracy, loss = f"{metrics.accuracy:.4f}", f"{metrics.loss:.4f}"
+            within = f"{low:.4f}-{high:.4f}"
+            cells.append([name, set_name, str(metrics.num_pairs), accuracy, within, loss])
+        lines = _aligned(cells)
+        if len(self.found["checkpoints"]) > 1:
+            cells = [["set", "accuracy: mean", "sd", "loss: mean", "sd"]]
+            for one in self.found["sets"]:
+                both = (one["summary"][what] for what in ("accuracy", "loss"))
+                numbers = (f"{s[key]:.4f}" for s in both for key in ("mean", "sd"))
+                cells.append([one["name"], *numbers])
+            lines += ["", *_aligned(cells)]
+        return "\n".join(lines)
+
+    def summary(self) -> str:
+        """Return a table of the sets: means over the checkpoints, beside the baseline's score."""
+        cells = [["set", "pairs", "accuracy", "sd", "hypothesis alone", "hard subset", "ECE"]]
+        for one in self.found["sets"]:
+            summary, baseline, hard = one["summary"], "-", "-"
+            if one["baseline"]:
+                baseline = percent(one["baseline"]["accuracy"]["accuracy"])
+                hard_summary = one["breakdowns"][0]["rows"][0]["summary"]
+                hard = percent(hard_summary and hard_summary["mean"])
+            sd = percent(summary["accuracy"]["sd"])
+            accuracy, ece = percent(summary["accuracy"]["mean"]), percent(summary["ece"]["mean"])
+            cells.append([one["name"], str(one["pairs"]), accuracy, sd, baseline, hard, ece])
+        return "\n".join(_aligned(cells))
+
+
+def evaluate(
+    models: Model | Sequence[Model],
+    sources: Any,
+    split: str | None = None,
+    *,
+    baseline_on: Any = None,
+    calibrate_on: Any = None,
+    backend: str | Backend | None = None,
+    devices: Any = None,
+    labels: Sequence[str] | None = None,
+    num_heads: int | None = None,
+    precision: str = "fp32",
+    max_len: int | None = None,
+    truncation: str | None = None,
+    batch_size: int = 256,
+    progress: bool = True,
+    **reading: Any,
+) -> Report:
+    """Score classifiers on sets of labelled pairs.
+
+    Classes are matched by name, whatever their order; of a set with two classes, entailment and
+    non-entailment, a three-way classifier's neutral and contradiction are added up.
+
+    Args:
+        models: a checkpoint of any format, a classifier or its trainer; or several, such as those
+            of several seeds.
+        sources: a source of pairs, see `bertnli.read`, or a list of several, each a set.
+        split: of a source with several; None for dev.
+        baseline_on: the source that a baseline is trained on that sees the hypothesis alone: the
+            training set. None for no baseline.
+        calibrate_on: a source that a temperature is fitted on, neither trained nor scored on.
+        backend, devices, labels, num_heads, precision: of a checkpoint; see `bertnli.load`.
+        max_len, truncation: how pairs are cut; None for each classifier's own.
+        batch_size: pairs computed at a time.
+        progress: print to standard error what is read, and how far the work is.
+        reading: as for `bertnli.read`; its ``labels`` are the first classifier's.
+
+    Raises:
+        BERTNLIError: of a source, as `bertnli.read`; of a checkpoint, as `bertnli.load`; of scores,
+            as `bertnli.evaluation.report`.
+    """
+    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
+    how = (_Encoding if progress else Encoding)(max_len, truncation, batch_size)
+    found = _models(several, backend, devices, labels, num_heads, precision, how, progress)
+    first = next(found)
+    is_first = not isinstance(first[1], BaseTrainer) or first[1].workers.is_first
+    progress = progress and is_first
+    net = first[1].net if isinstance(first[1], BaseTrainer) else first[1]
+    reading = {"labels": net.labels, **reading}
+    listed = sources if isinstance(sources, list) and not _is_pairs(sources) else [sources]
+    sets = read_sets(listed, split, default="dev", **reading)
+
+    def said(corpus: Corpus, what: str = "") -> Corpus:
+        if progress:
+            print(f"{what}{describe(corpus)}", file=sys.stderr)
+        return corpus
+
+    for one in sets:
+        said(one)
+    held_out = baseline = None
+    if baseline_on is not None:
+        baseline = said(read_sets([baseline_on], default="train", **reading)[0], "baseline: ")
+    if calibrate_on is not None:
+        held_out = said(read(calibrate_on, **reading), "temperature: ")
+    scored = report(
+        chain([first], found),
+        sets,
+        baseline_on=baseline,
+        calibrate_on=held_out,
+        encoding=how,
+        progress=progress,
+    )
+    return Report(scored, is_first)
+
+
+class _Encoding(Encoding):
+    """An encoding that says how many pairs were cut, or hold words that the model does not know."""
+
+    def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
+        found = super().dataset(net, corpus)
+        print(describe_encoding(found), file=sys.stderr)
+        return found
+
+
+def _is_pairs(sources: list) -> bool:
+    """Return whether a list is a set itself: of pairs, or of objects with their fields."""
+    return all(isinstance(one, tuple | dict) for one in sources)
+
+
+def _models(
+    models: Sequence[Model],
+    backend: str | Backend | None,
+    devices: Any,
+    labels: Sequence[str] | None,
+    num_heads: int | None,
+    precision: str,
+    encoding: Encoding,
+    progress: bool,
+) -> Iterator[tuple[str, Classifier | BaseTrainer]]:
+    """Yield name and classifier or trainer of each, loaded when its turn comes."""
+    for i, model in enumerate(models):
+        if not isinstance(model, str | Path):
+            yield (f"model {i + 1}" if len(models) > 1 else "model"), model
+            continue
+        found = backend_of(backend)
+        net = found.load(model, found.as_devices(devices), labels, num_heads)
+        # Too long a max_len is refused before anything is read.
+        net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
+        trainer = found.Trainer(net, devices=devices, precision=precision)
+        if progress:
+            say_precision(trainer.net.precision, trainer.precision_reason)
+        yield str(model), trainer
+
+
+def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]

@@ -1,0 +1,92 @@
+"""Sets of pairs as the calls read them, and what is said of a set while work goes on."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus
+from bertnli.data.dataset import PairDataset
+from bertnli.data.sources import default_split
+from bertnli.text.pairs import PairEncoding
+from bertnli.text.vocab import Vocab
+
+#: The share of a pair's tokens that a model may not know without a warning.
+MANY_UNKNOWN = 1 / 3
+
+
+def read_ids(
+    source: Any,
+    split: str | None,
+    vocab: Vocab,
+    how: PairEncoding,
+    *,
+    default: str = "dev",
+    **reading: Any,
+) -> PairDataset:
+    """Return a source as ids, cut as ``how`` says.
+
+    Args:
+        default: the split of a source with several, where ``split`` is None.
+        source, split, vocab, reading: see `PairDataset.read`.
+    """
+    return PairDataset.read(
+        source,
+        split or default_split(source, default),
+        how.max_len,
+        vocab,
+        truncation=how.truncation,
+        verbose=False,
+        **reading,
+    )
+
+
+def note(text: str) -> None:
+    """Print a note."""
+    print(f"note: {text}", file=sys.stderr)
+
+
+def describe(corpus: Corpus | PairDataset) -> str:
+    """Return in one line how many pairs a corpus has, from where, and what was left out.
+
+    What was guessed of its source is printed as notes.
+    """
+    for guess in corpus.notes:
+        note(guess)
+    skipped = ", ".join(f"{n} ({reason})" for reason, n in corpus.skipped.items())
+    return f"{len(corpus.labels)} pairs from {corpus.source}" + (
+        f"; rows left out: {skipped}" if skipped else ""
+    )
+
+
+def describe_encoding(dataset: PairDataset) -> str:
+    """Return in one line, or two, how many pairs were cut, and how many a model cannot read."""
+    cut = (
+        f"{int(dataset.is_cut.sum())} of {len(dataset)} pairs have more than {dataset.max_len} "
+        f"tokens and were cut ({dataset.truncation})"
+    )
+    unread = describe_unknown(dataset.unknown_shares)
+    return f"{cut}\n{unread}" if unread else cut
+
+
+def describe_unknown(shares: NDArray[np.float64]) -> str:
+    """Return a warning of pairs whose words a model hardly knows; nothing if there are none.
+
+    Args:
+        shares: of each pair's tokens, the share that the model does not know.
+    """
+    many = np.flatnonzero(shares > MANY_UNKNOWN)
+    if not len(many):
+        return ""
+    if len(shares) == 1:
+        return (
+            f"warning: the model does not know {shares[0]:.0%} of this pair's tokens, so its "
+            "answer means little"
+        )
+    return (
+        f"warning: the model does not know more than a third of the tokens of {len(many)} of "
+        f"{len(shares)} pairs (the first: pair {many[0] + 1}), so these answers mean little"
+    )

@@ -1,0 +1,53 @@
+"""Show what is in a source of pairs, before anything is trained on it.
+
+Rows and those left out, classes, lengths, repeated pairs and those with several labels, premises
+that splits or sources share, and the first pairs. With a checkpoint, its tokens are counted, and
+those that it does not know. No framework is needed.
+
+examples:
+  bertnli data sample
+  bertnli data mine.csv
+  bertnli data train.csv dev.csv --checkpoint bert.mini --plot data.png
+  bertnli data SNLI:dev --json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from bertnli.api.sets import note
+from bertnli.api.summarize import summarize
+from bertnli.cli import corpora
+from bertnli.plots import check_figure_path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.add_argument("source", nargs="+", metavar=corpora.SOURCE, help=corpora.SOURCE_HELP)
+    corpora.add_split_option(parser, "train, dev and test, each as a set")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="MODEL",
+        help="whose tokens to count, and whose classes to take (default: words are counted)",
+    )
+    parser.add_argument("--max-len", type=int, metavar="N", help="tokens that the model reads")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .pdf or .svg")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    corpora.add_reading_options(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Summarize, print, and draw if asked to."""
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
+    how = {"split": args.split, "checkpoint": args.checkpoint, "max_len": args.max_len}
+    found = summarize(*args.source, **how, **corpora.reading_of(args))
+    for one in found.sets:
+        for text in one.notes:
+            note(text)
+    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
+    if args.plot is not None:
+        found.plot().savefig(args.plot)
+    return 0

@@ -1,0 +1,175 @@
+"""What is in a corpus: classes, lengths, repeated pairs, premises that several sets share."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import combinations, islice
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.data.corpus import Corpus, shown
+from bertnli.data.dataset import PairDataset
+from bertnli.plots import plot_summary
+from bertnli.text.tokenize import lower_tokens
+
+#: Pairs that are shown, and the percentiles of lengths.
+FIRST, PERCENTILES = 3, (50, 90, 99)
+
+
+@dataclass(frozen=True)
+class SetSummary:
+    """What is in a set.
+
+    Args:
+        name, source, layout: of the corpus.
+        rows: of the source: pairs and rows left out.
+        pairs: of the corpus.
+        classes: name to number of pairs; of those without a label, ``"-"``.
+        skipped: reason to number of rows left out.
+        duplicates: pairs that are there before, with the same label.
+        contradictory: different pairs that are there with several labels.
+        premises: different ones.
+        unit: what lengths are counted in, ``"words"`` or a model's ``"tokens"``.
+        mean, percentiles, longest: of a pair's length.
+        cut: pairs longer than the model reads; None without a model.
+        unknown_share: of all tokens, those that the model does not know; None without a model.
+        first: the first pairs with their labels.
+        notes: what was guessed of the source.
+        lengths: of each pair, (N,).
+    """
+
+    name: str
+    source: str
+    layout: str
+    rows: int
+    pairs: int
+    classes: dict[str, int]
+    skipped: dict[str, int]
+    duplicates: int
+    contradictory: int
+    premises: int
+    unit: str
+    mean: float
+    percentiles: dict[str, int]
+    longest: int
+    cut: int | None
+    unknown_share: float | None
+    first: list[tuple[str, str, str]]
+    notes: list[str]
+    lengths: NDArray[np.int64] = field(repr=False)
+
+    @classmethod
+    def of(cls, corpus: Corpus, dataset: PairDataset | None = None) -> SetSummary:
+        """Return the summary of a corpus.
+
+        Args:
+            corpus: the pairs.
+            dataset: the same as a model's ids; None to count words.
+        """
+        names = [*corpus.label_names, "-"]
+        seen = Counter(zip(*corpus, strict=True))
+        labels_of = Counter(pair[:2] for pair in seen)
+        counts = Counter(names[label] for label in corpus.labels)
+        if dataset is None:
+            words = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
+            lengths = np.array([len(a) + len(b) for a, b in zip(*words, strict=True)], np.int64)
+        else:
+            lengths = dataset.lengths.astype(np.int64)
+        some = lengths if len(lengths) else np.zeros(1, np.int64)
+        unknown = None
+        if dataset is not None and len(dataset):
+            unknown = float((dataset.token_ids == dataset.vocab.unk).mean())
+        return cls(
+            name=corpus.name,
+            source=corpus.source,
+            layout=corpus.layout,
+            rows=len(corpus.labels) + sum(corpus.skipped.values()),
+            pairs=len(corpus.labels),
+            classes={name: counts[name] for name in names if name != "-" or counts[name]},
+            skipped=corpus.skipped,
+            duplicates=len(corpus.labels) - len(seen),
+            contradictory=sum(n > 1 for n in labels_of.values()),
+            premises=len({*corpus.premises}),
+            unit="words" if dataset is None else "tokens",
+            mean=float(some.mean()),
+            percentiles={str(p): int(np.percentile(some, p)) for p in PERCENTILES},
+            longest=int(some.max()),
+            cut=None if dataset is None else int(dataset.is_cut.sum()),
+            unknown_share=unknown,
+            first=[(p, h, names[i]) for p, h, i in islice(zip(*corpus, strict=True), FIRST)],
+            notes=list(corpus.notes),
+            lengths=lengths,
+        )
+
+    def lines(self) -> Iterator[str]:
+        """Yield the summary as text."""
+        left_out = ", ".join(f"{n:,} ({reason})" for reason, n in self.skipped.items())
+        yield f"{self.name}: {self.pairs:,} pairs of {self.rows:,} rows, layout {self.layout}"
+        if left_out:
+            yield f"  left out: {left_out}"
+        shares = (f"{k} {n:,} ({n / max(self.pairs, 1):.1%})" for k, n in self.classes.items())
+        yield f"  classes: {', '.join(shares)}"
+        percentiles = ", ".join(f"{p}% have up to {n}" for p, n in self.percentiles.items())
+        yield (
+            f"  {self.unit} of a pair: {self.mean:.1f} on average; {percentiles}; {self.longest} "
+            "the longest"
+        )
+        if self.cut is not None:
+            yield f"  longer than the model reads: {self.cut:,}"
+        if self.unknown_share is not None:
+            yield f"  tokens that the model does not know: {self.unknown_share:.1%}"
+        yield f"  different premises: {self.premises:,}; repeated pairs: {self.duplicates:,}"
+        yield f"  pairs with several labels: {self.contradictory:,}"
+        for premise, hypothesis, label in self.first:
+            yield f"  {label}: {shown.repr(premise)} / {shown.repr(hypothesis)}"
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in some sets.
+
+    Args:
+        sets: of each a summary.
+        shared: of each two sets that share any, their names, and the different premises and pairs
+            that are in both.
+    """
+
+    sets: list[SetSummary]
+    shared: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, corpora: Sequence[Corpus], datasets: Sequence[PairDataset | None]) -> Summary:
+        """Return the summary of corpora; see `SetSummary.of`."""
+        sets = [SetSummary.of(*both) for both in zip(corpora, datasets, strict=True)]
+        shared = []
+        for one, other in combinations(corpora, 2):
+            premises = len({*one.premises} & {*other.premises})
+            if premises:
+                pairs = len(one.pairs() & other.pairs())
+                both = [one.name, other.name]
+                shared.append({"sets": both, "premises": premises, "pairs": pairs})
+        return cls(sets, shared)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it, but for each pair's length."""
+        found = asdict(self)
+        for one in found["sets"]:
+            del one["lengths"]
+        return found
+
+    def plot(self) -> Any:
+        """Return a figure; see `bertnli.plots.plot_summary`."""
+        return plot_summary(self)
+
+    def __str__(self) -> str:
+        lines = [line for one in self.sets for line in one.lines()]
+        for one in self.shared:
+            lines.append(
+                f"{' and '.join(one['sets'])} share {one['premises']:,} premises and "
+                f"{one['pairs']:,} pairs"
+            )
+        return "\n".join(lines)
