@@ -142,4 +142,6 @@ def _columns_of(part: Part, how: Reading) -> Iterator[Columns]:
             five: list[Any] = [
                 None if name is None else next(arrays) for name in (*found, plan.label)
             ]
+            if any(column is not None and str(column.type) != "string" for column in five[:4]):
+                raise NotSure("a number is no sentence")
             yield Columns(*five)._replace(malformed=batch.malformed)
