@@ -27,6 +27,7 @@ extensions = [
     "docstrings",
     "executed",
     "french",
+    "known",
 ]
 exclude_patterns = ["_build", "notebooks", "results"]
 
