@@ -47,7 +47,7 @@ def _layouts() -> tuple[list[str], list[list[Cell]]]:
         [
             [nodes.Text("the Hub, and others" if one.name == TABLE else one.name)],
             [*_sentence(one.premise), nodes.Text("; "), *_sentence(one.hypothesis)],
-            _names(one.labels, " or "),
+            [] if one.labels == Layout.labels else _names(one.labels, " or "),
             _names(one.marks),
             _names(one.groups),
         ]
