@@ -48,7 +48,8 @@ def raw_label(value: Any) -> str:
         BadRow: it is no text and no number.
     """
     if isinstance(value, str):
-        return value.strip()
+        text = value.strip()  # pandas writes whole numbers so where some are missing
+        return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():

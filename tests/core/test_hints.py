@@ -321,7 +321,7 @@ def test_what_is_no_list_of_pairs(pairs: Any) -> None:
 
 
 def test_what_is_no_set_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"not 'sample'; read\(path\) reads a file's"):
+    with pytest.raises(DataError, match=r"not 'sample'; bertnli.read\(path\) reads a file's"):
         PairDataset("sample", 16, Vocab.from_list([*RESERVED_TOKENS]))
     for data in (None, "sample", 3):
         source = Source(data, object(), Batch)  # type: ignore[arg-type]
