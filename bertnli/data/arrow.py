@@ -24,8 +24,10 @@ from bertnli.files import is_there, read_json_object, read_text
 
 #: Rows of a record batch, and rows that are Python objects at a time.
 BATCH, SLICE = 1 << 16, 1 << 12
-#: Bytes read at a time from a column of a parquet file, and the largest README.
-BUFFER, MAX_CARD = 1 << 20, 1 << 18
+#: Bytes read at a time from a column of a parquet file.
+BUFFER = 1 << 20
+#: Bytes of a README that is read, and aliases in its YAML.
+MAX_CARD, MAX_ALIASES = 1 << 18, 16
 PROTOCOLS = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 #: Types of text, and what each is without the promise of UTF-8.
 AS_BYTES = {"string": "binary", "large_string": "large_binary"}
@@ -56,7 +58,7 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
         magic = file.read(6)
         file.seek(0)
         if magic[:4] == b"PAR1" or (format == "parquet" and magic != b"ARROW1"):
-            parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER)
+            parquet = pa.parquet.ParquetFile(file, buffer_size=BUFFER, pre_buffer=False)
             schema = parquet.schema_arrow
 
             def read(columns: Sequence[str]) -> Iterator[Any]:
@@ -73,8 +75,8 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
                 found = iter(reader) if count is None else map(reader.get_batch, range(count))
                 return map(_checked, found)
 
-    beside = {} if path is None else names_beside(path)
-    return _table(pa, source, format, schema, read, beside)
+        beside = {} if path is None else names_beside(path)
+        return _table(pa, source, format, schema, read, beside)
 
 
 def object_table(source: object) -> Table | None:
@@ -116,8 +118,10 @@ def object_table(source: object) -> Table | None:
         table = _table(pa, name, "frame", given.schema, lambda _: iter(given))
         return dataclasses.replace(table, batches=None)
     with _readable(name, "a table"):
-        as_table = pa.interchange.from_dataframe if protocol == "__dataframe__" else pa.table
-        whole = as_table(given)
+        if protocol == "__dataframe__":
+            whole = pa.interchange.from_dataframe(given)
+        else:  # pyarrow.table imports pandas
+            whole = given if isinstance(given, pa.Table) else pa.table(given)
     return _table(pa, name, "frame", whole.schema, lambda _: iter(whole.to_batches(BATCH)))
 
 
@@ -310,11 +314,14 @@ def _card(path: Path) -> list[Config]:
     yaml: Any = importlib.import_module("yaml")
 
     class Loader(yaml.BaseLoader):
-        """Takes scalars as text, as ``no`` may be a class; aliases could make a file huge."""
+        """Takes scalars as text, as ``no`` may be a class; many aliases may stand for gigabytes."""
+
+        aliases = 0
 
         def compose_node(self, *place: Any) -> Any:
-            if self.check_event(yaml.AliasEvent):
-                raise DataError("an alias")
+            self.aliases += self.check_event(yaml.AliasEvent)
+            if self.aliases > MAX_ALIASES:
+                raise DataError("too many aliases")
             return super().compose_node(*place)
 
     text = read_text(path, DataError, MAX_CARD)
@@ -361,8 +368,9 @@ def _class_names(features: Any, above: str = "") -> Names:
         names: Any = (about.get("class_label") or about).get("names")
         if isinstance(names, dict):
             names = [names[str(i)] for i in range(len(names))]
-        is_good = isinstance(names, list) and all(isinstance(one, str) for one in names)
-        found[f"{above}{name}"] = tuple(names) if is_good else ()
+        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
+            names = ()
+        found[f"{above}{name}"] = tuple(names)
     return found
 
 

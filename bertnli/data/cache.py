@@ -12,8 +12,9 @@ import hashlib
 import json
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,13 @@ import numpy as np
 
 from bertnli.archives import ENCODED
 from bertnli.data.encode import EncodedPairs
-from bertnli.files import is_plain_file
+from bertnli.errors import DataError
+from bertnli.files import is_plain_file, open_regular
 from bertnli.hub import cache_dir
 from bertnli.temporary import NEW, OLD, temporary_folder
 
 #: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
-FORMAT = 2
+FORMAT = 3
 ARRAYS = {
     "token_ids": np.dtype(np.int32),
     "offsets": np.dtype(np.int64),
@@ -34,27 +36,36 @@ ARRAYS = {
     "labels": np.dtype(np.int32),
     "is_cut": np.dtype(np.bool_),
 }
+#: The other fields of `EncodedPairs`; its source may have another name next time.
+FACTS = [one.name for one in fields(EncodedPairs) if one.name not in (*ARRAYS, "source")]
 META = "meta.json"
 
 
-def cached(source: Path, depends: list[Any], make: Callable[[], EncodedPairs]) -> EncodedPairs:
-    """Return what ``make`` makes of a file, from the cache if it was made before.
+def cached(
+    sources: Sequence[Path], depends: list[Any], make: Callable[[], EncodedPairs]
+) -> EncodedPairs:
+    """Return what ``make`` makes of some files, from the cache if it was made before.
 
-    The cache is beside the file or, where that cannot be written, in the folder of downloads; where
-    that cannot be written either, nothing is kept. A damaged entry is made anew.
+    The cache is beside the first file or, where that cannot be written, in the folder of downloads;
+    where that cannot be written either, nothing is kept. A damaged entry is made anew.
 
     Args:
-        source: the file; its absolute name, size and time of change are part of the key.
-        depends: what else the result depends on, as JSON can write it.
-        make: encodes the file.
+        sources: the files, whose content is part of the key. A copy of them elsewhere has the same
+            key; the ``source`` of the result is the names given here.
+        depends: what else the result depends on, as JSON can write it: the vocabulary's definition,
+            and all settings.
+        make: encodes the files.
+
+    Raises:
+        DataError: a file cannot be read.
     """
-    key = _key(source, depends)
-    entries = [folder / key for folder in _folders(source)]
+    key, source = _key(sources, depends), ", ".join(map(str, sources))
+    entries = [folder / key for folder in _folders(sources[0])]
     for entry in entries:
-        found = _load(entry, str(source))
+        found = _load(entry, source)
         if found is not None:
             return found
-    made = make()
+    made = replace(make(), source=source)
     for entry in entries:
         if _store(entry, made):
             break
@@ -67,10 +78,15 @@ def _folders(source: Path) -> Iterator[Path]:
         yield cache_dir() / "encoded"
 
 
-def _key(source: Path, depends: list[Any]) -> str:
-    stat = source.stat()
-    everything = [FORMAT, str(source.absolute()), stat.st_size, stat.st_mtime_ns, depends]
-    return hashlib.sha256(json.dumps(everything).encode()).hexdigest()[:32]
+def _key(sources: Sequence[Path], depends: list[Any]) -> str:
+    key = hashlib.sha256(json.dumps([FORMAT, depends]).encode())
+    for source in sources:
+        content = hashlib.sha256()
+        with open_regular(source, DataError) as file:
+            while piece := file.read(1 << 20):
+                content.update(piece)
+        key.update(content.digest())
+    return key.hexdigest()[:32]
 
 
 def _load(entry: Path, source: str) -> EncodedPairs | None:
@@ -80,18 +96,17 @@ def _load(entry: Path, source: str) -> EncodedPairs | None:
         checksum, files = meta.pop("checksum"), meta["files"]
         if checksum != _checksum(meta):
             return None
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name, dtype in ARRAYS.items():
             path = entry / f"{name}.npy"
             arrays[name] = array = np.load(path, mmap_mode="r")
             if array.dtype != dtype or [path.stat().st_size, zlib.crc32(array.data)] != files[name]:
                 return None
-        pairs = EncodedPairs(
-            **arrays,
-            label_names=tuple(meta["label_names"]),
-            skipped=dict(meta["skipped"]),
-            source=source,
-        )
+        facts: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in meta["facts"].items()
+        }
+        pairs = EncodedPairs(**arrays, **facts, source=source)
         n = len(pairs.labels)
         lengths_fit = len(pairs.premise_lens) == len(pairs.is_cut) == len(pairs.offsets) - 1 == n
         return pairs if lengths_fit and pairs.offsets[-1] == len(pairs.token_ids) else None
@@ -113,11 +128,8 @@ def _store(entry: Path, pairs: EncodedPairs) -> bool:
                     file.flush()
                     os.fsync(file.fileno())
                     files[name] = [file.tell(), zlib.crc32(array.data)]
-            meta: dict[str, Any] = {
-                "label_names": pairs.label_names,
-                "skipped": pairs.skipped,
-                "files": files,
-            }
+            facts = {name: getattr(pairs, name) for name in FACTS}
+            meta: dict[str, Any] = {"facts": facts, "files": files}
             meta["checksum"] = _checksum(meta)
             (new / META).write_text(json.dumps(meta), encoding="utf-8")
             return _put(home, entry)

@@ -13,6 +13,7 @@ from typing import Any
 from bertnli.data.corpus import shown
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError, DataError
+from bertnli.hints import did_you_mean
 from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
 #: What the field writes for each class, in lower case.
@@ -25,6 +26,7 @@ SPELLINGS = {
 NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 #: What stands where there is no label.
 NO_LABELS = frozenset(("-", "", "-1", "hidden", "nan", "none", "null", "n/a", "<na>"))
+_ALL = (*LABELS, TWO_WAY[1])
 #: The orders of the three classes in use, and who uses them.
 ORDERS = {
     "the Hub's SNLI and MultiNLI": ("entailment", "neutral", "contradiction"),
@@ -75,6 +77,7 @@ def decide(
     numbers: Sequence[str] = (),
     source: str = "",
     column: str = "label",
+    lines: Mapping[str, int] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, str | None]]:
     """Return the classes of a corpus, and what each label means.
 
@@ -83,7 +86,7 @@ def decide(
         labels: the classes that are wanted, such as a classifier's; None for the file's own.
         label_map: what is written to the class, of the user; ``"-"`` for none.
         numbers: the class of 0, of 1, and so on, where the source says it.
-        source, column: for messages.
+        source, column, lines: for messages; the last, where each label first stands.
 
     Returns:
         Names of the classes; and of each label the class, or None where it is no label. What is
@@ -102,7 +105,14 @@ def decide(
                 f"label_map (--label-map) maps to {to!r}, which is none of {list(labels or ())}; "
                 "'-' stands for no label"
             )
-    own = _own_names(numbers, given, labels)
+    own = {canonical_label(name): name for name in _own_names(numbers, given, labels)}
+    other = [to for to in given.values() if to != "-" and canonical_label(to) not in _ALL]
+    if labels is None and other and not {*map(canonical_label, given.values())}.isdisjoint(_ALL):
+        raise ConfigError(
+            f"label_map (--label-map) maps to {other[0]!r}, which is none of {list(_ALL)}"
+            f"{did_you_mean(other[0], _ALL)}; '-' stands for no label, and other classes are named "
+            "with labels= (--labels)"
+        )
     meaning: dict[str, str | None] = {}
     for raw in counts:
         key = raw.lower()
@@ -119,11 +129,14 @@ def decide(
             meaning[raw] = canonical_label(raw)
         elif key in NAMES:
             meaning[raw] = NAMES[key]
-    if any(is_number(raw) for raw in counts if raw not in meaning):
+    named = any(name is not None for name in meaning.values())
+    if not named and any(is_number(raw) for raw in counts if raw not in meaning):
         raise DataError(_about_numbers(counts, meaning, source, column))
     found = {name for name in meaning.values() if name is not None}
     if counts and not meaning:
-        raise DataError(_about_unknown(counts, labels or own or LABELS, source, column))
+        raise DataError(
+            _about_unknown(counts, labels or [*own.values()] or LABELS, source, column, lines or {})
+        )
     names, names_of = _fitting(found, own, wanted, counts, meaning, source)
     return names, {raw: None if n is None else names_of[n] for raw, n in meaning.items()}
 
@@ -138,9 +151,15 @@ def _own_names(
     """Return the classes that the source or the user says there are, if these are not NLI's."""
     if labels is not None:
         return ()
-    named = [_class_of(n) for n in numbers] or [canonical_label(n) for n in given.values()]
-    named = list(dict.fromkeys(name for name in named if name != "-"))
-    return () if {*named} <= {*LABELS} or {*named} <= {*TWO_WAY} else tuple(named)
+    named = [n for n in dict.fromkeys(numbers or given.values()) if n != "-"]
+    if {*map(_class_of, named)} <= {*LABELS} or {*map(_class_of, named)} <= {*TWO_WAY}:
+        return ()
+    if not numbers and len(named) < 2:
+        raise ConfigError(
+            f"label_map (--label-map) maps to {named[0]!r} alone, which is none of {list(LABELS)}; "
+            "classes of your own are two at least"
+        )
+    return tuple(named)
 
 
 def _wanted(name: str, wanted: Mapping[str, str]) -> str | None:
@@ -152,7 +171,7 @@ def _wanted(name: str, wanted: Mapping[str, str]) -> str | None:
 
 def _fitting(
     found: set[str],
-    own: tuple[str, ...],
+    own: Mapping[str, str],
     wanted: Mapping[str, str] | None,
     counts: Mapping[str, int],
     meaning: Mapping[str, str | None],
@@ -164,8 +183,8 @@ def _fitting(
         fitting = {name: _wanted(name, wanted) for name in found}
         if None not in fitting.values():
             return tuple(wanted.values()), {n: str(w) for n, w in fitting.items()}
-    elif own:
-        return own, same
+    elif own and found <= {*own}:
+        return tuple(own.values()), dict(own)
     if found <= {*LABELS} and wanted is None:
         return LABELS, same
     if found <= {*TWO_WAY} and (wanted is None or {*LABELS} == {*wanted}):
@@ -178,8 +197,8 @@ def _fitting(
     raws = [raw for raw, name in meaning.items() if name is not None]
     raise DataError(
         f"{source}: it has pairs of other classes than expected: {counted}; expected are "
-        f"{expected}. Say what each is to be, '-' for those to leave out, with label_map= "
-        f"({_option(raws, list(wanted.values()) if wanted else LABELS)})"
+        f"{expected}. Say what each is to be, '-' for those to leave out, with "
+        f"{_option(raws, list(wanted.values()) if wanted else LABELS)}"
     )
 
 
@@ -187,9 +206,12 @@ def _option(raws: Sequence[str], names: Sequence[str]) -> str:
     """Return an option that maps labels to classes, as far as these can be guessed."""
     likely = [_likely(raw, names) for raw in raws[:12]]
     left = iter([name for name in names if name not in likely])
-    pairs = [f"{raw}={name or next(left, '-')}" for raw, name in zip(raws, likely, strict=False)]
-    text = ",".join(pairs)
-    return f"--label-map {text!r}" if " " in text else f"--label-map {text}"
+    return _as_option({r: n or next(left, "-") for r, n in zip(raws, likely, strict=False)})
+
+
+def _as_option(given: Mapping[str, str]) -> str:
+    text = ",".join(f"{raw}={name}" for raw, name in given.items())
+    return f"label_map={dict(given)!r} (--label-map {repr(text) if ' ' in text else text})"
 
 
 def _likely(raw: str, names: Sequence[str]) -> str | None:
@@ -208,25 +230,32 @@ def _about_numbers(
 ) -> str:
     raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
-    ways = ORDERS if len(raws) != 2 else TWO_WAY_ORDERS
-    lines = [
-        f"--label-map {','.join(f'{r}={n}' for r, n in zip(raws, names, strict=False))} ({who})"
-        for who, names in ways.items()
-    ]
-    first = dict(zip(raws, next(iter(ways.values())), strict=False))
+    orders = TWO_WAY_ORDERS if raws == ["0", "1"] else ORDERS
+    start = next((i for i in (0, 1) if {*map(int, raws)} <= {*range(i, i + 3)}), int(raws[0]))
+    ways = {
+        who: {raw: name for i, name in enumerate(names) if (raw := str(start + i)) in raws}
+        for who, names in orders.items()
+    }
+    lines = [f"{_as_option(way)}, as in {who}" for who, way in ways.items()]
     return (
         f"{source}: its classes are numbers, and nothing says what they mean: {column!r} is "
-        f"{counted}. These orders are in use: {' or '.join(lines)}. Give the one that it is "
-        f"written in, in Python label_map={first!r}"
+        f"{counted}. Say it; in use are: {'; '.join(lines)}"
     )
 
 
 def _about_unknown(
-    counts: Mapping[str, int], names: Sequence[str], source: str, column: str
+    counts: Mapping[str, int],
+    names: Sequence[str],
+    source: str,
+    column: str,
+    lines: Mapping[str, int],
 ) -> str:
-    counted = ", ".join(f"{shown.repr(raw)} in {n} rows" for raw, n in [*counts.items()][:12])
+    counted = ", ".join(
+        f"{shown.repr(raw)} in {n} rows" + (f" (line {lines[raw]} first)" if raw in lines else "")
+        for raw, n in [*counts.items()][:12]
+    )
     return (
         f"{source}: none of its labels is known as one of {list(names)}: {column!r} is {counted}. "
         "Name another column with label= (--label-column), or say what the file writes for each "
-        f"class with label_map= ({_option([*counts], names)})"
+        f"class with {_option([*counts], names)}"
     )

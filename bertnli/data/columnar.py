@@ -1,48 +1,46 @@
-"""From SNLI's 14-column file to token ids, column by column, in pieces of the file.
+"""Token ids from columns of text, a piece at a time, with pyarrow.
 
-What comes out is what the plain way gives (`read_snli`, then `encode_corpus`), faster. It goes in
-pieces of whole lines, so that memory holds some pieces and the ids. Parses of plain ASCII are cut
-into words with NumPy; any other, and texts that stand for empty parses, go through the plain way's
-own functions. A file with
-something that pyarrow might read in another way (`NotSure`) is read the plain way from its start,
-and its errors are that way's own.
+The ids equal those of `encode_corpus` on the same rows. Three steps: `text_batches` (text files) or
+`record_batches` (parquet, data frames) give the columns as pyarrow arrays; `encode_columns` encodes
+them, several pieces at once; `Encoded.resolved` drops unlabelled rows once the meaning of the
+labels of the whole file is known. Memory holds some pieces and the ids.
+
+`NotSure` is raised on anything that pyarrow might read differently than the row-by-row reader,
+which then reads the file from its start, and whose errors name the line.
 """
 
 from __future__ import annotations
 
 import os
 import zlib
-from collections import Counter, deque
-from collections.abc import Iterator
+from array import array
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from pathlib import Path
-from typing import IO, Any, NamedTuple
+from functools import lru_cache
+from itertools import chain
+from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.cache import cached
-from bertnli.data.corpus import MALFORMED, NO_LABEL, check_on_error
-from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.lines import open_binary
-from bertnli.data.parses import HYPOTHESIS, PREMISE, sentence_of, words_of_parse
-from bertnli.data.snli import LABEL, find_split, read_snli_file
-from bertnli.labels import LABELS
-from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
-from bertnli.text.tokenize import Tokens, lower_tokens, lower_words
+from bertnli.data.encode import EncodedPairs
+from bertnli.data.parses import PLACEHOLDERS, sentence_of, words_of_parse
+from bertnli.data.streams import MAX_LINE
+from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
+from bertnli.text.tokenize import Tokens, lower_words, treebank_tokenize
 from bertnli.text.vocab import Vocab
 
-#: Bytes of the file that are worked on at a time, by each thread.
-PIECE = 8 << 20
+#: Bytes of a text file, or rows of a table, in a piece.
+PIECE, ROWS = 4 << 20, 1 << 14
 #: More threads than this need more memory, and gain little.
 MAX_THREADS = 4
-NO_IDS = np.zeros(0, np.int32)
-#: The columns that must be there, and those of text that stands for empty parses.
-COLUMNS = (LABEL, PREMISE.preferred, HYPOTHESIS.preferred)
-TEXTS = (PREMISE.text, HYPOTHESIS.text)
+#: Chunks of text whose tokens are remembered.
+MAX_CHUNKS = 1 << 16
 BOM = b"\xef\xbb\xbf"
+LF, CR, BLANK, QUOTE = b'\n\r "'
 
-# What a byte is in a parse. No two but a bracket and a letter differ in the bits 0b11.
+# Byte classes of a parse. Only a bracket and a letter differ in both of the bits 0b11.
 SPACE, BRACKET, LETTER, OTHER = 0, 1, 2, 4
 KINDS = bytes(
     SPACE if byte in b" \n" else BRACKET if byte in b"()" else LETTER if 32 < byte < 128 else OTHER
@@ -50,308 +48,529 @@ KINDS = bytes(
 )
 LOWER = bytes(range(256)).lower()
 
+Label = str | int | None
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
 
 class NotSure(Exception):
-    """Something in the file that the plain way might read differently."""
+    """pyarrow might read this differently than the row-by-row reader."""
+
+
+class Batch(NamedTuple):
+    """Some columns of a piece of a table, as pyarrow arrays, and its number of malformed rows."""
+
+    columns: list[Any]
+    malformed: int = 0
+
+
+class Columns(NamedTuple):
+    """The columns of sentence pairs in a piece of a table, as pyarrow arrays of strings.
+
+    Args:
+        premise_parse, hypothesis_parse: binary parses; None for a table without them.
+        premise_text, hypothesis_text: sentences; of a table with parses, those that are taken where
+            a parse is empty, or None.
+        label: strings or integers; None for an unlabelled table.
+        malformed: rows left out of the piece.
+    """
+
+    premise_parse: Any
+    premise_text: Any
+    hypothesis_parse: Any
+    hypothesis_text: Any
+    label: Any
+    malformed: int = 0
 
 
 class _Words(NamedTuple):
-    """Sentences as ids: of each, where its words begin and how many they are."""
+    """Sentences as ids: where the ids of each begin, and how many there are."""
 
     ids: NDArray[np.int32]
     begins: NDArray[np.int64]
     counts: NDArray[np.int64]
 
+    def with_more(self, other: _Words) -> _Words:
+        """Return these sentences, then others."""
+        return _Words(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.begins, other.begins + len(self.ids)]),
+            np.concatenate([self.counts, other.counts]),
+        )
+
 
 class _Piece(NamedTuple):
-    """What a piece of the file gives."""
+    """The encoded rows of a piece; ``codes`` are 0 in an unlabelled table."""
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
     premise_lens: NDArray[np.int32]
-    labels: NDArray[np.int32]
     is_cut: NDArray[np.bool_]
-    skipped: Counter[str]
+    codes: NDArray[np.int64]
 
 
-def encode_snli(
-    data_dir: str | Path,
-    split: str | bool,
-    vocab: Vocab,
-    max_len: int,
-    *,
-    truncation: str = "book",
-    on_error: str = "raise",
-    cache: bool = True,
-) -> EncodedPairs:
-    """Return one split of SNLI's official files as token ids.
-
-    The result is that of `read_snli` and `PairDataset`. With pyarrow (the extra ``fast``) a file in
-    14 columns is read column by column; without it, in another format, or with a vocabulary of word
-    pieces, the plain way.
+class Encoded(NamedTuple):
+    """The rows of a table as ids, before the meaning of its labels is known.
 
     Args:
-        data_dir, split, on_error: see `read_snli`.
-        vocab, max_len, truncation: see `PairDataset`.
-        cache: keep the ids beside the corpus (else in the folder of downloads), and take them from
-            there, memory-mapped, if nothing that they depend on has changed.
+        pieces: rows, piece by piece.
+        labels: distinct raw label to number of rows, in the order of their codes (0, 1, ...); None
+            for an unlabelled table.
+        malformed: rows left out.
+    """
+
+    pieces: list[_Piece]
+    labels: dict[Label, int] | None
+    malformed: int
+
+    def resolved(
+        self,
+        ids_by_code: NDArray[Any] | None,
+        names: Sequence[str],
+        skipped: Mapping[str, int],
+        source: str,
+    ) -> EncodedPairs:
+        """Return the labelled pairs, or all pairs of an unlabelled table.
+
+        Args:
+            ids_by_code: class id of each raw label, -1 for rows to leave out; unused where
+                ``labels`` is None.
+            names, skipped, source: see `EncodedPairs`.
+
+        Raises:
+            NotSure: there are rows, and all their sentences are empty.
+        """
+        by_code = np.asarray(ids_by_code if self.labels else [-1], np.int32)
+        labels = [by_code[piece.codes] for piece in self.pieces]
+        kept = [(ids >= 0) | (not self.labels) for ids in labels]
+
+        def rows_of(parts: Iterable[NDArray[Any]], dtype: Any) -> NDArray[Any]:
+            rows = [part[which] for part, which in zip(parts, kept, strict=True)]
+            return np.concatenate([np.zeros(0, dtype), *rows])
+
+        lengths = rows_of((piece.lengths for piece in self.pieces), np.int64)
+        if len(lengths) and lengths.max() <= NUM_SPECIAL:
+            raise NotSure("all sentences are empty")
+        token_ids, end = np.empty(lengths.sum(), np.int32), 0
+        for piece, rows in zip(self.pieces, kept, strict=True):
+            ids = piece.token_ids
+            if not rows.all():
+                ids = ids[np.repeat(rows, piece.lengths)]
+            token_ids[end : end + len(ids)] = ids
+            end += len(ids)
+        return EncodedPairs(
+            token_ids,
+            np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]),
+            rows_of((piece.premise_lens for piece in self.pieces), np.int32),
+            rows_of(labels, np.int32),
+            rows_of((piece.is_cut for piece in self.pieces), np.bool_),
+            tuple(names),
+            dict(skipped),
+            source,
+        )
+
+
+def text_batches(
+    file: BinaryIO, width: int, places: Sequence[int], delimiter: str, quoted: bool, on_error: str
+) -> Iterator[Batch]:
+    """Yield columns of a delimited text file, as arrays of strings.
+
+    Args:
+        file: UTF-8, after the header line.
+        width: columns that a row must have.
+        places: the columns to read, from 0.
+        delimiter: between fields.
+        quoted: fields may be quoted as the csv module does it; else a row is a line, and quotation
+            marks are text.
+        on_error: ``"skip"`` counts malformed rows.
 
     Raises:
-        ConfigError, DataError: as `read_snli` and `PairDataset`.
+        NotSure: pyarrow might read something differently, or ``on_error`` is ``"raise"`` and a row
+            is malformed.
     """
-    check_truncation(max_len, truncation)
-    check_on_error(on_error)
-    path = find_split(data_dir, split)
+    arrow = _arrow()
+    if len(delimiter) != 1 or not delimiter.isascii() or delimiter in '\r\n"\0':
+        raise NotSure("a delimiter that pyarrow may not know")
+    pieces = _records(file, ord(delimiter)) if quoted else _lines(file)
+    try:
+        yield from _in_order(
+            lambda piece: _text_batch(piece, width, places, delimiter, quoted, on_error), pieces
+        )
+    except (OSError, EOFError, zlib.error, ValueError, arrow.ArrowException) as error:
+        raise NotSure from error  # unreadable, not UTF-8, or with rows of other lengths
 
-    def encode() -> EncodedPairs:
-        try:
-            return _Encoder(vocab, max_len, truncation, on_error).encode(path)
-        except NotSure:
-            return encode_corpus(read_snli_file(path, on_error), max_len, vocab, truncation)
 
-    if not cache:
-        return encode()
-    depends = [vocab.definition(), int(max_len), truncation, on_error, LABELS]
-    return cached(path, depends, encode)
+def _lines(file: BinaryIO) -> Iterator[bytes]:
+    """Yield pieces of whole lines."""
+    while piece := file.read(PIECE) + file.readline():
+        yield piece
+
+
+def _records(file: BinaryIO, delimiter: int) -> Iterator[bytes]:
+    """Yield pieces of whole CSV records.
+
+    A line end is inside of quotes where an odd number of quotation marks precedes it, as long as
+    all of them open or close a field, or are doubled inside one.
+    """
+    opens, closes = np.zeros((2, 256), np.bool_)
+    opens[[delimiter, LF, QUOTE]] = closes[[delimiter, LF, CR, QUOTE]] = True
+    rest = b""
+    while (more := file.read(PIECE) + file.readline()) or rest:
+        rest += more
+        characters = np.frombuffer(b"\n" + rest + b"\n", np.uint8)
+        quotes = np.flatnonzero(characters == QUOTE)
+        if not (
+            opens[characters[quotes[::2] - 1]].all() and closes[characters[quotes[1::2] + 1]].all()
+        ):
+            raise NotSure("a quotation mark inside an unquoted field, or text after a quoted one")
+        ends = np.flatnonzero(characters[: len(rest) + 1] == LF)
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]  # the first is 0
+        if np.diff(ends, append=len(rest)).max() > MAX_LINE:
+            raise NotSure("the csv module has a limit for long fields")
+        if not more and len(quotes) % 2:
+            raise NotSure("a quotation mark is not closed")
+        end = int(ends[-1]) if more else len(rest)
+        if end:
+            yield rest[:end]
+        rest = rest[end:]
+
+
+def _text_batch(
+    piece: bytes, width: int, places: Sequence[int], delimiter: str, quoted: bool, on_error: str
+) -> Batch:
+    """Return columns of whole rows of a text file."""
+    if not piece.isascii():
+        piece.decode("utf-8")  # also of the columns that are not read
+    lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
+    if lone_cr or piece.startswith(BOM):
+        raise NotSure("pyarrow takes a lone CR for a line end, and a first BOM for nothing")
+    if quoted and b"\0" in piece:
+        raise NotSure("some versions of the csv module refuse NULs")
+    malformed = 0
+
+    def leave_out(row: Any) -> str:
+        nonlocal malformed
+        malformed += 1
+        return "skip" if on_error == "skip" else "error"
+
+    arrow = _arrow()
+    csv, wanted = arrow.csv, list(map(str, places))
+    table = csv.read_csv(
+        arrow.BufferReader(piece),
+        csv.ReadOptions(
+            use_threads=False, block_size=len(piece) + 1, column_names=list(map(str, range(width)))
+        ),
+        csv.ParseOptions(
+            delimiter=delimiter,
+            quote_char='"' if quoted else False,
+            escape_char=False,
+            newlines_in_values=quoted,
+            invalid_row_handler=leave_out,
+        ),
+        csv.ConvertOptions(
+            check_utf8=False,
+            include_columns=list(dict.fromkeys(wanted)),
+            column_types=dict.fromkeys(wanted, arrow.string()),
+            strings_can_be_null=False,
+        ),
+    )
+    return Batch([table.column(name).combine_chunks() for name in wanted], malformed)
+
+
+def record_batches(batches: Iterable[Any]) -> Iterator[Batch]:
+    """Yield the columns of pyarrow's record batches as arrays of strings or int64.
+
+    Raises:
+        NotSure: a column of another type, or text that is not UTF-8.
+    """
+    arrow = _arrow()
+    try:
+        for batch in batches:
+            for start in range(0, batch.num_rows, ROWS):
+                yield Batch([_simple(column) for column in batch.slice(start, ROWS).columns])
+    except (ValueError, arrow.ArrowException) as error:
+        raise NotSure from error
+
+
+def _simple(column: Any) -> Any:
+    """Return a column as an array of strings or int64."""
+    arrow = _arrow()
+    if arrow.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if arrow.types.is_integer(column.type):
+        return column.cast(arrow.int64())
+    if str(column.type) not in ("string", "large_string", "string_view"):
+        raise NotSure(f"a column of type {column.type}")
+    column.validate(full=True)
+    return column.cast(arrow.string())
+
+
+def encode_columns(
+    batches: Iterable[Columns],
+    vocab: Vocab,
+    max_len: int,
+    truncation: str,
+    *,
+    official: bool = False,
+) -> Encoded:
+    """Return sentence pairs as ids; see `PairDataset` for the settings.
+
+    Args:
+        batches: the table, piece by piece.
+        official: keep empty sentences, as in SNLI's own files.
+
+    Raises:
+        NotSure: a sentence is missing or, unless ``official``, empty.
+        DataError: the vocabulary lacks a special token.
+    """
+    encoder = _Encoder(vocab, max_len, truncation, official)
+    pieces: list[_Piece] = []
+    labels, codes = dict[Label, int](), dict[Label, int]()
+    labelled, malformed = True, 0
+    try:
+        for piece, counts, left_out in _in_order(encoder.encode, batches):
+            malformed += left_out
+            labelled = counts is not None
+            if counts is not None:
+                for label, count in counts.items():
+                    labels[label] = labels.get(label, 0) + count
+                    codes.setdefault(label, len(codes))
+                here = np.array([codes[label] for label in counts], np.int64)
+                piece = piece._replace(codes=here[piece.codes])
+            pieces.append(piece)
+    except encoder.arrow.ArrowException as error:  # a piece too large for int32 offsets
+        raise NotSure from error
+    return Encoded(pieces, labels if labelled else None, malformed)
+
+
+def _in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield the result for each item, in order; several are worked on at a time."""
+    threads = min(os.cpu_count() or 1, MAX_THREADS)
+    pending: deque[Future[Result]] = deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            pending.append(pool.submit(function, item))
+            if len(pending) > threads:
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+
+
+def _arrow() -> Any:
+    try:
+        import pyarrow
+        import pyarrow.compute
+        import pyarrow.csv
+    except ImportError:
+        raise NotSure("there is no pyarrow") from None
+    return pyarrow
 
 
 class _Encoder:
-    """Encodes files with settings that stay the same."""
+    """Encodes pieces of a table."""
 
-    def __init__(self, vocab: Vocab, max_len: int, truncation: str, on_error: str) -> None:
-        try:
-            import pyarrow
-            import pyarrow.compute
-            import pyarrow.csv
-        except ImportError:
-            raise NotSure("there is no pyarrow") from None
-        if not vocab.WHOLE_WORDS:
-            raise NotSure("word pieces are cut by their own library")
-        self.pyarrow: Any = pyarrow
+    def __init__(self, vocab: Vocab, max_len: int, truncation: str, official: bool) -> None:
+        self.arrow: Any = _arrow()
         self.special = np.array([vocab.required("<cls>"), vocab.required("<sep>")], np.int32)
-        self.unk, self.token_to_idx = vocab.unk, vocab.token_to_idx
+        self.vocab, self.unk, self.official = vocab, vocab.unk, official
         self.max_tokens, self.truncation = max_len - NUM_SPECIAL, truncation
-        self.on_error = on_error
+        self.chunk_ids = lru_cache(MAX_CHUNKS)(self._chunk_ids)
 
-    def encode(self, path: Path) -> EncodedPairs:
-        """Return the pairs of a file in 14 columns.
-
-        Raises:
-            NotSure: it has another format, or something in it may be read in two ways.
-        """
-        if ".jsonl" in path.name:
-            raise NotSure("not in columns")
-        try:
-            with open_binary(path) as file:
-                names = file.readline().decode("utf-8-sig").rstrip("\r\n").split("\t")
-                if any("\r" in name for name in names) or len({*names}) < len(names):
-                    raise NotSure("the plain way says what is wrong with the header")
-                places = [names.index(column) for column in COLUMNS]
-                places += [names.index(column) for column in TEXTS if column in names]
-                if len(places) == len(COLUMNS) + 1:
-                    raise NotSure("one sentence has a text, and the other has none")
-                pieces = list(self._pieces(file, len(names), places))
-        except (OSError, EOFError, zlib.error, ValueError, self.pyarrow.ArrowException) as error:
-            # Unreadable, not UTF-8, without the columns, or with rows of other lengths.
-            raise NotSure from error
-        lengths = np.concatenate([np.zeros(1, np.int64), *(piece.lengths for piece in pieces)])
-        if len(lengths) > 1 and lengths.max() <= NUM_SPECIAL:
-            raise NotSure("all sentences are empty, which the plain way says")
-        return EncodedPairs(
-            np.concatenate([NO_IDS, *(piece.token_ids for piece in pieces)]),
-            np.cumsum(lengths),
-            np.concatenate([NO_IDS, *(piece.premise_lens for piece in pieces)]),
-            np.concatenate([NO_IDS, *(piece.labels for piece in pieces)]),
-            np.concatenate([np.zeros(0, np.bool_), *(piece.is_cut for piece in pieces)]),
-            LABELS,
-            dict(sum((piece.skipped for piece in pieces), Counter())),
-            str(path),
+    def encode(self, piece: Columns) -> tuple[_Piece, dict[Label, int] | None, int]:
+        """Return the rows of a piece, how many have each label, and how many were left out."""
+        words, a = self._sentences(piece.premise_parse, piece.premise_text)
+        others, b = self._sentences(piece.hypothesis_parse, piece.hypothesis_text)
+        b += len(words.counts)
+        words = words.with_more(others)
+        len_a, len_b = words.counts[a], words.counts[b]
+        if not self.official and not (len_a.all() and len_b.all()):
+            raise NotSure("an empty sentence")
+        is_cut = len_a + len_b > self.max_tokens
+        self._cut(len_a, len_b, is_cut)
+        # <cls> a <sep> b <sep> are five stretches of an array that begins with the special tokens.
+        begins = np.tile(np.array([0, 0, 1, 0, 1]), (len(a), 1))
+        lengths = np.ones_like(begins)
+        begins[:, 1], begins[:, 3] = words.begins[a] + 2, words.begins[b] + 2
+        lengths[:, 1], lengths[:, 3] = len_a, len_b
+        token_ids = _gathered(
+            np.concatenate([self.special, words.ids]), begins.ravel(), lengths.ravel()
         )
+        codes, counts = np.zeros(len(a), np.int64), None
+        if piece.label is not None:
+            encoded = piece.label.dictionary_encode(null_encoding="encode")
+            codes, labels = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+            numbers = np.bincount(codes, minlength=len(labels)).tolist()
+            counts = dict(zip(labels, numbers, strict=True))
+        encoded_piece = _Piece(token_ids, lengths.sum(1), len_a.astype(np.int32), is_cut, codes)
+        return encoded_piece, counts, piece.malformed
 
-    def _pieces(self, file: IO[bytes], width: int, places: list[int]) -> Iterator[_Piece]:
-        """Yield what each piece of the file gives, in order; several are worked on at a time."""
-        threads = min(os.cpu_count() or 1, MAX_THREADS)
-        pending: deque[Future[_Piece]] = deque()
-        with ThreadPoolExecutor(threads) as pool:
-            while piece := file.read(PIECE) + file.readline():
-                pending.append(pool.submit(self._piece, piece, width, places))
-                if len(pending) > threads:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
+    def _sentences(self, parses: Any, texts: Any) -> tuple[_Words, NDArray[np.int64]]:
+        """Return the words of distinct sentences, and which of them each row has."""
+        of_parses = parses is not None
+        distinct = (parses if of_parses else texts).dictionary_encode()
+        if distinct.null_count:
+            raise NotSure("a missing sentence")
+        which = distinct.indices.to_numpy().astype(np.int64)
+        if not of_parses:
+            return self._of_texts(distinct.dictionary), which
+        words, is_short = self._of_parses(distinct.dictionary)
+        rows = np.flatnonzero(is_short[which])
+        if texts is not None and len(rows):
+            both = (column.take(self.arrow.array(rows)).to_pylist() for column in (parses, texts))
+            is_text = [
+                not isinstance(sentence_of(*pair), Tokens) for pair in zip(*both, strict=True)
+            ]
+            rows = rows[np.array(is_text)]
+            others, which[rows] = self._sentences(None, texts.take(self.arrow.array(rows)))
+            which[rows] += len(words.counts)
+            words = words.with_more(others)
+        return words, which
 
-    def _piece(self, piece: bytes, width: int, places: list[int]) -> _Piece:
-        (label, *columns), malformed = self._columns(piece, width, places)
-        parses, texts = columns[:2], columns[2:]
-        premise = parses[0].dictionary_encode()  # each stands in three rows, most often
-        label_ids, skipped = _label_ids(label)
-        skipped[MALFORMED] += malformed
-        if skipped[MALFORMED] and self.on_error == "raise":
-            raise NotSure("the plain way's error names the line")
-        rows = np.flatnonzero(label_ids >= 0)
-        words = self._word_ids(self.pyarrow.concat_arrays([premise.dictionary, parses[1]]))
-        a = premise.indices.to_numpy()[rows]
-        b = len(premise.dictionary) + rows
-        for which, *columns in zip((a, b), parses, texts, strict=False):
-            words = self._with_texts(words, which, rows, *columns)
-        ids, begins, counts = words
-        is_cut = counts[a] + counts[b] > self.max_tokens
-        kept_a, kept_b = self._cut(counts[a], counts[b], is_cut)
-        token_ids, lengths = self._laid_out(ids, begins[a], kept_a, begins[b], kept_b)
-        return _Piece(
-            token_ids,
-            lengths,
-            kept_a.astype(np.int32),
-            label_ids[rows].astype(np.int32),
-            is_cut,
-            +skipped,
-        )
-
-    def _columns(self, piece: bytes, width: int, places: list[int]) -> tuple[list[Any], int]:
-        """Return the columns of whole lines, and how many lines were malformed."""
-        if not piece.isascii():
-            piece.decode("utf-8")  # also of the columns that are not read
-        if piece.count(b"\r") != piece.count(b"\r\n") or piece.startswith(BOM):
-            raise NotSure("pyarrow takes a lone CR for a line end, and a first BOM for nothing")
-        malformed = 0
-
-        def leave_out(row: Any) -> str:
-            nonlocal malformed
-            malformed += 1
-            return "skip" if self.on_error == "skip" else "error"
-
-        csv = self.pyarrow.csv
-        wanted = [str(place) for place in places]
-        table = csv.read_csv(
-            self.pyarrow.BufferReader(piece),
-            csv.ReadOptions(
-                use_threads=False,
-                block_size=len(piece) + 1,
-                column_names=[str(place) for place in range(width)],
-            ),
-            csv.ParseOptions(
-                delimiter="\t", quote_char=False, escape_char=False, invalid_row_handler=leave_out
-            ),
-            csv.ConvertOptions(
-                check_utf8=False,
-                include_columns=wanted,
-                column_types=dict.fromkeys(wanted, self.pyarrow.string()),
-                strings_can_be_null=False,
-            ),
-        )
-        columns = [self.pyarrow.concat_arrays(table.column(name).chunks) for name in wanted]
-        return columns, malformed
-
-    def _word_ids(self, sentences: Any) -> _Words:
-        """Return the words of parses."""
-        lines = self.pyarrow.compute.binary_join_element_wise(sentences, "", "\n")
-        bounds = np.frombuffer(lines.buffers()[1], np.int32, len(lines) + 1)
-        text = lines.buffers()[2].to_pybytes()[: bounds[-1]]
+    def _of_parses(self, parses: Any) -> tuple[_Words, NDArray[np.bool_]]:
+        """Return the words of parses, and which parses may stand for none: see `sentence_of`."""
+        if not self.vocab.WHOLE_WORDS:
+            cleaned = [Tokens(words_of_parse(parse)) for parse in parses.to_pylist()]
+            is_short = np.array([words.lower() in PLACEHOLDERS for words in cleaned], np.bool_)
+            return self._of_pieces(cleaned), is_short
+        text, bounds = self._joined(parses)
         kinds = np.frombuffer(text.translate(KINDS), np.uint8)
-        letters = kinds == LETTER
-        # The plain way takes brackets out of words too, where one touches a word; see KINDS.
+        # words_of_parse takes brackets out of words too, where one touches a word; see KINDS.
         odd = ((kinds[:-1] ^ kinds[1:]) == (BRACKET | LETTER)) | (kinds[:-1] == OTHER)
-        plain_way = np.unique(np.searchsorted(bounds, np.flatnonzero(odd), side="right") - 1)
-        starts = letters.copy()
-        np.greater(letters[1:], letters[:-1], out=starts[1:])
-
-        characters = np.frombuffer(text, np.uint8)[letters].tobytes().translate(LOWER)
-        word_bounds = np.append(np.flatnonzero(starts[letters]), len(characters)).astype(np.int32)
-        buffers = [None, *map(self.pyarrow.py_buffer, (word_bounds, characters))]
-        words = self.pyarrow.Array.from_buffers(
-            self.pyarrow.string(), len(word_bounds) - 1, buffers
-        ).dictionary_encode()
-        distinct = self._lookup(words.dictionary.to_pylist())
-        ids = [distinct[words.indices.to_numpy()]]
-
-        begins = np.searchsorted(np.flatnonzero(starts), bounds)
-        begins, counts = begins[:-1], np.diff(begins)
+        plainly = np.unique(np.searchsorted(bounds, np.flatnonzero(odd), side="right") - 1)
+        characters = np.frombuffer(text.translate(LOWER), np.uint8)
+        words, which, begins, counts = self._split(characters, kinds == LETTER, bounds)
+        ids = [np.array(self._lookup(words), np.int32)[which]]
         end = len(ids[0])
-        for index in plain_way:
-            ids.append(self._lookup(lower_words(words_of_parse(sentences[index].as_py()))))
+        for index in plainly:
+            found = self._lookup(lower_words(words_of_parse(parses[index].as_py())))
+            ids.append(np.array(found, np.int32))
             begins[index], counts[index] = end, len(ids[-1])
             end += len(ids[-1])
-        return _Words(np.concatenate(ids), begins, counts)
+        return _Words(np.concatenate(ids), begins, counts), counts <= 1
 
-    def _with_texts(
-        self, words: _Words, which: NDArray[np.int64], rows: NDArray[np.int64], *columns: Any
-    ) -> _Words:
-        """Return the words with those of texts added, for parses that are empty.
+    def _of_texts(self, texts: Any) -> _Words:
+        """Return the words of raw text.
+
+        No token spans a blank, and what stands before a blank changes the tokens after it only by
+        opening or closing a double quotation. So each distinct chunk between blanks is tokenized
+        once, or twice where it has such a mark.
+        """
+        if not self.vocab.WHOLE_WORDS:
+            sentences = texts.to_pylist()
+            if not self.official and not all(map(str.strip, sentences)):
+                raise NotSure("an empty sentence")
+            return self._of_pieces(sentences)
+        text, bounds = self._joined(texts)
+        characters = np.frombuffer(text, np.uint8)
+        chunks, which, begins, counts = self._split(
+            characters, (characters != BLANK) & (characters != LF), bounds
+        )
+        entries = list(map(self.chunk_ids, chunks))
+        ids = [entry[0] for entry in entries]
+        quoting = np.array([len(entry) > 1 for entry in entries], np.bool_)
+        places = np.flatnonzero(quoting[which])
+        if len(places):
+            which, quoted = which.copy(), dict[int, int]()
+            sentences = np.searchsorted(begins, places, side="right")
+            is_open, last = False, 0
+            for place, sentence in zip(places.tolist(), sentences.tolist(), strict=True):
+                is_open, last = is_open and sentence == last, sentence
+                chunk = int(which[place])
+                after = entries[chunk][3 if is_open else 1]
+                if is_open:
+                    if chunk not in quoted:
+                        quoted[chunk] = len(ids)
+                        ids.append(entries[chunk][2])
+                    which[place] = quoted[chunk]
+                is_open = after
+        lengths = np.array(list(map(len, ids)), np.int64)
+        flat = np.fromiter(chain.from_iterable(ids), np.int32, int(lengths.sum()))
+        lengths_here = lengths[which]
+        ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths_here)])
+        flat = _gathered(flat, (np.cumsum(lengths) - lengths)[which], lengths_here)
+        return _Words(flat, ends[begins], ends[begins + counts] - ends[begins])
+
+    def _chunk_ids(self, chunk: str) -> tuple[Any, ...]:
+        """Return the ids of a chunk of text.
+
+        For one with double quotation marks there follow: whether a quotation is open after it; the
+        ids if one is open before it; and whether one is open after it then.
+        """
+        tokens = treebank_tokenize(chunk)
+        ids = self._lookup([token.lower() for token in tokens])
+        if "``" not in tokens and "''" not in tokens:
+            return (ids,)
+        inside = f"“ {chunk}"
+        others = self._lookup([token.lower() for token in treebank_tokenize(inside)[1:]])
+        # A mark after a blank opens a quotation where none is open.
+        opens, opens_inside = (
+            treebank_tokenize(f'{text} "x')[-2] == "''" for text in (chunk, inside)
+        )
+        return ids, opens, others, opens_inside
+
+    def _of_pieces(self, sentences: Iterable[str]) -> _Words:
+        """Return the word pieces of sentences."""
+        ids, ends = array("i"), array("q", [0])
+        for sentence in self.vocab.ids_of(sentences, False):
+            ids.extend(sentence)
+            ends.append(len(ids))
+        bounds = np.array(ends, np.int64)
+        return _Words(np.array(ids, np.int32), bounds[:-1], np.diff(bounds))
+
+    def _joined(self, sentences: Any) -> tuple[bytes, NDArray[np.int32]]:
+        """Return sentences with a line feed after each, and where each begins, and the end."""
+        if not len(sentences):
+            return b"", np.zeros(1, np.int32)
+        lines = self.arrow.compute.binary_join_element_wise(sentences, "", "\n")
+        bounds = np.frombuffer(lines.buffers()[1], np.int32, len(lines) + 1)
+        return lines.buffers()[2].to_pybytes()[: bounds[-1]], bounds
+
+    def _split(
+        self,
+        characters: NDArray[np.uint8],
+        inside: NDArray[np.bool_],
+        bounds: NDArray[np.int32],
+    ) -> tuple[list[str], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        """Return distinct words, which of them each word is, and each sentence's first and number.
 
         Args:
-            words: of the parses.
-            which: of each row, which words it has; changed for those that take the text's.
-            rows: of the columns.
-            columns: of parses and of texts.
+            characters: of all sentences, with something that is in no word after each.
+            inside: whether each is in a word.
+            bounds: where each sentence begins, and the end.
         """
-        ids, places = [words.ids], dict[str, int]()
-        for i in np.flatnonzero(words.counts[which] <= 1):  # none, or perhaps a placeholder
-            sentence = sentence_of(*(column[int(rows[i])].as_py() for column in columns))
-            if isinstance(sentence, Tokens):
-                continue
-            if sentence not in places:
-                places[sentence] = len(words.counts) + len(places)
-                ids += map(self._lookup, lower_tokens([sentence], False))
-            which[i] = places[sentence]
-        counts = np.array([len(one) for one in ids])
-        begins = np.cumsum(counts)[:-1]
-        return _Words(
-            np.concatenate(ids),
-            np.concatenate([words.begins, begins]),
-            np.concatenate([words.counts, counts[1:]]),
-        )
+        starts = inside.copy()
+        np.greater(inside[1:], inside[:-1], out=starts[1:])
+        letters = characters[inside]
+        word_bounds = np.append(np.flatnonzero(starts[inside]), len(letters)).astype(np.int32)
+        buffers = [None, *map(self.arrow.py_buffer, (word_bounds, letters))]
+        words = self.arrow.Array.from_buffers(
+            self.arrow.string(), len(word_bounds) - 1, buffers
+        ).dictionary_encode()
+        begins = np.searchsorted(np.flatnonzero(starts), bounds)
+        which = words.indices.to_numpy()
+        return words.dictionary.to_pylist(), which, begins[:-1], np.diff(begins)
 
-    def _lookup(self, words: list[str]) -> NDArray[np.int32]:
-        get, unk = self.token_to_idx.get, self.unk
-        return np.array([get(word, unk) for word in words], np.int32)
+    def _lookup(self, words: list[str]) -> list[int]:
+        get, unk = self.vocab.token_to_idx.get, self.unk
+        return [get(word, unk) for word in words]
 
     def _cut(
         self, len_a: NDArray[np.int64], len_b: NDArray[np.int64], is_cut: NDArray[np.bool_]
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many tokens of each sentence are kept."""
+    ) -> None:
+        """Reduce the lengths of long pairs to the tokens that are kept."""
         long = np.flatnonzero(is_cut)
         if len(long):
             # There are few different pairs of lengths.
             both, which = np.unique(len_a[long] << 32 | len_b[long], return_inverse=True)
-            kept = np.array(
-                [
-                    truncated_lengths(n >> 32, n & 0xFFFFFFFF, self.max_tokens, self.truncation)
-                    for n in both.tolist()
-                ]
-            )
-            len_a[long], len_b[long] = kept[which].T
-        return len_a, len_b
-
-    def _laid_out(
-        self,
-        ids: NDArray[np.int32],
-        begin_a: NDArray[np.int64],
-        len_a: NDArray[np.int64],
-        begin_b: NDArray[np.int64],
-        len_b: NDArray[np.int64],
-    ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-        """Return the ids of ``<cls> a <sep> b <sep>`` of each pair, and how many they are."""
-        # Five stretches a pair, of an array that begins with the two special tokens.
-        source = np.concatenate([self.special, ids])
-        begins = np.tile(np.array([0, 0, 1, 0, 1]), (len(len_a), 1))
-        lengths = np.ones_like(begins)
-        begins[:, 1], begins[:, 3] = begin_a + 2, begin_b + 2
-        lengths[:, 1], lengths[:, 3] = len_a, len_b
-        flat = lengths.ravel()
-        ends = np.cumsum(flat)
-        places = np.repeat(begins.ravel() - (ends - flat), flat)
-        places += np.arange(len(places))
-        return source[places], lengths.sum(1)
+            pairs = [(pair >> 32, pair & 0xFFFFFFFF) for pair in both.tolist()]
+            kept = [truncated_lengths(*pair, self.max_tokens, self.truncation) for pair in pairs]
+            len_a[long], len_b[long] = np.array(kept)[which].T
 
 
-def _label_ids(label: Any) -> tuple[NDArray[np.int64], Counter[str]]:
-    """Return each row's class id, -1 for one that is left out, and how many are, by reason."""
-    encoded = label.dictionary_encode()
-    names = encoded.dictionary.to_pylist()
-    which = encoded.indices.to_numpy()
-    skipped: Counter[str] = Counter()
-    for name, rows in zip(names, np.bincount(which, minlength=len(names)).tolist(), strict=True):
-        if name not in LABELS:
-            skipped[NO_LABEL if name == "-" else MALFORMED] += rows
-    ids = np.array([LABELS.index(name) if name in LABELS else -1 for name in names])
-    return ids[which], skipped
+def _gathered(
+    source: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.int32]:
+    """Return stretches of an array, one after the other."""
+    places = np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
+    places += np.arange(len(places))
+    return source[places]

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.corpus import Corpus
+from bertnli.data.direct import encode_source
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.read import read
+from bertnli.data.read import Reading, read_parts
+from bertnli.data.sources import parts_of
 from bertnli.errors import ConfigError, DataError
 from bertnli.hints import hinted
 from bertnli.text.pairs import DEFAULT_MAX_LEN, NUM_SPECIAL, PairEncoding, check_truncation
@@ -135,8 +137,13 @@ class PairDataset(ExampleSet):
             ConfigError, DataError: as `bertnli.read` and the class.
         """
         vocab = _check(vocab, max_len, truncation)
-        encoded = read(source, split, **options)
-        return cls(encoded, max_len, vocab, truncation=truncation, verbose=verbose)
+        how = Reading(**options)
+        found: Corpus | EncodedPairs
+        if how.probabilities is None:
+            found = encode_source(source, split, max_len, vocab, truncation, how, cache)
+        else:
+            found = read_parts(parts_of(source, split), how)
+        return cls(found, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:
         """Return the same pairs, to be trained on probabilities: a teacher's, say.

@@ -49,8 +49,6 @@ DELIMITERS = (",", "\t", ";", "|")
 SAMPLE = 50
 #: What a column may be called: some words, without a full stop at the end.
 _NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
-#: A field between tabs and what ends it, which is nothing where that is no quoted field's end.
-_FIELD = re.compile(r'(?:"([^"]*(?:""[^"]*)*)"|(?!")[^"\t\n]*)(\t|\r?\n|\Z)?')
 #: Excel's own line, which says what stands between fields.
 _SEP = re.compile(r"\ufeff?sep=(.)\r?\n", re.IGNORECASE)
 #: Asks whether names are known as those of sentences.
@@ -146,10 +144,11 @@ def _json_format(head: str, format: str | None) -> str | None:
     try:
         first = json.loads(lines[0])
     except (ValueError, RecursionError):
+        if lines[0].strip() in ("[", "[{", "{"):
+            return "json"
         # Lines each of which begins an object, of which the first is bad; else a document.
         many = len(lines) > 1 and all(line[0] == "{" for line in lines[:3])
-        named = format == "jsonl" and lines[0].strip() not in ("[", "[{")
-        return "jsonl" if many or named else "json"
+        return "jsonl" if many or format == "jsonl" else "json"
     if len(lines) > 1:
         return "jsonl"
     if isinstance(first, dict) and not any(isinstance(v, list | dict) for v in first.values()):
@@ -176,18 +175,16 @@ def _delimited(
         if not ("format" in decided and format == "tsv"):
             delimiter = max(DELIMITERS, key=lambda d: _score(lines, d, known, d == default))
         if delimiter != default and format is not None:
-            notes.append(
-                f"its fields are taken to stand between {delimiter!r} (delimiter=, --delimiter)"
-            )
+            notes.append(f"its fields are taken to stand between {delimiter!r} (--delimiter)")
     quoted = delimiter != "\t"
     if "quoted" in decided:
         quoted = given.quoted
     elif delimiter == "\t" and format != "csv":
-        quoted = _is_quoted(head)
+        quoted = _is_quoted(head, delimiter)
         if quoted:
             notes.append(
                 "quotation marks around its fields are taken for quotes, as pandas and csv.writer "
-                "write them (quoted=False, --no-quoted takes them for text)"
+                "write them (--no-quoted takes them for text)"
             )
     elif delimiter == "\t":
         quoted = True
@@ -199,9 +196,9 @@ def _delimited(
             notes.append(
                 f"its first line, {', '.join(records[0])[:80]!r}, is taken for "
                 + (
-                    "names of columns (header=False, --no-header: for a pair)"
+                    "names of columns; header=False (--no-header) takes it for a pair"
                     if header
-                    else "a pair (header=True, --header: for names of columns)"
+                    else "a pair; header=True (--header) takes it for names of columns"
                 )
             )
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
@@ -233,40 +230,34 @@ def _score(lines: Sequence[str], delimiter: str, known: Known, is_default: bool)
     return (known(records[0]), same if same > 0.5 else 0.0, is_default, width)
 
 
-def _is_quoted(head: str) -> bool:
-    """Return whether fields between tabs stand in quotation marks, and inner ones are doubled.
+def _is_quoted(head: str, delimiter: str) -> bool:
+    """Return whether fields stand in quotation marks, and inner ones are doubled.
 
     A writer that quotes does so with every field that has such a mark in it, so one field that has
     an undoubled one, or does not begin and end with one, is evidence against: SNLI's, GLUE's and
-    KorNLI's sentences. Evidence for it is a doubled one, a first line of quoted names alone, or a
-    field of several lines or with a tab, without which a row would not be as wide as the header.
+    KorNLI's sentences. Evidence for it is a field that only a quoted one can be, with a doubled
+    mark, a delimiter or a line end in it, or a first line of quoted names.
     """
-    proof, width, place = False, 0, 0
-    while place < len(head):
-        start, fields, inners = place, 1, []
-        end = head.find("\n", place) % (len(head) + 1)
-        if width and '"' not in head[place:end]:
-            place = end + 1
-            continue
+    if '"' not in head:
+        return False
+    proof, width, lines, odd = False, 0, 0, 0
+    place, end = 0, head.rfind("\n") + 1 or len(head)
+    field = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|\r?\n|$)|([^{delimiter}\n]*)')
+    while place < end:  # a line
+        fields = 0
         while True:
-            field = _FIELD.match(head, place)
-            if field is None:  # it is cut, or never ends
-                return proof
-            place = field.end()
-            inners += [field[1]] if field[1] is not None else []
-            if field[2] != "\t":
-                break
-            fields += 1
-        if field[2] is None:
-            return False
-        lines = head[start:place].rstrip("\r\n").split("\n")
-        proof |= any('""' in inner for inner in inners) or (not width and len(inners) == fields)
-        width = width or fields
-        if any(line.count("\t") + 1 != width for line in lines) and len(inners):
-            if fields != width:
+            match = field.match(head, place)
+            if match is None or '"' in (match[2] or ""):
                 return False
-            proof = True
-    return proof
+            place, fields = match.end(), fields + 1
+            proof |= match[1] is not None and (not width or any(c in match[1] for c in '"\t\n'))
+            if head[place : place + 1] != delimiter:
+                break
+            place += 1
+        place = head.find("\n", place) + 1 or end
+        width = width or fields
+        lines, odd = lines + 1, odd + (fields not in (width, 1))
+    return proof and 5 * odd <= lines + 5
 
 
 def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, bool]:
@@ -290,4 +281,6 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
         max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len)
         for record in rest
     )
+    if not rest:  # of a pipe
+        return not any(" " in name for name in names), True
     return 2 * longer > len(rest), True

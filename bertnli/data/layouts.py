@@ -65,7 +65,6 @@ LAYOUTS = (
     Layout("XNLI", *_pair("premise", "hypo")),
     # Williams et al. (2018), also GLUE's MNLI, whose test files have no class.
     Layout("MultiNLI", PREMISE, HYPOTHESIS, marks=("genre", "promptID"), groups=("genre",)),
-    # The same on the Hub.
     Layout("MultiNLI", *_NAMED, marks=("genre", "promptID"), groups=("genre",)),
     # Glockner et al. (2018), dataset.jsonl.
     Layout("Breaking NLI", *_TEXTS, marks=("category", "annotator_labels"), groups=("category",)),
@@ -137,6 +136,12 @@ class Plan:
     may_be_empty: bool = False
     notes: tuple[str, ...] = field(default=())
 
+    def columns(self, *more: str | None) -> list[str]:
+        """Return the columns that are read, each once."""
+        sentences = (*self.premise.names, *self.hypothesis.names)
+        others = (self.label, self.part, *self.groups, *self.annotators, *more)
+        return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
+
 
 def has_sentences(columns: Sequence[str]) -> bool:
     """Return whether columns of these names are known as those of sentences."""
@@ -206,7 +211,7 @@ def plan_of(
     return Plan(
         *found,
         what,
-        TABLE if layout is None else layout.name,
+        _name_of(layout, table, rows, what),
         ()
         if layout is None
         else tuple(names[g.lower()] for g in layout.groups if g.lower() in lower),
@@ -222,6 +227,16 @@ def plan_of(
     )
 
 
+def _name_of(
+    layout: Layout | None, table: Table, rows: Sequence[Mapping[str, Any]], label: str | None
+) -> str:
+    if layout is not None:
+        return layout.name
+    # Khot et al. (2018): SciTail's tables have no header, and these two classes.
+    classes = {value_of(row, label) for row in rows} if label else set()
+    return "SciTail" if table.columns[:1] == ("1",) and classes <= {"entails", "neutral"} else TABLE
+
+
 def _given(*columns: str | int | None) -> list[tuple[str | int | None, str]]:
     return list(zip(columns, ("premise", "hypothesis", "label"), strict=True))
 
@@ -233,8 +248,18 @@ def _column(
     if given is None:
         return None
     text = str(given)
+    if text in table.columns:
+        return text
     if text.lower() in names:
-        return text if text in table.columns else names[text.lower()]
+        spelled = [one for one in table.columns if one.lower() == text.lower()]
+        if len(spelled) > 1:
+            raise DataError(
+                f"{table.source}, line 1: two columns {text!r}: {', '.join(spelled)}; give the one "
+                "that is meant as it is written there"
+            )
+        return names[text.lower()]
+    if text.partition(".")[0].lower() in names and table.format in ("json", "jsonl", "pairs"):
+        return text
     if text.isdecimal() and 1 <= int(text) <= len(table.columns):
         return table.columns[int(text) - 1]
     if not table.columns:
@@ -270,8 +295,7 @@ def _by_content(
     """Return the columns of a table whose names are not known: by what stands in them."""
     has_header = bool(table.columns) and table.columns[0] != "1"
     if len(table.columns) == 2 and not labelled:
-        note = [f"its columns are taken for premise and hypothesis: {', '.join(table.columns)}"]
-        return (*table.columns, None), note if has_header else []
+        return (*table.columns, None), []
     if len(table.columns) == 3 and rows:
         classes = [c for c in table.columns if _is_class(rows, c, has_header)]
         if len(classes) == 1:
@@ -383,10 +407,10 @@ def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, i
     found: dict[str, int] = {}
     for column in columns:
         value = value_of(row, column)
-        if isinstance(value, Mapping):
-            return {str(k): int(v) for k, v in value.items() if isinstance(v, int)}
         if column.lower() == COUNTS and isinstance(value, list):
-            return dict(zip(COUNTED, value, strict=False))
+            value = dict(zip(COUNTED, value, strict=False))
+        if isinstance(value, Mapping):
+            return {str(k): v for k, v in value.items() if type(v) is int and 0 <= v < 1 << 20}
         for one in value if isinstance(value, list) else [value]:
             if isinstance(one, str) and one.strip():
                 found[one.strip()] = found.get(one.strip(), 0) + 1

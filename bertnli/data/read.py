@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.data.arrow import file_table, names_beside
+from bertnli.data.arrow import file_table, names_beside, narrowed
 from bertnli.data.classes import decide, raw_label
 from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, check_on_error, is_sentence, shown
 from bertnli.data.formats import Written, binary_format, written
@@ -95,7 +95,8 @@ class Reading:
                 labelled=self.labelled,
             )
             table.notes += plan.notes
-            yield table, plan
+            read = [c for c in plan.columns(self.probabilities) if c in table.columns]
+            yield narrowed(table, read), plan
 
     def _table(self, part: Part, stack: ExitStack) -> Table:
         stream = stack.enter_context(open_bytes(str(part.path)))
@@ -227,7 +228,11 @@ class _Builder:
                     self.bad(table.source, number, problem)
         for values in self.groups.values():
             values += [""] * (len(self.codes) - len(values))
-        self.parts[table.source] = self.parts.get(table.source, 0) + len(self.codes) - before
+        name, times = table.source, 1
+        while name in self.parts and name != next(reversed(self.parts)):  # not the one before
+            times += 1
+            name = f"{table.source} ({times})"
+        self.parts[name] = self.parts.get(name, 0) + len(self.codes) - before
 
     def _add(self, source: str, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
         empty = plan.may_be_empty
@@ -240,7 +245,13 @@ class _Builder:
                 raise BadRow(f"no {plan.label!r}; the row has {shown.repr(sorted(map(str, row)))}")
             raw = raw_label(value)
         if self.how.probabilities is not None:
-            self.targets.append(_probabilities(row, self.how.probabilities))
+            target = _probabilities(row, self.how.probabilities)
+            if self.targets and {*self.targets[0]} != {*target}:
+                raise BadRow(
+                    f"the probabilities are {shown.repr(target)}; those of the rows before are of "
+                    f"{list(self.targets[0])}"
+                )
+            self.targets.append(target)
         if plan.annotators and (found := annotators_of(row, plan.annotators)):
             self.annotations[len(self.codes)] = found
         for column in plan.groups:
@@ -261,15 +272,6 @@ class _Builder:
             DataError: see `decide`; or all sentences are empty.
         """
         plan = self.plans[0]
-        if self.premises and not any(
-            s.strip() for column in (self.premises, self.hypotheses) for s in column
-        ):
-            columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
-            raise DataError(
-                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
-                f"in all {len(self.premises)} rows. Name the columns to read, with premise= and "
-                "hypothesis= (--premise-column, --hypothesis-column)"
-            )
         names, ids = self._ids(plan)
         labels = np.array([ids[raw] for raw in self.raws], np.int64)[self.codes]
         keep = np.flatnonzero(labels >= -1).tolist()
@@ -278,6 +280,13 @@ class _Builder:
         else:
             premises = [self.premises[i] for i in keep]
             hypotheses = [self.hypotheses[i] for i in keep]
+        if premises and not any(s.strip() for column in (premises, hypotheses) for s in column):
+            columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
+            raise DataError(
+                f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
+                f"in all {len(premises)} rows. Name the columns to read, with premise= and "
+                "hypothesis= (--premise-column, --hypothesis-column)"
+            )
         order = {name: i for i, name in enumerate(names)}
         kept = np.array(keep, np.int64)
         ends = np.cumsum([0, *self.parts.values()])
@@ -312,6 +321,7 @@ class _Builder:
             numbers=plan.numbers,
             source=source,
             column=plan.label,
+            lines={raw: number for raw, (_, number) in self.first.items()},
         )
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
         for raw, count in self.counts.items():
@@ -375,8 +385,8 @@ def _probabilities(row: Mapping[str, Any], column: str) -> Mapping[str, float]:
     found = value_of(row, column)
     if not isinstance(found, Mapping):
         raise BadRow(
-            f"{column!r} is {shown.repr(found)}; an object with the probability of each class is "
-            "expected"
+            f"{column!r} is {shown.repr(found)}; probabilities are expected, an object "
+            "with one for each class"
         )
     values = list(found.values())
     if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values) or not (
@@ -446,10 +456,11 @@ def read(
             meaning nobody says, or a file whose sentences are all empty.
     """
     given = {key: value for key, value in locals().items() if key not in ("source", "split")}
-    return _read(parts_of(source, split), Reading(**given))
+    return read_parts(parts_of(source, split), Reading(**given))
 
 
-def _read(parts: Iterable[Part], how: Reading) -> Corpus:
+def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
+    """Read tables one after the other, as one corpus; see `read`."""
     builder, names = _Builder(how), dict[str, None]()
     for part in parts:
         builder.read(part)
@@ -467,7 +478,7 @@ def read_sets(
         default: the split of a source that has some, where nobody says.
     """
     how, listed = Reading(**options), list(sources)
-    found = [_read(parts_of(one, split, default), how) for one in listed]
+    found = [read_parts(parts_of(one, split, default), how) for one in listed]
     times = Counter(one.name for one in found)
     for one in found:
         if times[one.name] > 1:
@@ -480,15 +491,13 @@ def pairs(
     split: str | None = None,
     *,
     on_note: Callable[[str], Any] = lambda note: None,
-    on_bad: Callable[[str], Any] = lambda what: None,
     **options: Any,
 ) -> Iterator[tuple[str, str]]:
     """Yield the pairs of a source as they come, without their labels.
 
     Args:
         source, split, options: see `read`.
-        on_note: is told what was guessed.
-        on_bad: is told of each row that is left out, with ``on_error="skip"``.
+        on_note: is told what was guessed, and with ``on_error="skip"`` of each row left out.
     """
     how = Reading(**{**options, "labelled": False})
     for part in parts_of(source, split):
@@ -513,7 +522,7 @@ def pairs(
                             f"{what}. Mend the line, or leave such rows out with on_error='skip' "
                             "(--skip-bad-rows)"
                         ) from None
-                    on_bad(what)
+                    on_note(f"{what}; left out")
                     continue
                 yield found
 
@@ -535,7 +544,7 @@ def train_and_dev(
         ConfigError, DataError: as `read`; or a share that leaves one side empty.
     """
     how = Reading(**options)
-    corpus = _read(parts_of(train, None, "train"), how)
+    corpus = read_parts(parts_of(train, None, "train"), how)
     if isinstance(dev, float):
         return held_out(corpus, dev, seed)
     if dev is None:
@@ -546,7 +555,7 @@ def train_and_dev(
     else:
         dev = parts_of(dev, None, "dev")
     how = replace(how, probabilities=None, labels=how.labels or corpus.label_names)
-    return corpus, _read(dev, how)
+    return corpus, read_parts(dev, how)
 
 
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -284,18 +285,20 @@ def _chosen(
         return wanted
     if len(exact) == 1:
         return exact[0]
-    names = [*exact] or [*groups]
-    listed = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+    found = {one: _split_in(one) for one in exact or groups}
+    times = Counter(found.values())
+    names = [s if s and times[s] == 1 else one for one, s in found.items()]
+    written = [s if s == one else f"{s} ({one})" for s, one in zip(names, found, strict=True)]
+    listed = ", ".join(written[:12]) + (", ..." if len(written) > 12 else "")
     if len(exact) > 1:
         raise ConfigError(
             f"{name} has {len(exact)} sets that {wanted!r} may mean: {listed}. Name one of them as "
-            f"{name}:{'_'.join(_words(exact[0])[-2:])} or split= (--split), or give its file"
+            f"{name}:{'_'.join(_words(exact[0])[-2:])} or with split= (--split), or give its file"
         )
     if split:
-        raise DataError(
-            f"{name} has no {split} split: it has {listed}{did_you_mean(split, groups)}"
-        )
+        near = did_you_mean(split, names)
+        raise DataError(f"{name} has no split {split!r}: it has {listed}{near}")
     raise ConfigError(
-        f"{name} has several splits, {listed}; name one, as {name}:"
-        f"{_split_in(names[0]) or names[0]} or with split= (--split)"
+        f"{name} has several splits, {listed}; name one, as {name}:{names[0]} or with split= "
+        "(--split)"
     )

@@ -46,4 +46,4 @@ def value_of(row: Mapping[str, Any], column: str) -> Any:
         return row[column]
     key, dot, rest = column.partition(".")
     inner = row.get(key) if dot else None
-    return inner.get(rest) if isinstance(inner, Mapping) else None
+    return value_of(inner, rest) if isinstance(inner, Mapping) else None

@@ -175,11 +175,11 @@ def table_of(rows: Iterator[Row], format: str, source: str, sample: int = SAMPLE
     return Table(source, format, tuple(columns), chain(first, rows))
 
 
-def _keys(row: Mapping[str, Any], depth: int = 4) -> Iterator[str]:
+def _keys(row: Mapping[str, Any], deep: int = 3) -> Iterator[str]:
     for key, value in row.items():
         yield str(key)
-        if depth and isinstance(value, Mapping):
-            yield from (f"{key}.{inner}" for inner in _keys(value, depth - 1))
+        if deep and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in _keys(value, deep - 1))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
@@ -239,7 +239,9 @@ def _elements(text: str, source: str) -> Iterator[Row]:
 def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
     """Yield the rows of a document that is one object."""
     if not isinstance(found, dict):
-        raise DataError(f"{source}: a list of objects is expected, or an object with one: {found}")
+        raise DataError(
+            f"{source}: a list of objects is expected, or an object with one, not {found!r:.80}"
+        )
     if set(found) >= {"columns", "data"}:  # pandas' orient="split"
         names = list(map(str, found["columns"]))
         return (_as_row(dict(zip(names, row, strict=False))) for row in found["data"])
@@ -249,8 +251,8 @@ def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
         return map(_as_row, objects[split])
     if len(objects) > 1:
         raise ConfigError(
-            f"{source} has several lists, {', '.join(objects)}; name one of them as the split, "
-            f"such as {source}:{next(iter(objects))}"
+            f"{source} has several lists, {', '.join(map(repr, objects))}; name one of them as the "
+            f"split, such as {source}:{next(iter(objects))}"
         )
     if objects:
         return map(_as_row, next(iter(objects.values())))

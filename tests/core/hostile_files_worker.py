@@ -31,13 +31,13 @@ for _framework in ("torch", "mxnet", "transformers"):
     sys.modules[_framework] = None  # type: ignore[assignment]
 
 import hostile  # noqa: E402
-from bertnli.data.read import pairs, read  # noqa: E402
 from hostile import damaged, damaged_json, watch, watched  # noqa: E402
 from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
 
 from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
 from bertnli.cli import main  # noqa: E402
 from bertnli.data.dataset import PairDataset  # noqa: E402
+from bertnli.data.read import pairs, read  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
 from bertnli.hub import download_extract  # noqa: E402

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import processes
 import pytest
+from bertnli.data.lines import BoundedLines
 
 from bertnli import fetch
 from bertnli.api.predict import _chunks

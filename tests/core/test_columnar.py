@@ -1,12 +1,14 @@
-"""From SNLI's file to ids at once: the same as the plain way, and the cache."""
+"""Token ids of columns of text: equal to those of rows one by one; and the cache."""
 
 from __future__ import annotations
 
-import gzip
-import json
+import csv
+import io
 import os
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,42 +18,70 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-import bertnli
 from bertnli.data import columnar
-from bertnli.data.columnar import COLUMNS, encode_snli
-from bertnli.data.dataset import PairDataset
-from bertnli.data.encode import EncodedPairs
-from bertnli.errors import BERTNLIError, ConfigError, DataError
+from bertnli.data.cache import cached
+from bertnli.data.columnar import Columns, Encoded, NotSure
+from bertnli.data.corpus import Corpus
+from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.parses import sentence_of
+from bertnli.errors import DataError
+from bertnli.labels import LABELS
+from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 
-HEADER = ["pairID", "sentence2_binary_parse", "gold_label", "sentence1_binary_parse"]
-NAME = "snli_1.0_dev.txt"
-WORDS = ["a", "dog", "Dog", ".", "café", "i̇", "σ", "ss", "n't", "-lrb-", '"', "/", "\x7f", "\ud800"]
-VOCAB = Vocab([*WORDS, *"bcxyz"], 0, RESERVED_TOKENS)
+pyarrow = pytest.importorskip("pyarrow")
+
 ARRAYS = ("token_ids", "offsets", "premise_lens", "labels", "is_cut")
+WORDS = ["a", "dog", ".", "café", "i̇", "σ", "ss", "n't", "-lrb-", "``", "''", "'", "/", "\x7f"]
+VOCAB = Vocab([*WORDS, *"bcxyz", "can", "not", "n/a"], 0, RESERVED_TOKENS)
+RAW = [*LABELS, "-"]
+IDS = {label: i for i, label in enumerate(LABELS)}
+
+NASTY = (
+    *(" ", " ", " ", "\t", "\n", "\u3000", "\u2028", "\x1c", "\x0b", "\x00", "\ufeff", "_", "/"),
+    *('"', '"', "``", "''", "“", "”", "„", "«", "»", "'", "`", "‘", "’", "(", ")", "[", "<", "-"),
+    *("a", "Dog", "café", "İ", "ß", "ΑΣ", "ﬁ", "😀", "1", "2,3", "5'", ".", "...", "--", ",", "&"),
+    *("cannot", "gonna", "d'ye", "don't", "n't", "U.S.", "mr.", "Ph.D.", "x.y", "a@b.co"),
+    *("http://x.y/?a=b", "www.", "n/a", "nan"),
+)
+TEXT = st.one_of(
+    st.lists(st.sampled_from(NASTY), min_size=1, max_size=12).map("".join),
+    st.text(st.sampled_from("aB \"'`.,-0("), min_size=1, max_size=10),
+    st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=6),
+).filter(str.strip)
+PARSE = st.one_of(
+    st.lists(st.sampled_from(["(", ")", "a", "Dog", ".", "n't", "zebra", "n/a", " "])).map(
+        " ".join
+    ),
+    st.text(st.sampled_from(" ()ab.\u00a0\u3000İΣ\x0c\x00\n"), max_size=8),
+)
 
 
-def write(
-    folder: Path, rows: list[tuple[str, str, str]], *, end: str = "\n", name: str = NAME
-) -> Path:
-    """Write (label, premise, hypothesis) rows."""
-    lines = [HEADER, *([str(i), row[2], row[0], row[1]] for i, row in enumerate(rows))]
-    content = "".join("\t".join(line) + end for line in lines).encode()
-    (folder / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
-    return folder / name
+def strings(values: Any) -> Any:
+    return pyarrow.array(values, pyarrow.string())
 
 
-def plainly(folder: Path, max_len: int = 16, **options: Any) -> PairDataset:
-    """What must come out."""
-    corpus = bertnli.read_snli(folder, "dev", on_error=options.pop("on_error", "raise"))
-    return PairDataset(corpus, max_len, VOCAB, verbose=False, **options)
+def labels_of(rows: list[Any], encoded: Encoded) -> EncodedPairs:
+    """Decide as a reader does: what is no class is left out."""
+    counts = Counter(rows)
+    assert encoded.labels == counts
+    found = np.array([IDS.get(label, -1) for label in encoded.labels], np.int32)
+    return encoded.resolved(found, LABELS, {"no gold label": counts["-"]}, "file")
 
 
-def at_once(folder: Path, max_len: int = 16, vocab: Vocab = VOCAB, **options: Any) -> EncodedPairs:
-    return encode_snli(folder, "dev", vocab, max_len, **options)
+def expected_of(
+    premises: list[str], hypotheses: list[str], labels: list[Any], max_len: int, rule: str
+) -> EncodedPairs:
+    kept = [i for i, label in enumerate(labels) if label in IDS]
+    columns = ([column[i] for i in kept] for column in (premises, hypotheses))
+    skipped = {"no gold label": labels.count("-")}
+    ids = [IDS[labels[i]] for i in kept]
+    corpus = Corpus(*columns, ids, tokenized=False, skipped=skipped, source="file")
+    return encode_corpus(corpus, max_len, VOCAB, rule)
 
 
-def assert_same(found: Any, expected: Any) -> None:
+def assert_same(found: EncodedPairs, expected: EncodedPairs) -> None:
     for name in ARRAYS:
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name), err_msg=name)
         assert getattr(found, name).dtype == getattr(expected, name).dtype
@@ -59,230 +89,318 @@ def assert_same(found: Any, expected: Any) -> None:
         assert getattr(found, name) == getattr(expected, name)
 
 
-PLAIN_ROWS = [
-    ("neutral", "( A ( dog . ) )", "( x y )"),
-    ("-", "( A ( dog . ) )", "y"),
-    ("entailment", "( A ( dog . ) )", "( ( x n't ) zebra )"),
-    ("contradiction", "()", "( )"),
-    ("neutral", "( \" ( 5' CAFÉ ) )", "(İ b) \u3000ẞ \x00 ΑΣ <sep>"),
-    ("entailment", "(a) d(o)g", ") b)c(x"),
-    ("neutral", "a b c " * 9, "( x ( y z ) ) " * 7),
-]
+def in_pieces(size: int, *columns: Any) -> Iterator[Columns]:
+    rows = len(next(column for column in columns if column is not None))
+    for start in range(0, rows, size):
+        yield Columns(*(None if one is None else one.slice(start, size) for one in columns))
 
 
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-@pytest.mark.parametrize("name", [NAME, NAME + ".gz"])
-@pytest.mark.parametrize("piece", [1, 100, columnar.PIECE])
-def test_ids_are_those_of_the_plain_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, name: str, piece: int
-) -> None:
-    monkeypatch.setattr(columnar, "PIECE", piece)
-    monkeypatch.setattr(columnar, "read_snli_file", None)  # the whole file goes the fast way
-    write(tmp_path, PLAIN_ROWS, end=end, name=name)
-    for max_len in (5, 16, 128):
-        for rule in ("book", "ratio"):
-            found = at_once(tmp_path, max_len, truncation=rule, cache=False)
-            assert_same(found, plainly(tmp_path, max_len, truncation=rule))
-    assert found.skipped == {"no gold label": 1}
-
-
-def test_malformed_rows_are_counted_without_the_plain_way(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows = [*PLAIN_ROWS, ("maybe", "a", "b"), ("neutral", "a", "b\tc"), ("neutral", "a", "b")]
-    write(tmp_path, rows)
-    with monkeypatch.context() as patch:
-        patch.setattr(columnar, "read_snli_file", None)
-        found = at_once(tmp_path, on_error="skip")
-    assert_same(found, plainly(tmp_path, on_error="skip"))
-    assert found.skipped == {"no gold label": 1, "malformed": 2}
-    with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, line 9: label 'maybe'"):
-        at_once(tmp_path)
-
-
-ODD = " ()\u00a0\u3000\u2028\x1c\x0b\x0c\x00\r\x7f\x85\ufeffaZéİßẞΣσKﬁ😀\"'`<>"
-SENTENCE = st.one_of(
-    st.lists(st.sampled_from(["(", ")", "a", "Dog", ".", "n't", "zebra", "<sep>", " "])).map(
-        " ".join
-    ),
-    st.text(st.sampled_from(" ()ab."), max_size=8),
-    st.text(st.sampled_from(ODD), max_size=8),
-    st.text(st.characters(exclude_characters="\t\n", exclude_categories=["Cs"]), max_size=4),
-)
-LABEL = st.sampled_from([*bertnli.LABELS, *bertnli.LABELS, "-", "maybe", ""])
-ROW = st.one_of(
-    *[st.tuples(st.just("1"), SENTENCE, LABEL, SENTENCE)] * 4,
-    st.lists(SENTENCE, max_size=6).map(tuple),
-)
-
-
-@st.composite
-def files(draw: Any) -> bytes:
-    """The bytes of a file, mostly such as one may meet."""
-    ends = draw(st.sampled_from([["\n"], ["\r\n"], ["\n", "\r\n", "\n\n", "\r", "\r\r\n"]]))
-    text = "".join(
-        "\t".join(row) + draw(st.sampled_from(ends))
-        for row in [HEADER, *draw(st.lists(ROW, max_size=8))]
-    )
-    content = draw(st.sampled_from(["", "", "", "\ufeff"])).encode() + text.encode()
-    if draw(st.integers(0, 9)) == 0:
-        place = draw(st.integers(0, len(content)))
-        content = content[:place] + b"\xff" + content[place:]
-    return content[:-1] if draw(st.booleans()) else content
-
-
-def outcome(make: Any, *args: Any, **options: Any) -> Any:
-    try:
-        return make(*args, **options)
-    except BERTNLIError as error:
-        return type(error), str(error)
+SETTINGS = {
+    "max_len": st.integers(5, 20),
+    "rule": st.sampled_from(["book", "ratio", "longest_first"]),
+    "size": st.integers(1, 5),
+}
 
 
 @settings(max_examples=400)
+@given(rows=st.lists(st.tuples(TEXT, TEXT, st.sampled_from(RAW)), max_size=8), **SETTINGS)
+@example([('say "a', 'b" "c" x"', "neutral"), ('"', '""" "', "neutral")], 20, "book", 5)
+@example([("”x", 'a"b “c" "', "neutral"), ('«"', "'' \"x", "neutral")], 20, "book", 1)
+def test_ids_of_text(rows: list[tuple[str, str, str]], max_len: int, rule: str, size: int) -> None:
+    premises, hypotheses, labels = (
+        (list(column) for column in zip(*rows, strict=True)) if rows else ([], [], [])
+    )
+    arrays = None, strings(premises), None, strings(hypotheses), strings(labels)
+    encoded = columnar.encode_columns(in_pieces(size, *arrays), VOCAB, max_len, rule)
+    assert_same(
+        labels_of(labels, encoded), expected_of(premises, hypotheses, labels, max_len, rule)
+    )
+
+
+def test_ids_of_many_texts() -> None:
+    rng = np.random.default_rng(0)
+    texts = ["".join(rng.choice(NASTY, rng.integers(1, 15))) for _ in range(3000)]
+    texts = [text for text in texts if text.strip()]
+    vocab = Vocab(list(lower_tokens(texts, False)), 0, RESERVED_TOKENS)
+    column = strings(texts)
+    encoded = columnar.encode_columns(
+        [Columns(None, column, None, column, None)], vocab, 64, "book"
+    )
+    corpus = Corpus(texts, texts, [-1] * len(texts), tokenized=False)
+    found = encoded.resolved(None, LABELS, {}, "")
+    assert encoded.labels is None
+    assert_same(found, encode_corpus(corpus, 64, vocab, "book"))
+
+
+@settings(max_examples=300)
 @given(
-    content=files(),
-    max_len=st.integers(5, 20),
-    truncation=st.sampled_from(["book", "ratio"]),
-    on_error=st.sampled_from(["raise", "skip"]),
-    piece=st.sampled_from([1, 30, 1 << 20]),
+    rows=st.lists(
+        st.tuples(PARSE, PARSE, st.one_of(TEXT, st.just(" "), st.none()), TEXT), max_size=8
+    ),
+    parsed=st.sampled_from(["both", "premise", "without text"]),
+    **SETTINGS,
 )
-@example("\t".join(HEADER).encode(), 5, "book", "raise", 30)
-@example("\t".join([*HEADER, "x\r"]).encode() + b"\n", 5, "book", "raise", 30)
-@example("\t".join(COLUMNS).encode() + b"\n\xef\xbb\xbfneutral\ta\tb\n", 5, "book", "raise", 30)
-@example("\t".join(HEADER).encode() + b"\n\xff\ta\tneutral\tb\n", 5, "book", "raise", 30)
-@example(b"gold_label\n-\n", 5, "book", "skip", 30)
-@example(b"", 5, "book", "raise", 30)
-def test_any_file_gives_what_the_plain_way_gives(
-    tmp_path_factory: pytest.TempPathFactory,
-    content: bytes,
-    max_len: int,
-    truncation: str,
-    on_error: str,
-    piece: int,
+@example([("()", "( )", "It's", "a")], "both", 20, "book", 1)
+@example([("n/a", "( N/A )", "n/a", "N/A")], "without text", 20, "book", 1)
+def test_ids_of_parses(
+    rows: list[tuple[Any, ...]], parsed: str, max_len: int, rule: str, size: int
 ) -> None:
-    folder = tmp_path_factory.mktemp("any")
-    (folder / NAME).write_bytes(content)
-    options = {"truncation": truncation, "on_error": on_error}
+    parses, others, texts, other_texts = zip(*rows, strict=True) if rows else ((),) * 4
+    arrays = [strings(column) for column in (parses, texts, others, other_texts)]
+    if parsed == "without text":
+        texts = other_texts = (None,) * len(rows)
+        arrays[1] = arrays[3] = None
+    premises = list(map(sentence_of, parses, texts))
+    hypotheses = list(map(sentence_of, others, other_texts))
+    if parsed == "premise":
+        arrays[2], hypotheses = None, list(other_texts)
+    codes = [i % 3 for i in range(len(rows))]
+    arrays.append(pyarrow.array(codes, pyarrow.int64()))
+    batches = in_pieces(size, *arrays)
+    encoded = columnar.encode_columns(batches, VOCAB, max_len, rule, official=True)
+    corpus = Corpus(premises, hypotheses, codes, tokenized=False)
+    expected = encode_corpus(corpus, max_len, VOCAB, rule)
+    if rows and not any(s.strip() for s in premises + hypotheses):
+        with pytest.raises(NotSure):
+            encoded.resolved(np.arange(3), LABELS, {}, "")
+    else:
+        order = np.array(list(encoded.labels or ()), np.int32)
+        assert_same(encoded.resolved(order, LABELS, {}, ""), expected)
+
+
+def test_ids_of_word_pieces() -> None:
+    pytest.importorskip("tokenizers")
+    texts = ['A dog isn\'t "here".', "café (dogs)", "A dog isn't", "x"] * 3
+    parses = ["( A ( dog . ) )", "", "( -LRB- a ) n't", "n/a"] * 3
+    vocab: WordPieceVocab = train_word_pieces(texts, 80)
+    sentences = list(map(sentence_of, parses, texts))
+    corpus = Corpus(sentences, texts, [-1] * 12, tokenized=False)
+    batches = in_pieces(5, strings(parses), strings(texts), None, strings(texts), None)
+    found = columnar.encode_columns(batches, vocab, 16, "book", official=True)
+    assert_same(found.resolved(None, LABELS, {}, ""), encode_corpus(corpus, 16, vocab, "book"))
+    with pytest.raises(NotSure):
+        blank = strings(["a", " "])
+        columnar.encode_columns([Columns(None, blank, None, blank, None)], vocab, 16, "book")
+
+
+@pytest.mark.parametrize("values", [["a", None], ["a", ""], ["a", "\u3000"]])
+def test_missing_sentences_are_left_to_the_rows(values: list[Any]) -> None:
+    whole = strings(["a", "b"])
+    for columns in ((None, strings(values), None, whole), (None, whole, None, strings(values))):
+        with pytest.raises(NotSure):
+            columnar.encode_columns([Columns(*columns, whole)], VOCAB, 16, "book")
+
+
+def rows_of(content: bytes, delimiter: str, quoted: bool) -> list[list[str]]:
+    """What a reader of rows makes of it; ValueError where it has something to say."""
+    lines = io.TextIOWrapper(io.BytesIO(content), "utf-8", newline="\n")
+    if quoted:
+        return [row for row in csv.reader(lines, delimiter=delimiter, strict=True) if row]
+    texts = (line.rstrip("\r\n") for line in lines)
+    return [text.split(delimiter) for text in texts if text]
+
+
+def read_rows(batches: list[columnar.Batch]) -> list[list[Any]]:
+    return [
+        list(row)
+        for batch in batches
+        for row in zip(*(column.to_pylist() for column in batch.columns), strict=True)
+    ]
+
+
+@st.composite
+def tables(draw: Any) -> tuple[bytes, str, bool]:
+    """Bytes of a table, mostly such as one may meet; delimiter; whether it is quoted."""
+    delimiter, quoted = draw(st.sampled_from("\t,;|")), draw(st.booleans())
+    ends = draw(st.sampled_from([["\n"], ["\r\n"], ["\n", "\r\n", "\n\n", "\r", "\r\r\n"]]))
+    parts = st.sampled_from(['"', "a", "é", delimiter, "\n", "\r\n", " "])
+    field = st.lists(parts, max_size=5).map("".join)
+    odd = st.text(
+        st.sampled_from(['"', "a", " ", "\x00", "\ufeff", "\u2028", "'", "\r"]), max_size=4
+    )
+    row = st.lists(st.one_of(field, st.just("x")), min_size=3, max_size=3)
+    if draw(st.booleans()):
+        row = st.lists(st.one_of(field, odd, st.just("x")), min_size=1, max_size=4)
+    content = io.StringIO()
+    for fields in draw(st.lists(row, max_size=6)):
+        end = draw(st.sampled_from(ends))
+        if quoted and draw(st.integers(0, 9)):
+            rule = draw(st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]))
+            csv.writer(content, delimiter=delimiter, lineterminator=end, quoting=rule).writerow(
+                fields
+            )
+        else:
+            content.write(delimiter.join(fields) + end)
+    found = content.getvalue().encode()
+    if draw(st.integers(0, 9)) == 0:
+        found = found.replace(b"a", b"\xff", 1)
+    return (found[:-1] if draw(st.booleans()) else found), delimiter, quoted
+
+
+@settings(max_examples=800)
+@given(
+    table=tables(),
+    piece=st.sampled_from([1, 10, 1 << 20]),
+    on_error=st.sampled_from(["raise", "skip"]),
+)
+@example((b'a,b,"c\n', ",", True), 1, "skip")
+@example((b'a,b,""""\n""\n"x\n\n""y",,"\r\n"', ",", True), 1, "skip")
+@example((b"\xef\xbb\xbfa\tb\tc\n", "\t", False), 1, "skip")
+def test_text_is_cut_as_row_by_row(
+    table: tuple[bytes, str, bool], piece: int, on_error: str
+) -> None:
+    content, delimiter, quoted = table
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(columnar, "PIECE", piece)
-        found = outcome(at_once, folder, max_len, cache=False, **options)
-    expected = outcome(plainly, folder, max_len, **options)
-    if isinstance(expected, PairDataset):
-        assert_same(found, expected)
-    else:
-        assert found == expected
+        file = io.BytesIO(content)
+        try:
+            batches = [*columnar.text_batches(file, 3, [2, 0, 2], delimiter, quoted, on_error)]
+        except NotSure:
+            return
+    rows = rows_of(content, delimiter, quoted)
+    expected = [[row[2], row[0], row[2]] for row in rows if len(row) == 3]
+    assert read_rows(batches) == expected
+    malformed = len(rows) - len(expected)
+    assert sum(batch.malformed for batch in batches) == malformed
+    assert on_error == "skip" or not malformed
 
 
-def test_without_pyarrow_and_in_jsonl_the_plain_way_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("piece", [1, 30, columnar.PIECE])
+@pytest.mark.parametrize("quoted", [True, False])
+def test_ordinary_tables_are_read(
+    monkeypatch: pytest.MonkeyPatch, piece: int, quoted: bool
 ) -> None:
-    write(tmp_path, PLAIN_ROWS)
-    expected = plainly(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setitem(sys.modules, "pyarrow", None)
-        assert_same(at_once(tmp_path, cache=False), expected)
-    (tmp_path / NAME).unlink()
-    row = {"gold_label": "neutral", "sentence1": "It's a dog.", "sentence2": "A dog."}
-    (tmp_path / "snli_1.0_dev.jsonl").write_text(json.dumps(row))
-    for _ in range(2):
-        assert_same(at_once(tmp_path), plainly(tmp_path))
+    monkeypatch.setattr(columnar, "PIECE", piece)
+    rows = [["It's", "a, b" if quoted else "a b", "neutral"], ["é", "", "-"], ["x", " y ", "z"]] * 3
+    if quoted:
+        rows += [['say ""', "two\nlines\r\n", '"'], ["", '"', ""]]
+    content = io.StringIO()
+    if quoted:
+        csv.writer(content, lineterminator="\r\n").writerows(rows)
+    else:
+        content.write("".join(",".join(row) + "\n" for row in rows))
+    content.write("\nmal,formed\n")
+    file = io.BytesIO(content.getvalue().encode())
+    batches = list(columnar.text_batches(file, 3, [0, 1, 2], ",", quoted, "skip"))
+    assert read_rows(batches) == rows
+    assert sum(batch.malformed for batch in batches) == 1
 
 
-def test_arguments_and_files_are_refused_as_by_the_plain_way(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no dev split"):
-        at_once(tmp_path)
-    write(tmp_path, PLAIN_ROWS)
-    with pytest.raises(ConfigError, match="max_len=3"):
-        at_once(tmp_path, 3)
-    with pytest.raises(ConfigError, match="on_error"):
-        at_once(tmp_path, on_error="ignore")
+@pytest.mark.parametrize(
+    "content", [b'a"b,c\n', b'"a"b,c\n', b'"a,c\n', b"a\rb,c\n", b'a,"\0"\n', b"\xff,a\n"]
+)
+def test_odd_quoted_tables_are_left_to_the_rows(content: bytes) -> None:
+    with pytest.raises(NotSure):
+        list(columnar.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
+
+
+def test_long_records_are_left_to_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "MAX_LINE", 10)
+    for content in (b'"aaaa\n\naaaaaaaa",b\n', b"x,y\n" + b'"a\n' * 9):
+        with pytest.raises(NotSure):
+            list(columnar.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
+
+
+def test_record_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "ROWS", 2)
+    texts = pyarrow.array(["a", None, "é"], pyarrow.large_string())
+    names = pyarrow.array(["x", "y", "x"]).dictionary_encode()
+    numbers = pyarrow.array([0, None, 2], pyarrow.int8())
+    batch = pyarrow.RecordBatch.from_arrays([texts, names, numbers], ["a", "b", "c"])
+    found = [*columnar.record_batches([batch])]
+    assert [len(one.columns[0]) for one in found] == [2, 1]
+    assert {str(c.type) for one in found for c in one.columns} == {"string", "int64"}
+    assert read_rows(found) == [["a", "x", 0], [None, "y", None], ["é", "x", 2]]
+    half = pyarrow.Array.from_buffers(
+        pyarrow.string(),
+        1,
+        [None, pyarrow.py_buffer(np.array([0, 3], np.int32)), pyarrow.py_buffer(b"\xed\xa0\x80")],
+    )
+    for column in (half, pyarrow.array([0.5]), pyarrow.array([True]), pyarrow.array([None])):
+        with pytest.raises(NotSure):
+            list(columnar.record_batches([pyarrow.RecordBatch.from_arrays([column], ["a"])]))
+
+
+def test_without_pyarrow_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(NotSure):
+        list(columnar.text_batches(io.BytesIO(), 2, [0, 1], ",", True, "skip"))
+    with pytest.raises(NotSure):
+        columnar.encode_columns([], VOCAB, 16, "book")
+
+
+def test_a_vocabulary_without_special_tokens() -> None:
     with pytest.raises(DataError, match="'<cls>'"):
-        at_once(tmp_path, vocab=Vocab(["a"]))
-    with pytest.raises(ConfigError, match="give the vocabulary"):
-        PairDataset.from_snli(tmp_path, "dev", 16)
-    (tmp_path / NAME).rename(tmp_path / f"{NAME}.gz")
-    with pytest.raises(DataError, match="cannot be read"):
-        at_once(tmp_path)
-
-
-def test_dataset_from_snli(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    write(tmp_path, PLAIN_ROWS)
-    expected = plainly(tmp_path)
-    order = np.array([4, 0, 2])
-    for _ in range(2):  # the second is memory-mapped
-        found = PairDataset.from_snli(tmp_path, "dev", 16, VOCAB)
-        assert capsys.readouterr().out == "read 6 examples\n"
-        assert_same(found, expected)
-        batch, same = found.batch(order), expected.batch(order)
-        for name in ("token_ids", "segments", "valid_lens", "labels"):
-            assert type(getattr(batch, name)) is np.ndarray
-            assert getattr(batch, name).flags.writeable
-            np.testing.assert_array_equal(getattr(batch, name), getattr(same, name))
-        assert found.padded(1)[2:] == expected.padded(1)[2:]
+        columnar.encode_columns([], Vocab(["a"]), 16, "book")
 
 
 class Cached:
-    """A corpus with its ids cached, and what was encoded since."""
+    """A file with its ids cached, and how often they were made."""
 
-    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
-        self.folder, self.runs = folder, 0
-        self.file = write(folder, PLAIN_ROWS)
-        original = columnar._Encoder.encode
+    def __init__(self, folder: Path) -> None:
+        self.file, self.runs = folder / "file.tsv", 0
+        self.file.write_text("some text")
+        corpus = Corpus(
+            ["a dog"] * 50, ["b ."] * 50, [0, 1] * 25, tokenized=True, skipped={"malformed": 2}
+        )
+        self.pairs = encode_corpus(corpus, 16, VOCAB, "book")
+        self.makes()
 
-        def counted(*args: Any) -> EncodedPairs:
+    def makes(self, *depends: Any, sources: list[Path] | None = None) -> bool:
+        """Ask the cache; return whether it did not have it."""
+        before, sources = self.runs, sources or [self.file]
+
+        def make() -> EncodedPairs:
             self.runs += 1
-            return original(*args)
+            return self.pairs
 
-        patch.setattr(columnar._Encoder, "encode", counted)
-        self.encodes()
-
-    def encodes(self, **options: Any) -> bool:
-        """Encode; return whether the cache did not have it."""
-        before = self.runs
-        assert_same(at_once(self.folder, **options), plainly(self.folder))
+        found = cached(sources, list(depends), make)
+        assert found.source == ", ".join(map(str, sources))
+        for name in (*ARRAYS, "label_names", "skipped"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(self.pairs, name))
         return self.runs > before
 
     @property
     def entry(self) -> Path:
-        (entry,) = (self.folder / ".bertnli").iterdir()
+        (entry,) = (self.file.parent / ".bertnli").iterdir()
         return entry
 
 
 @pytest.fixture
-def cached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cached:
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cached:
     monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "downloads"))
-    (tmp_path / "snli").mkdir()
-    return Cached(tmp_path / "snli", monkeypatch)
+    (tmp_path / "data").mkdir()
+    return Cached(tmp_path / "data")
 
 
 def test_cache_is_used_until_something_changes(
-    cached: Cached, monkeypatch: pytest.MonkeyPatch
+    entry: Cached, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert cached.runs == 1
-    assert not cached.encodes()
-    monkeypatch.chdir(cached.folder)
-    assert at_once(Path()).source == NAME and cached.runs == 1  # the same file by another name
-    assert cached.encodes(cache=False)
-    larger = Vocab.from_list([*VOCAB.idx_to_token, "word"])
-    for options in ({"max_len": 15}, {"truncation": "ratio"}, {"on_error": "skip"}):
-        before = cached.runs
-        at_once(cached.folder, **options)
-        at_once(cached.folder, vocab=larger, **options)
-        assert cached.runs == before + 2
-    stat = cached.file.stat()
-    os.utime(cached.file, ns=(stat.st_atime_ns, stat.st_mtime_ns + 1))
-    assert cached.encodes()
-    write(cached.folder, PLAIN_ROWS[:-1])
-    assert cached.encodes()
-    assert not (cached.folder.parent / "downloads").exists()
+    assert entry.runs == 1 and not entry.makes()
+    os.utime(entry.file, (1, 1))
+    copy = entry.file.with_name("copy")
+    copy.write_bytes(entry.file.read_bytes())
+    assert not entry.makes() and not entry.makes(sources=[copy])
+    monkeypatch.chdir(entry.file.parent)
+    assert not entry.makes(sources=[Path(entry.file.name)])
+    for depends in ((16,), (16, "ratio"), ("16",)):
+        assert entry.makes(*depends) and not entry.makes(*depends)
+    assert entry.makes(sources=[entry.file, copy]) and not entry.makes(sources=[copy, entry.file])
+    stat = entry.file.stat()
+    entry.file.write_text("other txt")  # as long, and as old
+    os.utime(entry.file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert entry.makes()
+    assert not (entry.file.parent.parent / "downloads").exists()
+    with pytest.raises(DataError, match="cannot be read"):
+        entry.makes(sources=[Path("missing")])
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.npy" for name in ARRAYS), "meta.json"])
 @pytest.mark.parametrize(
     "damage", ["short", "long", "empty", "other", "missing", "folder", "a bit", "a late bit"]
 )
-def test_a_damaged_entry_is_made_anew(cached: Cached, name: str, damage: str) -> None:
-    path = cached.entry / name
+def test_a_damaged_entry_is_made_anew(entry: Cached, name: str, damage: str) -> None:
+    path = entry.entry / name
     content = path.read_bytes()
     path.unlink()
     if damage == "folder":
@@ -292,37 +410,42 @@ def test_a_damaged_entry_is_made_anew(cached: Cached, name: str, damage: str) ->
         for which, place in (("a bit", len(content) // 2), ("a late bit", len(content) - 4)):
             changed[which] = content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :]
         path.write_bytes(changed.get(damage, b"[" * len(content)))
-    assert cached.encodes()
-    assert not cached.encodes()
+    assert entry.makes()
+    assert not entry.makes()
     assert path.read_bytes() == content
 
 
-def test_a_corpus_that_cannot_be_written_beside(cached: Cached) -> None:
-    downloads = cached.folder.parent / "downloads"
-    for child in cached.entry.iterdir():
+def test_a_file_whose_folder_cannot_be_written(entry: Cached) -> None:
+    downloads = entry.file.parent.parent / "downloads"
+    for child in entry.entry.iterdir():
         child.unlink()
-    cached.entry.rmdir()
-    (cached.folder / ".bertnli").rmdir()
-    (cached.folder / ".bertnli").write_text("a file, where the folder would be")
-    assert cached.encodes()
-    assert not cached.encodes()
+    entry.entry.rmdir()
+    (entry.file.parent / ".bertnli").rmdir()
+    (entry.file.parent / ".bertnli").write_text("a file, where the folder would be")
+    assert entry.makes()
+    assert not entry.makes()
     assert len(list((downloads / "encoded").iterdir())) == 1
     (downloads / "encoded").rename(downloads / "moved")
     (downloads / "encoded").write_text("no folder either")
-    assert cached.encodes()
-    assert cached.encodes()
+    assert entry.makes()
+    assert entry.makes()
 
 
 def test_two_processes_at_once(tmp_path: Path) -> None:
-    write(tmp_path, PLAIN_ROWS * 50)
+    (tmp_path / "file").write_text("text")
     code = (
-        "import sys; from bertnli.data.columnar import encode_snli\n"
+        "import sys; from pathlib import Path\n"
+        "from bertnli.data.cache import cached; from bertnli.data.corpus import Corpus\n"
+        "from bertnli.data.encode import encode_corpus\n"
         "from bertnli.text.vocab import RESERVED_TOKENS, Vocab\n"
         "sys.stdin.readline()\n"
         "vocab = Vocab(['a', 'dog'], 0, RESERVED_TOKENS)\n"
-        "for i in range(5, 15): print(encode_snli(sys.argv[1], 'dev', vocab, i).token_ids.sum())"
+        "corpus = Corpus(['a dog a'] * 99, ['b'] * 99, [0] * 99, tokenized=True)\n"
+        "for i in range(5, 15):\n"
+        "    make = lambda: encode_corpus(corpus, i, vocab, 'book')\n"
+        "    print(cached([Path(sys.argv[1])], [i], make).token_ids.sum())"
     )
-    command = [sys.executable, "-c", code, str(tmp_path)]
+    command = [sys.executable, "-c", code, str(tmp_path / "file")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     both = [processes.Process(command, **pipes) for _ in range(2)]
     results = [process.finish("go\n") for process in both]

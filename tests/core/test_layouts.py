@@ -266,7 +266,7 @@ CASES = {
         classed(E, C, N),
     ),
     "SciTail": Case(
-        "table",
+        "SciTail",
         {"tsv_format/scitail_1.0_dev.tsv": "headless", "science.txt": "headless"},
         table(
             "1,2,3",

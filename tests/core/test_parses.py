@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bertnli.data.read import pairs
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ import bertnli
 from bertnli.data import columnar
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.parses import sentence_of
+from bertnli.data.read import pairs
 from bertnli.errors import DataError
 from bertnli.text.tokenize import Tokens, treebank_tokenize
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab

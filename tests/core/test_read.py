@@ -22,11 +22,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from bertnli.data.read import pairs, read, read_sets, train_and_dev
 
 import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.data.read import pairs, read, read_sets, train_and_dev
 from bertnli.errors import BERTNLIError, ConfigError, DataError
 from bertnli.labels import LABELS, TWO_WAY
 
@@ -229,7 +229,7 @@ def test_the_sample_has_three_splits() -> None:
     assert read("sample", "validation") == read("sample", "valid") == read("sample", "dev")
     assert read("sample", True) == read("sample", "train")
     assert read("sample", False) == read("sample", "test")
-    with pytest.raises(BERTNLIError, match=r"trian .*'train'"):
+    with pytest.raises(BERTNLIError, match=r"trian.*'train'"):
         read("sample", "trian")
 
 
@@ -285,7 +285,7 @@ def test_a_folder_or_an_archive_has_splits(tmp_path: Path, names: str, packed: s
     assert read(str(source), "test").premises == ["test"]
     with pytest.raises(BERTNLIError, match=r"(?i)name one, as set:\w"):
         read(source)  # which of them?
-    with pytest.raises(BERTNLIError, match=r"(?i)no tset split: .*test"):
+    with pytest.raises(BERTNLIError, match=r"(?i)no split 'tset': .*test"):
         read(source, "tset")
 
 
@@ -331,7 +331,9 @@ def test_several_sources_are_one(tmp_path: Path) -> None:
     with pytest.raises(IndexError):
         both.where(5)
     again = read([a, b, a])
-    assert [again.where(i) for i in (4, 5, 6)] == [f"{b}, line 4", f"{a}, line 2", f"{a}, line 3"]
+    assert [again.where(i) for i in (4, 5, 6)] == [
+        *(f"{b}, line 4", f"{a} (2), line 2", f"{a} (2), line 3")
+    ]
     same(read([pandas_frame(), b]), ROWS + ROWS[2:])
     twice = read([a, a])
     assert len(twice.labels) == 4 and [twice.where(i) for i in (1, 2)] == [
@@ -617,7 +619,7 @@ def test_json_documents_name_the_line_of_a_bad_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cut\.json"):
         read(cut)
     two = write(tmp_path / "two.json", json.dumps({"a": records(ROWS), "b": records(ROWS)}))
-    with pytest.raises(ConfigError, match="two.json:a"):
+    with pytest.raises(DataError, match=r"two\.json:a"):
         read(two)
     same(read(f"{two}:a"))
     same(read(two, "b"))
@@ -653,8 +655,6 @@ def test_columns_are_found_by_name_or_number(tmp_path: Path) -> None:
     both = write(tmp_path / "both.tsv", lines([("a", "b", "c", E)], ("text", "Text", "h", "label")))
     same(read(both, premise="text", hypothesis="h"), [("a", "c", E)])
     same(read(both, premise="Text", hypothesis="h"), [("b", "c", E)])
-    with pytest.raises(DataError, match="two columns"):
-        read(both, premise="TEXT", hypothesis="h")
 
 
 def test_a_table_without_a_header(tmp_path: Path) -> None:
@@ -708,7 +708,7 @@ def test_a_doubtful_first_line_is_said(tmp_path: Path, header: Any) -> None:
     path = write(tmp_path / "x.tsv", lines(TWO, header))
     found, notes = answered(path)
     assert found in (TWO, [header, *TWO])
-    assert len([note for note in notes if "header=" in note and "--header" in note]) == 1, notes
+    assert len([note for note in notes if re.search("header=.*--(no-)?header", note)]) == 1, notes
     for given, expected in ((True, TWO), (False, [header, *TWO])):
         found, notes = answered(path, header=given)
         assert found == expected and not any("first line" in note for note in notes)
@@ -730,10 +730,9 @@ def test_bad_pairs_are_skipped_on_demand(tmp_path: Path) -> None:
                                            ("premise", "hypothesis")))  # fmt: skip
     with pytest.raises(DataError, match="line 4"):
         answered(path)
-    told: list[str] = []
-    found, _ = answered(path, on_error="skip", on_bad=told.append)
+    found, notes = answered(path, on_error="skip")
     assert found == TWO
-    assert [re.findall(r"line \d+", what) for what in told] == [["line 4"], ["line 5"]]
+    assert [re.findall(r"line \d+", note) for note in notes] == [["line 4"], ["line 5"]]
     long = [("word " * 300_000, "b")]
     for name, text in (("a.csv", csv_of(long, KNOWN[0])), ("a.tsv", lines(long, KNOWN[0]))):
         assert answered(write(tmp_path / name, text))[0] == long
@@ -878,7 +877,7 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
     path = write(
         tmp_path / "x.tsv", lines([("a", "b", "ja"), ("c", "d", "nein"), ("e", "f", "ja")])
     )
-    with pytest.raises(DataError, match=r"'ja' in 2 rows, 'nein' in 1 rows.*label_map=") as caught:
+    with pytest.raises(DataError, match=r"'ja' in 2 rows .line 2 .*label_map=") as caught:
         read(path)
     for proposed in proposed_maps(str(caught.value)):
         assert len(read(path, label_map=proposed).labels) == 3
@@ -890,7 +889,7 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'nein'.*label_map"):
         read(path, label_map={"ja": E})
     with pytest.raises(ConfigError, match="Konfusion"):
-        read(path, label_map={"ja": "Konfusion"})
+        read(path, label_map={"ja": E, "nein": "Konfusion"})
     two = read(path, label_map={"ja": E, "nein": "not_entailment"})
     same(two, [("a", "b", E), ("c", "d", NO), ("e", "f", E)], TWO_WAY)
     own = read(path, labels=("ja", "nein"))
@@ -1044,7 +1043,7 @@ def test_options_that_do_not_fit_are_refused(tmp_path: Path) -> None:
         read(path, "dev")
     with pytest.raises(BERTNLIError, match="label_map"):
         read(path, label_map="entailment")
-    with pytest.raises(BERTNLIError, match="probabilities"):
+    with pytest.raises(BERTNLIError, match="probabilit"):
         read(path, probabilities="p")
     for folder in (tmp_path / "empty", tmp_path):
         folder.mkdir(exist_ok=True)
