@@ -76,7 +76,7 @@ def test_a_source_brings_its_own_dev_split(
         out = capsys.readouterr().out
         assert f"train: 24 pairs from {tmp_path / 'set' / 'train.csv'}" in out
         assert f"dev: 24 pairs from {tmp_path / 'set' / 'dev.csv'}" in out
-    with pytest.raises(TypeError, match="'learning_rate'. Did you mean 'lr'?"):
+    with pytest.raises(TypeError, match=r"'learning_rate'\. Did you mean 'lr'"):
         bertnli.train(table, learning_rate=1)
     with pytest.raises(bertnli.ConfigError, match="lr is -1"):
         bertnli.train("no-such-file", lr=-1, **quiet(backend))
@@ -124,7 +124,7 @@ def test_answers_come_as_pairs_do(backend: Backend, table: Path) -> None:
 
     answers = bertnli.predict(net, pairs(), batch_size=4, progress=False)
     first = next(answers)
-    assert len(taken) <= 5  # a batch, and one by which the source is known
+    assert len(taken) < len(ROWS)  # a batch, and some by which the columns are told
     assert (first.premise, first.hypothesis) == ROWS[0][:2]
     found = [first, *answers]
     expected = net.predict([row[:2] for row in ROWS], batch_size=4)

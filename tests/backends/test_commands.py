@@ -431,7 +431,10 @@ def test_two_classes_and_three_in_every_command(
     argv = ["train", "--train", str(path), *columns, two, *TINY, *where, "--epochs", "20"]
     assert Ran(capsys, [*argv, "--output", str(run)]).status == 0
     for model, mapped in ((run / "last", two), (trained, two if kind == "two" else three)):
-        for argv in (["evaluate", str(model), str(path), *where, "--json"], ["lengths", str(path)]):
+        for argv in (
+            ["evaluate", str(model), str(path), *where, "--json"],
+            ["lengths", str(path), "--checkpoint", str(model)],
+        ):
             ran = Ran(capsys, [*argv, *columns, mapped])
             assert ran.status == 0, ran.err
             if argv[0] == "evaluate":

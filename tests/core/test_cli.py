@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import processes
 import pytest
-from bertnli.data.lines import BoundedLines
 
 from bertnli import fetch
 from bertnli.api.predict import _chunks

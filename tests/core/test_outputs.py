@@ -94,7 +94,9 @@ def test_a_figure_that_cannot_be_written(
         assert f"{option}: /proc/bertnli.png cannot be written: " in found
 
 
-@pytest.mark.parametrize("command", [["train", "--train", NOWHERE], ["pretrain", "--text", "no-such-text"]])
+@pytest.mark.parametrize(
+    "command", [["train", "--train", NOWHERE], ["pretrain", "--text", "no-such-text"]]
+)
 def test_an_earlier_run_is_said_before_data_are_read(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
