@@ -57,9 +57,7 @@ def predict(
     """
     net = loaded(model, backend, devices, labels, num_heads, precision)
     how = net.encoding.overridden(max_len, truncation, net.config.max_len)
-    told: dict[str, Any] = {}
-    if progress:
-        told = {"on_note": note, "on_bad": lambda what: note(f"1 row left out: {what}")}
+    told = {"on_note": note} if progress else {}
     pairs = read.pairs(source, split, **told, **reading)
     name = "standard input" if source == STANDARD_INPUT else str(source)
     at_once = batch_size * (BATCHES_AT_ONCE if isinstance(source, str | Path) else 1)

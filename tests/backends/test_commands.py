@@ -397,7 +397,7 @@ def test_predict_leaves_bad_rows_out(
     argv = ["predict", str(trained), *where]
     assert "line 21: " in Ran(capsys, [*argv, str(path)]).error()
     ran = Ran(capsys, [*argv, "--skip-bad-rows", str(path)])
-    assert ran.status == 0 and "1 row left out" in ran.err and "line 21: " in ran.err
+    assert ran.status == 0 and "line 21: " in ran.err and "left out" in ran.err
     assert [line.split("\t")[0] for line in ran.out.splitlines()] == labels
 
 
