@@ -52,11 +52,7 @@ def main() -> None:
     args = parser.parse_args()
 
     corpus = bertnli.read(args.train)
-    dev_corpus = (
-        bertnli.read(args.dev, "dev")
-        if Path(args.dev).is_dir()
-        else bertnli.read(args.dev)
-    )
+    dev_corpus = bertnli.read(args.dev, "dev" if Path(args.dev).is_dir() else None)
     vocab = build_vocab(corpus, 2)
     nli = bertnli.get_backend("torch")
     order = np.random.default_rng(0).permutation(len(corpus.labels))

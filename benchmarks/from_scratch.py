@@ -35,11 +35,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     train = bertnli.read(arguments.train)
-    dev = (
-        bertnli.read(arguments.dev, "dev")
-        if Path(arguments.dev).is_dir()
-        else bertnli.read(arguments.dev)
-    )
+    dev = bertnli.read(arguments.dev, "dev" if Path(arguments.dev).is_dir() else None)
     vocab = build_vocab(train, arguments.min_freq)
     sizes = BERTConfig(len(vocab), dropout=arguments.dropout, **PRESETS[arguments.model])
     print(f"{len(train.labels)} pairs, {len(dev.labels)} dev pairs, {len(vocab)} tokens; {sizes}")

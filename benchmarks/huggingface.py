@@ -64,10 +64,7 @@ def main() -> None:
 
 def read(args: argparse.Namespace) -> list[tuple[str, str]]:
     """Return the first pairs, as text."""
-    if Path(args.data).is_dir():
-        corpus = bertnli.read(args.data, "dev")
-    else:
-        corpus = bertnli.read(args.data)
+    corpus = bertnli.read(args.data, "dev" if Path(args.data).is_dir() else None)
     return list(zip(*corpus[:2], strict=True))[: args.pairs]
 
 

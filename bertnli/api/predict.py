@@ -57,8 +57,8 @@ def predict(
     """
     net = loaded(model, backend, devices, labels, num_heads, precision)
     how = net.encoding.overridden(max_len, truncation, net.config.max_len)
-    notes = note if progress else (lambda _: None)
-    pairs = read.pairs(source, split, on_note=notes, **reading)
+    told = {"on_note": note} if progress else {}
+    pairs = read.pairs(source, split, **told, **reading)
     name = "standard input" if source == STANDARD_INPUT else str(source)
     at_once = batch_size * (BATCHES_AT_ONCE if isinstance(source, str | Path) else 1)
     return _predictions(net, _chunks(pairs, at_once, name), batch_size, how, progress and name)

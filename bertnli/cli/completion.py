@@ -22,7 +22,7 @@ from bertnli.errors import BackendError
 
 SHELLS = ("bash", "zsh", "tcsh")
 #: What an option's value is called where it is the path of a file, or of a folder.
-FILES = {"CHECKPOINT", "CORPUS", "DST", "FILE", "HELD_OUT", "MODEL", "PATH", "RUN", "SRC", "TRAIN"}
+FILES = {"DST", "FILE", "MODEL", "PATH", "RUN", "SOURCE", "SOURCE|SHARE", "SRC"}
 FOLDERS = {"DIR"}
 
 

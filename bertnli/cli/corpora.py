@@ -28,7 +28,6 @@ READING = {
     "hypothesis_column": "hypothesis",
     "label_column": "label",
     "label_map": "label_map",
-    "on_error": "on_error",
 }
 
 
@@ -56,8 +55,11 @@ def add_reading_options(
         ("quoted", "fields may stand in quotation marks"),
         ("header", "the first line names the columns"),
     ):
-        action = argparse.BooleanOptionalAction
-        group.add_argument(f"--{option}", action=action, default=None, help=what)
+        either = group.add_mutually_exclusive_group()
+        either.add_argument(f"--{option}", action="store_true", default=None, help=what)
+        either.add_argument(
+            f"--no-{option}", dest=option, action="store_false", default=None, help="the contrary"
+        )
     group.add_argument("--encoding", metavar="NAME", help="of the text (default: UTF-8)")
     for column in columns:
         group.add_argument(
@@ -75,9 +77,7 @@ def add_reading_options(
         )
     group.add_argument(
         "--skip-bad-rows",
-        dest="on_error",
-        action="store_const",
-        const="skip",
+        action="store_true",
         help="leave malformed rows out and count them (default: they are an error)",
     )
 
@@ -85,6 +85,7 @@ def add_reading_options(
 def reading_of(args: argparse.Namespace) -> dict[str, Any]:
     """Return the arguments of `bertnli.read` that were given as options."""
     given = {name: getattr(args, option, None) for option, name in READING.items()}
+    given["on_error"] = "skip" if args.skip_bad_rows else None
     return {name: value for name, value in given.items() if value is not None}
 
 

@@ -44,9 +44,23 @@ class Parser(argparse.ArgumentParser):
         for action, value in self.given.items():
             if isinstance(action, _Store):
                 action.finish(self, found, value)
-        if unknown:
+        if unknown and not self._take_late(found, unknown):
             self.error(f"{_UNKNOWN}: {' '.join(unknown)}")
-        return found, unknown
+        return found, []
+
+    def _take_late(self, found: argparse.Namespace, words: list[str]) -> bool:
+        """Take sources that stand after options, which argparse leaves; see bpo-14191."""
+        for action in self._actions:
+            if action.option_strings or any(word.startswith("-") for word in words):
+                continue
+            before = getattr(found, action.dest)
+            if action.nargs == "+":
+                setattr(found, action.dest, [*before, *words])
+                return True
+            if action.nargs == "?" and before is None and len(words) == 1:
+                setattr(found, action.dest, words[0])
+                return True
+        return False
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         try:

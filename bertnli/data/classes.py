@@ -48,7 +48,8 @@ def raw_label(value: Any) -> str:
         BadRow: it is no text and no number.
     """
     if isinstance(value, str):
-        return value.strip()
+        text = value.strip()  # pandas writes whole numbers so where some are missing
+        return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -100,7 +101,9 @@ def decide(
     given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
     wanted = None if labels is None else {canonical_label(name): name for name in labels}
     for to in given.values():
-        if wanted is not None and to != "-" and _wanted(canonical_label(to), wanted) is None:
+        if wanted is None or to == "-" or (canonical_label(to) == TWO_WAY[1] and _three(wanted)):
+            continue
+        if _wanted(canonical_label(to), wanted) is None:
             raise ConfigError(
                 f"label_map (--label-map) maps to {to!r}, which is none of {list(labels or ())}; "
                 "'-' stands for no label"
@@ -162,6 +165,11 @@ def _own_names(
     return tuple(named)
 
 
+def _three(wanted: Mapping[str, str]) -> bool:
+    """Return whether the wanted classes are NLI's three, as which sets of two are scored, too."""
+    return {*wanted} == {*LABELS}
+
+
 def _wanted(name: str, wanted: Mapping[str, str]) -> str | None:
     """Return which of the wanted classes a class is, or is a part of."""
     if name not in wanted and name in LABELS[1:] and {*wanted} == {*TWO_WAY}:
@@ -187,7 +195,7 @@ def _fitting(
         return tuple(own.values()), dict(own)
     if found <= {*LABELS} and wanted is None:
         return LABELS, same
-    if found <= {*TWO_WAY} and (wanted is None or {*LABELS} == {*wanted}):
+    if found <= {*TWO_WAY} and (wanted is None or _three(wanted)):
         return TWO_WAY, same
     per_class = {
         name: sum(n for raw, n in counts.items() if meaning.get(raw) == name) for name in found

@@ -236,7 +236,7 @@ def _is_quoted(head: str, delimiter: str) -> bool:
     A writer that quotes does so with every field that has such a mark in it, so one field that has
     an undoubled one, or does not begin and end with one, is evidence against: SNLI's, GLUE's and
     KorNLI's sentences. Evidence for it is a field that only a quoted one can be, with a doubled
-    mark, a delimiter or a line end in it, or a first line of quoted names.
+    mark, a delimiter or a line end in it, or a first line of quoted names alone.
     """
     if '"' not in head:
         return False
@@ -244,17 +244,19 @@ def _is_quoted(head: str, delimiter: str) -> bool:
     place, end = 0, head.rfind("\n") + 1 or len(head)
     field = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|\r?\n|$)|([^{delimiter}\n]*)')
     while place < end:  # a line
-        fields = 0
+        fields, bare = 0, False
         while True:
             match = field.match(head, place)
             if match is None or '"' in (match[2] or ""):
                 return False
             place, fields = match.end(), fields + 1
-            proof |= match[1] is not None and (not width or any(c in match[1] for c in '"\t\n'))
+            bare |= match[1] is None
+            proof |= match[1] is not None and any(c in match[1] for c in '"\t\n')
             if head[place : place + 1] != delimiter:
                 break
             place += 1
         place = head.find("\n", place) + 1 or end
+        proof |= not width and not bare
         width = width or fields
         lines, odd = lines + 1, odd + (fields not in (width, 1))
     return proof and 5 * odd <= lines + 5

@@ -300,6 +300,8 @@ def _by_content(
         classes = [c for c in table.columns if _is_class(rows, c, has_header)]
         if len(classes) == 1:
             first, second = (c for c in table.columns if c != classes[0])
+            if first.lower() in _HYPOTHESES and second.lower() not in _HYPOTHESES:
+                first, second = second, first
             said = (
                 f"premise is column {first}, hypothesis column {second}, the class column "
                 f"{classes[0]} (--premise-column, --hypothesis-column, --label-column)"

@@ -140,7 +140,9 @@ def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
     trainer = backend.Trainer(net, devices="cpu")
     lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
     for data in (*lists, bertnli.read("sample", "dev")):
-        says = r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(read_pairs\(path\)"
+        says = (
+            r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(bertnli\.read\(source\)"
+        )
         with pytest.raises(DataError, match=f"(?s)a training {says}"):
             trainer.fit(data)
         with pytest.raises(DataError, match=f"(?s)an evaluation {says}"):

@@ -38,7 +38,7 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_it_answers_without_a_word_about_where_it_is(
     backend: Backend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["predict", "--backend", backend.name, *PAIRS[0]]) == 0
+    assert main(["predict", "bert.mini", "--backend", backend.name, "--pair", *PAIRS[0]]) == 0
     assert capsys.readouterr().out.split("\t")[0] == LABELS[0]
     net = bertnli.load("bert.mini", backend.name)
     found = [prediction.label for prediction in net.predict(PAIRS)]
@@ -124,11 +124,11 @@ def test_empty_parses_are_no_empty_sentences(
 
     def printed(*argv: str) -> str:
         capsys.readouterr()
-        assert main([*argv, "--file", str(path)]) == 0
+        assert main([*argv, str(path)]) == 0
         return capsys.readouterr().out
 
     where = ["--backend", backend.name, "--json"]
-    answers = [json.loads(line) for line in printed("predict", *where).splitlines()]
+    answers = [json.loads(line) for line in printed("predict", "bert.mini", *where).splitlines()]
     assert [(one["premise"], one["hypothesis"]) for one in answers] == PAIRS
     right = sum(one["label"] == label for one, label in zip(answers, LABELS, strict=True))
     assert json.loads(printed("evaluate", "bert.mini", *where))["accuracy"] == right / 5 >= 0.8

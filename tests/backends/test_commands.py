@@ -7,11 +7,13 @@ import json
 import re
 import shutil
 import signal
+import subprocess
 import sys
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 
 from bertnli.backends.interface import Backend
@@ -101,7 +103,7 @@ def test_train_tells_what_it_does(
     argv = ["train", *own_data, *TINY[:-1], *where, "--output", str(output), "--epochs", "2"]
     ran = Ran(capsys, argv)
     assert ran.status == 0
-    for part in ("24 pairs from", "1 (no gold label), 1 (malformed)", "9 pairs", "16 wide"):
+    for part in ("24 pairs from", "1 (malformed), 1 (no gold label)", "9 pairs", "16 wide"):
         assert part in ran.out
     assert "epoch 1: loss " in ran.out
     assert "epoch 2: loss " in ran.out
@@ -122,7 +124,7 @@ def test_train_says_so_where_a_run_reached_chance(
     sizes = {name: size for name, size in SIZES.items() if name not in ("--lr", "--batch-size")}
     start = ["train", *where, *chain(*sizes.items()), "--output", str(tmp_path / "run")]
     start += ["--overwrite", "--lr"]
-    ran = Ran(capsys, [*start, "1e-6", "--data", "sample", "--epochs", "1", "--batch-size", "512"])
+    ran = Ran(capsys, [*start, "1e-6", "--train", "sample", "--epochs", "1", "--batch-size", "512"])
     assert ran.status == 0
     (warning,) = ran.err.splitlines()
     for part in (
@@ -154,8 +156,7 @@ def test_train_refuses_what_does_not_fit(
     assert "unknown device" in Ran(capsys, [*argv, "--devices", "toaster"]).error()
     without = [option for option in argv if option != "--skip-bad-rows"]
     assert "train.tsv, line 27" in Ran(capsys, without).error()
-    known = ["train", "--train", "sample", *where, "--output", str(tmp_path / "run")]
-    assert "go with --train" in Ran(capsys, [*known, "--dev", "dev.tsv"]).error()
+    assert "a share to hold out is between 0 and 1" in Ran(capsys, [*argv, "--dev", "1.0"]).error()
     assert not (tmp_path / "run").exists()
 
 
@@ -168,16 +169,15 @@ def test_train_on_the_folder_of_snli(
 ) -> None:
     shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
     (tmp_path / "snli_1.0/snli_1.0_test.txt").rename(tmp_path / "snli_1.0/snli_1.0_dev.txt")
-    data = ["--data", str(tmp_path / "snli_1.0")]
+    data = str(tmp_path / "snli_1.0")
     output = str(tmp_path / "run")
-    argv = ["train", *data, *TINY, *where, "--output", output, "--epochs", "1"]
+    argv = ["train", "--train", data, *TINY, *where, "--output", output, "--epochs", "1"]
     assert Ran(capsys, argv).status == 0
-    ran = Ran(capsys, ["evaluate", output, *data, *where, "--json"])
+    ran = Ran(capsys, ["evaluate", output, data, *where, "--json"])
     assert json.loads(ran.out)["pairs"] == 8
-    assert "no test split" in Ran(capsys, ["evaluate", output, *data, "--split", "test"]).error()
-    argv = ["train", *data, *where, "--output", output, "--overwrite", "--epochs", "1"]
+    assert "no test split" in Ran(capsys, ["evaluate", output, data, "--split", "test"]).error()
+    argv = ["train", "--train", data, *where, "--output", output, "--overwrite", "--epochs", "1"]
     argv += ["--pretrained", str(golden.zip), "--num-heads", "4"]
-    assert "describe a table" in Ran(capsys, [*argv, "--format", "tsv"]).error()
     for _ in range(2):  # the second takes the ids from the cache
         train, dev = Ran(capsys, argv).out.splitlines()[:2]
         assert train.endswith("1 (no gold label)") and dev.startswith("dev: 8 pairs from ")
@@ -224,16 +224,16 @@ def test_ctrl_c_saves_the_weights_and_says_where(
     ran = Ran(capsys, ["train", *own_data, *TINY, *where, "--output", str(output)])
     assert ran.status == 130
     where_now = f"the weights are in {output / 'last'}; --resume goes on"
-    assert ran.err == f"bertnli train: interrupted; {where_now}\n"
+    assert ran.err == f"interrupted; {where_now}\nbertnli train: interrupted\n"
     monkeypatch.undo()
-    predict = ["predict", str(output), *where, "A dog.", "A cat."]
+    predict = ["predict", str(output), *where, "--pair", "A dog.", "A cat."]
     assert Ran(capsys, predict).status == 0
 
 
 def test_evaluate(
     trained: Path, tables: Path, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), *where]
+    argv = ["evaluate", str(trained), str(tables / "dev.tsv"), *where]
     ran = Ran(capsys, argv)
     assert ran.status == 0
     assert ran.out.startswith("accuracy 1.0000, loss ")
@@ -241,7 +241,7 @@ def test_evaluate(
     found = json.loads(Ran(capsys, [*argv, "--json", "--batch-size", "2"]).out)
     assert found["accuracy"] == 1
     assert found["confusion"] == [[3, 0, 0], [0, 3, 0], [0, 0, 3]]
-    assert "--split is for --data" in Ran(capsys, [*argv, "--split", "dev"]).error()
+    assert "is one table without splits" in Ran(capsys, [*argv, "--split", "dev"]).error()
 
 
 def test_evaluate_with_other_names_and_columns(
@@ -256,16 +256,16 @@ def test_evaluate_with_other_names_and_columns(
     path = tmp_path / "data.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     columns = ["--premise-column", "p", "--hypothesis-column", "h", "--label-column", "y"]
-    argv = ["evaluate", str(trained), "--file", str(path), *columns, *where, "--json"]
+    argv = ["evaluate", str(trained), str(path), *columns, *where, "--json"]
     mapped = [*argv, "--label-map", "0=neutral,1=contradiction,2=entailment"]
     assert json.loads(Ran(capsys, mapped).out)["accuracy"] == 1
-    assert "label '2' is none of" in Ran(capsys, argv).error()
+    assert "its classes are numbers" in Ran(capsys, argv).error()
 
 
 def test_a_run_of_one_backend_is_scored_alike_on_all(
     trained: Path, both: tuple[Backend, Backend], tables: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    argv = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), "--json"]
+    argv = ["evaluate", str(trained), str(tables / "dev.tsv"), "--json"]
     scores = [json.loads(Ran(capsys, [*argv, "--backend", b.name]).out) for b in both]
     assert scores[0]["confusion"] == scores[1]["confusion"]
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], abs=1e-5)
@@ -274,7 +274,7 @@ def test_a_run_of_one_backend_is_scored_alike_on_all(
 def test_predict_two_sentences(
     trained: Path, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    argv = ["predict", str(trained), *where, "A dog is asleep.", "A dog rests."]
+    argv = ["predict", str(trained), *where, "--pair", "A dog is asleep.", "A dog rests."]
     label, *numbers = Ran(capsys, argv).out.rstrip("\n").split("\t")
     assert label == "entailment"
     assert [number.partition("=")[0] for number in numbers] == list(LABELS)
@@ -302,7 +302,7 @@ def test_predict_keeps_the_order_of_a_file(
     pairs, labels = many_pairs()
     path = tmp_path / "pairs.tsv"
     path.write_text("".join(f"{a}\t{b}\n" for a, b in pairs))
-    argv = ["predict", str(trained), *where, "--file", str(path)]
+    argv = ["predict", str(trained), str(path), *where]
     ran = Ran(capsys, [*argv, "--json", "--batch-size", str(batch_size)])
     assert ran.status == 0
     found = [json.loads(line) for line in ran.out.splitlines()]
@@ -324,8 +324,8 @@ def test_long_sets_have_a_line_now_and_then(
     dev, rate = tables / "dev.tsv", r"[\d,.]+ pairs/s"
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("".join(f"{a}\t{b}\n" for a, b in many_pairs()[0]))
-    evaluate = ["evaluate", str(trained), "--file", str(dev), "--batch-size", "4", *where]
-    predict = ["predict", str(trained), "--file", str(pairs), *where]
+    evaluate = ["evaluate", str(trained), str(dev), "--batch-size", "4", *where]
+    predict = ["predict", str(trained), str(pairs), *where]
     report = [*evaluate, "--report", str(tmp_path / "report")]
     scored = [f"{dev}: {n} of 9 pairs, {rate}, about \\d+ s left" for n in (4, 8, 9)]
     commands = ((evaluate, scored), (report, scored), (predict, [f"{pairs}: 50 pairs, {rate}"]))
@@ -354,7 +354,7 @@ def test_predict_from_standard_input(
     argv = ["predict", str(trained), *where, "--batch-size", "8"]
 
     def feed(lines: list[str]) -> None:
-        data = io.BytesIO("".join(lines).encode())
+        data = io.BufferedReader(io.BytesIO("".join(lines).encode()))  # type: ignore[arg-type]
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
 
     feed(lines)
@@ -369,13 +369,87 @@ def test_predict_from_standard_input(
     assert [line.split("\t")[0] for line in ran.out.splitlines()] == labels[:20]
 
 
+def test_predict_answers_a_pipe_pair_by_pair(trained: Path, where: list[str]) -> None:
+    """Each answer is there before the next pair is written; an empty last line is none."""
+    command = [sys.executable, "-m", "bertnli", "predict", str(trained), *where]
+    pairs, labels = many_pairs()
+    pipe = subprocess.PIPE
+    with processes.Process(command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        assert process.stdin is not None and process.stdout is not None
+        for pair, label in zip(pairs[:5], labels[:5], strict=True):
+            process.stdin.write("\t".join(pair) + "\n")
+            process.stdin.flush()
+            assert process.stdout.readline().startswith(f"{label}\t")
+        process.stdin.write("neither\n\n")
+        process.stdin.close()
+        process.stdin = None
+        out, err = process.finish()
+        assert out == "" and "standard input, line 6: " in err and process.returncode == 2
+
+
+def test_predict_leaves_bad_rows_out(
+    trained: Path, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, labels = many_pairs()
+    lines = ["\t".join(pair) + "\n" for pair in pairs]
+    path = tmp_path / "pairs.tsv"
+    path.write_text("".join([*lines[:20], "neither\n", *lines[20:], "\n"]))
+    argv = ["predict", str(trained), *where]
+    assert "line 21: " in Ran(capsys, [*argv, str(path)]).error()
+    ran = Ran(capsys, [*argv, "--skip-bad-rows", str(path)])
+    assert ran.status == 0 and "line 21: " in ran.err and "left out" in ran.err
+    assert [line.split("\t")[0] for line in ran.out.splitlines()] == labels
+
+
+#: What a set of two classes, and one of three, calls each of the three.
+SPELLINGS = {
+    "two": {"entailment": "yes", "contradiction": "no", "neutral": "no"},
+    "three": {"entailment": "0", "contradiction": "2", "neutral": "1"},
+}
+
+
+@pytest.mark.parametrize("kind", SPELLINGS)
+def test_two_classes_and_three_in_every_command(
+    kind: str,
+    backend: Backend,
+    trained: Path,
+    where: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A checkpoint of two classes on a set of three, and the reverse, by --label-map."""
+    path = write_table(tmp_path / "set.tsv", ANIMALS)
+    rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
+    path.write_text("".join("\t".join([SPELLINGS[kind][row[0]], *row[1:]]) + "\n" for row in rows))
+    columns = ["--no-header", "--label-column", "1", "--premise-column", "2"]
+    columns += ["--hypothesis-column", "3", "--label-map"]
+    to_two = {"entailment": "entailment", "contradiction": "non-entailment"}
+    to_two["neutral"] = "non-entailment"
+    two = ",".join(sorted({f"{SPELLINGS[kind][name]}={to_two[name]}" for name in LABELS}))
+    three = ",".join(f"{SPELLINGS['three'][name]}={name}" for name in LABELS)
+    run = tmp_path / "two"
+    argv = ["train", "--train", str(path), *columns, two, *TINY, *where, "--epochs", "20"]
+    assert Ran(capsys, [*argv, "--output", str(run)]).status == 0
+    for model, mapped in ((run / "last", two), (trained, two if kind == "two" else three)):
+        for argv in (
+            ["evaluate", str(model), str(path), *where, "--json"],
+            ["lengths", str(path), "--checkpoint", str(model)],
+        ):
+            ran = Ran(capsys, [*argv, *columns, mapped])
+            assert ran.status == 0, ran.err
+            if argv[0] == "evaluate":
+                assert json.loads(ran.out)["accuracy"] == 1
+    labels = Ran(capsys, ["predict", str(run), *where, "--pair", "A dog.", "A dog rests."]).out
+    assert {"entailment=", "non-entailment="} <= {p.rstrip("0123456789.") for p in labels.split()}
+
+
 def test_missing_checkpoint(
     where: list[str], tmp_path: Path, tables: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     missing = str(tmp_path / "none")
-    argv = ["predict", missing, *where, "A dog.", "A cat."]
+    argv = ["predict", missing, *where, "--pair", "A dog.", "A cat."]
     assert "no such file or folder" in Ran(capsys, argv).error()
-    argv = ["evaluate", missing, *where, "--file", str(tables / "dev.tsv")]
+    argv = ["evaluate", missing, str(tables / "dev.tsv"), *where]
     assert "no such file or folder" in Ran(capsys, argv).error()
 
 
@@ -395,7 +469,7 @@ def test_another_order_of_the_classes_is_noticed(
     """The names of a checkpoint are changed as if somebody had mistaken their order."""
     header, *rows = (tables / "dev.tsv").read_text().splitlines()
     (tmp_path / "twice.tsv").write_text("\n".join([header, *rows, *rows]) + "\n")
-    scored = ["--file", str(tmp_path / "twice.tsv"), *where, "--json"]
+    scored = [str(tmp_path / "twice.tsv"), *where, "--json"]
     ran = Ran(capsys, ["evaluate", str(trained), *scored])
     assert "another order" not in ran.err
     right = json.loads(ran.out)["accuracy"]
@@ -413,15 +487,13 @@ def test_precision(
     trained: Path, tables: Path, where: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """auto says what it took and why; bf16 works, or is refused with the reason."""
-    pair = ["A dog is asleep.", "A dog is running fast."]
+    pair = ["--pair", "A dog is asleep.", "A dog is running fast."]
     plain = Ran(capsys, ["predict", str(trained), *where, *pair])
     assert "precision" not in plain.err
-    auto = Ran(
-        capsys, ["predict", str(trained), *where, "--precision", "auto", *pair]
-    )
+    auto = Ran(capsys, ["predict", str(trained), *where, "--precision", "auto", *pair])
     assert auto.out.split("\t")[0] == plain.out.split("\t")[0]
     assert "precision: " in auto.err
-    scored = ["evaluate", str(trained), "--file", str(tables / "dev.tsv"), *where]
+    scored = ["evaluate", str(trained), str(tables / "dev.tsv"), *where]
     ran = Ran(capsys, [*scored, "--precision", "bf16", "--json"])
     if "mxnet" in where:
         assert "MXNet 1.9.1 has no bfloat16" in ran.error()

@@ -145,21 +145,21 @@ def test_every_command_cuts_as_in_training(
     same(rows(predictions))
     assert sum(one.is_cut for one in predictions) == cut
 
-    assert main(["predict", folder, "--file", str(file), "--json", *chosen]) == 0
+    assert main(["predict", folder, str(file), "--json", *chosen]) == 0
     out, err = capsys.readouterr()
     same(json_rows(out))
     assert (f"{cut} of {len(PAIRS)} pairs had more than {max_len} tokens" in err) == (cut > 0)
 
     lines = [f"{LABELS[i]}\t{a}\t{b}" for i, (a, b) in zip(expected.argmax(1), PAIRS, strict=True)]
     labelled.write_text("\n".join(["gold_label\tsentence1\tsentence2", *lines]), encoding="utf-8")
-    assert main(["evaluate", folder, "--file", str(labelled), "--json", *chosen]) == 0
+    assert main(["evaluate", folder, str(labelled), "--json", *chosen]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["accuracy"] == 1.0
     own = -np.log(expected.max(1)).mean()
     assert json.loads(out)["loss"] == pytest.approx(own, abs=1e-5)
     assert f"{cut} of {len(PAIRS)} pairs have more than {max_len} tokens" in err
     report = str(tmp_path / "report")
-    argv = ["evaluate", folder, "--file", str(labelled), "--report", report, *chosen]
+    argv = ["evaluate", folder, str(labelled), "--report", report, *chosen]
     assert main(argv) == 0
     found = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
     assert found["checkpoints"][0]["max_len"] == max_len
@@ -176,7 +176,7 @@ def test_every_command_cuts_as_in_training(
     assert list(explained["probabilities"].values()) == pytest.approx(expected[0], abs=1e-5)
 
     exported = tmp_path / "exported"
-    argv = ["export", folder, str(exported), "--format", "onnx", "--file", str(labelled)]
+    argv = ["export", folder, str(exported), "--format", "onnx", "--check", str(labelled)]
     assert main(argv) == 0
     assert "accuracy 1.0000" in capsys.readouterr().out
     model = onnx.load(str(exported / "model.onnx"))
@@ -205,7 +205,7 @@ def test_an_option_overrides_what_travels(
     expected = by_hand(net, other)
     options = ["--max-len", "20", "--truncation", "ratio"]
     argv = ["--checkpoint", str(tmp_path / "net"), *options]
-    assert main(["predict", *argv, "--file", str(tables[0]), "--json"]) == 0
+    assert main(["predict", *argv[1:], str(tables[0]), "--json"]) == 0
     assert np.abs(json_rows(capsys.readouterr().out) - expected).max() <= 1e-5
     served = by_worker(argv, backend.name, lambda worker: worker.predict(PAIRS).result())
     assert np.abs(rows(served) - expected).max() <= 1e-5
@@ -326,9 +326,9 @@ def test_the_command_trains_and_scores_long_pairs(
     argv = ["train", *data, *sizes, *steps, *chosen, "--min-freq", "1", "--output", run]
     assert main([*argv, "--quiet", "--dropout", "0"]) == 0
     capsys.readouterr()
-    assert main(["evaluate", run, "--file", dev, "--json", *chosen]) == 0
+    assert main(["evaluate", run, dev, "--json", *chosen]) == 0
     assert json.loads(capsys.readouterr().out)["accuracy"] == 1.0
-    assert main(["evaluate", run, "--file", dev, "--json", *chosen, "--max-len", "128"]) == 0
+    assert main(["evaluate", run, dev, "--json", *chosen, "--max-len", "128"]) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["accuracy"] < 0.8
     assert "40 of 40 pairs have more than 128 tokens and were cut" in err
@@ -354,16 +354,29 @@ def test_words_that_the_model_does_not_know_are_said(
     (found,) = bertnli.load("bert.mini", backend.name, "cpu").predict([pair])
     assert found.unknown_share > 0.8
     chosen = ["--backend", backend.name, "--devices", "cpu"]
-    assert main(["predict", *pair, *chosen]) == 0
+    assert main(["predict", "bert.mini", "--pair", *pair, *chosen]) == 0
     assert "does not know" in capsys.readouterr().err
-    assert main(["predict", "A man is asleep.", "A man is awake.", *chosen, "--json"]) == 0
+    assert (
+        main(
+            [
+                "predict",
+                "bert.mini",
+                "--pair",
+                "A man is asleep.",
+                "A man is awake.",
+                *chosen,
+                "--json",
+            ]
+        )
+        == 0
+    )
     out, err = capsys.readouterr()
     assert json.loads(out)["unknown_share"] == 0.0 and err == ""
     assert main(["explain", *pair, *chosen, "--steps", "1"]) == 0
     assert "does not know" in capsys.readouterr().err
     file = tmp_path / "pairs.tsv"
     file.write_text("A man sleeps.\tHe rests.\n" + "\t".join(pair) + "\n", encoding="utf-8")
-    assert main(["predict", "--file", str(file), *chosen]) == 0
+    assert main(["predict", "bert.mini", str(file), *chosen]) == 0
     assert "1 of 2 pairs (the first: pair 2)" in capsys.readouterr().err
     argv = ["--checkpoint", "bert.mini"]
     (served,) = by_worker(argv, backend.name, lambda worker: worker.predict([pair]).result())

@@ -113,7 +113,7 @@ def test_where_names_are_none_or_wrong_the_given_ones_decide(
     bert, _ = backend.load_pretrained_model(folder)  # needs no names
     assert bert.config.num_hiddens == 8
     assert main(["info", str(folder)]) == 0
-    argv = ["evaluate", str(folder), "--labels", ",".join(NLI), "--data", "sample"]
+    argv = ["evaluate", str(folder), "sample", "--labels", ",".join(NLI)]
     assert main([*argv, "--backend", backend.name, "--devices", "cpu"]) == 0
     capsys.readouterr()
 
@@ -134,15 +134,15 @@ def test_every_command_refuses_another_tokenizer(
     (folder / file).write_text(json.dumps(described))
     path, new = str(folder), str(tmp_path / "new")
     for argv in (
-        ["predict", path, "A man.", "A dog."],
-        ["evaluate", path, "--data", "sample"],
+        ["predict", path, "--pair", "A man.", "A dog."],
+        ["evaluate", path, "sample"],
         ["explain", "--checkpoint", path, "A man.", "A dog."],
         ["train", "--train", "sample", "--pretrained", path, "--output", new],
         ["convert", path, new, "--to", "bertnli"],
         ["export", path, new, "--format", "onnx"],
         ["parity", path],
         ["info", path],
-        ["lengths", "--checkpoint", path, "--data", "sample"],
+        ["lengths", "--checkpoint", path, "sample"],
         ["serve", "--checkpoint", path],
     ):
         assert main(argv) == 2, argv
@@ -169,7 +169,7 @@ def test_a_vocabulary_cut_short_is_said(
     vocab.write_text("".join(lines[:200]))
     with pytest.warns(CheckpointWarning, match="has 200 tokens, the model rows for 384; if the"):
         open_checkpoint(tmp_path / "hf")
-    assert main(["predict", str(tmp_path / "hf"), "w1", "w2"]) == 0
+    assert main(["predict", str(tmp_path / "hf"), "--pair", "w1", "w2"]) == 0
     assert "bertnli predict: " in capsys.readouterr().err.partition("the vocabulary has 200")[0]
     assert main(["info", str(tmp_path / "hf")]) == 0
     assert "problems: " in capsys.readouterr().out
@@ -340,7 +340,7 @@ def test_a_whole_net_is_refused_with_what_to_save(
 ) -> None:
     net = bertnli.load(folder, "torch")
     torch.save(net, folder / "net.pt")
-    assert main(["predict", str(folder / "net.pt"), "A.", "B."]) == 2
+    assert main(["predict", str(folder / "net.pt"), "--pair", "A.", "B."]) == 2
     assert "torch.save(net.state_dict(), path)" in capsys.readouterr().err
 
 
@@ -580,15 +580,15 @@ def test_a_file_of_a_checkpoint_is_not_its_folder(
 ) -> None:
     (tmp_path / "note.txt").write_text("hello")
     for name in ("config.json", "vocab.txt", "tokenizer.json"):
-        assert main(["predict", str(folder / name), "A.", "B."]) == 2
+        assert main(["predict", str(folder / name), "--pair", "A.", "B."]) == 2
         said = capsys.readouterr().err
         assert said.endswith(f"nor a file of parameters; give the folder, {folder}\n")
-    assert main(["predict", str(tmp_path / "note.txt"), "A.", "B."]) == 2
+    assert main(["predict", str(tmp_path / "note.txt"), "--pair", "A.", "B."]) == 2
     said = capsys.readouterr().err
     assert said.endswith("nor a file of parameters\n") and "--file" not in said
     archive = Path(shutil.make_archive(str(tmp_path / "model"), "zip", folder))
     archive.write_bytes(archive.read_bytes()[:-200])
-    assert main(["predict", str(archive), "A.", "B."]) == 2
+    assert main(["predict", str(archive), "--pair", "A.", "B."]) == 2
     said = capsys.readouterr().err
     assert said.endswith("is a zip archive that is cut off. Copy it anew from where it came from\n")
 

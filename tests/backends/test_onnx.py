@@ -153,7 +153,7 @@ def test_the_command_says_what_int8_costs(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], trained: Path
 ) -> None:
     target = tmp_path / "exported"
-    argv = ["export", str(trained), str(target), "--format", "onnx", "--int8", "--data", "sample"]
+    argv = ["export", str(trained), str(target), "--format", "onnx", "--int8", "--check", "sample"]
     assert main(argv) == 0
     out = capsys.readouterr().out
     assert out.endswith(f"wrote the folder {target}: model.int8.onnx, model.onnx, vocab.json\n")
@@ -167,7 +167,7 @@ def test_the_command_says_what_int8_costs(
         for line in out.splitlines()
         if "accuracy" in line
     }
-    assert main(["evaluate", str(trained), "--data", "sample", "--json"]) == 0
+    assert main(["evaluate", str(trained), "sample", "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
     assert scores["model.onnx"] == pytest.approx(accuracy, abs=1e-4)
     assert abs(scores["model.int8.onnx"] - accuracy) <= 0.05
@@ -221,7 +221,7 @@ def test_a_pretrained_model_has_nothing_to_score(
 ) -> None:
     FORMATS["mxnet"](make_checkpoint(KINDS["book"], None), tmp_path / "model")
     argv = ["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]
-    assert main([*argv, "--data", "sample"]) == 2
+    assert main([*argv, "--check", "sample"]) == 2
     assert "no classes to score" in capsys.readouterr().err
     assert main(argv) == 0
 

@@ -172,7 +172,7 @@ def test_the_commands_leave_what_is_not_theirs(
         (output / name).mkdir(parents=True)
         (output / name / "mine").write_text(MINE)
     before = content(output)
-    data = {"train": ["--data", "sample"], "pretrain": ["--text", str(text), "--min-freq", "1"]}
+    data = {"train": ["--train", "sample"], "pretrain": ["--text", str(text), "--min-freq", "1"]}
     sizes = ["--num-hiddens", "8", "--ffn-num-hiddens", "8", "--num-heads", "1", "--num-blks", "1"]
     where = ["--output", str(output), "--backend", backend.name, "--devices", "cpu", "--quiet"]
     for mode in ([], ["--resume"], ["--overwrite"]):

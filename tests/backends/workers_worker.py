@@ -30,7 +30,8 @@ def make_trainer(backend: str, dropout: float = 0.0, **settings: Any) -> tuple[A
     bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 2, dropout, 40, vocab=vocab)
     net = nli.BERTClassifier(bert)
     sets = (
-        PairDataset(rows, 40, vocab, verbose=False) for rows in (corpus, bertnli.read("sample", "dev"))
+        PairDataset(rows, 40, vocab, verbose=False)
+        for rows in (corpus, bertnli.read("sample", "dev"))
     )
     options = {"lr": 1e-3, "devices": "cpu", "seed": 5, **settings}
     return nli.Trainer(net, **options), *sets

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import gzip
-import io
 import json
-import os
 import re
 import shlex
 import subprocess
@@ -14,25 +11,25 @@ import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import processes
 import pytest
-from bertnli.data.lines import BoundedLines
 
 from bertnli import fetch
+from bertnli.api.predict import _chunks
+from bertnli.api.sets import describe
 from bertnli.checkpoints.native import save_native
 from bertnli.cli import COMMANDS, corpora, main, make_parser
-from bertnli.cli.pair_lines import format_of, open_pairs, pairs_of
-from bertnli.cli.predict import _chunks
 from bertnli.cli.terminal import printable_output
 from bertnli.config import BERTConfig
+from bertnli.data import read
 from bertnli.data.corpus import Corpus
 from bertnli.errors import (
     ITS_END,
     MAX_MESSAGE,
     CheckpointError,
-    ConfigError,
     DataError,
     DownloadError,
     without_secrets,
@@ -95,19 +92,6 @@ def test_too_much_is_a_message(
     assert message in fails(capsys, *argv)
 
 
-def test_lines_that_never_end(tmp_path: Path) -> None:
-    class Endless(io.RawIOBase):
-        def read1(self, size: int) -> bytes:
-            return b"a" * size
-
-    with pytest.raises(DataError, match=r"standard input, line 1: .* more than 4,194,304 bytes"):
-        list(pairs_of(io.BufferedReader(BoundedLines(Endless(), "standard input")), "x"))
-    pieces = iter([b"a", b"\tb", b"\nc\td\n", b""])
-    one_by_one = type("Pipe", (), {"read1": lambda self, size: next(pieces)})()
-    lines = io.BufferedReader(BoundedLines(one_by_one, "standard input"))
-    assert list(pairs_of(lines, "x")) == [("a", "b"), ("c", "d")]
-
-
 @pytest.mark.parametrize("argv", examples(), ids=" ".join)
 def test_examples_of_the_help_are_accepted(argv: list[str]) -> None:
     assert make_parser().parse_args(argv).run is COMMANDS[argv[0]].run
@@ -134,15 +118,26 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     [
         [],
         ["evaluate", "run"],
-        ["evaluate", "run", "--data", "sample", "--file", "x.tsv"],
-        ["evaluate", "run", "--data", "sample", "--batch-size", "0"],
-        ["evaluate", "run", "--data", "sample", "--backend", "jax"],
+        ["evaluate", "run", "sample", "--batch-size", "0"],
+        ["evaluate", "run", "sample", "--backend", "jax"],
+        ["predict"],
+        ["predict", "run", "--pair", "one sentence"],
         ["train", "--train", "sample"],
         ["train", "--output", "x"],
-        ["train", "--output", "x", "--data", "sample", "--model", "bert.base", "--pretrained", "y"],
+        [
+            "train",
+            "--output",
+            "x",
+            "--train",
+            "sample",
+            "--model",
+            "bert.base",
+            "--pretrained",
+            "y",
+        ],
         ["train", "--output", "x", "--train", "y.tsv", "--label-map", "0:entailment"],
         ["train", "--output", "x", "--train", "y.tsv", "--labels", "yes,yes"],
-        ["train", "--output", "x", "--data", "sample", "--epoch", "3"],
+        ["train", "--output", "x", "--train", "sample", "--epoch", "3"],
     ],
     ids=" ".join,
 )
@@ -185,136 +180,91 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
         assert process.returncode == 141
 
 
-def pairs(text: str | bytes, **options: object) -> list[tuple[str, str]]:
-    data = text.encode() if isinstance(text, str) else text
-    return list(pairs_of(data.splitlines(keepends=True), "input", **options))  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        ("a b\tc d\n\"e\t'f\n", {}),
-        ("a b\tc d\r\n\"e\t'f", {}),
-        ("sentence1\tsentence2\na b\tc d\n\"e\t'f\n", {}),
-        ("\ufeffid\thypothesis\tpremise\n1\tc d\ta b\n2\t'f\t\"e\n", {}),
-        ("text\tclaim\na b\tc d\n\"e\t'f\n", {"columns": ("text", "claim")}),
-        ('a b,c d\n"""e",\'f\n', {"format": "csv"}),
-        ('claim,"text"\nc d,a b\n\'f,"""e"\n', {"format": "csv", "columns": ("text", "claim")}),
-        ('{"premise": "a b", "hypothesis": "c d"}\n{"sentence1": "\\"e", "sentence2": "\'f"}', {}),
-        ('\ufeff{"x": "a b", "y": "c d"}\n{"x": "\\"e", "y": "\'f"}', {"columns": ("x", "y")}),
-    ],
-    ids=lambda value: None if isinstance(value, dict) else repr(value),
-)
-def test_pairs_are_read_in_every_form(text: str, options: dict) -> None:
-    assert pairs(text, **options) == [("a b", "c d"), ('"e', "'f")]
-
-
-def test_no_lines_are_no_pairs() -> None:
-    assert pairs("") == []
-    assert pairs("", format="csv") == []
-
-
-@pytest.mark.parametrize(
-    ("text", "options", "message"),
-    [
-        ("a\tb\nc\n", {}, "line 2: columns: 1; expected: 2, premise and hypothesis"),
-        ("a\tb\n\n", {}, "line 2: columns: 1"),
-        ("a\tb\tc\n", {}, "line 1: columns: 3"),
-        ("a\tb\nc\t \n", {}, "line 2: the hypothesis is ' '"),
-        ("premise\thypothesis\nc\td\te\n", {}, "line 2: columns: 3; expected: 2, as in the header"),
-        ("a\tb\n", {"columns": ("x", "y")}, r"line 1: no columns \['x', 'y'\]; the header has"),
-        ('a,b\n"c\nd",e\nf\n', {"format": "csv"}, "line 4: columns: 1"),
-        ('a,b\n"c"d,e\n', {"format": "csv"}, "line 2: not CSV"),
-        ('{"premise": "a", "hypothesis": "b"}\n{"premise": "c"}\n', {}, "line 2: no .*the object"),
-        ('{"premise": "a", "hypothesis": 3}\n', {}, "line 1: the hypothesis is 3"),
-        ('{"premise": "a"\n', {}, "line 1: not JSON"),
-        ('{"premise": "a", "hypothesis": "b", "premise": "c"}\n', {}, "line 1: .*key, 'premise'"),
-        ('["a", "b"]\n', {"format": "jsonl"}, "line 1: a JSON object is expected"),
-        (b"a\tb\nc\t\xff\n", {}, "line 2: not UTF-8"),
-    ],
-    ids=lambda value: repr(value) if isinstance(value, str | bytes) else None,
-)
-def test_a_bad_line_is_an_error_with_its_number(
-    text: str | bytes, options: dict, message: str
-) -> None:
-    with pytest.raises(DataError, match=f"input, {message}"):
-        pairs(text, **options)
-
-
-def test_gzipped_pairs(tmp_path: Path) -> None:
-    path = tmp_path / "pairs.csv.gz"
-    path.write_bytes(gzip.compress(b"a,b\n"))
-    assert format_of(path) == "csv"
-    with open_pairs(path) as file:
-        assert list(pairs_of(file, "x", "csv")) == [("a", "b")]
-    path.write_bytes(gzip.compress(b"a,b\n" * 1000)[:-10])
-    with open_pairs(path) as file, pytest.raises(DataError, match="damaged archive"):
-        list(pairs_of(file, "x", "csv"))
-
-
-def test_a_pipe_that_the_shell_has_opened() -> None:
-    read, write = os.pipe()
-    os.write(write, b"a\tb\n")
-    os.close(write)
-    with open_pairs(f"/dev/fd/{read}") as file:
-        assert list(pairs_of(file, "x")) == [("a", "b")]
-    os.close(read)
-
-
-def test_a_name_without_a_known_ending_tells_no_format() -> None:
-    assert format_of("pairs") is None
-    assert format_of("pairs.gz") is None
-
-
-def test_pairs_before_a_bad_line_are_not_lost() -> None:
-    chunks = []
-    lines = pairs_of([b"a\tb\n", b"c\td\n", b"e\tf\n", b"g\n"], "input")
+def test_pairs_before_a_bad_line_are_not_lost(tmp_path: Path) -> None:
+    path = tmp_path / "pairs.tsv"
+    path.write_text("a b\tc d\nc d\te f\ne f\tg h\ng\n")
+    stream = _chunks(read.pairs(path), 2, str(path))
+    seen = [next(stream), next(stream)]
+    assert seen == [[("a b", "c d"), ("c d", "e f")], [("e f", "g h")]]
     with pytest.raises(DataError, match="line 4"):
-        chunks.extend(iter(_chunks(lines, 2)))
-    seen = []
-    lines = pairs_of([b"a\tb\n", b"c\td\n", b"e\tf\n", b"g\n"], "input")
-    stream = _chunks(lines, 2)
-    seen.append(next(stream))
-    seen.append(next(stream))
-    assert seen == [[("a", "b"), ("c", "d")], [("e", "f")]]
+        next(stream)
 
 
-def test_a_chunk_is_given_before_the_next_line_is_read() -> None:
-    def lines():  # type: ignore[no-untyped-def]
-        yield b"a\tb\n"
+def test_a_chunk_is_given_before_the_next_pair_is_read() -> None:
+    def pairs():  # type: ignore[no-untyped-def]
+        yield "a", "b"
         raise AssertionError("read too far")
 
-    assert next(_chunks(pairs_of(lines(), "input"), 1)) == [("a", "b")]
+    assert next(_chunks(pairs(), 1, "x")) == [("a", "b")]
 
 
-def test_rows_left_out_are_told() -> None:
-    corpus = Corpus(["p"], ["h"], [0], tokenized=False, skipped={"malformed": 2}, source="x.tsv")
-    assert corpora.describe(corpus) == "1 pairs from x.tsv; rows left out: 2 (malformed)"
-
-
-def test_options_of_a_table_do_not_go_with_a_known_corpus() -> None:
-    args = make_parser().parse_args(
-        ["evaluate", "run", "--data", "sample", "--label-map", "0=neutral"]
+def test_rows_left_out_and_guesses_are_told(capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = Corpus(
+        *(["p"], ["h"], [0]),
+        tokenized=False,
+        skipped={"malformed": 2},
+        source="x.tsv",
+        notes=["the first line is taken for a header (--no-header)"],
     )
-    with pytest.raises(ConfigError, match="leave them out"):
-        corpora.read_split(args, "dev")
+    assert describe(corpus) == "1 pairs from x.tsv; rows left out: 2 (malformed)"
+    said = "note: the first line is taken for a header (--no-header)\n"
+    assert capsys.readouterr().err == said
 
 
-def table_args(*argv: str) -> argparse.Namespace:
-    return make_parser().parse_args(["train", "--output", "x", "--train", "y", *argv])
+#: Each option of a command on how a source is read, and the argument of `bertnli.read`.
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--format csv": {"format": "csv"},
+    "--delimiter ';'": {"delimiter": ";"},
+    r"--delimiter '\t'": {"delimiter": "\t"},
+    "--quoted": {"quoted": True},
+    "--no-quoted": {"quoted": False},
+    "--header": {"header": True},
+    "--no-header": {"header": False},
+    "--encoding cp1252": {"encoding": "cp1252"},
+    "--premise-column 2": {"premise": "2"},
+    "--hypothesis-column h": {"hypothesis": "h"},
+    "--label-column example.y": {"label": "example.y"},
+    "--label-map 0=entailment,1=-": {"label_map": {"0": "entailment", "1": "-"}},
+    "--skip-bad-rows": {"on_error": "skip"},
+}
+#: A line of each command that reads sources, and the columns that it does not read.
+READERS: dict[str, tuple[str, ...]] = {
+    "train --output x --train y": (),
+    "evaluate x y": (),
+    "lengths x": (),
+    "data x": (),
+    "export x y --format onnx --check z": (),
+    "predict x y": ("label",),
+    "pretrain --output x --text y": ("label", "premise", "hypothesis"),
+}
 
 
-def test_a_table_of_ones_own(tmp_path: Path) -> None:
-    path = tmp_path / "data.txt"
-    path.write_text("y,p,h\n1,A man.,A dog.\n7,A man.,A cat.\n")
-    options = ["--format", "csv", "--premise-column", "p", "--hypothesis-column", "h"]
-    options += ["--label-column", "y"]
-    options += ["--label-map", "0=entailment, 1=neutral", "--skip-bad-rows"]
-    corpus = corpora.read_table(table_args(*options), str(path), LABELS)
-    assert tuple(corpus) == (["A man."], ["A dog."], [LABELS.index("neutral")])
-    assert corpus.skipped == {"malformed": 1}
-    with pytest.raises(DataError, match="line 3"):
-        corpora.read_table(table_args(*options[:-1]), str(path), LABELS)
+@pytest.mark.parametrize("line", READERS)
+def test_every_command_reads_with_the_same_options(
+    line: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parser, argv = make_parser(), line.split()
+    assert corpora.reading_of(parser.parse_args(argv)) == {}
+    for option, expected in OPTIONS.items():
+        if argv[0] == "export":
+            option = option.replace("--format", "--table-format")
+        words = [*argv, *shlex.split(option)]
+        if READERS[line] and next(iter(expected)).startswith(READERS[line]):
+            with pytest.raises(SystemExit):
+                parser.parse_args(words)
+            continue
+        assert corpora.reading_of(parser.parse_args(words)) == expected
+    with pytest.raises(SystemExit):
+        parser.parse_args([*argv, "--header", "--no-header"])
+    assert "not allowed with argument --header" in capsys.readouterr().err
+
+
+def test_a_share_to_hold_out_or_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert corpora.source_or_share("0.1") == 0.1
+    (tmp_path / "0.1").write_text("")
+    assert corpora.source_or_share("0.1") == "0.1"
+    assert corpora.source_or_share("SNLI:dev") == "SNLI:dev"
 
 
 @pytest.fixture
@@ -393,12 +343,12 @@ def test_escape_codes_do_not_reach_a_terminal(
     save_native(folder, arrays, config, ("yes" + CODES, "no", "so"), vocab)
     table = tmp_path / f"{CODES}.tsv"
     table.write_text(f"gold{CODES}\tone\ttwo\nyes\ta\tb\n")
-    lengths = ["lengths", "--file", str(table), "--checkpoint", str(folder)]
+    lengths = ["lengths", str(table), "--checkpoint", str(folder)]
     commands = [
         (["info", str(folder)], 0),
         (["info", str(folder / CODES)], 2),
-        (["predict", str(folder), "--file", f"{table}2"], 2),
-        (["predict", str(folder), "--labels", f"x,{CODES}", "a", "b", "c"], 2),
+        (["predict", str(folder), f"{table}2"], 2),
+        (["predict", str(folder), "--labels", f"x,{CODES}", "--pair", "a", "b"], 2),
         (lengths, 2),
         ([*lengths, "--label-column", f"gold{CODES}"], 2),
         ([*lengths, "--premise-column", "one", "--hypothesis-column", f"two{CODES}"], 2),
@@ -482,10 +432,11 @@ def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
     [
         ["download", "{}"],
         ["info", "{}"],
-        ["predict", "{}", "a", "b"],
+        ["predict", "{}", "--pair", "a", "b"],
         ["train", "--pretrained", "{}", "--train", "{}", "--output", "{}"],
-        ["evaluate", "--checkpoint", "x", "--data", "{}"],
-        ["lengths", "--data", "{}"],
+        ["evaluate", "bert.mini", "{}"],
+        ["lengths", "{}"],
+        ["data", "{}"],
     ],
     ids=lambda argv: argv[0],
 )
@@ -535,8 +486,9 @@ def test_settings_are_refused_before_anything_is_read(
     assert not (tmp_path / "run").exists()
 
 
-def test_predict_wants_two_sentences_or_a_file(capsys: pytest.CaptureFixture[str]) -> None:
-    argv = ("predict", "x", "A man.")
-    assert "1 sentences were given" in fails(capsys, *argv)
-    assert "not both" in fails(capsys, *argv, "A dog.", "--file", "x.tsv")
-    assert "No such file" in fails(capsys, "predict", "x", "--file", "no-such.tsv")
+def test_predict_wants_a_pair_or_a_source(capsys: pytest.CaptureFixture[str]) -> None:
+    pair = ("predict", "x", "--pair", "A man.", "A dog.")
+    for more in (["--format", "tsv"], ["--split", "dev"]):
+        assert "either --pair or a source" in fails(capsys, *pair, *more)
+    assert "either --pair or a source" in fails(capsys, *pair[:2], "x.tsv", *pair[2:])
+    assert "no such file" in fails(capsys, "predict", "bert.mini", "no-such.tsv")

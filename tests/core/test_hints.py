@@ -57,7 +57,7 @@ LISTS = [
 def test_there_are_lists_among_the_options() -> None:
     found = {(name, action.option_strings[-1]) for name, action in LISTS}
     assert found >= {
-        *(("evaluate", "--file"), ("pretrain", "--text"), ("pretrain", "--dev-text")),
+        *(("evaluate", "--also"), ("pretrain", "--text"), ("pretrain", "--dev-text")),
         *(("curve", "--names"), ("train", "--labels"), ("train", "--label-map")),
         *((name, "--devices") for name in ("train", "predict", "evaluate", "serve", "explain")),
     }
@@ -85,22 +85,22 @@ def test_a_list_given_again_adds_to_it(command: str, option: argparse.Action) ->
 
 def test_no_option_keeps_its_last_value_without_a_word() -> None:
     for name, action in options_of_commands():
-        harmless = argparse._AppendAction | argparse._StoreTrueAction | argparse._HelpAction
+        switches = argparse._StoreTrueAction | argparse._StoreFalseAction
+        harmless = argparse._AppendAction | switches | argparse._HelpAction
         assert isinstance(action, _Store | harmless), (name, action.option_strings)
 
 
 def test_a_file_is_not_lost_and_a_number_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
-    said = refused(capsys, "predict", "--file", "a.tsv", "--file", "b.tsv")
-    assert "argument --file: given twice, as 'a.tsv' and 'b.tsv'" in said
-    said = refused(capsys, "lengths", "--data", "sample", "--plot", "a.png", "--plot", "b.png")
+    train = ["train", "--output", "x", "--train", "a.tsv"]
+    said = refused(capsys, *train, "--train", "b.tsv")
+    assert "argument --train: given twice, as 'a.tsv' and 'b.tsv'" in said
+    said = refused(capsys, "lengths", "sample", "--plot", "a.png", "--plot", "b.png")
     assert "'a.png' and 'b.png'" in said
     parse = make_parser().parse_args
-    args = parse(
-        ["predict", "--batch-size", "3", "--batch-size", "4", "--file", "a", "--file", "a"]
-    )
-    assert (args.batch_size, args.file) == (4, "a")
+    args = parse([*train, "--batch-size", "3", "--batch-size", "4", "--train", "a.tsv"])
+    assert (args.batch_size, args.train) == (4, "a.tsv")
     assert "--batch-size is given twice; 4 is taken, not 3" in capsys.readouterr().err
-    args = parse(["predict", "--backend", "torch", "--backend", "mxnet"])
+    args = parse(["predict", "x", "--backend", "torch", "--backend", "mxnet"])
     assert args.backend == "mxnet" and "not torch" in capsys.readouterr().err
     both = ["train", "--output", "x", "--train", "y", "--label-map", "0=neutral"]
     assert "0 is to be both neutral and" in refused(capsys, *both, "--label-map", "0=entailment")
@@ -117,33 +117,34 @@ def test_a_parser_may_be_used_again() -> None:
     [
         (["trian"], "Did you mean 'train'?"),
         (["prediction"], "Did you mean 'predict'?"),
-        (["predict", "--checkpont", "x", "a", "b"], "Did you mean --checkpoint, where --checkpont"),
-        (["predict", "--checkpont=x", "a", "b"], "Did you mean --checkpoint,"),
-        (["evaluate", "x", "--dta", "sample"], "Did you mean --data,"),
-        (["train", "--outptu", "x", "--data", "sample"], "Did you mean --output,"),
-        (["train", "--output", "x", "--data", "sample", "--learning-rate", "1"], "mean --lr,"),
-        (["train", "--output", "x", "--data", "sample", "--num-epochs", "1"], "mean --epochs,"),
-        (["train", "--output", "x", "--data", "sample", "--max_len", "9"], "mean --max-len,"),
-        (["predict", "--model", "x", "a", "b"], "mean --checkpoint,"),
-        (["predict", "--backend", "pytorch", "a", "b"], "Did you mean 'torch'?"),
+        (["explain", "--checkpont", "x", "a", "b"], "Did you mean --checkpoint, where --checkpont"),
+        (["explain", "--checkpont=x", "a", "b"], "Did you mean --checkpoint,"),
+        (["evaluate", "x", "sample", "--als", "y"], "Did you mean --also,"),
+        (["train", "--outptu", "x", "--train", "sample"], "Did you mean --output,"),
+        (["train", "--output", "x", "--train", "sample", "--learning-rate", "1"], "mean --lr,"),
+        (["train", "--output", "x", "--train", "sample", "--num-epochs", "1"], "mean --epochs,"),
+        (["train", "--output", "x", "--train", "sample", "--max_len", "9"], "mean --max-len,"),
+        (["explain", "--model", "x", "a", "b"], "mean --checkpoint,"),
+        (["predict", "x", "--backend", "pytorch"], "Did you mean 'torch'?"),
         (["serve", "--backend", "mx"], "Did you mean 'mxnet'?"),
         (["--verzion"], "Did you mean --version,"),
-        (["evaluate", "bert.mini", "--data", "smaple"], "Did you mean 'sample'?"),
-        (["train", "--output", "x", "--data", "SNLY"], "Did you mean 'SNLI'?"),
-        (["lengths", "--data", "Sampel"], "Did you mean 'sample'?"),
-        (["evaluate", "bert.mini", "--data", "sample", "--report", "x", "--calibrate-on", "tets"],
+        (["evaluate", "bert.mini", "smaple"], "Did you mean 'sample'?"),
+        (["train", "--output", "x", "--train", "SNLY"], "Did you mean 'SNLI'?"),
+        (["lengths", "Sampel"], "Did you mean 'sample'?"),
+        (["evaluate", "bert.mini", "sample", "--report", "x", "--calibrate-on", "sample:tets"],
          "Did you mean 'test'?"),
-        (["predict", "bert.mni", "a", "b"], "Did you mean 'bert.mini'?"),
+        (["data", "smaple"], "Did you mean 'sample'?"),
+        (["predict", "bert.mni"], "Did you mean 'bert.mini'?"),
         (["info", "bert.mni"], "Did you mean 'bert.mini'?"),
         (["download", "bert.smal"], "Did you mean 'bert.small'?"),
         (["download", "SNLLI"], "Did you mean 'SNLI'?"),
         (["download", "bert.mini"], "bert.mini comes with bertnli; each command takes its name"),
-        (["predict", "--ckpt", "x", "a", "b"], "Did you mean --checkpoint, where --ckpt is?"),
-        (["predict", "--zzz", "a", "b"], "--zzz. `bertnli predict --help` lists the options"),
+        (["explain", "--ckpt", "x", "a", "b"], "Did you mean --checkpoint, where --ckpt is?"),
+        (["predict", "--zzz", "a"], "--zzz. `bertnli predict --help` lists the options"),
         (["serve", "--zzz"], "--zzz. `bertnli serve --help` lists the options"),
         (["--zzz", "serve"], "--zzz. `bertnli --help` lists the options"),
         (["download", "GLUE"], "Known names: SNLI, bert.base, bert.mini, bert.small"),
-        (["download", "sample"], "comes with bertnli; --data sample reads it"),
+        (["download", "sample"], "comes with bertnli; it is named sample"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )  # fmt: skip
@@ -162,7 +163,7 @@ def test_a_mistyped_name_gets_a_hint(
     "argv",
     [
         ["info", "{}"],
-        ["predict", "{}", "a", "b"],
+        ["predict", "{}", "--pair", "a", "b"],
         ["convert", "{}", "new", "--to", "torch"],
         ["parity", "{}"],
     ],
@@ -193,8 +194,9 @@ def test_names_of_models_that_are_no_checkpoint_here(
 
 def test_no_model_is_proposed_for_a_corpus(capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("smaple", "bert.smal", "bert.small"):
-        said = refused(capsys, "evaluate", "bert.mini", "--data", name)
-        assert f"{name!r} is no corpus: neither one of sample, SNLI" in said
+        said = refused(capsys, "evaluate", "bert.mini", name)
+        no_corpus = f"{name}: no such file, folder or archive, nor one of the corpora sample, SNLI"
+        assert (f"{name} is a model, and no corpus" if name == "bert.small" else no_corpus) in said
         assert "bert.small'?" not in said and "bert.mini" not in said
     with pytest.raises(DownloadError) as caught:
         download_extract("SNLY", framework="torch")  # where a model is asked for
@@ -204,17 +206,17 @@ def test_no_model_is_proposed_for_a_corpus(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     "argv",
     [
-        ["predict", "--file", "{}"],
-        ["evaluate", "bert.mini", "--file", "{}"],
-        ["lengths", "--file", "{}"],
+        ["predict", "bert.mini", "{}"],
+        ["evaluate", "bert.mini", "{}"],
+        ["lengths", "{}"],
+        ["data", "{}"],
         ["train", "--output", "x", "--train", "{}"],
         ["pretrain", "--output", "x", "--text", "{}"],
         ["info", "{}"],
         ["convert", "{}", "new", "--to", "torch"],
         ["curve", "{}"],
         ["download", "{}"],
-        ["train", "--output", "x", "--data", "{}"],
-        ["train", "--output", "x", "--data", "sample", "--pretrained", "{}"],
+        ["train", "--output", "x", "--train", "sample", "--pretrained", "{}"],
     ],
     ids=" ".join,
 )
@@ -321,7 +323,7 @@ def test_what_is_no_list_of_pairs(pairs: Any) -> None:
 
 
 def test_what_is_no_set_of_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(DataError, match=r"not 'sample'; read\(path\) reads a file's"):
+    with pytest.raises(DataError, match=r"not 'sample'; bertnli.read\(path\) reads a file's"):
         PairDataset("sample", 16, Vocab.from_list([*RESERVED_TOKENS]))
     for data in (None, "sample", 3):
         source = Source(data, object(), Batch)  # type: ignore[arg-type]

@@ -17,11 +17,14 @@ from bertnli.training.history import EpochRecord, History
 RECORD = EpochRecord(1, 1, 1.0, 0.5, None, None, 1.0, 1.0, 0.0)
 EPOCH = History([RECORD], [1.0]).to_lines()
 #: Names that are not here, so that an error about them would come of work.
-NOWHERE = ["--data", "no-such-corpus"]
+NOWHERE = "no-such-corpus"
 COMMANDS = [
-    (["evaluate", "no-such-model", *NOWHERE, "--report", "{}"], "the report folder {} cannot be"),
-    (["train", *NOWHERE, "--output", "{}"], "the output folder {} cannot be used"),
-    (["train", *NOWHERE, "--output", "x", "--tensorboard", "{}"], "the TensorBoard folder {}"),
+    (["evaluate", "no-such-model", NOWHERE, "--report", "{}"], "the report folder {} cannot be"),
+    (["train", "--train", NOWHERE, "--output", "{}"], "the output folder {} cannot be used"),
+    (
+        ["train", "--train", NOWHERE, "--output", "x", "--tensorboard", "{}"],
+        "the TensorBoard folder {}",
+    ),
     (["pretrain", "--text", "no-such-text", "--output", "{}"], "the output folder {} cannot be"),
     (["demo", "--output", "{}"], "the output folder {} cannot be used"),
     (["download", "SNLI", "--folder", "{}"], "the download folder {} cannot be used"),
@@ -29,8 +32,8 @@ COMMANDS = [
     (["export", "no-such-model", "{}", "--format", "onnx"], "{} cannot be written"),
 ]
 FIGURES = [
-    ["evaluate", "no-such-model", *NOWHERE, "--plot", "{}"],
-    ["lengths", *NOWHERE, "--plot", "{}"],
+    ["evaluate", "no-such-model", NOWHERE, "--plot", "{}"],
+    ["lengths", NOWHERE, "--plot", "{}"],
     ["explain", "a", "b", "--checkpoint", "no-such-model", "--plot", "{}"],
     ["parity", "no-such-model", "--plot", "{}"],
     ["curve", "no-such-run", "--output", "{}"],
@@ -91,7 +94,9 @@ def test_a_figure_that_cannot_be_written(
         assert f"{option}: /proc/bertnli.png cannot be written: " in found
 
 
-@pytest.mark.parametrize("command", [["train", *NOWHERE], ["pretrain", "--text", "no-such-text"]])
+@pytest.mark.parametrize(
+    "command", [["train", "--train", NOWHERE], ["pretrain", "--text", "no-such-text"]]
+)
 def test_an_earlier_run_is_said_before_data_are_read(
     command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -117,7 +122,7 @@ def test_a_page_of_somebody_s_is_no_report(
 ) -> None:
     kept = tmp_path / name
     kept.write_text("mine")
-    argv = ["evaluate", "no-such-model", *NOWHERE, "--report", "{}"]
+    argv = ["evaluate", "no-such-model", NOWHERE, "--report", "{}"]
     assert f"{kept} is no report of bertnli, and left as it is" in error_of(capsys, argv, tmp_path)
     with pytest.raises(ConfigError, match="is no report"):
         write_report({}, tmp_path)

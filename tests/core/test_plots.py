@@ -140,12 +140,12 @@ def test_every_axis_has_a_label_and_no_label_touches_a_bar() -> None:
 
 def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "lengths.svg"
-    assert main(["lengths", "--data", "sample", "--plot", str(picture), "--json"]) == 0
+    assert main(["lengths", "sample", "--plot", str(picture), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["pairs"] == 90 and found["longest"] <= found["max_len"] == 128
     assert found["tokens"] == pytest.approx(found["mean"] * 90)
     assert "<svg" in picture.read_text()
-    assert main(["lengths", "--data", "sample", "--split", "train", "--max-len", "12"]) == 0
+    assert main(["lengths", "sample", "--split", "train", "--max-len", "12"]) == 0
     said = capsys.readouterr().out
     assert "780 pairs from" in said and "all padded to 12 tokens" in said
 

@@ -481,6 +481,8 @@ def test_quotation_marks_of_a_raw_table_stay(tmp_path: Path) -> None:
     raw = write(tmp_path / "raw.tsv", lines(MARKED))
     same(read(raw), MARKED)
     same(read(raw, quoted=False), MARKED)
+    same(read(write(tmp_path / "first.tsv", lines([('"Yes."', "No.", N), *ROWS[:2]], None))),
+         [('"Yes."', "No.", N), *ROWS[:2]])  # fmt: skip
     for one in ([('"All"', "b", E)], [('"A" or "B"', '"C', E)]):  # some of many
         same(
             read(write(tmp_path / "one.tsv", lines([*MARKED, *one, *ROWS]))), [*MARKED, *one, *ROWS]
@@ -619,7 +621,7 @@ def test_json_documents_name_the_line_of_a_bad_row(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"cut\.json"):
         read(cut)
     two = write(tmp_path / "two.json", json.dumps({"a": records(ROWS), "b": records(ROWS)}))
-    with pytest.raises(DataError, match=r"two\.json:a"):
+    with pytest.raises(BERTNLIError, match=r"two\.json:a"):
         read(two)
     same(read(f"{two}:a"))
     same(read(two, "b"))
@@ -849,6 +851,24 @@ def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path: Path) 
             same(found, [(*row[:2], meaning[str(row[2])]) for row in NUMBERS])
         same(read(source, label_map={0: N, 1: E, 2: C}),
              [(*row[:2], (N, E, C)[row[2]]) for row in NUMBERS])  # fmt: skip
+
+
+def test_numbers_are_the_same_with_a_point(tmp_path: Path) -> None:
+    """As pandas writes them, where some are missing."""
+    rows = [("a", "b", "2.0"), ("c", "d", "0.0"), ("e", "f", ""), ("g", "h", "-1.0")]
+    path = write(tmp_path / "x.csv", csv_of(rows))
+    with pytest.raises(DataError, match="0 in 1 rows, 2 in 1 rows") as caught:
+        read(path)
+    assert {"0": E, "2": C} in proposed_maps(str(caught.value))
+    found = read(path, label_map={"0": E, "1": N, "2": C})
+    assert rows_of(found) == [("a", "b", C), ("c", "d", E)]
+    assert found.skipped == {"no gold label": 2}
+
+
+def test_a_claim_is_the_hypothesis(tmp_path: Path) -> None:
+    for names in (("claim", "text"), ("Statement", "document"), ("hypothesis", "article")):
+        path = write(tmp_path / "x.tsv", lines([("h", "p", E)], (*names, "label")))
+        same(read(path), [("p", "h", E)])
 
 
 def test_two_numbers_without_a_meaning(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bertnli
-from bertnli.cli.recipes import add_training_options, training_config
+from bertnli.cli.recipes import add_training_options
 from bertnli.config import RECIPES, TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -53,10 +53,16 @@ def test_what_a_recipe_sets() -> None:
 def test_the_command_s_options() -> None:
     parser = argparse.ArgumentParser()
     add_training_options(parser)
-    assert training_config(parser.parse_args([])) == TrainingConfig()
+
+    def config(argv: list[str]) -> TrainingConfig:
+        given = vars(parser.parse_args(argv))
+        settings = {field.name: given[field.name] for field in fields(TrainingConfig)}
+        return TrainingConfig.of_recipe(given["recipe"], **settings)
+
+    assert config([]) == TrainingConfig()
     argv = ["--recipe", "best", "--clip-norm", "0", "--layer-decay", "0.9", "--patience", "2"]
     argv += ["--epochs", "3", "--seed", "7"]
-    found = training_config(parser.parse_args(argv))
+    found = config(argv)
     given = {"clip_norm": 0.0, "layer_decay": 0.9, "patience": 2, "num_epochs": 3, "seed": 7}
     assert found == TrainingConfig(**{**RECIPES["best"], **given})
 

@@ -1,0 +1,91 @@
+"""What is in a source, as a call and as a command."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import bertnli
+from bertnli.cli import main
+
+TRAIN = """premise\thypothesis\tlabel
+A dog runs.\tAn animal moves.\tentailment
+A dog runs.\tAn animal moves.\tentailment
+A dog runs.\tAn animal moves.\tneutral
+A cat sleeps.\tA cat is asleep.\tentailment
+A cat sleeps.\tA cat runs.\tcontradiction
+A cow.\tA horse.\t-
+A cow.
+"""
+DEV = """premise\thypothesis\tlabel
+A cat sleeps.\tA cat runs.\tcontradiction
+A bird sings loudly.\tA bird sings.\tentailment
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "train.tsv").write_text(TRAIN)
+    (tmp_path / "set" / "dev.tsv").write_text(DEV)
+    return tmp_path / "set"
+
+
+def test_what_is_counted(folder: Path) -> None:
+    found = bertnli.summarize(folder, on_error="skip")
+    train, dev = found.sets
+    assert (train.rows, train.pairs, train.skipped) == (7, 5, {"malformed": 1, "no gold label": 1})
+    assert train.classes == {"entailment": 3, "contradiction": 1, "neutral": 1}
+    assert (train.duplicates, train.contradictory, train.premises) == (1, 1, 2)
+    assert (dev.duplicates, dev.contradictory, dev.premises) == (0, 0, 2)
+    assert train.unit == "words" and dev.cut is None and dev.unknown_share is None
+    assert (dev.longest, dev.mean) == (9, 8.5)
+    assert dev.first[0] == ("A cat sleeps.", "A cat runs.", "contradiction")
+    assert found.shared == [{"sets": [train.name, dev.name], "premises": 1, "pairs": 1}]
+    text = str(found)
+    for part in ("5 pairs of 7 rows", "entailment 3 (60.0%)", "repeated pairs: 1", "1 (malformed)"):
+        assert part in text
+    assert text.endswith("share 1 premises and 1 pairs")
+
+
+def test_tokens_of_a_model(folder: Path) -> None:
+    (dev,) = bertnli.summarize(folder, split="dev", checkpoint="bert.mini", max_len=9).sets
+    assert dev.unit == "tokens" and dev.unknown_share is not None and dev.unknown_share < 0.2
+    assert dev.longest == 9 and dev.cut == 2
+    rare = [("zxqv zxqv", "qqq", "neutral")]
+    (found,) = bertnli.summarize(rare, checkpoint="bert.mini").sets
+    assert found.unknown_share == 0.5  # three of six, for three are special
+
+
+def test_sources_of_other_kinds() -> None:
+    rows = [("A dog.", "A cat."), ("A dog.", "A cow.")]
+    found = bertnli.summarize({"train": rows, "validation": rows[:1]}, labelled=False)
+    assert [one.name for one in found.sets] == ["train", "dev"]
+    assert [one.classes["-"] for one in found.sets] == [2, 1] and found.shared[0]["pairs"] == 1
+    (nothing,) = bertnli.summarize([("a b", "c", "-")]).sets
+    assert (nothing.rows, nothing.pairs, nothing.longest) == (1, 0, 0) and nothing.first == []
+
+
+def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", str(folder), "--skip-bad-rows"]) == 0
+    assert "no gold label" in capsys.readouterr().out
+    picture = tmp_path / "data.png"
+    argv = ["data", "--json", str(folder / "dev.tsv"), "sample:dev", "--plot", str(picture)]
+    assert main(argv) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [one["pairs"] for one in found["sets"]] == [2, 90] and found["shared"] == []
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    (tmp_path / "doubtful.csv").write_text("eins,zwei\nA dog.,A cat.\n")
+    argv = ["predict", "bert.mini", str(tmp_path / "doubtful.csv"), "--no-header"]
+    assert main(argv) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert main(argv[:-1]) == 0
+    assert "note: " in capsys.readouterr().err
+
+
+def test_each_pair_has_its_length() -> None:
+    one = bertnli.summarize("sample:dev").sets[0]
+    assert one.lengths.shape == (90,) and np.isclose(one.lengths.mean(), one.mean)
