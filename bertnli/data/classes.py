@@ -216,7 +216,7 @@ def _fitting(
 
 
 def option(raws: Sequence[str], labels: Sequence[str] | None) -> str:
-    """Return what maps labels to classes, with a ``?`` where that cannot be guessed."""
+    """Return what maps labels to classes, with CLASS where that cannot be guessed."""
     raws = [raw for raw in raws if raw.lower() not in NO_LABELS][:12]
     names = labels or LABELS
     if len(raws) == 2 and {*map(canonical_label, names)} == {*LABELS}:
@@ -225,9 +225,9 @@ def option(raws: Sequence[str], labels: Sequence[str] | None) -> str:
     left = [name for name in names if name not in likely.values()]
     if list(likely.values()).count(None) == len(left) == 1:
         likely = {raw: name or left[0] for raw, name in likely.items()}
-    text = _as_option({raw: name or "?" for raw, name in likely.items()})
+    text = _as_option({raw: name or "CLASS" for raw, name in likely.items()})
     if None in likely.values():
-        text += f", with one of {', '.join(names)} in the place of each ?"
+        text += f", with one of {', '.join(names)} in the place of each CLASS"
     if labels is None and not any(likely.values()):
         text += f", or name classes of your own with labels={raws!r} (--labels {','.join(raws)})"
     return text
@@ -266,7 +266,7 @@ def _about_numbers(
     if "-1" in counts and raws == ["0", "1"]:
         ways["a scale"] = {"-1": LABELS[1], "0": LABELS[2], "1": LABELS[0]}
     lines = [
-        _as_option(way | {raw: "?" for raw in raws if raw not in way})
+        _as_option(way | {raw: "CLASS" for raw in raws if raw not in way})
         + (f", as in {who}" if start == 0 else "")
         for who, way in ways.items()
     ]

@@ -880,8 +880,8 @@ def test_two_numbers_without_a_meaning(tmp_path: Path) -> None:
     maps = proposed_maps(str(caught.value))
     assert {tuple(one.values()) for one in maps} & {(E, NO), (NO, E), (E, "not_entailment")}
     for proposed in maps:
-        assert "?" in proposed.values()  # words of a language that nothing tells
-        known = {raw: name.replace("?", N) for raw, name in proposed.items()}
+        assert "CLASS" in proposed.values()  # words of a language that nothing tells
+        known = {raw: name.replace("CLASS", N) for raw, name in proposed.items()}
         assert len(read(path, label_map=known).labels) == 3
 
 
@@ -903,8 +903,8 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'ja' in 2 rows .line 2 .*label_map=") as caught:
         read(path)
     for proposed in proposed_maps(str(caught.value)):
-        assert "?" in proposed.values()  # words of a language that nothing tells
-        known = {raw: name.replace("?", N) for raw, name in proposed.items()}
+        assert "CLASS" in proposed.values()  # words of a language that nothing tells
+        known = {raw: name.replace("CLASS", N) for raw, name in proposed.items()}
         assert len(read(path, label_map=known).labels) == 3
     given = {"ja": E, "nein": C}
     same(read(path, label_map=given), [("a", "b", E), ("c", "d", C), ("e", "f", E)])
