@@ -75,6 +75,8 @@ def _by_columns(
     Raises:
         NotSure: they are in other formats, are read in several ways, or something in them may be.
     """
+    if any(part.path is not None and not Path(part.path).is_file() for part in parts):
+        raise NotSure("a pipe is read once")
     notes: dict[str, None] = {}
     plans = list[Plan]()
     for part in parts:
@@ -128,8 +130,8 @@ def _columns_of(part: Part, how: Reading) -> Iterator[Columns]:
             file = io.BufferedReader(stream, PIECE)
             file.read(mark)
             lines = [file.readline() for _ in range(written.skip + written.header)]
-            if written.quoted and any(line.count(b'"') % 2 for line in lines):
-                raise NotSure("a name of several lines")
+            if written.spaced or (written.quoted and any(line.count(b'"') % 2 for line in lines)):
+                raise NotSure("a name of several lines, or spaces that pyarrow keeps")
             places = [table.columns.index(name) for name in names]
             width = len(table.columns)
             batches = text_batches(

@@ -65,6 +65,7 @@ class Written:
         quoted: whether fields may stand in quotation marks.
         header: whether the first record names the columns.
         skip: lines before it.
+        spaced: whether a space after a delimiter is none of the field's.
         notes: what was guessed.
     """
 
@@ -73,6 +74,7 @@ class Written:
     quoted: bool = False
     header: bool = True
     skip: int = 0
+    spaced: bool = False
     notes: tuple[str, ...] = field(default=())
 
 
@@ -153,8 +155,12 @@ def _json_format(head: str, format: str | None) -> str | None:
         return "jsonl"
     if isinstance(first, dict) and not any(isinstance(v, list | dict) for v in first.values()):
         return "jsonl"
-    rows = first if isinstance(first, list) else [v for v in first.values() if v]
-    return "json" if rows and all(isinstance(row, list | dict) for row in rows) else "jsonl"
+    if isinstance(first, list):
+        return "json" if first and all(isinstance(row, list | dict) for row in first) else "jsonl"
+    # An object with rows: a list of objects, or columns that are lists or objects.
+    lists = [v for v in first.values() if isinstance(v, list) and v and isinstance(v[0], dict)]
+    columns = all(isinstance(v, list | dict) for v in first.values())
+    return "json" if lists or columns else "jsonl"
 
 
 def _delimited(
@@ -188,7 +194,13 @@ def _delimited(
             )
     elif delimiter == "\t":
         quoted = True
-    records = _records(lines, delimiter, quoted)
+    spaced = quoted and all(f"{delimiter} " in line for line in lines[:SAMPLE])
+    spaced = spaced and all(
+        text.startswith(" ")
+        for record in _records(lines[:1], delimiter, False)
+        for text in record[1:]
+    )
+    records = _records(lines, delimiter, quoted, spaced)
     header = given.header
     if "header" not in decided:
         header, doubt = _has_header(records, known)
@@ -202,16 +214,20 @@ def _delimited(
                 )
             )
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
-    return Written(kind, delimiter, quoted, header, skip, tuple(notes))
+    return Written(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
 
 
-def _records(lines: Sequence[str], delimiter: str, quoted: bool) -> list[list[str]]:
+def _records(
+    lines: Sequence[str], delimiter: str, quoted: bool, spaced: bool = False
+) -> list[list[str]]:
     """Return the first records; the last may be cut."""
     if not quoted:
         return [line.rstrip("\r").split(delimiter) for line in lines[:SAMPLE]]
     found: list[list[str]] = []
     try:
-        for record in csv.reader(io.StringIO("\n".join(lines)), delimiter=delimiter):
+        for record in csv.reader(
+            io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=spaced
+        ):
             found.append(record)
             if len(found) == SAMPLE:
                 break

@@ -33,7 +33,7 @@ def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
     """
     for _ in range(how.skip):
         file.readline()
-    rows = _csv(file, how.delimiter) if how.quoted else _split(file, how.delimiter)
+    rows = _csv(file, how) if how.quoted else _split(file, how.delimiter)
     number, first = next(rows, (1, [""]))
     if isinstance(first, BadRow):
         raise DataError(f"{source}, line {number + how.skip}: {first}")
@@ -98,14 +98,15 @@ class _Lines:
         self.returned.extendleft(reversed(self.record[1:]))
 
 
-def _csv(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
+def _csv(file: io.TextIOBase, how: Written) -> Iterator[tuple[int, list[str] | BadRow]]:
     """Yield first line and fields of each record that is not an empty line.
 
     A quotation mark that is never closed would take all lines after it into one record; what went
     wrong is therefore its first line alone, and the next line begins another record.
     """
     lines = _Lines(file)
-    reader = csv.reader(lines, strict=True, delimiter=delimiter)
+    style: Any = {"delimiter": how.delimiter, "skipinitialspace": how.spaced}
+    reader = csv.reader(lines, strict=True, **style)
     while True:
         start = lines.start()
         try:
@@ -118,7 +119,9 @@ def _csv(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] |
                 what += f"; a quotation mark that opens here takes all up to line {lines.number}"
             yield start, BadRow(what)
             lines.give_back()
-            reader = csv.reader(lines, strict=True, delimiter=delimiter)
+            reader = csv.reader(
+                lines, strict=True, delimiter=how.delimiter, skipinitialspace=how.spaced
+            )
             continue
         if row is None:
             return
