@@ -175,7 +175,9 @@ def test_train_on_the_folder_of_snli(
     assert Ran(capsys, argv).status == 0
     ran = Ran(capsys, ["evaluate", output, data, *where, "--json"])
     assert json.loads(ran.out)["pairs"] == 8
-    assert "no test split" in Ran(capsys, ["evaluate", output, data, "--split", "test"]).error()
+    assert (
+        "has no split 'test'" in Ran(capsys, ["evaluate", output, data, "--split", "test"]).error()
+    )
     argv = ["train", "--train", data, *where, "--output", output, "--overwrite", "--epochs", "1"]
     argv += ["--pretrained", str(golden.zip), "--num-heads", "4"]
     for _ in range(2):  # the second takes the ids from the cache

@@ -92,13 +92,13 @@ def test_no_option_keeps_its_last_value_without_a_word() -> None:
 
 def test_a_file_is_not_lost_and_a_number_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
     train = ["train", "--output", "x", "--train", "a.tsv"]
-    said = refused(capsys, *train, "--train", "b.tsv")
-    assert "argument --train: given twice, as 'a.tsv' and 'b.tsv'" in said
+    said = refused(capsys, *train, "--output", "y")
+    assert "argument --output: given twice, as 'x' and 'y'" in said
     said = refused(capsys, "lengths", "sample", "--plot", "a.png", "--plot", "b.png")
     assert "'a.png' and 'b.png'" in said
     parse = make_parser().parse_args
-    args = parse([*train, "--batch-size", "3", "--batch-size", "4", "--train", "a.tsv"])
-    assert (args.batch_size, args.train) == (4, "a.tsv")
+    args = parse([*train, "--batch-size", "3", "--batch-size", "4", "--output", "x"])
+    assert (args.batch_size, args.output) == (4, "x")
     assert "--batch-size is given twice; 4 is taken, not 3" in capsys.readouterr().err
     args = parse(["predict", "x", "--backend", "torch", "--backend", "mxnet"])
     assert args.backend == "mxnet" and "not torch" in capsys.readouterr().err
