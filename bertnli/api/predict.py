@@ -59,7 +59,8 @@ def predict(
     how = net.encoding.overridden(max_len, truncation, net.config.max_len)
     told = {"on_note": note} if progress else {}
     pairs = read.pairs(source, split, **told, **reading)
-    name = "standard input" if source == STANDARD_INPUT else str(source)
+    name = str(source) if isinstance(source, str | Path) else "the pairs"
+    name = "standard input" if name == STANDARD_INPUT else name
     at_once = batch_size * (BATCHES_AT_ONCE if isinstance(source, str | Path) else 1)
     return _predictions(net, _chunks(pairs, at_once, name), batch_size, how, progress and name)
 

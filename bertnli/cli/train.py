@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def _add_data_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
-        "--train", required=True, metavar=corpora.SOURCE, help=f"{corpora.SOURCE_HELP}"
+        "--train", required=True, nargs="+", metavar=corpora.SOURCE, help=f"{corpora.SOURCE_HELP}"
     )
     group.add_argument(
         "--dev",
@@ -102,7 +102,7 @@ def _add_model_options(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Train, and say what was done."""
     train(
-        args.train,
+        args.train if len(args.train) > 1 else args.train[0],
         args.dev,
         new_head=args.new_head,
         truncation=args.truncation,

@@ -7,8 +7,11 @@ only where the source (the Hub's metadata, a published layout) or the user says 
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 from bertnli.data.corpus import shown
 from bertnli.data.table import BadRow
@@ -52,6 +55,8 @@ def raw_label(value: Any) -> str:
         return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
+    if isinstance(value, np.generic):
+        value = value.item()
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int | float):
@@ -138,7 +143,7 @@ def decide(
     found = {name for name in meaning.values() if name is not None}
     if counts and not meaning:
         raise DataError(
-            _about_unknown(counts, labels or [*own.values()] or LABELS, source, column, lines or {})
+            _about_unknown(counts, labels or [*own.values()] or None, source, column, lines or {})
         )
     names, names_of = _fitting(found, own, wanted, counts, meaning, source)
     return names, {raw: None if n is None else names_of[n] for raw, n in meaning.items()}
@@ -206,20 +211,32 @@ def _fitting(
     raise DataError(
         f"{source}: it has pairs of other classes than expected: {counted}; expected are "
         f"{expected}. Say what each is to be, '-' for those to leave out, with "
-        f"{_option(raws, list(wanted.values()) if wanted else LABELS)}"
+        f"{option(raws, list(wanted.values()) if wanted else None)}"
     )
 
 
-def _option(raws: Sequence[str], names: Sequence[str]) -> str:
-    """Return an option that maps labels to classes, as far as these can be guessed."""
-    likely = [_likely(raw, names) for raw in raws[:12]]
-    left = iter([name for name in names if name not in likely])
-    return _as_option({r: n or next(left, "-") for r, n in zip(raws, likely, strict=False)})
+def option(raws: Sequence[str], labels: Sequence[str] | None) -> str:
+    """Return what maps labels to classes, with CLASS where that cannot be guessed."""
+    raws = [raw for raw in raws if raw.lower() not in NO_LABELS][:12]
+    names = labels or LABELS
+    if len(raws) == 2 and {*map(canonical_label, names)} == {*LABELS}:
+        names = TWO_WAY
+    likely = {raw: _likely(raw, names) for raw in raws}
+    left = [name for name in names if name not in likely.values()]
+    if list(likely.values()).count(None) == len(left) == 1:
+        likely = {raw: name or left[0] for raw, name in likely.items()}
+    text = _as_option({raw: name or "CLASS" for raw, name in likely.items()})
+    if None in likely.values():
+        text += f", with one of {', '.join(names)} in the place of each CLASS"
+    if labels is None and not any(likely.values()):
+        text += f", or name classes of your own with labels={raws!r} (--labels {','.join(raws)})"
+    return text
 
 
 def _as_option(given: Mapping[str, str]) -> str:
     text = ",".join(f"{raw}={name}" for raw, name in given.items())
-    return f"label_map={dict(given)!r} (--label-map {repr(text) if ' ' in text else text})"
+    typed = "" if any(set(raw) & {",", "="} for raw in given) else shlex.quote(text)
+    return f"label_map={dict(given)!r}" + (f" (--label-map {typed})" if typed else "")
 
 
 def _likely(raw: str, names: Sequence[str]) -> str | None:
@@ -239,12 +256,20 @@ def _about_numbers(
     raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
     orders = TWO_WAY_ORDERS if raws == ["0", "1"] else ORDERS
+    if "-1" in counts:
+        counted += f", and -1 in {counts['-1']}, which means no label unless you say another"
     start = next((i for i in (0, 1) if {*map(int, raws)} <= {*range(i, i + 3)}), int(raws[0]))
     ways = {
         who: {raw: name for i, name in enumerate(names) if (raw := str(start + i)) in raws}
         for who, names in orders.items()
     }
-    lines = [f"{_as_option(way)}, as in {who}" for who, way in ways.items()]
+    if "-1" in counts and raws == ["0", "1"]:
+        ways["a scale"] = {"-1": LABELS[1], "0": LABELS[2], "1": LABELS[0]}
+    lines = [
+        _as_option(way | {raw: "CLASS" for raw in raws if raw not in way})
+        + (f", as in {who}" if start == 0 else "")
+        for who, way in ways.items()
+    ]
     return (
         f"{source}: its classes are numbers, and nothing says what they mean: {column!r} is "
         f"{counted}. Say it; in use are: {'; '.join(lines)}"
@@ -253,7 +278,7 @@ def _about_numbers(
 
 def _about_unknown(
     counts: Mapping[str, int],
-    names: Sequence[str],
+    labels: Sequence[str] | None,
     source: str,
     column: str,
     lines: Mapping[str, int],
@@ -263,7 +288,7 @@ def _about_unknown(
         for raw, n in [*counts.items()][:12]
     )
     return (
-        f"{source}: none of its labels is known as one of {list(names)}: {column!r} is {counted}. "
-        "Name another column with label= (--label-column), or say what the file writes for each "
-        f"class with {_option([*counts], names)}"
+        f"{source}: none of its labels is known as one of {list(labels or LABELS)}: {column!r} is "
+        f"{counted}. Name another column with label= (--label-column), or say what the file "
+        f"writes for each class with {option([*counts], labels)}"
     )

@@ -236,11 +236,13 @@ def _is_quoted(head: str, delimiter: str) -> bool:
     A writer that quotes does so with every field that has such a mark in it, so one field that has
     an undoubled one, or does not begin and end with one, is evidence against: SNLI's, GLUE's and
     KorNLI's sentences. Evidence for it is a field that only a quoted one can be, with a doubled
-    mark, a delimiter or a line end in it, or a first line of quoted names alone.
+    mark, a delimiter or a line end in it, a first line of quoted names alone, or, as Excel writes
+    text, marks around each field with a comma and around no other.
     """
     if '"' not in head:
         return False
     proof, width, lines, odd = False, 0, 0, 0
+    commas, others = 0, 0
     place, end = 0, head.rfind("\n") + 1 or len(head)
     field = re.compile(rf'"((?:[^"]|"")*)"(?={delimiter}|\r?\n|$)|([^{delimiter}\n]*)')
     while place < end:  # a line
@@ -251,7 +253,10 @@ def _is_quoted(head: str, delimiter: str) -> bool:
                 return False
             place, fields = match.end(), fields + 1
             bare |= match[1] is None
-            proof |= match[1] is not None and any(c in match[1] for c in '"\t\n')
+            inner = match[1]
+            proof |= inner is not None and any(c in inner for c in '"\t\n')
+            commas += inner is not None and "," in inner
+            others += (inner is None) == ("," in match[0])  # not as Excel writes it
             if head[place : place + 1] != delimiter:
                 break
             place += 1
@@ -259,7 +264,7 @@ def _is_quoted(head: str, delimiter: str) -> bool:
         proof |= not width and not bare
         width = width or fields
         lines, odd = lines + 1, odd + (fields not in (width, 1))
-    return proof and 5 * odd <= lines + 5
+    return (proof or (commas > 1 and not others)) and 5 * odd <= lines + 5
 
 
 def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, bool]:
@@ -267,22 +272,30 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
     if not records or known(records[0]) or len(records[0]) < 2:
         return True, False
     first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
-    for place, text in enumerate(first):
+    names = [text.strip() for text in first]
+    # pandas leaves the name of the index empty.
+    named = names[1:] if not names[0] and rest else names
+    are_names = len({*named}) == len(named) and all(
+        _NAME.fullmatch(name) and len(name.split()) <= 3 for name in named
+    )
+    if named is not names and are_names:
+        return True, False
+    is_class, doubt = False, False
+    for place, text in enumerate(names):
         below = [record[place] for record in rest]
         if below and all(map(is_spelling, below)):  # a column of classes
-            return not is_spelling(text), False
-        if is_spelling(text) and text.strip():
-            return False, False
-    names = [text.strip() for text in first]
-    if len({*names}) < len(names) or not all(
-        _NAME.fullmatch(name) and len(name.split()) <= 3 for name in names
-    ):
-        return False, False
+            if not is_spelling(text):
+                return True, False
+            is_class, doubt = True, len(text) == 1 and not text.isdecimal()
+        elif is_spelling(text) and text:
+            is_class = True
+    if (is_class and not doubt) or not are_names:
+        return False, is_class and are_names
+    if not rest:  # of a pipe
+        return not any(" " in name for name in names), True
     # Short names above longer sentences.
     longer = sum(
         max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len)
         for record in rest
     )
-    if not rest:  # of a pipe
-        return not any(" " in name for name in names), True
     return 2 * longer > len(rest), True

@@ -7,6 +7,7 @@ SNLI is). Facts are of the sets' own files and of the papers or pages that are n
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -104,9 +105,13 @@ WNLI = replace(LAYOUTS[-3], name="WNLI", numbers=TWO_WAY[::-1])
 ANNOTATORS = ("annotator_labels", "old_labels", *(f"label{i}" for i in range(1, 6)))
 #: ChaosNLI's column of counts, and the classes of a list of counts in its order.
 COUNTER, COUNTED, COUNTS = "label_counter", ("e", "n", "c"), "label_count"
-#: Names that others give, which are proposed and never taken.
-_PREMISES = ("text", "premise", "context", "document", "passage", "evidence", "article", "source")
-_HYPOTHESES = ("hypothesis", "hypo", "claim", "statement", "query", "question", "summary", "answer")
+#: What in a name means the hypothesis, more than anything else; and what the premise.
+_SIDES = (
+    (r"hyp|claim|statement|aussage|behauptung|these", 2),
+    (r"quer|question|frage|summary|second|(^|[^a-z])(2|b)$|[a-z]2$", 1),
+    (r"text|context|doc|passage|evidence|article|first|(^|[^a-z])(1|a)$|[a-z]1$", -1),
+    (r"pr[eä]m", -2),
+)
 
 
 @dataclass(frozen=True)
@@ -177,7 +182,11 @@ def plan_of(
         DataError: a column is not there, or twice, with those that there are.
     """
     names = {column.lower(): column for column in reversed(table.columns)}
-    columns = [_column(table, names, *given) for given in _given(premise, hypothesis, label)]
+    given = [premise, hypothesis, label]
+    numbers = [str(one) for one in given if one is not None and str(one).isdecimal()]
+    if not {*numbers} <= {*table.columns}:  # a header of numbers, of which none is meant
+        given = [int(one) if isinstance(one, str) and one.isdecimal() else one for one in given]
+    columns = [_column(table, names, one) for one in given]
     layout = next((one for one in LAYOUTS if _found(one, names)), None)
     if layout is not None and layout.name == "GLUE" and "wnli" in table.source.lower():
         layout = WNLI
@@ -237,17 +246,13 @@ def _name_of(
     return "SciTail" if table.columns[:1] == ("1",) and classes <= {"entails", "neutral"} else TABLE
 
 
-def _given(*columns: str | int | None) -> list[tuple[str | int | None, str]]:
-    return list(zip(columns, ("premise", "hypothesis", "label"), strict=True))
-
-
-def _column(
-    table: Table, names: Mapping[str, str], given: str | int | None, what: str
-) -> str | None:
+def _column(table: Table, names: Mapping[str, str], given: str | int | None) -> str | None:
     """Return a column that the user names, as the table writes it."""
     if given is None:
         return None
     text = str(given)
+    if isinstance(given, int) and 1 <= given <= len(table.columns):
+        return table.columns[given - 1]
     if text in table.columns:
         return text
     if text.lower() in names:
@@ -260,8 +265,6 @@ def _column(
         return names[text.lower()]
     if text.partition(".")[0].lower() in names and table.format in ("json", "jsonl", "pairs"):
         return text
-    if text.isdecimal() and 1 <= int(text) <= len(table.columns):
-        return table.columns[int(text) - 1]
     if not table.columns:
         return text
     raise DataError(
@@ -295,19 +298,29 @@ def _by_content(
     """Return the columns of a table whose names are not known: by what stands in them."""
     has_header = bool(table.columns) and table.columns[0] != "1"
     if len(table.columns) == 2 and not labelled:
-        return (*table.columns, None), []
+        first, second = _in_order(*table.columns)
+        said = f"premise is column {first!r}, hypothesis column {second!r}"
+        options = " (--premise-column, --hypothesis-column)"
+        return (first, second, None), [said + options] if has_header else []
     if len(table.columns) == 3 and rows:
         classes = [c for c in table.columns if _is_class(rows, c, has_header)]
         if len(classes) == 1:
-            first, second = (c for c in table.columns if c != classes[0])
-            if first.lower() in _HYPOTHESES and second.lower() not in _HYPOTHESES:
-                first, second = second, first
-            said = (
-                f"premise is column {first}, hypothesis column {second}, the class column "
-                f"{classes[0]} (--premise-column, --hypothesis-column, --label-column)"
-            )
-            return (first, second, classes[0]), [said]
-    raise DataError(_no_columns(table, rows, "no columns of sentences that are known"))
+            first, second = _in_order(*(c for c in table.columns if c != classes[0]))
+            said = f"premise is column {first!r}, hypothesis column {second!r}"
+            options = " (--premise-column, --hypothesis-column"
+            if labelled:
+                said, options = f"{said}, class {classes[0]!r}", f"{options}, --label-column"
+            return (first, second, classes[0]), [f"{said}{options})"]
+    raise DataError(_no_columns(table, rows, "no columns of sentences that are known", labelled))
+
+
+def _in_order(first: str, second: str) -> tuple[str, str]:
+    """Return two columns of sentences, the premise's first, as far as their names tell."""
+    return (second, first) if _side(first) > _side(second) else (first, second)
+
+
+def _side(name: str) -> int:
+    return sum(sign for words, sign in _SIDES if re.search(words, name.lower()))
 
 
 def _no_label(
@@ -330,14 +343,16 @@ def _no_label(
 
 def _is_class(rows: Sequence[Mapping[str, Any]], column: str, has_header: bool) -> bool:
     try:
-        raws = {raw_label(value_of(row, column)) for row in rows}
+        written = [raw_label(value_of(row, column)) for row in rows]
     except BadRow:
         return False
     # A table of a header's own names is somebody's own; that needs more than a number to be told.
-    return all(map(is_spelling, raws)) and (not has_header or any(r.lower() in NAMES for r in raws))
+    # Numbers that count the rows are an index.
+    known, counts = any(r.lower() in NAMES for r in written), len({*written}) == len(written)
+    return all(map(is_spelling, written)) and (known or not (has_header or counts))
 
 
-def _no_columns(table: Table, rows: Sequence[Mapping[str, Any]], what: str) -> str:
+def _no_columns(table: Table, rows: Sequence[Mapping[str, Any]], what: str, labelled: bool) -> str:
     """Return what to say where columns are missing, with the line that reads the table."""
     where = "its columns are" if table.columns else "it has no columns:"
     text = (
@@ -351,11 +366,11 @@ def _no_columns(table: Table, rows: Sequence[Mapping[str, Any]], what: str) -> s
             "column was found"
         )
     near = did_you_mean("sentence1", table.columns)
-    proposal = _proposed(table, rows)
+    proposal = _proposed(table, rows, labelled)
     return f"{text}. Perhaps {proposal}" if proposal else text + near
 
 
-def _proposed(table: Table, rows: Sequence[Mapping[str, Any]]) -> str | None:
+def _proposed(table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool) -> str | None:
     """Return options that read a table of unknown columns, as far as they can be guessed."""
     values = {
         column: [value for row in rows if (value := value_of(row, column)) is not None]
@@ -366,20 +381,15 @@ def _proposed(table: Table, rows: Sequence[Mapping[str, Any]]) -> str | None:
         column
         for column, found in values.items()
         if found and all(isinstance(v, str) and not is_number(v) for v in found)
+        if _side(column) or any(" " in v for v in found)
     ]
-    longest = sorted(texts, key=lambda c: -sum(map(len, values[c])) / len(values[c]))
-    second = next((c for n in _HYPOTHESES for c in texts if n in c.lower()), None)
-    first = next((c for n in _PREMISES for c in texts if n in c.lower() and c != second), None)
-    rest = [c for c in longest if c not in (first, second) and " " in "".join(values[c])]
-    if first is None and second is None and len(rest) > 1:
-        first, second = sorted(rest[:2], key=table.columns.index)
-    first = first or next((c for c in rest if c != second), None)
-    second = second or next((c for c in rest if c != first), None)
-    if first is None or second is None:
+    texts.sort(key=lambda c: (not _side(c), -sum(map(len, values[c])) / len(values[c])))
+    if len(texts) < 2:
         return None
+    first, second = _in_order(*sorted(texts[:2], key=table.columns.index))
     named = {"premise": first, "hypothesis": second}
     label = _proposed_label(values, (first, second))
-    if label is not None:
+    if label is not None and labelled:
         named["label"] = label
     return " ".join(f"--{what}-column {_quoted(column)}" for what, column in named.items())
 

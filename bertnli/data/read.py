@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from bertnli.data.arrow import file_table, names_beside, narrowed
-from bertnli.data.classes import decide, raw_label
+from bertnli.data.classes import decide, option, raw_label
 from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, check_on_error, is_sentence, shown
 from bertnli.data.formats import Written, binary_format, written
 from bertnli.data.layouts import (
@@ -59,7 +59,8 @@ class Reading:
 
     def __post_init__(self) -> None:
         check_on_error(self.on_error)
-        if not isinstance(self.label_map or {}, Mapping):
+        told = self.label_map or {}
+        if not (isinstance(told, Mapping) and all(isinstance(to, str) for to in told.values())):
             raise ConfigError(
                 f"label_map is {self.label_map!r}; it is a dictionary from what is written to a "
                 "class, such as {'0': 'entailment'} (--label-map 0=entailment)"
@@ -326,9 +327,10 @@ class _Builder:
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
         for raw, count in self.counts.items():
             if raw not in meaning:
+                unknown = [one for one in self.counts if one not in meaning]
                 what = (
                     f"label {shown.repr(raw)} is none of {list(names)}; say what the file writes "
-                    "for each class with label_map= (--label-map)"
+                    f"for each class with {option(unknown, names)}"
                 )
                 if how.on_error == "raise":
                     self.bad(*self.first[raw], what)

@@ -12,9 +12,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from bertnli.archives import ADDED
 from bertnli.data.arrow import object_table
-from bertnli.data.corpus import is_sentence, shown
+from bertnli.data.corpus import Corpus, is_sentence, shown
 from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
 from bertnli.data.streams import STDIN
 from bertnli.data.table import BadRow, Row, Table
@@ -85,6 +87,16 @@ def parts_of(
     split = canonical_split(split)
     if isinstance(source, str | Path):
         return _named_parts(source, split, default)
+    if isinstance(source, Corpus):
+        rows = (
+            {"premise": a, "hypothesis": b, "label": None if i < 0 else source.label_names[i]}
+            for a, b, i in zip(*source, strict=True)
+        )
+        corpus = table_of(enumerate(rows, 1), "pairs", source.source)
+        corpus.columns = ("premise", "hypothesis", "label")
+        return [Part(source.name, None, split, lambda: nullcontext(corpus))]
+    if isinstance(source, Mapping) and source and _is_table(source):
+        source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
         chosen = _chosen({str(key): value for key, value in source.items()}, split, default)
         return parts_of(source[chosen])
@@ -152,6 +164,15 @@ def _is_source(one: Any) -> bool:
     return not isinstance(one, list | tuple | Mapping) and object_table(one) is not None
 
 
+def _is_table(source: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping has columns of as many values each, and not splits."""
+    columns = list(source.values())
+    return all(isinstance(one, list) for one in columns) and (
+        len({len(one) for one in columns}) == 1
+        and not any(isinstance(v, list | tuple | Mapping) for one in columns for v in one[:1])
+    )
+
+
 def _exists(name: str) -> bool:
     try:
         return expanded(name, DataError).exists()
@@ -164,7 +185,7 @@ def _pairs(items: Iterable[Any]) -> Iterator[Row]:
     for number, item in enumerate(items, 1):
         if isinstance(item, Mapping):
             yield number, item
-        elif isinstance(item, list | tuple) and len(item) in (2, 3):
+        elif isinstance(item, list | tuple | np.ndarray) and len(item) in (2, 3):
             yield number, dict(zip(("premise", "hypothesis", "label"), item, strict=False))
         else:
             yield number, BadRow(f"{shown.repr(item)} is no pair, (premise, hypothesis[, label])")

@@ -202,36 +202,44 @@ def as_text(stream: BoundedLines, encoding: str | None = None) -> Iterator[io.Te
         yield io.TextIOWrapper(raw, encoding=name, newline="\n")
     except UnicodeError as error:
         sample = error.object if isinstance(error, UnicodeDecodeError) else stream.head
-        near = _likely_encoding(stream.head, sample)
         raise DataError(
-            f"{stream.name}: not {'UTF-8' if name == 'utf-8' else name} text: {error!s:.200}"
-            + (
-                f". It reads as {near}: say encoding={near!r} (--encoding {near})"
-                if near
-                else ". Convert it to UTF-8"
-            )
+            f"{stream.name}: not {'UTF-8' if name == 'utf-8' else name} text: {error!s:.200}. "
+            + _about_encoding(name, stream.head, sample)
         ) from error
 
 
-def _likely_encoding(*samples: bytes) -> str | None:
-    """Return the encoding that bytes seem to be in; None where they seem to be no text."""
+def _about_encoding(name: str, *samples: bytes) -> str:
+    """Return what to do about a text in another encoding than was thought."""
     from charset_normalizer import from_bytes
 
     head = samples[0]
-    zeros = [head[start::2].count(0) for start in (0, 1)]
-    if max(zeros) > len(head) // 8:  # every other byte of UTF-16 in Latin letters
-        return None if min(zeros) > max(zeros) // 4 else f"utf-16-{'be' if zeros[0] else 'le'}"
     sample = b"\n".join(piece[: 1 << 16] for piece in samples)
-    if sum(byte < 9 or 13 < byte < 32 for byte in sample[:4096]):
-        return None
-    best = from_bytes(sample).best()
-    found = best.encoding if best is not None else "cp1252"
-    # The alphabets of one byte all read anything: for a few letters among many of ASCII, western
-    # Europe's is by far the likeliest.
-    if 8 * sum(byte > 127 for byte in sample) < len(sample) and not found.startswith("utf"):
-        found = "cp1252"
-    try:
-        sample.decode(found)
-    except UnicodeError:
-        return "latin-1"
-    return found
+    zeros = [head[start::2].count(0) for start in (0, 1)]
+    found: str | None = None
+    if max(zeros) > len(head) // 8:  # every other byte of UTF-16 in Latin letters
+        found = None if min(zeros) > max(zeros) // 4 else f"utf-16-{'be' if zeros[0] else 'le'}"
+    elif not sum(byte < 9 or 13 < byte < 32 for byte in sample[:4096]):
+        letters = sum(byte > 127 for byte in sample)
+        if name == "utf-8" and 2 * sample.decode(errors="replace").count("\ufffd") < letters:
+            return "Most of it is, so single characters are damaged. Mend these, or convert it"
+        best = from_bytes(sample, cp_isolation=_LIKELY).best()
+        # For a few letters among many of ASCII western Europe's alphabet is by far the likeliest.
+        found = "cp1252" if best is None or 8 * letters < len(sample) else best.encoding
+        try:
+            sample.decode(found)
+        except UnicodeError:
+            found = "latin-1"
+    if found is None:
+        return "Convert it to UTF-8"
+    lines = [line for line in head.decode(found, "replace").splitlines() if not line.isascii()]
+    return (
+        f"Perhaps it is {found}, as which it has {(lines or [''])[0].strip()[:60]!r}: if that is "
+        f"right, say encoding={found!r} (--encoding {found})"
+    )
+
+
+#: Of encodings that nearly any bytes can be read as, those that files are likely to have.
+_LIKELY = [
+    *("utf_8", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r"),
+    *("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr"),
+]

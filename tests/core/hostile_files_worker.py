@@ -79,7 +79,7 @@ SNLI: tuple[Reader, ...] = (
 #: Ways to read what is in a place; the last one's outcome counts.
 WAYS: dict[str, tuple[Reader, ...]] = {
     "corpus": (
-        lambda path: PairDataset.read(path, None, 32, VOCAB, on_error="skip", verbose=False),
+        lambda path: PairDataset(read(path, on_error="skip"), 32, VOCAB, verbose=False),
         lambda path: PairDataset(read(path), 32, VOCAB, verbose=False),
         lambda path: list(pairs(path)),
         lambda path: read(path),

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas
 import pytest
 
 import bertnli
@@ -879,7 +880,9 @@ def test_two_numbers_without_a_meaning(tmp_path: Path) -> None:
     maps = proposed_maps(str(caught.value))
     assert {tuple(one.values()) for one in maps} & {(E, NO), (NO, E), (E, "not_entailment")}
     for proposed in maps:
-        assert len(read(path, label_map=proposed).labels) == 3
+        assert "CLASS" in proposed.values()  # words of a language that nothing tells
+        known = {raw: name.replace("CLASS", N) for raw, name in proposed.items()}
+        assert len(read(path, label_map=known).labels) == 3
 
 
 def test_numbers_with_a_meaning() -> None:
@@ -900,7 +903,9 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"'ja' in 2 rows .line 2 .*label_map=") as caught:
         read(path)
     for proposed in proposed_maps(str(caught.value)):
-        assert len(read(path, label_map=proposed).labels) == 3
+        assert "CLASS" in proposed.values()  # words of a language that nothing tells
+        known = {raw: name.replace("CLASS", N) for raw, name in proposed.items()}
+        assert len(read(path, label_map=known).labels) == 3
     given = {"ja": E, "nein": C}
     same(read(path, label_map=given), [("a", "b", E), ("c", "d", C), ("e", "f", E)])
     found = read(path, label_map={"ja": E, "nein": "-"})
@@ -1085,3 +1090,92 @@ def test_a_link_on_the_web_or_a_home_folder(
     monkeypatch.setenv("HOME", str(tmp_path))
     write(tmp_path / "x.tsv", lines(ROWS))
     same(read("~/x.tsv"))
+
+
+# ----- what newcomers met
+
+
+def test_columns_are_all_names_or_all_numbers(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.csv", csv_of(ROWS_OF_THREE, ("0", "1", "2")))
+    for columns in ((1, 2, 3), ("1", "2", "3")):
+        found = read(path, header=True, **dict(zip(COLUMNS, columns, strict=True)))
+        assert rows_of(found) == ROWS_OF_THREE
+    found = read(path, header=True, **dict(zip(COLUMNS, "012", strict=True)))
+    assert rows_of(found) == ROWS_OF_THREE
+
+
+@pytest.mark.parametrize("header", [("A", "B", "C"), ("s1", "s2", "e"), ("P", "H", "N")])
+def test_a_letter_is_no_proof_of_a_class(tmp_path: Path, header: Any) -> None:
+    found = read(write(tmp_path / "x.csv", csv_of(ROWS_OF_THREE, header)))
+    assert rows_of(found) == ROWS_OF_THREE
+    assert any("--no-header" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("count", [1, 2, 6, 40])
+def test_the_index_of_pandas_is_no_class(tmp_path: Path, count: int) -> None:
+    rows = [(f"A man {i} sleeps here.", f"A man rests {i}.") for i in range(count)]
+    path = tmp_path / "x.csv"
+    pandas.DataFrame(rows, columns=["text", "claim"]).to_csv(path)
+    with pytest.raises(DataError, match="--premise-column text --hypothesis-column claim"):
+        list(pairs(path))
+    assert list(pairs(path, premise="text", hypothesis="claim")) == rows
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("text", "hypothesis"), ("Prämisse", "Hypothese"), ("premise_en", "hypothesis_en"),
+     ("prem", "hyp"), ("context", "statement"), ("text_a", "text_b"), ("s1", "s2"),
+     ("Satz 1", "Satz 2"), ("first", "second"), ("text", "claim")],
+)  # fmt: skip
+def test_names_tell_the_premise(tmp_path: Path, first: str, second: str) -> None:
+    for turned in (False, True):
+        rows = [(b, a, c) if turned else (a, b, c) for a, b, c in ROWS_OF_THREE]
+        header = (second, first, "label") if turned else (first, second, "label")
+        found = read(write(tmp_path / "x.csv", csv_of(rows, header)))
+        assert rows_of(found) == ROWS_OF_THREE
+
+
+def test_a_scale_keeps_its_negative_class(tmp_path: Path) -> None:
+    rows = [("A man sits.", "He sits.", i) for i in (1, 0, -1, -1)]
+    path = write(tmp_path / "x.csv", csv_of(rows, ("premise", "hypothesis", "label")))
+    with pytest.raises(DataError, match="-1 in 2") as caught:
+        read(path)
+    scale = next(one for one in proposed_maps(str(caught.value)) if "-1" in one)
+    assert Counter(read(path, label_map=scale).labels) == {0: 1, 2: 1, 1: 2}
+
+
+def test_texts_of_excel_lose_their_quotes(tmp_path: Path) -> None:
+    text = (
+        'premise\thypothesis\tlabel\r\n"A man, old, sleeps."\tA man rests.\tentailment\r\n'
+        'A dog runs.\t"A dog, brown, sleeps."\tcontradiction\r\n'
+    )
+    found = read(write(tmp_path / "x.txt", text))
+    assert found.premises[0] == "A man, old, sleeps." and found.notes
+    bare = text.replace('"A dog, brown, sleeps."', "A dog, brown, sleeps.")
+    assert read(write(tmp_path / "x.txt", bare)).premises[0] == '"A man, old, sleeps."'
+
+
+def test_a_damaged_character_is_no_other_encoding(tmp_path: Path) -> None:
+    lines_of = [f"Die Bäckerin {i} schläft.\tDie Köchin schläft." for i in range(20)]
+    damaged = "\n".join(["premise\thypothesis", *lines_of]).encode() + b"\nDas Caf\xe9.\tx\n"
+    with pytest.raises(DataError, match="single characters are damaged"):
+        list(pairs(write(tmp_path / "x.tsv", damaged)))
+
+
+def test_a_corpus_and_a_table_of_lists_are_sources() -> None:
+    corpus = read("sample", "dev")
+    again = read(corpus)
+    assert tuple(again) == tuple(corpus) and again.tokenized == corpus.tokenized
+    table = dict(zip(COLUMNS, map(list, zip(*ROWS_OF_THREE, strict=True)), strict=True))
+    assert rows_of(read(table)) == ROWS_OF_THREE
+    assert rows_of(read(np.array(ROWS_OF_THREE))) == ROWS_OF_THREE
+    with pytest.raises(ConfigError, match="label_map"):
+        read(corpus, label_map={"entailment": 0})
+
+
+COLUMNS = ("premise", "hypothesis", "label")
+ROWS_OF_THREE = [
+    ("A man sleeps on a bench.", "A man rests.", E),
+    ("A dog runs over the grass.", "A dog sleeps.", C),
+    ("Kids play in the park.", "Kids eat cake.", N),
+]

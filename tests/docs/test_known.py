@@ -24,7 +24,8 @@ CELL = r"(?s)<td.*?</td>"
 
 def test_each_layout_and_spelling_is_in_its_table(build: Callable) -> None:
     site = build(
-        'extensions += ["known"]', index="# P\n\n```{known} layouts\n```\n\n```{known} spellings\n```\n"
+        'extensions += ["known"]',
+        index="# P\n\n```{known} layouts\n```\n\n```{known} spellings\n```\n",
     )
     assert site.warnings == ""
     found = rows(site.page())
