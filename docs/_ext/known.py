@@ -1,7 +1,7 @@
 """A Sphinx extension: tables of what the library knows, made of its own constants.
 
-    {known} layouts    the published layouts, `bertnli.data.layouts.LAYOUTS`
-    {known} spellings  what stands for each class, `bertnli.data.classes.SPELLINGS`
+{known} layouts    the published layouts, `bertnli.data.layouts.LAYOUTS`
+{known} spellings  what stands for each class, `bertnli.data.classes.SPELLINGS`
 """
 
 from __future__ import annotations
