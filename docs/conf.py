@@ -48,6 +48,8 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.batches.Examples"),
     ("py:class", "bertnli.data.dataset.Dataset"),
     ("py:class", "bertnli.data.encode.EncodedPairs"),
+    ("py:class", "bertnli.data.padding.PaddingCost"),
+    ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.parity.compare.TakesSteps"),
     ("py:class", "bertnli.training.average.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
