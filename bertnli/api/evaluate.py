@@ -194,7 +194,11 @@ class _Encoding(Encoding):
 
 def _is_pairs(sources: list) -> bool:
     """Return whether a list is a set itself: of pairs, or of objects with their fields."""
-    return all(isinstance(one, tuple | dict) for one in sources)
+    return all(
+        isinstance(one, tuple | dict)
+        or (isinstance(one, list) and len(one) in (2, 3) and isinstance(one[0], str))
+        for one in sources
+    )
 
 
 def _models(
