@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,39 @@ from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
 #: What the field writes for each class, in lower case.
 SPELLINGS = {
-    "entailment": ("entailment", "entails", "entail", "entailed", "e", "supports", "supported"),
-    "contradiction": ("contradiction", "contradictory", "contradicts", "c", "refutes", "refuted"),
-    "neutral": ("neutral", "n", "not enough info", "not_enough_info", "nei"),
+    "entailment": (
+        "entailment",
+        "entails",
+        "entail",
+        "entailed",
+        "e",
+        "ent",
+        "supports",
+        "support",
+        "supported",
+    ),
+    "contradiction": (
+        "contradiction",
+        "contradictory",
+        "contradicts",
+        "contradict",
+        "contradicted",
+        "c",
+        "con",
+        "refutes",
+        "refute",
+        "refuted",
+    ),
+    "neutral": (
+        "neutral",
+        "n",
+        "neu",
+        "not enough info",
+        "not_enough_info",
+        "notenoughinfo",
+        "nei",
+        "not enough information",
+    ),
     TWO_WAY[1]: (*NOT_ENTAILMENT, "not_entails", "non_entails", "nonentailment", "notentailment"),
 }
 NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
@@ -38,9 +68,9 @@ ORDERS = {
 TWO_WAY_ORDERS = {"the Hub's RTE and QNLI": TWO_WAY, "WNLI": TWO_WAY[::-1]}
 #: What is likely meant by words that others use as well; it is proposed, never taken.
 LIKELY = {
-    **dict.fromkeys(("yes", "true", "y", "follows", "pos", "positive", "1"), "entailment"),
-    **dict.fromkeys(("no", "false", "not", "neg", "negative", "0"), "contradiction"),
-    **dict.fromkeys(("maybe", "unknown", "unsure", "unrelated", "neither", "other"), "neutral"),
+    **dict.fromkeys(("yes", "true", "y", "follows", "implies", "implication"), "entailment"),
+    **dict.fromkeys(("no", "false", "not", "opposes", "conflict"), "contradiction"),
+    **dict.fromkeys(("maybe", "unknown", "unsure", "unrelated", "neither", "neutre"), "neutral"),
 }
 
 
@@ -215,14 +245,20 @@ def _fitting(
     )
 
 
-def option(raws: Sequence[str], labels: Sequence[str] | None) -> str:
-    """Return what maps labels to classes, with CLASS where that cannot be guessed."""
+def option(raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[str] = ()) -> str:
+    """Return what maps labels to classes, with CLASS where that cannot be guessed.
+
+    Args:
+        raws: labels that are not known.
+        labels: the classes; None for NLI's.
+        taken: classes that other labels are known as.
+    """
     raws = [raw for raw in raws if raw.lower() not in NO_LABELS][:12]
     names = labels or LABELS
-    if len(raws) == 2 and {*map(canonical_label, names)} == {*LABELS}:
+    if len(raws) == 2 and not taken and {*map(canonical_label, names)} == {*LABELS}:
         names = TWO_WAY
     likely = {raw: _likely(raw, names) for raw in raws}
-    left = [name for name in names if name not in likely.values()]
+    left = [name for name in names if name not in (*likely.values(), *taken)]
     if list(likely.values()).count(None) == len(left) == 1:
         likely = {raw: name or left[0] for raw, name in likely.items()}
     text = _as_option({raw: name or "CLASS" for raw, name in likely.items()})

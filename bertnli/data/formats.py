@@ -302,7 +302,7 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
         if below and all(map(is_spelling, below)):  # a column of classes
             if not is_spelling(text):
                 return True, False
-            is_class, doubt = True, len(text) == 1 and not text.isdecimal()
+            is_class, doubt = True, not text.isdecimal()
         elif is_spelling(text) and text:
             is_class = True
     if (is_class and not doubt) or not are_names:

@@ -1,7 +1,7 @@
 """The layouts that sets of sentence pairs are published in, known by their columns.
 
-Names of columns are the same in upper and lower case. Where a set comes in several forms that
-differ in columns, each has an entry; a form that is another set's needs none (MedNLI is laid out as
+Names of columns are the same in upper and lower case, with spaces, dashes or underscores. Where a
+set comes in several forms that differ in columns, each has an entry; a form that is another set's needs none (MedNLI is laid out as
 SNLI is). Facts are of the sets' own files and of the papers or pages that are named.
 """
 
@@ -150,14 +150,19 @@ class Plan:
 
 def has_sentences(columns: Sequence[str]) -> bool:
     """Return whether columns of these names are known as those of sentences."""
-    names = {column.lower(): column for column in columns}
+    names = {_key(column): column for column in columns}
     return any(_found(layout, names) for layout in LAYOUTS)
+
+
+def _key(name: str) -> str:
+    """Return what is the same of a name in upper and lower case, with spaces and with dashes."""
+    return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def _found(layout: Layout, names: Mapping[str, str]) -> bool:
     sentences = layout.premise, layout.hypothesis
-    return all(any(n.lower() in names for n in column.names) for column in sentences) and all(
-        mark.lower() in names for mark in layout.marks
+    return all(any(_key(n) in names for n in column.names) for column in sentences) and all(
+        _key(mark) in names for mark in layout.marks
     )
 
 
@@ -181,7 +186,7 @@ def plan_of(
     Raises:
         DataError: a column is not there, or twice, with those that there are.
     """
-    names = {column.lower(): column for column in reversed(table.columns)}
+    names = {_key(column): column for column in reversed(table.columns)}
     given = [premise, hypothesis, label]
     numbers = [str(one) for one in given if one is not None and str(one).isdecimal()]
     if not {*numbers} <= {*table.columns}:  # a header of numbers, of which none is meant
@@ -216,20 +221,17 @@ def plan_of(
         _check_once(table, [what])
     if not labelled:
         what = None
-    lower = {*names}
     return Plan(
         *found,
         what,
         _name_of(layout, table, rows, what),
-        ()
-        if layout is None
-        else tuple(names[g.lower()] for g in layout.groups if g.lower() in lower),
+        () if layout is None else tuple(names[_key(g)] for g in layout.groups if _key(g) in names),
         tuple(
             names[name]
             for name in (COUNTER, COUNTS, *ANNOTATORS)
-            if name in lower and labelled and not (name == COUNTS and COUNTER in lower)
+            if name in names and labelled and not (name == COUNTS and COUNTER in names)
         ),
-        names.get(SEMEVAL.lower(), names.get("split")),
+        names.get(_key(SEMEVAL), names.get("split")),
         table.class_names.get(what or "", () if layout is None else layout.numbers),
         any(one.parse is not None and one.parse in table.columns for one in (PREMISE, HYPOTHESIS)),
         tuple(notes),
@@ -255,15 +257,15 @@ def _column(table: Table, names: Mapping[str, str], given: str | int | None) -> 
         return table.columns[given - 1]
     if text in table.columns:
         return text
-    if text.lower() in names:
-        spelled = [one for one in table.columns if one.lower() == text.lower()]
+    if _key(text) in names:
+        spelled = [one for one in table.columns if _key(one) == _key(text)]
         if len(spelled) > 1:
             raise DataError(
                 f"{table.source}, line 1: two columns {text!r}: {', '.join(spelled)}; give the one "
                 "that is meant as it is written there"
             )
-        return names[text.lower()]
-    if text.partition(".")[0].lower() in names and table.format in ("json", "jsonl", "pairs"):
+        return names[_key(text)]
+    if _key(text.partition(".")[0]) in names and table.format in ("json", "jsonl", "pairs"):
         return text
     if not table.columns:
         return text
@@ -277,8 +279,8 @@ def _column(table: Table, names: Mapping[str, str], given: str | int | None) -> 
 
 def _written(one: SentenceColumn, names: Mapping[str, str]) -> SentenceColumn:
     """Return a sentence's columns as a table writes them."""
-    parse = None if one.parse is None else names.get(one.parse.lower())
-    return SentenceColumn(names.get(one.text.lower(), one.text), parse)
+    parse = None if one.parse is None else names.get(_key(one.parse))
+    return SentenceColumn(names.get(_key(one.text), one.text), parse)
 
 
 def _check_once(table: Table, columns: Sequence[str]) -> None:

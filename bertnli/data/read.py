@@ -327,10 +327,11 @@ class _Builder:
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
         for raw, count in self.counts.items():
             if raw not in meaning:
+                known = {name for name in meaning.values() if name is not None}
                 unknown = [one for one in self.counts if one not in meaning]
                 what = (
                     f"label {shown.repr(raw)} is none of {list(names)}; say what the file writes "
-                    f"for each class with {option(unknown, names)}"
+                    f"for each class with {option(unknown, names, known)}"
                 )
                 if how.on_error == "raise":
                     self.bad(*self.first[raw], what)
