@@ -1,4 +1,4 @@
-"""Time the way from SNLI's file to token ids, at the size of SNLI's train set.
+"""Time the way from a file to token ids, at the size of SNLI's train set, in several formats.
 
     python benchmarks/encode.py --source snli_1.0_dev.txt.gz --json result.json
 
@@ -43,9 +43,18 @@ NAME = "snli_1.0_train.txt"
 PART = 10
 MAX_LEN, VOCAB_SIZE = 128, 60_000
 WAYS = {
-    "uncached": "nothing cached, the cache is written",
-    "cached": "from the cache",
+    "uncached": "SNLI's file, the cache is written",
+    "cached": "from the cache, whose key is the file's content",
+    "multinli": "MultiNLI's columns",
+    "csv": "CSV of sentences as people write them",
+    "parquet": "parquet of these, with names of classes",
     "plain": f"plain loop, {PART} x the time of 1/{PART} of the rows",
+}
+#: The file of each way, beside which nothing is kept but for the first two.
+FILES = {
+    "multinli": "multinli_1.0_train.txt",
+    "csv": "pairs.csv",
+    "parquet": "pairs.parquet",
 }
 HEADER = [
     *("gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse"),
@@ -118,7 +127,12 @@ def measure(way: str, folder: Path) -> dict[str, float | None]:
     if way == "uncached":
         shutil.rmtree(folder / ".bertnli", ignore_errors=True)
     before, start = memory("VmRSS"), time.perf_counter()
-    if way == "plain":
+    if way in FILES:
+        data = PairDataset.read(
+            folder / "others" / FILES[way], None, MAX_LEN, vocab, cache=False, verbose=False
+        )
+        assert len(data) == LABELLED
+    elif way == "plain":
         data = PairDataset(read(folder / "part", "train"), MAX_LEN, vocab, verbose=False)
     else:
         data = PairDataset.read(folder, "train", MAX_LEN, vocab, verbose=False)
@@ -149,9 +163,32 @@ def make_files(folder: Path, source: Path | None) -> None:
         file.writelines("\t".join(row) + "\n" for row in big_rows(groups))
     with open(folder / NAME, "rb") as file, open(folder / "part" / NAME, "wb") as part:
         part.writelines(line for i, line in enumerate(file) if i % PART == 0)
+    make_others(folder / "others", folder / NAME)
     found = build_vocab(read(folder / "part", "train"), 2).idx_to_token
     others = (f"word{i}" for i in range(VOCAB_SIZE - len(found)))
     Vocab.from_list([*found, *others]).save(folder / "vocab.json")
+
+
+def make_others(folder: Path, snli: Path) -> None:
+    """Write the same pairs as MultiNLI, as CSV and as parquet."""
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    folder.mkdir(exist_ok=True)
+    tabs = pyarrow.csv.ParseOptions(delimiter="\t", quote_char=False)
+    table = pyarrow.csv.read_csv(snli, parse_options=tabs)
+    with open(snli, encoding="utf-8") as rows, open(folder / FILES["multinli"], "w") as file:
+        file.write(next(rows).replace("captionID", "promptID").rstrip("\n") + "\tgenre\n")
+        file.writelines(f"{row.rstrip()}\tfiction\n" for row in rows)
+    texts = table.select(["sentence1", "sentence2", "gold_label"])
+    texts = texts.rename_columns(["premise", "hypothesis", "label"])
+    pyarrow.csv.write_csv(texts, folder / FILES["csv"])
+    labels = [LABELS.index(n) if n in LABELS else -1 for n in texts["label"].to_pylist()]
+    features = {"label": {"names": LABELS, "_type": "ClassLabel"}}
+    hub = json.dumps({"info": {"features": features}})
+    texts = texts.set_column(2, "label", pyarrow.array(labels))
+    texts = texts.replace_schema_metadata({"huggingface": hub})
+    pyarrow.parquet.write_table(texts, folder / FILES["parquet"])
 
 
 def big_rows(groups: list[tuple[Sentence, list[Sentence]]]) -> Iterator[list[str]]:

@@ -1,8 +1,9 @@
 """The layouts that sets of sentence pairs are published in, known by their columns.
 
 Names of columns are the same in upper and lower case, with spaces, dashes or underscores. Where a
-set comes in several forms that differ in columns, each has an entry; a form that is another set's needs none (MedNLI is laid out as
-SNLI is). Facts are of the sets' own files and of the papers or pages that are named.
+set comes in several forms that differ in columns, each has an entry; a form that is another set's
+needs none (MedNLI is laid out as SNLI is). Facts are of the sets' own files and of the papers or
+pages that are named.
 """
 
 from __future__ import annotations

@@ -304,6 +304,8 @@ def _chosen(
         ]
     if len(exact) > 1 and wanted in exact:
         return wanted
+    # What lies in the folder itself goes before what lies deeper.
+    exact = [one for one in exact if one.count("/") == min(o.count("/") for o in exact)]
     if len(exact) == 1:
         return exact[0]
     found = {one: _split_in(one) for one in exact or groups}
@@ -314,7 +316,7 @@ def _chosen(
     if len(exact) > 1:
         raise ConfigError(
             f"{name} has {len(exact)} sets that {wanted!r} may mean: {listed}. Name one of them as "
-            f"{name}:{'_'.join(_words(exact[0])[-2:])} or with split= (--split), or give its file"
+            f"{name}:{exact[0]} or with split= (--split), or give its file"
         )
     if split:
         near = did_you_mean(split, names)

@@ -1189,3 +1189,11 @@ def test_a_space_after_the_comma_is_no_part_of_a_sentence(tmp_path: Path) -> Non
     vocab = build_vocab(read(path), 1)
     ids = PairDataset.read(path, None, 32, vocab, cache=False, verbose=False)
     assert ids.digest() == PairDataset(read(path), 32, vocab, verbose=False).digest()
+
+
+def test_files_of_the_folder_itself_go_before_deeper_ones(tmp_path: Path) -> None:
+    (tmp_path / "part").mkdir()
+    write(tmp_path / "part" / "train.csv", csv_of(ROWS_OF_THREE[:1], COLUMNS))
+    write(tmp_path / "train.csv", csv_of(ROWS_OF_THREE, COLUMNS))
+    assert rows_of(read(tmp_path, "train")) == ROWS_OF_THREE
+    assert len(read(f"{tmp_path}:part/train").labels) == 1
