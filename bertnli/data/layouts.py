@@ -422,11 +422,15 @@ def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, i
     found: dict[str, int] = {}
     for column in columns:
         value = value_of(row, column)
+        if isinstance(value, str):
+            if text := value.strip():
+                found[text] = found.get(text, 0) + 1
+            continue
         if column.lower() == COUNTS and isinstance(value, list):
             value = dict(zip(COUNTED, value, strict=False))
         if isinstance(value, Mapping):
             return {str(k): v for k, v in value.items() if type(v) is int and 0 <= v < 1 << 20}
-        for one in value if isinstance(value, list) else [value]:
+        for one in value if isinstance(value, list) else []:
             if isinstance(one, str) and one.strip():
                 found[one.strip()] = found.get(one.strip(), 0) + 1
         if isinstance(value, list) and found:  # ChaosNLI's old labels are a part of its others

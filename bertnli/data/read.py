@@ -167,11 +167,12 @@ def _sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_
     Raises:
         BadRow: there is none.
     """
-    flat = {name: value_of(row, name) for name in column.names if name is not None}
-    if all(value is None for value in flat.values()) and not any(n in row for n in column.names):
-        expected = " or ".join(map(repr, column.names))
-        raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")
-    found = column.read(flat)
+    found = column.read(row)
+    if found is None:
+        found = column.read({name: value_of(row, name) for name in column.names})
+        if found is None and not any(name in row for name in column.names):
+            expected = " or ".join(map(repr, column.names))
+            raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")
     if not isinstance(found, str) or not (may_be_empty or found.strip()):
         raise BadRow(f"the {what} is {shown.repr(found)}; a sentence is expected")
     if not found.isascii():
