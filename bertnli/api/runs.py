@@ -19,7 +19,7 @@ from bertnli.checkpoints.native import is_native
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
-from bertnli.data.read import Reading
+from bertnli.data.reading import Reading
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
 from bertnli.hints import did_you_mean

@@ -8,36 +8,27 @@ beside that of the column itself, in `Table.columns`, in the rows and for `Table
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bertnli.data.class_names import known_names, names_beside, schema_names
 from bertnli.data.table import BadRow, Table
 from bertnli.errors import DataError
-from bertnli.files import is_there, read_json_object, read_text
 
 #: Rows of a record batch, and rows that are Python objects at a time.
 BATCH, SLICE = 1 << 16, 1 << 12
 #: Bytes read at a time from a column of a parquet file.
 BUFFER = 1 << 20
-#: Bytes of a README that is read, and aliases in its YAML.
-MAX_CARD, MAX_ALIASES = 1 << 18, 16
 PROTOCOLS = ("__arrow_c_stream__", "__arrow_c_array__", "__dataframe__")
 #: Types of text, and what each is without the promise of UTF-8.
 AS_BYTES = {"string": "binary", "large_string": "large_binary"}
 AS_STRING = ("large_string", "string_view", "binary", "large_binary", "binary_view")
 
 Row = tuple[int, Mapping[str, Any] | BadRow]
-#: The class names of columns; none of a column that has no classes.
-Names = dict[str, tuple[str, ...]]
-#: A configuration of a data set: its name, the patterns of its files, its class names.
-Config = tuple[str, list[str], Names]
 
 
 def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> Table:
@@ -97,8 +88,8 @@ def object_table(source: object) -> Table | None:
         rows = map(_flat, given.with_format(None))
         first = list(islice(rows, 1))
         columns = tuple(first[0] if first else given.column_names or ())
-        names = _schema_names(given.features.arrow_schema) if given.features else {}
-        return Table(name, "frame", columns, enumerate(chain(first, rows), 1), _named(names))
+        names = schema_names(given.features.arrow_schema) if given.features else {}
+        return Table(name, "frame", columns, enumerate(chain(first, rows), 1), known_names(names))
     if "datasets.Dataset" in kinds:
 
         def read(columns: Sequence[str]) -> Iterator[Any]:
@@ -192,7 +183,7 @@ def _table(
                 yield pa.RecordBatch.from_arrays(arrays, names=list(columns))
 
     columns = tuple(name for name, _ in _fields(pa, schema, None))
-    names = {**(beside or {}), **_named(_schema_names(schema))}
+    names = {**(beside or {}), **known_names(schema_names(schema))}
     known = {name: names[name] for name in columns if name in names}
     return Table(source, format, columns, rows_of(batches(schema.names)), known, batches=batches)
 
@@ -261,117 +252,6 @@ def _pandas_table(frame: Any, source: str) -> Table:
     except Exception:  # of many kinds: a column of several types, columns of one name, surrogates
         pass
     return table
-
-
-def names_beside(path: Path) -> Mapping[str, tuple[str, ...]]:
-    """Return what the numbers in columns of a file mean, as the files of its data set say.
-
-    These are ``dataset_info.json`` (of `Dataset.save_to_disk`), the header of ``README.md`` (with
-    PyYAML) and ``dataset_infos.json``, in the file's folder and in the two above it; the first that
-    has class names is taken. Of several configurations those count that the file belongs to, by its
-    folders or by the patterns of their files, or else all; a column that they do not agree on is
-    left out.
-    """
-    path = path.absolute()
-    for folder in path.parents[:3]:
-        inside = path.relative_to(folder)
-        folders = {path.parent.name, *inside.parts[:-1]}
-        for name, read in CARDS.items():
-            try:
-                configs = read(folder / name) if is_there(folder / name) else []
-            except Exception:  # of many kinds: a file of another purpose, a damaged one, no PyYAML
-                continue
-            if any(map(_named, (names for *_, names in configs))):
-                own = [
-                    names
-                    for config, patterns, names in configs
-                    if config in folders or any(fnmatchcase(str(inside), one) for one in patterns)
-                ]
-                return _agreed(own or [names for *_, names in configs])
-    return {}
-
-
-def _agreed(configs: list[Names]) -> Names:
-    """Return the class names that all configurations with a column give it."""
-    found: dict[str, set[tuple[str, ...]]] = {}
-    for names in configs:
-        for column, classes in names.items():
-            found.setdefault(column, set()).add(classes)
-    return _named({column: one.pop() for column, one in found.items() if len(one) == 1})
-
-
-def _named(names: Names) -> Names:
-    return {column: classes for column, classes in names.items() if classes}
-
-
-def _infos(path: Path) -> list[Config]:
-    found = read_json_object(path, DataError)
-    infos = {"": found} if "features" in found else found
-    return [(name, [], _class_names(info["features"])) for name, info in infos.items()]
-
-
-def _card(path: Path) -> list[Config]:
-    yaml: Any = importlib.import_module("yaml")
-
-    class Loader(yaml.BaseLoader):
-        """Takes scalars as text, as ``no`` may be a class; many aliases may stand for gigabytes."""
-
-        aliases = 0
-
-        def compose_node(self, *place: Any) -> Any:
-            self.aliases += self.check_event(yaml.AliasEvent)
-            if self.aliases > MAX_ALIASES:
-                raise DataError("too many aliases")
-            return super().compose_node(*place)
-
-    text = read_text(path, DataError, MAX_CARD)
-    card = yaml.load(text.removeprefix("---\n").partition("\n---")[0], Loader)
-    infos, files = card["dataset_info"], card.get("configs", ())
-    patterns = {config["config_name"]: [*_strings(config["data_files"])] for config in files}
-    return [
-        (name, patterns.get(name, []), _class_names(info["features"]))
-        for info in (infos if isinstance(infos, list) else [infos])
-        for name in [info.get("config_name", "")]
-    ]
-
-
-CARDS = {"dataset_info.json": _infos, "README.md": _card, "dataset_infos.json": _infos}
-
-
-def _strings(found: Any) -> Iterator[str]:
-    if isinstance(found, str):
-        yield found
-    else:
-        for one in found.values() if isinstance(found, dict) else found:
-            yield from _strings(one)
-
-
-def _schema_names(schema: Any) -> Names:
-    """Return the class names that datasets wrote into a schema."""
-    try:
-        about = json.loads((schema.metadata or {})[b"huggingface"])
-        return _class_names(about["info"]["features"])
-    except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
-        return {}
-
-
-def _class_names(features: Any, above: str = "") -> Names:
-    """Return the class names of features, a README's list or an object of JSON."""
-    if isinstance(features, list):
-        features = {one.get("name"): one.get("struct", one.get("dtype")) for one in features}
-    found: Names = {}
-    for name, feature in features.items():
-        about: dict[str, Any] = feature if isinstance(feature, dict) else {"_type": ""}
-        if isinstance(feature, list) or not {"_type", "class_label"} & about.keys():
-            found |= _class_names(feature, f"{above}{name}.")
-            continue
-        names: Any = (about.get("class_label") or about).get("names")
-        if isinstance(names, dict):
-            names = [names[str(i)] for i in range(len(names))]
-        if not isinstance(names, list) or not all(isinstance(one, str) for one in names):
-            names = ()
-        found[f"{above}{name}"] = tuple(names)
-    return found
 
 
 def _pyarrow(source: str) -> Any:

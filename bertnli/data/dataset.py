@@ -15,7 +15,8 @@ from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.corpus import Corpus
 from bertnli.data.direct import encode_source
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.read import Reading, read_parts
+from bertnli.data.read import read_parts
+from bertnli.data.reading import Reading
 from bertnli.data.sources import parts_of
 from bertnli.errors import ConfigError, DataError
 from bertnli.hints import hinted

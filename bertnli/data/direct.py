@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.data.arrow import names_beside
 from bertnli.data.cache import cached
+from bertnli.data.class_names import names_beside
 from bertnli.data.classes import decide, raw_label
 from bertnli.data.columnar import Columns, NotSure, encode_columns, record_batches, text_batches
 from bertnli.data.corpus import MALFORMED, NO_LABEL
 from bertnli.data.encode import EncodedPairs, encode_corpus
-from bertnli.data.layouts import Plan
-from bertnli.data.read import Reading, read_parts
+from bertnli.data.plan import Plan
+from bertnli.data.read import read_parts
+from bertnli.data.reading import Reading
 from bertnli.data.sources import Part, parts_of
 from bertnli.data.streams import PIECE, encoding_of, open_bytes
 from bertnli.errors import DataError
