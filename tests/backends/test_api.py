@@ -6,7 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
+import pandas
+import polars
 import pytest
 
 import bertnli
@@ -32,6 +35,20 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
+def forms(folder: Path) -> list[Any]:
+    """The same pairs in other formats, and as objects of other libraries."""
+    frame = pandas.DataFrame(ROWS, columns=["premise", "hypothesis", "label"])
+    paths = [folder / f"pairs{end}" for end in (".tsv", ".semicolon.csv", ".jsonl", ".json")]
+    frame.to_csv(paths[0], sep="\t", index=False)
+    frame.to_csv(paths[1], sep=";", index=False)
+    frame.to_json(paths[2], orient="records", lines=True)
+    frame.to_json(paths[3], orient="records", indent=1)
+    frame.to_parquet(folder / "pairs.parquet")
+    objects = frame.to_dict("records")
+    tables = [frame, polars.from_pandas(frame), datasets.Dataset.from_list(objects)]
+    return [*paths, folder / "pairs.parquet", *tables, objects, ROWS]
+
+
 def options(**settings: Any) -> list[str]:
     names = {"num_epochs": "epochs"}
     given = settings.items()
@@ -46,15 +63,14 @@ def quiet(backend: Backend) -> dict[str, Any]:
 def test_a_call_trains_as_the_command_does(
     backend: Backend, table: Path, pretrained: bool, tmp_path: Path
 ) -> None:
-    """To the bit; from a file, a list of pairs, and a list of objects; with a share held out."""
+    """To the bit, from files in any format, tables of any library and lists; a share held out."""
     given = {"batch_size": 8, "num_epochs": 1, "pretrained": "bert.mini"}
     given = given if pretrained else {**SIZES, **SETTINGS}
     argv = ["train", "--train", str(table), "--dev", "0.25", *options(**given), "--quiet"]
     where = ["--backend", backend.name, "--devices", "cpu", "--output", str(tmp_path / "command")]
     assert main([*argv, *where]) == 0
     expected = backend.load(tmp_path / "command" / "last", "cpu").arrays()
-    keys = ("premise", "hypothesis", "label")
-    for source in (table, ROWS, [dict(zip(keys, row, strict=True)) for row in ROWS]):
+    for source in [ROWS] if pretrained else [table, *forms(tmp_path)]:
         run = bertnli.train(source, 0.25, **given, **quiet(backend))
         assert run.folder is None and run.history.epochs[-1].dev_accuracy is not None
         found = run.net.arrays()
