@@ -1197,3 +1197,13 @@ def test_files_of_the_folder_itself_go_before_deeper_ones(tmp_path: Path) -> Non
     write(tmp_path / "train.csv", csv_of(ROWS_OF_THREE, COLUMNS))
     assert rows_of(read(tmp_path, "train")) == ROWS_OF_THREE
     assert len(read(f"{tmp_path}:part/train").labels) == 1
+
+
+@pytest.mark.parametrize("label", [E, 1])
+def test_sentences_without_a_header_stay_in_their_order(tmp_path: Path, label: Any) -> None:
+    path = write(tmp_path / "x.tsv", lines([(label, "A man sits.", "A man rests.")] * 3, None))
+    corpus = read(path, label_map={"1": E})
+    assert (corpus.premises[0], corpus.hypotheses[0]) == ("A man sits.", "A man rests.")
+    path = write(tmp_path / "y.csv", csv_of([(7, "A b.", "C d.", E), (8, "E f.", "G h.", C)], None))
+    with pytest.raises(DataError, match="--premise-column 2 --hypothesis-column 3"):
+        read(path)
