@@ -1207,3 +1207,24 @@ def test_sentences_without_a_header_stay_in_their_order(tmp_path: Path, label: A
     path = write(tmp_path / "y.csv", csv_of([(7, "A b.", "C d.", E), (8, "E f.", "G h.", C)], None))
     with pytest.raises(DataError, match="--premise-column 2 --hypothesis-column 3"):
         read(path)
+
+
+def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> None:
+    rows, more = records(ROWS_OF_THREE), records(ROWS_OF_THREE[:1])
+    one = write(tmp_path / "one.json", json.dumps({"train": rows}))
+    for source in (one, write(tmp_path / "list.json", json.dumps(rows))):
+        with pytest.raises(BERTNLIError, match="split"):
+            read(source, "dev")
+    both = write(tmp_path / "both.json", json.dumps({"train": rows, "validation": more}))
+    assert len(read(both, "dev").labels) == len(read(f"{both}:validation").labels) == 1
+    column = [{**row, "split": "train"} for row in rows] + [{**more[0], "split": "validation"}]
+    for path in (
+        write(tmp_path / "x.json", json.dumps(column)),
+        write(tmp_path / "x.jsonl", jsonl([list(one.values()) for one in column], [*column[0]])),
+    ):
+        for split in ("dev", "val", "validation", "Valid"):
+            assert len(read(path, split).labels) == 1
+        with pytest.raises(DataError, match="no split 'tran'.*'dev', 'train'.*Did you mean"):
+            read(path, "tran")
+        assert "x.json" in read(path).notes[0] and ":train" in read(path).notes[0]
+        assert not read(path, "train").notes
