@@ -1228,3 +1228,26 @@ def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> No
             read(path, "tran")
         assert "x.json" in read(path).notes[0] and ":train" in read(path).notes[0]
         assert not read(path, "train").notes
+
+
+def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
+    import datasets
+
+    def numbered(names: list[str]) -> Any:
+        columns = {"premise": datasets.Value("string"), "hypothesis": datasets.Value("string")}
+        features = datasets.Features({**columns, "label": datasets.ClassLabel(names=names)})
+        rows = [(a, b, names.index(c)) for a, b, c in ROWS_OF_THREE]
+        listed = records(rows, ("premise", "hypothesis", "label"))
+        return datasets.Dataset.from_list(listed, features=features)
+
+    one, other = numbered([E, N, C]), numbered([C, N, E])
+    names = write(tmp_path / "names.csv", csv_of(ROWS_OF_THREE))
+    for sources in ([one, other], [other, one], [names, other], [one, names, other]):
+        assert rows_of(read(sources)) == [tuple(row) for row in ROWS_OF_THREE] * len(sources)
+    rows = [(a, b, i) for i, (a, b, _) in enumerate(ROWS_OF_THREE)]
+    bare = write(tmp_path / "bare.csv", csv_of(rows, ("premise", "hypothesis", "label")))
+    with pytest.raises(DataError, match="'0 of .*bare.csv'"):
+        read([one, bare])
+    with pytest.raises(DataError, match="label-map"):
+        read([bare, one])
+    assert len(read([bare, bare], label_map={0: E, 1: N, 2: C}).labels) == 6
