@@ -1251,3 +1251,20 @@ def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="label-map"):
         read([bare, one])
     assert len(read([bare, bare], label_map={0: E, 1: N, 2: C}).labels) == 6
+
+
+@pytest.mark.parametrize("sign", ["\t", "|", ";"])
+@pytest.mark.parametrize("name", ["x.csv", "x.txt", "x"])
+def test_commas_of_few_sentences_are_no_delimiters(tmp_path: Path, sign: str, name: str) -> None:
+    rows = [("A man, old, sits.", "A man sits.", E), ("A dog, a cat, run.", "A dog runs.", C)]
+    path = write(tmp_path / name, lines(rows, None, sign))
+    same(read(path), rows)
+    same(read(write(path, lines(rows[:1], None, sign))), rows[:1])
+    if sign != ";":  # which is in sentences, too
+        two = write(tmp_path / name, lines([row[:2] for row in rows], None, sign))
+        assert [*pairs(two)] == [row[:2] for row in rows]
+
+
+def test_a_quotation_that_spans_rows_takes_none_of_them(tmp_path: Path) -> None:
+    rows = [('"Here I am.', "He is.", E), ('So are you."', "She is.", N), ("A b.", "C d.", E)]
+    same(read(write(tmp_path / "x.tsv", lines(rows))), rows)
