@@ -228,7 +228,9 @@ def _in_order(first: str, second: str) -> tuple[str, str]:
 
 def _side(name: str) -> int:
     """Return how far a name means the hypothesis; the number of a column means nothing."""
-    return not name.isdecimal() and sum(sign for words, sign in _SIDES if re.search(words, name.lower()))
+    return not name.isdecimal() and sum(
+        sign for words, sign in _SIDES if re.search(words, name.lower())
+    )
 
 
 def _no_label(

@@ -1268,3 +1268,33 @@ def test_commas_of_few_sentences_are_no_delimiters(tmp_path: Path, sign: str, na
 def test_a_quotation_that_spans_rows_takes_none_of_them(tmp_path: Path) -> None:
     rows = [('"Here I am.', "He is.", E), ('So are you."', "She is.", N), ("A b.", "C d.", E)]
     same(read(write(tmp_path / "x.tsv", lines(rows))), rows)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["A man sits.", "Мальчик играет.", "一个男人在弹吉他。"])
+def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str) -> None:
+    rows = [(text, text[::-1], E)] * 9
+    path = write(tmp_path / "x.tsv", lines(rows).encode(encoding))
+    with pytest.raises(DataError, match=rf"--encoding {encoding}\)"):
+        read(path)
+    same(read(path, encoding=encoding), rows)
+
+
+@pytest.mark.parametrize(
+    "encoding,text",
+    [
+        ("cp1250", "Łódź płynie po rzece a kot śpi na krześle."),
+        ("iso8859_2", "Łódź płynie po rzece a kot śpi na krześle."),
+        ("cp1254", "Bir kadın pencerenin yanında şarkı söylüyor."),
+        ("cp1252", "Un garçon déçu."),
+        ("mac_roman", "Il a été très déçu par le café."),
+    ],
+)
+def test_the_alphabets_of_europe_are_shown(tmp_path: Path, encoding: str, text: str) -> None:
+    rows = [(text, "No.", E)] * 20
+    path = write(tmp_path / "x.csv", csv_of(rows).encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read(path)
+    told = str(caught.value)
+    assert f"(--encoding {encoding}), as which it has {text[:14]!r}"[:-1] in told
+    same(read(path, encoding=encoding), rows)
