@@ -1298,3 +1298,35 @@ def test_the_alphabets_of_europe_are_shown(tmp_path: Path, encoding: str, text: 
     told = str(caught.value)
     assert f"(--encoding {encoding}), as which it has {text[:14]!r}"[:-1] in told
     same(read(path, encoding=encoding), rows)
+
+
+def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path: Path) -> None:
+    rows = [(a, b, {E: 1, C: -1, N: 0}[c]) for a, b, c in ROWS_OF_THREE]
+    path = write(tmp_path / "x.tsv", lines(rows))
+    with pytest.raises(DataError, match="--label-map=-1=contradiction,0=neutral,1=entailment") as e:
+        read(path)
+    same(read(path, label_map=proposed_maps(str(e.value))[2]), ROWS_OF_THREE)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [("__label__entailment", "__label__contradiction", "__label__neutral"),
+     ("0 - Entailment", "1 - Contradiction", "2 - Neutral"), ("T", "F"), ("yes", "no")],
+)  # fmt: skip
+def test_a_class_s_name_is_found_in_a_label(tmp_path: Path, spelled: tuple[str, ...]) -> None:
+    names = LABELS if len(spelled) == 3 else TWO_WAY
+    rows = [(f"A man {i}.", f"A dog {i}.", names[i % len(names)]) for i in range(12)]
+    odd = [("q", i % 8, a, b, spelled[names.index(c)]) for i, (a, b, c) in enumerate(rows)]
+    path = write(tmp_path / "x.tsv", lines(odd, ("set", "id", "text1", "text2", "answer")))
+    with pytest.raises(DataError, match="--label-column answer"):
+        read(path)
+    columns = {"premise": "text1", "hypothesis": "text2", "label": "answer"}
+    with pytest.raises(DataError) as caught:
+        read(path, **columns)
+    same(read(path, **columns, label_map=proposed_maps(str(caught.value))[0]), rows, names)
+
+
+def test_what_is_not_entailed_is_known(tmp_path: Path) -> None:
+    rows = [("A b.", "C d.", "entailed"), ("E f.", "G h.", "not_entailed")]
+    corpus = read(write(tmp_path / "x.tsv", lines(rows)))
+    assert corpus.labels == [0, 1] and corpus.label_names == TWO_WAY
