@@ -38,6 +38,7 @@ class Builder:
         self.parts: dict[str, int] = {}
         self.notes: list[str] = []
         self.plans: list[Plan] = []
+        self.called: dict[str, str] = {}
 
     def bad(self, source: str, number: int, what: object) -> None:
         """Raise a DataError about a bad row, or count it."""
@@ -56,6 +57,7 @@ class Builder:
             self.notes += [f"{table.source}: {note}" for note in table.notes]
             for column in plan.groups:
                 self.groups.setdefault(column, [""] * before)
+            self.called = self._called(table.source, plan)
             for number, row in rows_of_part(table, plan, part.split):
                 if isinstance(row, BadRow):
                     self.bad(table.source, number, row)
@@ -72,6 +74,15 @@ class Builder:
             name = f"{table.source} ({times})"
         self.parts[name] = self.parts.get(name, 0) + len(self.codes) - before
 
+    def _called(self, source: str, plan: Plan) -> dict[str, str]:
+        """Return what to call the numbers of a table, which mean others in the first one."""
+        own, first = plan.numbers, self.plans[0].numbers
+        if own == first:
+            return {}
+        names = own or [f"{i} of {source}" for i in range(len(first))]
+        given = {*map(raw_label, self.how.label_map or ())}
+        return {str(i): name for i, name in enumerate(names) if str(i) not in given}
+
     def _add(self, source: str, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
         empty = plan.may_be_empty
         premise = sentence(plan.premise, row, "premise", empty)
@@ -82,6 +93,7 @@ class Builder:
             if value is None and plan.label not in row and "." not in plan.label:
                 raise BadRow(f"no {plan.label!r}; the row has {shown.repr(sorted(map(str, row)))}")
             raw = raw_label(value)
+            raw = self.called.get(raw, raw)
         if self.how.probabilities is not None:
             target = _probabilities(row, self.how.probabilities)
             if self.targets and {*self.targets[0]} != {*target}:

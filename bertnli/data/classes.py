@@ -7,6 +7,7 @@ only where the source (the Hub's metadata, a published layout) or the user says 
 from __future__ import annotations
 
 import math
+import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -54,7 +55,11 @@ SPELLINGS = {
         "nei",
         "not enough information",
     ),
-    TWO_WAY[1]: (*NOT_ENTAILMENT, "not_entails", "non_entails", "nonentailment", "notentailment"),
+    TWO_WAY[1]: (
+        *NOT_ENTAILMENT,
+        *("not_entails", "non_entails", "nonentailment", "notentailment"),
+        *("not_entailed", "not entailed", "not-entailed"),
+    ),
 }
 NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 #: What stands where there is no label.
@@ -68,8 +73,8 @@ ORDERS = {
 TWO_WAY_ORDERS = {"the Hub's RTE and QNLI": TWO_WAY, "WNLI": TWO_WAY[::-1]}
 #: What is likely meant by words that others use as well; it is proposed, never taken.
 LIKELY = {
-    **dict.fromkeys(("yes", "true", "y", "follows", "implies", "implication"), "entailment"),
-    **dict.fromkeys(("no", "false", "not", "opposes", "conflict"), "contradiction"),
+    **dict.fromkeys(("yes", "true", "y", "t", "follows", "implies", "implication"), "entailment"),
+    **dict.fromkeys(("no", "false", "f", "not", "opposes", "conflict"), "contradiction"),
     **dict.fromkeys(("maybe", "unknown", "unsure", "unrelated", "neither", "neutre"), "neutral"),
 }
 
@@ -272,15 +277,16 @@ def option(raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[
 def _as_option(given: Mapping[str, str]) -> str:
     text = ",".join(f"{raw}={name}" for raw, name in given.items())
     typed = "" if any(set(raw) & {",", "="} for raw in given) else shlex.quote(text)
-    return f"label_map={dict(given)!r}" + (f" (--label-map {typed})" if typed else "")
+    sign = "=" if text.startswith("-") else " "  # -1=... alone would be an option
+    return f"label_map={dict(given)!r}" + (f" (--label-map{sign}{typed})" if typed else "")
 
 
 def _likely(raw: str, names: Sequence[str]) -> str | None:
     """Return the class that a label seems to be a word for."""
-    key = raw.lower()
+    key = canonical_label(re.sub(r"^([\W\d_]|label)+", "", raw.lower()))
     guess = NAMES.get(key) or LIKELY.get(key)
     if guess is None:
-        guess = next((n for n in names if n[:4] == canonical_label(raw)[:4]), None)
+        guess = next((n for n in names if n[:4] == key[:4]), None)
     if guess is not None and guess not in names and guess != "entailment":
         guess = next((n for n in names if canonical_label(n) == TWO_WAY[1]), None)
     return guess if guess in names else None

@@ -240,10 +240,14 @@ def _score(lines: Sequence[str], delimiter: str, known: Known, is_default: bool)
     """Return how well a delimiter fits, to be compared with others'."""
     records = _records(lines, delimiter, delimiter != "\t")
     if not records or len(records[0]) < 2:
-        return (False, 0.0, is_default, 0)
+        return (False, 0.0)
     width = len(records[0])
     same = sum(len(record) == width for record in records) / len(records)
-    return (known(records[0]), same if same > 0.5 else 0.0, is_default, width)
+    columns = zip(*(record for record in records[1:] or records if len(record) == width))
+    is_class = any(all(map(is_spelling, column)) and any(column) for column in columns)
+    # Sentences have commas, and next to never a tab or a bar.
+    sure = (is_class, delimiter in "\t|", is_default, width)
+    return (known(records[0]), same if same > 0.5 else 0.0, *sure)
 
 
 def _is_quoted(head: str, delimiter: str) -> bool:
@@ -270,6 +274,8 @@ def _is_quoted(head: str, delimiter: str) -> bool:
             place, fields = match.end(), fields + 1
             bare |= match[1] is None
             inner = match[1]
+            if inner is not None and delimiter in inner and "\n" in inner:
+                return False  # from a mark of one sentence to that of another
             proof |= inner is not None and any(c in inner for c in '"\t\n')
             commas += inner is not None and "," in inner
             others += (inner is None) == ("," in match[0])  # not as Excel writes it

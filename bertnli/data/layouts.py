@@ -21,9 +21,8 @@ from bertnli.labels import TWO_WAY
 _TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
 _NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")
 LABEL_COLUMNS = ("gold_label", "label", "gold")
-#: SICK's column of parts, and what they are called there.
+#: SICK's column of parts.
 SEMEVAL = "SemEval_set"
-SEMEVAL_SPLITS = {"train": "TRAIN", "dev": "TRIAL", "test": "TEST"}
 
 
 @dataclass(frozen=True)

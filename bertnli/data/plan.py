@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bertnli.data.classes import NAMES, is_number, is_spelling, raw_label
+from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
 from bertnli.data.corpus import TABLE, shown
 from bertnli.data.layouts import (
     ANNOTATORS,
@@ -227,7 +227,14 @@ def _in_order(first: str, second: str) -> tuple[str, str]:
 
 
 def _side(name: str) -> int:
-    return sum(sign for words, sign in _SIDES if re.search(words, name.lower()))
+    """Return how far a name means the hypothesis; the number of a column means nothing."""
+    return not name.isdecimal() and sum(
+        sign for words, sign in _SIDES if re.search(words, name.lower())
+    )
+
+
+def _is_sided(name: str) -> bool:
+    return any(re.search(words, name.lower()) for words, _ in _SIDES)
 
 
 def _no_label(
@@ -288,9 +295,9 @@ def _proposed(table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool) -
         column
         for column, found in values.items()
         if found and all(isinstance(v, str) and not is_number(v) for v in found)
-        if _side(column) or any(" " in v for v in found)
+        if _is_sided(column) or any(" " in v for v in found)
     ]
-    texts.sort(key=lambda c: (not _side(c), -sum(map(len, values[c])) / len(values[c])))
+    texts.sort(key=lambda c: (not _is_sided(c), -sum(map(len, values[c])) / len(values[c])))
     if len(texts) < 2:
         return None
     first, second = _in_order(*sorted(texts[:2], key=table.columns.index))
@@ -311,7 +318,10 @@ def _proposed_label(values: Mapping[str, list[Any]], taken: tuple[str, str]) -> 
         few = len({*raws}) <= max(3, len(raws) // 4) and max(map(len, raws)) < 30
         known = all(map(is_spelling, raws))
         named = any(word in column.lower() for word in ("label", "class", "gold", "target", "judg"))
-        score = (known and any(r.lower() in NAMES for r in raws), named and few, known, few)
+        likely = few and all(r.lower() in LIKELY for r in raws)
+        few &= len({*raws}) > 1 or len(raws) == 1
+        is_class = known and any(r.lower() in NAMES for r in raws)
+        score = (is_class, named and few, likely, known and few, few)
         if any(score) and (best is None or score > best[0]):
             best = (score, column)
     return None if best is None else best[1]

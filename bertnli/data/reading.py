@@ -13,14 +13,15 @@ from bertnli.data.arrow import file_table, narrowed
 from bertnli.data.class_names import names_beside
 from bertnli.data.corpus import check_on_error, shown
 from bertnli.data.formats import Written, binary_format, written
-from bertnli.data.layouts import SEMEVAL_SPLITS, has_sentences
+from bertnli.data.layouts import has_sentences
 from bertnli.data.parses import SentenceColumn
 from bertnli.data.plan import Plan, plan_of
 from bertnli.data.sources import Part
 from bertnli.data.streams import as_text, encoding_of, open_bytes
-from bertnli.data.table import BadRow, Row, Table, value_of
+from bertnli.data.table import BadRow, Row, Table, named_split, value_of
 from bertnli.data.tables import delimited_table, json_table, long_fields
-from bertnli.errors import ConfigError
+from bertnli.errors import ConfigError, DataError
+from bertnli.hints import did_you_mean
 from bertnli.labels import checked_labels
 
 #: Rows by which the columns of a table are told.
@@ -88,6 +89,11 @@ class Reading:
                 labelled=self.labelled,
             )
             table.notes += plan.notes
+            if plan.part is not None and part.split is None:
+                table.notes.append(
+                    f"all its rows are read; {plan.part!r} says which split each is of, and "
+                    f"{table.source}:train takes those of one (--split)"
+                )
             read = [c for c in plan.columns(self.probabilities) if c in table.columns]
             yield narrowed(table, read), plan
 
@@ -136,7 +142,7 @@ class Reading:
 
 def rows_of_part(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
     """Yield the rows of a table, or those of one of its parts."""
-    if split is None or table.format == "json":
+    if split is None or table.is_part:
         yield from table.rows
         return
     if plan.part is None:
@@ -144,10 +150,19 @@ def rows_of_part(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
             f"{table.source} is one table without splits, so there is no {split}; leave split= "
             "(--split) out"
         )
-    wanted = {split, split.lower(), SEMEVAL_SPLITS.get(split, split)}
+    others, is_there = set[str](), False
     for number, row in table.rows:
-        if isinstance(row, BadRow) or value_of(row, plan.part) in wanted:
+        name = split if isinstance(row, BadRow) else named_split(str(value_of(row, plan.part)))
+        if name == split:
+            is_there = True
             yield number, row
+        elif len(others) < 12:
+            others.add(name)
+    if others and not is_there:
+        raise DataError(
+            f"{table.source} has no split {split!r}: {plan.part!r} is {sorted(others)}"
+            f"{did_you_mean(split, others)}"
+        )
 
 
 def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_empty: bool) -> str:

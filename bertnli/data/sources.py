@@ -19,7 +19,7 @@ from bertnli.data.arrow import object_table
 from bertnli.data.corpus import Corpus, is_sentence, shown
 from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
 from bertnli.data.streams import STDIN
-from bertnli.data.table import BadRow, Row, Table
+from bertnli.data.table import ALIASES, BadRow, Row, Table, named_split
 from bertnli.data.tables import table_of
 from bertnli.errors import ConfigError, DataError, without_secrets
 from bertnli.files import expanded
@@ -27,12 +27,6 @@ from bertnli.hints import did_you_mean, near_path
 from bertnli.hub import corpus_names, download_extract, is_model_name
 
 SPLITS = ("train", "dev", "test")
-#: What the splits are called in names of files.
-ALIASES = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("dev", "development", "valid", "validation", "val", "trial"), "dev"),
-    **dict.fromkeys(("test", "testing", "evaluation", "eval"), "test"),
-}
 SAMPLE = "sample"
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{end}" for end in PACKED_SUFFIXES))
 #: One of several files that hold a split together, as the Hub names them.
@@ -66,7 +60,7 @@ def canonical_split(split: str | bool | None) -> str | None:
         return "train" if split else "test"
     if split is not None and (not isinstance(split, str) or not split):
         raise ConfigError(f"split is {split!r}; it is a name such as {', '.join(SPLITS)}")
-    return split if split is None else ALIASES.get(split.lower(), split)
+    return None if split is None else named_split(split)
 
 
 def parts_of(

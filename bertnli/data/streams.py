@@ -10,7 +10,7 @@ import lzma
 import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -198,6 +198,8 @@ def as_text(stream: BoundedLines, encoding: str | None = None) -> Iterator[io.Te
     name, mark = encoding_of(stream.head, encoding)
     raw = io.BufferedReader(stream, PIECE)
     raw.read(mark)
+    if encoding is None and not mark and _utf_16(stream.head):
+        raise DataError(f"{stream.name}: not UTF-8 text. {_about_encoding(name, stream.head)}")
     try:
         yield io.TextIOWrapper(raw, encoding=name, newline="\n")
     except UnicodeError as error:
@@ -212,30 +214,40 @@ def _about_encoding(name: str, *samples: bytes) -> str:
     """Return what to do about a text in another encoding than was thought."""
     from charset_normalizer import from_bytes
 
-    head = samples[0]
     sample = b"\n".join(piece[: 1 << 16] for piece in samples)
-    zeros = [head[start::2].count(0) for start in (0, 1)]
-    found: str | None = None
-    if max(zeros) > len(head) // 8:  # every other byte of UTF-16 in Latin letters
-        found = None if min(zeros) > max(zeros) // 4 else f"utf-16-{'be' if zeros[0] else 'le'}"
-    elif not sum(byte < 9 or 13 < byte < 32 for byte in sample[:4096]):
+    likely = [one] if (one := _utf_16(samples[0])) else []
+    if not likely and not sum(byte < 9 or 13 < byte < 32 for byte in sample[:4096]):
         letters = sum(byte > 127 for byte in sample)
         if name == "utf-8" and 2 * sample.decode(errors="replace").count("\ufffd") < letters:
             return "Most of it is, so single characters are damaged. Mend these, or convert it"
         best = from_bytes(sample, cp_isolation=_LIKELY).best()
-        # For a few letters among many of ASCII western Europe's alphabet is by far the likeliest.
-        found = "cp1252" if best is None or 8 * letters < len(sample) else best.encoding
-        try:
-            sample.decode(found)
-        except UnicodeError:
-            found = "latin-1"
-    if found is None:
+        # For a few letters among many of ASCII an alphabet of Europe's is by far the likeliest.
+        likely = [] if best is None or 8 * letters < len(sample) else [best.encoding]
+        likely += [] if {*likely} & {*_LIKELY[-5:]} else _EUROPE
+    readings = dict[str, str]()
+    for one in likely:
+        with suppress(UnicodeError):
+            # The head of UTF-16 alone, as pieces may begin within a character.
+            lines = (samples[0][: 1 << 16] if one[:3] == "utf" else sample).decode(one).split("\n")
+            odd = max(lines, key=lambda line: sum(not char.isascii() for char in line[:40]))
+            readings.setdefault(odd.strip()[:40], f"encoding={one!r} (--encoding {one})")
+    if not readings:
         return "Convert it to UTF-8"
-    lines = [line for line in head.decode(found, "replace").splitlines() if not line.isascii()]
-    return (
-        f"Perhaps it is {found}, as which it has {(lines or [''])[0].strip()[:60]!r}: if that is "
-        f"right, say encoding={found!r} (--encoding {found})"
+    return "Perhaps it is in another encoding; say the one that reads well: " + ", or ".join(
+        f"{option}, as which it has {line!r}" for line, option in readings.items()
     )
+
+
+def _utf_16(head: bytes) -> str | None:
+    """Return which UTF-16 a text without a mark is in, if it has letters or signs of ASCII."""
+    if b"\0" not in head:
+        return None
+    found = {}
+    for name in ("utf-16-le", "utf-16-be"):
+        text = head[: min(len(head) & ~1, 1 << 16)].decode(name, "replace")
+        found[name] = 0 if "\0" in text else sum(map(str.isascii, text)) / len(text)
+    best = max(found, key=found.__getitem__)
+    return best if found[best] > 0.02 else None
 
 
 #: Of encodings that nearly any bytes can be read as, those that files are likely to have.
@@ -243,3 +255,4 @@ _LIKELY = [
     *("utf_8", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r"),
     *("gb18030", "big5", "shift_jis", "euc_jp", "euc_kr"),
 ]
+_EUROPE = ["cp1252", "cp1250", "iso8859_2", "cp1254", "mac_roman"]

@@ -6,6 +6,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+#: What the splits are called in files and in names of files.
+ALIASES = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("dev", "development", "valid", "validation", "val", "trial"), "dev"),
+    **dict.fromkeys(("test", "testing", "evaluation", "eval"), "test"),
+}
+
 
 class BadRow(Exception):
     """What is wrong with a row."""
@@ -28,6 +35,7 @@ class Table:
         rows: each of them; a bad one is given, not raised.
         class_names: columns of integers of which the source says what each of them means.
         notes: what was guessed, and which option decides it.
+        is_part: the rows are those of the split that is wanted, and of no other.
         batches: gives the rows of some columns as pyarrow's record batches; None where it cannot.
     """
 
@@ -37,7 +45,13 @@ class Table:
     rows: Iterator[Row]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    is_part: bool = False
     batches: Callable[[Sequence[str]], Iterator[Any]] | None = None
+
+
+def named_split(name: str) -> str:
+    """Return a split by the name that it has here."""
+    return ALIASES.get(name.lower(), name)
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:

@@ -13,7 +13,7 @@ from typing import Any
 
 from bertnli.data.formats import Written
 from bertnli.data.streams import MAX_LINE
-from bertnli.data.table import BadRow, Row, Table
+from bertnli.data.table import BadRow, Row, Table, named_split
 from bertnli.errors import ConfigError, DataError
 
 #: Rows of JSON lines by which their keys are known.
@@ -164,7 +164,12 @@ def json_table(
         found = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON: {error}") from error
-    return table_of(enumerate(_rows_in(found, source, split), 1), format, source, sample)
+    splits = {named_split(key): v for key, v in found.items()} if isinstance(found, dict) else {}
+    own = splits.get(split)
+    rows = map(_as_row, own) if isinstance(own, list) else _rows_in(found, source)
+    table = table_of(enumerate(rows, 1), format, source, sample)
+    table.is_part = isinstance(own, list)
+    return table
 
 
 def table_of(rows: Iterator[Row], format: str, source: str, sample: int = SAMPLE) -> Table:
@@ -239,7 +244,7 @@ def _elements(text: str, source: str) -> Iterator[Row]:
             )
 
 
-def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
+def _rows_in(found: Any, source: str) -> Iterator[Any]:
     """Yield the rows of a document that is one object."""
     if not isinstance(found, dict):
         raise DataError(
@@ -250,8 +255,6 @@ def _rows_in(found: Any, source: str, split: str | None) -> Iterator[Any]:
         return (_as_row(dict(zip(names, row, strict=False))) for row in found["data"])
     lists = {key: value for key, value in found.items() if isinstance(value, list)}
     objects = {k: v for k, v in lists.items() if v and all(isinstance(r, dict) for r in v)}
-    if split in objects:
-        return map(_as_row, objects[split])
     if len(objects) > 1:
         raise ConfigError(
             f"{source} has several lists, {', '.join(map(repr, objects))}; name one of them as the "

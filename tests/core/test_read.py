@@ -1197,3 +1197,136 @@ def test_files_of_the_folder_itself_go_before_deeper_ones(tmp_path: Path) -> Non
     write(tmp_path / "train.csv", csv_of(ROWS_OF_THREE, COLUMNS))
     assert rows_of(read(tmp_path, "train")) == ROWS_OF_THREE
     assert len(read(f"{tmp_path}:part/train").labels) == 1
+
+
+@pytest.mark.parametrize("label", [E, 1])
+def test_sentences_without_a_header_stay_in_their_order(tmp_path: Path, label: Any) -> None:
+    path = write(tmp_path / "x.tsv", lines([(label, "A man sits.", "A man rests.")] * 3, None))
+    corpus = read(path, label_map={"1": E})
+    assert (corpus.premises[0], corpus.hypotheses[0]) == ("A man sits.", "A man rests.")
+    path = write(tmp_path / "y.csv", csv_of([(7, "A b.", "C d.", E), (8, "E f.", "G h.", C)], None))
+    with pytest.raises(DataError, match="--premise-column 2 --hypothesis-column 3"):
+        read(path)
+
+
+def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> None:
+    rows, more = records(ROWS_OF_THREE), records(ROWS_OF_THREE[:1])
+    one = write(tmp_path / "one.json", json.dumps({"train": rows}))
+    for source in (one, write(tmp_path / "list.json", json.dumps(rows))):
+        with pytest.raises(BERTNLIError, match="split"):
+            read(source, "dev")
+    both = write(tmp_path / "both.json", json.dumps({"train": rows, "validation": more}))
+    assert len(read(both, "dev").labels) == len(read(f"{both}:validation").labels) == 1
+    column = [{**row, "split": "train"} for row in rows] + [{**more[0], "split": "validation"}]
+    for path in (
+        write(tmp_path / "x.json", json.dumps(column)),
+        write(tmp_path / "x.jsonl", jsonl([list(one.values()) for one in column], [*column[0]])),
+    ):
+        for split in ("dev", "val", "validation", "Valid"):
+            assert len(read(path, split).labels) == 1
+        with pytest.raises(DataError, match="no split 'tran'.*'dev', 'train'.*Did you mean"):
+            read(path, "tran")
+        assert "x.json" in read(path).notes[0] and ":train" in read(path).notes[0]
+        assert not read(path, "train").notes
+
+
+def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
+    import datasets
+
+    def numbered(names: list[str]) -> Any:
+        columns = {"premise": datasets.Value("string"), "hypothesis": datasets.Value("string")}
+        features = datasets.Features({**columns, "label": datasets.ClassLabel(names=names)})
+        rows = [(a, b, names.index(c)) for a, b, c in ROWS_OF_THREE]
+        listed = records(rows, ("premise", "hypothesis", "label"))
+        return datasets.Dataset.from_list(listed, features=features)
+
+    one, other = numbered([E, N, C]), numbered([C, N, E])
+    names = write(tmp_path / "names.csv", csv_of(ROWS_OF_THREE))
+    for sources in ([one, other], [other, one], [names, other], [one, names, other]):
+        assert rows_of(read(sources)) == [tuple(row) for row in ROWS_OF_THREE] * len(sources)
+    rows = [(a, b, i) for i, (a, b, _) in enumerate(ROWS_OF_THREE)]
+    bare = write(tmp_path / "bare.csv", csv_of(rows, ("premise", "hypothesis", "label")))
+    with pytest.raises(DataError, match="'0 of .*bare.csv'"):
+        read([one, bare])
+    with pytest.raises(DataError, match="label-map"):
+        read([bare, one])
+    assert len(read([bare, bare], label_map={0: E, 1: N, 2: C}).labels) == 6
+
+
+@pytest.mark.parametrize("sign", ["\t", "|", ";"])
+@pytest.mark.parametrize("name", ["x.csv", "x.txt", "x"])
+def test_commas_of_few_sentences_are_no_delimiters(tmp_path: Path, sign: str, name: str) -> None:
+    rows = [("A man, old, sits.", "A man sits.", E), ("A dog, a cat, run.", "A dog runs.", C)]
+    path = write(tmp_path / name, lines(rows, None, sign))
+    same(read(path), rows)
+    same(read(write(path, lines(rows[:1], None, sign))), rows[:1])
+    if sign != ";":  # which is in sentences, too
+        two = write(tmp_path / name, lines([row[:2] for row in rows], None, sign))
+        assert [*pairs(two)] == [row[:2] for row in rows]
+
+
+def test_a_quotation_that_spans_rows_takes_none_of_them(tmp_path: Path) -> None:
+    rows = [('"Here I am.', "He is.", E), ('So are you."', "She is.", N), ("A b.", "C d.", E)]
+    same(read(write(tmp_path / "x.tsv", lines(rows))), rows)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("text", ["A man sits.", "Мальчик играет.", "一个男人在弹吉他。"])
+def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str) -> None:
+    rows = [(text, text[::-1], E)] * 9
+    path = write(tmp_path / "x.tsv", lines(rows).encode(encoding))
+    with pytest.raises(DataError, match=rf"--encoding {encoding}\)"):
+        read(path)
+    same(read(path, encoding=encoding), rows)
+
+
+@pytest.mark.parametrize(
+    "encoding,text",
+    [
+        ("cp1250", "Łódź płynie po rzece a kot śpi na krześle."),
+        ("iso8859_2", "Łódź płynie po rzece a kot śpi na krześle."),
+        ("cp1254", "Bir kadın pencerenin yanında şarkı söylüyor."),
+        ("cp1252", "Un garçon déçu."),
+        ("mac_roman", "Il a été très déçu par le café."),
+    ],
+)
+def test_the_alphabets_of_europe_are_shown(tmp_path: Path, encoding: str, text: str) -> None:
+    rows = [(text, "No.", E)] * 20
+    path = write(tmp_path / "x.csv", csv_of(rows).encode(encoding))
+    with pytest.raises(DataError) as caught:
+        read(path)
+    told = str(caught.value)
+    assert f"(--encoding {encoding}), as which it has {text[:14]!r}"[:-1] in told
+    same(read(path, encoding=encoding), rows)
+
+
+def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path: Path) -> None:
+    rows = [(a, b, {E: 1, C: -1, N: 0}[c]) for a, b, c in ROWS_OF_THREE]
+    path = write(tmp_path / "x.tsv", lines(rows))
+    with pytest.raises(DataError, match="--label-map=-1=contradiction,0=neutral,1=entailment") as e:
+        read(path)
+    same(read(path, label_map=proposed_maps(str(e.value))[2]), ROWS_OF_THREE)
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [("__label__entailment", "__label__contradiction", "__label__neutral"),
+     ("0 - Entailment", "1 - Contradiction", "2 - Neutral"), ("T", "F"), ("yes", "no")],
+)  # fmt: skip
+def test_a_class_s_name_is_found_in_a_label(tmp_path: Path, spelled: tuple[str, ...]) -> None:
+    names = LABELS if len(spelled) == 3 else TWO_WAY
+    rows = [(f"A man {i}.", f"A dog {i}.", names[i % len(names)]) for i in range(12)]
+    odd = [("q", i % 8, a, b, spelled[names.index(c)]) for i, (a, b, c) in enumerate(rows)]
+    path = write(tmp_path / "x.tsv", lines(odd, ("set", "id", "text1", "text2", "answer")))
+    with pytest.raises(DataError, match="--label-column answer"):
+        read(path)
+    columns = {"premise": "text1", "hypothesis": "text2", "label": "answer"}
+    with pytest.raises(DataError) as caught:
+        read(path, **columns)
+    same(read(path, **columns, label_map=proposed_maps(str(caught.value))[0]), rows, names)
+
+
+def test_what_is_not_entailed_is_known(tmp_path: Path) -> None:
+    rows = [("A b.", "C d.", "entailed"), ("E f.", "G h.", "not_entailed")]
+    corpus = read(write(tmp_path / "x.tsv", lines(rows)))
+    assert corpus.labels == [0, 1] and corpus.label_names == TWO_WAY
