@@ -165,7 +165,7 @@ def json_table(
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON: {error}") from error
     splits = {named_split(key): v for key, v in found.items()} if isinstance(found, dict) else {}
-    own = splits.get(split)
+    own = None if split is None else splits.get(split)
     rows = map(_as_row, own) if isinstance(own, list) else _rows_in(found, source)
     table = table_of(enumerate(rows, 1), format, source, sample)
     table.is_part = isinstance(own, list)

@@ -1224,7 +1224,7 @@ def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> No
     ):
         for split in ("dev", "val", "validation", "Valid"):
             assert len(read(path, split).labels) == 1
-        with pytest.raises(DataError, match="no split 'tran'.*'dev', 'train'.*Did you mean"):
+        with pytest.raises(DataError, match=r"no split 'tran'.*'dev', 'train'.*Did you mean"):
             read(path, "tran")
         assert "x.json" in read(path).notes[0] and ":train" in read(path).notes[0]
         assert not read(path, "train").notes
@@ -1246,7 +1246,7 @@ def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
         assert rows_of(read(sources)) == [tuple(row) for row in ROWS_OF_THREE] * len(sources)
     rows = [(a, b, i) for i, (a, b, _) in enumerate(ROWS_OF_THREE)]
     bare = write(tmp_path / "bare.csv", csv_of(rows, ("premise", "hypothesis", "label")))
-    with pytest.raises(DataError, match="'0 of .*bare.csv'"):
+    with pytest.raises(DataError, match=r"'0 of .*bare\.csv'"):
         read([one, bare])
     with pytest.raises(DataError, match="label-map"):
         read([bare, one])
@@ -1281,7 +1281,7 @@ def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str)
 
 
 @pytest.mark.parametrize(
-    "encoding,text",
+    ("encoding", "text"),
     [
         ("cp1250", "Łódź płynie po rzece a kot śpi na krześle."),
         ("iso8859_2", "Łódź płynie po rzece a kot śpi na krześle."),
