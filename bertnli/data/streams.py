@@ -240,7 +240,8 @@ def _about_encoding(name: str, *samples: bytes) -> str:
 
 def _utf_16(head: bytes) -> str | None:
     """Return which UTF-16 a text without a mark is in, if it has letters or signs of ASCII."""
-    if b"\0" not in head:
+    # Of UTF-16 less than two thirds of the bytes are those of signs of ASCII: half, in Latin text.
+    if b"\0" not in head or 3 * sum(31 < byte < 127 for byte in head) > 2 * len(head):
         return None
     found = {}
     for name in ("utf-16-le", "utf-16-be"):
