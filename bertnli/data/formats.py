@@ -45,8 +45,8 @@ NO_TABLES = {
     b"\x80\x04\x95": "a pickle. Save the table as parquet or CSV, and give that file",
 }
 DELIMITERS = (",", "\t", ";", "|")
-#: Records by which delimiter and header are told.
-SAMPLE = 50
+#: Characters, and records, by which delimiter and header are told.
+MAX_SNIFFED, SAMPLE = 1 << 16, 50
 #: What a column may be called: some words, without a full stop at the end.
 _NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
 #: Excel's own line, which says what stands between fields.
@@ -173,7 +173,7 @@ def _delimited(
         head, skip = head[sep.end() :], 1
         given = given if "delimiter" in decided else replace(given, delimiter=sep[1])
         decided = {**decided, "delimiter": True}
-    lines = [line for line in head.split("\n")[: 20 * SAMPLE] if line.strip("\r")]
+    lines = [line for line in head[:MAX_SNIFFED].split("\n")[: 20 * SAMPLE] if line.strip("\r")]
     default = "," if format == "csv" else "\t"
     delimiter = given.delimiter
     if "delimiter" not in decided:

@@ -21,6 +21,8 @@ from bertnli.labels import TWO_WAY
 _TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
 _NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")
 LABEL_COLUMNS = ("gold_label", "label", "gold")
+#: Columns among which names are looked for; a damaged file may have millions.
+MAX_COLUMNS = 1 << 12
 #: SICK's column of parts.
 SEMEVAL = "SemEval_set"
 
@@ -106,7 +108,7 @@ COUNTER, COUNTED, COUNTS = "label_counter", ("e", "n", "c"), "label_count"
 
 def has_sentences(columns: Sequence[str]) -> bool:
     """Return whether columns of these names are known as those of sentences."""
-    names = {key_of(column): column for column in columns}
+    names = {key_of(column): column for column in columns[:MAX_COLUMNS]}
     return any(is_laid_out(layout, names) for layout in LAYOUTS)
 
 

@@ -15,6 +15,7 @@ from bertnli.data.layouts import (
     COUNTS,
     LABEL_COLUMNS,
     LAYOUTS,
+    MAX_COLUMNS,
     SEMEVAL,
     WNLI,
     Layout,
@@ -26,6 +27,8 @@ from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import DataError
 from bertnli.hints import did_you_mean
 
+#: Columns of which some are proposed.
+MAX_PROPOSED = 100
 #: What in a name means the hypothesis, more than anything else; and what the premise.
 _SIDES = (
     (r"hyp|claim|statement|aussage|behauptung|these", 2),
@@ -89,7 +92,7 @@ def plan_of(
     Raises:
         DataError: a column is not there, or twice, with those that there are.
     """
-    names = {key_of(column): column for column in reversed(table.columns)}
+    names = {key_of(column): column for column in reversed(table.columns[:MAX_COLUMNS])}
     given = [premise, hypothesis, label]
     numbers = [str(one) for one in given if one is not None and str(one).isdecimal()]
     if not {*numbers} <= {*table.columns}:  # a header of numbers, of which none is meant
@@ -245,7 +248,7 @@ def _no_label(
 ) -> str:
     """Return what to say where the column of the class is missing."""
     taken = [name for one in sentences for name in one.names]
-    values = {c: [value_of(row, c) for row in rows] for c in table.columns}
+    values = {c: [value_of(row, c) for row in rows] for c in table.columns[:MAX_PROPOSED]}
     near = _proposed_label(values, (taken[0], taken[-1]))
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
@@ -288,7 +291,7 @@ def _proposed(table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool) -
     """Return options that read a table of unknown columns, as far as they can be guessed."""
     values = {
         column: [value for row in rows if (value := value_of(row, column)) is not None]
-        for column in table.columns
+        for column in table.columns[:MAX_PROPOSED]
         if table.columns.count(column) == 1
     }
     texts = [

@@ -18,6 +18,8 @@ from bertnli.errors import ConfigError, DataError
 
 #: Rows of JSON lines by which their keys are known.
 SAMPLE = 20
+#: Values of a list that is a row.
+MAX_FIELDS = 1000
 
 
 def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
@@ -200,6 +202,8 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
 
 def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
     if isinstance(value, list | tuple):
+        if len(value) > MAX_FIELDS:
+            return BadRow(f"a list of {len(value):,} values, and a row has a few")
         return {str(i): field for i, field in enumerate(value, 1)}
     if isinstance(value, Mapping | BadRow):
         return value

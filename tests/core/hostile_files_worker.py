@@ -36,6 +36,7 @@ from hostile_files import CASES, KINDS, PLACES, in_place  # noqa: E402
 
 from bertnli.checkpoints.opening import open_checkpoint  # noqa: E402
 from bertnli.cli import main  # noqa: E402
+from bertnli.data import streams  # noqa: E402
 from bertnli.data.dataset import PairDataset  # noqa: E402
 from bertnli.data.read import pairs, read  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
@@ -133,8 +134,19 @@ def run() -> None:
             for way in ways(place, path):
                 with contextlib.suppress(BERTNLIError):
                     way(path)  # whatever is imported late
-    for encoding in ("cp437", "utf-8-sig", "idna", "unicode_escape"):
+    for encoding in (
+        *streams._LIKELY,
+        *(name for _, name in streams.BOMS),
+        "cp437",
+        "utf-8-sig",
+        "idna",
+        "unicode_escape",
+        "latin-1",
+        "ascii",
+    ):
         codecs.lookup(encoding)
+    for sample in (b"caf\xe9 " * 9, "Łódź płynie, дом".encode("cp1250", "replace"), bytes(99)):
+        streams._about_encoding("utf-8", sample)
     sys.addaudithook(watch)
     found: dict[str, str] = {}
 
