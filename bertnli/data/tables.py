@@ -18,8 +18,8 @@ from bertnli.errors import ConfigError, DataError
 
 #: Rows of JSON lines by which their keys are known.
 SAMPLE = 20
-#: Values of a list that is a row.
-MAX_FIELDS = 1000
+#: Values of a list that is a row, and columns of a table.
+MAX_FIELDS, MAX_COLUMNS = 1000, 10_000
 
 
 def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
@@ -41,6 +41,11 @@ def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
         raise DataError(f"{source}, line {number + how.skip}: {first}")
     if not any(first):
         raise DataError(f"{source} is empty, or its first line is; a header is expected there")
+    if len(first) > MAX_COLUMNS:
+        raise DataError(
+            f"{source}, line 1: it has {len(first):,} columns, and a table of pairs has a few; say "
+            "what stands between them with delimiter= (--delimiter)"
+        )
     if any("\r" in name for name in first):
         raise DataError(
             f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
