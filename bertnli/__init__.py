@@ -11,14 +11,13 @@ from bertnli.api.loading import load
 from bertnli.api.predict import predict
 from bertnli.api.pretrain import pretrain
 from bertnli.api.runs import Run
-from bertnli.api.summarize import summarize
+from bertnli.api.summarize import Summary, summarize
 from bertnli.api.train import train
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
 from bertnli.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.read import read
-from bertnli.data.summary import Summary
 from bertnli.errors import (
     BackendError,
     BERTNLIError,

@@ -15,7 +15,7 @@ from bertnli.outputs import check_output_file
 
 if TYPE_CHECKING:
     from bertnli.data.padding import PaddingCost
-    from bertnli.data.summary import Summary
+    from bertnli.data.summary import SetSummary
     from bertnli.explain import Explanation
     from bertnli.training.history import History
     from bertnli.training.metrics import Metrics
@@ -252,17 +252,17 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     return figure
 
 
-def plot_summary(summary: Summary) -> Any:
+def plot_summary(sets: Sequence[SetSummary]) -> Any:
     """Return a figure of some sets' classes and lengths."""
     figure = new_figure(8.6, 3.6)
     left, right = figure.subplots(1, 2)
-    names = list(dict.fromkeys(name for one in summary.sets for name in one.classes))
-    width = 0.8 / len(summary.sets)
-    longest = max(one.longest for one in summary.sets)
+    names = list(dict.fromkeys(name for one in sets for name in one.classes))
+    width = 0.8 / len(sets)
+    longest = max(one.longest for one in sets)
     bins = np.arange(0, longest + 2, max(1, longest // 40))
-    for i, one in enumerate(summary.sets):
+    for i, one in enumerate(sets):
         shares = [one.classes.get(name, 0) / max(one.pairs, 1) for name in names]
-        places = np.arange(len(names)) + (i - (len(summary.sets) - 1) / 2) * width
+        places = np.arange(len(names)) + (i - (len(sets) - 1) / 2) * width
         label = f"{one.name}, {one.pairs:,} pairs"
         left.bar(places, shares, width, color=f"C{i % 10}", label=label)
         weights = np.full(len(one.lengths), 1 / max(one.pairs, 1))
@@ -270,7 +270,7 @@ def plot_summary(summary: Summary) -> Any:
     left.set_xticks(range(len(names)), names, fontsize="small")
     left.set_ylabel("share of the pairs")
     left.legend(fontsize="small")
-    right.set_xlabel(f"{summary.sets[0].unit} of a pair")
+    right.set_xlabel(f"{sets[0].unit} of a pair")
     figure.tight_layout()
     return figure
 

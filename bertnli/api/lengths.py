@@ -8,13 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.api.sets import describe, read_ids
-from bertnli.checkpoints.contents import locate, read_contents
+from bertnli.api.sets import describe, read_ids, tokens_of
 from bertnli.data.dataset import PairDataset
 from bertnli.data.padding import PaddingCost, padding_cost
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_lengths
-from bertnli.text.pairs import PairEncoding
 
 _SHARES = (50, 90, 99)
 
@@ -99,13 +97,8 @@ def lengths(
         ConfigError: the checkpoint has no vocabulary, or the source no pairs.
         BERTNLIError: of a source, as `bertnli.read`.
     """
-    contents = read_contents(locate(checkpoint))
-    vocab = contents.vocab()
-    if vocab is None:
-        raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
-    own = contents.encoding or PairEncoding.default(contents.config.max_len)
-    how = own.overridden(max_len, truncation, contents.config.max_len)
-    dataset = read_ids(source, split, vocab, how, **{"labels": contents.labels, **reading})
+    labels, vocab, how = tokens_of(checkpoint, max_len, truncation)
+    dataset = read_ids(source, split, vocab, how, **{"labels": labels, **reading})
     if not len(dataset):
         raise ConfigError(f"{dataset.source} has no pairs to count")
     return Lengths(describe(dataset), dataset, padding_cost(dataset, batch_size))

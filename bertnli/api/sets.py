@@ -3,19 +3,59 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.checkpoints.contents import locate, read_contents
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
+from bertnli.errors import ConfigError
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: The share of a pair's tokens that a model may not know without a warning.
 MANY_UNKNOWN = 1 / 3
+
+
+class Tokens(NamedTuple):
+    """What a checkpoint's tokens are.
+
+    Args:
+        labels: its classes; None of a pretrained model.
+        vocab: its vocabulary.
+        encoding: how pairs are cut to length.
+    """
+
+    labels: Sequence[str] | None
+    vocab: Vocab
+    encoding: PairEncoding
+
+
+def tokens_of(
+    checkpoint: str | Path, max_len: int | None = None, truncation: str | None = None
+) -> Tokens:
+    """Return what a checkpoint's tokens are; no framework is needed.
+
+    Args:
+        checkpoint: its path, or a name of the hub.
+        max_len, truncation: how pairs are cut; None for the checkpoint's way.
+
+    Raises:
+        ConfigError: it has no vocabulary.
+        CheckpointError: as `bertnli.load`.
+    """
+    contents = read_contents(locate(checkpoint))
+    vocab = contents.vocab()
+    if vocab is None:
+        raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
+    own = contents.encoding or PairEncoding.default(contents.config.max_len)
+    encoding = own.overridden(max_len, truncation, contents.config.max_len)
+    return Tokens(contents.labels, vocab, encoding)
 
 
 def read_ids(

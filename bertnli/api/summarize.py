@@ -2,18 +2,66 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bertnli.checkpoints.contents import locate, read_contents
+from bertnli.api.sets import tokens_of
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.data.sources import SPLITS, default_split
-from bertnli.data.summary import Summary
-from bertnli.errors import ConfigError
-from bertnli.text.pairs import PairEncoding
+from bertnli.data.summary import SetSummary
+from bertnli.plots import plot_summary
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is in some sets.
+
+    Args:
+        sets: of each a summary.
+        shared: of each two sets that share any, their names, and the different premises and pairs
+            that are in both.
+    """
+
+    sets: list[SetSummary]
+    shared: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, corpora: Sequence[Corpus], datasets: Sequence[PairDataset | None]) -> Summary:
+        """Return the summary of corpora; see `SetSummary.of`."""
+        sets = [SetSummary.of(*both) for both in zip(corpora, datasets, strict=True)]
+        shared = []
+        for one, other in combinations(corpora, 2):
+            premises = len({*one.premises} & {*other.premises})
+            if premises:
+                pairs = len(one.pairs() & other.pairs())
+                both = [one.name, other.name]
+                shared.append({"sets": both, "premises": premises, "pairs": pairs})
+        return cls(sets, shared)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON can hold it, but for each pair's length."""
+        found = asdict(self)
+        for one in found["sets"]:
+            del one["lengths"]
+        return found
+
+    def plot(self) -> Any:
+        """Return a figure; see `bertnli.plots.plot_summary`."""
+        return plot_summary(self.sets)
+
+    def __str__(self) -> str:
+        lines = [line for one in self.sets for line in one.lines()]
+        for one in self.shared:
+            lines.append(
+                f"{' and '.join(one['sets'])} share {one['premises']:,} premises and "
+                f"{one['pairs']:,} pairs"
+            )
+        return "\n".join(lines)
 
 
 def summarize(
@@ -34,15 +82,9 @@ def summarize(
     Raises:
         BERTNLIError: of a source, as `bertnli.read`; the checkpoint has no vocabulary.
     """
-    vocab = encoding = None
-    if checkpoint is not None:
-        contents = read_contents(locate(checkpoint))
-        vocab = contents.vocab()
-        if vocab is None:
-            raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
-        own = contents.encoding or PairEncoding.default(contents.config.max_len)
-        encoding = own.overridden(max_len, None, contents.config.max_len)
-        reading = {"labels": contents.labels, **reading}
+    tokens = None if checkpoint is None else tokens_of(checkpoint, max_len)
+    if tokens is not None:
+        reading = {"labels": tokens.labels, **reading}
     corpora: list[Corpus] = []
     for source in sources:
         splits: list[str | None] = [
@@ -53,9 +95,10 @@ def summarize(
             if isinstance(source, Mapping) and name is not None:
                 corpora[-1].name = name
     datasets: list[PairDataset | None] = [None] * len(corpora)
-    if vocab is not None and encoding is not None:
+    if tokens is not None:
+        vocab, how = tokens.vocab, tokens.encoding
         datasets = [
-            PairDataset(one, encoding.max_len, vocab, truncation=encoding.truncation, verbose=False)
+            PairDataset(one, how.max_len, vocab, truncation=how.truncation, verbose=False)
             for one in corpora
         ]
     return Summary.of(corpora, datasets)

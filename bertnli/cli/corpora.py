@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.cli.parser import comma_list
+from bertnli.data.formats import FORMATS
 
 SOURCE = "SOURCE"
 SOURCE_HELP = (
@@ -16,7 +17,6 @@ SOURCE_HELP = (
     "input, SNLI (downloaded once), sample (the small corpus that comes with bertnli), or any of "
     "these with a split, such as SNLI:dev"
 )
-FORMATS = ("tsv", "csv", "jsonl", "json", "parquet", "arrow")
 #: Options and the arguments of `bertnli.read` that they are.
 READING = {
     "table_format": "format",

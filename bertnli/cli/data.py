@@ -14,13 +14,10 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from bertnli.api.sets import note
 from bertnli.api.summarize import summarize
-from bertnli.cli import corpora
-from bertnli.plots import check_figure_path
+from bertnli.cli import corpora, options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,21 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="whose tokens to count, and whose classes to take (default: words are counted)",
     )
     parser.add_argument("--max-len", type=int, metavar="N", help="tokens that the model reads")
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .pdf or .svg")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_output_options(parser)
     corpora.add_reading_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Summarize, print, and draw if asked to."""
-    if args.plot is not None:
-        check_figure_path(args.plot, "--plot")
+    options.check_output(args)
     how = {"split": args.split, "checkpoint": args.checkpoint, "max_len": args.max_len}
     found = summarize(*args.source, **how, **corpora.reading_of(args))
     for one in found.sets:
         for text in one.notes:
             note(text)
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
-    if args.plot is not None:
-        found.plot().savefig(args.plot)
-    return 0
+    return options.put_out(args, found)

@@ -13,12 +13,9 @@ examples:
 from __future__ import annotations
 
 import argparse
-import json
-from pathlib import Path
 
 from bertnli.api.lengths import lengths
 from bertnli.cli import corpora, options
-from bertnli.plots import check_figure_path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +30,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     options.add_encoding_options(parser)
     options.add_batch_option(parser, 512)
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .pdf or .svg")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    options.add_output_options(parser)
     corpora.add_reading_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
     """Count, print, and draw if asked to."""
-    if args.plot is not None:
-        check_figure_path(args.plot, "--plot")
+    options.check_output(args)
     found = lengths(
         args.source,
         args.split,
@@ -50,7 +45,4 @@ def run(args: argparse.Namespace) -> int:
         **options.cut_of(args),
         **corpora.reading_of(args),
     )
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
-    if args.plot is not None:
-        found.plot().savefig(args.plot)
-    return 0
+    return options.put_out(args, found)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from bertnli.backends import NAMES
 from bertnli.cli.parser import comma_list
 from bertnli.config import PRECISIONS
+from bertnli.plots import check_figure_path
 from bertnli.text.pairs import TRUNCATIONS
 
 #: The model that comes with bertnli.
@@ -41,6 +44,30 @@ def add_precision_option(group: Any) -> None:
         default="fp32",
         help="of matrix products; auto takes bf16 where the hardware has it (default: fp32)",
     )
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """Add --plot and --json."""
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .pdf or .svg")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def check_output(args: argparse.Namespace) -> None:
+    """Raise an error if the figure that --plot names cannot be written, before any work."""
+    if args.plot is not None:
+        check_figure_path(args.plot, "--plot")
+
+
+def put_out(args: argparse.Namespace, found: Any) -> int:
+    """Print a result as text or JSON, draw it if asked to, and return the exit status.
+
+    Args:
+        found: has ``to_dict`` and ``plot``.
+    """
+    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
+    if args.plot is not None:
+        found.plot().savefig(args.plot)
+    return 0
 
 
 def add_encoding_options(parser: Any) -> None:

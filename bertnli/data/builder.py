@@ -12,7 +12,7 @@ from bertnli.data.classes import decide, option, raw_label
 from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, shown
 from bertnli.data.layouts import annotators_of
 from bertnli.data.plan import Plan
-from bertnli.data.reading import Reading, rows_of_part, sentence
+from bertnli.data.reading import Reading, bad_row, rows_of_part, sentence
 from bertnli.data.sources import Part
 from bertnli.data.table import BadRow, value_of
 from bertnli.errors import ConfigError, DataError
@@ -29,7 +29,6 @@ class Builder:
         self.codes: list[int] = []
         self.numbers: list[int] = []
         self.raws: dict[str, int] = {}
-        self.counts: Counter[str] = Counter()
         self.first: dict[str, tuple[str, int]] = {}
         self.targets: list[Any] = []
         self.groups: dict[str, list[str]] = {}
@@ -43,10 +42,7 @@ class Builder:
     def bad(self, source: str, number: int, what: object) -> None:
         """Raise a DataError about a bad row, or count it."""
         if self.how.on_error == "raise":
-            raise DataError(
-                f"{source}, line {number}: {what}. Mend the line, or leave such rows out with "
-                "on_error='skip' (--skip-bad-rows)"
-            )
+            raise bad_row(source, number, what)
         self.skipped[MALFORMED] += 1
 
     def read(self, part: Part) -> None:
@@ -109,7 +105,6 @@ class Builder:
             self.groups[column].append("" if value is None else str(value))
         self.premises.append(premise)
         self.hypotheses.append(hypothesis)
-        self.counts[raw] += 1
         if raw not in self.raws:
             self.first[raw] = (source, number)
         self.codes.append(self.raws.setdefault(raw, len(self.raws)))
@@ -164,8 +159,10 @@ class Builder:
         if plan.label is None:
             return tuple(how.labels or decide({}, labels=None, label_map=None)[0]), {"": -1}
         source = ", ".join(self.parts)
+        times = np.bincount(np.array(self.codes, np.int64), minlength=len(self.raws)).tolist()
+        counts = dict(zip(self.raws, times, strict=True))
         names, meaning = decide(
-            self.counts,
+            counts,
             labels=how.labels,
             label_map=how.label_map,
             numbers=plan.numbers,
@@ -174,10 +171,10 @@ class Builder:
             lines={raw: number for raw, (_, number) in self.first.items()},
         )
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
-        for raw, count in self.counts.items():
+        for raw, count in counts.items():
             if raw not in meaning:
                 known = {name for name in meaning.values() if name is not None}
-                unknown = [one for one in self.counts if one not in meaning]
+                unknown = [one for one in counts if one not in meaning]
                 what = (
                     f"label {shown.repr(raw)} is none of {list(names)}; say what the file writes "
                     f"for each class with {option(unknown, names, known)}"

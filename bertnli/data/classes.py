@@ -22,38 +22,17 @@ from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
 #: What the field writes for each class, in lower case.
 SPELLINGS = {
-    "entailment": (
-        "entailment",
-        "entails",
-        "entail",
-        "entailed",
-        "e",
-        "ent",
-        "supports",
-        "support",
-        "supported",
+    LABELS[0]: (
+        *("entailment", "entails", "entail", "entailed", "e", "ent"),
+        *("supports", "support", "supported"),
     ),
-    "contradiction": (
-        "contradiction",
-        "contradictory",
-        "contradicts",
-        "contradict",
-        "contradicted",
-        "c",
-        "con",
-        "refutes",
-        "refute",
-        "refuted",
+    LABELS[1]: (
+        *("contradiction", "contradictory", "contradicts", "contradict", "contradicted"),
+        *("c", "con", "refutes", "refute", "refuted"),
     ),
-    "neutral": (
-        "neutral",
-        "n",
-        "neu",
-        "not enough info",
-        "not_enough_info",
-        "notenoughinfo",
-        "nei",
-        "not enough information",
+    LABELS[2]: (
+        *("neutral", "n", "neu", "nei", "not_enough_info", "notenoughinfo"),
+        *("not enough info", "not enough information"),
     ),
     TWO_WAY[1]: (
         *NOT_ENTAILMENT,

@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 
+from bertnli.data.arrays import NotSure, record_batches, text_batches
 from bertnli.data.cache import cached
 from bertnli.data.class_names import names_beside
 from bertnli.data.classes import decide, raw_label
-from bertnli.data.columnar import Columns, NotSure, encode_columns, record_batches, text_batches
+from bertnli.data.columnar import Columns, encode_columns
 from bertnli.data.corpus import MALFORMED, NO_LABEL
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.data.plan import Plan

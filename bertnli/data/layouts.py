@@ -118,6 +118,7 @@ def key_of(name: str) -> str:
 
 
 def is_laid_out(layout: Layout, names: Mapping[str, str]) -> bool:
+    """Return whether a table with these names, by `key_of`, has the columns of a layout."""
     sentences = layout.premise, layout.hypothesis
     return all(any(key_of(n) in names for n in column.names) for column in sentences) and all(
         key_of(mark) in names for mark in layout.marks

@@ -120,20 +120,19 @@ def plan_of(
     what = columns[2]
     if labelled and what is None:
         wanted = LABEL_COLUMNS if layout is None else layout.labels
-        what = next((names[name.lower()] for name in wanted if name.lower() in names), None)
+        what = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
         if what is None:
             raise DataError(_no_label(table, rows, found, wanted))
     if what is not None:
         _check_once(table, [what])
     if not labelled:
         what = None
+    groups = () if layout is None else layout.groups
     return Plan(
         *found,
         what,
         _name_of(layout, table, rows, what),
-        ()
-        if layout is None
-        else tuple(names[key_of(g)] for g in layout.groups if key_of(g) in names),
+        tuple(names[key_of(group)] for group in groups if key_of(group) in names),
         tuple(
             names[name]
             for name in (COUNTER, COUNTS, *ANNOTATORS)

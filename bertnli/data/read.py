@@ -12,10 +12,10 @@ import numpy as np
 
 from bertnli.data.builder import Builder
 from bertnli.data.corpus import Corpus, is_sentence
-from bertnli.data.reading import SAMPLE, Reading, rows_of_part, sentence
+from bertnli.data.reading import SAMPLE, Reading, bad_row, rows_of_part, sentence
 from bertnli.data.sources import Part, own_dev, parts_of
 from bertnli.data.table import BadRow
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError
 from bertnli.hints import hinted
 
 
@@ -139,13 +139,9 @@ def pairs(
                     if not any(s.strip() for s in found) or not all(map(is_sentence, found)):
                         raise BadRow("both sentences are empty, and so are their parses")
                 except BadRow as problem:
-                    what = f"{table.source}, line {number}: {problem}"
                     if how.on_error == "raise":
-                        raise DataError(
-                            f"{what}. Mend the line, or leave such rows out with on_error='skip' "
-                            "(--skip-bad-rows)"
-                        ) from None
-                    on_note(f"{what}; left out")
+                        raise bad_row(table.source, number, problem) from None
+                    on_note(f"{table.source}, line {number}: {problem}; left out")
                     continue
                 yield found
 

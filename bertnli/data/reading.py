@@ -26,8 +26,6 @@ from bertnli.labels import checked_labels
 
 #: Rows by which the columns of a table are told.
 SAMPLE = 50
-
-
 #: What files are read as where a user does not say.
 _PLAIN = Written("tsv")
 
@@ -70,9 +68,8 @@ class Reading:
             sample: rows by which that is told; of a pipe one, which comes before the second.
         """
         with ExitStack() as stack:
-            if part.opened is not None:
-                table = stack.enter_context(part.opened())
-            else:
+            table = part.table
+            if table is None:
                 stack.enter_context(long_fields())
                 table = self._table(part, stack)
             first = list(islice(table.rows, sample))
@@ -138,6 +135,14 @@ class Reading:
         if any(column.lower() in names for column in given):
             return True
         return has_sentences(names)
+
+
+def bad_row(source: str, number: int, what: object) -> DataError:
+    """Return the error of a row that is not left out."""
+    return DataError(
+        f"{source}, line {number}: {what}. Mend the line, or leave such rows out with "
+        "on_error='skip' (--skip-bad-rows)"
+    )
 
 
 def rows_of_part(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:

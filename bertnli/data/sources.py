@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import resources
 from itertools import chain, islice
@@ -45,13 +44,13 @@ class Part:
         name: for messages and reports.
         path: of the file; None for an object.
         split: what of the table to take, where it has parts of its own; None for all.
-        opened: gives the table of an object.
+        table: of an object; None for a file.
     """
 
     name: str
     path: str | Path | None = None
     split: str | None = None
-    opened: Callable[[], AbstractContextManager[Table]] | None = None
+    table: Table | None = None
 
 
 def canonical_split(split: str | bool | None) -> str | None:
@@ -88,7 +87,7 @@ def parts_of(
         )
         corpus = table_of(enumerate(rows, 1), "pairs", source.source)
         corpus.columns = ("premise", "hypothesis", "label")
-        return [Part(source.name, None, split, lambda: nullcontext(corpus))]
+        return [Part(source.name, None, split, corpus)]
     if isinstance(source, Mapping) and source and _is_table(source):
         source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
@@ -110,8 +109,7 @@ def parts_of(
         if first and not isinstance(first[0], Mapping):
             table.columns = ("premise", "hypothesis", "label")[: max(2, len(table.columns))]
         name = "the list of pairs"
-    found = table
-    return [Part(name, None, split, lambda: nullcontext(found))]
+    return [Part(name, None, split, table)]
 
 
 def has_split(source: Any, split: str) -> bool:
@@ -161,6 +159,8 @@ def _is_source(one: Any) -> bool:
 def _is_table(source: Mapping[Any, Any]) -> bool:
     """Return whether a mapping has columns of as many values each, and not splits."""
     columns = list(source.values())
+    if any(named_split(str(key)) in SPLITS for key in source):
+        return False
     return all(isinstance(one, list) for one in columns) and (
         len({len(one) for one in columns}) == 1
         and not any(isinstance(v, list | tuple | Mapping) for one in columns for v in one[:1])

@@ -198,7 +198,7 @@ def as_text(stream: BoundedLines, encoding: str | None = None) -> Iterator[io.Te
     name, mark = encoding_of(stream.head, encoding)
     raw = io.BufferedReader(stream, PIECE)
     raw.read(mark)
-    if encoding is None and not mark and _utf_16(stream.head):
+    if encoding is None and not mark and _utf_16(stream.head) and _is_control(stream.head):
         raise DataError(f"{stream.name}: not UTF-8 text. {_about_encoding(name, stream.head)}")
     try:
         yield io.TextIOWrapper(raw, encoding=name, newline="\n")
@@ -238,6 +238,14 @@ def _about_encoding(name: str, *samples: bytes) -> str:
     )
 
 
+def _is_control(head: bytes) -> bool:
+    """Return whether more than a third of the bytes are no characters of text.
+
+    UTF-16 of Latin or Cyrillic letters is UTF-8 too, of which every other character is such a one.
+    """
+    return 3 * len(head.translate(None, CONTROLS)) < 2 * len(head)
+
+
 def _utf_16(head: bytes) -> str | None:
     """Return which UTF-16 a text without a mark is in, if it has letters or signs of ASCII."""
     # Of UTF-16 less than two thirds of the bytes are those of signs of ASCII: half, in Latin text.
@@ -251,6 +259,7 @@ def _utf_16(head: bytes) -> str | None:
     return best if found[best] > 0.02 else None
 
 
+CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\r")
 #: Of encodings that nearly any bytes can be read as, those that files are likely to have.
 _LIKELY = [
     *("utf_8", "cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "koi8_r"),

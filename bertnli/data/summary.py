@@ -1,19 +1,17 @@
-"""What is in a corpus: classes, lengths, repeated pairs, premises that several sets share."""
+"""What is in a corpus: classes, lengths, repeated pairs, the first of them."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
-from itertools import combinations, islice
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import islice
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus, shown
 from bertnli.data.dataset import PairDataset
-from bertnli.plots import plot_summary
 from bertnli.text.tokenize import lower_tokens
 
 #: Pairs that are shown, and the percentiles of lengths.
@@ -126,50 +124,3 @@ class SetSummary:
         yield f"  pairs with several labels: {self.contradictory:,}"
         for premise, hypothesis, label in self.first:
             yield f"  {label}: {shown.repr(premise)} / {shown.repr(hypothesis)}"
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What is in some sets.
-
-    Args:
-        sets: of each a summary.
-        shared: of each two sets that share any, their names, and the different premises and pairs
-            that are in both.
-    """
-
-    sets: list[SetSummary]
-    shared: list[dict[str, Any]]
-
-    @classmethod
-    def of(cls, corpora: Sequence[Corpus], datasets: Sequence[PairDataset | None]) -> Summary:
-        """Return the summary of corpora; see `SetSummary.of`."""
-        sets = [SetSummary.of(*both) for both in zip(corpora, datasets, strict=True)]
-        shared = []
-        for one, other in combinations(corpora, 2):
-            premises = len({*one.premises} & {*other.premises})
-            if premises:
-                pairs = len(one.pairs() & other.pairs())
-                both = [one.name, other.name]
-                shared.append({"sets": both, "premises": premises, "pairs": pairs})
-        return cls(sets, shared)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it, but for each pair's length."""
-        found = asdict(self)
-        for one in found["sets"]:
-            del one["lengths"]
-        return found
-
-    def plot(self) -> Any:
-        """Return a figure; see `bertnli.plots.plot_summary`."""
-        return plot_summary(self)
-
-    def __str__(self) -> str:
-        lines = [line for one in self.sets for line in one.lines()]
-        for one in self.shared:
-            lines.append(
-                f"{' and '.join(one['sets'])} share {one['premises']:,} premises and "
-                f"{one['pairs']:,} pairs"
-            )
-        return "\n".join(lines)

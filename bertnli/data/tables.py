@@ -12,6 +12,7 @@ from itertools import chain, islice
 from typing import Any
 
 from bertnli.data.formats import Written
+from bertnli.data.layouts import has_sentences
 from bertnli.data.streams import MAX_LINE
 from bertnli.data.table import BadRow, Row, Table, named_split
 from bertnli.errors import ConfigError, DataError
@@ -275,5 +276,7 @@ def _rows_in(found: Any, source: str) -> Iterator[Any]:
         return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
     columns = [value for value in found.values() if isinstance(value, dict)]
     if columns and len(columns) == len(found) and len({tuple(v) for v in columns}) == 1:
+        if has_sentences(list(columns[0])) or all(key.isdecimal() for key in found):
+            return iter(columns)  # pandas' orient="index": rows by their ids
         return ({k: v[row] for k, v in found.items()} for row in columns[0])  # pandas' default
     return iter([found])

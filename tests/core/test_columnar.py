@@ -9,18 +9,21 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import processes
+import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from bertnli.data import columnar
+from bertnli.data import arrays, columnar
+from bertnli.data.arrays import NotSure
 from bertnli.data.cache import cached
-from bertnli.data.columnar import Columns, Encoded, NotSure
+from bertnli.data.columnar import Columns, Encoded
 from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.data.parses import sentence_of
@@ -29,8 +32,6 @@ from bertnli.labels import LABELS
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
-
-pyarrow = pytest.importorskip("pyarrow")
 
 ARRAYS = ("token_ids", "offsets", "premise_lens", "labels", "is_cut")
 WORDS = ["a", "dog", ".", "café", "i̇", "σ", "ss", "n't", "-lrb-", "``", "''", "'", "/", "\x7f"]
@@ -169,7 +170,7 @@ def test_ids_of_parses(
 
 
 def test_ids_of_word_pieces() -> None:
-    pytest.importorskip("tokenizers")
+    import_module("tokenizers")
     texts = ['A dog isn\'t "here".', "café (dogs)", "A dog isn't", "x"] * 3
     parses = ["( A ( dog . ) )", "", "( -LRB- a ) n't", "n/a"] * 3
     vocab: WordPieceVocab = train_word_pieces(texts, 80)
@@ -200,7 +201,7 @@ def rows_of(content: bytes, delimiter: str, quoted: bool) -> list[list[str]]:
     return [text.split(delimiter) for text in texts if text]
 
 
-def read_rows(batches: list[columnar.Batch]) -> list[list[Any]]:
+def read_rows(batches: list[arrays.Batch]) -> list[list[Any]]:
     return [
         list(row)
         for batch in batches
@@ -251,10 +252,10 @@ def test_text_is_cut_as_row_by_row(
 ) -> None:
     content, delimiter, quoted = table
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(columnar, "PIECE", piece)
+        patch.setattr(arrays, "PIECE", piece)
         file = io.BytesIO(content)
         try:
-            batches = [*columnar.text_batches(file, 3, [2, 0, 2], delimiter, quoted, on_error)]
+            batches = [*arrays.text_batches(file, 3, [2, 0, 2], delimiter, quoted, on_error)]
         except NotSure:
             return
     rows = rows_of(content, delimiter, quoted)
@@ -265,12 +266,12 @@ def test_text_is_cut_as_row_by_row(
     assert on_error == "skip" or not malformed
 
 
-@pytest.mark.parametrize("piece", [1, 30, columnar.PIECE])
+@pytest.mark.parametrize("piece", [1, 30, arrays.PIECE])
 @pytest.mark.parametrize("quoted", [True, False])
 def test_ordinary_tables_are_read(
     monkeypatch: pytest.MonkeyPatch, piece: int, quoted: bool
 ) -> None:
-    monkeypatch.setattr(columnar, "PIECE", piece)
+    monkeypatch.setattr(arrays, "PIECE", piece)
     rows = [["It's", "a, b" if quoted else "a b", "neutral"], ["é", "", "-"], ["x", " y ", "z"]] * 3
     if quoted:
         rows += [['say ""', "two\nlines\r\n", '"'], ["", '"', ""]]
@@ -281,7 +282,7 @@ def test_ordinary_tables_are_read(
         content.write("".join(",".join(row) + "\n" for row in rows))
     content.write("\nmal,formed\n")
     file = io.BytesIO(content.getvalue().encode())
-    batches = list(columnar.text_batches(file, 3, [0, 1, 2], ",", quoted, "skip"))
+    batches = list(arrays.text_batches(file, 3, [0, 1, 2], ",", quoted, "skip"))
     assert read_rows(batches) == rows
     assert sum(batch.malformed for batch in batches) == 1
 
@@ -291,23 +292,23 @@ def test_ordinary_tables_are_read(
 )
 def test_odd_quoted_tables_are_left_to_the_rows(content: bytes) -> None:
     with pytest.raises(NotSure):
-        list(columnar.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
+        list(arrays.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
 
 
 def test_long_records_are_left_to_the_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar, "MAX_LINE", 10)
+    monkeypatch.setattr(arrays, "MAX_LINE", 10)
     for content in (b'"aaaa\n\naaaaaaaa",b\n', b"x,y\n" + b'"a\n' * 9):
         with pytest.raises(NotSure):
-            list(columnar.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
+            list(arrays.text_batches(io.BytesIO(content), 2, [0, 1], ",", True, "skip"))
 
 
 def test_record_batches(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(columnar, "ROWS", 2)
+    monkeypatch.setattr(arrays, "ROWS", 2)
     texts = pyarrow.array(["a", None, "é"], pyarrow.large_string())
     names = pyarrow.array(["x", "y", "x"]).dictionary_encode()
     numbers = pyarrow.array([0, None, 2], pyarrow.int8())
     batch = pyarrow.RecordBatch.from_arrays([texts, names, numbers], ["a", "b", "c"])
-    found = [*columnar.record_batches([batch])]
+    found = [*arrays.record_batches([batch])]
     assert [len(one.columns[0]) for one in found] == [2, 1]
     assert {str(c.type) for one in found for c in one.columns} == {"string", "int64"}
     assert read_rows(found) == [["a", "x", 0], [None, "y", None], ["é", "x", 2]]
@@ -318,13 +319,13 @@ def test_record_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     )
     for column in (half, pyarrow.array([0.5]), pyarrow.array([True]), pyarrow.array([None])):
         with pytest.raises(NotSure):
-            list(columnar.record_batches([pyarrow.RecordBatch.from_arrays([column], ["a"])]))
+            list(arrays.record_batches([pyarrow.RecordBatch.from_arrays([column], ["a"])]))
 
 
 def test_without_pyarrow_rows_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(NotSure):
-        list(columnar.text_batches(io.BytesIO(), 2, [0, 1], ",", True, "skip"))
+        list(arrays.text_batches(io.BytesIO(), 2, [0, 1], ",", True, "skip"))
     with pytest.raises(NotSure):
         columnar.encode_columns([], VOCAB, 16, "book")
 

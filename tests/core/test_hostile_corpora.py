@@ -11,6 +11,7 @@ import lzma
 import random
 import re
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import bertnli
-from bertnli.data import columnar
+from bertnli.data import arrays
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import pairs, read
@@ -342,9 +343,9 @@ def check_ids(source: Any, **options: Any) -> None:
     """Compare the ids that a source gives at once with those of its corpus."""
     for on_error in ("skip", "raise"):
         plain = outcome(read, source, on_error=on_error, **options)
-        for piece in (40, columnar.PIECE):
+        for piece in (40, arrays.PIECE):
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(columnar, "PIECE", piece)
+                patch.setattr(arrays, "PIECE", piece)
                 fast = outcome(
                     *(PairDataset.read, source, None, 12, VOCAB),
                     **{**options, "on_error": on_error, "cache": False, "verbose": False},
@@ -399,10 +400,10 @@ def run_object(
         check(lambda: list(table), len(rows))
         return
     if kind == "pandas":
-        frame = pytest.importorskip("pandas").DataFrame(table, columns=HEAD)
+        frame = import_module("pandas").DataFrame(table, columns=HEAD)
         check(frame, len(rows))
         return
-    pa = pytest.importorskip("pyarrow")
+    pa = import_module("pyarrow")
     try:
         made = pa.table({name: [row[name] for row in table] for name in HEAD})
     except (pa.ArrowException, OverflowError, TypeError, UnicodeError):
@@ -411,16 +412,16 @@ def run_object(
         check(made, len(rows))
     elif kind == "polars":
         try:
-            frame = pytest.importorskip("polars").from_arrow(made)
+            frame = import_module("polars").from_arrow(made)
         except (TypeError, ValueError):  # a type that polars lacks
             return
         check(frame, len(rows))
     else:
         path = factory.mktemp("corpus") / f"t.{kind}"
         if kind == "parquet":
-            pytest.importorskip("pyarrow.parquet").write_table(made, path)
+            import_module("pyarrow.parquet").write_table(made, path)
         else:
-            pytest.importorskip("pyarrow.feather").write_feather(made, str(path))
+            import_module("pyarrow.feather").write_feather(made, str(path))
         if seed is not None:
             write(path, mutated(path.read_bytes(), seed, [b"", b"\0", b"\xff", b"\x15", b"aa"]))
         check(path, None if seed is not None else len(rows))

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bertnli
-from bertnli.data import columnar
+from bertnli.data import arrays
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.parses import sentence_of
 from bertnli.data.read import pairs
@@ -105,7 +105,7 @@ def test_each_reader_takes_the_parse_where_there_is_one(
             return PairDataset.read(folder, "dev", 64, VOCAB, cache=False, verbose=False)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(columnar, "PIECE", piece)
+            patch.setattr(arrays, "PIECE", piece)
             if all_empty:
                 for read in (*readers, at_once):
                     with pytest.raises(DataError, match=r"'sentence1_binary_.* empty in all"):

@@ -17,6 +17,7 @@ import tarfile
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -91,25 +92,25 @@ def same(corpus: Corpus, rows: Sequence[Row] = ROWS, names: tuple[str, ...] = LA
 
 
 def pandas_frame(rows: Sequence[Row] = ROWS) -> Any:
-    pandas = pytest.importorskip("pandas")
+    pandas = import_module("pandas")
     return pandas.DataFrame(
         list(rows), columns=list(HEADER), index=[f"i{i}" for i in range(len(rows))]
     )
 
 
 def polars_frame() -> Any:
-    return pytest.importorskip("polars").DataFrame(records(ROWS))
+    return import_module("polars").DataFrame(records(ROWS))
 
 
 def arrow_table() -> Any:
-    return pytest.importorskip("pyarrow").table(
+    return import_module("pyarrow").table(
         dict(zip(HEADER, map(list, zip(*ROWS, strict=True)), strict=True))
     )
 
 
 def hub_dataset(names: Sequence[str] = (E, N, C)) -> Any:
     """A `datasets.Dataset` whose class is a number with a meaning."""
-    datasets = pytest.importorskip("datasets")
+    datasets = import_module("datasets")
     features = {name: datasets.Value("string") for name in HEADER[:2]}
     features["gold_label"] = datasets.ClassLabel(names=list(names))
     columns = [list(column) for column in zip(*ROWS, strict=True)]
@@ -120,12 +121,12 @@ def hub_dataset(names: Sequence[str] = (E, N, C)) -> Any:
 
 
 def parquet_file(path: Path) -> Path:
-    pytest.importorskip("pyarrow.parquet").write_table(arrow_table(), path)
+    import_module("pyarrow.parquet").write_table(arrow_table(), path)
     return path
 
 
 def feather_file(path: Path, **options: Any) -> Path:
-    pytest.importorskip("pyarrow.feather").write_feather(arrow_table(), str(path), **options)
+    import_module("pyarrow.feather").write_feather(arrow_table(), str(path), **options)
     return path
 
 
@@ -168,9 +169,7 @@ EQUAL: dict[str, Callable[[Path], Any]] = {
     "pandas": lambda folder: pandas_frame(),
     "polars": lambda folder: polars_frame(),
     "polars, categories": lambda folder: polars_frame().with_columns(
-        pytest.importorskip("polars")
-        .col("gold_label")
-        .cast(pytest.importorskip("polars").Categorical)
+        import_module("polars").col("gold_label").cast(import_module("polars").Categorical)
     ),
     "pandas, categories": lambda folder: pandas_frame().astype({"gold_label": "category"}),
     "pyarrow": lambda folder: arrow_table(),
@@ -185,7 +184,7 @@ EQUAL: dict[str, Callable[[Path], Any]] = {
     "xz": lambda folder: write(folder / "x.jsonl.xz", lzma.compress(jsonl(ROWS).encode())),
     "zst": lambda folder: write(
         folder / "x.tsv.zst",
-        bytes(pytest.importorskip("pyarrow").compress(lines(ROWS).encode(), "zstd", asbytes=True)),
+        bytes(import_module("pyarrow").compress(lines(ROWS).encode(), "zstd", asbytes=True)),
     ),
 }
 
@@ -302,7 +301,7 @@ def test_multinli_has_two_dev_sets(tmp_path: Path) -> None:
 
 
 def test_shards_of_the_hub_are_one_split(tmp_path: Path) -> None:
-    parquet = pytest.importorskip("pyarrow.parquet")
+    parquet = import_module("pyarrow.parquet")
     table = arrow_table()
     for i in range(3):
         path = tmp_path / "data" / f"train-0000{i}-of-00003.parquet"
@@ -398,7 +397,7 @@ def test_standard_input_in_parquet(tmp_path: Path) -> None:
 
 
 def test_a_dataset_dict_has_splits() -> None:
-    datasets = pytest.importorskip("datasets")
+    datasets = import_module("datasets")
     whole = hub_dataset()
     both = datasets.DatasetDict(
         train=whole, validation=whole.select([0]), test=whole.select([1, 2])
@@ -417,7 +416,7 @@ def test_a_dataset_dict_has_splits() -> None:
 
 
 def test_frames_may_lack_labels_or_have_odd_columns() -> None:
-    pandas = pytest.importorskip("pandas")
+    pandas = import_module("pandas")
     frame = pandas_frame().rename(columns={"gold_label": "Label", "sentence1": "Premise"})
     frame = frame.rename(columns={"sentence2": "HYPOTHESIS"}).assign(score=1.5, when="now")
     same(read(frame))
@@ -821,8 +820,8 @@ def number_sources(folder: Path) -> Iterator[Any]:
     yield pandas_frame(NUMBERS)
     yield pandas_frame(NUMBERS).astype({"gold_label": float})
     yield pandas_frame(NUMBERS).astype({"gold_label": "Int64"})
-    yield pytest.importorskip("pyarrow").Table.from_pylist(records(NUMBERS, header))
-    yield pytest.importorskip("polars").DataFrame(records(NUMBERS, header))
+    yield import_module("pyarrow").Table.from_pylist(records(NUMBERS, header))
+    yield import_module("polars").DataFrame(records(NUMBERS, header))
 
 
 def proposed_maps(message: str) -> list[dict[str, str]]:
@@ -1330,3 +1329,23 @@ def test_what_is_not_entailed_is_known(tmp_path: Path) -> None:
     rows = [("A b.", "C d.", "entailed"), ("E f.", "G h.", "not_entailed")]
     corpus = read(write(tmp_path / "x.tsv", lines(rows)))
     assert corpus.labels == [0, 1] and corpus.label_names == TWO_WAY
+
+
+def test_a_zero_in_a_text_is_a_character(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.tsv", "gold_label\tsentence1\tsentence2\nneutral\t\x1f\0\tb\n")
+    assert read(path).premises == ["\x1f\0"]
+
+
+def test_a_list_of_files_for_each_split_is_no_table(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.csv", csv_of(ROWS_OF_THREE, COLUMNS))
+    source = {"train": [str(tmp_path / "a.csv")], "dev": [str(tmp_path / "b.csv")]}
+    assert rows_of(read(source, "dev")) == ROWS_OF_THREE
+
+
+def test_json_by_ids_is_rows(tmp_path: Path) -> None:
+    for columns in (COLUMNS, ("text", "claim", "label")):
+        frame = pandas.DataFrame(ROWS_OF_THREE, columns=list(columns))
+        for orient in ("index", "columns", "split", "records"):
+            frame.to_json(tmp_path / "x.json", orient=orient)
+            assert rows_of(read(tmp_path / "x.json")) == ROWS_OF_THREE
