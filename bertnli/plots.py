@@ -269,9 +269,9 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
         right.hist(one.lengths, bins, weights=weights, histtype="step", color=f"C{i % 10}")
     left.set_xticks(range(len(names)), names, fontsize="small")
     left.set_ylabel("share of the pairs")
-    left.legend(fontsize="small")
     right.set_xlabel(f"{sets[0].unit} of a pair")
-    figure.tight_layout()
+    figure.legend(loc="lower center", ncols=3, fontsize="small", frameon=False)
+    figure.tight_layout(rect=(0, 0.06 * -(-len(sets) // 3), 1, 1))
     return figure
 
 

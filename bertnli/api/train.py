@@ -80,7 +80,10 @@ def train(
     cut = max_len, truncation
     if pretrained is None:
         if new_head:
-            raise ConfigError("--new-head is for --pretrained; from scratch the head is new anyway")
+            raise ConfigError(
+                "new_head (--new-head) is for pretrained (--pretrained); from scratch the head is "
+                "new anyway"
+            )
         corpora = train_and_dev(train, dev, seed=setup.config.seed, **setup.more)
         vocab = build_vocab(corpora[0], MIN_FREQ if min_freq is None else min_freq)
         bert = setup.from_scratch(model, vocab, dropout)

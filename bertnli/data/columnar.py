@@ -112,8 +112,10 @@ class Encoded(NamedTuple):
             names, skipped, source: see `EncodedPairs`.
 
         Raises:
-            NotSure: there are rows, and all their sentences are empty.
+            NotSure: there are rows, and all their sentences are empty, or those of the last.
         """
+        if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
+            raise NotSure("rows of empty fields at the end are none")
         by_code = np.asarray(ids_by_code if self.labels else [-1], np.int32)
         labels = [by_code[piece.codes] for piece in self.pieces]
         kept = [(ids >= 0) | (not self.labels) for ids in labels]

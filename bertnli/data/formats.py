@@ -47,6 +47,8 @@ NO_TABLES = {
 DELIMITERS = (",", "\t", ";", "|")
 #: Characters, and records, by which delimiter and header are told.
 MAX_SNIFFED, SAMPLE = 1 << 16, 50
+#: Lines among which the names of columns are looked for.
+MAX_ABOVE = 12
 #: What a column may be called: some words, without a full stop at the end.
 _NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
 #: Excel's own line, which says what stands between fields.
@@ -173,6 +175,11 @@ def _delimited(
         head, skip = head[sep.end() :], 1
         given = given if "delimiter" in decided else replace(given, delimiter=sep[1])
         decided = {**decided, "delimiter": True}
+    signs = (given.delimiter,) if "delimiter" in decided else DELIMITERS
+    above = 0 if decided.get("header") is False else _lines_above(head, signs, known)
+    if above:
+        head, skip = head.split("\n", above)[above], skip + above
+        notes.append(f"what stands above line {skip + 1}, which names the columns, is no pair")
     lines = [line for line in head[:MAX_SNIFFED].split("\n")[: 20 * SAMPLE] if line.strip("\r")]
     default = "," if format == "csv" else "\t"
     delimiter = given.delimiter
@@ -215,6 +222,18 @@ def _delimited(
             )
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
     return Written(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
+
+
+def _lines_above(head: str, delimiters: Sequence[str], known: Known) -> int:
+    """Return how many lines stand above the names of columns: a title, or comments."""
+    lines = head[:MAX_SNIFFED].split("\n")[:MAX_ABOVE]
+    for number, line in enumerate(lines):
+        records = [one for d in delimiters for one in _records([line], d, d != "\t")]
+        if any(map(known, records)):
+            return number
+        if any(sum(map(bool, one)) > 1 for one in records) and not line.startswith("#"):
+            return 0  # a title is in one field
+    return 0
 
 
 def _records(

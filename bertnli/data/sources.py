@@ -187,7 +187,8 @@ def _pairs(items: Iterable[Any]) -> Iterator[Row]:
 
 def _named_parts(source: str | Path, split: str | None, default: str | None) -> list[Part]:
     if str(source) == STDIN or str(source).startswith(("/dev/stdin", "/dev/fd/")):
-        return [Part(str(source), str(source), split)]
+        name = "standard input" if str(source) == STDIN else str(source)
+        return [Part(name, str(source), split)]
     name, own = source_and_split(source)
     if own is not None:
         if split not in (None, canonical_split(own)):

@@ -254,7 +254,7 @@ def _utf_16(head: bytes) -> str | None:
     found = {}
     for name in ("utf-16-le", "utf-16-be"):
         text = head[: min(len(head) & ~1, 1 << 16)].decode(name, "replace")
-        found[name] = 0 if "\0" in text else sum(map(str.isascii, text)) / len(text)
+        found[name] = 0 if "\0" in text else sum(map(str.isascii, text)) / max(1, len(text))
     best = max(found, key=found.__getitem__)
     return best if found[best] > 0.02 else None
 

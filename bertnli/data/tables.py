@@ -62,7 +62,7 @@ def _named(
     rows: Iterator[tuple[int, list[str] | BadRow]], columns: tuple[str, ...], how: Written
 ) -> Iterator[Row]:
     what = "the header" if how.header else "the first line"
-    for number, fields in rows:
+    for number, fields in _without_end(rows, len(columns)):
         number += how.skip
         if isinstance(fields, BadRow):
             yield number, fields
@@ -70,6 +70,18 @@ def _named(
             yield number, BadRow(f"{len(fields)} columns, and {what} has {len(columns)}")
         else:
             yield number, dict(zip(columns, fields, strict=True))
+
+
+def _without_end(rows: Iterator[tuple[int, Any]], width: int) -> Iterator[tuple[int, Any]]:
+    """Yield rows but for those at the end that are empty fields, as spreadsheets write them."""
+    empty: list[tuple[int, Any]] = []
+    for row in rows:
+        if isinstance(row[1], BadRow) or len(row[1]) != width or any(row[1]):
+            yield from empty
+            empty.clear()
+            yield row
+        else:
+            empty.append(row)
 
 
 def _split(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
@@ -275,6 +287,8 @@ def _rows_in(found: Any, source: str) -> Iterator[Any]:
     if lists and len(lists) == len(found) and len({len(v) for v in lists.values()}) == 1:
         return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
     columns = [value for value in found.values() if isinstance(value, dict)]
+    if len(found) == len(columns) == 1 and any(isinstance(v, list) for v in columns[0].values()):
+        return _rows_in(columns[0], source)  # an object around it
     if columns and len(columns) == len(found) and len({tuple(v) for v in columns}) == 1:
         if has_sentences(list(columns[0])) or all(key.isdecimal() for key in found):
             return iter(columns)  # pandas' orient="index": rows by their ids

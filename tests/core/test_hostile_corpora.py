@@ -106,7 +106,7 @@ def test_a_quoted_sentence_may_have_several_lines(tmp_path: Path) -> None:
         ("t.tsv", "", "is empty, or its first line is"),
         ("t.csv", "\n\n", "is empty, or its first line is"),
         ("t.csv", 'gold_label,"sentence1\nneutral,a\n', "line 1: not CSV"),
-        ("t.csv", '\n"x\ngold_label,sentence1,sentence2\nneutral,a,b\n', "line 2: not CSV"),
+        ("t.csv", '\n"x\na,b,c\nneutral,a,b\n', "line 2: not CSV"),
         ("t.tsv", "gold_label\tsentence1\tsentence2\tsentence1\n", "two columns 'sentence1'"),
         ("t.csv", "gold_label,sentence1,sentence2,gold_label\n", "two columns 'gold_label'"),
         ("t.tsv", "gold_label\tsentence1\tsentence2\tx\rneutral\ta\tb\tc\r", "carriage return"),
@@ -283,6 +283,12 @@ def mutated(content: bytes, seed: int, pieces: list[bytes]) -> bytes:
     return bytes(raw)
 
 
+def without_end(rows: list[list[str]]) -> int:
+    while len(rows) > 1 and not any(rows[-1]) and len(rows[-1]) == len(rows[0]):
+        rows.pop()
+    return len(rows)
+
+
 def rows_in(format: str, text: str) -> int | None:
     """The rows of a file by another count; None where that is not sure."""
     lines = text.split("\n")
@@ -295,10 +301,11 @@ def rows_in(format: str, text: str) -> int | None:
     if "jsonl" in format:
         return sum(not line.isspace() and line != "" for line in lines)
     if format in ("tsv", "snli txt"):
-        return sum(bool(re.search(r"[^\r]", line)) for line in lines) - 1
+        rows = [line.rstrip("\r").split("\t") for line in lines if line.rstrip("\r")]
+        return without_end(rows) - 1
     try:
         rows = csv.reader(io.StringIO(text, newline="\n"), strict=True, delimiter=SIGNS[format])
-        return sum(map(bool, rows)) - 1
+        return without_end([row for row in rows if row]) - 1
     except csv.Error:
         return None
 

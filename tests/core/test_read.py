@@ -1349,3 +1349,32 @@ def test_json_by_ids_is_rows(tmp_path: Path) -> None:
         for orient in ("index", "columns", "split", "records"):
             frame.to_json(tmp_path / "x.json", orient=orient)
             assert rows_of(read(tmp_path / "x.json")) == ROWS_OF_THREE
+
+
+@pytest.mark.parametrize("sign", [";", ",", "\t"])
+def test_titles_above_and_empty_rows_below_are_no_pairs(tmp_path: Path, sign: str) -> None:
+    rows = [
+        ["My survey", "", ""],
+        ["# of 2024"],
+        ["", "", ""],
+        ["premise", "hypothesis", "label"],
+        ["A man sleeps.", "He rests.", "entailment"],
+        ["A man runs.", "He rests.", "contradiction"],
+        ["", "", ""],
+        ["", "", ""],
+    ]
+    path = tmp_path / "survey.csv"
+    path.write_text("".join(sign.join(row) + "\r\n" for row in rows))
+    corpus = read(path)
+    assert corpus.premises == ["A man sleeps.", "A man runs."]
+    assert corpus.labels == [0, 1] and corpus.rows.tolist() == [5, 6] and not corpus.skipped
+    assert any("line 4" in note for note in corpus.notes)
+    assert list(pairs(path)) == list(zip(corpus.premises, corpus.hypotheses, strict=True))
+    with pytest.raises(DataError, match="line 7"):  # above a pair it may be a lost one
+        read(write(path, path.read_text() + sign.join(rows[4])))
+
+
+def test_rows_inside_of_an_object_are_found(tmp_path: Path) -> None:
+    rows = [{"premise": "a", "hypothesis": "b", "label": "neutral"}]
+    path = write(tmp_path / "t.json", json.dumps({"data": {"pairs": rows}}))
+    assert [*zip(*read(path)[:2], strict=True)] == [("a", "b")]
