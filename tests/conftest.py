@@ -250,13 +250,32 @@ class TorchLoop:
         """What a layer makes of arrays, and of what is none, while training."""
         return self.array(layer.train()(*_tensors(self, inputs)))
 
-    def neighbours(self, pairs: int, tokens: int, num_heads: int) -> Any:
-        """Pairs of so many tokens each, without padding, end to end."""
+    def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
+        """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
         import torch
 
-        from bertnli.backends.torch.chunks import padded_neighbours
+        from bertnli.backends.torch import packed
+        from bertnli.backends.torch.chunks import packed_chunks
 
-        return padded_neighbours(torch.zeros(pairs, tokens), None)
+        B, T, H = X.shape
+        [chunk] = packed_chunks(torch.full((B,), T), T, layer.num_heads)
+        rows = torch.from_numpy(X).view(B * T, H)[chunk.tokens]
+        return self.array(layer.W_o(packed._heads(layer.train(), rows, chunk.all_queries)))[: B * T]
+
+    def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
+        """What a layer of dropout does where there is no padding, while training."""
+        from bertnli.backends.torch.kernels import Dropout
+
+        return self.array(Dropout(layer.train())(self.tensor(X)))
+
+    def half_dropout(self, monkeypatch: Any) -> None:
+        """Have all dropout multiply with 1 / 2."""
+        import torch
+
+        from bertnli.backends.torch.kernels import Dropout
+
+        monkeypatch.setattr(Dropout, "mask", lambda self, like: torch.full_like(like, 0.5))
+        monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, X: X * 0.5)
 
     def dropout_layers(self, net: Any) -> set[str]:
         """The places of a net's dropout layers."""
@@ -322,13 +341,31 @@ class MXNetLoop:
         with self.scope(), self.mx.autograd.record():
             return self.array(layer(*_tensors(self, inputs)))
 
-    def neighbours(self, pairs: int, tokens: int, num_heads: int) -> Any:
-        """Pairs of so many tokens each, without padding, end to end."""
-        from bertnli.backends.mxnet.chunks import padded_neighbours
-        from bertnli.backends.mxnet.kernels import Neighbours
+    def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
+        """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
+        from bertnli.backends.mxnet import packed
+        from bertnli.backends.mxnet.chunks import packed_chunks
 
-        buckets = padded_neighbours(pairs, tokens, None)
-        return Neighbours(buckets, pairs * tokens, num_heads, self.mx.cpu())
+        B, T, H = X.shape
+        [chunk] = packed_chunks(np.full(B, T), T, layer.num_heads, self.mx.cpu())
+        rows = self.tensor(X.reshape(B * T, H)[chunk.tokens])
+        with self.scope(), self.mx.autograd.record():
+            heads = packed._heads(layer, rows, chunk.all_queries)
+            return self.array(layer.W_o(heads))[: B * T]
+
+    def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
+        """What a layer of dropout does where there is no padding, while training."""
+        from bertnli.backends.mxnet.kernels import Dropout
+
+        with self.scope(), self.mx.autograd.record():
+            return self.array(Dropout(layer)(self.tensor(X)))
+
+    def half_dropout(self, monkeypatch: Any) -> None:
+        """Have all dropout multiply with 1 / 2."""
+        from bertnli.backends.mxnet.kernels import Dropout
+
+        monkeypatch.setattr(Dropout, "mask", lambda self, like: like.ones_like() * 0.5)
+        monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", lambda self, X: X * 0.5)
 
     def dropout_layers(self, net: Any, prefix: str = "") -> set[str]:
         """The places of a net's dropout layers."""

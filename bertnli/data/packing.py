@@ -3,6 +3,19 @@
 A batch of pairs of different lengths is half padding. Everything in BERT but attention works on
 single tokens, so the tokens of all pairs are laid end to end, and only attention sees pairs again,
 in buckets of similar length. Plain NumPy: the backends compute what is planned here.
+
+Three more savings need no plan, and every backend's ``packed`` module has them:
+
+- A token's embedding is a sum of two, its own and its place's (segment and position). So are its
+  projections in the first block, which are linear, unless the sum is normalised first. Both are
+  computed once for each distinct token and place, of which a batch has far fewer than tokens, and
+  looked up.
+- Of the last block only the tokens asked for are computed; for a classifier these are the first
+  ones.
+- For so few queries no key and no value is computed. A query's product with a key, q (W_k x)^T, is
+  that of q W_k with x itself, and the weighted mean of the values, W_v x, is W_v of the mean.
+  With the biases: that of the keys adds the same to all scores of a query, which softmax does not
+  see; that of the values counts as often as the weights sum to, which is once but for dropout.
 """
 
 from __future__ import annotations

@@ -281,11 +281,11 @@ def test_dropout_drops_its_share_and_scales_the_rest(
     block = classifier(backend, with_dropout(tiny, dropout)).encoder.blks[1]
     ones = np.ones((100, 1000), np.float32)
     for layer in (block.attention.dropout, block.addnorm1.dropout, block.addnorm2.dropout):
-        found = loop.in_training(layer, ones)
-        kept = found != 0
-        assert np.allclose(found[kept], 1 / (1 - dropout))
-        # Six standard deviations of the share of 100,000 draws.
-        assert abs(1 - kept.mean() - dropout) < 6 * np.sqrt(dropout * (1 - dropout) / ones.size)
+        for found in (loop.in_training(layer, ones), loop.fast_dropout(layer, ones)):
+            kept = found != 0
+            assert np.allclose(found[kept], 1 / (1 - dropout))
+            # Six standard deviations of the share of 100,000 draws.
+            assert abs(1 - kept.mean() - dropout) < 6 * np.sqrt(dropout * (1 - dropout) / ones.size)
 
 
 def test_dropout_is_at_three_places_of_a_block(
@@ -321,13 +321,14 @@ def test_dropout_works_on_the_attention_weights(
     arrays["encoder.blks.0.attention.W_v.bias"] += 1
     arrays["encoder.blks.0.attention.W_o.weight"] += np.eye(32, dtype=np.float32)
     net.load_arrays(arrays, "the test")
-    X = np.ones((2 * T, 32), np.float32)
-    found = loop.in_training(net.encoder.blks[0].attention, X, loop.neighbours(2, T, 4))
-    kept = found * T * (1 - 0.5)  # each weight is 1 / T, and 1 / (T * (1 - 0.5)) if it is kept
-    assert np.allclose(kept, kept.round(), atol=1e-5)
-    by_head = kept.reshape(2 * T, 4, 8)
-    assert (by_head == by_head[..., :1]).all()
-    assert len(np.unique(by_head.round())) > 3
+    X = np.ones((2, T, 32), np.float32)
+    layer = net.encoder.blks[0].attention
+    for found in (loop.in_training(layer, X), loop.packed_attention(layer, X)):
+        kept = found * T * (1 - 0.5)  # each weight is 1 / T, and 1 / (T * (1 - 0.5)) if it is kept
+        assert np.allclose(kept, kept.round(), atol=1e-5)
+        by_head = kept.reshape(2 * T, 4, 8)
+        assert (by_head == by_head[..., :1]).all()
+        assert len(np.unique(by_head.round())) > 3
 
 
 def test_dropout_is_for_training_only(

@@ -209,9 +209,7 @@ def test_dropped_weights_do_not_sum_to_one(
     """The last block's values are taken of means: their bias counts as often as the weights."""
     config = BERTConfig(**{**tiny.to_dict(), "dropout": 0.1})
     net, batch = classifier(backend, config), batch_of([9, 12, 30, 4] * 4)
-    layer = type(net.encoder.blks[1].attention.dropout)
-    half = {"torch": torch.full_like, "mxnet": lambda like, value: like.ones_like() * value}
-    monkeypatch.setattr(layer, "mask", lambda self, like: half[backend.name](like, 0.5))
+    loop.half_dropout(monkeypatch)
     expected, found = loop.gradients(net, batch, padded(net)), loop.gradients(net, batch)
     for name, gradient in expected.items():
         assert parity.max_abs_difference(found[name], gradient) <= 1e-5, name

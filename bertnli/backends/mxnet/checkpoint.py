@@ -55,9 +55,8 @@ def load_pretrained_model(
         "max_len": max_len,
     }
     found = open_pretrained(pretrained_model, "mxnet", sizes, dropout, kind)
-    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
-    bert.load_arrays(found.arrays, found.source)
     move(bert, as_devices(devices))
     return bert, found.vocab
 
@@ -85,10 +84,9 @@ def load(
         ConfigError: the number of heads is unknown.
     """
     found = open_classifier(path, labels, num_heads)
-    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
     net = BERTClassifier(bert, found.labels or ())
-    net.load_arrays(found.arrays, found.source)
     net.encoding = found.encoding or net.encoding
     move(net, as_devices(devices))
     return net

@@ -1,4 +1,4 @@
-"""A batch as rows: which rows of a pair attend to which, padded or packed.
+"""A batch as rows, and which of them attend to which: what `packed` computes.
 
 Shapes in comments: B pairs, T tokens, Q queries, N rows, n pairs of a chunk, m with spare ones.
 """
@@ -20,29 +20,17 @@ from bertnli.data.packing import pack
 CHUNK_TOKENS = 4096
 
 
-def padded_neighbours(B: int, T: int, valid_lens: NDArray | None) -> list[Bucket]:
-    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
-
-    Args:
-        B, T: pairs and tokens of a padded batch.
-        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
-            type. None where nothing is padding.
-    """
-    rows = np.arange(B * T).reshape(B, T)
-    return [Bucket(rows, rows, None if valid_lens is None else attention_bias(valid_lens, T))]
-
-
 def attention_bias(valid_lens: NDArray, num_keys: int) -> NDArray[np.float32]:
-    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+    """Return what to add to the scores so that no query sees padding, (n, 1, t) float32.
 
     The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
     are 0, and where no key is valid all keys weigh the same, as in the book.
 
     Args:
-        valid_lens: (B,) or (B, Q).
-        num_keys: T.
+        valid_lens: (n,) keys that may be seen.
+        num_keys: t.
     """
-    padding = np.arange(num_keys) >= valid_lens.reshape(len(valid_lens), -1, 1)
+    padding = np.arange(num_keys) >= valid_lens[:, None, None]
     return np.where(padding, np.float32(-1e30), np.float32(0))
 
 

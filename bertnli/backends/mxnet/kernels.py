@@ -78,17 +78,6 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 @_on_nd
-def activate(x: Tensor, activation: str) -> Tensor:
-    """Return ReLU or GELU of x; see `bertnli.config.ACTIVATIONS`."""
-    if activation == "relu":
-        return nd.Activation(x, act_type="relu")
-    if activation == "gelu":
-        return nd.LeakyReLU(x, act_type="gelu")
-    gate = nd.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x))
-    return 0.5 * x * (1 + gate)
-
-
-@_on_nd
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
     """Return each row of x with mean 0 and variance 1, times gamma, plus beta, (N, H).
 
@@ -151,7 +140,7 @@ class Bucket:
     Args:
         queries: (n, q) rows of the queries.
         keys: (n, t) rows of keys and values.
-        bias: (n, 1 or q, t) float32, added to the scores; None for nothing.
+        bias: (n, 1, t) float32, added to the scores; None for nothing.
     """
 
     queries: NDArray[np.int64]
@@ -225,6 +214,14 @@ class Neighbours:
             (keys, keys) if bucket.queries is bucket.keys else (found(bucket.queries), keys)
             for bucket, keys in ((bucket, found(bucket.keys)) for bucket in self.buckets)
         ]
+
+
+def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tensor]]:
+    """Return the sums of what `Neighbours.gather` gives."""
+    return [
+        [nd.elemwise_add(*parts) for parts in zip(*both, strict=True)]
+        for both in zip(first, second, strict=True)
+    ]
 
 
 def attention(gathered: list[list[Tensor]], neighbours: Neighbours, dropout: Dropout) -> Tensor:
@@ -337,25 +334,19 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
         _bits.reset(token)
 
 
-class Dropout(mx.gluon.nn.Block):
-    """Dropout of single elements with probability p, while training.
+class Dropout:
+    """What a layer of dropout does, with masks that are drawn faster.
 
-    On a CPU the masks are made of 16 random bits per element, so that p is met to within 1 / 131072
-    and the scale is that of the p which is met. They come from `dropout_seed`, or from a generator
-    that is seeded by MXNet's own: `mx.random.seed` repeats them.
+    On a CPU they are made of 16 random bits per element, so that p is met to within 1 / 131072 and
+    the scale is that of the p which is met. They come from `dropout_seed`, or from a generator that
+    is seeded by MXNet's own: `mx.random.seed` repeats them.
     """
 
-    def __init__(self, p: float) -> None:
-        super().__init__()
-        self.p = p
-        self.threshold = min(round(p * 65536), 65535)
+    def __init__(self, layer: Any) -> None:
+        self.p = layer._rate
+        self.active = self.p > 0 and mx.autograd.is_training()
 
-    @property
-    def active(self) -> bool:
-        """Whether anything is dropped."""
-        return self.p > 0 and mx.autograd.is_training()
-
-    def forward(self, x: Tensor) -> Tensor:
+    def __call__(self, x: Tensor) -> Tensor:
         return _on_nd(self.drop)(x) if self.active else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
@@ -364,7 +355,7 @@ class Dropout(mx.gluon.nn.Block):
         return nd.elemwise_add(x, self.drop(y)).as_np_ndarray()
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x as `forward` does, both `mx.nd` arrays."""
+        """Return x as `__call__` does, both `mx.nd` arrays."""
         if not self.active:
             return x
         if x.ctx.device_type != "cpu":
@@ -376,12 +367,9 @@ class Dropout(mx.gluon.nn.Block):
         bits = _bits.get()
         if bits is None:
             bits = np.random.SFC64(int(nd.random.randint(0, 2**31 - 1, shape=1).asscalar()))
-        shape = like.shape
+        shape, threshold = like.shape, min(round(self.p * 65536), 65535)
         size = math.prod(shape)
         raw = bits.random_raw(-(-size // 4)).view(np.uint16)[:size].reshape(shape)
         mask, memory = new_array(shape, np.float32, like.ctx)
-        np.multiply(raw >= self.threshold, np.float32(65536 / (65536 - self.threshold)), out=memory)
+        np.multiply(raw >= threshold, np.float32(65536 / (65536 - threshold)), out=memory)
         return mask
-
-    def __repr__(self) -> str:
-        return f"Dropout(p={self.p})"

@@ -1,8 +1,8 @@
-"""BERT, its pretraining and the NLI classifier on Apache MXNet.
+"""BERT, its pretraining and the NLI classifier on Apache MXNet, as the rest of bertnli uses them.
 
-The layers, their names and their order are the book's, so that a ``.params`` file of the book
-loads as it is. Shapes in comments: B pairs, T tokens, P predictions of a pair, R of a batch,
-H num_hiddens, V vocab_size.
+They are the models of `heads` with start values that are every backend's, arrays by canonical
+names, and a classifier's own things; and they compute with `packed` what has padding. Shapes: B
+pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
@@ -14,16 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
+from bertnli.backends.mxnet import heads, packed
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
-from bertnli.backends.mxnet.encoder import (
-    BERTEncoder,
-    dense_layer,
-    norm_layer,
-    normalised,
-    projected,
-)
-from bertnli.backends.mxnet.kernels import activate, cross_entropy, take
+from bertnli.backends.mxnet.kernels import cross_entropy
 from bertnli.checkpoints import names
 from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.config import BERTConfig
@@ -49,47 +43,7 @@ Tensor = Any
 
 
 @use_np
-class MaskLM(nn.Block):
-    """The masked language model head: predicts the tokens at given positions."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential()
-        self.activation = config.activation
-        self.mlp.add(
-            dense_layer(config.num_hiddens, config.num_hiddens),
-            norm_layer(config),
-            dense_layer(config.vocab_size, config.num_hiddens),
-        )
-
-    def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
-        B, P = pred_positions.shape
-        starts = mx.np.arange(B, ctx=X.ctx).reshape(-1, 1) * X.shape[1]
-        rows = (starts + pred_positions).reshape(-1).astype("int32")
-        found = take(X.reshape((-1, X.shape[2])), rows.as_nd_ndarray())
-        return self.of_rows(found).reshape((B, P, -1))  # (B, P, V)
-
-    def of_rows(self, X: Tensor) -> Tensor:
-        """Return the logits (R, V) of encoded tokens (R, H)."""
-        dense, norm, decoder = self.mlp
-        Y = normalised(activate(projected(X, dense), self.activation), norm)
-        return projected(Y, decoder)
-
-
-@use_np
-class NextSentencePred(nn.Block):
-    """The next sentence prediction head, on the pooled vector."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.output = dense_layer(2, config.num_hiddens)
-
-    def forward(self, X: Tensor) -> Tensor:
-        return self.output(X)  # (B, 2)
-
-
-@use_np
-class BERTModel(PretrainedModel, nn.Block):
+class BERTModel(PretrainedModel, heads.BERTModel):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
@@ -97,6 +51,9 @@ class BERTModel(PretrainedModel, nn.Block):
             activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
+        arrays: the values of the tensors under their canonical names, as a checkpoint has them;
+            None for start values. A tensor that they lack stays without values, and the model is
+            good for a `BERTClassifier` alone.
     """
 
     backend = "mxnet"
@@ -117,6 +74,7 @@ class BERTModel(PretrainedModel, nn.Block):
         norm_eps: float = 1e-5,
         seed: int = 0,
         vocab: Vocab | None = None,
+        arrays: Mapping[str, NDArray] | None = None,
     ) -> None:
         config = BERTConfig(
             vocab_size,
@@ -130,17 +88,15 @@ class BERTModel(PretrainedModel, nn.Block):
             embedding_norm,
             norm_eps,
         )
-        super().__init__()
+        super().__init__(config)
         self.config = config
         self.vocab = vocab
         self.seed = seed
-        self.encoder = BERTEncoder(config)
-        self.hidden = dense_layer(num_hiddens, num_hiddens, activation="tanh")
-        self.mlm = MaskLM(config)
-        self.nsp = NextSentencePred(config)
-        self.initialize(mx.init.Zero(), ctx=mx.cpu())
         for name, shape in bert_shapes(config).items():  # one by one, for they are large
-            _load_arrays(self, initial_arrays({name: shape}, seed))
+            if arrays is None:
+                _give_values(self, initial_arrays({name: shape}, seed))
+            elif name in arrays:
+                _give_values(self, {name: arrays[name]})
         self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(
@@ -150,18 +106,10 @@ class BERTModel(PretrainedModel, nn.Block):
         valid_lens: Tensor | None = None,
         pred_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
-
-        Args:
-            tokens, segments: (B, T) integers.
-            valid_lens: (B,) tokens that are not padding; None where nothing is.
-            pred_positions: (B, P) positions whose tokens to predict.
-        """
+        """See `heads.BERTModel.forward`."""
         self.check_weights()
         self.check_length(tokens.shape[1])
-        encoded = self.encoder(tokens, segments, valid_lens)
-        mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
-        return encoded, mlm_logits, self.nsp(self.hidden(encoded[:, 0]))
+        return super().forward(tokens, segments, valid_lens, pred_positions)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return every tensor under its canonical name, float32."""
@@ -216,8 +164,8 @@ class BERTForPretraining(PretrainingModel, nn.Block):
         places = (starts[:, None] + positions)[positions >= 0]  # (R,)
         R = len(places)
         asked = np.concatenate((places, starts)) if self.next_sentence else places
-        encoded = self.encoder.tokens_at(tokens, segments, valid_lens, asked, table)
-        mlm_logits = self.mlm.of_rows(encoded[:R])
+        encoded = packed.tokens_at(self.encoder, tokens, segments, valid_lens, asked, table)
+        mlm_logits = packed.mlm_logits(self.mlm, encoded[:R])
         if not self.next_sentence:
             return mlm_logits, mx.np.zeros((len(tokens), 2), ctx=tokens.ctx)
         return mlm_logits, self.nsp(self.hidden(encoded[R:]))
@@ -266,7 +214,7 @@ class BERTForPretraining(PretrainingModel, nn.Block):
 
 
 @use_np
-class BERTClassifier(Classifier, nn.Block):
+class BERTClassifier(Classifier, heads.BERTClassifier):
     """A BERT encoder with one output layer on ``<cls>``.
 
     Args:
@@ -291,35 +239,30 @@ class BERTClassifier(Classifier, nn.Block):
     ) -> None:
         check_bert(bert, self)
         names = checked_labels(labels)
-        super().__init__()
+        super().__init__(bert, len(names))
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = names
-        self.encoder = bert.encoder
-        self.hidden = bert.hidden
-        self.output = dense_layer(len(self.labels), bert.config.num_hiddens)
-        self.output.initialize(mx.init.Zero(), ctx=devices_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
         content = content_of(_arrays(bert, content_names(self.config)), bert.seed)
         layer = output_layer(bert.head, self.labels, new_head, output, seed, content)
         self.output_origin = layer.origin
         self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
-        _load_arrays(self, layer.arrays)
+        _give_values(self, layer.arrays, devices_of(bert))
         self._weights = tuple(self._collect_params_with_prefix().values())
 
     def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
-        """Return the class logits, (B, labels).
+        """See `heads.BERTClassifier.forward`, whose numbers these are.
 
         Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
-            table: (U, H), rows of the token embedding that the token_ids count; None
-                for all of it.
+            inputs: token_ids, segments, valid_lens.
+            table: (U, H), rows of the token embedding that the token_ids count; None for all of it.
         """
         tokens, segments, valid_lens = inputs
         self.check_weights()
         self.check_length(tokens.shape[1])
-        encoded = self.encoder.first_tokens(tokens, segments, valid_lens, table)  # (B, H)
+        encoded = packed.first_tokens(self.encoder, tokens, segments, valid_lens, table)  # (B, H)
         return self.output(self.hidden(encoded))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -341,7 +284,10 @@ class BERTClassifier(Classifier, nn.Block):
         """See `Classifier.activations`."""
         self.check_weights()
         with mx.autograd.pause(train_mode=False):
-            layers = [*self.encoder.layers(*to_device(batch, devices_of(self)[0]))]
+            tokens, segments, valid_lens = to_device(batch, devices_of(self)[0])
+            layers = [self.encoder.embed(self.encoder.token_embedding(tokens), segments)]
+            for blk in self.encoder.blks:
+                layers.append(blk(layers[-1], valid_lens))
             pooled = self.hidden(layers[-1][:, 0])
             found = [X.asnumpy() for X in (*layers, pooled, self.output(pooled))]
         return dict(zip(layer_names(self.config), found, strict=True))
@@ -357,7 +303,9 @@ class BERTClassifier(Classifier, nn.Block):
         X = as_nd(embedded, device).as_np_ndarray()
         X.attach_grad()
         with mx.autograd.record(train_mode=False):
-            *_, encoded = self.encoder.layers_of(X, segments, valid_lens)
+            encoded = self.encoder.embed(X, segments)
+            for blk in self.encoder.blks:
+                encoded = blk(encoded, valid_lens)
             probabilities = mx.npx.softmax(self.output(self.hidden(encoded[:, 0])), axis=1)
             (gradients,) = mx.autograd.grad([probabilities[:, label].sum()], [X], train_mode=False)
         return probabilities.asnumpy(), gradients.asnumpy()
@@ -390,6 +338,15 @@ def _arrays(model: Any, only: Sequence[str] | None = None) -> dict[str, NDArray[
         for own_name, parameter in model._collect_params_with_prefix().items()
         if (name := names.from_mxnet(own_name)) and (only is None or name in only)
     }
+
+
+@use_np
+def _give_values(model: Any, arrays: Mapping[str, NDArray], devices: Any = None) -> None:
+    """Put values in tensors that have none."""
+    parameters = model._collect_params_with_prefix()
+    for name in arrays:
+        parameters[names.to_mxnet(name)].initialize(mx.init.Zero(), ctx=devices or mx.cpu())
+    _load_arrays(model, arrays)
 
 
 @use_np

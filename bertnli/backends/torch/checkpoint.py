@@ -55,9 +55,8 @@ def load_pretrained_model(
         "max_len": max_len,
     }
     found = open_pretrained(pretrained_model, "torch", sizes, dropout, kind)
-    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
-    bert.load_arrays(found.arrays, found.source)
     return bert.to(as_devices(devices)[0]), found.vocab
 
 
@@ -84,9 +83,8 @@ def load(
         ConfigError: the number of heads is unknown.
     """
     found = open_classifier(path, labels, num_heads)
-    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab)
+    bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
     net = BERTClassifier(bert, found.labels or ())
-    net.load_arrays(found.arrays, found.source)
     net.encoding = found.encoding or net.encoding
     return net.to(as_devices(devices)[0])

@@ -1,4 +1,4 @@
-"""A batch as rows: which rows of a pair attend to which, padded or packed.
+"""A batch as rows, and which of them attend to which: what `packed` computes.
 
 Shapes in comments: B pairs, T tokens, N rows, n pairs of a chunk, m of them with spare ones.
 """
@@ -18,35 +18,18 @@ from bertnli.backends.torch.kernels import Neighbours
 from bertnli.data.packing import CHUNK_TOKENS, pack
 
 
-def padded_neighbours(tokens: Tensor, valid_lens: Tensor | None) -> list[Neighbours]:
-    """Return who attends to whom where all B * T tokens are rows: each pair's tokens to its own.
-
-    Args:
-        tokens: (B, T).
-        valid_lens: (B,) keys that all queries of a pair see, or (B, T) for each query; any number
-            type. None where nothing is padding.
-    """
-    B, T = tokens.shape
-    rows = torch.arange(B * T, device=tokens.device).view(B, T)
-    bias = None if valid_lens is None else attention_bias(valid_lens, T)
-    return [Neighbours(rows, rows, bias)]
-
-
 def attention_bias(valid_lens: Tensor, num_keys: int) -> Tensor:
-    """Return what to add to the scores so that no query sees padding, (B, 1 or Q, T) float32.
+    """Return what to add to the scores so that no query sees padding, (n, 1, t) float32.
 
     The scores of padding become -1e30 exactly, for float32 has no digits left for them: its weights
     are 0, and where no key is valid all keys weigh the same, as in the book.
 
     Args:
-        valid_lens: (B,) or (B, Q).
-        num_keys: T.
+        valid_lens: (n,) keys that may be seen.
+        num_keys: t.
     """
     keys = torch.arange(num_keys, device=valid_lens.device)
-    padding = keys >= valid_lens.reshape(len(valid_lens), -1, 1)
-    return torch.zeros(padding.shape, dtype=torch.float32, device=padding.device).masked_fill_(
-        padding, -1e30
-    )
+    return -1e30 * (keys >= valid_lens[:, None, None]).float()
 
 
 @dataclass(frozen=True)

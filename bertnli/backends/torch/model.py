@@ -1,8 +1,8 @@
-"""BERT, its pretraining and the NLI classifier on PyTorch.
+"""BERT, its pretraining and the NLI classifier on PyTorch, as the rest of bertnli uses them.
 
-The layers, their names and their order are the book's, so that a state dict of the book
-loads as it is. Shapes in comments: B pairs, T tokens, P predictions of a pair, R of a batch,
-H num_hiddens, V vocab_size.
+They are the models of `heads` with start values that are every backend's, arrays by canonical
+names, and a classifier's own things; and they compute with `packed` what has padding. Shapes: B
+pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.overrides import TorchFunctionMode
 
 from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
+from bertnli.backends.torch import heads, packed
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.backends.torch.encoder import GELU, BERTEncoder
-from bertnli.backends.torch.kernels import linear
 from bertnli.checkpoints import names
 from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.config import BERTConfig
@@ -39,42 +39,7 @@ from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 
-class MaskLM(nn.Module):
-    """The masked language model head: predicts the tokens at given positions."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.mlp = nn.Sequential(
-            nn.Linear(config.num_hiddens, config.num_hiddens),
-            nn.ReLU() if config.activation == "relu" else nn.GELU(GELU[config.activation]),
-            nn.LayerNorm(config.num_hiddens, config.norm_eps),
-            nn.Linear(config.num_hiddens, config.vocab_size),
-        )
-
-    def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
-        index = pred_positions.long().unsqueeze(2).expand(-1, -1, X.shape[2])  # (B, P, H)
-        return self.of_rows(X.gather(1, index))  # (B, P, V)
-
-    def of_rows(self, X: Tensor) -> Tensor:
-        """Return the logits (..., V) of encoded tokens (..., H)."""
-        layers: Any = self.mlp
-        dense, activation, norm, decoder = layers
-        Y = norm(activation(linear(X, dense.weight, dense.bias)).float())
-        return linear(Y, decoder.weight, decoder.bias)
-
-
-class NextSentencePred(nn.Module):
-    """The next sentence prediction head, on the pooled vector."""
-
-    def __init__(self, config: BERTConfig) -> None:
-        super().__init__()
-        self.output = nn.Linear(config.num_hiddens, 2)
-
-    def forward(self, X: Tensor) -> Tensor:
-        return self.output(X)  # (B, 2)
-
-
-class BERTModel(PretrainedModel, nn.Module):
+class BERTModel(PretrainedModel, heads.BERTModel):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
@@ -82,6 +47,9 @@ class BERTModel(PretrainedModel, nn.Module):
             activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
+        arrays: the values of the tensors under their canonical names, as a checkpoint has them;
+            None for start values. A tensor that they lack stays without values, and the model is
+            good for a `BERTClassifier` alone.
     """
 
     backend = "torch"
@@ -102,6 +70,7 @@ class BERTModel(PretrainedModel, nn.Module):
         norm_eps: float = 1e-5,
         seed: int = 0,
         vocab: Vocab | None = None,
+        arrays: Mapping[str, NDArray] | None = None,
     ) -> None:
         config = BERTConfig(
             vocab_size,
@@ -115,19 +84,16 @@ class BERTModel(PretrainedModel, nn.Module):
             embedding_norm,
             norm_eps,
         )
-        super().__init__()
+        with _without_values():
+            super().__init__(config)
         self.config = config
         self.vocab = vocab
         self.seed = seed
-        # On no device first: PyTorch's own start values cost time, and the user's random state.
-        with torch.device("meta"):
-            self.encoder = BERTEncoder(config)
-            self.hidden = nn.Sequential(nn.Linear(num_hiddens, num_hiddens), nn.Tanh())
-            self.mlm = MaskLM(config)
-            self.nsp = NextSentencePred(config)
-        self.float().to_empty(device=cpu())  # whatever the user's default dtype
         for name, shape in bert_shapes(config).items():  # one by one, for they are large
-            _load_arrays(self, initial_arrays({name: shape}, seed))
+            if arrays is None:
+                _give_values(self, initial_arrays({name: shape}, seed))
+            elif name in arrays:
+                _give_values(self, {name: arrays[name]})
         self._weights = tuple(self.parameters())
 
     def forward(
@@ -137,18 +103,10 @@ class BERTModel(PretrainedModel, nn.Module):
         valid_lens: Tensor | None = None,
         pred_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
-
-        Args:
-            tokens, segments: (B, T) integers.
-            valid_lens: (B,) tokens that are not padding; None where nothing is.
-            pred_positions: (B, P) positions whose tokens to predict.
-        """
+        """See `heads.BERTModel.forward`."""
         self.check_weights()
         self.check_length(tokens.shape[1])
-        encoded = self.encoder(tokens, segments, valid_lens)
-        mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
-        return encoded, mlm_logits, self.nsp(self.hidden(encoded[:, 0]))
+        return super().forward(tokens, segments, valid_lens, pred_positions)
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
         """Return every tensor under its canonical name, float32."""
@@ -198,8 +156,8 @@ class BERTForPretraining(PretrainingModel, nn.Module):
         places = (starts[:, None] + positions)[there]  # (R,)
         asked = torch.cat((places, starts)) if self.next_sentence else places
         with autocast(self.precision, tokens.device):
-            encoded = self.encoder.tokens_at(tokens, segments, valid_lens, asked)
-            mlm_logits = self.mlm.of_rows(encoded[: len(places)]).float()
+            encoded = packed.tokens_at(self.encoder, tokens, segments, valid_lens, asked)
+            mlm_logits = packed.mlm_logits(self.mlm, encoded[: len(places)]).float()
         if not self.next_sentence:
             return mlm_logits, mlm_logits.new_zeros(len(tokens), 2)
         return mlm_logits, self.nsp(self.hidden(encoded[len(places) :].float()))
@@ -252,7 +210,7 @@ class BERTForPretraining(PretrainingModel, nn.Module):
         _load_arrays(self, arrays)
 
 
-class BERTClassifier(Classifier, nn.Module):
+class BERTClassifier(Classifier, heads.BERTClassifier):
     """A BERT encoder with one output layer on ``<cls>``.
 
     Args:
@@ -277,34 +235,27 @@ class BERTClassifier(Classifier, nn.Module):
     ) -> None:
         check_bert(bert, self)
         names = checked_labels(labels)
-        super().__init__()
+        with _without_values():
+            super().__init__(bert, len(names))
         self.config = bert.config
         self.vocab = bert.vocab
         self.labels = names
-        self.encoder = bert.encoder
-        self.hidden = bert.hidden
-        self.output = nn.Linear(bert.config.num_hiddens, len(self.labels), device="meta")
-        self.output.float().to_empty(device=device_of(bert))
         shapes = classifier_shapes(self.config, len(self.labels))
         output = {name: shape for name, shape in shapes.items() if name.startswith("output.")}
         content = content_of(_arrays(bert, content_names(self.config)), bert.seed)
         layer = output_layer(bert.head, self.labels, new_head, output, seed, content)
         self.output_origin = layer.origin
         self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
-        _load_arrays(self, layer.arrays)
+        _give_values(self, layer.arrays, device_of(bert))
         self._weights = tuple(self.parameters())
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return the class logits, (B, labels).
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
-        """
+        """See `heads.BERTClassifier.forward`, whose numbers these are."""
         tokens, segments, valid_lens = inputs
         self.check_weights()
         self.check_length(tokens.shape[1])
         with autocast(self.precision, tokens.device):
-            encoded = self.encoder.first_tokens(tokens, segments, valid_lens)  # (B, H)
+            encoded = packed.first_tokens(self.encoder, tokens, segments, valid_lens)  # (B, H)
         return self.output(self.hidden(encoded))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -329,7 +280,10 @@ class BERTClassifier(Classifier, nn.Module):
         """See `Classifier.activations`."""
         self.check_weights()
         with self._inference():
-            layers = [*self.encoder.layers(*to_device(batch, device_of(self)))]
+            tokens, segments, valid_lens = to_device(batch, device_of(self))
+            layers = [self.encoder.embed(self.encoder.token_embedding(tokens), segments)]
+            for blk in self.encoder.blks:
+                layers.append(blk(layers[-1], valid_lens))
             pooled = self.hidden(layers[-1][:, 0])
             found = [*layers, pooled, self.output(pooled)]
         return dict(zip(layer_names(self.config), map(_array, found), strict=True))
@@ -343,7 +297,9 @@ class BERTClassifier(Classifier, nn.Module):
         _, segments, valid_lens = to_device(batch, device)
         with self._inference(), torch.enable_grad():
             X = torch.tensor(embedded, device=device, requires_grad=True)
-            *_, encoded = self.encoder.layers_of(X, segments, valid_lens)
+            encoded = self.encoder.embed(X, segments)
+            for blk in self.encoder.blks:
+                encoded = blk(encoded, valid_lens)
             probabilities = self.output(self.hidden(encoded[:, 0])).softmax(1)
             (gradients,) = torch.autograd.grad(probabilities[:, label].sum(), X)
         return _array(probabilities.detach()), _array(gradients)
@@ -392,6 +348,32 @@ def _arrays(model: nn.Module, only: Sequence[str] | None = None) -> dict[str, ND
         for own_name, tensor in model.state_dict().items()
         if (name := names.from_torch(own_name)) and (only is None or name in only)
     }
+
+
+class _NoDraws(TorchFunctionMode):
+    """Leaves out the drawing of start values, which would import PyTorch's compiler for seconds."""
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is nn.init.normal_:
+            return None
+        return (torch.empty if func is torch.randn else func)(*args, **(kwargs or {}))
+
+
+@contextmanager
+def _without_values() -> Iterator[None]:
+    """Make layers on no device, whose values are then given."""
+    with torch.device("meta"), _NoDraws():
+        yield
+
+
+def _give_values(model: nn.Module, arrays: Mapping[str, NDArray], device: Any = None) -> None:
+    """Put float32 values in the place of tensors that have none."""
+    for name, array in arrays.items():
+        path, _, own_name = names.to_torch(name).rpartition(".")
+        values = torch.from_numpy(np.array(array, np.float32, order="C")).to(device or cpu())
+        setattr(model.get_submodule(path), own_name, nn.Parameter(values))
 
 
 def _load_arrays(model: nn.Module, arrays: Mapping[str, NDArray]) -> None:

@@ -1,0 +1,160 @@
+"""The encoder of BERT, as the chapter writes it.
+
+Everything here is padded and plain; `heads` puts a classifier on top, and `packed` computes the
+same numbers faster. Shapes: B pairs, T tokens, H num_hiddens, F ffn_num_hiddens, h heads of
+d = H / h channels each.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from bertnli.backends.mxnet._framework import mx
+from bertnli.config import BERTConfig
+
+np: Any = mx.np
+npx: Any = mx.npx
+nn: Any = mx.gluon.nn
+use_np: Any = mx.util.use_np
+
+#: An mx.np.ndarray; mxnet ships no types.
+Tensor = Any
+
+
+def dense_layer(units: int, in_units: int, activation: str | None = None) -> Any:
+    """Return gluon's dense layer on the last axis."""
+    return nn.Dense(units, activation=activation, flatten=False, in_units=in_units)
+
+
+def norm_layer(config: BERTConfig) -> Any:
+    """Return gluon's layer normalisation."""
+    return nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
+
+
+def activate(X: Tensor, config: BERTConfig) -> Tensor:
+    """Return ReLU of X, as in the book, or GELU, which is computed in one of two ways."""
+    if config.activation == "relu":
+        return npx.relu(X)
+    if config.activation == "gelu":
+        return npx.leaky_relu(X, act_type="gelu")
+    return 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X * X * X)))
+
+
+def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
+    """Return softmax over the keys, of which those that are padding get a weight of 0.
+
+    Args:
+        scores: (B, h, T, T), of each query and key.
+        valid_lens: (B,) or (B, T), how many keys may be seen; None for all. Where there are none,
+            all keys weigh the same.
+    """
+    if valid_lens is not None:
+        keys = np.arange(scores.shape[-1], ctx=scores.ctx)
+        valid_lens = valid_lens.astype("float32").reshape((len(scores), 1, -1, 1))
+        padding = keys >= valid_lens  # (B, 1, 1 or T, T)
+        scores = scores - 1e30 * padding.astype("float32")
+    return npx.softmax(scores, axis=-1)
+
+
+@use_np
+class MultiHeadAttention(nn.Block):
+    """Scaled dot-product self-attention of several heads (Vaswani et al., 2017)."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.num_heads = config.num_heads
+        self.W_q = dense_layer(config.num_hiddens, config.num_hiddens)
+        self.W_k = dense_layer(config.num_hiddens, config.num_hiddens)
+        self.W_v = dense_layer(config.num_hiddens, config.num_hiddens)
+        self.W_o = dense_layer(config.num_hiddens, config.num_hiddens)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
+        queries = self.split_heads(self.W_q(X))  # (B, h, T, d)
+        keys = self.split_heads(self.W_k(X))  # (B, h, T, d)
+        values = self.split_heads(self.W_v(X))  # (B, h, T, d)
+        scores = np.matmul(queries, keys.swapaxes(2, 3)) / math.sqrt(queries.shape[-1])
+        weights = self.dropout(masked_softmax(scores, valid_lens))  # (B, h, T, T)
+        heads = np.matmul(weights, values).swapaxes(1, 2)  # (B, T, h, d)
+        return self.W_o(heads.reshape(X.shape))  # (B, T, H)
+
+    def split_heads(self, X: Tensor) -> Tensor:
+        """Return (B, T, H) as (B, h, T, d)."""
+        return X.reshape((*X.shape[:2], self.num_heads, -1)).swapaxes(1, 2)
+
+
+@use_np
+class PositionWiseFFN(nn.Block):
+    """Two dense layers on each position, an activation between them."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.dense1 = dense_layer(config.ffn_num_hiddens, config.num_hiddens)
+        self.dense2 = dense_layer(config.num_hiddens, config.ffn_num_hiddens)
+
+    def forward(self, X: Tensor) -> Tensor:
+        Y = activate(self.dense1(X), self.config)  # (B, T, F)
+        return self.dense2(Y)  # (B, T, H)
+
+
+@use_np
+class AddNorm(nn.Block):
+    """Dropout on a sublayer's output Y, the sum with its input X, layer normalisation."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(config.dropout)
+        self.ln = norm_layer(config)
+
+    def forward(self, X: Tensor, Y: Tensor) -> Tensor:
+        return self.ln(self.dropout(Y) + X)  # (B, T, H)
+
+
+@use_np
+class EncoderBlock(nn.Block):
+    """A block of the Transformer's encoder, normalised after each sublayer."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.attention = MultiHeadAttention(config)
+        self.addnorm1 = AddNorm(config)
+        self.ffn = PositionWiseFFN(config)
+        self.addnorm2 = AddNorm(config)
+
+    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
+        Y = self.addnorm1(X, self.attention(X, valid_lens))  # (B, T, H)
+        return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
+
+
+@use_np
+class BERTEncoder(nn.Block):
+    """The sum of token, segment and position embeddings, through the encoder blocks."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
+        self.segment_embedding = nn.Embedding(2, config.num_hiddens)
+        shape = (1, config.max_len, config.num_hiddens)
+        self.pos_embedding = self.params.get("pos_embedding", shape=shape)
+        self.ln = None
+        if config.embedding_norm:  # as Devlin et al. (2019) have it, and the book does not
+            self.ln = norm_layer(config)
+            self.dropout = nn.Dropout(config.dropout)
+        self.blks = nn.Sequential()
+        self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
+
+    def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
+        """Return the encoded tokens, (B, T, H); see `BERTModel`."""
+        X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
+        for blk in self.blks:
+            X = blk(X, valid_lens)  # (B, T, H)
+        return X
+
+    def embed(self, X: Tensor, segments: Tensor) -> Tensor:
+        """Return what the first block gets of embedded tokens, (B, T, H)."""
+        positions = self.pos_embedding.data(X.ctx)[:, : X.shape[1]]  # (1, T, H)
+        X = X + self.segment_embedding(segments) + positions
+        return X if self.ln is None else self.dropout(self.ln(X))

@@ -1,0 +1,105 @@
+"""What stands on BERT's encoder: its two pretraining heads, and the chapter's classifier.
+
+Shapes: B pairs, T tokens, P predictions of a pair, H num_hiddens, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bertnli.backends.mxnet.bert import (
+    BERTEncoder,
+    Tensor,
+    activate,
+    dense_layer,
+    nn,
+    norm_layer,
+    np,
+    use_np,
+)
+from bertnli.config import BERTConfig
+
+
+@use_np
+class MaskLM(nn.Block):
+    """The masked language model head: predicts the tokens at some positions."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.mlp = nn.Sequential()
+        self.mlp.add(
+            dense_layer(config.num_hiddens, config.num_hiddens),
+            norm_layer(config),
+            dense_layer(config.vocab_size, config.num_hiddens),
+        )
+
+    def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
+        pairs = np.arange(len(X), ctx=X.ctx).reshape((-1, 1))  # (B, 1)
+        dense, norm, decoder = self.mlp
+        Y = X[pairs.astype("int32"), pred_positions.astype("int32")]  # (B, P, H)
+        return decoder(norm(activate(dense(Y), self.config)))  # (B, P, V)
+
+
+@use_np
+class NextSentencePred(nn.Block):
+    """The next sentence prediction head: whether the second sentence follows the first."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.output = dense_layer(2, config.num_hiddens)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.output(X)  # (B, 2)
+
+
+@use_np
+class BERTModel(nn.Block):
+    """BERT with its two pretraining heads."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.encoder = BERTEncoder(config)
+        self.hidden = dense_layer(config.num_hiddens, config.num_hiddens, activation="tanh")
+        self.mlm = MaskLM(config)
+        self.nsp = NextSentencePred(config)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        segments: Tensor,
+        valid_lens: Tensor | None = None,
+        pred_positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+
+        Args:
+            tokens, segments: (B, T) integers.
+            valid_lens: (B,) tokens that are not padding; None where nothing is.
+            pred_positions: (B, P) positions whose tokens to predict.
+        """
+        encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
+        mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
+        nsp_logits = self.nsp(self.hidden(encoded[:, 0]))  # position 0 is <cls>
+        return encoded, mlm_logits, nsp_logits
+
+
+@use_np
+class BERTClassifier(nn.Block):
+    """A BERT's encoder and pooler, shared with it, and an output layer on ``<cls>``."""
+
+    def __init__(self, bert: BERTModel, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = bert.encoder
+        self.hidden = bert.hidden
+        self.output = dense_layer(num_classes, bert.encoder.config.num_hiddens)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the class logits, (B, classes).
+
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
+        """
+        tokens, segments, valid_lens = inputs
+        encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
+        return self.output(self.hidden(encoded[:, 0]))

@@ -1,0 +1,92 @@
+"""What stands on BERT's encoder: its two pretraining heads, and the chapter's classifier.
+
+Shapes: B pairs, T tokens, P predictions of a pair, H num_hiddens, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from bertnli.backends.torch.bert import BERTEncoder, activation_layer
+from bertnli.config import BERTConfig
+
+
+class MaskLM(nn.Module):
+    """The masked language model head: predicts the tokens at some positions."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(
+            nn.Linear(config.num_hiddens, config.num_hiddens),
+            activation_layer(config),
+            nn.LayerNorm(config.num_hiddens, config.norm_eps),
+            nn.Linear(config.num_hiddens, config.vocab_size),
+        )
+
+    def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
+        pairs = torch.arange(len(X), device=X.device).unsqueeze(1)  # (B, 1)
+        return self.mlp(X[pairs, pred_positions.long()])  # (B, P, V)
+
+
+class NextSentencePred(nn.Module):
+    """The next sentence prediction head: whether the second sentence follows the first."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.output = nn.Linear(config.num_hiddens, 2)
+
+    def forward(self, X: Tensor) -> Tensor:
+        return self.output(X)  # (B, 2)
+
+
+class BERTModel(nn.Module):
+    """BERT with its two pretraining heads."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__()
+        self.encoder = BERTEncoder(config)
+        self.hidden = nn.Sequential(nn.Linear(config.num_hiddens, config.num_hiddens), nn.Tanh())
+        self.mlm = MaskLM(config)
+        self.nsp = NextSentencePred(config)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        segments: Tensor,
+        valid_lens: Tensor | None = None,
+        pred_positions: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+
+        Args:
+            tokens, segments: (B, T) integers.
+            valid_lens: (B,) tokens that are not padding; None where nothing is.
+            pred_positions: (B, P) positions whose tokens to predict.
+        """
+        encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
+        mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
+        nsp_logits = self.nsp(self.hidden(encoded[:, 0]))  # position 0 is <cls>
+        return encoded, mlm_logits, nsp_logits
+
+
+class BERTClassifier(nn.Module):
+    """A BERT's encoder and pooler, shared with it, and an output layer on ``<cls>``."""
+
+    def __init__(self, bert: BERTModel, num_classes: int) -> None:
+        super().__init__()
+        self.encoder = bert.encoder
+        self.hidden = bert.hidden
+        self.output = nn.Linear(bert.encoder.config.num_hiddens, num_classes)
+
+    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Return the class logits, (B, classes).
+
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
+        """
+        tokens, segments, valid_lens = inputs
+        encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
+        return self.output(self.hidden(encoded[:, 0]))
