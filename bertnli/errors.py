@@ -33,6 +33,10 @@ class DataError(BERTNLIError, ValueError):
     """A corpus, a vocabulary or a label that cannot be read as what it should be."""
 
 
+class LabelError(DataError):
+    """A source whose classes nobody names, or whose labels are none of the classes."""
+
+
 class DownloadError(BERTNLIError, OSError):
     """A named file that could not be fetched, or whose content is not the expected one."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.api.sets import describe, read_ids, tokens_of
+from bertnli.api.sets import describe, read_ids, tokens_of, whatever_the_classes
 from bertnli.data.dataset import PairDataset
 from bertnli.data.padding import PaddingCost, padding_cost
 from bertnli.errors import ConfigError
@@ -84,7 +84,7 @@ def lengths(
     batch_size: int = 512,
     **reading: Any,
 ) -> Lengths:
-    """Count the tokens of a source's pairs.
+    """Count the tokens of a source's pairs, also where its labels are not known.
 
     Args:
         source, reading: see `bertnli.read`; its ``labels`` are the checkpoint's.
@@ -98,7 +98,11 @@ def lengths(
         BERTNLIError: of a source, as `bertnli.read`.
     """
     labels, vocab, how = tokens_of(checkpoint, max_len, truncation)
-    dataset = read_ids(source, split, vocab, how, **{"labels": labels, **reading})
+    dataset, _ = whatever_the_classes(
+        lambda one, **options: read_ids(one, split, vocab, how, **options),
+        source,
+        **{"labels": labels, **reading},
+    )
     if not len(dataset):
         raise ConfigError(f"{dataset.source} has no pairs to count")
     return Lengths(describe(dataset), dataset, padding_cost(dataset, batch_size))

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +14,11 @@ from bertnli.checkpoints.contents import locate, read_contents
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
-from bertnli.errors import ConfigError
+from bertnli.errors import ConfigError, LabelError
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
+Result = TypeVar("Result")
 #: The share of a pair's tokens that a model may not know without a warning.
 MANY_UNKNOWN = 1 / 3
 
@@ -82,6 +83,26 @@ def read_ids(
         verbose=False,
         **reading,
     )
+
+
+def whatever_the_classes(
+    read: Callable[..., Result], source: Any, **options: Any
+) -> tuple[Result, str]:
+    """Return what a function reads of a source, and why without labels, if they are not known.
+
+    Args:
+        read: takes the source, and ``labelled``.
+        source: can be read twice, or the error is raised.
+        options: further arguments.
+    """
+    try:
+        return read(source, **options), ""
+    except LabelError as error:
+        if not isinstance(source, str | Path | Mapping) or str(source).startswith(("-", "/dev/")):
+            raise
+        why = f"{error}"
+    options = {k: v for k, v in options.items() if k not in ("label", "label_map", "probabilities")}
+    return read(source, labelled=False, **options), f"read without classes: {why}"
 
 
 def note(text: str) -> None:

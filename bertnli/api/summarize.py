@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bertnli.api.sets import tokens_of
+from bertnli.api.sets import tokens_of, whatever_the_classes
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
@@ -73,6 +73,8 @@ def summarize(
 ) -> Summary:
     """Return what is in some sources: classes, lengths, repeated pairs, what splits share.
 
+    A file whose labels nobody explains is summarized without them; a note says why.
+
     Args:
         sources, reading: see `bertnli.read`.
         split: of sources with several; None for train, dev and test, each as a set.
@@ -91,7 +93,9 @@ def summarize(
             one for one in SPLITS if split is None and default_split(source, one)
         ]
         for name in splits or [None]:
-            corpora.append(read(source, name or split, **reading))
+            corpus, why = whatever_the_classes(read, source, split=name or split, **reading)
+            corpus.notes += (why,) if why else ()
+            corpora.append(corpus)
             if isinstance(source, Mapping) and name is not None:
                 corpora[-1].name = name
     datasets: list[PairDataset | None] = [None] * len(corpora)

@@ -29,6 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="whose tokens to count, and whose classes to take (default: words are counted)",
     )
+    parser.add_argument(
+        "--labels", type=options.names, metavar="NAMES", help="classes of your own, such as yes,no"
+    )
     parser.add_argument("--max-len", type=int, metavar="N", help="tokens that the model reads")
     options.add_output_options(parser)
     corpora.add_reading_options(parser)
@@ -38,6 +41,7 @@ def run(args: argparse.Namespace) -> int:
     """Summarize, print, and draw if asked to."""
     options.check_output(args)
     how = {"split": args.split, "checkpoint": args.checkpoint, "max_len": args.max_len}
+    how |= {} if args.labels is None else {"labels": args.labels}
     found = summarize(*args.source, **how, **corpora.reading_of(args))
     for one in found.sets:
         for text in one.notes:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from bertnli.data.class_names import known_names, names_beside, schema_names
-from bertnli.data.table import BadRow, Table
+from bertnli.data.table import BadRow, Table, told_apart
 from bertnli.errors import DataError
 
 #: Rows of a record batch, and rows that are Python objects at a time.
@@ -222,9 +222,8 @@ def _checked(batch: Any) -> Any:
 
 def _pandas_table(frame: Any, source: str) -> Table:
     """Return pandas' table: values as they are, and batches if pyarrow can hold all of them."""
-    names = [*map(str, frame.columns)]
-    if [*frame.columns] == [*range(len(names))]:  # no header: columns are numbered from 1
-        names = [str(i + 1) for i in range(len(names))]
+    columns, twice = told_apart([*map(str, frame.columns)])
+    names = [*columns]
     frame = frame.copy(deep=False)
     frame.columns = names
 
@@ -242,7 +241,8 @@ def _pandas_table(frame: Any, source: str) -> Table:
 
     first = [dict(zip(names, row, strict=True)) for row in zip(*values(frame[:1])[1], strict=True)]
     nested = [key for row in first for key in _flat(row) if key not in names]
-    table = Table(source, "frame", (*names, *nested), _rows(map(values, pieces(SLICE))))
+    rows = _rows(map(values, pieces(SLICE)))
+    table = Table(source, "frame", (*names, *nested), rows, twice=twice)
     try:
         pa = _pyarrow(source)
         schema = pa.Schema.from_pandas(frame, preserve_index=False)

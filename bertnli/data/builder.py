@@ -15,8 +15,11 @@ from bertnli.data.plan import Plan
 from bertnli.data.reading import Reading, bad_row, rows_of_part, sentence
 from bertnli.data.sources import Part
 from bertnli.data.table import BadRow, value_of
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, DataError, LabelError
 from bertnli.text.tokenize import Tokens
+
+#: The share of a table's rows from which on an unknown label is a class.
+RARE = 0.02
 
 
 class Builder:
@@ -92,6 +95,8 @@ class Builder:
             raw = self.called.get(raw, raw)
         if self.how.probabilities is not None:
             target = _probabilities(row, self.how.probabilities)
+            if plan.label is None:
+                raw = max(target, key=lambda name: target[name])
             if self.targets and {*self.targets[0]} != {*target}:
                 raise BadRow(
                     f"the probabilities are {shown.repr(target)}; those of the rows before are of "
@@ -156,7 +161,7 @@ class Builder:
     def _ids(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
         """Return the classes, and of each label its id, -2 for one that is left out."""
         how = self.how
-        if plan.label is None:
+        if plan.label is None and how.probabilities is None:
             return tuple(how.labels or decide({}, labels=None, label_map=None)[0]), {"": -1}
         source = ", ".join(self.parts)
         times = np.bincount(np.array(self.codes, np.int64), minlength=len(self.raws)).tolist()
@@ -167,24 +172,30 @@ class Builder:
             label_map=how.label_map,
             numbers=plan.numbers,
             source=source,
-            column=plan.label,
+            column=plan.label or str(how.probabilities),
             lines={raw: number for raw, (_, number) in self.first.items()},
         )
         ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
-        for raw, count in counts.items():
-            if raw not in meaning:
-                known = {name for name in meaning.values() if name is not None}
-                unknown = [one for one in counts if one not in meaning]
-                what = (
-                    f"label {shown.repr(raw)} is none of {list(names)}; say what the file writes "
-                    f"for each class with {option(unknown, names, known)}"
-                )
-                if how.on_error == "raise":
-                    self.bad(*self.first[raw], what)
-                self.skipped[MALFORMED] += count
-                ids[raw] = -2
-            elif meaning[raw] is None:
-                self.skipped[NO_LABEL] += count
+        known = {name for name in meaning.values() if name is not None}
+        unknown = {raw: count for raw, count in counts.items() if raw not in meaning}
+        if unknown:
+            often = max(unknown, key=lambda raw: unknown[raw])
+            what = (
+                f"label {shown.repr(often)} is none of {list(names)}; say what the file writes "
+                f"for each class with {option([*unknown], names, known)}"
+            )
+            # A class that comes back is no bad row.
+            if unknown[often] > 1 and unknown[often] > RARE * len(self.codes):
+                where, number = self.first[often]
+                raise LabelError(f"{where}, line {number} and {unknown[often] - 1} others: {what}")
+            if how.on_error == "raise":
+                raise bad_row(*self.first[often], what)
+            counted = ", ".join(f"{shown.repr(raw)} in {n}" for raw, n in unknown.items())
+            self.notes.append(f"{source}: rows with unknown labels are left out: {counted}")
+            self.skipped[MALFORMED] += sum(unknown.values())
+            ids |= dict.fromkeys(unknown, -2)
+        if without := sum(counts[raw] for raw, name in meaning.items() if name is None):
+            self.skipped[NO_LABEL] += without
         return names, ids
 
     def _annotated(self, keep: Sequence[int], order: Mapping[str, int]) -> Any:

@@ -16,7 +16,7 @@ import numpy as np
 
 from bertnli.data.corpus import shown
 from bertnli.data.table import BadRow
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, LabelError
 from bertnli.hints import did_you_mean
 from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
@@ -42,7 +42,7 @@ SPELLINGS = {
 }
 NAMES = {spelling: name for name, spellings in SPELLINGS.items() for spelling in spellings}
 #: What stands where there is no label.
-NO_LABELS = frozenset(("-", "", "-1", "hidden", "nan", "none", "null", "n/a", "<na>"))
+NO_LABELS = frozenset(("-", "", "-1", "hidden", "nan", "none", "null", "na", "n/a", "<na>"))
 _ALL = (*LABELS, TWO_WAY[1])
 #: The orders of the three classes in use, and who uses them.
 ORDERS = {
@@ -114,7 +114,7 @@ def decide(
 
     Raises:
         ConfigError: ``label_map`` maps to a class that is none of ``labels``.
-        DataError: numbers whose meaning nobody says, no label that is known, or classes that are
+        LabelError: numbers whose meaning nobody says, no label that is known, or classes that are
             not those that are wanted.
     """
     given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
@@ -153,10 +153,10 @@ def decide(
             meaning[raw] = NAMES[key]
     named = any(name is not None for name in meaning.values())
     if not named and any(is_number(raw) for raw in counts if raw not in meaning):
-        raise DataError(_about_numbers(counts, meaning, source, column))
+        raise LabelError(_about_numbers(counts, meaning, source, column))
     found = {name for name in meaning.values() if name is not None}
     if counts and not meaning:
-        raise DataError(
+        raise LabelError(
             _about_unknown(counts, labels or [*own.values()] or None, source, column, lines or {})
         )
     names, names_of = _fitting(found, own, wanted, counts, meaning, source)
@@ -222,7 +222,7 @@ def _fitting(
     counted = ", ".join(f"{n} of {name}" for name, n in sorted(per_class.items()))
     expected = list(wanted.values()) if wanted else "three classes or two"
     raws = [raw for raw, name in meaning.items() if name is not None]
-    raise DataError(
+    raise LabelError(
         f"{source}: it has pairs of other classes than expected: {counted}; expected are "
         f"{expected}. Say what each is to be, '-' for those to leave out, with "
         f"{option(raws, list(wanted.values()) if wanted else None)}"

@@ -97,6 +97,11 @@ class Encoded(NamedTuple):
     labels: dict[Label, int] | None
     malformed: int
 
+    @property
+    def ends_empty(self) -> bool:
+        """Whether both sentences of the last row are empty."""
+        return bool(self.pieces) and bool((self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any())
+
     def resolved(
         self,
         ids_by_code: NDArray[Any] | None,
@@ -112,10 +117,8 @@ class Encoded(NamedTuple):
             names, skipped, source: see `EncodedPairs`.
 
         Raises:
-            NotSure: there are rows, and all their sentences are empty, or those of the last.
+            NotSure: there are rows, and all their sentences are empty.
         """
-        if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
-            raise NotSure("rows of empty fields at the end are none")
         by_code = np.asarray(ids_by_code if self.labels else [-1], np.int32)
         labels = [by_code[piece.codes] for piece in self.pieces]
         kept = [(ids >= 0) | (not self.labels) for ids in labels]

@@ -90,6 +90,8 @@ def _by_columns(
         raise NotSure("columns are not the same, or not all rows are read")
     columns = chain.from_iterable(_columns_of(part, how) for part in parts)
     found = encode_columns(columns, vocab, max_len, truncation, official=plan.may_be_empty)
+    if found.ends_empty:
+        raise NotSure("rows of empty fields at the end are none")
     skipped: Counter[str] = Counter({MALFORMED: found.malformed})
     source = ", ".join(str(part.path or part.name) for part in parts)
     counts: Counter[str] = Counter()
@@ -102,10 +104,10 @@ def _by_columns(
     except DataError as error:  # which the plain way says with its lines
         raise NotSure from error
     for raw, count in counts.items():
-        if raw not in meaning and how.on_error == "raise":
+        if raw not in meaning:
             raise NotSure("the plain way names the line")
-        if meaning.get(raw) is None:
-            skipped[NO_LABEL if raw in meaning else MALFORMED] += count
+        if meaning[raw] is None:
+            skipped[NO_LABEL] += count
     called = [meaning.get(raw_label(raw)) for raw in found.labels or ()]
     ids = np.array([-1 if name is None else names.index(name) for name in called], np.int64)
     return replace(found.resolved(ids, names, dict(+skipped), source), notes=tuple(notes))
@@ -132,8 +134,9 @@ def _columns_of(part: Part, how: Reading) -> Iterator[Columns]:
             file = io.BufferedReader(stream, PIECE)
             file.read(mark)
             lines = [file.readline() for _ in range(written.skip + written.header)]
-            if written.spaced or (written.quoted and any(line.count(b'"') % 2 for line in lines)):
-                raise NotSure("a name of several lines, or spaces that pyarrow keeps")
+            is_open = written.quoted and any(line.count(b'"') % 2 for line in lines)
+            if is_open or written.spaced or written.mark != '"':
+                raise NotSure("a name of several lines, spaces or other marks around fields")
             places = [table.columns.index(name) for name in names]
             width = len(table.columns)
             batches = text_batches(

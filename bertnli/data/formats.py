@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from bertnli.data.classes import is_spelling
 from bertnli.errors import ConfigError, DataError
@@ -36,8 +37,9 @@ PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}
 #: How begins what is no table at all, and what to do with it.
 NO_TABLES = {
-    b"PK\x03\x04": "a zip file, as spreadsheets (.xlsx, .ods) are. Save the sheet as CSV UTF-8 "
-    "(Excel: File, Save as; pandas: read_excel(path).to_csv(...)), and give that file",
+    b"PK\x03\x04": "a zip file, as archives and spreadsheets (.xlsx, .ods) are. Give an archive by "
+    "its path, with .zip at its end. Save the sheet as CSV UTF-8 (Excel: File, Save as; pandas: "
+    "read_excel(path).to_csv(...)), and give that file",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls). Save the sheet as CSV UTF-8, and give that "
     "file",
     b"SQLite format 3\0": "a database of SQLite. Export the table as CSV, and give that file",
@@ -65,6 +67,7 @@ class Written:
         format: one of `FORMATS`.
         delimiter: what stands between fields.
         quoted: whether fields may stand in quotation marks.
+        mark: which ones.
         header: whether the first record names the columns.
         skip: lines before it.
         spaced: whether a space after a delimiter is none of the field's.
@@ -74,6 +77,7 @@ class Written:
     format: str
     delimiter: str = "\t"
     quoted: bool = False
+    mark: str = '"'
     header: bool = True
     skip: int = 0
     spaced: bool = False
@@ -201,13 +205,17 @@ def _delimited(
             )
     elif delimiter == "\t":
         quoted = True
+    mark = '"'
+    if quoted and _is_marked(lines[:SAMPLE], delimiter):
+        mark = "'"
+        notes.append(f"its fields stand in single quotation marks, {mark}")
     spaced = quoted and all(f"{delimiter} " in line for line in lines[:SAMPLE])
     spaced = spaced and all(
         text.startswith(" ")
         for record in _records(lines[:1], delimiter, False)
         for text in record[1:]
     )
-    records = _records(lines, delimiter, quoted, spaced)
+    records = _records(lines, delimiter, quoted, spaced, mark)
     header = given.header
     if "header" not in decided:
         header, doubt = _has_header(records, known)
@@ -221,7 +229,17 @@ def _delimited(
                 )
             )
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
-    return Written(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
+    return Written(kind, delimiter, quoted, mark, header, skip, spaced, tuple(notes))
+
+
+def _is_marked(lines: Sequence[str], delimiter: str) -> bool:
+    """Return whether all fields stand in single quotation marks."""
+    texts = [line.rstrip("\r") for line in lines]
+    between = f"'{delimiter}'"
+    return len(texts) > 1 and all(
+        text[:1] == text[-1:] == "'" and text.count(between) == texts[0].count(between) > 0
+        for text in texts
+    )
 
 
 def _lines_above(head: str, delimiters: Sequence[str], known: Known) -> int:
@@ -232,21 +250,30 @@ def _lines_above(head: str, delimiters: Sequence[str], known: Known) -> int:
         if any(map(known, records)):
             return number
         if any(sum(map(bool, one)) > 1 for one in records) and not line.startswith("#"):
-            return 0  # a title is in one field
+            break  # a title is in one field
+    else:
+        return 0
+    if not number:
+        return 0
+    # Under a title stands a table, each of whose rows has all columns.
+    below = [line for line in lines[number:] if line.strip()]
+    for d in delimiters:
+        widths = {len(record) for record in _records(below, d, d != "\t")[:-1]}
+        if len(below) > 3 and len(widths) == 1 and widths.pop() > 2:
+            return number
     return 0
 
 
 def _records(
-    lines: Sequence[str], delimiter: str, quoted: bool, spaced: bool = False
+    lines: Sequence[str], delimiter: str, quoted: bool, spaced: bool = False, mark: str = '"'
 ) -> list[list[str]]:
     """Return the first records; the last may be cut."""
     if not quoted:
         return [line.rstrip("\r").split(delimiter) for line in lines[:SAMPLE]]
     found: list[list[str]] = []
     try:
-        for record in csv.reader(
-            io.StringIO("\n".join(lines)), delimiter=delimiter, skipinitialspace=spaced
-        ):
+        style: Any = {"delimiter": delimiter, "skipinitialspace": spaced, "quotechar": mark}
+        for record in csv.reader(io.StringIO("\n".join(lines)), **style):
             found.append(record)
             if len(found) == SAMPLE:
                 break
@@ -322,6 +349,9 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
     )
     if named is not names and are_names:
         return True, False
+    counted = [str(i) for i in range(len(names))]
+    if names == counted and not all(text.isdecimal() for record in rest for text in record):
+        return bool(rest), True  # as pandas writes columns without names
     is_class, doubt = False, False
     for place, text in enumerate(names):
         below = [record[place] for record in rest]
@@ -337,7 +367,8 @@ def _has_header(records: Sequence[Sequence[str]], known: Known) -> tuple[bool, b
         return not any(" " in name for name in names), True
     # Short names above longer sentences.
     longer = sum(
-        max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len)
+        (max(map(len, record)) > 2 * max(map(len, names)) and " " in max(record, key=len))
+        or any(text.rstrip()[-1] in ".!?" for text in record if text.strip())
         for record in rest
     )
     return 2 * longer > len(rest), True

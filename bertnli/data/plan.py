@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,11 +24,12 @@ from bertnli.data.layouts import (
 )
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import BadRow, Table, value_of
-from bertnli.errors import DataError
+from bertnli.errors import DataError, LabelError
 from bertnli.hints import did_you_mean
 
 #: Columns of which some are proposed.
 MAX_PROPOSED = 100
+_FRACTION = re.compile(r"\d*\.\d*[1-9]\d*(e-?\d+)?")
 #: What in a name means the hypothesis, more than anything else; and what the premise.
 _SIDES = (
     (r"hyp|claim|statement|aussage|behauptung|these", 2),
@@ -80,6 +81,7 @@ def plan_of(
     hypothesis: str | int | None = None,
     label: str | int | None = None,
     labelled: bool = True,
+    probabilities: str | None = None,
 ) -> Plan:
     """Return which columns of a table to read.
 
@@ -88,16 +90,21 @@ def plan_of(
         rows: the first of them.
         premise, hypothesis, label: the user's columns, by name or by number from 1.
         labelled: whether a column of the class is needed.
+        probabilities: the column of the classes' probabilities, which tell the class where no
+            column does.
 
     Raises:
         DataError: a column is not there, or twice, with those that there are.
     """
     names = {key_of(column): column for column in reversed(table.columns[:MAX_COLUMNS])}
     given = [premise, hypothesis, label]
-    numbers = [str(one) for one in given if one is not None and str(one).isdecimal()]
-    if not {*numbers} <= {*table.columns}:  # a header of numbers, of which none is meant
-        given = [int(one) if isinstance(one, str) and one.isdecimal() else one for one in given]
+    numbers = {str(one) for one in given if one is not None and str(one).isdecimal()}
+    if numbers <= {*table.columns}:  # a header of numbers, of which one is meant
+        given = [None if one is None else str(one) for one in given]
+    else:
+        given = [int(str(one)) if str(one) in numbers else one for one in given]
     columns = [_column(table, names, one) for one in given]
+    by_place = {c for c, one in zip(columns, given, strict=True) if type(one) is int}
     layout = next((one for one in LAYOUTS if is_laid_out(one, names)), None)
     if layout is not None and layout.name == "GLUE" and "wnli" in table.source.lower():
         layout = WNLI
@@ -116,15 +123,15 @@ def plan_of(
         found = SentenceColumn(columns[0] or places[0]), SentenceColumn(columns[1] or places[1])
         columns[2] = columns[2] or places[2]
         notes += note
-    _check_once(table, [name for one in found for name in one.names])
+    _check_once(table, [n for one in found for n in one.names], by_place)
     what = columns[2]
     if labelled and what is None:
         wanted = LABEL_COLUMNS if layout is None else layout.labels
         what = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
-        if what is None:
-            raise DataError(_no_label(table, rows, found, wanted))
+        if what is None and probabilities is None:
+            raise LabelError(_no_label(table, rows, found, wanted))
     if what is not None:
-        _check_once(table, [what])
+        _check_once(table, [what], by_place)
     if not labelled:
         what = None
     groups = () if layout is None else layout.groups
@@ -190,9 +197,9 @@ def _written(one: SentenceColumn, names: Mapping[str, str]) -> SentenceColumn:
     return SentenceColumn(names.get(key_of(one.text), one.text), parse)
 
 
-def _check_once(table: Table, columns: Sequence[str]) -> None:
+def _check_once(table: Table, columns: Sequence[str], by_place: Container[str | None]) -> None:
     for name in columns:
-        if table.columns.count(name) > 1:
+        if (name in table.twice and name not in by_place) or table.columns.count(name) > 1:
             raise DataError(
                 f"{table.source}, line 1: two columns {name!r}; the header has "
                 f"{shown.repr(list(table.columns))}. Rename one, or name the columns to read, with "
@@ -205,7 +212,7 @@ def _by_content(
     table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool
 ) -> tuple[tuple[str, str, str | None], list[str]]:
     """Return the columns of a table whose names are not known: by what stands in them."""
-    has_header = bool(table.columns) and table.columns[0] != "1"
+    has_header = bool(table.columns) and table.columns[0] not in ("0", "1")
     if len(table.columns) == 2 and not labelled:
         first, second = _in_order(*table.columns)
         said = f"premise is column {first!r}, hypothesis column {second!r}"
@@ -291,12 +298,13 @@ def _proposed(table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool) -
     values = {
         column: [value for row in rows if (value := value_of(row, column)) is not None]
         for column in table.columns[:MAX_PROPOSED]
-        if table.columns.count(column) == 1
+        if column not in table.twice
     }
     texts = [
         column
         for column, found in values.items()
         if found and all(isinstance(v, str) and not is_number(v) for v in found)
+        if len(found) < 3 or len({*found}) > 1  # the same in all rows is no sentence
         if _is_sided(column) or any(" " in v for v in found)
     ]
     texts.sort(key=lambda c: (not _is_sided(c), -sum(map(len, values[c])) / len(values[c])))
@@ -317,6 +325,8 @@ def _proposed_label(values: Mapping[str, list[Any]], taken: tuple[str, str]) -> 
         if column in taken or not found or any(isinstance(v, list | dict) for v in found):
             continue
         raws = [str(value).strip() for value in found]
+        if any(_FRACTION.fullmatch(raw) for raw in raws):  # a probability is no class
+            continue
         few = len({*raws}) <= max(3, len(raws) // 4) and max(map(len, raws)) < 30
         known = all(map(is_spelling, raws))
         named = any(word in column.lower() for word in ("label", "class", "gold", "target", "judg"))

@@ -84,6 +84,7 @@ class Reading:
                 hypothesis=self.hypothesis,
                 label=self.label,
                 labelled=self.labelled,
+                probabilities=self.probabilities,
             )
             table.notes += plan.notes
             if plan.part is not None and part.split is None:

@@ -88,6 +88,10 @@ def parts_of(
         corpus = table_of(enumerate(rows, 1), "pairs", source.source)
         corpus.columns = ("premise", "hypothesis", "label")
         return [Part(source.name, None, split, corpus)]
+    if hasattr(source, "read") and not isinstance(source, Mapping):
+        raise DataError(f"{type(source).__name__} is an open file; give its path instead")
+    if isinstance(source, Mapping) and source and _is_frame(source):
+        source = {key: list(column.values()) for key, column in source.items()}
     if isinstance(source, Mapping) and source and _is_table(source):
         source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
@@ -105,6 +109,8 @@ def parts_of(
             )
         pairs = iter(source)
         first = list(islice(pairs, 1))
+        if type(source).__name__ == "Series":
+            raise DataError("a column alone has no pairs; give the data frame that it is of")
         table = table_of(_pairs(chain(first, pairs)), "pairs", "the list of pairs")
         if first and not isinstance(first[0], Mapping):
             table.columns = ("premise", "hypothesis", "label")[: max(2, len(table.columns))]
@@ -167,6 +173,16 @@ def _is_table(source: Mapping[Any, Any]) -> bool:
     )
 
 
+def _is_frame(source: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping is what ``DataFrame.to_dict`` gives: columns of values by index."""
+    columns = list(source.values())
+    return all(isinstance(one, Mapping) and one for one in columns) and (
+        len({tuple(one) for one in columns}) == 1
+        and not any(isinstance(v, list | Mapping) for one in columns for v in one.values())
+        and not any(named_split(str(key)) in SPLITS for key in source)
+    )
+
+
 def _exists(name: str) -> bool:
     try:
         return expanded(name, DataError).exists()
@@ -199,9 +215,9 @@ def _named_parts(source: str | Path, split: str | None, default: str | None) -> 
     elif name in corpus_names() or "://" in str(name):
         folder = Path(download_extract(str(name)))
     else:
-        folder = expanded(name, DataError)
-        if not folder.exists():
+        if not _exists(str(name)):
             raise DataError(_missing(source))
+        folder = expanded(name, DataError)
         if folder.name.lower().endswith(ARCHIVES):
             folder = Path(download_extract(folder))
         elif not folder.is_dir():
@@ -214,6 +230,8 @@ def _missing(source: str | Path) -> str:
     known = [SAMPLE, *corpus_names()]
     if is_model_name(source):
         return f"{source} is a model, and no corpus; a corpus of the hub is {' or '.join(known)}"
+    if "\n" in str(source):
+        return f"{shown.repr(source)} is text, and no path; give the path of its file"
     return (
         f"{source}: no such file, folder or archive, nor one of the corpora {', '.join(known)}"
         f"{did_you_mean(str(source), known) or near_path(source)}"

@@ -35,6 +35,7 @@ class Table:
         rows: each of them; a bad one is given, not raised.
         class_names: columns of integers of which the source says what each of them means.
         notes: what was guessed, and which option decides it.
+        twice: names that stand twice; the later ones are called by their place as well.
         is_part: the rows are those of the split that is wanted, and of no other.
         batches: gives the rows of some columns as pyarrow's record batches; None where it cannot.
     """
@@ -45,8 +46,25 @@ class Table:
     rows: Iterator[Row]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    twice: frozenset[str] = frozenset()
     is_part: bool = False
     batches: Callable[[Sequence[str]], Iterator[Any]] | None = None
+
+
+def told_apart(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return names of columns with the place beside those that stand before, and which these are.
+
+    >>> told_apart(["label", "text", "label"])
+    (('label', 'text', 'label (column 3)'), frozenset({'label'}))
+    """
+    seen, twice, found = set[str](), set[str](), []
+    for place, name in enumerate(names, 1):
+        if name in seen:
+            twice.add(name)
+            name = f"{name} (column {place})"
+        seen.add(name)
+        found.append(name)
+    return tuple(found), frozenset(twice)
 
 
 def named_split(name: str) -> str:

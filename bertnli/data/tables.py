@@ -14,7 +14,7 @@ from typing import Any
 from bertnli.data.formats import Written
 from bertnli.data.layouts import has_sentences
 from bertnli.data.streams import MAX_LINE
-from bertnli.data.table import BadRow, Row, Table, named_split
+from bertnli.data.table import BadRow, Row, Table, named_split, told_apart
 from bertnli.errors import ConfigError, DataError
 
 #: Rows of JSON lines by which their keys are known.
@@ -52,10 +52,12 @@ def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
             f"{source}, line 1: it has a carriage return inside; lines must end with a line feed, "
             "or with both. Convert the file (dos2unix -c mac)"
         )
-    columns = tuple(first) if how.header else tuple(str(i) for i in range(1, len(first) + 1))
+    names = first if how.header else [str(i) for i in range(1, len(first) + 1)]
+    columns, twice = told_apart(names)
     if not how.header:
         rows = chain([(number, first)], rows)
-    return Table(source, how.format, columns, _named(rows, columns, how), notes=list(how.notes))
+    named = _named(rows, columns, how)
+    return Table(source, how.format, columns, named, notes=list(how.notes), twice=twice)
 
 
 def _named(
@@ -125,8 +127,13 @@ def _csv(file: io.TextIOBase, how: Written) -> Iterator[tuple[int, list[str] | B
     wrong is therefore its first line alone, and the next line begins another record.
     """
     lines = _Lines(file)
-    style: Any = {"delimiter": how.delimiter, "skipinitialspace": how.spaced}
-    reader = csv.reader(lines, strict=True, **style)
+    style: Any = {
+        "delimiter": how.delimiter,
+        "skipinitialspace": how.spaced,
+        "quotechar": how.mark,
+        "strict": True,
+    }
+    reader = csv.reader(lines, **style)
     while True:
         start = lines.start()
         try:
@@ -139,9 +146,7 @@ def _csv(file: io.TextIOBase, how: Written) -> Iterator[tuple[int, list[str] | B
                 what += f"; a quotation mark that opens here takes all up to line {lines.number}"
             yield start, BadRow(what)
             lines.give_back()
-            reader = csv.reader(
-                lines, strict=True, delimiter=how.delimiter, skipinitialspace=how.spaced
-            )
+            reader = csv.reader(lines, **style)
             continue
         if row is None:
             return
@@ -287,8 +292,9 @@ def _rows_in(found: Any, source: str) -> Iterator[Any]:
     if lists and len(lists) == len(found) and len({len(v) for v in lists.values()}) == 1:
         return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
     columns = [value for value in found.values() if isinstance(value, dict)]
-    if len(found) == len(columns) == 1 and any(isinstance(v, list) for v in columns[0].values()):
-        return _rows_in(columns[0], source)  # an object around it
+    inner = [v for v in columns if any(isinstance(one, list) for one in v.values())]
+    if len(inner) == 1 and not lists and not has_sentences(list(found)):
+        return _rows_in(inner[0], source)  # an object around it
     if columns and len(columns) == len(found) and len({tuple(v) for v in columns}) == 1:
         if has_sentences(list(columns[0])) or all(key.isdecimal() for key in found):
             return iter(columns)  # pandas' orient="index": rows by their ids

@@ -59,7 +59,9 @@ def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> N
 
     def probabilities(embedded: torch.Tensor) -> torch.Tensor:
         whole = segments.expand(len(embedded), -1)
-        *_, encoded = net.encoder.layers_of(embedded, whole, None)
+        encoded = net.encoder.embed(embedded, whole)
+        for blk in net.encoder.blks:
+            encoded = blk(encoded)
         return net.output(net.hidden(encoded[:, 0])).softmax(1)
 
     table = net.encoder.token_embedding

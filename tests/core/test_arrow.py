@@ -416,13 +416,14 @@ def test_pandas_frames_of_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> 
 def test_pandas_columns_without_good_names() -> None:
     frame = pd.DataFrame([["a", "b"], ["c", "d"]])
     table = object_table(frame)
-    assert table is not None and table.columns == ("1", "2")
-    assert rows(table) == [{"1": "a", "2": "b"}, {"1": "c", "2": "d"}]
-    assert batches(object_table(frame), "2").to_pydict() == {"2": ["b", "d"]}
+    assert table is not None and table.columns == ("0", "1")
+    assert rows(table) == [{"0": "a", "1": "b"}, {"0": "c", "1": "d"}]
+    assert batches(object_table(frame), "1").to_pydict() == {"1": ["b", "d"]}
     assert list(frame.columns) == [0, 1]
     frame.columns = pd.Index(["a", "a"])
     table = object_table(frame)
-    assert table is not None and (table.columns, table.batches) == (("a", "a"), None)
+    assert table is not None and table.columns == ("a", "a (column 2)")
+    assert table.twice == {"a"}
 
 
 def test_pandas_columns_of_objects() -> None:

@@ -17,7 +17,7 @@ import bertnli
 from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import ConfigError, DataError, LabelError
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.vocab import Vocab
 
@@ -226,10 +226,15 @@ def test_rows_in_are_rows_kept_and_skipped(
     rows = [["neutral", "a", "b"], *rows]  # whose labels are names
     lines = ["gold_label\tsentence1\tsentence2", *("\t".join(row) for row in rows)]
     path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="")
-    corpus = bertnli.read(path, on_error="skip")
-    assert len(corpus.labels) + sum(corpus.skipped.values()) == sum(
-        any(row) or len(row) > 1 for row in rows
-    )
+    try:
+        corpus = bertnli.read(path, on_error="skip")
+    except LabelError:  # a class that comes back
+        assert max(Counter(row[0] for row in rows if len(row) == 3).values()) > 1
+        return
+    rows = [row for row in rows if row != [""]]  # an empty line
+    while rows[-1] == ["", "", ""]:
+        rows.pop()
+    assert len(corpus.labels) + sum(corpus.skipped.values()) == len(rows)
 
 
 def test_sample_corpus() -> None:

@@ -1378,3 +1378,126 @@ def test_rows_inside_of_an_object_are_found(tmp_path: Path) -> None:
     rows = [{"premise": "a", "hypothesis": "b", "label": "neutral"}]
     path = write(tmp_path / "t.json", json.dumps({"data": {"pairs": rows}}))
     assert [*zip(*read(path)[:2], strict=True)] == [("a", "b")]
+
+
+def test_a_class_that_comes_back_is_no_bad_row(tmp_path: Path) -> None:
+    rows = "".join(
+        f"Satz {i}.;Ein Satz.;{'Widerspruch' if i % 3 else 'neutral'}\n" for i in range(9)
+    )
+    path = write(tmp_path / "t.csv", "premise;hypothesis;label\n" + rows)
+    for on_error in ("raise", "skip"):
+        with pytest.raises(DataError, match=r"Widerspruch.*--label-map") as caught:
+            read(path, on_error=on_error)
+        assert "skip" not in str(caught.value)
+    rows += "".join(f"Satz {i}.;Ein Satz.;neutral\n" for i in range(200))
+    corpus = read(
+        write(
+            path,
+            "premise;hypothesis;label\na.;b.;wat\n" + rows.replace("Widerspruch", "entailment"),
+        ),
+        on_error="skip",
+    )
+    assert corpus.skipped == {"malformed": 1}
+    assert any("'wat' in 1" in note for note in corpus.notes)
+
+
+def test_columns_of_one_name_are_told_apart_by_number(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", "s,s,label,label\na b,c d,contradiction,neutral\n")
+    frame = pandas.read_csv(path, header=0)
+    frame.columns = ["s", "s", "label", "label"]
+    for source in (path, frame):
+        for label, expected in ((3, "contradiction"), (4, "neutral")):
+            corpus = read(source, premise=1, hypothesis=2, label=label)
+            assert [*zip(*corpus[:2], strict=True)] == [("a b", "c d")]
+            assert corpus.label_names[corpus.labels[0]] == expected
+        with pytest.raises(DataError, match="two columns 's'"):
+            read(source, premise="s", hypothesis=2, label=3)
+        assert list(pairs(source, premise=2, hypothesis=1)) == [("c d", "a b")]
+
+
+def test_probabilities_tell_the_class_where_no_column_does(tmp_path: Path) -> None:
+    rows = [
+        {
+            "premise": "a",
+            "hypothesis": "b",
+            "p": {"entailment": 0.1, "neutral": 0.7, "contradiction": 0.2},
+        },
+        {
+            "premise": "c",
+            "hypothesis": "d",
+            "p": {"entailment": 0.8, "neutral": 0.1, "contradiction": 0.1},
+        },
+    ]
+    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    corpus = read(path, probabilities="p")
+    assert [corpus.label_names[i] for i in corpus.labels] == ["neutral", "entailment"]
+    with pytest.raises(DataError) as caught:
+        read(path)
+    assert "p.entailment)" not in str(caught.value) and "--label-column p" not in str(caught.value)
+
+
+def test_a_table_of_anybody_s_names_under_a_title(tmp_path: Path) -> None:
+    body = "Satz A;Satz B;Urteil\n" + "".join(f"Satz {i}.;Ein Satz.;neutral\n" for i in range(5))
+    for above in ("Mein Titel;;\n", "Mein Titel\n\n", "# eins; zwei; drei\n# vier\n"):
+        corpus = read(write(tmp_path / "t.csv", above + body))
+        assert corpus.premises == [f"Satz {i}." for i in range(5)]
+
+
+def test_a_few_sentences_under_short_names_have_a_header(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "t.csv", "Satz A;Satz B;Urteil\nEr ruht.;Er wacht.;Nein\nDa.;Hier.;Ja\n"
+    )
+    how = {"premise": 1, "hypothesis": 2, "label": 3}
+    how["label_map"] = {"Nein": "contradiction", "Ja": "entailment"}
+    assert read(path, **how).labels == [1, 0]
+
+
+def test_columns_that_pandas_numbers(tmp_path: Path) -> None:
+    frame = pandas.DataFrame([["x", "a b", "c", "neutral"], ["x", "d e", "f", "entailment"]])
+    assert list(pairs(frame, premise=1, hypothesis=2)) == [("a b", "c"), ("d e", "f")]
+    frame.iloc[:, 1:].to_csv(tmp_path / "t.csv", index=False)  # 1,2,3
+    frame = frame.iloc[:, 1:].set_axis(range(3), axis=1)
+    frame.to_csv(tmp_path / "u.csv", index=False)  # 0,1,2
+    for source in (frame, tmp_path / "u.csv"):
+        assert read(source).premises == ["a b", "d e"]
+        assert read(source).labels == [2, 0]
+
+
+def test_single_quotation_marks(tmp_path: Path) -> None:
+    text = "'premise','hypothesis','label'\n'It''s, well','b','neutral'\n'a','c','entailment'\n"
+    corpus = read(write(tmp_path / "t.csv", text))
+    assert corpus.premises == ["It's, well", "a"] and corpus.notes
+    check = PairDataset.read(
+        tmp_path / "t.csv", max_len=9, vocab=build_vocab(corpus, 1), cache=False, verbose=False
+    )
+    assert check.labels.tolist() == corpus.labels
+
+
+def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+    text = "premise,hypothesis,label\na,b,neutral\n"
+    frame = pandas.read_csv(io.StringIO(text))
+    assert read(frame.to_dict()) == read(frame)
+    for source in (io.StringIO(text), io.BytesIO(text.encode())):
+        with pytest.raises(DataError, match="open file; give its path"):
+            read(source)
+    with pytest.raises(DataError, match="data frame"):
+        read(frame.premise)
+    with pytest.raises(DataError, match="is text, and no path"):
+        read(text * 999)
+
+
+def test_no_sentence_is_the_same_in_all_rows(tmp_path: Path) -> None:
+    rows = "".join(f"Sport and so on,A man {i}.,He is {i}.,neutral\n" for i in range(9))
+    with pytest.raises(
+        DataError, match="--premise-column 2 --hypothesis-column 3 --label-column 4"
+    ):
+        read(write(tmp_path / "t.csv", rows))
+
+
+def test_a_file_of_unknown_classes_is_looked_at_all_the_same(tmp_path: Path) -> None:
+    rows = "".join(f"Satz {i}.;Ein Satz.;{i % 3}\n" for i in range(9))
+    path = write(tmp_path / "t.csv", "premise;hypothesis;label\n" + rows)
+    [found] = bertnli.summarize(path).sets
+    assert found.pairs == 9 and found.classes["-"] == 9
+    assert any("read without classes" in note for note in found.notes)
+    assert len(bertnli.lengths(path).dataset) == 9
