@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from itertools import accumulate, combinations, pairwise
 from typing import Any
@@ -38,7 +39,8 @@ def batch_of(lengths: list[int], width: int = 40, seed: int = 0) -> Batch:
 
 def padded(net: Any) -> Callable[[Any], Any]:
     """The oracle: every token of every block, padding included."""
-    return lambda inputs: net.output(net.hidden(net.encoder(*inputs)[:, 0]))
+    heads: Any = importlib.import_module(f"bertnli.backends.{net.backend}.heads")
+    return lambda inputs: heads.BERTClassifier.forward(net, inputs)
 
 
 def classifier(nli: Backend, config: BERTConfig) -> Any:
