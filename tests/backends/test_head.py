@@ -159,4 +159,4 @@ def test_the_command_says_which(
     assert train("--pretrained", "bert.mini", *other)[0].startswith("new: the checkpoint's classes")
     argv = ["train", "--train", "sample", "--output", str(tmp_path / "x"), "--new-head"]
     assert main(argv) == 2
-    assert "--new-head is for pretrained" in capsys.readouterr().err
+    assert "(--new-head) is for pretrained" in capsys.readouterr().err
