@@ -24,7 +24,7 @@ demo: $(READY)  ## fine-tune on both backends, compare, draw the curves (2 minut
 
 # A process for each core, and one for when others wait for a clock; each with one thread, for the
 # models are so small that more threads only wait.
-test: JOBS ?= $(shell $(BIN)/python -c "from bertnli.machine import available_cores as cores; print(min(8, cores() + 1))")
+test: JOBS ?= $(shell $(BIN)/python -c "from bertnli._util.machine import available_cores as cores; print(min(8, cores() + 1))")
 test: $(READY)  ## the tests, without those that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not long and not browser" -n $(JOBS) --dist loadfile
 

@@ -24,7 +24,7 @@ import torch
 
 import bertnli
 from bertnli.backends.torch.devices import to_device
-from bertnli.config import PRESETS, TrainingConfig
+from bertnli.bert.config import PRESETS, TrainingConfig
 from bertnli.data.batches import batches, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab

@@ -31,9 +31,9 @@ from itertools import cycle
 from pathlib import Path
 from typing import NamedTuple
 
+from bertnli.bert.labels import LABELS
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import read
-from bertnli.labels import LABELS
 from bertnli.text.tokenize import treebank_tokenize
 from bertnli.text.vocab import Vocab
 

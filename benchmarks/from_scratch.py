@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import bertnli
-from bertnli.config import PRESETS, BERTConfig
+from bertnli.bert.config import PRESETS, BERTConfig
 from bertnli.data.dataset import build_vocab
 
 

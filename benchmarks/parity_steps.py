@@ -21,7 +21,7 @@ from typing import Any
 
 import bertnli
 from bertnli.backends.interface import Backend
-from bertnli.config import ACTIVATIONS, PRESETS
+from bertnli.bert.config import ACTIVATIONS, PRESETS
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import build_text_vocab, read_text

@@ -123,7 +123,7 @@ def batches(rows: np.ndarray, size: int) -> list[np.ndarray]:
 def bertnli_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
     """`Trainer.train_step` and `eval_step`, results read a step late as `fit` does."""
     import bertnli
-    from bertnli.config import PRESETS
+    from bertnli.bert.config import PRESETS
     from bertnli.data.batches import Batch
 
     nli = bertnli.get_backend("mxnet" if "mxnet" in args.worker else "torch")
@@ -164,7 +164,7 @@ def d2l_torch_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
     """The chapter's PyTorch tab."""
     import torch
 
-    from bertnli.config import PRESETS
+    from bertnli.bert.config import PRESETS
 
     d2l = _import_d2l("torch")
     bert = d2l.BERTModel(VOCAB_SIZE, **PRESETS[args.size], dropout=0.1)
@@ -214,7 +214,7 @@ def d2l_mxnet_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
     import mxnet as mx
     from mxnet import gluon, npx
 
-    from bertnli.config import PRESETS
+    from bertnli.bert.config import PRESETS
 
     d2l = _import_d2l("mxnet")
     npx.set_np()
@@ -265,7 +265,7 @@ def d2l_mxnet_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
 def _hugging_face_model(args: argparse.Namespace) -> Any:
     from transformers import BertConfig, BertForSequenceClassification
 
-    from bertnli.config import PRESETS
+    from bertnli.bert.config import PRESETS
 
     sizes = PRESETS[args.size]
     config = BertConfig(

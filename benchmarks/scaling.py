@@ -22,7 +22,7 @@ import numpy as np
 from peers import Pairs, encode
 
 import bertnli
-from bertnli.config import PRESETS, BERTConfig
+from bertnli.bert.config import PRESETS, BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.encode import EncodedPairs
 from bertnli.text.vocab import Vocab

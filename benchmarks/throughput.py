@@ -54,7 +54,7 @@ def main() -> None:
 def work(args: argparse.Namespace, backend: str, precision: str) -> None:
     """Take a turn for each line of standard input."""
     import bertnli
-    from bertnli.config import PRESETS
+    from bertnli.bert.config import PRESETS
     from bertnli.data.batches import Batch
     from bertnli.data.packing import split_by_length
     from bertnli.text.vocab import Vocab

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bertnli
+from bertnli.bert.labels import label_permutation
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.evaluation import logits_of, wilson_interval
-from bertnli.labels import label_permutation
 from bertnli.text.pairs import NUM_SPECIAL, TRUNCATIONS, truncated_lengths
 from bertnli.text.tokenize import lower_tokens
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bertnli._util.hints import no_attribute
 from bertnli.api.evaluate import Report, evaluate
 from bertnli.api.export import Exported, export
 from bertnli.api.lengths import Lengths, lengths
@@ -15,7 +16,8 @@ from bertnli.api.summarize import Summary, summarize
 from bertnli.api.train import train
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Prediction
-from bertnli.config import PRESETS, BERTConfig, TrainingConfig
+from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
+from bertnli.bert.labels import LABELS
 from bertnli.data.corpus import Corpus
 from bertnli.data.read import read
 from bertnli.errors import (
@@ -29,9 +31,7 @@ from bertnli.errors import (
     TrainingError,
 )
 from bertnli.explain import Explanation
-from bertnli.hints import no_attribute
-from bertnli.hub import DATA_HUB, download, download_extract, register
-from bertnli.labels import LABELS
+from bertnli.hub.catalogue import DATA_HUB, download, download_extract, register
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.tokenize import tokenize, treebank_tokenize
 from bertnli.text.vocab import Vocab

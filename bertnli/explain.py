@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.hints import hinted
+from bertnli.bert.referee import attention_weights
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError
-from bertnli.hints import hinted
 from bertnli.plots import plot_explanation
-from bertnli.referee import attention_weights
 
 if TYPE_CHECKING:
     from bertnli.backends.interface import Classifier

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.outputs import check_output_file
 from bertnli.errors import BackendError, ConfigError
-from bertnli.outputs import check_output_file
 
 if TYPE_CHECKING:
     from bertnli.data.padding import PaddingCost

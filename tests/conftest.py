@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.checkpoints import names
 from bertnli.checkpoints.opening import Checkpoint
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
-from bertnli.parameters import bert_shapes, classifier_shapes
 from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab
@@ -512,7 +512,7 @@ def make_checkpoint() -> Callable[..., Checkpoint]:
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from bertnli.temporary import NEW, temporary_folder
+from bertnli._util.temporary import NEW, temporary_folder
 with temporary_folder(Path(sys.argv[1])) as home:
     (home / NEW).mkdir()
     (home / NEW / "half").write_text("written")
@@ -526,7 +526,8 @@ def leave_leftover() -> Callable[[Path], Path]:
     """Have a killed process leave a target's temporary folder; any before it are left as well."""
 
     def leave(target: Path) -> Path:
-        code = f"import bertnli.temporary as t; t.clear_leftovers = lambda folder: None{_KILLED}"
+        code = "import bertnli._util.temporary as t; t.clear_leftovers = lambda folder: None"
+        code += _KILLED
         command = [sys.executable, "-c", code, str(target)]
         done = processes.run(command)
         assert done.returncode == -signal.SIGKILL, done.stderr

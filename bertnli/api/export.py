@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.progress import LogLines
 from bertnli.api.runs import encoding_of
 from bertnli.api.sets import describe, describe_encoding, read_ids
 from bertnli.checkpoints import onnx
@@ -19,7 +20,6 @@ from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
-from bertnli.progress import LogLines
 
 #: An int8 graph that is so far from its source, by the largest output, is worth a warning.
 FAR = 0.2

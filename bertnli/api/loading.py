@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.hints import hinted
 from bertnli.backends import available_backends, get_backend
 from bertnli.backends.interface import Backend, Classifier
 from bertnli.errors import BackendError
-from bertnli.hints import hinted
 
 
 def backend_of(backend: str | Backend | None) -> Backend:

@@ -10,10 +10,10 @@ from typing import Any
 from bertnli.api.loading import backend_of
 from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
 from bertnli.backends.interface import Backend
+from bertnli.bert.parameters import bert_shapes
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError
-from bertnli.parameters import bert_shapes
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import train_word_pieces
 

@@ -11,13 +11,13 @@ from bertnli.api.loading import backend_of
 from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
 from bertnli.api.sets import describe, read_ids
 from bertnli.backends.interface import Backend, Classifier
+from bertnli.bert.parameters import classifier_shapes
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import train_and_dev
 from bertnli.data.sources import own_dev
 from bertnli.errors import ConfigError
-from bertnli.hub import CLASSIFIER, PRETRAINED
-from bertnli.parameters import classifier_shapes
+from bertnli.hub.catalogue import CLASSIFIER, PRETRAINED
 from bertnli.text.vocab import Vocab
 
 _Sets = tuple[PairDataset, PairDataset | None]
@@ -58,7 +58,7 @@ def train(
         dropout: probability.
         min_freq: from scratch: words seen less often become ``<unk>``; None for 5.
         max_len, truncation: how pairs are cut; None for a classifier's own, else 128 tokens.
-        recipe: ``"book"`` or ``"best"``; see `bertnli.config.RECIPES`.
+        recipe: ``"book"`` or ``"best"``; see `bertnli.bert.config.RECIPES`.
         rank_timeout: of several processes; see ``Trainer``.
         progress: print what is read, the model and each epoch.
         options: those of `bertnli.read`; sizes (``num_hiddens``, ``ffn_num_hiddens``,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
+from bertnli._util.hints import did_you_mean
 from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError
-from bertnli.hints import did_you_mean
 
 #: The backends' names, with the package that each needs.
 NAMES = ("torch", "mxnet")

@@ -16,24 +16,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.hints import hinted, no_attribute
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import label_permutation
+from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.checkpoints.head import Head
 from bertnli.checkpoints.native import save_native
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
 from bertnli.data.corpus import ONE_LIST, Corpus, shown
 from bertnli.data.dataset import PairDataset
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation, explain
-from bertnli.hints import hinted, no_attribute
-from bertnli.labels import label_permutation
-from bertnli.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.training.metrics import Metrics, PretrainingMetrics, Score
 
 if TYPE_CHECKING:
-    from bertnli.hub import HubView
+    from bertnli.hub.catalogue import HubView
     from bertnli.training.workers import Workers
 
 

@@ -13,16 +13,17 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
-from bertnli.archives import NoArchiveError
+from bertnli._util.files import COPY_ANEW, expanded, is_there, open_regular, read_json_object
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import infer_config
 from bertnli.checkpoints import gluonnlp, huggingface, names, weights
 from bertnli.checkpoints.native import is_native, load_native
 from bertnli.checkpoints.params import LIST_MAGIC, read_params
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.checkpoints.tensors import read_tensors
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import COPY_ANEW, expanded, is_there, open_regular, read_json_object
-from bertnli.hub import (
+from bertnli.hub.archives import NoArchiveError
+from bertnli.hub.catalogue import (
     BUNDLED,
     CLASSIFIER,
     bundled,
@@ -30,7 +31,6 @@ from bertnli.hub import (
     is_model_name,
     missing_hint,
 )
-from bertnli.parameters import infer_config
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_vocab
@@ -130,7 +130,7 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
         name: a model that comes with bertnli, a name of the hub, a URL, or the path of a folder, an
             archive or a file of parameters.
         framework: whose file to take where the hub has one for each.
-        kind: which to take of a model that comes with bertnli; see `bertnli.hub.bundled`.
+        kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
 
     Raises:
         DownloadError: it is neither here nor to be had.

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from bertnli._util.outputs import try_folder
+from bertnli._util.temporary import NEW, OLD, temporary_folder
 from bertnli.errors import CheckpointError
-from bertnli.outputs import try_folder
-from bertnli.temporary import NEW, OLD, temporary_folder
 
 
 def check_new(*targets: Path, instead: str = "a new folder") -> None:

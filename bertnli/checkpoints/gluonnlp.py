@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import infer_config
 from bertnli.checkpoints.names import by_template
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, DataError
-from bertnli.parameters import infer_config
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_gluonnlp, load_vocab
 

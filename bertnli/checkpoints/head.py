@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import canonical_label, label_permutation
+from bertnli.bert.parameters import Shapes, encoder_shapes, initial_arrays
 from bertnli.errors import CheckpointError, DataError
-from bertnli.labels import canonical_label, label_permutation
-from bertnli.parameters import Shapes, encoder_shapes, initial_arrays
 from bertnli.text.pairs import PairEncoding
 
 WEIGHT, BIAS = "output.weight", "output.bias"

@@ -20,13 +20,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.files import is_there, read_json_object
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints.class_names import read_class_names
 from bertnli.checkpoints.names import by_template
 from bertnli.checkpoints.tensors import write_tensors
 from bertnli.checkpoints.weights import COMPUTED, WEIGHTS
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.files import is_there, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.tokenizer_config import SETTINGS_FILE, SPECIAL
 from bertnli.text.vocab import Vocab

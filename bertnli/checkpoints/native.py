@@ -16,11 +16,11 @@ from pathlib import Path
 
 from numpy.typing import NDArray
 
+from bertnli._util.files import as_path, is_plain_file, is_there, read_json_object
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints.folder import remove_files, replaced_folder
 from bertnli.checkpoints.tensors import read_tensors, write_tensors
-from bertnli.config import BERTConfig
 from bertnli.errors import BERTNLIError, CheckpointError
-from bertnli.files import as_path, is_plain_file, is_there, read_json_object
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab

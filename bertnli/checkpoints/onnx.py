@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli import referee
+from bertnli.bert import referee
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints.opening import Checkpoint
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.text.pairs import PairEncoding

@@ -10,21 +10,21 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from bertnli.checkpoints import gluonnlp
-from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
-from bertnli.checkpoints.head import Head, head_of
-from bertnli.config import PRESETS, BERTConfig
-from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
-from bertnli.files import COPY_ANEW
-from bertnli.hub import PRETRAINED
-from bertnli.labels import are_distinct, checked_labels
-from bertnli.parameters import (
+from bertnli._util.files import COPY_ANEW
+from bertnli.bert.config import PRESETS, BERTConfig
+from bertnli.bert.labels import are_distinct, checked_labels
+from bertnli.bert.parameters import (
     OTHER_SIZES,
     bert_shapes,
     check_shapes,
     classifier_shapes,
     initial_arrays,
 )
+from bertnli.checkpoints import gluonnlp
+from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
+from bertnli.checkpoints.head import Head, head_of
+from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
+from bertnli.hub.catalogue import PRETRAINED
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
@@ -88,7 +88,7 @@ def open_pretrained(
         framework: whose file to take where the hub has one for each.
         sizes: names of `BERTConfig` to values; those that are None are the file's.
         dropout: None for what the file says, or else the book's.
-        kind: which to take of a model that comes with bertnli; see `bertnli.hub.bundled`.
+        kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
     """
     usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
     contents = read_contents(locate(pretrained_model, framework, kind))

@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.files import COPY_ANEW, open_regular
 from bertnli.checkpoints.tensors import MAX_TENSORS, check_names
 from bertnli.errors import CheckpointError
-from bertnli.files import COPY_ANEW, open_regular
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA

@@ -26,9 +26,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.files import COPY_ANEW, open_regular
 from bertnli.checkpoints.tensors import check_names
 from bertnli.errors import CheckpointError
-from bertnli.files import COPY_ANEW, open_regular
 
 LEGACY_MAGIC, LEGACY_PROTOCOL = 0x1950A86A20F9469CFC6C, 1001
 #: How a pickle begins, of any protocol that PyTorch writes.

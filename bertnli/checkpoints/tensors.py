@@ -12,8 +12,8 @@ import numpy as np
 import safetensors
 from numpy.typing import NDArray
 
+from bertnli._util.files import COPY_ANEW, open_regular
 from bertnli.errors import CheckpointError
-from bertnli.files import COPY_ANEW, open_regular
 
 #: Tensors of a file, of whatever format, characters of their names, bytes of a header.
 MAX_TENSORS, MAX_NAME, MAX_HEADER = 1 << 13, 1000, 1 << 22

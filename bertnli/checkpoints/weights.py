@@ -14,10 +14,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from bertnli._util.files import is_there, read_json_object
 from bertnli.checkpoints.state_dict import read_state_dict
 from bertnli.checkpoints.tensors import read_tensors
 from bertnli.errors import CheckpointError
-from bertnli.files import is_there, read_json_object
 
 WEIGHTS, OLD_WEIGHTS = "model.safetensors", "pytorch_model.bin"
 #: What is one of several files of weights, or lists them.

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
+from bertnli._util.hints import near_path
 from bertnli.cli import (
     completion,
     convert,
@@ -33,7 +34,6 @@ from bertnli.cli import (
 from bertnli.cli.parser import Parser
 from bertnli.cli.terminal import printable_output
 from bertnli.errors import BERTNLIError, CheckpointWarning, RankError, without_secrets
-from bertnli.hints import near_path
 from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 

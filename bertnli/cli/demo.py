@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
+from bertnli._util.outputs import check_output_folder
 from bertnli.backends import available_backends, get_backend
 from bertnli.cli.options import BUNDLED_MODEL, positive
 from bertnli.data.corpus import Corpus
 from bertnli.data.read import read
 from bertnli.errors import BackendError
-from bertnli.outputs import check_output_folder
 from bertnli.plots import plot_curves
 
 #: Pairs of the dev set to show, and steps before rounding has grown.

@@ -12,11 +12,11 @@ from __future__ import annotations
 
 import argparse
 
+from bertnli._util.outputs import check_output_folder
 from bertnli.backends import NAMES, available_backends
 from bertnli.data.sources import SAMPLE
 from bertnli.errors import ConfigError
-from bertnli.hub import BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
-from bertnli.outputs import check_output_folder
+from bertnli.hub.catalogue import BUNDLED, CACHE_VARIABLE, DATA_HUB, download_extract
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

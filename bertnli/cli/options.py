@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.backends import NAMES
+from bertnli.bert.config import PRECISIONS
 from bertnli.cli.parser import comma_list
-from bertnli.config import PRECISIONS
 from bertnli.plots import check_figure_path
 from bertnli.text.pairs import TRUNCATIONS
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any, NoReturn
 
-from bertnli.hints import did_you_mean, nearest
+from bertnli._util.hints import did_you_mean, nearest
 
 #: What a second value may take the place of.
 _SETTINGS = (int, float, timedelta)

@@ -23,8 +23,8 @@ import argparse
 
 from bertnli.api.pretrain import pretrain
 from bertnli.api.runs import SCRATCH_MODEL
+from bertnli.bert.config import PRESETS
 from bertnli.cli import corpora, options, recipes, runs
-from bertnli.config import PRESETS
 from bertnli.errors import ConfigError
 
 TASKS = ("mlm,nsp", "mlm")

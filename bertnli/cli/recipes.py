@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from bertnli.bert.config import RECIPES, TrainingConfig
 from bertnli.cli import options
-from bertnli.config import RECIPES, TrainingConfig
 
 
 def add_training_options(parser: argparse.ArgumentParser) -> None:

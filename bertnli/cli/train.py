@@ -29,8 +29,8 @@ import argparse
 
 from bertnli.api.runs import SCRATCH_MODEL
 from bertnli.api.train import train
+from bertnli.bert.config import PRESETS
 from bertnli.cli import corpora, options, recipes, runs
-from bertnli.config import PRESETS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

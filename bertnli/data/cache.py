@@ -20,12 +20,12 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.archives import ENCODED
+from bertnli._util.files import is_plain_file, open_regular
+from bertnli._util.temporary import NEW, OLD, temporary_folder
 from bertnli.data.encode import EncodedPairs
 from bertnli.errors import DataError
-from bertnli.files import is_plain_file, open_regular
-from bertnli.hub import cache_dir
-from bertnli.temporary import NEW, OLD, temporary_folder
+from bertnli.hub.archives import ENCODED
+from bertnli.hub.catalogue import cache_dir
 
 #: Part of every key. A change of what is stored, or of how sentences are encoded, is a new number.
 FORMAT = 3

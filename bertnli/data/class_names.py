@@ -9,8 +9,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.files import is_there, read_json_object, read_text
 from bertnli.errors import DataError
-from bertnli.files import is_there, read_json_object, read_text
 
 #: Bytes of a README that is read, and aliases in its YAML.
 MAX_CARD, MAX_ALIASES = 1 << 18, 16

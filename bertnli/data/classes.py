@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from bertnli._util.hints import did_you_mean
+from bertnli.bert.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 from bertnli.data.corpus import shown
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError, LabelError
-from bertnli.hints import did_you_mean
-from bertnli.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
 
 #: What the field writes for each class, in lower case.
 SPELLINGS = {

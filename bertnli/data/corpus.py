@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.bert.labels import LABELS
 from bertnli.errors import ConfigError, DataError
-from bertnli.labels import LABELS
 from bertnli.text.tokenize import Tokens
 
 #: Writes a value of a file into a message: the beginning of it, if it is long or deep.

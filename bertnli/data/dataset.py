@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.hints import hinted
 from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.corpus import Corpus
 from bertnli.data.direct import encode_source
@@ -19,7 +20,6 @@ from bertnli.data.read import read_parts
 from bertnli.data.reading import Reading
 from bertnli.data.sources import parts_of
 from bertnli.errors import ConfigError, DataError
-from bertnli.hints import hinted
 from bertnli.text.pairs import DEFAULT_MAX_LEN, NUM_SPECIAL, PairEncoding, check_truncation
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.bert.labels import LABELS
 from bertnli.data.corpus import Corpus
-from bertnli.labels import LABELS
 from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
 from bertnli.text.vocab import Vocab
 

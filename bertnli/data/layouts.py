@@ -13,10 +13,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bertnli.bert.labels import TWO_WAY
 from bertnli.data.corpus import TABLE
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import value_of
-from bertnli.labels import TWO_WAY
 
 _TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
 _NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")

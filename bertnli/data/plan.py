@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertnli._util.hints import did_you_mean
 from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
 from bertnli.data.corpus import TABLE, shown
 from bertnli.data.layouts import (
@@ -25,7 +26,6 @@ from bertnli.data.layouts import (
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import DataError, LabelError
-from bertnli.hints import did_you_mean
 
 #: Columns of which some are proposed.
 MAX_PROPOSED = 100

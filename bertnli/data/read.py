@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from bertnli._util.hints import hinted
 from bertnli.data.builder import Builder
 from bertnli.data.corpus import Corpus, is_sentence
 from bertnli.data.reading import SAMPLE, Reading, bad_row, rows_of_part, sentence
 from bertnli.data.sources import Part, own_dev, parts_of
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError
-from bertnli.hints import hinted
 
 
 @hinted()

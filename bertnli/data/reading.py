@@ -9,6 +9,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.hints import did_you_mean
+from bertnli.bert.labels import checked_labels
 from bertnli.data.arrow import file_table, narrowed
 from bertnli.data.class_names import names_beside
 from bertnli.data.corpus import check_on_error, shown
@@ -21,8 +23,6 @@ from bertnli.data.streams import as_text, encoding_of, open_bytes
 from bertnli.data.table import BadRow, Row, Table, named_split, value_of
 from bertnli.data.tables import delimited_table, json_table, long_fields
 from bertnli.errors import ConfigError, DataError
-from bertnli.hints import did_you_mean
-from bertnli.labels import checked_labels
 
 #: Rows by which the columns of a table are told.
 SAMPLE = 50

@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.archives import ADDED
+from bertnli._util.files import expanded
+from bertnli._util.hints import did_you_mean, near_path
 from bertnli.data.arrow import object_table
 from bertnli.data.corpus import Corpus, is_sentence, shown
 from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
@@ -21,9 +22,8 @@ from bertnli.data.streams import STDIN
 from bertnli.data.table import ALIASES, BadRow, Row, Table, named_split
 from bertnli.data.tables import table_of
 from bertnli.errors import ConfigError, DataError, without_secrets
-from bertnli.files import expanded
-from bertnli.hints import did_you_mean, near_path
-from bertnli.hub import corpus_names, download_extract, is_model_name
+from bertnli.hub.archives import ADDED
+from bertnli.hub.catalogue import corpus_names, download_extract, is_model_name
 
 SPLITS = ("train", "dev", "test")
 SAMPLE = "sample"

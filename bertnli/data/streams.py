@@ -14,8 +14,8 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bertnli._util.files import open_regular
 from bertnli.errors import ConfigError, DataError
-from bertnli.files import open_regular
 
 #: Bytes of a line, and characters of a field: far more than sentences have.
 MAX_LINE = 1 << 22

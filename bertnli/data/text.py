@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.files import expanded
+from bertnli._util.hints import near_path
 from bertnli.data.read import pairs
 from bertnli.data.streams import as_text, open_bytes
 from bertnli.errors import ConfigError, DataError
-from bertnli.files import expanded
-from bertnli.hints import near_path
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 

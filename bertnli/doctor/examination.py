@@ -14,7 +14,7 @@ from bertnli.backends import NAMES, available_backends
 from bertnli.doctor.advice import Advice, advise
 from bertnli.doctor.machine import describe_machine
 from bertnli.doctor.probe import expected, probe
-from bertnli.hub import CACHE_VARIABLE, cache_dir
+from bertnli.hub.catalogue import CACHE_VARIABLE, cache_dir
 from bertnli.version import __version__
 
 #: Extras that are for working on bertnli, not with it, or that the backends' section shows.

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bertnli.machine import ROOT, available_cores, cpu, text_of
+from bertnli._util.machine import ROOT, available_cores, cpu, text_of
 
 #: Environment variables that decide how many threads there are, and what they do.
 THREAD_VARIABLES = (

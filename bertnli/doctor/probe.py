@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from bertnli.errors import BERTNLIError
-from bertnli.hub import BUNDLED
+from bertnli.hub.catalogue import BUNDLED
 
 #: What is predicted, and how far from the referee's a probability may be.
 PAIR, TOLERANCE = ("A man is asleep.", "A man is awake."), 1e-4
@@ -101,10 +101,10 @@ def examine_backend(name: str) -> dict[str, Any]:
 def expected() -> dict[str, float]:
     """Return the probabilities of `PAIR` by the float64 referee, which needs no framework."""
     from bertnli.backends.interface import softmax
+    from bertnli.bert.referee import forward
     from bertnli.checkpoints.opening import open_classifier
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset
-    from bertnli.referee import forward
 
     found = open_classifier(BUNDLED[0])
     assert found.labels is not None

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.progress import LogLines
 from bertnli.backends.interface import Classifier
+from bertnli.bert.labels import label_merging
 from bertnli.data.batches import sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation.scores import log_softmax, merged
-from bertnli.labels import label_merging
-from bertnli.progress import LogLines
 from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
 

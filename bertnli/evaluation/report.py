@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.files import has_mark, is_there
+from bertnli._util.outputs import check_output_folder
+from bertnli.bert.labels import label_merging
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import scores
@@ -24,9 +27,6 @@ from bertnli.evaluation.predictions import (
     order_note,
     set_log_probabilities,
 )
-from bertnli.files import has_mark, is_there
-from bertnli.labels import label_merging
-from bertnli.outputs import check_output_folder
 from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 

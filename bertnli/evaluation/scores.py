@@ -92,7 +92,7 @@ def merged(
 
     Args:
         log_probabilities: (N, L).
-        places: (L,) of `bertnli.labels.label_merging`.
+        places: (L,) of `bertnli.bert.labels.label_merging`.
         num_labels: classes of the set.
     """
     found = np.full((len(log_probabilities), num_labels), -np.inf)

@@ -1,5 +1,6 @@
 """What the backends are judged by: the model in float64, and comparisons of tensors and runs."""
 
+from bertnli.bert.referee import RefereeOutput, adam_step, forward, gradients, losses
 from bertnli.parity.compare import (
     KEY_BIAS,
     Difference,
@@ -10,7 +11,6 @@ from bertnli.parity.compare import (
     relative_difference,
     run_both,
 )
-from bertnli.referee import RefereeOutput, adam_step, forward, gradients, losses
 
 __all__ = [
     "KEY_BIAS",

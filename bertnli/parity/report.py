@@ -15,15 +15,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bertnli import referee
 from bertnli.backends.interface import Backend
+from bertnli.bert import referee
+from bertnli.bert.labels import LABELS, label_permutation
+from bertnli.bert.parameters import classifier_shapes, initial_arrays, layer_names, layer_of
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
-from bertnli.labels import LABELS, label_permutation
-from bertnli.parameters import classifier_shapes, initial_arrays, layer_names, layer_of
 from bertnli.parity.compare import is_key_bias
 from bertnli.plots import new_figure
 from bertnli.training.trainer import StepResult

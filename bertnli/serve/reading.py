@@ -9,8 +9,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bertnli._util.files import unique_keys
 from bertnli.data.corpus import shown
-from bertnli.files import unique_keys
 from bertnli.serve.limits import HURRY, Limits
 
 #: Bytes of a body that is too long which are read and thrown away. A client that is still sending

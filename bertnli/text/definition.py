@@ -11,8 +11,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from bertnli._util.files import MAX_COMMAS, MAX_CONTAINERS
 from bertnli.errors import DataError
-from bertnli.files import MAX_COMMAS, MAX_CONTAINERS
 
 #: Tokens that are looked for in text and not cut: how many, and their characters.
 MAX_ADDED, MAX_ADDED_LENGTH = 1 << 13, 256

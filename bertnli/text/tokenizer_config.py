@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.files import is_there, read_json_object
 from bertnli.errors import DataError
-from bertnli.files import is_there, read_json_object
 from bertnli.text.vocab import RESERVED_TOKENS, UNKNOWN
 
 #: The book's names of special tokens, and those of Devlin et al. (2019).

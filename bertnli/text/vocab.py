@@ -8,8 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.files import MAX_VOCAB, read_json
 from bertnli.errors import DataError
-from bertnli.files import MAX_VOCAB, read_json
 from bertnli.text.tokenize import lower_tokens
 
 UNKNOWN = "<unk>"

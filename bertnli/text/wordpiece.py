@@ -10,8 +10,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.files import MAX_VOCAB, is_there, open_regular, read_json_object, read_text
 from bertnli.errors import BackendError, ConfigError, DataError
-from bertnli.files import MAX_VOCAB, is_there, open_regular, read_json_object, read_text
 from bertnli.text.definition import check_definition
 from bertnli.text.tokenize import BRACKETS, Tokens
 from bertnli.text.tokenizer_config import (

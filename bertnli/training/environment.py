@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bertnli.machine import cpu
+from bertnli._util.machine import cpu
 from bertnli.version import __version__
 
 if TYPE_CHECKING:

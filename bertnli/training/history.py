@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
+from bertnli._util.files import read_text
+from bertnli._util.hints import near_path
 from bertnli.errors import DataError
-from bertnli.files import read_text
-from bertnli.hints import near_path
 from bertnli.plots import plot_curves
 
 #: The file of a run's folder that has a line for each finished epoch.

@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from bertnli._util.machine import available_cores
 from bertnli.errors import ConfigError, RankError
-from bertnli.machine import available_cores
 from bertnli.training.children import Child, Server
 from bertnli.training.heartbeat import LOOPBACK
 from bertnli.training.watch import RANK_TIMEOUT, STATUS

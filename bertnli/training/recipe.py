@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from bertnli.config import TrainingConfig
+from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
 

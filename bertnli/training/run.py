@@ -27,11 +27,11 @@ from filelock import BaseFileLock, FileLock, Timeout
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from bertnli._util.temporary import clear_leftovers
 from bertnli.checkpoints.folder import replaced_file
 from bertnli.checkpoints.native import is_checkpoint, remove_checkpoint
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
-from bertnli.temporary import clear_leftovers
 from bertnli.training.environment import describe_differences, differences, environment
 from bertnli.training.history import METRICS
 from bertnli.training.ownership import (

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.hints import hinted
 from bertnli.backends.interface import Classifier, Prediction, Trainable, check_backend, in_words
-from bertnli.config import TrainingConfig
+from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import ONE_LIST
 from bertnli.errors import ConfigError, DataError
-from bertnli.hints import hinted
 from bertnli.training.average import BaseWeightAverage
 from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
@@ -63,7 +63,7 @@ class BaseTrainer(ABC):
             them; the loss stays the mean over the whole batch. Where `torchrun` or `bertnli launch`
             started several processes, each batch is first split over these.
         recipe: what holds of the settings that are None: ``"book"``, with everything off, or
-            ``"best"``; see `bertnli.config.RECIPES`.
+            ``"best"``; see `bertnli.bert.config.RECIPES`.
         schedule, warmup, weight_decay, clip_norm, layer_decay, label_smoothing, average, patience:
             see `TrainingConfig`.
         seed: order of the data and dropout are functions of (seed, epoch, step).

@@ -17,8 +17,8 @@ import processes
 import pytest
 
 from bertnli.backends.interface import Backend
+from bertnli.bert.labels import LABELS
 from bertnli.cli import main
-from bertnli.labels import LABELS
 
 SENTENCES = {
     "entailment": "A {} rests.",
@@ -333,7 +333,7 @@ def test_long_sets_have_a_line_now_and_then(
     commands = ((evaluate, scored), (report, scored), (predict, [f"{pairs}: 50 pairs, {rate}"]))
     for argv, lines in commands:
         assert not re.search(rate, Ran(capsys, argv).err)  # it takes less than half a minute
-        monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+        monkeypatch.setattr("bertnli._util.progress.EVERY", 0.0)
         said = Ran(capsys, argv).err.splitlines()
         found = [line for line in said if re.search(rate, line)]
         assert len(found) == len(lines) and all(map(re.fullmatch, lines, found)), found

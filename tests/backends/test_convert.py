@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints import convert as conversion
 from bertnli.checkpoints.convert import convert, digests
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.cli import convert as command
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from bertnli.backends.mxnet._framework import mx
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints import gluonnlp
 from bertnli.checkpoints.convert import FORMATS
 from bertnli.checkpoints.opening import Checkpoint
-from bertnli.config import BERTConfig
 
 WORKER = Path(__file__).parent / "damaged_files_worker.py"
 READERS = (

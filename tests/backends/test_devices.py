@@ -19,7 +19,7 @@ from torch.nn.parallel import scatter_gather
 from bertnli import get_backend, parity
 from bertnli.backends.interface import Backend
 from bertnli.backends.torch import trainer as trainer_module
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
 

@@ -7,10 +7,10 @@ import os
 
 import pytest
 
+from bertnli._util.machine import available_cores
 from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.doctor.probe import probe
-from bertnli.machine import available_cores
 
 
 def test_a_backend_tells_of_itself(backend: Backend, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,13 @@ import pytest
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import LABELS, TWO_WAY
+from bertnli.bert.parameters import classifier_shapes, initial_arrays
 from bertnli.checkpoints.native import save_native
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.evaluation import logits_of
-from bertnli.labels import LABELS, TWO_WAY
-from bertnli.parameters import classifier_shapes, initial_arrays
 
 
 @pytest.fixture(scope="module")

@@ -10,12 +10,12 @@ import pytest
 
 import bertnli
 from bertnli.backends.interface import Backend, Classifier
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import bert_shapes, initial_arrays
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.data.dataset import build_vocab
 from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation
-from bertnli.parameters import bert_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
 PAIR = ("Two men play guitar in the street.", "Nobody is making music.")

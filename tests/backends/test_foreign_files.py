@@ -19,13 +19,13 @@ from safetensors.torch import load_file, save_file
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints import names
 from bertnli.checkpoints.convert import FORMATS, convert, digests
 from bertnli.checkpoints.native import save_native
 from bertnli.checkpoints.opening import Checkpoint, open_checkpoint, open_pretrained
 from bertnli.checkpoints.params import write_params
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError, DataError
 
 Make = Callable[..., Checkpoint]

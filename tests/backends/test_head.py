@@ -11,14 +11,14 @@ import pytest
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import LABELS
+from bertnli.bert.parameters import initial_arrays
 from bertnli.checkpoints.convert import FORMATS, convert
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.labels import LABELS
-from bertnli.parameters import initial_arrays
 
 ORDERS = (LABELS, ("neutral", "Entailment", "contradiction"))
 

@@ -19,10 +19,10 @@ from safetensors.torch import load_file, save_file
 
 import bertnli
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints import huggingface
 from bertnli.checkpoints.opening import open_checkpoint
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
 from bertnli.errors import CheckpointError, DataError

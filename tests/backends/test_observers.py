@@ -18,11 +18,11 @@ import processes
 import pytest
 
 import bertnli
+from bertnli._util.progress import duration
 from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import BackendError, ConfigError
-from bertnli.progress import duration
 from bertnli.training.observers import Observer, progress_observer
 from bertnli.training.observers.shown import EVERY, LiveCurve, LogProgress, ProgressBar
 from bertnli.training.observers.tensorboard import EPOCH_TAGS, STEP_LOSS, read_events
@@ -298,7 +298,7 @@ def test_quiet_prints_no_line(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
+    monkeypatch.setattr("bertnli._util.progress.EVERY", 0.0)
     command = ["train", "--train", "sample", "--backend", backend.name, "--devices", "cpu"]
     command += ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2"]
     command += ["--num-blks", "1", "--epochs", "1", "--batch-size", "256", "--lr", "1e-3"]

@@ -16,11 +16,11 @@ import processes
 import pytest
 
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints import onnx as export
 from bertnli.checkpoints.convert import FORMATS
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import CheckpointError
 

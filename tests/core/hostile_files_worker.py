@@ -41,7 +41,7 @@ from bertnli.data.dataset import PairDataset  # noqa: E402
 from bertnli.data.read import pairs, read  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
-from bertnli.hub import download_extract  # noqa: E402
+from bertnli.hub.catalogue import download_extract  # noqa: E402
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab  # noqa: E402
 from bertnli.training.history import read_history  # noqa: E402
 

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 
 from bertnli.backends.interface import Classifier
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import LABELS
 from bertnli.data.batches import Batch
-from bertnli.labels import LABELS
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

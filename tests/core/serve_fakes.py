@@ -14,7 +14,7 @@ from typing import Any
 from zlib import crc32
 
 from bertnli.backends.interface import Prediction
-from bertnli.labels import LABELS
+from bertnli.bert.labels import LABELS
 from bertnli.serve.limits import Limits
 from bertnli.serve.worker import Pair, Worker
 from bertnli.text.pairs import PairEncoding

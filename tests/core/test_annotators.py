@@ -15,12 +15,12 @@ from report_fakes import Known, Page
 
 import bertnli
 from bertnli import evaluation
+from bertnli.bert.labels import LABELS, TWO_WAY, label_merging
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import build_vocab
 from bertnli.errors import DataError
 from bertnli.evaluation.annotators import Annotators
 from bertnli.evaluation.scores import MAX_DISTANCE, jensen_shannon, kl_divergence
-from bertnli.labels import LABELS, TWO_WAY, label_merging
 
 COUNTS = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=8)
 WEIGHTS = st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 1e-3)

@@ -25,8 +25,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bertnli import archives, hub
 from bertnli.errors import DownloadError
+from bertnli.hub import archives, catalogue
 
 pytestmark = pytest.mark.filterwarnings("ignore:Duplicate name")
 LIMITS = {"MAX_UNPACKED": 1 << 16, "MAX_RATIO": 4, "MAX_MEMBERS": 40}
@@ -59,7 +59,7 @@ class Sandbox:
         archive.write_bytes(content)
         start = time.process_time()
         try:
-            hub.download_extract(archive, self.cache)
+            catalogue.download_extract(archive, self.cache)
             refused = False
         except DownloadError:
             refused = True
@@ -269,7 +269,7 @@ def test_what_is_declared_is_refused_before_it_is_read(sandbox: Sandbox) -> None
         path = sandbox.inner / name
         path.write_bytes(content)
         with pytest.raises(DownloadError, match=f"refused: .* unpack to {size}"):
-            hub.download_extract(path, sandbox.cache)
+            catalogue.download_extract(path, sandbox.cache)
 
 
 def patched(content: bytes, local: int, central: int, value: int) -> bytes:
@@ -299,33 +299,33 @@ def test_a_part_of_a_killed_process_goes(
     content = tarred([("a", b"x", 0o644)])
     archive = sandbox.inner / "x.tar"
     archive.write_bytes(content)
-    home = Path(hub.download_extract(archive, sandbox.cache))
+    home = Path(catalogue.download_extract(archive, sandbox.cache))
     shutil.rmtree(home)
     part = leave_leftover(home)
-    assert [path.name for path in Path(hub.download_extract(archive, sandbox.cache)).iterdir()] == [
-        "a"
-    ]
+    assert [
+        path.name for path in Path(catalogue.download_extract(archive, sandbox.cache)).iterdir()
+    ] == ["a"]
     assert not part.exists()
 
 
 def test_what_is_unpacked_needs_no_lock(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     archive = sandbox.inner / "x.zip"
     archive.write_bytes(zipped([("a", b"x", 0o644)]))
-    home = hub.download_extract(archive, sandbox.cache)
+    home = catalogue.download_extract(archive, sandbox.cache)
     monkeypatch.setattr(archives, "locked", None)
-    assert hub.download_extract(archive, sandbox.cache) == home
+    assert catalogue.download_extract(archive, sandbox.cache) == home
 
 
 def test_two_processes_unpack_at_once(tmp_path: Path) -> None:
     content = {f"{i}": random.Random(i).randbytes(300) for i in range(400)}
     (tmp_path / "x.zip").write_bytes(zipped([(name, data, 0) for name, data in content.items()]))
     code = (
-        "import sys; from bertnli import archives, hub\n"
-        "from bertnli.archives import _Unpacking\n"
+        "import sys; from bertnli.hub import archives, catalogue\n"
+        "from bertnli.hub.archives import _Unpacking\n"
         "run = _Unpacking.run\n"
         "def said(self): print('unpacks'); run(self)\n"
         "_Unpacking.run = said; sys.stdin.readline()\n"
-        "print(hub.download_extract(sys.argv[1], sys.argv[2]))"
+        "print(catalogue.download_extract(sys.argv[1], sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, str(tmp_path / "x.zip"), str(tmp_path / "cache")]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}

@@ -17,13 +17,14 @@ import numpy as np
 import processes
 import pytest
 
-from bertnli import fetch
 from bertnli.api.predict import _chunks
 from bertnli.api.sets import describe
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import LABELS
+from bertnli.bert.parameters import classifier_shapes, initial_arrays
 from bertnli.checkpoints.native import save_native
 from bertnli.cli import COMMANDS, corpora, main, make_parser
 from bertnli.cli.terminal import printable_output
-from bertnli.config import BERTConfig
 from bertnli.data import read
 from bertnli.data.corpus import Corpus
 from bertnli.errors import (
@@ -34,8 +35,7 @@ from bertnli.errors import (
     DownloadError,
     without_secrets,
 )
-from bertnli.labels import LABELS
-from bertnli.parameters import classifier_shapes, initial_arrays
+from bertnli.hub import fetch
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.version import __version__
 

@@ -20,6 +20,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from bertnli.bert.labels import LABELS
 from bertnli.data import arrays, columnar
 from bertnli.data.arrays import NotSure
 from bertnli.data.cache import cached
@@ -28,7 +29,6 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.data.parses import sentence_of
 from bertnli.errors import DataError
-from bertnli.labels import LABELS
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces

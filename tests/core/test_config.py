@@ -7,15 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bertnli.config import PRESETS, BERTConfig, TrainingConfig
-from bertnli.errors import CheckpointError, ConfigError
-from bertnli.parameters import (
+from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
+from bertnli.bert.parameters import (
     bert_shapes,
     check_shapes,
     classifier_shapes,
     infer_config,
     initial_arrays,
 )
+from bertnli.errors import CheckpointError, ConfigError
 
 TINY = BERTConfig(20, 8, 12, 2, 2, 0.0, 16)
 

@@ -13,13 +13,13 @@ from report_fakes import Known, Page
 
 import bertnli
 from bertnli import evaluation
+from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import predictions
 from bertnli.evaluation.charts import LEGEND
-from bertnli.labels import LABELS, TWO_WAY
 from bertnli.text.vocab import Vocab
 
 #: With a character that turns the direction of the text.

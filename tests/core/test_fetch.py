@@ -24,8 +24,9 @@ import pytest
 from fault_server import FAULTS, PASSING, UNSEEN, FaultServer, Served
 from filelock import FileLock
 
-from bertnli import exchange, fetch, hub, locks
+from bertnli._util import locks
 from bertnli.errors import DownloadError
+from bertnli.hub import catalogue, exchange, fetch
 
 CONTENT = np.random.default_rng(0).bytes(150_000)
 SHA1 = hashlib.sha1(CONTENT).hexdigest()
@@ -66,7 +67,7 @@ def serve(server: FaultServer, *script: str, path: str = "/" + NAME, **options: 
 def get(server: FaultServer, folder: Path, sha1: str | None = SHA1, name: str = NAME) -> Path:
     start = time.monotonic()
     try:
-        return Path(hub.download(f"{server.url}/{name}", folder, sha1, progress=False))
+        return Path(catalogue.download(f"{server.url}/{name}", folder, sha1, progress=False))
     finally:
         assert time.monotonic() - start < LIMIT
         kept = home_of(server, folder, name) / name
@@ -75,7 +76,7 @@ def get(server: FaultServer, folder: Path, sha1: str | None = SHA1, name: str = 
 
 def home_of(server: FaultServer, folder: Path, name: str = NAME) -> Path:
     """The folder in which a URL's file is kept."""
-    return hub._kept_at(folder, f"{server.url}/{name}").parent
+    return catalogue._kept_at(folder, f"{server.url}/{name}").parent
 
 
 def left(folder: Path) -> list[str]:
@@ -229,10 +230,10 @@ def test_a_log_has_a_line_now_and_then(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     serve(server)
-    hub.download(f"{server.url}/{NAME}", tmp_path / "quick", SHA1)
+    catalogue.download(f"{server.url}/{NAME}", tmp_path / "quick", SHA1)
     assert "MB/s" not in capsys.readouterr().err
-    monkeypatch.setattr("bertnli.progress.EVERY", 0.0)
-    hub.download(f"{server.url}/{NAME}", tmp_path / "long", SHA1)
+    monkeypatch.setattr("bertnli._util.progress.EVERY", 0.0)
+    catalogue.download(f"{server.url}/{NAME}", tmp_path / "long", SHA1)
     line = capsys.readouterr().err.splitlines()[-1]
     assert re.fullmatch(rf"{NAME}: 0 of 0 MB, [\d,.]+ MB/s, about 0 s left", line)
     get(server, tmp_path / "silent")
@@ -301,16 +302,16 @@ def test_a_full_disk(server: FaultServer, tmp_path: Path, monkeypatch: pytest.Mo
 def test_what_is_here_needs_no_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fetch, "locked", None)
     url = f"http://127.0.0.1:1/{NAME}"
-    here = hub._kept_at(tmp_path, url)
+    here = catalogue._kept_at(tmp_path, url)
     here.parent.mkdir()
     here.write_bytes(CONTENT)
-    assert hub.download(url, tmp_path, SHA1) == str(here)
+    assert catalogue.download(url, tmp_path, SHA1) == str(here)
 
 
 @pytest.mark.parametrize("url", ["http://[::1/a.zip", "http://a b/c.zip", "ftp://127.0.0.1/a.zip"])
 def test_addresses_that_are_none(tmp_path: Path, url: str) -> None:
     with pytest.raises(DownloadError):
-        hub.download(url, tmp_path, progress=False)
+        catalogue.download(url, tmp_path, progress=False)
 
 
 def test_long_names(server: FaultServer, tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ def test_long_names(server: FaultServer, tmp_path: Path) -> None:
     serve(server, "cut", path="/" + "%C3%A9" * 125 + ".bin")
     assert get(server, tmp_path, name=name).read_bytes() == CONTENT
     with pytest.raises(DownloadError):
-        hub.download(f"{server.url}/{'a' * 300}", tmp_path, progress=False)
+        catalogue.download(f"{server.url}/{'a' * 300}", tmp_path, progress=False)
 
 
 def test_from_https_to_http() -> None:
@@ -359,7 +360,8 @@ def test_waiting_for_a_lock(
 
 WORKER = """
 import json, sys, time
-from bertnli import exchange, fetch, hub, locks
+from bertnli._util import locks
+from bertnli.hub import catalogue, exchange, fetch
 from bertnli.errors import DownloadError
 settings, jobs, folder = json.load(open(sys.argv[1]))
 for place, value in settings.items():
@@ -372,7 +374,7 @@ sys.stdin.readline()
 for url, sha1 in jobs:
     start = time.monotonic()
     try:
-        hub.download(url, folder, sha1, progress=False)
+        catalogue.download(url, folder, sha1, progress=False)
         found = "file"
     except DownloadError as error:
         assert url in str(error), error
@@ -453,7 +455,7 @@ def run_downloads(server: FaultServer, home: Path, count: int) -> None:
     results = [worker.results() for worker in both]
     whole = 0
     for i, (script, *found) in enumerate(zip(scripts, *results, strict=True)):
-        path = hub._kept_at(folder, f"{server.url}/{i}.bin")
+        path = catalogue._kept_at(folder, f"{server.url}/{i}.bin")
         outcomes = {outcome for outcome, _ in found}
         assert path.exists() is ("file" in outcomes), script
         assert not path.exists() or path.read_bytes() == CONTENT, script

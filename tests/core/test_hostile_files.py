@@ -21,9 +21,9 @@ import processes
 import pytest
 from hostile_files import CASES, HEAD, KINDS, PLACES
 
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints.convert import FORMATS
 from bertnli.checkpoints.opening import Checkpoint
-from bertnli.config import BERTConfig
 
 WORKER = Path(__file__).parent / "hostile_files_worker.py"
 FIXTURES = Path(__file__).parents[1] / "fixtures"

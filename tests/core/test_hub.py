@@ -20,8 +20,8 @@ import numpy as np
 import pytest
 
 import bertnli
-from bertnli import archives, fetch, hub
 from bertnli.errors import DownloadError
+from bertnli.hub import archives, catalogue, fetch
 
 
 class Server:
@@ -62,12 +62,10 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture(autouse=True)
 def _own_hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(
-        hub,
-        "DATA_HUB",
-        {name: hub.HubEntry(name, dict(entry.files)) for name, entry in hub.DATA_HUB.items()},
-    )
-    monkeypatch.setenv(hub.CACHE_VARIABLE, str(tmp_path / "cache"))
+    entries = catalogue.DATA_HUB.items()
+    own = {name: catalogue.HubEntry(name, dict(entry.files)) for name, entry in entries}
+    monkeypatch.setattr(catalogue, "DATA_HUB", own)
+    monkeypatch.setenv(catalogue.CACHE_VARIABLE, str(tmp_path / "cache"))
     monkeypatch.setattr(fetch, "BACKOFF", 0.01)
 
 
@@ -106,16 +104,16 @@ def test_the_books_entries() -> None:
 
 def test_download_once_and_check_every_time(server: Server, tmp_path: Path) -> None:
     server.files["/a/data.bin"] = b"content"
-    hub.register("data", server.url + "/a/data.bin", sha1(b"content"))
-    path = Path(hub.download("data", progress=False))
+    catalogue.register("data", server.url + "/a/data.bin", sha1(b"content"))
+    path = Path(catalogue.download("data", progress=False))
     assert (path.parent.parent, path.name) == (tmp_path / "cache", "data.bin")
     assert path.read_bytes() == b"content"
-    assert hub.download("data", progress=False) == str(path)
+    assert catalogue.download("data", progress=False) == str(path)
     assert len(server.requests) == 1
     path.write_bytes(b"damaged")
-    assert Path(hub.download("data", progress=False)).read_bytes() == b"content"
+    assert Path(catalogue.download("data", progress=False)).read_bytes() == b"content"
     assert len(server.requests) == 2
-    other = hub.download(server.url + "/a/data.bin", tmp_path / "here", sha1(b"content"))
+    other = catalogue.download(server.url + "/a/data.bin", tmp_path / "here", sha1(b"content"))
     assert Path(other).parent.parent == tmp_path / "here"
 
 
@@ -135,12 +133,12 @@ def test_urls_that_end_alike_are_different_files(server: Server, tmp_path: Path)
         paths = []
         for number, url in enumerate(urls):
             server.other = archive(**{"which.txt": str(number)})
-            paths.append(Path(hub.download_extract(url, folder, progress=False)))
+            paths.append(Path(catalogue.download_extract(url, folder, progress=False)))
             assert (paths[-1] / "which.txt").read_text() == str(number)
-            assert "x" not in str(Path(hub.download(url, folder)).parent.name)  # no password
+            assert "x" not in str(Path(catalogue.download(url, folder)).parent.name)  # no password
         assert len({*paths}) == len(urls) == len(server.requests)
         for number, url in enumerate(urls):  # and again, without a request
-            again = Path(hub.download_extract(url, folder, progress=False))
+            again = Path(catalogue.download_extract(url, folder, progress=False))
             assert (again / "which.txt").read_text() == str(number)
         assert len(server.requests) == len(urls)
 
@@ -151,9 +149,9 @@ def test_faults_leave_nothing_behind(server: Server, tmp_path: Path, fault: str)
         server.files["/data.bin"] = b"content"
     server.extra_length = 5 if fault == "cut" else 0
     expected = "0" * 40 if fault == "hash" else sha1(b"content")
-    hub.register("data", server.url + "/data.bin", expected)
+    catalogue.register("data", server.url + "/data.bin", expected)
     with pytest.raises(DownloadError, match=r"data\.bin"):
-        hub.download("data", progress=False)
+        catalogue.download("data", progress=False)
     assert [path.name for path in (tmp_path / "cache").glob("*/*")] == [".data.bin.lock"]
 
 
@@ -161,11 +159,11 @@ def test_a_wrong_file_in_the_cache_stays_until_a_good_one_comes(
     server: Server, tmp_path: Path
 ) -> None:
     server.files["/data.bin"] = b"mine"
-    mine = Path(hub.download(server.url + "/data.bin", progress=False))
+    mine = Path(catalogue.download(server.url + "/data.bin", progress=False))
     del server.files["/data.bin"]
-    hub.register("data", server.url + "/data.bin", sha1(b"content"))
+    catalogue.register("data", server.url + "/data.bin", sha1(b"content"))
     with pytest.raises(DownloadError, match="404"):
-        hub.download("data", progress=False)
+        catalogue.download("data", progress=False)
     assert mine.read_bytes() == b"mine"
 
 
@@ -173,9 +171,9 @@ def test_without_a_network(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x.zip"
-    hub.register("x", url)
+    catalogue.register("x", url)
     with pytest.raises(DownloadError) as caught:
-        hub.download("x", progress=False)
+        catalogue.download("x", progress=False)
     message = str(caught.value)
     assert url in message
     assert re.search(re.escape(str(tmp_path / "cache")) + r"/\w{16}/x\.zip", message)
@@ -194,40 +192,40 @@ def test_secrets_of_an_address_are_not_told(server: Server, what: str) -> None:
         "redirect": "ftp://me:s3cret@127.0.0.1/x.zip?token=s3cret",
         "bad": "http://me:s3cret@[::1/x.zip?token=s3cret",
     }[what]
-    hub.register("secret", url, "0" * 40)
-    assert "s3cret" not in repr(hub.hub_view("torch"))
+    catalogue.register("secret", url, "0" * 40)
+    assert "s3cret" not in repr(catalogue.hub_view("torch"))
     with pytest.raises(DownloadError) as caught:
-        hub.download("secret", progress=False)
+        catalogue.download("secret", progress=False)
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
 def test_names(server: Server) -> None:
     with pytest.raises(DownloadError, match=r"Did you mean 'bert\.small'"):
-        hub.download("bert.smal")
+        catalogue.download("bert.smal")
     with pytest.raises(DownloadError, match="say which"):
-        hub.download("bert.small")
+        catalogue.download("bert.small")
     with pytest.raises(DownloadError, match="40 hexadecimal"):
-        hub.register("x", server.url, "abc")
-    view = hub.hub_view("mxnet")
+        catalogue.register("x", server.url, "abc")
+    view = catalogue.hub_view("mxnet")
     view["mine"] = (server.url + "/mine.zip", None)
     assert view["mine"] == (server.url + "/mine.zip", None)
-    assert "mine" not in hub.hub_view("torch")
-    assert hub.hub_view("mxnet")["mine"] == view["mine"]
+    assert "mine" not in catalogue.hub_view("torch")
+    assert catalogue.hub_view("mxnet")["mine"] == view["mine"]
     del view["mine"]
     assert "mine" not in view
 
 
 def test_extract_once(server: Server, tmp_path: Path) -> None:
     server.files["/snli.zip"] = archive(**{"top/a.txt": "one", "__MACOSX/x": ""})
-    hub.register("corpus", server.url + "/snli.zip", sha1(server.files["/snli.zip"]))
-    folder = Path(hub.download_extract("corpus", progress=False))
+    catalogue.register("corpus", server.url + "/snli.zip", sha1(server.files["/snli.zip"]))
+    folder = Path(catalogue.download_extract("corpus", progress=False))
     assert folder.name == "top"
     assert (folder / "a.txt").read_text() == "one"
     before = (folder / "a.txt").stat().st_ino
-    assert Path(hub.download_extract("corpus", progress=False)) == folder
+    assert Path(catalogue.download_extract("corpus", progress=False)) == folder
     assert (folder / "a.txt").stat().st_ino == before  # not unpacked again
     assert len(server.requests) == 1
-    assert hub.download_extract(str(tmp_path)) == str(tmp_path)
+    assert catalogue.download_extract(str(tmp_path)) == str(tmp_path)
 
 
 def _flip(folder: Path) -> None:
@@ -258,26 +256,26 @@ def test_an_extracted_folder_that_was_changed_is_made_anew(
 ) -> None:
     path = tmp_path / "model.zip"
     path.write_bytes(archive(**{"a.txt": "one", "b/c.bin": "x" * 1000}))
-    folder = Path(hub.download_extract(path))
+    folder = Path(catalogue.download_extract(path))
     CHANGES[change](folder)
-    assert Path(hub.download_extract(path)) == folder
+    assert Path(catalogue.download_extract(path)) == folder
     content = {str(f.relative_to(folder)): f.read_text() for f in folder.rglob("*") if f.is_file()}
     assert content == {"a.txt": "one", "b/c.bin": "x" * 1000}
     assert not (folder / "a.txt").is_symlink()
     # What was changed may be somebody's work: it is kept, and its place is told.
     kept = folder.with_name(f"{folder.name}.changed-1")
     assert kept.is_dir() and kept.name in capsys.readouterr().err
-    hub.download_extract(path)
+    catalogue.download_extract(path)
     assert not capsys.readouterr().err
 
 
 def test_encoded_corpora_beside_an_extracted_one_stay(tmp_path: Path) -> None:
     path = tmp_path / "corpus.zip"
     path.write_bytes(archive(**{"a.txt": "one"}))
-    folder = Path(hub.download_extract(path))
+    folder = Path(catalogue.download_extract(path))
     (folder / ".bertnli").mkdir()
     (folder / ".bertnli" / "ids.npy").write_bytes(b"x")
-    assert Path(hub.download_extract(path)) == folder
+    assert Path(catalogue.download_extract(path)) == folder
     assert (folder / ".bertnli" / "ids.npy").exists()
 
 
@@ -285,28 +283,28 @@ def test_local_archives(tmp_path: Path, fixtures: Path) -> None:
     hashes = json.loads((fixtures / "zips" / "sha1.json").read_text())
     for name, expected in hashes.items():
         assert fetch.sha1_of(fixtures / "zips" / name) == expected
-        folder = Path(hub.download_extract(fixtures / "zips" / name))
+        folder = Path(catalogue.download_extract(fixtures / "zips" / name))
         assert sorted(path.name for path in folder.iterdir()) == ["pretrained.params", "vocab.json"]
     flat = tmp_path / "flat.zip"
     flat.write_bytes(archive(a="1", b="2"))
-    assert {path.name for path in Path(hub.download_extract(flat)).iterdir()} == {"a", "b"}
+    assert {path.name for path in Path(catalogue.download_extract(flat)).iterdir()} == {"a", "b"}
     (tmp_path / "c").write_text("3")
     with tarfile.open(tmp_path / "t.tar.gz", "w:gz") as tar:
         tar.add(tmp_path / "c", "c")
-    assert (Path(hub.download_extract(tmp_path / "t.tar.gz")) / "c").read_text() == "3"
+    assert (Path(catalogue.download_extract(tmp_path / "t.tar.gz")) / "c").read_text() == "3"
     (tmp_path / "table.tsv").write_text("no archive")
     with pytest.raises(DownloadError, match="neither a zip nor a tar"):
-        hub.download_extract(tmp_path / "table.tsv")
+        catalogue.download_extract(tmp_path / "table.tsv")
     for name, whole in (("flat.zip", flat), ("t.tar.gz", tmp_path / "t.tar.gz")):
         (tmp_path / f"cut-{name}").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
         with pytest.raises(DownloadError, match=r"Copy it anew from where it came from$"):
-            hub.download_extract(tmp_path / f"cut-{name}")
+            catalogue.download_extract(tmp_path / f"cut-{name}")
     pointer = "version https://git-lfs.github.com/spec/v1\n"
     (tmp_path / "pointer.zip").write_text(pointer)
     with pytest.raises(DownloadError, match="a pointer of git-lfs"):
-        hub.download_extract(tmp_path / "pointer.zip")
+        catalogue.download_extract(tmp_path / "pointer.zip")
     (tmp_path / "clone.zip").write_bytes(archive(a=pointer))  # unpacked as it is
-    assert (Path(hub.download_extract(tmp_path / "clone.zip")) / "a").read_text() == pointer
+    assert (Path(catalogue.download_extract(tmp_path / "clone.zip")) / "a").read_text() == pointer
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "C:\\evil", "..\\evil"])
@@ -314,7 +312,7 @@ def test_hostile_members_are_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "bad.zip"
     path.write_bytes(archive(**{"good": "", name: "bad"}))
     with pytest.raises(DownloadError, match="refused"):
-        hub.download_extract(path)
+        catalogue.download_extract(path)
     assert not list(tmp_path.rglob("*evil*"))
 
 
@@ -332,7 +330,7 @@ def test_what_unpacks_to_far_more_is_refused(
         with tarfile.open(path, "w:gz") as tar:
             tar.add(tmp_path / "zeros", "zeros")
     with pytest.raises(DownloadError, match="unpack to 4,194,304"):
-        hub.download_extract(path, tmp_path / "cache")
+        catalogue.download_extract(path, tmp_path / "cache")
     assert not list((tmp_path / "cache").rglob("zeros"))
 
 
@@ -347,7 +345,7 @@ def test_damaged_archives_are_errors(tmp_path: Path, fixtures: Path) -> None:
         path = tmp_path / f"{i}.zip"
         path.write_bytes(raw)
         try:
-            hub.download_extract(path, tmp_path / "cache")
+            catalogue.download_extract(path, tmp_path / "cache")
         except DownloadError:
             refused += 1
     assert refused > 30
@@ -359,4 +357,4 @@ def test_links_are_refused(tmp_path: Path) -> None:
         link.type, link.linkname = tarfile.SYMTYPE, "/etc"
         tar.addfile(link)
     with pytest.raises(DownloadError, match="refused"):
-        hub.download_extract(tmp_path / "bad.tar")
+        catalogue.download_extract(tmp_path / "bad.tar")

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 import bertnli
+from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.data.corpus import TABLE, Corpus
 from bertnli.errors import DataError
-from bertnli.labels import LABELS, TWO_WAY
 
 E, C, N = LABELS
 NO = TWO_WAY[1]

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import bert_shapes, classifier_shapes, initial_arrays
 from bertnli.checkpoints import names
 from bertnli.checkpoints.native import CONFIG, WEIGHTS, is_native, load_native, save_native
 from bertnli.checkpoints.opening import open_checkpoint
-from bertnli.config import BERTConfig
 from bertnli.errors import CheckpointError
-from bertnli.parameters import bert_shapes, classifier_shapes, initial_arrays
 from bertnli.text.vocab import Vocab
 
 TOKENS = ["<unk>", "<pad>", "<mask>", "<cls>", "<sep>", "dog", "café"]

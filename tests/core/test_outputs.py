@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from bertnli._util.outputs import check_output_file, check_output_folder
 from bertnli.cli import main
 from bertnli.errors import ConfigError
 from bertnli.evaluation import write_report
-from bertnli.outputs import check_output_file, check_output_folder
 from bertnli.training.history import EpochRecord, History
 
 #: A finished epoch of a run.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bertnli.progress import EVERY, LogLines, duration
+from bertnli._util.progress import EVERY, LogLines, duration
 
 
 class Clock:

@@ -26,11 +26,11 @@ import pandas
 import pytest
 
 import bertnli
+from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import pairs, read, read_sets, train_and_dev
 from bertnli.errors import BERTNLIError, ConfigError, DataError
-from bertnli.labels import LABELS, TWO_WAY
 
 E, C, N = LABELS
 NO = TWO_WAY[1]

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bertnli
+from bertnli.bert.config import RECIPES, TrainingConfig
 from bertnli.cli.recipes import add_training_options
-from bertnli.config import RECIPES, TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.packing import split_by_length

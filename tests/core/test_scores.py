@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bertnli.bert.labels import LABELS, TWO_WAY, label_merging
 from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
 from bertnli.evaluation import scores
-from bertnli.labels import LABELS, TWO_WAY, label_merging
 
 
 # R. G. Newcombe, Two-sided confidence intervals for the single proportion, Statistics in Medicine

@@ -20,10 +20,10 @@ from processes import LIMIT
 from prometheus_client.parser import text_string_to_metric_families
 from serve_fakes import FakeNet, answer, pairs_of, started
 
+from bertnli.bert.labels import LABELS
 from bertnli.cli import main
 from bertnli.errors import BackendError, ConfigError
 from bertnli.explain import Explanation
-from bertnli.labels import LABELS
 from bertnli.serve import app as app_module
 from bertnli.serve.app import create_app
 from bertnli.serve.hosts import Hosts

@@ -14,11 +14,11 @@ import processes
 import pytest
 from filelock import FileLock, Timeout
 
-from bertnli import temporary
+from bertnli._util import temporary
+from bertnli._util.temporary import NEW, OLD, clear_leftovers, is_temporary, temporary_folder
 from bertnli.checkpoints.folder import new_folder, replaced_file, replaced_folder
 from bertnli.cli import main
 from bertnli.errors import CheckpointError
-from bertnli.temporary import NEW, OLD, clear_leftovers, is_temporary, temporary_folder
 
 MARK = "bertnli.json"
 Leave = Callable[..., Path]

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from bertnli.bert.labels import LABELS, label_permutation
 from bertnli.errors import ConfigError, DataError
-from bertnli.labels import LABELS, label_permutation
 from bertnli.text.pairs import check_truncation, get_tokens_and_segments, truncated_lengths
 from bertnli.text.tokenize import BRACKETS, tokenize, treebank_tokenize
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.errors import ConfigError
-from bertnli.parameters import classifier_shapes
 
 SIZES = (50, 32, 64, 4, 3, 0.0, 20)
 KINDS = {

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.config import PRESETS, BERTConfig
+from bertnli.bert.config import PRESETS, BERTConfig
+from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.parameters import bert_shapes, classifier_shapes
 
 SENTENCES = [
     "a man is asleep",

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.data.packing import pack, rounded_up, split_by_length
 from bertnli.errors import BackendError, ConfigError

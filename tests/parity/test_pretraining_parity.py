@@ -9,9 +9,10 @@ import pytest
 from numpy.typing import NDArray
 
 import bertnli
-from bertnli import parity, referee
+from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.config import BERTConfig
+from bertnli.bert import referee
+from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import batches
 from bertnli.data.masking import PretrainingBatch
 from bertnli.data.pretraining import PretrainingSet

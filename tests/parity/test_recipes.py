@@ -17,7 +17,7 @@ import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
 from bertnli.backends.torch import optimizer
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch, batches
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.training.moments import dense_moments

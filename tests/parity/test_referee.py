@@ -8,10 +8,10 @@ import torch
 from numpy.typing import NDArray
 
 from bertnli import parity
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
-from bertnli.parameters import bert_shapes, classifier_shapes
 from bertnli.training.trainer import StepResult
 
 SMALL = BERTConfig(

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from bertnli.backends.interface import Backend
+from bertnli.bert.config import BERTConfig
 from bertnli.checkpoints.convert import FORMATS
 from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import main
-from bertnli.config import BERTConfig
 from bertnli.errors import BackendError
 from bertnli.parity import is_key_bias
 from bertnli.parity.report import ParityReport, parity_report

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.config import PRESETS, BERTConfig
+from bertnli.bert.config import PRESETS, BERTConfig
 from bertnli.data.batches import Batch
 
 LR = 1e-4

@@ -14,7 +14,7 @@ from bertnli.backends.mxnet.devices import (
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining, BERTModel
 from bertnli.backends.mxnet.trainer import Trainer
 from bertnli.backends.mxnet.workers import find_workers
-from bertnli.hub import hub_view
+from bertnli.hub.catalogue import hub_view
 
 BACKEND = Backend(
     name="mxnet",

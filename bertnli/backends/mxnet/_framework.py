@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from bertnli._util.machine import available_cores
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
-from bertnli.machine import available_cores
 
 _HOW = (
     'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1; it needs Python 3.10 to 3.12 '

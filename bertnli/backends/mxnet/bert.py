@@ -11,7 +11,7 @@ import math
 from typing import Any
 
 from bertnli.backends.mxnet._framework import mx
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 
 np: Any = mx.np
 npx: Any = mx.npx

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.machine import openmp_threads
 from bertnli.backends.device_names import check_gpu, listed, parsed
 from bertnli.backends.mxnet._framework import mx
-from bertnli.config import check_precision
+from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
-from bertnli.machine import openmp_threads
 from bertnli.training.launch import LOCAL_RANK
 
 _NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"

@@ -17,7 +17,7 @@ from bertnli.backends.mxnet.bert import (
     np,
     use_np,
 )
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 
 
 @use_np

@@ -14,7 +14,7 @@ from bertnli.backends.torch.devices import (
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining, BERTModel
 from bertnli.backends.torch.trainer import Trainer
 from bertnli.backends.torch.workers import find_workers
-from bertnli.hub import hub_view
+from bertnli.hub.catalogue import hub_view
 
 BACKEND = Backend(
     name="torch",

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 
 
 def activation_layer(config: BERTConfig) -> nn.Module:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bertnli.backends.device_names import check_gpu, listed, parsed
-from bertnli.config import check_precision
+from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
 

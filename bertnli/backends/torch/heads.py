@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bertnli.backends.torch.bert import BERTEncoder, activation_layer
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 
 
 class MaskLM(nn.Module):

@@ -18,23 +18,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from bertnli._util.hints import hinted
 from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
 from bertnli.backends.torch import heads, packed
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.checkpoints import names
-from bertnli.checkpoints.head import content_names, content_of, output_layer
-from bertnli.config import BERTConfig
-from bertnli.data.batches import Batch
-from bertnli.data.masking import PretrainingBatch
-from bertnli.hints import hinted
-from bertnli.labels import LABELS, checked_labels
-from bertnli.parameters import (
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.labels import LABELS, checked_labels
+from bertnli.bert.parameters import (
     bert_shapes,
     check_shapes,
     classifier_shapes,
     initial_arrays,
     layer_names,
 )
+from bertnli.checkpoints import names
+from bertnli.checkpoints.head import content_names, content_of, output_layer
+from bertnli.data.batches import Batch
+from bertnli.data.masking import PretrainingBatch
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from bertnli._util.progress import LogLines
 from bertnli.errors import BackendError
 from bertnli.plots import plot_progress
-from bertnli.progress import LogLines
 from bertnli.training.observers.interface import Observer
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class ProgressBar(Observer):
 class LogProgress(Observer):
     """A line now and then in a log: loss, accuracy, pairs/s and the time that the run still takes.
 
-    See `bertnli.progress.LogLines`.
+    See `bertnli._util.progress.LogLines`.
 
     Args:
         num_epochs: of the run.

@@ -19,9 +19,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from bertnli._util.files import is_plain_file
+from bertnli._util.outputs import check_output_folder
 from bertnli.errors import BackendError, ConfigError
-from bertnli.files import is_plain_file
-from bertnli.outputs import check_output_folder
 from bertnli.training.history import EpochRecord
 from bertnli.training.observers.interface import Observer
 

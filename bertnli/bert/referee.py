@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bertnli.config import BERTConfig
-from bertnli.parameters import encoder_shapes
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import encoder_shapes
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]

@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from bertnli._util.hints import near_path
 from bertnli.errors import BERTNLIError, ConfigError
-from bertnli.hints import near_path
 
 #: Bytes that a file of settings, a vocabulary, or any other file may have.
 MAX_SETTINGS, MAX_VOCAB, MAX_BYTES = 1 << 22, 12 << 20, 1 << 40

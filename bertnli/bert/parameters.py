@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.config import BERTConfig
+from bertnli.bert.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
 
 Shapes = dict[str, tuple[int, ...]]

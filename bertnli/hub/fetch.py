@@ -19,10 +19,10 @@ from typing import Any
 
 from tqdm import tqdm
 
+from bertnli._util.locks import hidden, locked
+from bertnli._util.progress import LogLines
 from bertnli.errors import DownloadError
-from bertnli.exchange import Answer, Exchange, Failure
-from bertnli.locks import hidden, locked
-from bertnli.progress import LogLines
+from bertnli.hub.exchange import Answer, Exchange, Failure
 
 #: Failures in a row, none of which brought anything new, before a download is given up.
 ATTEMPTS = 4

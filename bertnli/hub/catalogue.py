@@ -11,11 +11,11 @@ from importlib import resources
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from bertnli.archives import extracted
+from bertnli._util.files import expanded
+from bertnli._util.hints import did_you_mean, near_path
 from bertnli.errors import DownloadError, without_secrets
-from bertnli.fetch import fetch, is_here
-from bertnli.files import expanded
-from bertnli.hints import did_you_mean, near_path
+from bertnli.hub.archives import extracted
+from bertnli.hub.fetch import fetch, is_here
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"

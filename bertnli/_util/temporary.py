@@ -25,9 +25,9 @@ from pathlib import Path
 
 from filelock import BaseFileLock, FileLock, Timeout
 
+from bertnli._util.files import is_plain_file, read_json_object
+from bertnli._util.locks import hidden
 from bertnli.errors import BERTNLIError
-from bertnli.files import is_plain_file, read_json_object
-from bertnli.locks import hidden
 
 NEW, OLD = "new", "old"
 _MARK, _LOCK = "bertnli.json", "lock"

@@ -18,10 +18,10 @@ import zlib
 from pathlib import Path
 from typing import IO, Any
 
+from bertnli._util.files import COPY_ANEW, open_regular
+from bertnli._util.locks import hidden, locked
+from bertnli._util.temporary import NEW, temporary_folder
 from bertnli.errors import DownloadError
-from bertnli.files import COPY_ANEW, open_regular
-from bertnli.locks import hidden, locked
-from bertnli.temporary import NEW, temporary_folder
 
 #: An archive may unpack to so many bytes, and so many times its own size more.
 MAX_UNPACKED, MAX_RATIO = 1 << 26, 20
