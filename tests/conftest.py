@@ -260,7 +260,7 @@ class TorchLoop:
         B, T, H = X.shape
         [chunk] = packed_chunks(torch.full((B,), T), T, layer.num_heads)
         rows = torch.from_numpy(X).view(B * T, H)[chunk.tokens]
-        return self.array(layer.W_o(packed._heads(layer.train(), rows, chunk.all_queries)))[: B * T]
+        return self.array(layer.W_o(packed._heads(layer.train(), rows, chunk.groups)))[: B * T]
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of dropout does where there is no padding, while training."""
@@ -350,7 +350,7 @@ class MXNetLoop:
         [chunk] = packed_chunks(np.full(B, T), T, layer.num_heads, self.mx.cpu())
         rows = self.tensor(X.reshape(B * T, H)[chunk.tokens])
         with self.scope(), self.mx.autograd.record():
-            heads = packed._heads(layer, rows, chunk.all_queries)
+            heads = packed._heads(layer, rows, chunk.groups)
             return self.array(layer.W_o(heads))[: B * T]
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:

@@ -1,4 +1,4 @@
-"""Files of other people, which may hold anything, or be no files at all."""
+"""Read untrusted files: regular files only, of a bounded size."""
 
 from __future__ import annotations
 

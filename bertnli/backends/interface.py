@@ -169,7 +169,12 @@ class Trainable(HoldsArrays):
 
     @abstractmethod
     def outcomes(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
-        """Return what a score is made of, (B, num_outcomes), of the forward pass's outputs."""
+        """Return per-example values that `score` aggregates, (B, num_outcomes).
+
+        Args:
+            outputs: of the forward pass.
+            batch: that it was computed for.
+        """
 
     @abstractmethod
     def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
@@ -217,7 +222,7 @@ class PretrainingModel(Trainable):
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
 
     def _keep_whole(self, bert: PretrainedModel) -> None:
-        """Remember the model, whose tensors that are not trained are saved with the others."""
+        """Keep the untrained tensors for `save`."""
         self._whole = bert.arrays  # the model itself would count as a part of this one
 
     def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> PretrainingMetrics:

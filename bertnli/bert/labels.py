@@ -69,7 +69,7 @@ def label_permutation(found: Sequence[str], expected: Sequence[str]) -> NDArray[
 
 
 def canonical_label(name: str) -> str:
-    """Return a class name in lower case; of what is no entailment, one of its names."""
+    """Return the canonical spelling of a class name, in lower case."""
     name = name.strip().lower()
     return TWO_WAY[1] if name in NOT_ENTAILMENT else name
 

@@ -264,7 +264,7 @@ def _size(sizes: Any) -> tuple[Any, ...]:
 
 
 def _viewed(elements: NDArray, code: str) -> NDArray:
-    """Return bytes as another type. What stands for them in the first pass has none to view."""
+    """Return bytes as another type; first-pass placeholders have no bytes."""
     if elements.strides == (0,):
         count = elements.nbytes // np.dtype(code).itemsize
         return np.broadcast_to(np.zeros((), code), (count,))

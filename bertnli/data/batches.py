@@ -53,7 +53,7 @@ class Batch:
         return replace(self, labels=ids[self.labels], targets=targets)
 
     def inputs(self) -> tuple[NDArray[np.int32], ...]:
-        """Return what a net is given: token_ids, segments and valid_lens."""
+        """Return the model's inputs: token_ids, segments and valid_lens."""
         return self.token_ids, self.segments, self.valid_lens
 
     @classmethod
@@ -114,7 +114,7 @@ class Examples(ABC):
 
 
 class ExampleSet(Examples):
-    """The examples of a corpus: the same, or others in each epoch, but always as many."""
+    """A fixed-size set of examples that may be redrawn every epoch."""
 
     @abstractmethod
     def digest(self) -> str:

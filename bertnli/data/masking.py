@@ -36,7 +36,7 @@ class PretrainingBatch(Batch):
     pred_weights: NDArray[np.float32] = field(kw_only=True)
 
     def inputs(self) -> tuple[NDArray[np.int32], ...]:
-        """Return what a net is given: token_ids, segments, valid_lens and pred_positions."""
+        """Return the model's inputs: token_ids, segments, valid_lens and pred_positions."""
         return *super().inputs(), self.pred_positions
 
 

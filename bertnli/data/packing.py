@@ -30,7 +30,7 @@ from bertnli.data.batches import Batch
 #: Tokens computed together: their activations stay in a processor's cache from one layer to the
 #: next. More of them are a little faster, and need more memory.
 CHUNK_TOKENS = 3072
-#: Attention scores of a head, n t^2 of n pairs, that cost as much as one bucket more.
+#: A bucket's fixed cost, in attention scores of a head (n t^2 of n pairs).
 BUCKET_COST = 20_000
 
 
@@ -52,7 +52,7 @@ class Bucket:
 
 @dataclass(frozen=True)
 class Chunk:
-    """Tokens of some pairs, end to end, and rows to spare at the end that nothing depends on.
+    """Tokens of some pairs, end to end, and padding rows at the end, so that few shapes occur.
 
     Args:
         tokens: (N,) places in the flattened batch (B * T,).
@@ -181,6 +181,6 @@ def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 
 def rounded_up(count: int) -> int:
-    """Return the next number that has at most five binary digits that count: at most 1/16 more."""
+    """Round up to 5 significant bits, which adds at most 1/16."""
     step = 1 << max(count.bit_length() - 5, 0)
     return -(-count // step) * step

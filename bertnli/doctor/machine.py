@@ -24,7 +24,7 @@ THREAD_VARIABLES = (
     "DNNL_MAX_CPU_ISA",
     "CUDA_VISIBLE_DEVICES",
 )
-#: From here on a limit of control groups stands for none.
+#: cgroup v1 writes "unlimited" as a huge number.
 _UNLIMITED = 1 << 60
 
 

@@ -23,7 +23,7 @@ from bertnli._util.locks import hidden, locked
 from bertnli._util.temporary import NEW, temporary_folder
 from bertnli.errors import DownloadError
 
-#: An archive may unpack to so many bytes, and so many times its own size more.
+#: An archive of `size` bytes may unpack to MAX_UNPACKED + MAX_RATIO * size.
 MAX_UNPACKED, MAX_RATIO = 1 << 26, 20
 #: To so many files and folders on their ways, so deep, with names of so many characters.
 MAX_MEMBERS, MAX_DEPTH, MAX_NAME = 4096, 32, 1000
@@ -261,7 +261,7 @@ class _Unpacking:
 
 
 class _Bounded:
-    """A file to read, up to a place: a tar's headers may declare any length, and are read whole."""
+    """A reader that stops at a limit, since a tar's headers may declare any length."""
 
     def __init__(self, file: Any, limit: int, refuse: Any) -> None:
         self.file, self.limit, self.refuse = file, limit, refuse

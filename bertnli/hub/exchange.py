@@ -1,4 +1,4 @@
-"""One HTTP request and its answer, for which nobody waits longer than they said.
+"""HTTP GET with a total deadline.
 
 A server can stall at any place: while names are looked up, between two bytes of a header or of the
 body. A thread does all of that waiting, and the caller waits for the thread.
@@ -27,8 +27,7 @@ TIMEOUT = (10, 60)
 #: In so many seconds at least so many bytes must come.
 WINDOW, WINDOW_BYTES = 60.0, 1 << 16
 MAX_REDIRECTS = 10
-#: Bytes handed over at once; when a connection breaks, fewer than these are lost. And how many such
-#: pieces may wait to be written.
+#: Read size in bytes; maximum number of queued chunks.
 CHUNK, PIECES = 1 << 14, 64
 #: Other statuses, below 500, after which another attempt may succeed.
 PASSING = (408, 425, 429)
@@ -180,7 +179,7 @@ class Exchange:
             except Failure as failure:
                 self._put(failure)
             except Exception as error:
-                # What is wrong with an address or a header is so each time.
+                # Retrying a malformed URL or header cannot help.
                 self._put(Failure(str(error), not isinstance(error, ValueError)))
 
     def _exchange(self, url: str, headers: dict[str, str]) -> None:

@@ -24,7 +24,7 @@ from bertnli._util.progress import LogLines
 from bertnli.errors import DownloadError
 from bertnli.hub.exchange import Answer, Exchange, Failure
 
-#: Failures in a row, none of which brought anything new, before a download is given up.
+#: Consecutive attempts without progress before a download is given up.
 ATTEMPTS = 4
 #: Seconds before the second attempt, doubled before each further one, up to the second number.
 BACKOFF, MAX_BACKOFF = 0.5, 30.0

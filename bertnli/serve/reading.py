@@ -39,7 +39,7 @@ class Refused(Exception):
 
 @dataclass
 class _Body:
-    """What has come of a body; nothing is kept of one that is too long."""
+    """Buffer for a request body; dropped once over the limit."""
 
     limit: int
     parts: list[bytes] = field(default_factory=list)
@@ -245,7 +245,7 @@ def _check_keys(found: dict[str, Any], known: Sequence[str], where: str) -> None
 
 
 def _wrong(where: str, expected: str, found: Any) -> Refused:
-    # ASCII, for what was sent may hold what no answer can.
+    # ASCII escapes lone surrogates, which are not valid UTF-8.
     text = ascii(found) if isinstance(found, (str, int, float)) else shown.repr(found)
     text = text.encode("ascii", "backslashreplace").decode()
     return Refused(422, f"{where} is {text[:80]}; give {expected}")

@@ -58,7 +58,7 @@ from bertnli.training.state import (
 if TYPE_CHECKING:
     from bertnli.training.trainer import BaseTrainer
 
-#: While an epoch is under way, a state is saved after so long; and so many are kept.
+#: Interval between states within an epoch; number of states kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
 WEIGHTS = "weights/"
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)

@@ -413,7 +413,7 @@ class BaseTrainer(ABC):
         return history
 
     def _leave(self) -> None:
-        """Let no process end before the first has written everything."""
+        """Barrier: wait until rank 0 has written its files."""
         self.workers.meet()
         self.workers.set_leaving(together=True)
 
@@ -571,7 +571,7 @@ class BaseTrainer(ABC):
         return self.net.predict(pairs, **options)
 
     def _source(self, data: Data, what: str) -> Source:
-        """Return where batches come from, once it is found to be good."""
+        """Validate the data and wrap it in a `Source`."""
         source = Source(data, self.net, self.loader_batch)
         source.check(what, self.workers.size)
         return source

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet.devices import as_nd
-from bertnli.backends.mxnet.kernels import Bucket, FirstTokens, Neighbours
+from bertnli.backends.mxnet.kernels import AttentionGroups, Bucket, ClsGroups
 from bertnli.data.packing import pack
 
 #: Tokens computed together; more than PyTorch's, for an operator more costs more of Python here.
@@ -42,16 +42,16 @@ class PackedChunk:
         tokens: (N,) NumPy, places in the flattened batch.
         used: how many of them are the pairs' tokens; what follows is to spare.
         pairs, firsts: (m,) NumPy; of the last m - n, which nothing depends on, the pair is B.
-        all_queries: all rows of a pair see all of them.
-        first_queries: pair i of the chunk, as query i, sees the rows of its own.
+        groups: all rows of a pair see all of them.
+        cls_groups: pair i of the chunk, as query i, sees the rows of its own.
     """
 
     tokens: NDArray[np.int64]
     used: int
     pairs: NDArray[np.int64]
     firsts: NDArray[np.int64]
-    all_queries: Neighbours
-    first_queries: FirstTokens
+    groups: AttentionGroups
+    cls_groups: ClsGroups
 
 
 def packed_chunks(
@@ -60,21 +60,21 @@ def packed_chunks(
     """Yield the chunks of a padded batch, T wide; see `pack`. A GPU gets a single one."""
     max_tokens = CHUNK_TOKENS if device.device_type == "cpu" else valid_lens.size * width
     for chunk in pack(valid_lens, width, max_tokens):
-        all_queries, first_queries = [], []
+        groups, cls_groups = [], []
         for bucket in chunk.buckets:
             rows, lens = bucket.rows, bucket.valid_lens
             bias = each_head = None
             if lens is not None:
                 bias = attention_bias(lens, rows.shape[1])  # (n, 1, t)
                 each_head = as_nd(bias.repeat(num_heads, 1), device)
-            all_queries.append(Bucket(rows, rows, bias))
-            first_queries.append((as_nd(rows, device), each_head))
+            groups.append(Bucket(rows, rows, bias))
+            cls_groups.append((as_nd(rows, device), each_head))
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
             chunk.tokens,
             chunk.used,
             np.pad(chunk.pairs, (0, spare), constant_values=len(valid_lens)),
             chunk.firsts,
-            Neighbours(all_queries, len(chunk.tokens), num_heads, device),
-            FirstTokens(first_queries),
+            AttentionGroups(groups, len(chunk.tokens), num_heads, device),
+            ClsGroups(cls_groups),
         )

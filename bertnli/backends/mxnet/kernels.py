@@ -148,7 +148,7 @@ class Bucket:
     bias: NDArray[np.float32] | None
 
 
-class Neighbours:
+class AttentionGroups:
     """Which rows attend to which, made ready for `attention` on a device.
 
     Args:
@@ -217,30 +217,30 @@ class Neighbours:
 
 
 def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Return the sums of what `Neighbours.gather` gives."""
+    """Return the sums of what `AttentionGroups.gather` gives."""
     return [
         [nd.elemwise_add(*parts) for parts in zip(*both, strict=True)]
         for both in zip(first, second, strict=True)
     ]
 
 
-def attention(gathered: list[list[Tensor]], neighbours: Neighbours, dropout: Dropout) -> Tensor:
+def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
     """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
 
     ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / h channels.
 
     Args:
-        gathered: what `Neighbours.gather` gives.
-        neighbours: which queries see which keys.
+        gathered: what `AttentionGroups.gather` gives.
+        groups: which queries see which keys.
         dropout: on the weights.
     """
     heads = []
-    for (Q, K, V), bias in zip(gathered, neighbours.biases, strict=True):
+    for (Q, K, V), bias in zip(gathered, groups.biases, strict=True):
         weights = _weights(Q, K, bias, dropout)  # (n h, q, t)
         heads.append(nd.batch_dot(weights, V).reshape((-1, V.shape[2])))
     results = heads[0] if len(heads) == 1 else nd.concat(*heads, dim=0)
-    H = neighbours.num_heads * results.shape[1]
-    return results.take(neighbours.places).reshape((-1, H)).as_np_ndarray()
+    H = groups.num_heads * results.shape[1]
+    return results.take(groups.places).reshape((-1, H)).as_np_ndarray()
 
 
 def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
@@ -251,8 +251,8 @@ def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Ten
 
 
 @dataclass(frozen=True)
-class FirstTokens:
-    """Whom the first tokens of a chunk's pairs attend to, made ready for `attention_of_firsts`.
+class ClsGroups:
+    """Attention indices of the ``<cls>`` queries of a chunk, on a device.
 
     Args:
         buckets: of each, rows (n, t) of its pairs' tokens, and what to add to the scores of a
@@ -263,12 +263,12 @@ class FirstTokens:
 
 
 @_on_nd
-def attention_of_firsts(
+def cls_attention(
     queries: Tensor,
     x: Tensor,
     key_layer: tuple[Tensor, Tensor],
     value_layer: tuple[Tensor, Tensor],
-    seen: FirstTokens,
+    seen: ClsGroups,
     num_heads: int,
     dropout: Dropout,
 ) -> Tensor:
@@ -310,8 +310,7 @@ def attention_of_firsts(
     means, sums = (  # (h, m, H) and (h, m, 1)
         nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums)
     )
-    # The keys' bias adds the same to all scores of a query, which softmax does not see. Its
-    # gradient is zero: not stale, and not noise.
+    # A zero-valued term gives the keys' bias an exact zero gradient, which is not a stale one.
     bias = b_v + 0 * b_k
     heads = nd.batch_dot(means, W_v, transpose_b=True) + nd.batch_dot(sums, bias)  # (h, m, d)
     return heads.transpose((1, 0, 2)).reshape((m, H))

@@ -26,12 +26,12 @@ from bertnli.backends.mxnet.bert import (
 from bertnli.backends.mxnet.chunks import PackedChunk, packed_chunks
 from bertnli.backends.mxnet.heads import MaskLM
 from bertnli.backends.mxnet.kernels import (
+    AttentionGroups,
+    ClsGroups,
     Dropout,
-    FirstTokens,
-    Neighbours,
     add,
     attention,
-    attention_of_firsts,
+    cls_attention,
     concat,
     layer_norm,
     linear,
@@ -62,7 +62,7 @@ def first_tokens(
     pairs, encoded = [], []
     for chunk, X in _before_last(encoder, blks, tokens, segments, valid_lens, table):
         firsts = take(X, chunk.firsts)  # (m, H)
-        attended = _attended_firsts(last.attention, firsts, X, chunk.first_queries)
+        attended = _cls_attention(last.attention, firsts, X, chunk.cls_groups)
         encoded.append(_after(last, firsts, attended))  # (m, H)
         pairs.append(chunk.pairs)
     return take(concat(encoded), np.argsort(np.concatenate(pairs))[: len(tokens)])
@@ -93,7 +93,7 @@ def tokens_at(
         rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
         row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
         done += len(rows)
-        heads = _heads(last.attention, X, chunk.all_queries)  # (N, H)
+        heads = _heads(last.attention, X, chunk.groups)  # (N, H)
         encoded.append(_after(last, take(X, rows), _dense(last.attention.W_o, take(heads, rows))))
     return take(concat(encoded), row_of[places])
 
@@ -123,7 +123,7 @@ def _before_last(
             if i == 0 and encoder.ln is None:
                 heads = inputs.heads(blk.attention, chunk)
             else:
-                heads = _heads(blk.attention, X, chunk.all_queries)
+                heads = _heads(blk.attention, X, chunk.groups)
             X = _after(blk, X, _dense(blk.attention.W_o, heads))  # (N, H)
         yield chunk, X
 
@@ -152,10 +152,10 @@ class _Inputs:
     def heads(self, layer: MultiHeadAttention, chunk: PackedChunk) -> Tensor:
         """Return what `_heads` makes of embeddings that are not normalised, (N, H)."""
         by_token, by_place = (
-            chunk.all_queries.gather(*projections, rows=rows)
+            chunk.groups.gather(*projections, rows=rows)
             for projections, rows in zip(self._projections, self._rows(chunk), strict=True)
         )
-        return attention(add(by_token, by_place), chunk.all_queries, Dropout(layer.dropout))
+        return attention(add(by_token, by_place), chunk.groups, Dropout(layer.dropout))
 
     @cached_property
     def _projections(self) -> list[tuple[Tensor, ...]]:
@@ -178,10 +178,10 @@ def _distinct(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.
     return np.concatenate((found, found[-1:].repeat(repeats))), rows.ravel()
 
 
-def _heads(layer: MultiHeadAttention, X: Tensor, neighbours: Neighbours) -> Tensor:
+def _heads(layer: MultiHeadAttention, X: Tensor, groups: AttentionGroups) -> Tensor:
     """Return what all heads make of rows, side by side, (N, H); `W_o` comes after."""
-    gathered = neighbours.gather(*_queries_keys_values(layer, X))
-    return attention(gathered, neighbours, Dropout(layer.dropout))
+    gathered = groups.gather(*_queries_keys_values(layer, X))
+    return attention(gathered, groups, Dropout(layer.dropout))
 
 
 def _queries_keys_values(
@@ -190,9 +190,7 @@ def _queries_keys_values(
     return tuple(_dense(W, X, biased) for W in (layer.W_q, layer.W_k, layer.W_v))  # (N, H) each
 
 
-def _attended_firsts(
-    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, seen: FirstTokens
-) -> Tensor:
+def _cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, seen: ClsGroups) -> Tensor:
     """Return what attention makes of one query of each pair, (m, H), without keys and values.
 
     Args:
@@ -204,7 +202,7 @@ def _attended_firsts(
     key_layer, value_layer = (
         (W.weight.data(X.ctx), W.bias.data(X.ctx)) for W in (layer.W_k, layer.W_v)
     )
-    heads = attention_of_firsts(
+    heads = cls_attention(
         _dense(layer.W_q, firsts),
         X,
         key_layer,

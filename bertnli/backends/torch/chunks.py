@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from bertnli.backends.torch.kernels import Neighbours
+from bertnli.backends.torch.kernels import AttentionGroup
 from bertnli.data.packing import CHUNK_TOKENS, pack
 
 
@@ -40,8 +40,8 @@ class PackedChunk:
         tokens: (N,) places in the flattened batch.
         used: how many of them are the pairs' tokens; what follows is to spare.
         pairs, firsts: (m,); of the last m - n, which nothing depends on, the pair is B.
-        all_queries: all rows of a pair see all of them.
-        first_queries: query i h + j, which is that of pair i of the chunk for head j, sees the rows
+        groups: all rows of a pair see all of them.
+        cls_groups: query i h + j, which is that of pair i of the chunk for head j, sees the rows
             of its own pair.
     """
 
@@ -49,8 +49,8 @@ class PackedChunk:
     used: int
     pairs: Tensor
     firsts: Tensor
-    all_queries: list[Neighbours]
-    first_queries: list[Neighbours]
+    groups: list[AttentionGroup]
+    cls_groups: list[AttentionGroup]
 
 
 def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[PackedChunk]:
@@ -63,7 +63,7 @@ def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[Pa
     lens = valid_lens.cpu().numpy()
     max_tokens = CHUNK_TOKENS if device.type == "cpu" else lens.size * width
     for chunk in pack(lens, width, max_tokens):
-        all_queries, first_queries = [], []
+        groups, cls_groups = [], []
         start = 0
         for bucket in chunk.buckets:
             rows = tensor(bucket.rows)  # (n, t)
@@ -72,8 +72,8 @@ def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[Pa
                 bias = attention_bias(tensor(bucket.valid_lens), rows.shape[1])
             end = start + len(rows) * num_heads
             queries = torch.arange(start, end, device=device).view(-1, num_heads)  # (n, h)
-            all_queries.append(Neighbours(rows, rows, bias))
-            first_queries.append(Neighbours(queries, rows, bias))
+            groups.append(AttentionGroup(rows, rows, bias))
+            cls_groups.append(AttentionGroup(queries, rows, bias))
             start = end
         spare = len(chunk.firsts) - len(chunk.pairs)
         yield PackedChunk(
@@ -81,6 +81,6 @@ def packed_chunks(valid_lens: Tensor, width: int, num_heads: int) -> Iterator[Pa
             chunk.used,
             functional.pad(tensor(chunk.pairs), (0, spare), value=len(lens)),
             tensor(chunk.firsts),
-            all_queries,
-            first_queries,
+            groups,
+            cls_groups,
         )

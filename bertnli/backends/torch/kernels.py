@@ -100,7 +100,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool =
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class AttentionGroup:
     """Rows that attend to each other.
 
     Args:
@@ -117,7 +117,7 @@ class Neighbours:
 def attention(
     queries: Tensor,
     keys_values: Tensor,
-    neighbours: Sequence[Neighbours],
+    groups: Sequence[AttentionGroup],
     num_heads: int,
     dropout: Dropout,
 ) -> Tensor:
@@ -129,29 +129,29 @@ def attention(
     Args:
         queries: (Q, H).
         keys_values: (N, 2 H), keys before values.
-        neighbours: which queries see which keys; each query is in one of them.
+        groups: which queries see which keys; each query is in one of them.
         num_heads: heads.
         dropout: on the weights.
     """
     scale = (queries.shape[1] // num_heads) ** -0.5
     if queries.device.type == "cpu":
-        heads, _ = _CPUAttention.apply(queries, keys_values, neighbours, num_heads, scale, dropout)
+        heads, _ = _CPUAttention.apply(queries, keys_values, groups, num_heads, scale, dropout)
         return heads
     heads = torch.zeros_like(queries)
-    for near in neighbours:
-        q = _heads(queries[near.queries], 1, num_heads)[0]
-        k, v = _heads(keys_values[near.keys], 2, num_heads)
-        bias = None if near.bias is None else near.bias.unsqueeze(1).to(q.dtype)
+    for group in groups:
+        q = _heads(queries[group.queries], 1, num_heads)[0]
+        k, v = _heads(keys_values[group.keys], 2, num_heads)
+        bias = None if group.bias is None else group.bias.unsqueeze(1).to(q.dtype)
         p = dropout.p if dropout.active else 0.0
         mean = functional.scaled_dot_product_attention(q, k, v, bias, p)  # (n, h, q, d)
         heads = heads.index_copy(
-            0, near.queries.flatten(), mean.transpose(1, 2).flatten(2).flatten(0, 1)
+            0, group.queries.flatten(), mean.transpose(1, 2).flatten(2).flatten(0, 1)
         )
     return heads
 
 
 def attention_to_rows(
-    queries: Tensor, rows: Tensor, neighbours: Sequence[Neighbours], scale: float, dropout: Dropout
+    queries: Tensor, rows: Tensor, groups: Sequence[AttentionGroup], scale: float, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
     """Return each query's weighted mean of the rows themselves, (Q, H), and its sum of weights.
 
@@ -160,7 +160,7 @@ def attention_to_rows(
     Args:
         queries: (Q, H) float32.
         rows: (N, H) float32.
-        neighbours: which queries see which rows; each query is in one of them.
+        groups: which queries see which rows; each query is in one of them.
         scale: what the products are multiplied by.
         dropout: on the weights.
 
@@ -168,15 +168,15 @@ def attention_to_rows(
         (Q, H) and (Q,).
     """
     if queries.device.type == "cpu":
-        return _CPUAttention.apply(queries, rows, neighbours, 1, scale, dropout)
+        return _CPUAttention.apply(queries, rows, groups, 1, scale, dropout)
     means, sums = torch.zeros_like(queries), queries.new_zeros(len(queries))
-    for near in neighbours:
-        seen = rows[near.keys]  # (n, t, H)
-        scores = torch.bmm(queries[near.queries], seen.transpose(1, 2)) * scale
-        weights = (scores if near.bias is None else scores + near.bias).softmax(2)
+    for group in groups:
+        seen = rows[group.keys]  # (n, t, H)
+        scores = torch.bmm(queries[group.queries], seen.transpose(1, 2)) * scale
+        weights = (scores if group.bias is None else scores + group.bias).softmax(2)
         if dropout.active:
             weights = functional.dropout(weights, dropout.p)
-        places = near.queries.flatten()
+        places = group.queries.flatten()
         means = means.index_copy(0, places, torch.bmm(weights, seen).flatten(0, 1))
         sums = sums.index_copy(0, places, weights.sum(2).flatten())
     return means, sums
@@ -200,7 +200,7 @@ class _CPUAttention(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         keys_values: Tensor,
-        neighbours: Sequence[Neighbours],
+        groups: Sequence[AttentionGroup],
         num_heads: int,
         scale: float,
         dropout: Dropout,
@@ -209,25 +209,25 @@ class _CPUAttention(torch.autograd.Function):
         heads = torch.zeros_like(queries)
         sums = queries.new_zeros(len(queries)) if num_heads == 1 else None
         kept = []
-        for near in neighbours:
-            q = _gather(queries, near.queries, 1, num_heads)[0]  # (n h, q, d)
-            k_v = _gather(keys_values, near.keys, parts, num_heads)
+        for group in groups:
+            q = _gather(queries, group.queries, 1, num_heads)[0]  # (n h, q, d)
+            k_v = _gather(keys_values, group.keys, parts, num_heads)
             k, v = k_v[0], k_v[-1]  # (n h, t, d)
-            if near.bias is None:
+            if group.bias is None:
                 zero = q.new_empty(1, 1, 1)
                 scores = torch.baddbmm(zero, q, k.transpose(1, 2), beta=0, alpha=scale)
             else:
-                bias = near.bias.repeat_interleave(num_heads, dim=0)
+                bias = group.bias.repeat_interleave(num_heads, dim=0)
                 scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
             weights = scores.softmax(2)  # (n h, q, t)
             mask = dropout.mask(weights) if dropout.active else None
             used = weights if mask is None else weights * mask
-            _scatter(heads, near.queries, torch.bmm(used, v).unsqueeze(0), num_heads)
+            _scatter(heads, group.queries, torch.bmm(used, v).unsqueeze(0), num_heads)
             if sums is not None:
-                sums[near.queries] = used.sum(2)
+                sums[group.queries] = used.sum(2)
             kept += [q, k, v, weights, mask]
         ctx.save_for_backward(*kept)
-        ctx.neighbours, ctx.num_heads, ctx.scale = neighbours, num_heads, scale
+        ctx.groups, ctx.num_heads, ctx.scale = groups, num_heads, scale
         ctx.shape = keys_values.shape
         return heads, sums
 
@@ -238,26 +238,26 @@ class _CPUAttention(torch.autograd.Function):
         g_queries = torch.zeros_like(g_heads)
         g_keys_values = g_heads.new_zeros(ctx.shape)
         shared = ctx.shape[1] == g_heads.shape[1]
-        for near in ctx.neighbours:
+        for group in ctx.groups:
             q, k, v, weights, mask = (next(kept) for _ in range(5))
-            g = _gather(g_heads, near.queries, 1, ctx.num_heads)[0]  # (n h, q, d)
+            g = _gather(g_heads, group.queries, 1, ctx.num_heads)[0]  # (n h, q, d)
             used = weights if mask is None else weights * mask
             g_v = torch.bmm(used.transpose(1, 2), g)
             g_weights = torch.bmm(g, v.transpose(1, 2))
             if g_sums is not None:
-                g_weights += g_sums[near.queries].unsqueeze(2)
+                g_weights += g_sums[group.queries].unsqueeze(2)
             if mask is not None:
                 g_weights.mul_(mask)
             g_scores = torch.ops.aten._softmax_backward_data(g_weights, weights, 2, torch.float32)
             zero = q.new_empty(1, 1, 1)
             g_q = torch.baddbmm(zero, g_scores, k, beta=0, alpha=ctx.scale)
-            _scatter(g_queries, near.queries, g_q.unsqueeze(0), ctx.num_heads)
+            _scatter(g_queries, group.queries, g_q.unsqueeze(0), ctx.num_heads)
             if shared:
                 g_k_v = g_v.baddbmm_(g_scores.transpose(1, 2), q, alpha=ctx.scale).unsqueeze(0)
             else:
                 g_k = torch.baddbmm(zero, g_scores.transpose(1, 2), q, beta=0, alpha=ctx.scale)
                 g_k_v = torch.stack((g_k, g_v))
-            _scatter(g_keys_values, near.keys, g_k_v, ctx.num_heads)
+            _scatter(g_keys_values, group.keys, g_k_v, ctx.num_heads)
         return g_queries, g_keys_values, None, None, None, None
 
 

@@ -363,7 +363,7 @@ class _NoDraws(TorchFunctionMode):
 
 @contextmanager
 def _without_values() -> Iterator[None]:
-    """Make layers on no device, whose values are then given."""
+    """Build layers on meta, without values: skips initialisation and spares the user's RNG."""
     with torch.device("meta"), _NoDraws():
         yield
 

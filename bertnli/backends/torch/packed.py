@@ -24,8 +24,8 @@ from bertnli.backends.torch.bert import (
 from bertnli.backends.torch.chunks import PackedChunk, packed_chunks
 from bertnli.backends.torch.heads import MaskLM
 from bertnli.backends.torch.kernels import (
+    AttentionGroup,
     Dropout,
-    Neighbours,
     attention,
     attention_to_rows,
     linear,
@@ -50,9 +50,9 @@ def first_tokens(
     pairs, encoded = [], []
     for chunk, X in _before_last(encoder, blks, tokens, segments, valid_lens):
         firsts = X[chunk.firsts]  # (m, H)
-        # So few rows are quick in float32 too, and the classes are decided by them.
+        # The last block in float32: it is cheap for so few rows, and bf16 changes predictions.
         with torch.autocast(X.device.type, enabled=False):
-            attended = _attended_firsts(last.attention, firsts, X, chunk.first_queries)
+            attended = _cls_attention(last.attention, firsts, X, chunk.cls_groups)
             encoded.append(_after(last, firsts, attended))  # (m, H)
         pairs.append(chunk.pairs)
     return torch.cat(encoded)[torch.cat(pairs).argsort()[: len(tokens)]]
@@ -78,7 +78,7 @@ def tokens_at(
         rows = is_wanted[chunk.tokens[: chunk.used]].nonzero().flatten()
         row_of[chunk.tokens[rows]] = torch.arange(done, done + len(rows), device=tokens.device)
         done += len(rows)
-        heads = _heads(last.attention, X, chunk.all_queries)  # (N, H)
+        heads = _heads(last.attention, X, chunk.groups)  # (N, H)
         encoded.append(_after(last, X[rows], _dense(last.attention.W_o, heads[rows])))
     return torch.cat(encoded)[row_of[places]]
 
@@ -108,7 +108,7 @@ def _before_last(
             if i == 0 and encoder.ln is None:
                 heads = inputs.heads(blk.attention, chunk)
             else:
-                heads = _heads(blk.attention, X, chunk.all_queries)
+                heads = _heads(blk.attention, X, chunk.groups)
             X = _after(blk, X, _dense(blk.attention.W_o, heads))  # (N, H)
         yield chunk, X
 
@@ -137,7 +137,7 @@ class _Inputs:
         queries = self._looked_up(chunk, *self._queries)
         keys_values = self._looked_up(chunk, *self._keys_values)
         return attention(
-            queries, keys_values, chunk.all_queries, layer.num_heads, Dropout(layer.dropout)
+            queries, keys_values, chunk.groups, layer.num_heads, Dropout(layer.dropout)
         )
 
     @cached_property
@@ -150,7 +150,7 @@ class _Inputs:
 
     def _projected(self, project: Callable[..., Tensor]) -> tuple[Tensor, Tensor]:
         layer = _blocks(self.encoder)[0].attention
-        # So few rows are quick in float32 too, and a sum of two roundings would be less exact.
+        # In float32: it is cheap for so few rows, and a sum of two roundings is less exact.
         with torch.autocast(self.by_token.device.type, enabled=False):
             return project(layer, self.by_token), project(layer, self.by_place, biased=False)
 
@@ -167,12 +167,10 @@ def _distinct(values: Tensor) -> tuple[Tensor, Tensor]:
     return torch.cat((found, found[-1:].expand(repeats))), rows
 
 
-def _heads(layer: MultiHeadAttention, X: Tensor, neighbours: list[Neighbours]) -> Tensor:
+def _heads(layer: MultiHeadAttention, X: Tensor, groups: list[AttentionGroup]) -> Tensor:
     """Return what all heads make of rows, side by side, (N, H); `W_o` comes after."""
     dropout = Dropout(layer.dropout)
-    return attention(
-        _queries(layer, X), _keys_values(layer, X), neighbours, layer.num_heads, dropout
-    )
+    return attention(_queries(layer, X), _keys_values(layer, X), groups, layer.num_heads, dropout)
 
 
 def _queries(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> Tensor:
@@ -185,8 +183,8 @@ def _keys_values(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> T
     return linear(X, weight, bias)  # (N, 2 H)
 
 
-def _attended_firsts(
-    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, neighbours: list[Neighbours]
+def _cls_attention(
+    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: list[AttentionGroup]
 ) -> Tensor:
     """Return what attention makes of one query of each pair, (m, H), without keys and values.
 
@@ -194,17 +192,17 @@ def _attended_firsts(
         layer: of the last block.
         firsts: (m, H), the tokens that ask.
         X: (N, H).
-        neighbours: of m h queries, those of the heads of a token one after the other.
+        groups: of m h queries, those of the heads of a token one after the other.
     """
     (m, H), h = firsts.shape, layer.num_heads
     d = H // h
     q = _queries(layer, firsts).view(m, h, d).transpose(0, 1)
     asked = torch.bmm(q, layer.W_k.weight.view(h, d, H))  # (h, m, H)
     asked = asked.transpose(0, 1).reshape(m * h, H)
-    means, sums = attention_to_rows(asked, X, neighbours, d**-0.5, Dropout(layer.dropout))
+    means, sums = attention_to_rows(asked, X, groups, d**-0.5, Dropout(layer.dropout))
     means = means.view(m, h, H).transpose(0, 1)
     values = torch.bmm(means, layer.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
-    # The keys' bias has a gradient of zero: not none, and not noise.
+    # A zero-valued term gives W_k.bias an exact zero gradient.
     bias = (layer.W_v.bias + 0 * layer.W_k.bias).view(h, d)
     heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
     return _dense(layer.W_o, heads.reshape(m, H))

@@ -52,7 +52,7 @@ class Trainer(BaseTrainer):
         self._check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
-        # Its gradient is sparse. On a GPU the whole table takes no time.
+        # Row-sparse Adam only pays on CPUs.
         table = self.net.encoder.token_embedding.weight
         tables = [table] if self.devices[0].type == "cpu" else []
         if self.workers.size > 1 and not self.exact_sums:
@@ -132,7 +132,7 @@ class Trainer(BaseTrainer):
             parameter.grad = None
         # On a CPU, parts whose activations fit its cache; a GPU is fastest with everything at once.
         max_tokens = CHUNK_TOKENS if self.devices[0].type == "cpu" else None
-        # A process without a pair of its own computes one that counts nothing, for all exchange.
+        # An empty share runs one pair with weight 0, since all-reduce is collective.
         counted = len(share) > 0
         parts = split_by_length(share if counted else batch[:1], max_tokens, self.micro_batch_size)
         results = []
