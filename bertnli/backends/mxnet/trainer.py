@@ -184,7 +184,7 @@ class Trainer(BaseTrainer):
             for shard, device in zip(split_batch(counted, self.devices), self.devices, strict=True):
                 tables.append(take(self.table.data(device), rows))
                 tables[-1].attach_grad("add")
-                # An empty shard runs one pair with weight 0: gradients of this step, not stale ones.
+                # An empty shard runs one pair with weight 0: its gradients must not be stale.
                 parts = [nothing]
                 if len(shard):
                     parts = split_by_length(shard, PART_TOKENS, self.micro_batch_size)
