@@ -3,7 +3,7 @@
     python benchmarks/label_order.py snli_1.0_dev.txt.gz --train train.tsv \\
         --json docs/results/label-order.json
 
-The rule is that of `bertnli.training.metrics.Metrics.better_permutation`: of all other orders the
+The rule is that of `bertnli.nets.metrics.Metrics.better_permutation`: of all other orders the
 one with the highest mean recall is named if each class is then predicted for its own pairs more
 often than any other class, the mean recall is at least 54 % and significantly above guessing, and
 it is significantly above that in the order as it is. A real order of a model that has learned its
@@ -45,8 +45,8 @@ import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.evaluation import Encoding, logits_of
 from bertnli.evaluation.baseline import HypothesisBaseline
+from bertnli.nets.metrics import Metrics
 from bertnli.training import metrics
-from bertnli.training.metrics import Metrics
 
 SIZES = (50, 100, 200, 500, 1000)
 ACCURACIES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)

@@ -15,7 +15,6 @@ from bertnli.api.runs import Run
 from bertnli.api.summarize import Summary, summarize
 from bertnli.api.train import train
 from bertnli.backends import available_backends, get_backend
-from bertnli.backends.interface import Prediction
 from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.bert.labels import LABELS
 from bertnli.data.corpus import Corpus
@@ -32,11 +31,12 @@ from bertnli.errors import (
 )
 from bertnli.explain import Explanation
 from bertnli.hub.catalogue import DATA_HUB, download, download_extract, register
+from bertnli.nets.classifier import Prediction
+from bertnli.nets.metrics import Metrics
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.tokenize import tokenize, treebank_tokenize
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.metrics import Metrics
 from bertnli.version import __version__
 
 __all__ = [

@@ -21,7 +21,7 @@ from bertnli.errors import ConfigError
 from bertnli.plots import plot_explanation
 
 if TYPE_CHECKING:
-    from bertnli.backends.interface import Classifier
+    from bertnli.nets.classifier import Classifier
 
 TOKEN_TABLE = "encoder.token_embedding.weight"
 MASK = "<mask>"

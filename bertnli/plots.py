@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from bertnli.data.padding import PaddingCost
     from bertnli.data.summary import SetSummary
     from bertnli.explain import Explanation
+    from bertnli.nets.metrics import Metrics
     from bertnli.training.history import History
-    from bertnli.training.metrics import Metrics
 
 #: Points of a curve of steps, at most; of more the mean of some is drawn.
 MAX_POINTS = 500

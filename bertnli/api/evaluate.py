@@ -14,14 +14,15 @@ import numpy as np
 
 from bertnli.api.loading import backend_of, say_precision
 from bertnli.api.sets import describe, describe_encoding
-from bertnli.backends.interface import Backend, Classifier
+from bertnli.backends.interface import Backend
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read, read_sets
 from bertnli.evaluation import Encoding, report, wilson_interval, write_report
 from bertnli.evaluation.page import percent
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.metrics import Metrics
 from bertnli.plots import plot_confusion
-from bertnli.training.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
 
 #: What can be evaluated: a checkpoint, a classifier, or its trainer.

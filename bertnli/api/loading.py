@@ -9,8 +9,9 @@ from typing import Any
 
 from bertnli._util.hints import hinted
 from bertnli.backends import available_backends, get_backend
-from bertnli.backends.interface import Backend, Classifier
+from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError
+from bertnli.nets.classifier import Classifier
 
 
 def backend_of(backend: str | Backend | None) -> Backend:

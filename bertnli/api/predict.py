@@ -14,9 +14,9 @@ import numpy as np
 from bertnli._util.progress import LogLines
 from bertnli.api.loading import loaded
 from bertnli.api.sets import describe_unknown, note
-from bertnli.backends.interface import Classifier, Prediction
 from bertnli.data import read
 from bertnli.errors import BERTNLIError
+from bertnli.nets.classifier import Classifier, Prediction
 
 Pair = tuple[str, str]
 STANDARD_INPUT = "-"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from bertnli._util.hints import did_you_mean
 from bertnli._util.outputs import check_output_folder
 from bertnli.api.loading import say_precision
-from bertnli.backends.interface import Backend, Trainable
+from bertnli.backends.interface import Backend
 from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.bert.parameters import Shapes
 from bertnli.checkpoints.native import is_native
@@ -25,6 +25,7 @@ from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
+from bertnli.nets.trainable import Trainable
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History

@@ -10,7 +10,7 @@ from typing import Any
 from bertnli.api.loading import backend_of
 from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
 from bertnli.api.sets import describe, read_ids
-from bertnli.backends.interface import Backend, Classifier
+from bertnli.backends.interface import Backend
 from bertnli.bert.parameters import classifier_shapes
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -18,6 +18,7 @@ from bertnli.data.read import train_and_dev
 from bertnli.data.sources import own_dev
 from bertnli.errors import ConfigError
 from bertnli.hub.catalogue import CLASSIFIER, PRETRAINED
+from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import Vocab
 
 _Sets = tuple[PairDataset, PairDataset | None]

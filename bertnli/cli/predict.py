@@ -18,9 +18,9 @@ import json
 import sys
 
 from bertnli.api.predict import STANDARD_INPUT, predict
-from bertnli.backends.interface import Prediction
 from bertnli.cli import corpora, options
 from bertnli.errors import ConfigError
+from bertnli.nets.classifier import Prediction
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

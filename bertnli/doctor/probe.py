@@ -100,11 +100,11 @@ def examine_backend(name: str) -> dict[str, Any]:
 
 def expected() -> dict[str, float]:
     """Return the probabilities of `PAIR` by the float64 referee, which needs no framework."""
-    from bertnli.backends.interface import softmax
     from bertnli.bert.referee import forward
     from bertnli.checkpoints.opening import open_classifier
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset
+    from bertnli.nets.classifier import softmax
 
     found = open_classifier(BUNDLED[0])
     assert found.labels is not None

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.progress import LogLines
-from bertnli.backends.interface import Classifier
 from bertnli.bert.labels import label_merging
 from bertnli.data.batches import sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation.scores import log_softmax, merged
-from bertnli.training.metrics import Metrics
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.metrics import Metrics
 from bertnli.training.trainer import BaseTrainer
 
 #: What can be scored: a classifier, or its trainer, which computes on all its devices.

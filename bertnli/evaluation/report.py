@@ -27,7 +27,7 @@ from bertnli.evaluation.predictions import (
     order_note,
     set_log_probabilities,
 )
-from bertnli.training.metrics import Metrics
+from bertnli.nets.metrics import Metrics
 from bertnli.version import __version__
 
 VERSION = 1

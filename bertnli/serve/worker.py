@@ -12,8 +12,8 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from typing import Any, Protocol
 
-from bertnli.backends.interface import Prediction
 from bertnli.errors import BERTNLIError
+from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
 from bertnli.text.pairs import PairEncoding
 

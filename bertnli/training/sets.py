@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
-from bertnli.backends.interface import Trainable
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
 from bertnli.data.corpus import Corpus, shown
 from bertnli.errors import ConfigError, DataError
+from bertnli.nets.trainable import Trainable
 
 #: A set of bertnli, or the framework's own DataLoader over one.
 Data = ExampleSet | Iterable

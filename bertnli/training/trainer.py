@@ -18,15 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
-from bertnli.backends.interface import Classifier, Prediction, Trainable, check_backend, in_words
 from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.data.corpus import ONE_LIST
 from bertnli.errors import ConfigError, DataError
+from bertnli.nets.classifier import Classifier, Prediction
+from bertnli.nets.metrics import Score
+from bertnli.nets.trainable import Trainable, check_backend, in_words
 from bertnli.training.average import BaseWeightAverage
 from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.metrics import Score
 from bertnli.training.observers import Observer, progress_observer, watched
 from bertnli.training.observers.tensorboard import TensorBoard
 from bertnli.training.recipe import smoothed

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bertnli
-from bertnli.backends.interface import Backend, softmax
+from bertnli.backends.interface import Backend
 from bertnli.checkpoints.convert import convert
 from bertnli.checkpoints.huggingface import read_encoding
 from bertnli.checkpoints.native import CONFIG
@@ -28,6 +28,7 @@ from bertnli.cli import serve as serve_command
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import CheckpointError, ConfigError
+from bertnli.nets.classifier import softmax
 from bertnli.serve.limits import Limits
 from bertnli.serve.worker import Worker
 from bertnli.text.pairs import TRUNCATIONS, PairEncoding, truncated_lengths

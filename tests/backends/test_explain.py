@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend, Classifier
+from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, initial_arrays
 from bertnli.cli import main
 from bertnli.data.dataset import build_vocab
 from bertnli.errors import ConfigError, DataError
 from bertnli.explain import Explanation
+from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import Vocab
 
 PAIR = ("Two men play guitar in the street.", "Nobody is making music.")

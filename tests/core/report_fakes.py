@@ -7,10 +7,10 @@ from html.parser import HTMLParser
 
 import numpy as np
 
-from bertnli.backends.interface import Classifier
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS
 from bertnli.data.batches import Batch
+from bertnli.nets.classifier import Classifier
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

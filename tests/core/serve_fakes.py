@@ -13,8 +13,8 @@ from types import SimpleNamespace
 from typing import Any
 from zlib import crc32
 
-from bertnli.backends.interface import Prediction
 from bertnli.bert.labels import LABELS
+from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
 from bertnli.serve.worker import Pair, Worker
 from bertnli.text.pairs import PairEncoding

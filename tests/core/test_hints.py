@@ -12,7 +12,6 @@ import pytest
 
 import bertnli
 from bertnli._util.hints import hinted, near_path, nearest
-from bertnli.backends.interface import Classifier
 from bertnli.cli import COMMANDS, main, make_parser
 from bertnli.cli.parser import Parser, _Store
 from bertnli.data.batches import Batch, _chunks
@@ -20,6 +19,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import BackendError, ConfigError, DataError, DownloadError
 from bertnli.hub.catalogue import download_extract
+from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.training.sets import Source
 from bertnli.training.trainer import BaseTrainer

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bertnli.nets.metrics import Metrics
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.metrics import Metrics
 
 LABELS = ("a", "b", "c")
 

@@ -13,9 +13,9 @@ from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.padding import padding_cost
 from bertnli.errors import DataError
+from bertnli.nets.metrics import Metrics
 from bertnli.plots import MAX_POINTS, plot_confusion, plot_curves, plot_lengths, plot_progress
 from bertnli.training.history import EpochRecord, History, read_history
-from bertnli.training.metrics import Metrics
 
 
 def history(epochs: int, dev: bool = True, start: float = 1.1) -> History:

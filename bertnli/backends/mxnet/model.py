@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
-from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
 from bertnli.backends.mxnet import heads, packed
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
@@ -32,6 +31,8 @@ from bertnli.checkpoints import names
 from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.trainable import PretrainedModel, PretrainingModel, check_bert
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

@@ -19,7 +19,6 @@ from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from bertnli._util.hints import hinted
-from bertnli.backends.interface import Classifier, PretrainedModel, PretrainingModel, check_bert
 from bertnli.backends.torch import heads, packed
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.bert.config import BERTConfig
@@ -35,6 +34,8 @@ from bertnli.checkpoints import names
 from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.trainable import PretrainedModel, PretrainingModel, check_bert
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

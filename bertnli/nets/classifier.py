@@ -1,0 +1,203 @@
+"""An NLI classifier, on any backend: what it does with pairs and files."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli._util.hints import hinted
+from bertnli.bert.labels import label_permutation
+from bertnli.checkpoints.native import save_native
+from bertnli.data.batches import Batch, ExampleSet, sorted_batches
+from bertnli.data.corpus import ONE_LIST, Corpus
+from bertnli.data.dataset import PairDataset
+from bertnli.errors import DataError
+from bertnli.explain import Explanation, explain
+from bertnli.nets.metrics import Metrics
+from bertnli.nets.trainable import Trainable
+from bertnli.text.pairs import PairEncoding
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the classifier says of one pair.
+
+    Args:
+        label: name of the most probable class.
+        probabilities: class name to probability, in the classifier's order; they sum to 1.
+        unknown_share: share of the pair's tokens that the model does not know (``<unk>``), special
+            ones left out; of a pair that consists of them the answer means nothing.
+        is_cut: whether the pair was longer than ``max_len``, and lost tokens.
+        premise, hypothesis: the pair.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    unknown_share: float = 0.0
+    is_cut: bool = False
+    premise: str = field(default="", repr=False)
+    hypothesis: str = field(default="", repr=False)
+
+
+class Classifier(Trainable):
+    """An NLI classifier: what it does with pairs and files, on any backend.
+
+    Attributes:
+        encoding: how pairs are cut to length. It is saved with the weights, `Trainer.fit` takes it
+            from the training set, and `predict` and `explain` cut as it says. A loop of the user's
+            own sets it: ``net.encoding = train_set.encoding``.
+        output_origin: where the output layer comes from: ``"of the checkpoint"``, or ``"new: "``
+            and why.
+    """
+
+    encoding: PairEncoding
+    output_origin: str
+
+    @property
+    def num_outcomes(self) -> int:
+        """See `Trainable.num_outcomes`."""
+        return len(self.labels)
+
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Metrics:
+        """Return accuracy and all else of logits (N, labels)."""
+        return Metrics.from_logits(self.labels, outcomes, labels)
+
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """See `Trainable.check_set`."""
+        if not isinstance(data, PairDataset):
+            raise DataError(f"the {what} set has no labelled pairs, which a classifier learns from")
+        label_permutation(self.labels, data.label_names)  # refuses other names
+        if int(data.labels.min()) < 0 or int(data.labels.max()) >= len(data.label_names):
+            raise DataError(
+                f"the {what} set has label ids from {data.labels.min()} to {data.labels.max()}; "
+                f"its classes are 0 to {len(data.label_names) - 1}, {list(data.label_names)}"
+            )
+
+    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+        """Give the classes of a set the ids that the net has for their names."""
+        assert isinstance(data, PairDataset)
+        ids = label_permutation(self.labels, data.label_names).astype(np.int32)
+        return batch.relabelled(ids)
+
+    def learns_from(self, data: Any) -> None:
+        """Take over how the pairs of a training set were cut to length."""
+        if isinstance(data, PairDataset):
+            self.encoding = data.encoding
+
+    def encode(
+        self, corpus: Corpus, max_len: int | None = None, truncation: str | None = None
+    ) -> PairDataset:
+        """Return a corpus as the ids of the net's vocabulary.
+
+        Args:
+            corpus: pairs of sentences.
+            max_len, truncation: None for the net's own; see `PairDataset`.
+
+        Raises:
+            ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
+        """
+        chosen = self.encoding.overridden(max_len, truncation, self.config.max_len)
+        return PairDataset(
+            corpus,
+            chosen.max_len,
+            self.required_vocab(),
+            truncation=chosen.truncation,
+            verbose=False,
+        )
+
+    @abstractmethod
+    def logits(self, batch: Batch) -> NDArray[np.float32]:
+        """Return the class logits of a batch without dropout, (B, labels), float32."""
+
+    @abstractmethod
+    def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
+        """Return what each layer makes of a batch, without dropout and with padding computed.
+
+        Returns:
+            The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
+            the pooler, (B, labels) of the output layer; float32.
+        """
+
+    @abstractmethod
+    def probability_gradients(
+        self, batch: Batch, embedded: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the classes' probabilities, and the gradient of one by the tokens' embeddings.
+
+        Without dropout; the gradients of the parameters stay what they were.
+
+        Args:
+            batch: (B, T); its segments and valid_lens count, its token_ids do not.
+            embedded: (B, T, H), what stands for the tokens' embeddings, before segments and
+                positions are added.
+            label: the id of the class.
+
+        Returns:
+            Probabilities (B, labels) and gradients (B, T, H), float32.
+        """
+
+    @hinted("Give two sentences: explain(premise, hypothesis)")
+    def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
+        """Return what the answer to a pair came from: see `bertnli.explain.explain`."""
+        return explain(self, premise, hypothesis, **options)
+
+    @hinted(ONE_LIST)
+    def predict(
+        self,
+        pairs: Iterable[tuple[str, str]],
+        *,
+        batch_size: int = 64,
+        max_len: int | None = None,
+        truncation: str | None = None,
+    ) -> list[Prediction]:
+        """Return the class of each pair of raw sentences, in the order given.
+
+        Args:
+            pairs: (premise, hypothesis), text as people write it.
+            batch_size: pairs computed at a time; pairs of similar length go together.
+            max_len: tokens of a pair, special ones included; longer pairs are cut. None for what
+                the net was trained with, ``net.encoding``.
+            truncation: how they are cut, ``"book"``, ``"longest_first"`` or ``"ratio"``; None as
+                for ``max_len``.
+
+        Raises:
+            ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
+            DataError: something that is not a pair of sentences.
+        """
+        corpus = Corpus.from_pairs(pairs)
+        dataset = self.encode(corpus, max_len, truncation)
+        unknown = dataset.unknown_shares
+        predictions: list[Prediction | None] = [None] * len(dataset)
+        for indices, batch in sorted_batches(dataset, batch_size):
+            for index, row in zip(indices, softmax(self.logits(batch)), strict=True):
+                by_name = dict(zip(self.labels, map(float, row), strict=True))
+                predictions[index] = Prediction(
+                    self.labels[int(row.argmax())],
+                    by_name,
+                    float(unknown[index]),
+                    bool(dataset.is_cut[index]),
+                    corpus.premises[index],
+                    corpus.hypotheses[index],
+                )
+        return [prediction for prediction in predictions if prediction is not None]
+
+    def save(self, folder: str | Path) -> None:
+        """Write the classifier to one folder that any backend opens.
+
+        With its weights go sizes, labels, vocabulary and how pairs are cut to length.
+        """
+        vocab = self.required_vocab()
+        save_native(folder, self.arrays(), self.config, self.labels, vocab, self.encoding)
+
+
+def softmax(logits: NDArray) -> NDArray[np.float64]:
+    """Return probabilities along the last axis, in float64."""
+    shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
+    exponentials = np.exp(shifted)
+    return exponentials / exponentials.sum(axis=-1, keepdims=True)

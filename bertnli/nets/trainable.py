@@ -1,0 +1,212 @@
+"""What a trainer trains, on any backend, and what is the same of it on all of them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes
+from bertnli.checkpoints.head import Head
+from bertnli.checkpoints.native import save_native
+from bertnli.data.batches import Batch, ExampleSet
+from bertnli.data.corpus import shown
+from bertnli.data.pretraining import PretrainingSet
+from bertnli.errors import ConfigError, DataError
+from bertnli.nets.metrics import PretrainingMetrics, Score
+from bertnli.text.vocab import Vocab
+
+
+class HoldsArrays(ABC):
+    """A model whose tensors can be read and set as NumPy arrays with canonical names."""
+
+    config: BERTConfig
+    vocab: Vocab | None
+    #: The name of its backend.
+    backend: str = ""
+    #: The framework's parameters, of this net and of all its parts.
+    _weights: tuple[Any, ...] = ()
+
+    @abstractmethod
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return every tensor under its canonical name, float32."""
+
+    @abstractmethod
+    def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
+        """Take the values of all tensors from arrays with canonical names."""
+
+    def check_weights(self) -> None:
+        """Raise ConfigError if a weight is not float32, since the user's code cast the net."""
+        for weight in self._weights:
+            if "float32" not in str(weight.dtype):
+                dtype = getattr(weight.dtype, "__name__", str(weight.dtype).rpartition(".")[2])
+                raise ConfigError(
+                    f"the net's weights are {dtype}, and it computes with float32 weights alone; "
+                    "cast it back, with net.float() on PyTorch or net.cast('float32') on MXNet. "
+                    "net.precision = 'bf16' has its matrix products in bfloat16"
+                )
+
+    def check_length(self, length: int) -> None:
+        """Raise ConfigError if a sequence is longer than the model has positions."""
+        if length > self.config.max_len:
+            raise ConfigError(
+                f"a sequence has {length} tokens, and the model has {self.config.max_len} "
+                f"positions; encode the data with max_len={self.config.max_len} or less"
+            )
+
+
+class PretrainedModel(HoldsArrays):
+    """A BERT with its pretraining heads.
+
+    Attributes:
+        seed: of its start values.
+        head: the output layer of the classifier that it was loaded from, if that was one.
+    """
+
+    seed: int
+    head: Head | None = None
+
+
+def check_bert(bert: Any, net: Trainable) -> None:
+    """Raise ConfigError if a net is to be made of something else than a BERT of its backend."""
+    what = f"{type(net).__name__}() takes a BERT"
+    if isinstance(bert, tuple | list) and any(isinstance(one, PretrainedModel) for one in bert):
+        raise ConfigError(
+            f"{what} alone, and this is a {type(bert).__name__} of {len(bert)}; unpack it: "
+            "bert, vocab = load_pretrained_model(...)"
+        )
+    if not isinstance(bert, PretrainedModel):
+        raise ConfigError(
+            f"{what}, and not {in_words(bert)}; make one with bert, vocab = "
+            "load_pretrained_model('bert.mini')"
+        )
+    check_backend(bert, net.backend, what)
+
+
+def in_words(given: Any) -> str:
+    """Return what was given, for a message; of a net, whose own words are many lines, its class."""
+    return f"a {type(given).__name__}" if isinstance(given, HoldsArrays) else shown.repr(given)
+
+
+def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
+    """Raise ConfigError if a model is of another backend; ``what`` begins the message."""
+    if model.backend != backend:
+        raise ConfigError(
+            f"{what} of {backend}, and this is one of {model.backend}; make both with "
+            f"get_backend({model.backend!r}), or both with get_backend({backend!r})"
+        )
+
+
+class Trainable(HoldsArrays):
+    """What a trainer trains: a net that knows its loss, its score, and what it can learn from.
+
+    Attributes:
+        labels: the names of the classes, in the order of the logits; none if it has no classes.
+        precision: what its matrix products are computed in, ``"fp32"`` or ``"bf16"``; weights are
+            float32.
+    """
+
+    labels: tuple[str, ...] = ()
+    precision: str = "fp32"
+
+    @property
+    @abstractmethod
+    def num_outcomes(self) -> int:
+        """How many numbers `outcomes` gives for an example."""
+
+    @abstractmethod
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
+        """Return the sum of a batch's losses, in nats, and the number predicted right.
+
+        Args:
+            outputs: what the net's forward pass gave for the batch.
+            batch: with labels.
+
+        Returns:
+            Two of the framework's scalars; the first has a gradient.
+        """
+
+    @abstractmethod
+    def outcomes(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
+        """Return per-example values that `score` aggregates, (B, num_outcomes).
+
+        Args:
+            outputs: of the forward pass.
+            batch: that it was computed for.
+        """
+
+    @abstractmethod
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
+        """Return the score of a set, from its outcomes (N, num_outcomes) and labels (N,)."""
+
+    @abstractmethod
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """Raise DataError if the net cannot learn from a set, or be scored on it."""
+
+    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+        """Return a batch of a set as the net wants it."""
+        return batch
+
+    def learns_from(self, data: Any) -> None:
+        """Take over from a training set what later inputs must share with it; see `Classifier`."""
+
+    def required_vocab(self) -> Vocab:
+        """Return the vocabulary, or raise ConfigError if the model carries none."""
+        if self.vocab is None:
+            raise ConfigError(
+                "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
+                "take the model of load_pretrained_model, whose model brings its vocabulary along"
+            )
+        return self.vocab
+
+    @abstractmethod
+    def save(self, folder: str | Path) -> None:
+        """Write weights, sizes and vocabulary to one folder that any backend opens."""
+
+
+class PretrainingModel(Trainable):
+    """A BERT with its pretraining heads, as a trainer trains them.
+
+    Attributes:
+        next_sentence: whether the head for sentences is trained.
+    """
+
+    next_sentence: bool
+    num_outcomes = PretrainingMetrics.NUM_OUTCOMES
+
+    def shapes(self) -> Shapes:
+        """Return name and shape of each tensor that is trained."""
+        untrained = () if self.next_sentence else SENTENCE_HEADS
+        shapes = bert_shapes(self.config)
+        return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
+
+    def _keep_whole(self, bert: PretrainedModel) -> None:
+        """Keep the untrained tensors for `save`."""
+        self._whole = bert.arrays  # the model itself would count as a part of this one
+
+    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> PretrainingMetrics:
+        """See `Trainable.score`."""
+        return PretrainingMetrics.from_outcomes(outcomes, self.next_sentence)
+
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        """See `Trainable.check_set`."""
+        if not isinstance(data, PretrainingSet):
+            raise DataError(
+                f"the {what} set has labelled pairs; pretraining takes a PretrainingSet"
+            )
+        if data.next_sentence != self.next_sentence:
+            raise DataError(
+                f"the {what} set has next_sentence={data.next_sentence}, and the net "
+                f"next_sentence={self.next_sentence}; give both the same"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, sizes and vocabulary to one folder that any backend opens."""
+        arrays = self._whole()
+        ordered = {name: arrays[name] for name in bert_shapes(self.config)}
+        save_native(folder, ordered, self.config, None, self.required_vocab())
