@@ -9,19 +9,17 @@ from __future__ import annotations
 
 import html
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
+from bertnli.bert.config import BERTConfig
 from bertnli.bert.referee import attention_weights
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_explanation
-
-if TYPE_CHECKING:
-    from bertnli.nets.classifier import Classifier
 
 TOKEN_TABLE = "encoder.token_embedding.weight"
 MASK = "<mask>"
@@ -153,9 +151,24 @@ class Explanation:
         return f"<p>{' '.join(words[0])}<br>{' '.join(words[1])}<br><small>{answer}</small></p>"
 
 
+class Explainable(Protocol):
+    """What is explained: a `bertnli.nets.classifier.Classifier`."""
+
+    config: BERTConfig
+    labels: tuple[str, ...]
+
+    def required_vocab(self) -> Any: ...
+    def encode(self, corpus: Corpus, max_len: int | None, truncation: str | None) -> Any: ...
+    def arrays(self) -> dict[str, NDArray[np.float32]]: ...
+    def activations(self, batch: Any) -> dict[str, NDArray[np.float32]]: ...
+    def probability_gradients(
+        self, batch: Any, embedded: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
+
 @hinted()
 def explain(
-    net: Classifier,
+    net: Explainable,
     premise: str,
     hypothesis: str,
     *,

@@ -5,20 +5,15 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.outputs import check_output_file
+from bertnli.data.padding import PaddingCost
+from bertnli.data.summary import SetSummary
 from bertnli.errors import BackendError, ConfigError
-
-if TYPE_CHECKING:
-    from bertnli.data.padding import PaddingCost
-    from bertnli.data.summary import SetSummary
-    from bertnli.explain import Explanation
-    from bertnli.nets.metrics import Metrics
-    from bertnli.training.history import History
 
 #: Points of a curve of steps, at most; of more the mean of some is drawn.
 MAX_POINTS = 500
@@ -38,6 +33,41 @@ _Y_LABEL = "loss (nats), accuracy"
 BAR = 0.5
 #: What speaks for a class, and against it.
 POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
+
+
+class Curve(Protocol):
+    """What is drawn of a run: a `bertnli.training.history.History`."""
+
+    epochs: list[Any]
+    step_losses: list[float]
+
+
+class Confusion(Protocol):
+    """What is drawn of a score: `bertnli.nets.metrics.Metrics`."""
+
+    @property
+    def labels(self) -> Sequence[str]: ...
+    @property
+    def confusion(self) -> NDArray: ...
+    @property
+    def accuracy(self) -> float: ...
+    @property
+    def num_pairs(self) -> int: ...
+
+
+class Shares(Protocol):
+    """What is drawn of an explanation: a `bertnli.explain.Explanation`."""
+
+    @property
+    def tokens(self) -> Sequence[str]: ...
+    @property
+    def segments(self) -> Sequence[int]: ...
+    @property
+    def saliency(self) -> NDArray: ...
+    @property
+    def target(self) -> str: ...
+    @property
+    def probabilities(self) -> Mapping[str, float]: ...
 
 
 def new_figure(width: float, height: float) -> Any:
@@ -73,7 +103,7 @@ def check_figure_path(path: Path, option: str) -> None:
         raise BackendError(NO_MATPLOTLIB)
 
 
-def plot_curves(histories: Mapping[str, History]) -> Any:
+def plot_curves(histories: Mapping[str, Curve]) -> Any:
     """Return a figure of one run's loss and accuracies, as the book's is, or of several runs'.
 
     Args:
@@ -113,7 +143,7 @@ def plot_curves(histories: Mapping[str, History]) -> Any:
     return figure
 
 
-def _curve_of_one(name: str, history: History) -> Any:
+def _curve_of_one(name: str, history: Curve) -> Any:
     figure = new_figure(5.2, 3.6)
     axes = figure.add_subplot()
     for i, (field, label) in enumerate(_CURVES):
@@ -129,7 +159,7 @@ def _curve_of_one(name: str, history: History) -> Any:
     return figure
 
 
-def _points(history: History, field: str) -> NDArray[np.float64]:
+def _points(history: Curve, field: str) -> NDArray[np.float64]:
     """Return (epoch, value) of each epoch that has one, (N, 2)."""
     points = [(record.epoch, getattr(record, field)) for record in history.epochs]
     return np.array([(x, y) for x, y in points if y is not None], np.float64)
@@ -143,7 +173,7 @@ def _by_epoch(axes: Any) -> None:
     axes.grid(alpha=0.4)
 
 
-def plot_progress(history: History, title: str = "") -> Any:
+def plot_progress(history: Curve, title: str = "") -> Any:
     """Return a figure of a run under way: the loss of each step, and each epoch's numbers."""
     figure = new_figure(5.6, 3.4)
     axes = figure.add_subplot()
@@ -169,7 +199,7 @@ def plot_progress(history: History, title: str = "") -> Any:
     return figure
 
 
-def plot_confusion(scores: Mapping[str, Metrics]) -> Any:
+def plot_confusion(scores: Mapping[str, Confusion]) -> Any:
     """Return a figure of confusion matrices, side by side: counts, shaded by the row's share.
 
     Args:
@@ -275,7 +305,7 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
     return figure
 
 
-def plot_explanation(explanation: Explanation, attention: NDArray) -> Any:
+def plot_explanation(explanation: Shares, attention: NDArray) -> Any:
     """Return a figure of what a classifier made of a pair.
 
     Args:

@@ -85,6 +85,7 @@ def make_parser() -> Parser:
         )
         module.add_arguments(command)
         command.set_defaults(run=module.run)
+    parser.set_defaults(make_parser=make_parser)
     return parser
 
 

@@ -37,9 +37,7 @@ def run(args: argparse.Namespace) -> int:
         import shtab
     except ImportError:
         raise BackendError('completion needs shtab: pip install "bertnli[completion]"') from None
-    from bertnli.cli import make_parser  # which imports this module
-
-    parser = make_parser()
+    parser = args.make_parser()
     for action in _actions(parser):
         names = action.metavar if isinstance(action.metavar, str) else ""
         if names in FILES:

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,14 +33,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Examine, and print what was found."""
     found = examine()
+    advice = [*advise(found)]
     if args.json:
-        print(json.dumps(_without_home(found.to_dict()), indent=2))
+        whole = {**found.to_dict(), "advice": [asdict(one) for one in advice]}
+        print(json.dumps(_without_home(whole), indent=2))
     else:
-        print("\n".join(_as_text(found)))
+        print("\n".join(_as_text(found, advice)))
     return 0 if found.works else NOTHING_WORKS
 
 
-def _as_text(found: Examination) -> Iterator[str]:
+def _as_text(found: Examination, advice: Sequence[Advice]) -> Iterator[str]:
     machine = found.machine
     yield from _section("bertnli " + found.bertnli, _about_machine(machine, found.packages))
     for name, backend in found.backends.items():
@@ -55,11 +58,11 @@ def _as_text(found: Examination) -> Iterator[str]:
     yield ""
     yield from _section("downloads", _about_cache(found.cache))
     yield ""
-    if not found.advice:
+    if not advice:
         yield "nothing is wrong"
         return
     yield "what is wrong, or worth knowing"
-    for one in found.advice:
+    for one in advice:
         yield f"  {one.kind}: {_without_home(one.text)}"
 
 

@@ -5,12 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from bertnli.doctor.examination import Examination
 from bertnli.doctor.probe import TOLERANCE
-
-if TYPE_CHECKING:
-    from bertnli.doctor.examination import Examination
 
 #: Bytes that a training of bert.small needs, about.
 LITTLE_MEMORY = 2 << 30

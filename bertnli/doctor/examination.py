@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.backends import NAMES, available_backends
-from bertnli.doctor.advice import Advice, advise
 from bertnli.doctor.machine import describe_machine
 from bertnli.doctor.probe import expected, probe
 from bertnli.hub.catalogue import CACHE_VARIABLE, cache_dir
@@ -35,7 +34,6 @@ class Examination:
             probability of the test.
         extras: name of the extra to its packages and their versions; None where one is missing.
         cache: of downloads: folder, bytes, whether it can be written to.
-        advice: what is wrong, and what to do.
     """
 
     bertnli: str
@@ -45,7 +43,6 @@ class Examination:
     differences: dict[str, float]
     extras: dict[str, dict[str, str | None]]
     cache: dict[str, Any]
-    advice: tuple[Advice, ...]
 
     @property
     def works(self) -> bool:
@@ -61,7 +58,7 @@ def examine() -> Examination:
     """Look at the machine, and try each backend in a process of its own."""
     here = available_backends()
     backends = {name: probe(name) if name in here else _missing(name) for name in NAMES}
-    found = Examination(
+    return Examination(
         bertnli=__version__,
         machine=describe_machine(),
         packages={name: version(name) for name in ("numpy", "safetensors", "requests", "tqdm")},
@@ -69,9 +66,7 @@ def examine() -> Examination:
         differences=_differences(backends),
         extras=extras(),
         cache=_cache(),
-        advice=(),
     )
-    return Examination(**{**vars(found), "advice": tuple(advise(found))})
 
 
 def _missing(name: str) -> dict[str, Any]:

@@ -16,15 +16,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 from tqdm import tqdm
 
 from bertnli.errors import ConfigError, RankError
 from bertnli.training.heartbeat import BEAT, Hub, Line, Row, Standing
-
-if TYPE_CHECKING:
-    from bertnli.training.workers import Workers
 
 #: How long a rank may be silent, or behind, before the others end the run; and before they say so.
 RANK_TIMEOUT, NOTICE = timedelta(minutes=10), timedelta(seconds=30)
@@ -124,11 +120,11 @@ class Watch:
         self._said: dict[int, float] = {}
         self._seen = (self._standing, 0.0)
 
-    def begin(self, workers: Workers, host: str) -> None:
+    def begin(self, on_first: Callable[..., tuple[int, str]], host: str) -> None:
         """Start to watch, once; all ranks call this at the same place.
 
         Args:
-            workers: the processes.
+            on_first: `Workers.on_first` of the processes.
             host: by which the others reach the first.
         """
         if self._begun:
@@ -145,7 +141,7 @@ class Watch:
             self._hub.note(0, self._standing)
             return self._hub.port, token
 
-        port, token = workers.on_first(
+        port, token = on_first(
             open_hub,
             lambda found: f"{found[0]} {found[1]}".encode(),
             lambda data: (int(data.split()[0]), data.split()[1].decode()),

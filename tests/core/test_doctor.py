@@ -143,7 +143,6 @@ HEALTHY = Examination(
     differences={"torch - referee": 1e-8},
     extras={"plots": {"matplotlib": "3.8"}, "hf": {"tokenizers": None}},
     cache={"folder": "/c", "moved_by": None, "exists": True, "bytes": 3 << 20, "writable": True},
-    advice=(),
 )
 BOTH = {"torch": BACKEND, "mxnet": BACKEND}
 
@@ -241,7 +240,6 @@ def test_the_command(
     backends = HEALTHY.backends if works else {"torch": MISSING, "mxnet": MISSING}
     executable = str(Path.home() / "venv" / "python")
     found = replace(HEALTHY, backends=backends, machine=machine(executable=executable))
-    found = replace(found, advice=tuple(advise(found)))
     monkeypatch.setattr("bertnli.cli.doctor.examine", lambda: found)
     assert main(["doctor"]) == status
     said = capsys.readouterr().out

@@ -52,7 +52,7 @@ class DistributedWorkers(Workers):
                 "of its own (bertnli launch --host)"
             )
         self.watch = Watch(self.rank, self.size)
-        self.watch.begin(self, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
+        self.watch.begin(self.on_first, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
 
     def _leave(self) -> None:
         self.store = None

@@ -43,7 +43,7 @@ class DistributedWorkers(Workers):
 
     def sum(self, values: NDArray) -> NDArray:
         """See `Workers.sum`."""
-        self.watch.begin(self, _first_host())
+        self.watch.begin(self.on_first, _first_host())
         summed = torch.tensor(values)
         with self.watch.exchange(), lost_is_an_error():
             all_reduce(summed)
