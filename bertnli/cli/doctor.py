@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.doctor import Examination, examine
+from bertnli.doctor.advice import Advice, advise
 
 #: What a shell takes for "no".
 NOTHING_WORKS = 1
