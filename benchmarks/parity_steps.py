@@ -77,7 +77,7 @@ def main() -> None:
     for name in ("torch", "mxnet"):
         nli = bertnli.get_backend(name)
         trainer = nli.Trainer(make(nli), args.lr, "cpu", recipe="best")
-        source = Source(data, trainer.net, trainer.loader_batch)
+        source = Source(data, trainer.net, trainer.engine.loader_batch)
         epochs = (source.train_batches(args.batch_size, 0, epoch) for epoch in range(args.steps))
         start = time.perf_counter()
         found = losses[name] = []

@@ -23,10 +23,10 @@ from bertnli.evaluation.page import percent
 from bertnli.nets.classifier import Classifier
 from bertnli.nets.metrics import Metrics
 from bertnli.plots import plot_confusion
-from bertnli.training.trainer import BaseTrainer
+from bertnli.training.trainer import Trainer
 
 #: What can be evaluated: a checkpoint, a classifier, or its trainer.
-Model = str | Path | Classifier | BaseTrainer
+Model = str | Path | Classifier | Trainer
 
 
 @dataclass(frozen=True)
@@ -154,9 +154,9 @@ def evaluate(
     how = (_Encoding if progress else Encoding)(max_len, truncation, batch_size)
     found = _models(several, backend, devices, labels, num_heads, precision, how, progress)
     first = next(found)
-    is_first = not isinstance(first[1], BaseTrainer) or first[1].workers.is_first
+    is_first = not isinstance(first[1], Trainer) or first[1].workers.is_first
     progress = progress and is_first
-    net = first[1].net if isinstance(first[1], BaseTrainer) else first[1]
+    net = first[1].net if isinstance(first[1], Trainer) else first[1]
     reading = {"labels": net.labels, **reading}
     listed = sources if isinstance(sources, list) and not _is_pairs(sources) else [sources]
     sets = read_sets(listed, split, default="dev", **reading)
@@ -211,7 +211,7 @@ def _models(
     precision: str,
     encoding: Encoding,
     progress: bool,
-) -> Iterator[tuple[str, Classifier | BaseTrainer]]:
+) -> Iterator[tuple[str, Classifier | Trainer]]:
     """Yield name and classifier or trainer of each, loaded when its turn comes."""
     for i, model in enumerate(models):
         if not isinstance(model, str | Path):
@@ -223,7 +223,7 @@ def _models(
         net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
         trainer = found.Trainer(net, devices=devices, precision=precision)
         if progress:
-            say_precision(trainer.net.precision, trainer.precision_reason)
+            say_precision(trainer.net.precision, trainer.engine.precision_reason)
         yield str(model), trainer
 
 

@@ -168,7 +168,7 @@ class Setup:
             **settings,
         )
         if self.progress:
-            say_precision(trainer.net.precision, trainer.precision_reason)
+            say_precision(trainer.net.precision, trainer.engine.precision_reason)
         self.fit_options.setdefault("on_epoch", lambda record: self.say(str(record)))
         try:
             history = trainer.fit(

@@ -16,10 +16,10 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation.scores import log_softmax, merged
 from bertnli.nets.classifier import Classifier
 from bertnli.nets.metrics import Metrics
-from bertnli.training.trainer import BaseTrainer
+from bertnli.training.trainer import Trainer
 
 #: What can be scored: a classifier, or its trainer, which computes on all its devices.
-Model = Classifier | BaseTrainer
+Model = Classifier | Trainer
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Encoding:
 
 def net_of(model: Model) -> Classifier:
     """Return the classifier itself."""
-    net = model.net if isinstance(model, BaseTrainer) else model
+    net = model.net if isinstance(model, Trainer) else model
     if not isinstance(net, Classifier):
         raise ConfigError("what is evaluated is a classifier, and this net has no classes")
     return net
@@ -70,7 +70,7 @@ def logits_of(
         raise DataError(f"{dataset.source or 'the set'} has no pairs to score{left_out}")
     found = np.zeros((len(dataset), len(net_of(model).labels)), np.float32)
     compute, rank, size = net_of(model).logits, 0, 1
-    if isinstance(model, BaseTrainer):
+    if isinstance(model, Trainer):
         compute, rank, size = model.eval_step, model.workers.rank, model.workers.size
     lines, done = LogLines(dataset.source or "the set", total=len(dataset)), 0
     for i, (indices, batch) in enumerate(sorted_batches(dataset, batch_size)):
@@ -79,7 +79,7 @@ def logits_of(
         done += len(batch)
         if progress and rank == 0:
             lines.update(done)
-    if isinstance(model, BaseTrainer):
+    if isinstance(model, Trainer):
         found = model.workers.sum(found.ravel()).reshape(found.shape)
     return found
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
-from bertnli.training.trainer import StepResult
+from bertnli.training.engine import StepResult
 
 #: The bias of an attention's keys adds the same number to all scores of a query, and softmax takes
 #: no notice of that: its gradient is exactly 0, and what a framework computes for it is rounding.

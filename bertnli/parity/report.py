@@ -26,7 +26,7 @@ from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
 from bertnli.parity.compare import is_key_bias
 from bertnli.plots import new_figure
-from bertnli.training.trainer import StepResult
+from bertnli.training.engine import StepResult
 
 REFEREE = "referee"
 #: How far apart a layer's activations, and a tensor's gradients, may be: the norm of the difference

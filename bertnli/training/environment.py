@@ -9,15 +9,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from bertnli._util.machine import cpu
+from bertnli.training.engine import BaseEngine
 from bertnli.version import __version__
-
-if TYPE_CHECKING:
-    from bertnli.training.trainer import BaseTrainer
 
 #: Environment variables by which libraries choose instructions, or how they add up.
 VARIABLES = (
@@ -34,21 +32,21 @@ VARIABLES = (
 )
 
 
-def environment(trainer: BaseTrainer) -> dict[str, Any]:
-    """Return where a trainer computes, name to value, as JSON can write it."""
-    framework, processor = trainer.about(), cpu()
+def environment(engine: BaseEngine) -> dict[str, Any]:
+    """Return where an engine computes, name to value, as JSON can write it."""
+    framework, processor = engine.about(), cpu()
     return {
         "bertnli": __version__,
         "backend": f"{framework['backend']} {framework['version']}",
         "numpy": np.__version__,
-        "device": _devices(trainer.device_kinds(), framework["gpus"]),
+        "device": _devices(engine.device_kinds(), framework["gpus"]),
         "threads": framework["threads"],
         "processor": processor["name"],
         "instructions": " ".join(processor["instructions"] or []),
         "code for": framework["code for"],
-        "processes": trainer.workers.size,
-        "micro_batch_size": trainer.micro_batch_size,
-        "exact_sums": trainer.exact_sums,
+        "processes": engine.workers.size,
+        "micro_batch_size": engine.limits.micro_batch_size,
+        "exact_sums": engine.limits.exact_sums,
         "variables": " ".join(f"{n}={os.environ[n]}" for n in VARIABLES if os.environ.get(n)),
     }
 

@@ -9,43 +9,40 @@ parts, each has dropout of its own, and their sums lose nothing.
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
+from bertnli.training.engine import BaseEngine
 from bertnli.training.memory import within_memory
-
-if TYPE_CHECKING:
-    from bertnli.training.trainer import BaseTrainer
 
 #: Pairs of a part, where ``micro_batch_size`` does not say.
 EXACT_PAIRS = 8
 
 
 def exact_gradients(
-    trainer: BaseTrainer, batch: Batch, seed: int
+    engine: BaseEngine, batch: Batch, seed: int
 ) -> tuple[dict[str, NDArray[np.float32]], float, float]:
     """Return the gradients of a batch's mean loss, and what this process's parts gave.
 
     Args:
-        trainer: whose net is computed.
+        engine: whose net is computed.
         batch: the same in each process.
         seed: of the step's dropout; the same in each process.
 
     Returns:
         The gradients under canonical names, the sum of the losses, and the number right.
     """
-    parts = split_by_length(batch, None, trainer.micro_batch_size or EXACT_PAIRS)
-    sums = {name: np.zeros(a.shape) for name, a in trainer.net.arrays().items()}
+    parts = split_by_length(batch, None, engine.limits.micro_batch_size or EXACT_PAIRS)
+    sums = {name: np.zeros(a.shape) for name, a in engine.net.arrays().items()}
     loss_sum, num_correct = 0.0, 0.0
-    workers = trainer.workers
+    workers = engine.workers
     for i in range(workers.rank, len(parts), workers.size):
         part_seed = int(np.random.SeedSequence([seed, i]).generate_state(1)[0] & 0x7FFFFFFF)
-        compute = partial(trainer.part_gradients, parts[i], part_seed)
-        result, gradients = within_memory(trainer, compute, len(parts[i]))
+        compute = partial(engine.part_gradients, parts[i], part_seed)
+        result, gradients = within_memory(engine, compute, len(parts[i]))
         for name, gradient in gradients.items():
             sums[name] += gradient
         loss, hits = result.read()

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
 from bertnli.errors import TrainingError
-
-if TYPE_CHECKING:
-    from bertnli.training.trainer import BaseTrainer
+from bertnli.training.engine import BaseEngine
 
 T = TypeVar("T")
 
 
-def within_memory(trainer: BaseTrainer, compute: Callable[[], T], num_pairs: int) -> T:
+def within_memory(engine: BaseEngine, compute: Callable[[], T], num_pairs: int) -> T:
     """Return what a function gives that computes a batch in micro-batches.
 
     Args:
-        trainer: whose ``micro_batch_size`` is halved, where its ``auto_batch`` says so.
+        engine: whose ``micro_batch_size`` is halved, where its ``auto_batch`` says so.
         compute: may be called again, after that.
         num_pairs: of the batch, in this process.
 
@@ -31,22 +29,22 @@ def within_memory(trainer: BaseTrainer, compute: Callable[[], T], num_pairs: int
         try:
             return compute()
         except Exception as error:
-            if not trainer.is_out_of_memory(error):
+            if not engine.is_out_of_memory(error):
                 raise
-            size = min(trainer.micro_batch_size or num_pairs, num_pairs)
+            size = min(engine.limits.micro_batch_size or num_pairs, num_pairs)
             if size <= 1:
                 raise TrainingError(
                     f"memory does not suffice for one pair at a time: {error}. A smaller model "
                     "may, or shorter pairs (--max-len)"
                 ) from error
-            if not trainer.auto_batch:
+            if not engine.limits.auto_batch:
                 raise TrainingError(
                     f"memory does not suffice for {size} pairs at a time: {error}. With "
                     f"micro_batch_size={size // 2} (--micro-batch-size {size // 2}) the same "
                     "steps need less, and auto_batch=True (--auto-batch) finds the size that "
                     "fits; a run that was saved can go on"
                 ) from error
-            trainer.micro_batch_size = size // 2
+            engine.limits.micro_batch_size = size // 2
         # Here the error, and with it the tensors of its frames, is gone.
         tqdm.write(
             f"memory does not suffice for {size} pairs at a time; going on with {size // 2}, "

@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from filelock import BaseFileLock, FileLock, Timeout
@@ -32,6 +32,7 @@ from bertnli.checkpoints.folder import replaced_file
 from bertnli.checkpoints.native import is_checkpoint, remove_checkpoint
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
+from bertnli.training.engine import BaseEngine
 from bertnli.training.environment import describe_differences, differences, environment
 from bertnli.training.history import METRICS
 from bertnli.training.ownership import (
@@ -54,9 +55,6 @@ from bertnli.training.state import (
     state_to_bytes,
     states,
 )
-
-if TYPE_CHECKING:
-    from bertnli.training.trainer import BaseTrainer
 
 #: Interval between states within an epoch; number of states kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
@@ -135,9 +133,9 @@ class RunFolder:
 
     Args:
         path: of the folder; None for no files.
-        trainer: whose net and optimizer are saved.
+        engine: whose net and optimizer are saved.
         settings: what a run that goes on must have the same.
-        overwrite, resume, save_every, keep: see `BaseTrainer.fit`.
+        overwrite, resume, save_every, keep: see `Trainer.fit`.
 
     Raises:
         ConfigError: the folder cannot be used, or holds a run and nobody said what to do with it;
@@ -147,15 +145,15 @@ class RunFolder:
     def __init__(
         self,
         path: str | Path | None,
-        trainer: BaseTrainer,
+        engine: BaseEngine,
         settings: dict[str, Any],
         overwrite: bool = False,
         resume: bool = False,
         save_every: int | timedelta = SAVE_EVERY,
         keep: int = KEEP,
     ) -> None:
-        self.trainer, self.settings, self.resume = trainer, settings, resume
-        self.workers = trainer.workers
+        self.engine, self.settings, self.resume = engine, settings, resume
+        self.workers = engine.workers
         self.save_every, self.keep = save_every, keep
         self._last_save: tuple[int, float] = (0, 0.0)
         if keep < 1:
@@ -168,7 +166,7 @@ class RunFolder:
         self.home = None if path is None else Path(path)
         self._lock: BaseFileLock | None = None
         if path is not None:
-            trainer.net.required_vocab()  # a run that cannot be saved is refused before it trains
+            engine.net.required_vocab()  # a run that cannot be saved is refused before it trains
             self.workers.on_first(lambda: check_run_folder(Path(path), overwrite, resume))
             self.path = Path(path) if self.workers.is_first else None
 
@@ -215,7 +213,7 @@ class RunFolder:
         if state is None:
             return TrainingState(self.settings)
         check_settings(self.settings, state.settings)
-        differ = differences(state.environment, environment(self.trainer))
+        differ = differences(state.environment, environment(self.engine))
         if differ and self.workers.is_first:
             tqdm.write(f"note: {describe_differences(differ)}", file=sys.stderr)
         weights = {
@@ -223,9 +221,9 @@ class RunFolder:
             for name, array in state.arrays.items()
             if name.startswith(WEIGHTS)
         }
-        self.trainer.net.load_arrays(weights, "the run's state")
-        self.trainer.load_optimizer_arrays(state.arrays)
-        self.trainer.weight_average.load_arrays(state.arrays)
+        self.engine.net.load_arrays(weights, "the run's state")
+        self.engine.load_optimizer_arrays(state.arrays)
+        self.engine.weight_average.load_arrays(state.arrays)
         state.arrays = {}
         self._last_save = (state.step, time.monotonic())
         if state.history.epochs and not state.progress.steps:
@@ -272,10 +270,10 @@ class RunFolder:
         self._last_save = (state.step, time.monotonic())
 
     def _write_state(self, path: Path, state: TrainingState) -> None:
-        weights = {WEIGHTS + name: a for name, a in self.trainer.net.arrays().items()}
-        average = self.trainer.weight_average.arrays()
-        arrays = {**weights, **self.trainer.optimizer_arrays(), **average}
-        state.environment = environment(self.trainer)
+        weights = {WEIGHTS + name: a for name, a in self.engine.net.arrays().items()}
+        average = self.engine.weight_average.arrays()
+        arrays = {**weights, **self.engine.optimizer_arrays(), **average}
+        state.environment = environment(self.engine)
         save_state(path / STATE, replace(state, arrays=arrays), self.keep)
 
     def save_for_all(self, state: TrainingState) -> str:
@@ -338,8 +336,8 @@ class RunFolder:
 
     def _save_net(self, name: str) -> None:
         if self.path is not None:
-            with self.trainer.weight_average.in_place():
-                self.trainer.net.save(self.path / name)
+            with self.engine.weight_average.in_place():
+                self.engine.net.save(self.path / name)
 
     def save_epoch(self, state: TrainingState) -> None:
         """Write all that there is after an epoch.

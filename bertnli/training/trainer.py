@@ -1,13 +1,10 @@
-"""Training: epochs, evaluation, checkpoints. The backends add what touches tensors."""
+"""Training: epochs, evaluation, checkpoints, on the engine of a backend."""
 
 from __future__ import annotations
 
-import hashlib
 import time
-from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
@@ -25,7 +22,7 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.nets.classifier import Classifier, Prediction
 from bertnli.nets.metrics import Score
 from bertnli.nets.trainable import Trainable, check_backend, in_words
-from bertnli.training.average import BaseWeightAverage
+from bertnli.training.engine import BaseEngine, Limits, StepResult
 from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.observers import Observer, progress_observer, watched
@@ -36,25 +33,9 @@ from bertnli.training.sets import Data, Source
 from bertnli.training.settings import NOTES, SETS, notes_of
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.watch import RANK_TIMEOUT, checked
-from bertnli.training.workers import Workers
 
 
-class StepResult:
-    """What a training step's batch gave, once it is asked for: reading waits for the step.
-
-    Args:
-        read: gives the sum of the pairs' losses, in nats, and the number predicted right.
-    """
-
-    def __init__(self, read: Callable[[], tuple[float, float]]) -> None:
-        self._read = read
-
-    def read(self) -> tuple[float, float]:
-        """Return the sum of the pairs' losses, in nats, and the number predicted right."""
-        return self._read()
-
-
-class BaseTrainer(ABC):
+class Trainer:
     """Trains a net with Adam on the mean loss of each batch.
 
     Args:
@@ -83,21 +64,14 @@ class BaseTrainer(ABC):
             before these save what can be saved and end, with the exit status 75.
 
     Attributes:
-        precision_reason: why that precision, where there is something to say.
-        workers: the processes of the run.
-        weight_average: the mean of the last weights, where ``average`` wants one.
+        engine: what computes: devices, workers, the optimizer.
 
     Raises:
         ConfigError, BackendError: a setting or a device that cannot work.
     """
 
-    #: The name of its backend.
-    backend: str = ""
-    net: Trainable
-    precision_reason: str
-    devices: list
-    workers: Workers
-    weight_average: BaseWeightAverage
+    #: What computes, of its backend.
+    Engine: type[BaseEngine]
 
     @hinted(beside="fit")
     def __init__(
@@ -127,7 +101,7 @@ class BaseTrainer(ABC):
                 f"Trainer() takes a net, not {in_words(net)}; make one with load(path), or with "
                 "load_pretrained_model and BERTClassifier"
             )
-        check_backend(net, self.backend, "Trainer() takes a net")
+        check_backend(net, self.Engine.backend, "Trainer() takes a net")
         if micro_batch_size is not None and micro_batch_size < 1:
             raise ConfigError(f"micro_batch_size is {micro_batch_size}; it must be at least 1")
         if label_smoothing and not net.labels:
@@ -148,31 +122,15 @@ class BaseTrainer(ABC):
         )
         if exact_sums and auto_batch:
             raise ConfigError("exact_sums needs parts of a fixed size, which auto_batch changes")
-        self.micro_batch_size, self.auto_batch = micro_batch_size, auto_batch
-        self.exact_sums = exact_sums
         net.check_weights()
-        self.rank_timeout = checked(rank_timeout)
-        self._before_update: Callable[[StepResult], None] | None = None
-        self._prepare(devices, precision)
-        if exact_sums and len(self.devices) > 1:
+        limits = Limits(micro_batch_size, exact_sums, auto_batch, checked(rank_timeout))
+        self.engine = self.Engine(net, self.config, devices, precision, limits)
+        self.workers = self.engine.workers
+        if exact_sums and len(self.engine.devices) > 1:
             raise ConfigError(
-                f"exact_sums is for one device in a process, and {len(self.devices)} are given; "
-                "start a process for each"
+                f"exact_sums is for one device in a process, and {len(self.engine.devices)} are "
+                "given; start a process for each"
             )
-
-    @abstractmethod
-    def _prepare(self, devices: Any, precision: str) -> None:
-        """Find the workers, move the net to the devices, set its precision, make the optimizer."""
-
-    def _check_same_model(self) -> None:
-        """Raise ConfigError if the processes have different ones; before any weights travel."""
-        sizes = [self.net.config.to_dict(), list(self.net.labels)]
-        how = [self.auto_batch, self.exact_sums, self.exact_sums and self.micro_batch_size]
-        weights = hashlib.sha256()
-        if self.exact_sums:  # nothing else makes them the same
-            for array in self.net.arrays().values():
-                weights.update(np.ascontiguousarray(array).data)
-        self.workers.check_same([*sizes, *how, weights.hexdigest()])
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
@@ -189,96 +147,26 @@ class BaseTrainer(ABC):
             TrainingError: memory does not suffice.
             RankError: another process is gone.
         """
-        if not self.exact_sums:
-            return self._step(batch, lr, seed)
-        gradients, *sums = exact_gradients(self, batch, seed)
+        if not self.engine.limits.exact_sums:
+            return self.engine.step(batch, lr, seed)
+        gradients, *sums = exact_gradients(self.engine, batch, seed)
         result = StepResult(lambda: (sums[0], sums[1]))
-        self.before_update(result)
-        self.apply_gradients(gradients, lr)
+        self.engine.before_update(result)
+        self.engine.apply_gradients(gradients, lr)
         return result
-
-    def before_update(self, result: StepResult) -> None:
-        """Called in each step with what it gave, before the weights change."""
-        if self._before_update is not None:
-            self._before_update(result)
-
-    @contextmanager
-    def _settled(self, settle: Callable[[StepResult], None] | None) -> Iterator[None]:
-        """Have a function called in each step, before the weights change."""
-        self._before_update = settle
-        try:
-            yield
-        finally:
-            self._before_update = None
-
-    @abstractmethod
-    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """Take a step, the gradients added up in the framework's own way; see `train_step`."""
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """Return the gradients of a batch's mean loss under the tensors' canonical names.
 
         What `train_step` computes before it clips them and updates; nothing is updated.
         """
-        if self.exact_sums:
-            return exact_gradients(self, batch, seed)[0]
-        return self._mean_gradients(batch, seed)
+        if self.engine.limits.exact_sums:
+            return exact_gradients(self.engine, batch, seed)[0]
+        return self.engine.mean_gradients(batch, seed)
 
-    @abstractmethod
-    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Return gradients that were added up in the framework's own way; see `gradients`."""
-
-    @abstractmethod
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """Return what a part of a batch gives, and the gradients of its summed loss.
-
-        Of this process alone; nothing is sent, and nothing updated.
-        """
-
-    @abstractmethod
-    def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """Take the step of Adam that `train_step` would take with these gradients, clipped."""
-
-    @abstractmethod
-    def about(self) -> dict[str, Any]:
-        """Return the backend's name, and what its framework says of itself; see `Backend.about`."""
-
-    @abstractmethod
-    def device_kinds(self) -> list[str]:
-        """Return of each device whether it is a ``"cpu"`` or a ``"gpu"``."""
-
-    @abstractmethod
-    def optimizer_arrays(self) -> dict[str, NDArray]:
-        """Return Adam's state under canonical names; see `bertnli.training.moments`.
-
-        The arrays may share memory with the optimizer, and change with its next step.
-        """
-
-    @abstractmethod
-    def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take the state that `optimizer_arrays` returned, on whatever backend and device."""
-
-    @abstractmethod
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the net's outcomes (B, num_outcomes) of a batch, a classifier's logits, without
-        dropout, computed on all devices.
-
-        Of this process alone: several each evaluate batches of their own.
-        """
-
-    @abstractmethod
-    def loader_batch(self, item: Any) -> Batch:
-        """Return the Batch of one item of the framework's own DataLoader."""
-
-    @abstractmethod
-    def loader_set(self, loader: Any) -> Any:
-        """Return the data set of the framework's own DataLoader; None where there is none."""
-
-    @abstractmethod
-    def is_out_of_memory(self, error: Exception) -> bool:
-        """Return whether this is the framework's way of saying that memory does not suffice."""
+        """Return the net's outcomes of a batch, (B, num_outcomes); see `BaseEngine.eval_step`."""
+        return self.engine.eval_step(batch)
 
     @hinted(beside="__init__")
     def fit(
@@ -362,7 +250,7 @@ class BaseTrainer(ABC):
         )
         self.workers.set_leaving(together=False)
         self.workers.check_same([settings, num_epochs, str(output), resume])
-        run = RunFolder(output, self, settings, overwrite, resume, save_every, keep)
+        run = RunFolder(output, self.engine, settings, overwrite, resume, save_every, keep)
         num_batches = source.num_batches(batch_size)
         total = None if num_batches is None else num_batches * num_epochs
         if total is None and config.depends_on_length:
@@ -378,10 +266,10 @@ class BaseTrainer(ABC):
         if tensorboard is not None:  # also the other processes hear of what is wrong with it
             replace_old = overwrite or resume
             self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
-        self.net.learns_from(source.examples or self.loader_set(train))
+        self.net.learns_from(source.examples or self.engine.loader_set(train))
         watch = self.workers.watch
         with run, watched(watching) as observer:
-            self.weight_average.load_arrays({})
+            self.engine.weight_average.load_arrays({})
             state = run.start()
             observer.on_start(state)
             # A launcher that ends all must not end the first one while it saves.
@@ -391,7 +279,9 @@ class BaseTrainer(ABC):
                     self._train_epoch(source, config, total, state, run, observer, stop)
                     observer.on_epoch_end(state)
                     watch.at("evaluating")
-                    if not self.weight_average.count:  # else the net has other weights meanwhile
+                    if (
+                        not self.engine.weight_average.count
+                    ):  # else the net has other weights meanwhile
                         watch.rest(lambda: run.save_for_all(state))
                     record = self._finished_epoch(state, dev_source, observer, stop)
                     watch.go_on()
@@ -400,7 +290,7 @@ class BaseTrainer(ABC):
                         run.save_state(state)
                         run.save_last()
                         self._leave()
-                        self.weight_average.finish()
+                        self.engine.weight_average.finish()
                         stop.leave()
                     else:
                         history.epochs.append(record)
@@ -410,7 +300,7 @@ class BaseTrainer(ABC):
                         if on_epoch is not None:
                             on_epoch(record)
                 self._leave()
-            self.weight_average.finish()
+            self.engine.weight_average.finish()
         return history
 
     def _leave(self) -> None:
@@ -466,14 +356,14 @@ class BaseTrainer(ABC):
         for step, batch in enumerate(batches_left, state.step):
             watch.at(f"taking step {step + 1}")
             lr = config.lr if total is None else config.lr_at(step, total)
-            rank = 0 if self.exact_sums else self.workers.rank
+            rank = 0 if self.engine.limits.exact_sums else self.workers.rank
             seed = _step_seed(config.seed, step, rank)
             batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
             # Of several, before the weights change: where one is lost, they fit the history.
-            with self._settled(settle if several else None):
+            with self.engine.settled(settle if several else None):
                 result = self.train_step(batch, lr, seed)
             if total is not None and config.averages_at(step, total):
-                self.weight_average.update()
+                self.engine.weight_average.update()
             if several:
                 observer.on_step(state)
             else:  # a step behind, so that the framework never waits for us
@@ -504,7 +394,7 @@ class BaseTrainer(ABC):
         start = time.perf_counter()
         score = None
         if not stop.requested and not stop.count(self.workers.sum(stop.votes())):
-            with self.weight_average.in_place():
+            with self.engine.weight_average.in_place():
                 if dev is not None:
                     done_batch = partial(observer.on_dev_batch, state)
                     score = self._evaluated(dev, 256, stop, done_batch)
@@ -573,7 +463,7 @@ class BaseTrainer(ABC):
 
     def _source(self, data: Data, what: str) -> Source:
         """Validate the data and wrap it in a `Source`."""
-        source = Source(data, self.net, self.loader_batch)
+        source = Source(data, self.net, self.engine.loader_batch)
         source.check(what, self.workers.size)
         return source
 

@@ -225,7 +225,7 @@ def test_the_loader_and_the_dataset_give_the_same_batches(
     for number, item in enumerate(loader(backend, dataset)):
         first = number * BATCH_SIZE
         expected = dataset.batch(np.arange(first, min(first + BATCH_SIZE, len(dataset))))
-        found = trainer.loader_batch(item)
+        found = trainer.engine.loader_batch(item)
         assert found.targets is expected.targets is None
         arrays = ((*batch.inputs(), batch.labels) for batch in (found, expected))
         for ours, theirs in zip(*arrays, strict=True):

@@ -18,7 +18,7 @@ from torch.nn.parallel import scatter_gather
 
 from bertnli import get_backend, parity
 from bertnli.backends.interface import Backend
-from bertnli.backends.torch import trainer as trainer_module
+from bertnli.backends.torch import engine
 from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError
@@ -81,7 +81,7 @@ def parallel_trainer(
     monkeypatch.setattr(scatter_gather, "Gather", Gather)
     monkeypatch.setattr(replicate_module, "_broadcast_coalesced_reshape", copies)
     monkeypatch.setattr(nn, "DataParallel", StandInDataParallel)
-    monkeypatch.setattr(trainer_module, "as_devices", lambda devices: [CPU] * devices)
+    monkeypatch.setattr(engine, "as_devices", lambda devices: [CPU] * devices)
     return lambda net, num_devices: get_backend("torch").Trainer(net, devices=num_devices)
 
 
@@ -103,20 +103,20 @@ def test_losses_and_gradients_are_those_of_one_device(
 ) -> None:
     one, several = classifier(nli, tiny), classifier(nli, tiny)
     alone, shared = parallel_trainer(one, 1), parallel_trainer(several, num_devices)
-    assert isinstance(shared.parallel, StandInDataParallel)
-    assert not isinstance(alone.parallel, nn.DataParallel)
+    assert isinstance(shared.engine.parallel, StandInDataParallel)
+    assert not isinstance(alone.engine.parallel, nn.DataParallel)
     batch = make_batch(batch_size)
     rows = parity.compare_arrays(shared.gradients(batch, 0), alone.gradients(batch, 0))
     assert len(rows) == len(one.arrays())
     wrong = [row for row in rows if not parity.is_key_bias(row.name) and not row.relative <= 1e-5]
     assert not wrong
-    assert shared.parallel.replicas_used == [parts]
+    assert shared.engine.parallel.replicas_used == [parts]
     steps = parity.run_both(
         shared, alone, [make_batch(batch_size, seed=s) for s in range(10)], 1e-3
     )
     assert max(step.absolute for step in steps) <= 1e-6
     assert parity.max_abs_difference(shared.eval_step(batch), alone.eval_step(batch)) <= 1e-5
-    assert len(set(shared.parallel.replicas_used)) == 1
+    assert len(set(shared.engine.parallel.replicas_used)) == 1
 
 
 def test_logits_come_back_in_the_order_of_the_batch(

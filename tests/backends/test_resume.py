@@ -220,12 +220,12 @@ def test_states_move_between_backends(both: tuple[Backend, Backend], tmp_path: P
         trainer.train_step = stopped
         with pytest.raises(SystemExit):
             fit(trainer, data, run)
-        before = trainer.optimizer_arrays()
+        before = trainer.engine.optimizer_arrays()
         other, data = new_trainer(theirs)
         state = load_state(run / "state")
         assert state is not None
-        other.load_optimizer_arrays(state.arrays)
-        after = other.optimizer_arrays()
+        other.engine.load_optimizer_arrays(state.arrays)
+        after = other.engine.optimizer_arrays()
         assert {*before} == {*after}
         for name, array in before.items():
             assert array.tobytes() == after[name].tobytes(), name

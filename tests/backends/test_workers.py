@@ -527,25 +527,25 @@ def test_what_memory_does_not_suffice_for_is_halved(
     expected = plain[0].fit(plain[1], None, 1, 7, progress=False)
 
     def limited(trainer: Any) -> Any:
-        honest = trainer._backward_share
+        honest = trainer.engine._backward_share
 
         def backward(batch: Any, share: Any, *how: Any) -> Any:
-            if min(trainer.micro_batch_size or len(share), len(share)) > 2:
+            if min(trainer.engine.limits.micro_batch_size or len(share), len(share)) > 2:
                 raise errors[backend.name]()
             return honest(batch, share, *how)
 
-        monkeypatch.setattr(trainer, "_backward_share", backward)
+        monkeypatch.setattr(trainer.engine, "_backward_share", backward)
         return trainer
 
     trainer, train, _ = workers_worker.make_trainer(backend.name, auto_batch=True)
     history = limited(trainer).fit(train, None, 1, 7, progress=False)
     assert np.abs(np.subtract(history.step_losses, expected.step_losses)).max() <= 1e-6
-    assert trainer.micro_batch_size == 1  # 7, 3, 1
+    assert trainer.engine.limits.micro_batch_size == 1  # 7, 3, 1
     assert "7 pairs at a time; going on with 3" in capsys.readouterr().err
     trainer, train, _ = workers_worker.make_trainer(backend.name)
     with pytest.raises(TrainingError, match=r"7 pairs at a time.*--micro-batch-size 3"):
         limited(trainer).fit(train, None, 1, 7, progress=False)
-    trainer.micro_batch_size = 2
+    trainer.engine.limits.micro_batch_size = 2
     trainer.fit(train, None, 1, 7, progress=False)
 
 

@@ -22,7 +22,7 @@ from bertnli.hub.catalogue import download_extract
 from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.training.sets import Source
-from bertnli.training.trainer import BaseTrainer
+from bertnli.training.trainer import Trainer
 
 
 def refused(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
@@ -259,10 +259,6 @@ def test_backends(name: str, meant: str) -> None:
 
 
 def test_keyword_arguments() -> None:
-    class Trainer(BaseTrainer):
-        pass
-
-    Trainer.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
     for given, meant in (
         ({"learning_rate": 1}, "Did you mean 'lr'?"),
         ({"weight_dekay": 1}, "Did you mean 'weight_decay'?"),

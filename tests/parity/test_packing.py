@@ -246,7 +246,9 @@ def test_steps_on_changing_rows_are_adam_s(backend: Backend, tiny: BERTConfig) -
 def test_precision_auto_says_why(backend: Backend, tiny: BERTConfig) -> None:
     trainer = backend.Trainer(classifier(backend, tiny), devices="cpu", precision="auto")
     assert trainer.net.precision in ("fp32", "bf16")
-    assert "bf16" in trainer.precision_reason or "bfloat16" in trainer.precision_reason
+    assert (
+        "bf16" in trainer.engine.precision_reason or "bfloat16" in trainer.engine.precision_reason
+    )
 
 
 def test_precision_that_is_none(backend: Backend, tiny: BERTConfig) -> None:

@@ -82,10 +82,10 @@ def test_decay_rates_and_clipping_are_torch_s(backend: Backend, tiny: BERTConfig
             tensor.grad = torch.tensor(gradient.astype(np.float32), dtype=torch.float64)
         given = {name: tensor.grad.numpy().copy() for name, tensor in tensors.items()}
         norms.append(float(torch.nn.utils.clip_grad_norm_(tensors.values(), 20.0)))
-        trainer.apply_gradients(given, LR)
+        trainer.engine.apply_gradients(given, LR)
         optimizer.step()
         check(trainer.net.arrays(), tensors, 5e-7)
-        state = trainer.optimizer_arrays()
+        state = trainer.engine.optimizer_arrays()
         for name, tensor in tensors.items():
             m, v = dense_moments(state, name, tuple(tensor.shape))
             # MXNet's 1 - 0.999 is that of float32.
@@ -111,7 +111,7 @@ def test_a_step_clips_what_the_gradients_are(
         assert norm > 0.1
         trainer.train_step(batch, LR, 0)
         for name, gradient in gradients.items():
-            m, _ = dense_moments(trainer.optimizer_arrays(), name, gradient.shape)
+            m, _ = dense_moments(trainer.engine.optimizer_arrays(), name, gradient.shape)
             apart = np.abs(m - 0.1 * gradient * (0.05 / norm)).max()
             assert apart <= 1e-5 * np.abs(m).max() or parity.is_key_bias(name), name
 

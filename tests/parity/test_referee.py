@@ -12,7 +12,7 @@ from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
-from bertnli.training.trainer import StepResult
+from bertnli.training.engine import StepResult
 
 SMALL = BERTConfig(
     vocab_size=13, num_hiddens=6, ffn_num_hiddens=10, num_heads=2, num_blks=2, max_len=9

@@ -120,7 +120,7 @@ def test_the_trainer_s_adam_is_torch_s(backend: Backend, golden: Any) -> None:
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = lr
             optimizer.step()
-        trainer.apply_gradients(grads, lr)
+        trainer.engine.apply_gradients(grads, lr)
         for name, array in net.arrays().items():
             check_rounding(array, stepwise[name].numpy(), 1.2e-7, name)
             check_rounding(array, running[name].numpy(), 1.2e-7 * (step + 1), name)

@@ -11,8 +11,8 @@ from bertnli.backends.mxnet.devices import (
     try_all_gpus,
     try_gpu,
 )
+from bertnli.backends.mxnet.engine import Trainer
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining, BERTModel
-from bertnli.backends.mxnet.trainer import Trainer
 from bertnli.backends.mxnet.workers import find_workers
 from bertnli.hub.catalogue import hub_view
 

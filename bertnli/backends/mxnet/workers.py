@@ -109,7 +109,7 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
 
     Args:
-        rank_timeout: see `BaseTrainer`; None leaves it as it is.
+        rank_timeout: see `bertnli.training.trainer.Trainer`; None leaves it as it is.
 
     Raises:
         BackendError: torchrun started this process.

@@ -11,8 +11,8 @@ from bertnli.backends.torch.devices import (
     try_all_gpus,
     try_gpu,
 )
+from bertnli.backends.torch.engine import Trainer
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining, BERTModel
-from bertnli.backends.torch.trainer import Trainer
 from bertnli.backends.torch.workers import find_workers
 from bertnli.hub.catalogue import hub_view
 

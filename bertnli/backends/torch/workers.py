@@ -56,7 +56,7 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     The group is made where there is none yet: gloo for what is on the CPU, nccl on GPUs.
 
     Args:
-        rank_timeout: see `BaseTrainer`; None leaves it as it is.
+        rank_timeout: see `bertnli.training.trainer.Trainer`; None leaves it as it is.
     """
     if rank_timeout is not None:
         checked(rank_timeout)

@@ -1,4 +1,4 @@
-"""The MXNet side of the trainer: a step of Adam, an evaluation step, on one or several devices."""
+"""The MXNet engine of training: a step of Adam, an evaluation step, on one or several devices."""
 
 from __future__ import annotations
 
@@ -29,9 +29,10 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
+from bertnli.training import trainer
+from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
-from bertnli.training.trainer import BaseTrainer, StepResult
 
 #: Tokens of a part. Fewer need less memory, and more of Python, which takes a core from MXNet.
 PART_TOKENS = 8192
@@ -39,8 +40,8 @@ PART_TOKENS = 8192
 TABLE = "encoder.token_embedding.weight"
 
 
-class Trainer(BaseTrainer):
-    """Trains a net with gluon's Adam, made to compute PyTorch's; see `BaseTrainer`.
+class Engine(BaseEngine):
+    """Trains a net with gluon's Adam, made to compute PyTorch's; see `BaseEngine`.
 
     On GPUs each step seeds MXNet's generator for dropout, and MXNet has no way to put back the
     state that it had.
@@ -52,8 +53,8 @@ class Trainer(BaseTrainer):
     @mx.util.use_np
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
-        self.workers = find_workers(self.rank_timeout)
-        self._check_same_model()
+        self.workers = find_workers(self.limits.rank_timeout)
+        self.check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         move(self.net, self.devices)
         parameters = self.net._collect_params_with_prefix()
@@ -73,13 +74,15 @@ class Trainer(BaseTrainer):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
 
     @mx.util.use_np
-    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+    def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+        """See `BaseEngine.step`."""
         result, rows, row_gradients = self._backward(batch, seed)
         self.before_update(result)
         self.optimizer.step(len(batch), rows, row_gradients, lr)
         return result
 
-    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+    def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+        """See `BaseEngine.mean_gradients`."""
         _, rows, row_gradients = self._backward(batch, seed)
         size = np.float32(len(batch))
         return {name: array / size for name, array in self._gradients(rows, row_gradients).items()}
@@ -88,7 +91,7 @@ class Trainer(BaseTrainer):
     def part_gradients(
         self, part: Batch, seed: int
     ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """See `BaseTrainer.part_gradients`."""
+        """See `BaseEngine.part_gradients`."""
         result, rows, row_gradients = self._backward_share(part, part, seed)
         return result, self._gradients(rows, row_gradients)
 
@@ -105,7 +108,7 @@ class Trainer(BaseTrainer):
 
     @mx.util.use_np
     def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """See `BaseTrainer.apply_gradients`."""
+        """See `BaseEngine.apply_gradients`."""
         for name, parameter in self.parameters.items():
             gradient = np.asarray(gradients[names.from_mxnet(name)], np.float32)
             self._set_gradient(parameter, mx.np.array(gradient, dtype="float32"))
@@ -137,19 +140,19 @@ class Trainer(BaseTrainer):
         return summed[end:].reshape(row_gradients.shape).as_in_context(self.devices[0])
 
     def about(self) -> dict[str, Any]:
-        """See `BaseTrainer.about`."""
+        """See `BaseEngine.about`."""
         return {"backend": "mxnet", **about()}
 
     def device_kinds(self) -> list[str]:
-        """See `BaseTrainer.device_kinds`."""
+        """See `BaseEngine.device_kinds`."""
         return ["cpu" if device.device_type == "cpu" else "gpu" for device in self.devices]
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
-        """See `BaseTrainer.optimizer_arrays`."""
+        """See `BaseEngine.optimizer_arrays`."""
         return self.optimizer.arrays(self._names(), names.from_mxnet(TABLE))
 
     def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """See `BaseTrainer.load_optimizer_arrays`."""
+        """See `BaseEngine.load_optimizer_arrays`."""
         self.optimizer.load_arrays(self._names(), names.from_mxnet(TABLE), arrays)
 
     def _names(self) -> list[str]:
@@ -187,14 +190,14 @@ class Trainer(BaseTrainer):
                 # An empty shard runs one pair with weight 0: its gradients must not be stale.
                 parts = [nothing]
                 if len(shard):
-                    parts = split_by_length(shard, PART_TOKENS, self.micro_batch_size)
+                    parts = split_by_length(shard, PART_TOKENS, self.limits.micro_batch_size)
                 for i, part in enumerate(parts):
                     with self._gradients_summed(device, i > 0):
                         loss_sum, hits = self._loss(part, device, tables[-1], len(shard) > 0)
                         loss_sum.backward()
                     if len(shard):
                         results.append((loss_sum, hits))
-        if self.auto_batch:
+        if self.limits.auto_batch:
             mx.nd.waitall()  # beside a GPU, where what lacks memory is told later
         row_gradients = tables[0].grad
         for table in tables[1:]:
@@ -231,23 +234,29 @@ class Trainer(BaseTrainer):
                 array._fresh_grad = True
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """See `BaseTrainer.eval_step`."""
+        """See `BaseEngine.eval_step`."""
         with mx.autograd.pause(train_mode=False):
             parts = zip(split_batch(batch, self.devices), self.devices, strict=True)
             outputs = [(self.net(to_device(p, d)), p) for p, d in parts if len(p)]
             return np.concatenate([self.net.outcomes(*found) for found in outputs])
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """See `BaseTrainer.is_out_of_memory`."""
+        """See `BaseEngine.is_out_of_memory`."""
         if isinstance(error, MemoryError):
             return True
         told = ("Failed to allocate CPU Memory", "out of memory", "bad_alloc")
         return isinstance(error, mx.MXNetError) and any(text in str(error) for text in told)
 
     def loader_batch(self, item: Any) -> Batch:
-        """See `BaseTrainer.loader_batch`."""
+        """See `BaseEngine.loader_batch`."""
         return batch_of(item)
 
     def loader_set(self, loader: Any) -> Any:
-        """See `BaseTrainer.loader_set`."""
+        """See `BaseEngine.loader_set`."""
         return getattr(loader, "_dataset", None)
+
+
+class Trainer(trainer.Trainer):
+    """Trains a net on the engine above; see `bertnli.training.trainer.Trainer`."""
+
+    Engine = Engine

@@ -1,4 +1,4 @@
-"""The PyTorch side of the trainer: a step of Adam, an evaluation step, on one or several GPUs."""
+"""The PyTorch engine of training: a step of Adam, an evaluation step, on one or several GPUs."""
 
 from __future__ import annotations
 
@@ -33,13 +33,14 @@ from bertnli.backends.torch.workers import (
 from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
+from bertnli.training import trainer
+from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
-from bertnli.training.trainer import BaseTrainer, StepResult
 
 
-class Trainer(BaseTrainer):
-    """Trains a net with what `torch.optim.Adam` computes; see `BaseTrainer`."""
+class Engine(BaseEngine):
+    """Trains a net with what `torch.optim.Adam` computes; see `BaseEngine`."""
 
     backend = "torch"
     net: BERTClassifier | BERTForPretraining
@@ -48,34 +49,36 @@ class Trainer(BaseTrainer):
         self.devices = as_devices(devices)
         if self.devices[0].type == "cpu":
             keep_freed_memory()
-        self.workers = find_workers(self.rank_timeout)
-        self._check_same_model()
+        self.workers = find_workers(self.limits.rank_timeout)
+        self.check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.parallel = data_parallel(self.net, self.devices)
         # Row-sparse Adam only pays on CPUs.
         table = self.net.encoder.token_embedding.weight
         tables = [table] if self.devices[0].type == "cpu" else []
-        if self.workers.size > 1 and not self.exact_sums:
+        if self.workers.size > 1 and not self.limits.exact_sums:
             self.parallel = distributed(self.parallel, self.devices, tables)
         named = self._named()
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
         self.optimizer = Adam(named, tables, rates, self.config.clip_norm)
         self.weight_average = WeightAverage(named)
 
-    def _step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+    def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
+        """See `BaseEngine.step`."""
         result = self._backward(batch, seed)
         self.before_update(result)
         self.optimizer.step(lr)
         return result
 
-    def _mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+    def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+        """See `BaseEngine.mean_gradients`."""
         self._backward(batch, seed)
         return self._gradients()
 
     def part_gradients(
         self, part: Batch, seed: int
     ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """See `BaseTrainer.part_gradients`."""
+        """See `BaseEngine.part_gradients`."""
         return self._backward_share(part, part, seed, 1.0), self._gradients()
 
     def _gradients(self) -> dict[str, NDArray[np.float32]]:
@@ -86,26 +89,26 @@ class Trainer(BaseTrainer):
         }
 
     def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """See `BaseTrainer.apply_gradients`."""
+        """See `BaseEngine.apply_gradients`."""
         for name, parameter in self.net.named_parameters():
             gradient = torch.from_numpy(np.array(gradients[names.from_torch(name)], np.float32))
             parameter.grad = gradient.to(self.devices[0])
         self.optimizer.step(lr)
 
     def about(self) -> dict[str, Any]:
-        """See `BaseTrainer.about`."""
+        """See `BaseEngine.about`."""
         return {"backend": "torch", **about()}
 
     def device_kinds(self) -> list[str]:
-        """See `BaseTrainer.device_kinds`."""
+        """See `BaseEngine.device_kinds`."""
         return ["cpu" if device.type == "cpu" else "gpu" for device in self.devices]
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
-        """See `BaseTrainer.optimizer_arrays`."""
+        """See `BaseEngine.optimizer_arrays`."""
         return self.optimizer.arrays(self._named())
 
     def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """See `BaseTrainer.load_optimizer_arrays`."""
+        """See `BaseEngine.load_optimizer_arrays`."""
         self.optimizer.load_arrays(self._named(), arrays)
 
     def _named(self) -> dict[str, nn.Parameter]:
@@ -121,7 +124,7 @@ class Trainer(BaseTrainer):
                 self, lambda: self._backward_share(batch, share, seed, weight), len(share)
             )
             if self.workers.size > 1:
-                left = self.net.parameters() if self.auto_batch else self.optimizer.tables
+                left = self.net.parameters() if self.limits.auto_batch else self.optimizer.tables
                 mean_gradients(left, self.workers, batch.token_ids)
         return result
 
@@ -134,11 +137,13 @@ class Trainer(BaseTrainer):
         max_tokens = CHUNK_TOKENS if self.devices[0].type == "cpu" else None
         # An empty share runs one pair with weight 0, since all-reduce is collective.
         counted = len(share) > 0
-        parts = split_by_length(share if counted else batch[:1], max_tokens, self.micro_batch_size)
+        parts = split_by_length(
+            share if counted else batch[:1], max_tokens, self.limits.micro_batch_size
+        )
         results = []
         with self._sparse_table(), _dropout_seed(seed, self.devices):
             for i, part in enumerate(parts):
-                last = i == len(parts) - 1 and not self.auto_batch
+                last = i == len(parts) - 1 and not self.limits.auto_batch
                 with exchanging(self.parallel, last):
                     outputs = self.parallel(to_device(part, self.devices[0]))
                     loss_sum, hits = self.net.loss(outputs, part)
@@ -164,23 +169,23 @@ class Trainer(BaseTrainer):
             embedding.sparse = before
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """See `BaseTrainer.eval_step`."""
+        """See `BaseEngine.eval_step`."""
         self.net.eval()
         net = self.net if self.workers.size > 1 else self.parallel
         with torch.no_grad():
             return self.net.outcomes(net(to_device(batch, self.devices[0])), batch)
 
     def is_out_of_memory(self, error: Exception) -> bool:
-        """See `BaseTrainer.is_out_of_memory`."""
+        """See `BaseEngine.is_out_of_memory`."""
         cpu = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError
         return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or cpu in str(error)
 
     def loader_batch(self, item: Any) -> Batch:
-        """See `BaseTrainer.loader_batch`."""
+        """See `BaseEngine.loader_batch`."""
         return batch_of(item)
 
     def loader_set(self, loader: Any) -> Any:
-        """See `BaseTrainer.loader_set`."""
+        """See `BaseEngine.loader_set`."""
         return getattr(loader, "dataset", None)
 
 
@@ -190,3 +195,9 @@ def _dropout_seed(seed: int, devices: list[torch.device]) -> Iterator[None]:
     with torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"]):
         torch.manual_seed(seed)
         yield
+
+
+class Trainer(trainer.Trainer):
+    """Trains a net on the engine above; see `bertnli.training.trainer.Trainer`."""
+
+    Engine = Engine

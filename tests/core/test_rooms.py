@@ -1,0 +1,66 @@
+"""The rooms of the house: what imports what, and how few things lie in the hall."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Mapping
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+import bertnli
+
+ROOT = Path(bertnli.__file__).parent
+MODULES = {
+    ".".join(("bertnli", *path.relative_to(ROOT).with_suffix("").parts)): path
+    for path in ROOT.rglob("*.py")
+}
+MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
+
+
+def imported(path: Path) -> set[str]:
+    """The modules that a file imports, wherever it does so, for types alone too."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {one if one in MODULES else node.module for one in inner}
+        elif isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+    return names & MODULES.keys()
+
+
+def check(graph: Mapping[str, set[str]]) -> None:
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
+
+
+def test_no_modules_import_each_other() -> None:
+    check({name: imported(path) - {name} for name, path in MODULES.items()})
+
+
+def test_no_rooms_import_each_other() -> None:
+    graph = defaultdict[str, set[str]](set)
+    for name, path in MODULES.items():
+        room = name.split(".")[1:2]
+        for other in imported(path):
+            if room and other.split(".")[1:2] not in ([], room):
+                graph[room[0]].add(other.split(".")[1])
+    assert len(graph) > 10
+    check(graph)
+
+
+def test_the_root_is_small() -> None:
+    assert len([*ROOT.glob("*.py")]) <= 6
+
+
+def test_above_the_backends_there_is_no_framework() -> None:
+    for name, path in MODULES.items():
+        if not name.startswith("bertnli.backends."):
+            tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            found = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module}
+            assert not any(one.split(".")[0] in ("torch", "mxnet") for one in found), name
