@@ -25,6 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends import available_backends, get_backend
+from bertnli.bert.labels import LABELS
 from bertnli.checkpoints import huggingface
 from bertnli.checkpoints.convert import DTYPES, FORMATS, convert, digests
 from bertnli.checkpoints.opening import Checkpoint
@@ -93,13 +94,9 @@ def run(args: argparse.Namespace) -> int:
 def _outputs(backend: str, checkpoint: Checkpoint) -> NDArray[np.float32]:
     """Return the logits of some pairs; of a pretrained model, with an output layer as it starts."""
     nli = get_backend(backend)
-    bert: Any = nli.BERTModel(**checkpoint.config.to_dict())
-    net: Any
-    if checkpoint.labels is None:
-        bert.load_arrays(checkpoint.arrays, checkpoint.source)
-        net = nli.BERTClassifier(bert)
-    else:
-        net = nli.BERTClassifier(bert, checkpoint.labels)
+    bert: Any = nli.BERTModel(**checkpoint.config.to_dict(), arrays=checkpoint.arrays)
+    net: Any = nli.BERTClassifier(bert, checkpoint.labels or LABELS)
+    if checkpoint.labels is not None:
         net.load_arrays(checkpoint.arrays, checkpoint.source)
     rng = np.random.default_rng(0)
     width = min(MAX_LEN, checkpoint.config.max_len)

@@ -182,7 +182,7 @@ def parity_report(
     gradients: dict[str, Mapping[str, NDArray]] = {REFEREE: judge.gradients(batches[0])}
     trainers: dict[str, Any] = {}
     for nli in backends:
-        net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict()), labels)
+        net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), arrays=arrays), labels)
         net.load_arrays(arrays, checkpoint.source)
         trainers[nli.name] = nli.Trainer(net, lr=lr, devices="cpu")
         activations[nli.name] = {
