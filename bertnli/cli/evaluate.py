@@ -24,13 +24,16 @@ from __future__ import annotations
 
 import argparse
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from bertnli.api.evaluate import evaluate
+from bertnli.api.sets import note
 from bertnli.cli import corpora, options
 from bertnli.data.sources import default_split, source_and_split
 from bertnli.errors import ConfigError
 from bertnli.evaluation import check_report_folder
+from bertnli.evaluation.baseline import NO_SCIKIT_LEARN
 from bertnli.plots import check_figure_path
 
 
@@ -86,7 +89,10 @@ def run(args: argparse.Namespace) -> int:
         check_report_folder(args.report)
         whole = source_and_split(args.source[0])[0]
         if baseline_on is None and default_split(whole, "train"):
-            baseline_on = f"{whole}:train"
+            if find_spec("sklearn") is None:
+                note(f"no baseline beside the scores: {NO_SCIKIT_LEARN}")
+            else:
+                baseline_on = f"{whole}:train"
     corpora.say_test(args.source, args.split)
     found = evaluate(
         [args.model, *args.also],

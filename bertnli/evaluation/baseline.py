@@ -1,4 +1,4 @@
-"""How far the hypothesis alone goes: a bag of its words, and logistic regression, in NumPy.
+"""How far the hypothesis alone goes: a bag of its words, and logistic regression.
 
 What a classifier scores above this it may owe to the relation of the two sentences; what it scores
 below, anybody gets who never reads the premise. A. Poliak et al., Hypothesis only baselines in
@@ -8,16 +8,17 @@ language inference data, NAACL 2018.
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
-from bertnli.errors import DataError
+from bertnli.errors import BackendError, DataError
 from bertnli.evaluation.scores import log_softmax, mean_loss
 from bertnli.text.tokenize import lower_tokens
 
@@ -26,45 +27,14 @@ MIN_FREQ = 2
 #: Strengths of the penalty that are tried, each the precision of a normal prior on the weights,
 #: from the strongest on until the held-out loss rises.
 L2_GRID = (100.0, 30.0, 10.0, 3.0, 1.0, 0.3)
-#: Of more pairs than this, a part chooses the penalty.
+#: At most this many pairs choose the penalty.
 MAX_CHOOSING = 60_000
 MAX_STEPS = 200
 #: The search ends where no entry of the mean loss's gradient is above this.
 TOLERANCE = 2e-4
-BIAS = "<bias>"
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Sparse rows of ones.
-
-    Args:
-        features: (E,) int64, the features of each row, row after row.
-        starts: (N,) int64, where each row starts; no row is empty.
-    """
-
-    features: NDArray[np.int64]
-    starts: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    @property
-    def lengths(self) -> NDArray[np.int64]:
-        """Features of each row, (N,)."""
-        return np.diff(self.starts, append=len(self.features))
-
-    def select(self, rows: NDArray[np.int64]) -> Rows:
-        """Return some of the rows."""
-        lengths = self.lengths[rows]
-        starts = np.cumsum(lengths) - lengths
-        places = np.arange(lengths.sum()) - np.repeat(starts - self.starts[rows], lengths)
-        return Rows(self.features[places], starts)
-
-    def logits(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the logits (N, labels) for weights (labels, features)."""
-        sums = [np.add.reduceat(row[self.features], self.starts) for row in weights]
-        return np.stack(sums, axis=1)
+NO_SCIKIT_LEARN = 'the hypothesis-only baseline needs scikit-learn: pip install "bertnli[report]"'
+#: Logit of a class that the training pairs do not have.
+NEVER = -30.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +43,7 @@ class HypothesisBaseline:
 
     Args:
         labels: class names.
-        places: feature to its place.
-        weights: (labels, features) float64.
+        vectorizer, classifier: scikit-learn's, trained.
         l2: strength of the penalty that was chosen.
         held_out_accuracy: on the tenth that chose it.
         pairs: how many it was trained on.
@@ -82,8 +51,8 @@ class HypothesisBaseline:
     """
 
     labels: tuple[str, ...]
-    places: dict[str, int]
-    weights: NDArray[np.float64]
+    vectorizer: Any = field(repr=False)
+    classifier: Any = field(repr=False)
     l2: float
     held_out_accuracy: float
     pairs: int
@@ -99,44 +68,63 @@ class HypothesisBaseline:
         pairs, drawn with a fixed seed, chooses ``l2`` by its loss; then all are trained on.
 
         Raises:
-            DataError: fewer than 20 pairs, or pairs without labels.
+            DataError: fewer than 20 pairs, pairs without labels, or all of one class.
+            BackendError: scikit-learn is missing.
         """
-        n, num_labels = len(corpus.labels), len(corpus.label_names)
+        try:
+            from sklearn.feature_extraction.text import CountVectorizer
+            from sklearn.linear_model import LogisticRegression
+        except ImportError:
+            raise BackendError(NO_SCIKIT_LEARN) from None
+        n = len(corpus.labels)
         labels = np.asarray(corpus.labels, dtype=np.int64)
-        if n < 20 or labels.min() < 0:
+        if n < 20 or labels.min() < 0 or len(np.unique(labels)) < 2:
             raise DataError(
-                f"{corpus.source or 'the corpus'}: {n} labelled pairs are too few for the "
-                "hypothesis-only baseline; give at least 20, all labelled"
+                f"{corpus.source or 'the corpus'}: {n} labelled pairs of "
+                f"{len(np.unique(labels))} classes are too few for the hypothesis-only baseline; "
+                "give at least 20, all labelled, of two classes or more"
             )
-        hypotheses = [_features(words) for words in _hypotheses(corpus)]
-        counts = Counter(feature for found in hypotheses for feature in found)
-        kept = sorted(feature for feature, count in counts.items() if count >= MIN_FREQ)
-        places = {feature: place for place, feature in enumerate([BIAS, *kept])}
-        rows = _rows(hypotheses, places)
-        del hypotheses, counts
+        hypotheses = [*_hypotheses(corpus)]
+        vectorizer = CountVectorizer(
+            analyzer=_features, binary=True, min_df=MIN_FREQ, dtype=np.float64
+        )
+        try:
+            rows = vectorizer.fit_transform(hypotheses)  # (N, features), sparse
+        except ValueError:  # nothing is there twice
+            rows = vectorizer.set_params(min_df=1).fit_transform(hypotheses)
+        classifier = LogisticRegression(tol=TOLERANCE, max_iter=MAX_STEPS, warm_start=True)
 
         order = np.random.default_rng(0).permutation(n)[:MAX_CHOOSING]
         held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
-        part, others = rows.select(rest), rows.select(held_out)
-        weights = np.zeros((num_labels, len(places)))
+        if len(np.unique(labels[rest])) < 2:  # nearly all of one class
+            rest = order
         losses: dict[float, float] = {}
         scores: dict[float, float] = {}
-        for l2 in L2_GRID:  # each from where the one before came to
-            weights = fit_weights(part, labels[rest], weights, l2)
-            logits = others.logits(weights)
-            losses[l2] = mean_loss(log_softmax(logits), labels[held_out])
-            scores[l2] = float((logits.argmax(axis=1) == labels[held_out]).mean())
-            if losses[l2] > min(losses.values()):
-                break
-        l2 = min(losses, key=lambda one: losses[one])
-        weights = fit_weights(rows, labels, weights, l2)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of MAX_STEPS, which are enough
+            for l2 in L2_GRID:  # each from where the one before came to
+                classifier.set_params(C=1 / l2).fit(rows[rest], labels[rest])
+                logits = _logits(classifier, rows[held_out], len(corpus.label_names))
+                losses[l2] = mean_loss(log_softmax(logits), labels[held_out])
+                scores[l2] = float((logits.argmax(axis=1) == labels[held_out]).mean())
+                if losses[l2] > min(losses.values()):
+                    break
+            l2 = min(losses, key=lambda one: losses[one])
+            classifier.set_params(C=1 / l2).fit(rows, labels)
         names = tuple(corpus.label_names)
-        return cls(names, places, weights, l2, scores[l2], n, corpus.source)
+        return cls(names, vectorizer, classifier, l2, scores[l2], n, corpus.source)
 
     def log_probabilities(self, corpus: Corpus) -> NDArray[np.float64]:
         """Return log-probabilities (N, labels), float64, in the order of ``labels``."""
-        rows = _rows([_features(words) for words in _hypotheses(corpus)], self.places)
-        return log_softmax(rows.logits(self.weights))
+        rows = self.vectorizer.transform([*_hypotheses(corpus)])
+        return log_softmax(_logits(self.classifier, rows, len(self.labels)))
+
+
+def _logits(classifier: Any, rows: Any, num_labels: int) -> NDArray[np.float64]:
+    """Return the logits, (N, labels), also of classes that no training pair had."""
+    found = np.full((rows.shape[0], num_labels), NEVER)
+    found[:, classifier.classes_] = np.log(np.maximum(classifier.predict_proba(rows), 1e-13))
+    return found
 
 
 def _hypotheses(corpus: Corpus) -> Iterator[list[str]]:
@@ -145,93 +133,4 @@ def _hypotheses(corpus: Corpus) -> Iterator[list[str]]:
 
 def _features(words: Sequence[str]) -> list[str]:
     marked = ["<s>", *words, "</s>"]
-    bigrams = (f"{a} {b}" for a, b in pairwise(marked))
-    return list(dict.fromkeys([*words, *bigrams]))
-
-
-def _rows(found: Sequence[Sequence[str]], places: dict[str, int]) -> Rows:
-    ids = [[0, *(places[f] for f in features if f in places)] for features in found]
-    lengths = np.array([len(row) for row in ids], dtype=np.int64)
-    flat = np.fromiter((i for row in ids for i in row), np.int64, int(lengths.sum()))
-    return Rows(flat, np.cumsum(lengths) - lengths)
-
-
-def fit_weights(
-    rows: Rows,
-    labels: NDArray[np.int64],
-    start: NDArray[np.float64],
-    l2: float,
-    tolerance: float = TOLERANCE,
-) -> NDArray[np.float64]:
-    """Return the weights (labels, features) of least penalised loss, searched by L-BFGS.
-
-    The loss is the mean cross-entropy plus ``l2 / (2 N)`` times the sum of the squared weights, of
-    which feature 0, the bias, has no part. It is convex, so that the start does not matter but for
-    time.
-
-    Args:
-        rows: N rows of features.
-        labels: (N,) class ids.
-        start: (labels, features) weights to begin with.
-        l2: strength of the penalty.
-        tolerance: no entry of the gradient is above it at the end, or `MAX_STEPS` were taken.
-    """
-    n, (num_labels, num_features) = len(rows), start.shape
-    one_hot = np.arange(num_labels) == labels[:, None]
-    lengths = rows.lengths
-
-    def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        weights = flat.reshape(start.shape)
-        log_p = log_softmax(rows.logits(weights))
-        penalised = weights.copy()
-        penalised[:, 0] = 0
-        residual = np.exp(log_p) - one_hot
-        gradient = np.stack(
-            [
-                np.bincount(rows.features, np.repeat(column, lengths), num_features)
-                for column in residual.T
-            ]
-        )
-        loss = mean_loss(log_p, labels) + l2 / (2 * n) * float((penalised**2).sum())
-        return loss, ((gradient + l2 * penalised) / n).ravel()
-
-    return _lbfgs(objective, start.ravel(), tolerance).reshape(start.shape)
-
-
-def _lbfgs(
-    objective: Callable[[NDArray[np.float64]], tuple[float, NDArray[np.float64]]],
-    x: NDArray[np.float64],
-    tolerance: float,
-    memory: int = 10,
-) -> NDArray[np.float64]:
-    """Minimise a convex function by L-BFGS (Nocedal & Wright, Numerical optimization, 7.4, 7.5)."""
-    value, gradient = objective(x)
-    steps: deque[tuple[NDArray, NDArray, float]] = deque(maxlen=memory)
-    for _ in range(MAX_STEPS):
-        if np.abs(gradient).max() <= tolerance:
-            break
-        direction, alphas = gradient.copy(), []
-        for s, y, rho in reversed(steps):
-            alphas.append(rho * (s @ direction))
-            direction -= alphas[-1] * y
-        if steps:
-            s, y, rho = steps[-1]
-            direction /= rho * (y @ y)
-        for (s, y, rho), alpha in zip(steps, reversed(alphas), strict=True):
-            direction += (alpha - rho * (y @ direction)) * s
-        slope = -float(gradient @ direction)
-        # The first step knows no scale: the mean loss's gradient is small.
-        length = 1.0 if steps else 1.0 / float(np.abs(gradient).max())
-        while True:
-            moved = x - length * direction
-            new_value, new_gradient = objective(moved)
-            if new_value <= value + 1e-4 * length * slope:
-                break
-            length /= 2
-            if length < 1e-10:  # rounding: no step is better
-                return x
-        s, y = moved - x, new_gradient - gradient
-        if s @ y > 0:  # always, of a convex function, but for rounding
-            steps.append((s, y, 1 / float(s @ y)))
-        x, value, gradient = moved, new_value, new_gradient
-    return x
+    return [*words, *(f"{a} {b}" for a, b in pairwise(marked))]

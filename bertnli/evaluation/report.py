@@ -355,7 +355,7 @@ def _baseline_facts(baseline: HypothesisBaseline | None) -> dict[str, Any]:
         "missing": None,
         "source": baseline.source,
         "pairs": baseline.pairs,
-        "features": len(baseline.places),
+        "features": len(baseline.vectorizer.vocabulary_),
         "l2": baseline.l2,
         "held_out_accuracy": baseline.held_out_accuracy,
     }
