@@ -1,5 +1,7 @@
 """Make notebooks of the tutorial, one for each backend and language, from the pages themselves.
 
+No second tutorial grows old beside the first.
+
     python docs/build_notebooks.py docs/notebooks [--execute] [--only tutorial-torch]
 
 A `{both}` block becomes that backend's code, and what holds the two backends against each other is

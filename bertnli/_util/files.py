@@ -1,4 +1,8 @@
-"""Read untrusted files: regular files only, of a bounded size."""
+"""Read untrusted files: regular files only, of a bounded size.
+
+What a file declares is bounded in proportion to its bytes: one of a megabyte may not take a
+gigabyte, nor a minute.
+"""
 
 from __future__ import annotations
 

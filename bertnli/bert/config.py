@@ -20,7 +20,8 @@ class BERTConfig:
     """The sizes of a BERT encoder, in the book's names, and in what BERTs differ.
 
     The defaults are the book's BERT. That of Devlin et al. (2019) has ``activation="gelu"``,
-    ``embedding_norm=True`` and ``norm_eps=1e-12``.
+    ``embedding_norm=True`` and ``norm_eps=1e-12``. They are one model with three settings, so that
+    what is true of one, the fast path above all, is true of the other.
 
     Args:
         vocab_size: number of tokens of the vocabulary.
@@ -146,7 +147,7 @@ RECIPES: dict[str, dict[str, Any]] = {
 class TrainingConfig:
     """How a run trains: everything that the order of the data and the step sizes depend on.
 
-    What an option is off at is its default.
+    What an option is off at is its default; given beside the recipe ``"best"``, it turns one off.
 
     Args:
         lr: peak learning rate of Adam.

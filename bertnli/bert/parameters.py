@@ -159,6 +159,8 @@ def check_shapes(
 ) -> None:
     """Check that the arrays are exactly the tensors expected, of finite numbers.
 
+    The error names the tensor and both shapes, where a framework would fail later or not at all.
+
     Args:
         arrays: canonical name to tensor.
         shapes: name to shape of each tensor of the model.
@@ -197,6 +199,8 @@ def check_shapes(
 
 def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
     """Check that no value is NaN, infinite, or too large for float32, in which models compute.
+
+    Such weights would answer like any others.
 
     Args:
         arrays: name to tensor, of floating-point numbers.

@@ -14,7 +14,8 @@ def read_class_names(described: Mapping[str, Any]) -> tuple[tuple[str, ...] | No
     """Return the classes' names in the order of the logits, and why there are none.
 
     A class has the name that either side gives it. ``LABEL_0`` and plain numbers are no names, and
-    contradict nothing.
+    contradict nothing. What is wrong is returned and not raised: an encoder has no classes, and
+    where a file contradicts itself, the user's names must have the last word.
 
     Args:
         described: what a config.json says; id2label may be a list, and the values of label2id

@@ -34,7 +34,8 @@ def convert(
 ) -> tuple[Checkpoint, Checkpoint]:
     """Write a model in another format, and read it back.
 
-    The target appears under its name when it is whole, and has been found to hold the same.
+    The target appears under its name when it is whole, and has been found to hold the same: a
+    format that loses something is found here, and not by whoever evaluates the model later.
 
     Args:
         source: a checkpoint of any format; see `open_checkpoint`.

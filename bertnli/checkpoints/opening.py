@@ -265,7 +265,11 @@ def _unknown_heads(contents: Contents, num_heads: int | None) -> str:
 
 
 def _unnamed(contents: Contents) -> str:
-    """Return what to say of a classifier whose classes have no names."""
+    """Return what to say of a classifier whose classes have no names.
+
+    It is an error, for no file shows the order of the classes, and a wrong one looks like a bad
+    model.
+    """
     why = f" ({contents.unnamed})" if contents.unnamed else ""
     return (
         f"{contents.path} does not name its classes{why}, and their order cannot be guessed; give "

@@ -43,7 +43,10 @@ class _Printable:
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Send standard output and standard error printable text alone while the context lasts."""
+    """Send standard output and standard error printable text alone while the context lasts.
+
+    One filter for all commands, for dozens of places print what comes from files.
+    """
     out: Any = _Printable(sys.stdout)
     err: Any = _Printable(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):

@@ -1,8 +1,10 @@
 """Parquet and Arrow files, data frames and data sets as tables, read in record batches.
 
 pandas, polars and datasets are not imported: their objects are known by their classes' modules, or
-by a protocol. The fields of a struct column have names of their own, such as ``example.premise``,
-beside that of the column itself, in `Table.columns`, in the rows and for `Table.batches`.
+by a protocol. A frame can only come from a library that is imported already.
+
+The fields of a struct column have names of their own, such as ``example.premise``, beside that of
+the column itself, in `Table.columns`, in the rows and for `Table.batches`.
 """
 
 from __future__ import annotations

@@ -114,7 +114,10 @@ class Examples(ABC):
 
 
 class ExampleSet(Examples):
-    """A fixed-size set of examples that may be redrawn every epoch."""
+    """A fixed-size set of examples that may be redrawn every epoch.
+
+    Each epoch's are computed, so nothing of them has to be stored for a run to go on.
+    """
 
     @abstractmethod
     def digest(self) -> str:
@@ -126,7 +129,10 @@ class ExampleSet(Examples):
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of n examples in an epoch, a function of the seed and the epoch alone."""
+    """Return the order of n examples in an epoch, a function of the seed and the epoch alone.
+
+    So a run can be repeated, and does not depend on what was drawn before.
+    """
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 

@@ -2,8 +2,8 @@
 
 A cached corpus is a folder with an ``.npy`` file for each array and ``meta.json``. Its name is a
 hash of all that the ids depend on, so a change of any of that is another folder, and nothing is
-ever changed in place. Any of them may be deleted at any time, and one that differs from its
-checksums is made again.
+ever changed in place: several processes may map the same one. Any of them may be deleted at any
+time, and one that differs from its checksums is made again.
 """
 
 from __future__ import annotations

@@ -53,7 +53,8 @@ def _pair(premise: str, hypothesis: str) -> tuple[SentenceColumn, SentenceColumn
     return SentenceColumn(premise), SentenceColumn(hypothesis)
 
 
-#: The first whose columns a table has is its layout.
+#: The first whose columns a table has is its layout. A new set is a line here; the guide's table is
+#: made of this one.
 LAYOUTS = (
     # McCoy et al. (2019), heuristics_evaluation_set.txt: its texts are tokens, its parses not read.
     Layout("HANS", *_TEXTS, marks=("heuristic",), groups=("heuristic",)),

@@ -4,6 +4,11 @@ A batch of pairs of different lengths is half padding. Everything in BERT but at
 single tokens, so the tokens of all pairs are laid end to end, and only attention sees pairs again,
 in buckets of similar length. Plain NumPy: the backends compute what is planned here.
 
+Any batch, also a random one, costs its tokens and no more, so that batches stay what the shuffle
+made them, and no sorting by length biases an epoch. Packing happens inside the model, from
+``valid_lens``: batches stay padded arrays, which can be split over devices and which a user's own
+loop can make.
+
 Three more savings need no plan, and every backend's ``packed`` module has them:
 
 - A token's embedding is a sum of two, its own and its place's (segment and position). So are its
@@ -73,7 +78,7 @@ def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> lis
     """Return the chunks of a padded batch; together they hold each pair once.
 
     Pairs are sorted by length. The numbers of rows are rounded up to few different ones, for
-    libraries prepare themselves for each shape that they have not seen.
+    libraries prepare themselves for each shape that they have not seen, and keep what they made.
 
     Args:
         valid_lens: (B,) tokens of each pair that are not padding. A pair without any keeps its
@@ -163,7 +168,11 @@ def _chunk(
 
 
 def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
-    """Cut lengths, which never rise, where scores of padding and buckets together cost least."""
+    """Cut lengths, which never rise, where scores of padding and buckets together cost least.
+
+    Finding the best cut takes a dozen comparisons; the first that is good enough would cost half as
+    much again.
+    """
     longest, starts = np.unique(-lengths, return_index=True)
     squares = longest**2  # of each distinct length, the longest first
     ends = np.append(starts[1:], len(lengths))

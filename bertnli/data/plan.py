@@ -1,4 +1,8 @@
-"""Which columns of a table are read: those of a layout, of the user, or what is in them tells."""
+"""Which columns of a table are read: those of a layout, of the user, or what is in them tells.
+
+A guess is a note with the option that decides it, and one that would change classes is not made: an
+exchanged answer looks like a right one.
+"""
 
 from __future__ import annotations
 

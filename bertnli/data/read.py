@@ -1,4 +1,7 @@
-"""The one door for data: anything with sentence pairs becomes a corpus."""
+"""The one door for data: anything with sentence pairs becomes a corpus.
+
+What one command reads, every command reads, and so does Python.
+"""
 
 from __future__ import annotations
 
@@ -179,6 +182,9 @@ def train_and_dev(
 
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:
     """Return a corpus without some of its pairs, and these: all those of some of its premises.
+
+    SNLI has three hypotheses of each premise: with a premise on both sides, the dev score would be
+    too high.
 
     Args:
         corpus: the pairs.

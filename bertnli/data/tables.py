@@ -1,4 +1,8 @@
-"""The rows of TSV, CSV and JSON files: every one is given, a bad one as what is wrong with it."""
+"""The rows of TSV, CSV and JSON files: every one is given, a bad one as what is wrong with it.
+
+Whoever reads them raises it or counts it, so that rows in are rows kept and rows counted, whatever
+the format.
+"""
 
 from __future__ import annotations
 

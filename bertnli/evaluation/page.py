@@ -1,4 +1,7 @@
-"""A report as one page of HTML, which asks no host for anything and runs no script."""
+"""A report as one page of HTML, which asks no host for anything and runs no script.
+
+So it opens anywhere, years later.
+"""
 
 from __future__ import annotations
 

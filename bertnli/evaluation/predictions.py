@@ -1,4 +1,8 @@
-"""What a checkpoint says of sets of pairs: the one place where a report meets a framework."""
+"""What a checkpoint says of sets of pairs: the one place where a report meets a framework.
+
+All else is arrays: every score is the same on either backend, and can be tested with a table of
+logits.
+"""
 
 from __future__ import annotations
 

@@ -68,7 +68,8 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
 
     Two processes at once fetch it once: the second waits, and finds it here. Where the SHA-1 is
     not known, an unfinished download is joined to its rest only if the server says that both are of
-    one version (a strong ETag, or a Last-Modified of some time ago).
+    one version (a strong ETag, or a Last-Modified of some time ago): a wrong file is worse than a
+    second download.
 
     Args:
         url: http or https.

@@ -41,7 +41,10 @@ class HoldsArrays(ABC):
         """Take the values of all tensors from arrays with canonical names."""
 
     def check_weights(self) -> None:
-        """Raise ConfigError if a weight is not float32, since the user's code cast the net."""
+        """Raise ConfigError if a weight is not float32, since the user's code cast the net.
+
+        The kernels are float32's, and what a framework makes of a mixture depends on the framework.
+        """
         for weight in self._weights:
             if "float32" not in str(weight.dtype):
                 dtype = getattr(weight.dtype, "__name__", str(weight.dtype).rpartition(".")[2])
@@ -104,6 +107,8 @@ def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
 
 class Trainable(HoldsArrays):
     """What a trainer trains: a net that knows its loss, its score, and what it can learn from.
+
+    The trainer knows of neither classes nor masks, so that pretraining needs no second one.
 
     Attributes:
         labels: the names of the classes, in the order of the logits; none if it has no classes.

@@ -23,7 +23,8 @@ LOGGER = logging.getLogger("bertnli.serve")
 #: In the state of a request's scope: the status of an answer that the protocol gave by itself.
 ANSWERED = "bertnli.answered"
 
-#: The page runs its own files alone, and is shown in nobody's frame.
+#: The page runs its own files alone, and is shown in nobody's frame: it works without a network,
+#: and what people type goes nowhere else.
 POLICY = "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; form-action 'self'"
 HEADERS = [
     (b"content-security-policy", POLICY.encode()),

@@ -125,7 +125,8 @@ def protocol_of(limits: Limits, room: int, metrics: Metrics) -> type[PatientProt
 
     Args:
         limits: ``read_timeout`` is looked at.
-        room: where there are more connections, one without a request is closed after `HURRY`.
+        room: where there are more connections, one without a request is closed after `HURRY`; none
+            is at once, for one that was just accepted looks idle until its request is read.
         metrics: where answers are counted that no request's cycle sends.
     """
     found = {"seconds": limits.read_timeout, "room": room, "metrics": metrics}

@@ -1,4 +1,8 @@
-"""A request's body -> what is asked, or the reason why it is refused."""
+"""A request's body -> what is asked, or the reason why it is refused.
+
+Not left to the web framework: so a body is never kept beyond its limit and has a deadline, and what
+is wrong with it is said in words.
+"""
 
 from __future__ import annotations
 

@@ -117,7 +117,10 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server; it ends when a worker has died."""
+    """uvicorn's server; it ends when a worker has died.
+
+    A supervisor can start another; nothing gives a framework its state back.
+    """
 
     def __init__(self, config: uvicorn.Config, workers: Mapping[str, Worker]) -> None:
         super().__init__(config)

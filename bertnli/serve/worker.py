@@ -26,6 +26,8 @@ Pair = tuple[str, str]
 class QueueFull(Exception):
     """Too many pairs wait.
 
+    The answer is 429: a 5xx would mean a fault, to alarms and to proxies that take servers out.
+
     Args:
         waiting: how many.
         retry_after: seconds after which they will have been computed, if all goes on as it did.

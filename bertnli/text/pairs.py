@@ -18,7 +18,9 @@ DEFAULT_MAX_LEN = 128
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """How a classifier's pairs are cut to length. It travels with the weights.
+    """How a classifier's pairs are cut to length.
+
+    It travels with the weights: it changes every answer to a long pair, and no user remembers it.
 
     Args:
         max_len: tokens of a pair, special ones included; longer pairs are cut.

@@ -54,7 +54,11 @@ _BEFORE_OPENING = "([{<\"“‘'`-–—"
 
 
 class Tokens(str):
-    """A sentence that is tokens with spaces between them, as in SNLI's parses, and not text."""
+    """A sentence that is tokens with spaces between them, as in SNLI's parses, and not text.
+
+    It is a type of its own, for a file may have parses of some rows only, and how a sentence is cut
+    must not depend on where it travels.
+    """
 
     __slots__ = ()
 

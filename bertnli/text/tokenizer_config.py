@@ -1,5 +1,7 @@
 """What Hugging Face's files say about how a BERT's text is cut; other ways are refused by name.
 
+Another cut would give another input, and an answer that looks like a right one.
+
 tokenizer_config.json     the tokenizer's class, its settings, the special tokens
 special_tokens_map.json   the special tokens again
 added_tokens.json         tokens that older versions added to vocab.txt

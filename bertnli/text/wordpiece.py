@@ -38,6 +38,7 @@ class WordPieceVocab(Vocab):
     """A vocabulary of word pieces, and how text is cut into them.
 
     The special tokens answer to the book's names: ``required("<cls>")`` is the id of ``[CLS]``.
+    So data sets, truncation and the cache need not know which kind of vocabulary they have.
 
     Args:
         definition: the JSON text of a ``tokenizer.json``.

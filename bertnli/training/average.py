@@ -19,7 +19,8 @@ COUNT, MEAN = "averages", "average/"
 class BaseWeightAverage(ABC):
     """The uniform mean of a net's weights after several steps.
 
-    A backend adds where it is kept, beside the weights.
+    A backend adds where it is kept, beside the weights. It changes places with them to be evaluated
+    or saved: training never sees it, and no second net is needed.
 
     Attributes:
         count: of how many weights; 0 before the first.

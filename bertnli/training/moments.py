@@ -1,5 +1,7 @@
 """Adam's state as arrays: the same on every backend and device.
 
+A run that was begun on one can end on another.
+
 ``updates`` (1,) int64 counts the steps; ``m/NAME`` and ``v/NAME`` are a tensor's moments, float32.
 Of a table that is updated by row they are those of the rows that ever had a gradient, (n, H), and
 ``rows/NAME`` (n,) int64 says which these are, in the order in which they were first used; the

@@ -1,4 +1,7 @@
-"""What a recipe makes of tensors and of classes: plain numbers, which the backends compute with."""
+"""What a recipe makes of tensors and of classes: plain numbers, which the backends compute with.
+
+Written once, they are equal on both.
+"""
 
 from __future__ import annotations
 

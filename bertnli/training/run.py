@@ -131,6 +131,8 @@ def stop_between_steps() -> Iterator[StopRequest]:
 class RunFolder:
     """The files of a run, where the user wants any; of several processes, the first has them.
 
+    The first sends the others what it read, so that hosts need no common file system.
+
     Args:
         path: of the folder; None for no files.
         engine: whose net and optimizer are saved.

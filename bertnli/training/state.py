@@ -67,6 +67,9 @@ class EpochProgress:
 class TrainingState:
     """Everything that a run's further course depends on, and what it has to tell so far.
 
+    The order of the data and dropout are computed from seed and step: what is not stored cannot be
+    stored wrong.
+
     Args:
         settings: what a run that goes on must have the same; see `bertnli.training.settings`.
         history: the finished epochs, and the losses of all steps.

@@ -51,7 +51,8 @@ class Trainer:
         seed: order of the data and dropout are functions of (seed, epoch, step).
         precision: what matrix products are computed in: ``"fp32"``, ``"bf16"``, or ``"auto"``:
             bf16 where the hardware has it. Weights, losses, softmax and layer normalisation
-            stay in float32. The net keeps the setting.
+            stay in float32. The net keeps the setting. ``"fp32"`` unless asked for: a run repeats
+            on another machine, and only its user knows whether bf16's rounding matters.
         micro_batch_size: pairs of a batch that a process computes together, at most; the gradients
             of a batch's parts add up, and the step is the same, to rounding, in less memory. None
             for as many as is fastest.
@@ -191,7 +192,8 @@ class Trainer:
         Args:
             train: the training set, or the framework's own DataLoader over one (its batches and
                 their order are then taken as they come).
-            dev: what to watch and to choose by; never the test set.
+            dev: what to watch and to choose by; never the test set, whose score would then say
+                nothing of other data.
             num_epochs: passes over the training set; None for the recipe's, 5.
             batch_size: pairs in a step, over all devices and processes; a loader brings its own.
                 None for the recipe's, 512.

@@ -124,7 +124,11 @@ class Engine(BaseEngine):
             parameter.data(device)._fresh_grad = True
 
     def _summed(self, row_gradients: Any) -> Any:
-        """Make all gradients their sums over the processes; return those of the table's rows."""
+        """Make all gradients their sums over the processes; return those of the table's rows.
+
+        They are sent as one array: a key of the store for each tensor would cost a round trip each.
+        Of the token table only the batch's rows are sent, for the rest is zeros.
+        """
         if not isinstance(self.workers, DistributedWorkers):
             return row_gradients
         own = [

@@ -1,5 +1,6 @@
 """The operations that decide how fast a step is, where MXNet's own are slow on a CPU.
 
+They are apart from the model, which reads like the book's, so that MXNet's own can be put back.
 Each computes what the plain operation computes, to rounding. They take and give `mx.np` arrays, and
 work on the same memory as MXNet's first arrays (`mx.nd`), whose operators are faster.
 """

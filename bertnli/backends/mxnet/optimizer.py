@@ -52,7 +52,8 @@ class RowAdam:
             rows: (U,) rows that have a gradient, each once.
             gradients: (U, H) float32, on the first device.
             lr: learning rate.
-            weight_decay: of all rows, also of those that never had a gradient.
+            weight_decay: of all rows, also of those that never had a gradient, as in AdamW; one
+                pass over the table costs little beside a step.
         """
         if weight_decay:
             for table in self.tables:

@@ -1,5 +1,7 @@
 """The operations that decide how fast a step is, where PyTorch's own are slow on a CPU.
 
+They are apart from the model, which reads like the book's, so that each operator of PyTorch's can
+be put back when a release makes it fast.
 Each computes what the plain operation computes, to rounding, and is that plain operation on other
 devices. Under `torch.autocast` to bfloat16 the matrix products, and nothing else, are in bfloat16.
 """

@@ -48,7 +48,8 @@ class RowAdam:
             rows: (N,) rows that have a gradient, in any order, also several times.
             gradients: (N, H) float32; those of the same row add up.
             lr: learning rate.
-            weight_decay: of all rows, also of those that never had a gradient.
+            weight_decay: of all rows, also of those that never had a gradient, as in AdamW; one
+                pass over the table costs little beside a step.
         """
         if weight_decay:
             self.table.mul_(1 - lr * weight_decay)

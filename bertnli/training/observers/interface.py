@@ -1,4 +1,8 @@
-"""The interface of what watches a run."""
+"""The interface of what watches a run.
+
+So the trainer knows of no terminal, notebook or file format, and a user's own needs no subclass of
+the trainer.
+"""
 
 from __future__ import annotations
 

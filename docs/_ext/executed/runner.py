@@ -1,5 +1,7 @@
 """Runs the blocks of a page, each backend's in a process of its own, and remembers what came of it.
 
+What a tab prints is then what its reader will see, unhelped by the other framework.
+
 The processes are started, never forked; they and the shell share the page's temporary folder.
 """
 
