@@ -4,7 +4,6 @@ What a classifier scores above this it may owe to the relation of the two senten
 below, anybody gets who never reads the premise. A. Poliak et al., Hypothesis only baselines in
 natural language inference, *SEM 2018; S. Gururangan et al., Annotation artifacts in natural
 language inference data, NAACL 2018.
-
 """
 
 from __future__ import annotations
