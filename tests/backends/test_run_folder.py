@@ -195,10 +195,10 @@ def test_a_run_elsewhere_says_what_differs(
     fit(backend, tmp_path)
     fit(backend, tmp_path, 2, resume=True)
     assert "note" not in capsys.readouterr().err
-    trainer: Any = backend.Trainer
-    honest = trainer.about
+    engine: Any = backend.Trainer.Engine
+    honest = engine.about
     monkeypatch.setattr(
-        trainer, "about", lambda self: {**honest(self), "threads": 77, "version": "9.9"}
+        engine, "about", lambda self: {**honest(self), "threads": 77, "version": "9.9"}
     )
     fit(backend, tmp_path, 3, resume=True)
     said = capsys.readouterr().err

@@ -85,6 +85,24 @@ def _variables(wanted: dict[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextmanager
+def _without_scikit_learn() -> Iterator[None]:
+    """Hide scikit-learn, unless it is loaded.
+
+    MXNet takes a base class of it where it is installed, for a model that nobody uses any more;
+    loading it takes a second, and changes the environment.
+    """
+    name = "sklearn"
+    if name in sys.modules:
+        yield
+        return
+    sys.modules[name] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[name]
+
+
 def _start_engine(mxnet: Any) -> None:
     """Start the engine, on a machine without a GPU the one that computes in the calling thread.
 
@@ -144,7 +162,7 @@ def _import_mxnet() -> Any:
     # Its limit of threads binds those of the usual engine, not the caller's.
     ours = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
     try:
-        with _numpy_aliases(), _settings():
+        with _numpy_aliases(), _settings(), _without_scikit_learn():
             mxnet = importlib.import_module("mxnet")
             if ours:
                 _start_engine(mxnet)
