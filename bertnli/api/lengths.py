@@ -98,7 +98,7 @@ def lengths(
         BERTNLIError: of a source, as `bertnli.read`.
     """
     labels, vocab, how = tokens_of(checkpoint, max_len, truncation)
-    dataset, _ = whatever_the_classes(
+    dataset = whatever_the_classes(
         lambda one, **options: read_ids(one, split, vocab, how, **options),
         source,
         **{"labels": labels, **reading},

@@ -18,7 +18,7 @@ from bertnli.errors import ConfigError, LabelError
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
-Result = TypeVar("Result")
+Result = TypeVar("Result", Corpus, PairDataset)
 #: The share of a pair's tokens that a model may not know without a warning.
 MANY_UNKNOWN = 1 / 3
 
@@ -85,10 +85,8 @@ def read_ids(
     )
 
 
-def whatever_the_classes(
-    read: Callable[..., Result], source: Any, **options: Any
-) -> tuple[Result, str]:
-    """Return what a function reads of a source, and why without labels, if they are not known.
+def whatever_the_classes(read: Callable[..., Result], source: Any, **options: Any) -> Result:
+    """Return what a function reads of a source; without labels, and a note why, if need be.
 
     Args:
         read: takes the source, and ``labelled``.
@@ -96,13 +94,15 @@ def whatever_the_classes(
         options: further arguments.
     """
     try:
-        return read(source, **options), ""
+        return read(source, **options)
     except LabelError as error:
         if not isinstance(source, str | Path | Mapping) or str(source).startswith(("-", "/dev/")):
             raise
         why = f"{error}"
     options = {k: v for k, v in options.items() if k not in ("label", "label_map", "probabilities")}
-    return read(source, labelled=False, **options), f"read without classes: {why}"
+    found = read(source, labelled=False, **options)
+    found.notes += (f"read without classes: {why}",)
+    return found
 
 
 def note(text: str) -> None:

@@ -93,9 +93,7 @@ def summarize(
             one for one in SPLITS if split is None and default_split(source, one)
         ]
         for name in splits or [None]:
-            corpus, why = whatever_the_classes(read, source, split=name or split, **reading)
-            corpus.notes += (why,) if why else ()
-            corpora.append(corpus)
+            corpora.append(whatever_the_classes(read, source, split=name or split, **reading))
             if isinstance(source, Mapping) and name is not None:
                 corpora[-1].name = name
     datasets: list[PairDataset | None] = [None] * len(corpora)

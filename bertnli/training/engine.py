@@ -104,20 +104,7 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """Take a step of Adam on a batch's mean loss, summed in the framework's own way.
-
-        Args:
-            batch: with labels; the same in each process, which computes its share of it.
-            lr: learning rate of this step.
-            seed: of this step's dropout.
-
-        Returns:
-            What this process's share gave before the step; the step may still be under way.
-
-        Raises:
-            TrainingError: memory does not suffice.
-            RankError: another process is gone.
-        """
+        """Take a step, summed in the framework's own way; see `Trainer.train_step`."""
 
     @abstractmethod
     def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:

@@ -25,6 +25,7 @@ def accuracy(baseline: HypothesisBaseline, corpus: Corpus) -> float:
 def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
     """The sum of the losses, and half of l2 times the squared weights without the biases."""
     import torch
+    from sklearn.base import clone
 
     corpus = bertnli.read("sample", "train")
     hypotheses = [*bertnli.text.tokenize.lower_tokens(corpus.hypotheses, corpus.tokenized)]
@@ -46,6 +47,9 @@ def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
     optimizer.step(closure)
     expected = (x @ weights.T + biases).log_softmax(1).detach().numpy()
     assert np.abs(trained.log_probabilities(corpus) - expected).mean() < 0.02
+    exact = clone(trained.classifier).set_params(tol=1e-10, max_iter=5000, warm_start=False)
+    found = exact.fit(x.numpy(), y.numpy()).predict_log_proba(x.numpy())
+    np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> None:

@@ -27,11 +27,6 @@ def dense_layer(units: int, in_units: int, activation: str | None = None) -> Any
     return nn.Dense(units, activation=activation, flatten=False, in_units=in_units)
 
 
-def norm_layer(config: BERTConfig) -> Any:
-    """Return gluon's layer normalisation."""
-    return nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
-
-
 def activate(X: Tensor, config: BERTConfig) -> Tensor:
     """Return ReLU of X, as in the book, or GELU, which is computed in one of two ways."""
     if config.activation == "relu":
@@ -106,7 +101,7 @@ class AddNorm(nn.Block):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(config.dropout)
-        self.ln = norm_layer(config)
+        self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
         return self.ln(self.dropout(Y) + X)  # (B, T, H)
@@ -141,7 +136,7 @@ class BERTEncoder(nn.Block):
         self.pos_embedding = self.params.get("pos_embedding", shape=shape)
         self.ln = None
         if config.embedding_norm:  # as Devlin et al. (2019) have it, and the book does not
-            self.ln = norm_layer(config)
+            self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
             self.dropout = nn.Dropout(config.dropout)
         self.blks = nn.Sequential()
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
@@ -155,6 +150,5 @@ class BERTEncoder(nn.Block):
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
         """Return what the first block gets of embedded tokens, (B, T, H)."""
-        positions = self.pos_embedding.data(X.ctx)[:, : X.shape[1]]  # (1, T, H)
-        X = X + self.segment_embedding(segments) + positions
+        X = X + self.segment_embedding(segments) + self.pos_embedding.data(X.ctx)[:, : X.shape[1]]
         return X if self.ln is None else self.dropout(self.ln(X))

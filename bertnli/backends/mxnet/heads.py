@@ -7,16 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bertnli.backends.mxnet.bert import (
-    BERTEncoder,
-    Tensor,
-    activate,
-    dense_layer,
-    nn,
-    norm_layer,
-    np,
-    use_np,
-)
+from bertnli.backends.mxnet.bert import BERTEncoder, Tensor, activate, dense_layer, nn, np, use_np
 from bertnli.bert.config import BERTConfig
 
 
@@ -30,7 +21,7 @@ class MaskLM(nn.Block):
         self.mlp = nn.Sequential()
         self.mlp.add(
             dense_layer(config.num_hiddens, config.num_hiddens),
-            norm_layer(config),
+            nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens),
             dense_layer(config.vocab_size, config.num_hiddens),
         )
 
