@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
@@ -92,10 +92,6 @@ class BERTConfig:
             return cls(**values)
         except TypeError as error:
             raise ConfigError(f"incomplete sizes {dict(values)}: {error}") from None
-
-    def with_vocab_size(self, vocab_size: int) -> BERTConfig:
-        """Return the same sizes for another vocabulary."""
-        return replace(self, vocab_size=vocab_size)
 
 
 #: Sizes of the book's pretrained models, and of the one that comes with bertnli. The vocabulary's

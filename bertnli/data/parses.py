@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from bertnli.text.tokenize import Tokens
@@ -34,19 +34,6 @@ class SentenceColumn(NamedTuple):
     def names(self) -> tuple[str, ...]:
         """The columns, of which a table has one at least."""
         return (self.text,) if self.parse is None else (self.text, self.parse)
-
-    @property
-    def preferred(self) -> str:
-        """The column that is read where it has something."""
-        return self.parse or self.text
-
-    def is_in(self, columns: Container[str]) -> bool:
-        """Return whether a table with these columns has the sentence."""
-        return any(name in columns for name in self.names)
-
-    def is_parsed_in(self, columns: Container[str]) -> bool:
-        """Return whether a table with these columns has the parse, perhaps an empty one."""
-        return self.parse is not None and self.parse in columns
 
     def read(self, row: Mapping[str, Any]) -> Any:
         """Return the sentence of a row, `Tokens` if it is from the parse.
