@@ -27,10 +27,10 @@ import numpy as np
 import bertnli
 from bertnli.bert.config import PRESETS
 from bertnli.bert.parameters import bert_shapes, initial_arrays
-from bertnli.checkpoints.native import save_native
-from bertnli.checkpoints.opening import open_pretrained
 from bertnli.data.corpus import Corpus
 from bertnli.data.text import build_text_vocab, read_text
+from bertnli.formats.native import save_native
+from bertnli.formats.opening import open_pretrained
 from bertnli.text.tokenize import BRACKETS, lower_tokens
 from bertnli.text.vocab import Vocab
 

@@ -23,9 +23,9 @@ import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes
-from bertnli.checkpoints import names
-from bertnli.checkpoints.opening import Checkpoint
 from bertnli.data.batches import Batch
+from bertnli.formats import names
+from bertnli.formats.opening import Checkpoint
 from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab
@@ -45,20 +45,6 @@ ZIPS = {"torch": "bert.tiny.torch.zip", "mxnet": "bert.tiny.zip"}
 BACKENDS = ("torch", "mxnet")
 #: Fixtures that take both frameworks.
 NEED_BOTH = {"both", "loops"}
-#: Tests that take MXNet by what they do, which no fixture tells; or all of a file.
-NEED_MXNET = {
-    "test_chapter.py::test_the_mxnet_tab",
-    "test_checkpoint.py::test_each_backend_opens_the_other_s_file",
-    "test_checkpoint.py::test_each_framework_reads_what_our_models_save_its_way",
-    "test_convert.py::test_the_book_s_files_go_to_either_framework",
-    "test_convert.py::test_the_originals_open_what_was_written",
-    "test_devices.py::test_each_process_of_a_host_has_a_gpu_of_its_own",
-    "test_devices.py::test_the_cpu_is_many_devices_to_mxnet",
-    "test_import.py",
-    "test_packing.py::test_bf16_on_mxnet_is_refused_with_the_reason",
-    "test_pretrain.py::test_a_run_learns_and_fine_tuning_starts_from_it",
-    "test_report.py::test_the_command",
-}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -111,13 +97,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _needs(item: pytest.Item) -> set[str]:
-    """The backends that a test needs: by its fixtures, its parameters, a mark, or the list."""
+    """The backends that a test needs: by its fixtures, its parameters or a mark."""
     found = {name for mark in item.iter_markers("needs") for name in mark.args}
     if NEED_BOTH & {*getattr(item, "fixturenames", ())}:
         found |= {*BACKENDS}
-    file, test = item.path.name, getattr(item, "originalname", item.name)
-    if {file, f"{file}::{test}"} & NEED_MXNET:
-        found.add("mxnet")
     spec = getattr(item, "callspec", None)
     for value in spec.params.values() if spec is not None else ():
         several = value if isinstance(value, tuple | list) else [value]

@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from bertnli._util.progress import LogLines
 from bertnli.api.runs import encoding_of
 from bertnli.api.sets import describe, describe_encoding, read_ids
-from bertnli.checkpoints import onnx
-from bertnli.checkpoints.folder import check_new, new_files, new_folder
-from bertnli.checkpoints.opening import Checkpoint, open_checkpoint
 from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
+from bertnli.formats import onnx
+from bertnli.formats.folder import check_new, new_files, new_folder
+from bertnli.formats.opening import Checkpoint, open_checkpoint
 
 #: An int8 graph that is so far from its source, by the largest output, is worth a warning.
 FAR = 0.2

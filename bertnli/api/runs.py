@@ -19,12 +19,12 @@ from bertnli.api.loading import say_precision
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.bert.parameters import Shapes
-from bertnli.checkpoints.native import is_native
 from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
+from bertnli.formats.native import is_native
 from bertnli.nets.trainable import Trainable
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab

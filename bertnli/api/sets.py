@@ -10,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.checkpoints.contents import locate, read_contents
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
 from bertnli.errors import ConfigError, LabelError
+from bertnli.formats.contents import locate, read_contents
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

@@ -34,7 +34,7 @@ class Backend:
     as_devices: Callable[..., list]
     as_precision: Callable[[str, Any], tuple[str, str]]
     find_workers: Callable[..., Workers]
-    about: Callable[[], dict[str, Any]]
+    backend_info: Callable[[], dict[str, Any]]
     DATA_HUB: HubView
 
     if not TYPE_CHECKING:  # a checker of types would take any name then

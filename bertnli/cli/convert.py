@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 
 from bertnli.backends import available_backends, get_backend
 from bertnli.bert.labels import LABELS
-from bertnli.checkpoints import huggingface
-from bertnli.checkpoints.convert import DTYPES, FORMATS, convert, digests
-from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import options
 from bertnli.data.batches import Batch
+from bertnli.formats import huggingface
+from bertnli.formats.convert import DTYPES, FORMATS, convert, digests
+from bertnli.formats.opening import Checkpoint
 
 #: Pairs that logits are compared on, and their longest.
 NUM_PAIRS, MAX_LEN = 8, 24

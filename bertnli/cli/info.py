@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from bertnli._util.files import COPY_ANEW, expanded
 from bertnli.bert.parameters import check_finite, check_shapes, encoder_shapes
-from bertnli.checkpoints.contents import Contents, check_here, locate, read_contents
-from bertnli.checkpoints.opening import vocab_mismatch
 from bertnli.errors import BackendError, CheckpointError
+from bertnli.formats.contents import Contents, check_here, locate, read_contents
+from bertnli.formats.opening import vocab_mismatch
 from bertnli.text.pairs import PairEncoding
 
 

@@ -18,9 +18,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from bertnli.backends import NAMES, available_backends, get_backend
-from bertnli.checkpoints.opening import open_checkpoint
 from bertnli.cli import options
 from bertnli.errors import ConfigError
+from bertnli.formats.opening import open_checkpoint
 from bertnli.parity.report import (
     ACTIVATIONS,
     GRADIENTS,

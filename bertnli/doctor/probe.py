@@ -77,7 +77,7 @@ def examine_backend(name: str) -> dict[str, Any]:
             "works": True,
             "import_seconds": time.perf_counter() - start,
             "devices": [str(device) for device in backend.try_all_gpus()],
-            **backend.about(),
+            **backend.backend_info(),
         }
         device = backend.try_all_gpus()[0]
         precision, reason = backend.as_precision("auto", device)
@@ -101,9 +101,9 @@ def examine_backend(name: str) -> dict[str, Any]:
 def expected() -> dict[str, float]:
     """Return the probabilities of `PAIR` by the float64 referee, which needs no framework."""
     from bertnli.bert.referee import forward
-    from bertnli.checkpoints.opening import open_classifier
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset
+    from bertnli.formats.opening import open_classifier
     from bertnli.nets.classifier import softmax
 
     found = open_classifier(BUNDLED[0])

@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
 from bertnli.bert.labels import label_permutation
-from bertnli.checkpoints.native import save_native
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
 from bertnli.data.corpus import ONE_LIST, Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import DataError
 from bertnli.explain import Explanation, explain
+from bertnli.formats.native import save_native
 from bertnli.nets.metrics import Metrics
 from bertnli.nets.trainable import Trainable
 from bertnli.text.pairs import PairEncoding
@@ -60,13 +60,13 @@ class Classifier(Trainable):
     output_origin: str
 
     @property
-    def num_outcomes(self) -> int:
-        """See `Trainable.num_outcomes`."""
+    def num_eval_outputs(self) -> int:
+        """See `Trainable.num_eval_outputs`."""
         return len(self.labels)
 
-    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Metrics:
+    def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Metrics:
         """Return accuracy and all else of logits (N, labels)."""
-        return Metrics.from_logits(self.labels, outcomes, labels)
+        return Metrics.from_logits(self.labels, eval_outputs, labels)
 
     def check_set(self, data: ExampleSet, what: str) -> None:
         """See `Trainable.check_set`."""
@@ -79,7 +79,7 @@ class Classifier(Trainable):
                 f"its classes are 0 to {len(data.label_names) - 1}, {list(data.label_names)}"
             )
 
-    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+    def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
         """Give the classes of a set the ids that the net has for their names."""
         assert isinstance(data, PairDataset)
         ids = label_permutation(self.labels, data.label_names).astype(np.int32)

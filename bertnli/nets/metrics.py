@@ -52,13 +52,15 @@ class PretrainingMetrics:
 
     #: Of an example: its tokens' summed loss, how many are right, how many there are; the same of
     #: its sentences, without the number.
-    NUM_OUTCOMES: ClassVar[int] = 5
+    NUM_EVAL_OUTPUTS: ClassVar[int] = 5
 
     @classmethod
-    def from_outcomes(cls, outcomes: NDArray, next_sentence: bool) -> PretrainingMetrics:
-        """Score outcomes, (N, NUM_OUTCOMES)."""
-        mlm_loss, mlm_hits, count, nsp_loss, nsp_hits = outcomes.astype(np.float64).sum(0).tolist()
-        n = len(outcomes)
+    def from_eval_outputs(cls, eval_outputs: NDArray, next_sentence: bool) -> PretrainingMetrics:
+        """Score evaluation outputs, (N, NUM_EVAL_OUTPUTS)."""
+        mlm_loss, mlm_hits, count, nsp_loss, nsp_hits = (
+            eval_outputs.astype(np.float64).sum(0).tolist()
+        )
+        n = len(eval_outputs)
         return cls(
             mlm_loss / max(count, 1),
             mlm_hits / max(count, 1),

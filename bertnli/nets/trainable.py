@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes
-from bertnli.checkpoints.head import Head
-from bertnli.checkpoints.native import save_native
 from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.corpus import shown
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
+from bertnli.formats.head import Head
+from bertnli.formats.native import save_native
 from bertnli.nets.metrics import PretrainingMetrics, Score
 from bertnli.text.vocab import Vocab
 
@@ -121,8 +121,8 @@ class Trainable(HoldsArrays):
 
     @property
     @abstractmethod
-    def num_outcomes(self) -> int:
-        """How many numbers `outcomes` gives for an example."""
+    def num_eval_outputs(self) -> int:
+        """How many numbers `eval_outputs` gives for an example."""
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
@@ -137,8 +137,8 @@ class Trainable(HoldsArrays):
         """
 
     @abstractmethod
-    def outcomes(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
-        """Return per-example values that `score` aggregates, (B, num_outcomes).
+    def eval_outputs(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
+        """Return per-example values that `score` aggregates, (B, num_eval_outputs).
 
         Args:
             outputs: of the forward pass.
@@ -146,14 +146,14 @@ class Trainable(HoldsArrays):
         """
 
     @abstractmethod
-    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
-        """Return the score of a set, from its outcomes (N, num_outcomes) and labels (N,)."""
+    def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
+        """Score a set, from its outputs (N, num_eval_outputs) and labels (N,)."""
 
     @abstractmethod
     def check_set(self, data: ExampleSet, what: str) -> None:
         """Raise DataError if the net cannot learn from a set, or be scored on it."""
 
-    def prepared(self, batch: Batch, data: ExampleSet) -> Batch:
+    def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
         """Return a batch of a set as the net wants it."""
         return batch
 
@@ -182,7 +182,7 @@ class PretrainingModel(Trainable):
     """
 
     next_sentence: bool
-    num_outcomes = PretrainingMetrics.NUM_OUTCOMES
+    num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
 
     def shapes(self) -> Shapes:
         """Return name and shape of each tensor that is trained."""
@@ -194,9 +194,11 @@ class PretrainingModel(Trainable):
         """Keep the untrained tensors for `save`."""
         self._whole = bert.arrays  # the model itself would count as a part of this one
 
-    def score(self, outcomes: NDArray[np.float32], labels: NDArray[np.int32]) -> PretrainingMetrics:
+    def score(
+        self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
+    ) -> PretrainingMetrics:
         """See `Trainable.score`."""
-        return PretrainingMetrics.from_outcomes(outcomes, self.next_sentence)
+        return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
 
     def check_set(self, data: ExampleSet, what: str) -> None:
         """See `Trainable.check_set`."""

@@ -19,11 +19,11 @@ from bertnli.backends.interface import Backend
 from bertnli.bert import referee
 from bertnli.bert.labels import LABELS, label_permutation
 from bertnli.bert.parameters import classifier_shapes, initial_arrays, layer_names, layer_of
-from bertnli.checkpoints.opening import Checkpoint
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
+from bertnli.formats.opening import Checkpoint
 from bertnli.parity.compare import is_key_bias
 from bertnli.plots import new_figure
 from bertnli.training.engine import StepResult

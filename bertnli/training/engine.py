@@ -138,7 +138,7 @@ class BaseEngine(ABC):
         """Take the step of Adam that `step` would take with these gradients, clipped."""
 
     @abstractmethod
-    def about(self) -> dict[str, Any]:
+    def backend_info(self) -> dict[str, Any]:
         """Return the backend's name, and what its framework says of itself; see `Backend.about`."""
 
     @abstractmethod
@@ -158,8 +158,9 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the net's outcomes (B, num_outcomes) of a batch, a classifier's logits, without
-        dropout, computed on all devices.
+        """Return a batch's outputs for evaluation, (B, num_eval_outputs), float32.
+
+        Those of a classifier are its logits. Computed without dropout, on all devices.
 
         Of this process alone: several each evaluate batches of their own.
         """

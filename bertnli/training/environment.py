@@ -34,7 +34,7 @@ VARIABLES = (
 
 def environment(engine: BaseEngine) -> dict[str, Any]:
     """Return where an engine computes, name to value, as JSON can write it."""
-    framework, processor = engine.about(), cpu()
+    framework, processor = engine.backend_info(), cpu()
     return {
         "bertnli": __version__,
         "backend": f"{framework['backend']} {framework['version']}",

@@ -11,8 +11,8 @@ from pathlib import Path
 from bertnli._util.files import has_mark, is_plain_file
 from bertnli._util.outputs import check_output_folder
 from bertnli._util.temporary import is_temporary
-from bertnli.checkpoints.native import is_checkpoint, is_replaceable, others_beside
 from bertnli.errors import ConfigError, DataError
+from bertnli.formats.native import is_checkpoint, is_replaceable, others_beside
 from bertnli.training.history import CURVE_MARK, METRICS, read_history
 from bertnli.training.state import has_name_of_state, is_state, states
 

@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bertnli._util.temporary import clear_leftovers
-from bertnli.checkpoints.folder import replaced_file
-from bertnli.checkpoints.native import is_checkpoint, remove_checkpoint
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
+from bertnli.formats.folder import replaced_file
+from bertnli.formats.native import is_checkpoint, remove_checkpoint
 from bertnli.training.engine import BaseEngine
 from bertnli.training.environment import describe_differences, differences, environment
 from bertnli.training.history import METRICS
@@ -169,7 +169,7 @@ class RunFolder:
         self._lock: BaseFileLock | None = None
         if path is not None:
             engine.net.required_vocab()  # a run that cannot be saved is refused before it trains
-            self.workers.on_first(lambda: check_run_folder(Path(path), overwrite, resume))
+            self.workers.on_rank0(lambda: check_run_folder(Path(path), overwrite, resume))
             self.path = Path(path) if self.workers.is_first else None
 
     def __enter__(self) -> RunFolder:
@@ -178,7 +178,7 @@ class RunFolder:
         Raises:
             ConfigError: another run is in it, or it cannot be written.
         """
-        self.workers.on_first(self._lock_folder)
+        self.workers.on_rank0(self._lock_folder)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -210,7 +210,7 @@ class RunFolder:
             ConfigError: the folder cannot be written, or holds a run with other settings.
             CheckpointError: the run's states are damaged.
         """
-        state = self.workers.on_first(self._opened, state_to_bytes, state_from_bytes)
+        state = self.workers.on_rank0(self._opened, state_to_bytes, state_from_bytes)
         self._last_save = (0, time.monotonic())
         if state is None:
             return TrainingState(self.settings)

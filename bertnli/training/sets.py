@@ -61,7 +61,7 @@ class Source:
         return self._prepared((b for _, b in sorted_batches(examples, batch_size)), self.data)
 
     def _prepared(self, found: Iterable[Batch], data: ExampleSet) -> Iterator[Batch]:
-        return (self.net.prepared(batch, data) for batch in found)
+        return (self.net.with_net_labels(batch, data) for batch in found)
 
     def check(self, what: str, num_workers: int) -> None:
         """Raise what is wrong with the data before anything is computed.

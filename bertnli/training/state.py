@@ -29,9 +29,9 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
 from bertnli._util.files import is_plain_file, open_regular, read_json_object
-from bertnli.checkpoints.folder import remove_files, replaced_folder
-from bertnli.checkpoints.tensors import write_tensors
 from bertnli.errors import CheckpointError
+from bertnli.formats.folder import remove_files, replaced_folder
+from bertnli.formats.tensors import write_tensors
 from bertnli.training.history import EpochRecord, History
 
 FORMAT, VERSION = "bertnli training state", 2

@@ -166,7 +166,7 @@ class Trainer:
         return self.engine.mean_gradients(batch, seed)
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the net's outcomes of a batch, (B, num_outcomes); see `BaseEngine.eval_step`."""
+        """Return a batch's outputs (B, num_eval_outputs); see `BaseEngine.eval_step`."""
         return self.engine.eval_step(batch)
 
     @hinted(beside="__init__")
@@ -250,7 +250,7 @@ class Trainer:
         settings = (
             self._settings(source, dev_source, config) if output is not None or several else {}
         )
-        self.workers.set_leaving(together=False)
+        self.workers.set_exit_together(together=False)
         self.workers.check_same([settings, num_epochs, str(output), resume])
         run = RunFolder(output, self.engine, settings, overwrite, resume, save_every, keep)
         num_batches = source.num_batches(batch_size)
@@ -267,7 +267,7 @@ class Trainer:
             watching.append(progress_observer(num_epochs, num_pairs))
         if tensorboard is not None:  # also the other processes hear of what is wrong with it
             replace_old = overwrite or resume
-            self.workers.on_first(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
+            self.workers.on_rank0(lambda: watching.append(TensorBoard(tensorboard, replace_old)))
         self.net.learns_from(source.examples or self.engine.loader_set(train))
         watch = self.workers.watch
         with run, watched(watching) as observer:
@@ -307,8 +307,8 @@ class Trainer:
 
     def _leave(self) -> None:
         """Barrier: wait until rank 0 has written its files."""
-        self.workers.meet()
-        self.workers.set_leaving(together=True)
+        self.workers.barrier()
+        self.workers.set_exit_together(together=True)
 
     def _train_epoch(
         self,
@@ -440,19 +440,19 @@ class Trainer:
             watch: called after each batch with the number of pairs by then.
         """
         workers = self.workers
-        outcomes, labels, num_pairs = [], [], 0
+        eval_outputs, labels, num_pairs = [], [], 0
         for i, batch in enumerate(data.eval_batches(batch_size)):
             turn = i % workers.size
             labels.append(batch.labels)
-            nothing = np.zeros((len(batch), self.net.num_outcomes), np.float32)
-            outcomes.append(self.eval_step(batch) if turn == workers.rank else nothing)
+            nothing = np.zeros((len(batch), self.net.num_eval_outputs), np.float32)
+            eval_outputs.append(self.eval_step(batch) if turn == workers.rank else nothing)
             num_pairs += len(batch)
             watch(num_pairs)
             if turn == workers.size - 1 and stop.count(workers.sum(stop.votes())):
                 return None
-        if not outcomes:
+        if not eval_outputs:
             raise DataError("the evaluation loader gave no batch; is it used up, or its set empty?")
-        whole = np.concatenate(outcomes)
+        whole = np.concatenate(eval_outputs)
         whole = workers.sum(whole.ravel()).reshape(whole.shape)
         return self.net.score(whole, np.concatenate(labels))
 

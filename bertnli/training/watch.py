@@ -120,11 +120,11 @@ class Watch:
         self._said: dict[int, float] = {}
         self._seen = (self._standing, 0.0)
 
-    def begin(self, on_first: Callable[..., tuple[int, str]], host: str) -> None:
+    def begin(self, on_rank0: Callable[..., tuple[int, str]], host: str) -> None:
         """Start to watch, once; all ranks call this at the same place.
 
         Args:
-            on_first: `Workers.on_first` of the processes.
+            on_rank0: `Workers.on_rank0` of the processes.
             host: by which the others reach the first.
         """
         if self._begun:
@@ -141,7 +141,7 @@ class Watch:
             self._hub.note(0, self._standing)
             return self._hub.port, token
 
-        port, token = on_first(
+        port, token = on_rank0(
             open_hub,
             lambda found: f"{found[0]} {found[1]}".encode(),
             lambda data: (int(data.split()[0]), data.split()[1].decode()),

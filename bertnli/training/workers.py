@@ -94,14 +94,14 @@ class Workers:
         longest_first = np.argsort(-batch.valid_lens, kind="stable")
         return batch[longest_first[self.rank :: self.size]]
 
-    def set_leaving(self, together: bool) -> None:
+    def set_exit_together(self, together: bool) -> None:
         """Say whether the processes leave together from here on, or each as it may fail."""
 
-    def meet(self) -> None:
+    def barrier(self) -> None:
         """Wait for all processes."""
         self.sum(np.zeros(1, np.float32))
 
-    def on_first(
+    def on_rank0(
         self,
         work: Callable[[], T],
         pack: Callable[[T], bytes] = lambda _: b"",

@@ -12,8 +12,8 @@ import pytest
 import bertnli
 from bertnli.backends.device_names import check_gpu
 from bertnli.backends.interface import Backend
-from bertnli.checkpoints.convert import convert
 from bertnli.errors import BackendError, ConfigError, DataError
+from bertnli.formats.convert import convert
 
 
 @pytest.fixture(scope="module")

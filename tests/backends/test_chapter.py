@@ -123,6 +123,7 @@ def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys:
     assert 0 <= correct <= len(test_set)
 
 
+@pytest.mark.needs("mxnet")
 @pytest.mark.usefixtures("mxnet_numpy")
 @pytest.mark.parametrize("num_workers", [0, 2])
 def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:

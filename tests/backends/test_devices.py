@@ -166,6 +166,7 @@ def test_the_cpu_is_one_device_to_torch(nli: Backend) -> None:
         nli.as_devices("cpu,cpu")
 
 
+@pytest.mark.needs("mxnet")
 def test_the_cpu_is_many_devices_to_mxnet() -> None:
     nli = get_backend("mxnet")
     assert [str(device) for device in nli.as_devices("cpu:0,cpu:1")] == ["cpu(0)", "cpu(1)"]
@@ -187,6 +188,7 @@ def test_there_is_always_a_device(backend: Backend) -> None:
     assert backend.as_devices([backend.try_gpu(99)]) == [backend.cpu()]
 
 
+@pytest.mark.needs("mxnet")
 def test_each_process_of_a_host_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     import mxnet
 

@@ -16,6 +16,8 @@ from typing import Any
 import processes
 import pytest
 
+pytestmark = pytest.mark.needs("mxnet")
+
 ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = ("OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "MXNET_", "TORCH_", "DNNL_")
 REMOVED_FROM_NUMPY = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")

@@ -15,7 +15,7 @@ from test_training import LR, check_step
 
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.checkpoints import names
+from bertnli.formats import names
 
 PLAIN = ("bert", "heads")
 

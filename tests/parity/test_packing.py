@@ -256,6 +256,7 @@ def test_precision_that_is_none(backend: Backend, tiny: BERTConfig) -> None:
         backend.Trainer(classifier(backend, tiny), devices="cpu", precision="half")
 
 
+@pytest.mark.needs("mxnet")
 def test_bf16_on_mxnet_is_refused_with_the_reason(tiny: BERTConfig) -> None:
     nli = bertnli.get_backend("mxnet")
     with pytest.raises(BackendError, match=r"MXNet 1\.9\.1 has no bfloat16"):

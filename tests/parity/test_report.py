@@ -13,10 +13,10 @@ import pytest
 
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
-from bertnli.checkpoints.convert import FORMATS
-from bertnli.checkpoints.opening import Checkpoint
 from bertnli.cli import main
 from bertnli.errors import BackendError
+from bertnli.formats.convert import FORMATS
+from bertnli.formats.opening import Checkpoint
 from bertnli.parity import is_key_bias
 from bertnli.parity.report import ParityReport, parity_report
 
@@ -182,6 +182,7 @@ def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: M
         parity_report(make_checkpoint(DEVLIN, CLASSES), [])
 
 
+@pytest.mark.needs("mxnet")
 def test_the_command(
     tmp_path: Path,
     make_checkpoint: Make,

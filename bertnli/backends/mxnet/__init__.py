@@ -4,9 +4,9 @@ from bertnli.backends.interface import Backend
 from bertnli.backends.mxnet.checkpoint import load, load_pretrained_model
 from bertnli.backends.mxnet.dataset import SNLIBERTDataset
 from bertnli.backends.mxnet.devices import (
-    about,
     as_devices,
     as_precision,
+    backend_info,
     cpu,
     try_all_gpus,
     try_gpu,
@@ -31,7 +31,7 @@ BACKEND = Backend(
     as_devices=as_devices,
     as_precision=as_precision,
     find_workers=find_workers,
-    about=about,
+    backend_info=backend_info,
     DATA_HUB=hub_view("mxnet"),
 )
 
@@ -42,9 +42,9 @@ __all__ = [
     "BERTModel",
     "SNLIBERTDataset",
     "Trainer",
-    "about",
     "as_devices",
     "as_precision",
+    "backend_info",
     "cpu",
     "find_workers",
     "load",

@@ -108,7 +108,7 @@ def as_precision(precision: str, device: Any) -> tuple[str, str]:
     return "fp32", _NO_BF16 if precision == "auto" else ""
 
 
-def about() -> dict[str, Any]:
+def backend_info() -> dict[str, Any]:
     """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
     built = mx.runtime.Features()
     has = {name for name in built if built.is_enabled(name)}

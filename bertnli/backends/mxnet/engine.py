@@ -15,9 +15,9 @@ from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.average import WeightAverage
 from bertnli.backends.mxnet.dataset import batch_of
 from bertnli.backends.mxnet.devices import (
-    about,
     as_devices,
     as_precision,
+    backend_info,
     move,
     split_batch,
     to_device,
@@ -26,9 +26,9 @@ from bertnli.backends.mxnet.kernels import dropout_seed, take
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.mxnet.optimizer import Adam
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
-from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
+from bertnli.formats import names
 from bertnli.training import trainer
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
@@ -143,9 +143,9 @@ class Engine(BaseEngine):
             self._set_gradient(parameter, summed[start:end].reshape(parameter.shape))
         return summed[end:].reshape(row_gradients.shape).as_in_context(self.devices[0])
 
-    def about(self) -> dict[str, Any]:
-        """See `BaseEngine.about`."""
-        return {"backend": "mxnet", **about()}
+    def backend_info(self) -> dict[str, Any]:
+        """See `BaseEngine.backend_info`."""
+        return {"backend": "mxnet", **backend_info()}
 
     def device_kinds(self) -> list[str]:
         """See `BaseEngine.device_kinds`."""
@@ -242,7 +242,7 @@ class Engine(BaseEngine):
         with mx.autograd.pause(train_mode=False):
             parts = zip(split_batch(batch, self.devices), self.devices, strict=True)
             outputs = [(self.net(to_device(p, d)), p) for p, d in parts if len(p)]
-            return np.concatenate([self.net.outcomes(*found) for found in outputs])
+            return np.concatenate([self.net.eval_outputs(*found) for found in outputs])
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """See `BaseEngine.is_out_of_memory`."""

@@ -27,10 +27,10 @@ from bertnli.bert.parameters import (
     initial_arrays,
     layer_names,
 )
-from bertnli.checkpoints import names
-from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
+from bertnli.formats import names
+from bertnli.formats.head import content_names, content_of, output_layer
 from bertnli.nets.classifier import Classifier
 from bertnli.nets.trainable import PretrainedModel, PretrainingModel, check_bert
 from bertnli.text.pairs import PairEncoding
@@ -184,8 +184,8 @@ class BERTForPretraining(PretrainingModel, nn.Block):
             loss_sum = loss_sum + nsp_losses.sum()
         return loss_sum, (mlm_hits * weights).sum()
 
-    def outcomes(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
-        """See `Trainable.outcomes`."""
+    def eval_outputs(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
+        """See `Trainable.eval_outputs`."""
         mlm, nsp = ([part.asnumpy() for part in judged] for judged in self._judged(outputs, batch))
         found = np.zeros((len(batch), 3), np.float32)
         there = np.nonzero(cast(PretrainingBatch, batch).pred_positions >= 0)[0]
@@ -271,7 +271,7 @@ class BERTClassifier(Classifier, heads.BERTClassifier):
         losses, hits = cross_entropy(outputs, batch.labels, batch.targets)
         return losses.sum(), hits.sum()
 
-    def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
+    def eval_outputs(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
         """Return the logits, (B, labels)."""
         logits: NDArray[np.float32] = outputs.asnumpy()
         return logits

@@ -43,7 +43,7 @@ class DistributedWorkers(Workers):
         self.size = self.store.num_workers
         self.rank = int(os.environ.get(RANK) or self.store.rank)
         self._keys: set[str] = set()
-        self.set_leaving(together=False)
+        self.set_exit_together(together=False)
         present = np.zeros(self.size, np.float32)
         present[self.rank % self.size] = 1
         if not (self.sum(present) == 1).all():
@@ -52,13 +52,13 @@ class DistributedWorkers(Workers):
                 "of its own (bertnli launch --host)"
             )
         self.watch = Watch(self.rank, self.size)
-        self.watch.begin(self.on_first, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
+        self.watch.begin(self.on_rank0, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
 
     def _leave(self) -> None:
         self.store = None
 
-    def set_leaving(self, together: bool) -> None:
-        """See `Workers.set_leaving`.
+    def set_exit_together(self, together: bool) -> None:
+        """See `Workers.set_exit_together`.
 
         At its exit a worker waits for all others, by default: one that failed would never end.
         """

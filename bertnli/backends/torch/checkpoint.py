@@ -9,7 +9,7 @@ from typing import Any
 from bertnli._util.hints import hinted
 from bertnli.backends.torch.devices import as_devices
 from bertnli.backends.torch.model import BERTClassifier, BERTModel
-from bertnli.checkpoints.opening import open_classifier, open_pretrained
+from bertnli.formats.opening import open_classifier, open_pretrained
 from bertnli.hub.catalogue import PRETRAINED
 from bertnli.text.vocab import Vocab
 

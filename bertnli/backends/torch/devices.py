@@ -102,7 +102,7 @@ def as_precision(precision: str, device: Device) -> tuple[str, str]:
     return "fp32", f"{device} has no bf16 instructions"
 
 
-def about() -> dict[str, Any]:
+def backend_info() -> dict[str, Any]:
     """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
     return {
         "version": torch.__version__,

@@ -15,9 +15,9 @@ from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch.average import WeightAverage
 from bertnli.backends.torch.dataset import batch_of
 from bertnli.backends.torch.devices import (
-    about,
     as_devices,
     as_precision,
+    backend_info,
     data_parallel,
     to_device,
 )
@@ -30,9 +30,9 @@ from bertnli.backends.torch.workers import (
     lost_is_an_error,
     mean_gradients,
 )
-from bertnli.checkpoints import names
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
+from bertnli.formats import names
 from bertnli.training import trainer
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
@@ -95,9 +95,9 @@ class Engine(BaseEngine):
             parameter.grad = gradient.to(self.devices[0])
         self.optimizer.step(lr)
 
-    def about(self) -> dict[str, Any]:
-        """See `BaseEngine.about`."""
-        return {"backend": "torch", **about()}
+    def backend_info(self) -> dict[str, Any]:
+        """See `BaseEngine.backend_info`."""
+        return {"backend": "torch", **backend_info()}
 
     def device_kinds(self) -> list[str]:
         """See `BaseEngine.device_kinds`."""
@@ -173,7 +173,7 @@ class Engine(BaseEngine):
         self.net.eval()
         net = self.net if self.workers.size > 1 else self.parallel
         with torch.no_grad():
-            return self.net.outcomes(net(to_device(batch, self.devices[0])), batch)
+            return self.net.eval_outputs(net(to_device(batch, self.devices[0])), batch)
 
     def is_out_of_memory(self, error: Exception) -> bool:
         """See `BaseEngine.is_out_of_memory`."""

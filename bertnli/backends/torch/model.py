@@ -30,10 +30,10 @@ from bertnli.bert.parameters import (
     initial_arrays,
     layer_names,
 )
-from bertnli.checkpoints import names
-from bertnli.checkpoints.head import content_names, content_of, output_layer
 from bertnli.data.batches import Batch
 from bertnli.data.masking import PretrainingBatch
+from bertnli.formats import names
+from bertnli.formats.head import content_names, content_of, output_layer
 from bertnli.nets.classifier import Classifier
 from bertnli.nets.trainable import PretrainedModel, PretrainingModel, check_bert
 from bertnli.text.pairs import PairEncoding
@@ -176,8 +176,8 @@ class BERTForPretraining(PretrainingModel, nn.Module):
             loss_sum = loss_sum + nsp_losses.sum()
         return loss_sum, (mlm_hits * weights).sum()
 
-    def outcomes(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
-        """See `Trainable.outcomes`."""
+    def eval_outputs(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
+        """See `Trainable.eval_outputs`."""
         mlm, nsp = self._judged(outputs, batch)
         there = torch.from_numpy(cast(PretrainingBatch, batch).pred_positions >= 0)
         counted = torch.stack([*mlm, torch.ones_like(mlm[0])], 1).float().cpu()
@@ -268,7 +268,7 @@ class BERTClassifier(Classifier, heads.BERTClassifier):
         loss_sum = functional.cross_entropy(outputs, targets, reduction="sum")
         return loss_sum, (outputs.argmax(1) == labels).sum()
 
-    def outcomes(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
+    def eval_outputs(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
         """Return the logits, (B, labels)."""
         return _array(outputs)
 

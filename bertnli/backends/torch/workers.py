@@ -43,7 +43,7 @@ class DistributedWorkers(Workers):
 
     def sum(self, values: NDArray) -> NDArray:
         """See `Workers.sum`."""
-        self.watch.begin(self.on_first, _first_host())
+        self.watch.begin(self.on_rank0, _first_host())
         summed = torch.tensor(values)
         with self.watch.exchange(), lost_is_an_error():
             all_reduce(summed)
@@ -71,7 +71,7 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
             dist.init_process_group(kinds, timeout=patience + MARGIN)
         atexit.register(dist.destroy_process_group)
         if dist.get_world_size() > 1:
-            DistributedWorkers(_watch_of(id(dist.group.WORLD))).meet()
+            DistributedWorkers(_watch_of(id(dist.group.WORLD))).barrier()
     if dist.get_world_size() == 1:
         return Workers()
     workers = DistributedWorkers(_watch_of(id(dist.group.WORLD)))

@@ -1,0 +1,189 @@
+"""MXNet's ``.params`` files, read and written with NumPy alone.
+
+A file is a list of arrays, perhaps with names: what `mx.nd.save` and gluon's ``save_parameters``
+write. All numbers are little-endian:
+
+    u64 0x112   u64 0   u64 n   n arrays   u64 m (n, or 0 without names)   m names: u64 bytes, UTF-8
+
+An array begins with the version of its layout:
+
+    V3, V2      u32 magic   i32 storage (0 dense)   shape   device   i32 dtype   data
+    V1          u32 magic   shape   device   i32 dtype   data
+    before V1   u32 ndim, ndim * u32   device   i32 dtype   data
+
+A shape is i32 ndim, ndim * i64; a device i32 kind, i32 number, of no meaning here. A shape without
+dimensions is an array that was never given a value; in V3, which MXNet's NumPy mode writes, that is
+ndim -1, and ndim 0 is a scalar.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli._util.files import COPY_ANEW, open_regular
+from bertnli.errors import CheckpointError
+from bertnli.formats.tensors import MAX_TENSORS, check_names
+
+LIST_MAGIC = 0x112
+V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
+STORAGE = {0: "dense", 1: "row_sparse", 2: "csr"}
+BFLOAT16 = 12
+DTYPES = dict(
+    enumerate(("f4", "f8", "f2", "u1", "i4", "i1", "i8", "?", "i2", "u2", "u4", "u8"))
+) | {BFLOAT16: "u2"}
+FLAGS = {np.dtype(code): flag for flag, code in DTYPES.items() if flag != BFLOAT16}
+MAX_DIMENSIONS = 32  # NumPy's own limit
+
+
+def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
+    """Return the arrays of a file by their names, or in a list if they have none.
+
+    The prefixes ``arg:`` and ``aux:`` of exported symbols are taken off. Arrays have the file's own
+    dtype; bfloat16, which NumPy lacks, becomes float32, which holds each of its values. They share
+    the file's memory and cannot be written to.
+
+    Raises:
+        CheckpointError: the file is damaged or something else, holds a sparse array or one without
+            a value, or names two arrays the same; the message says where.
+    """
+    with open_regular(path, CheckpointError) as file:
+        # An empty file cannot be mapped.
+        is_empty = not file.read(1)
+        data = memoryview(b"") if is_empty else np.memmap(file, np.uint8, "r").data
+    reader = _Reader(path, data)
+    if reader.number("<Q", "the file's magic number") != LIST_MAGIC:
+        raise CheckpointError(f"{path} is not an MXNet .params file: it begins with other bytes")
+    reader.number("<Q", "the reserved number")
+    arrays = [reader.array(i) for i in range(reader.count("arrays"))]
+    names = [reader.name(i) for i in range(reader.count("names"))]
+    if reader.place != len(reader.data):
+        raise reader.damaged(f"{len(reader.data) - reader.place} bytes follow the last name")
+    if not names:
+        return arrays
+    if len(names) != len(arrays):
+        raise reader.damaged(f"{len(arrays)} arrays have {len(names)} names")
+    check_names(names, path)
+    found = dict(zip(names, arrays, strict=True))
+    if len(found) < len(names):
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        raise reader.damaged(f"two arrays have the same name: {', '.join(twice[:5])}")
+    return found
+
+
+def write_params(
+    path: str | Path,
+    arrays: Mapping[str, NDArray] | Sequence[NDArray],
+    *,
+    numpy_mode: bool = True,
+) -> None:
+    """Write a file that MXNet opens: `mx.npx.load`, `mx.nd.load`, gluon's ``load_parameters``.
+
+    Args:
+        path: of the file.
+        arrays: by name, or in a list without names.
+        numpy_mode: for programs that call ``npx.set_np()``, as the book's do. MXNet opens a file
+            only in the mode that it was written for.
+
+    Raises:
+        CheckpointError: a dtype that MXNet does not have; outside the NumPy mode also an array
+            without elements or dimensions.
+    """
+    names = list(arrays) if isinstance(arrays, Mapping) else []
+    values = list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)
+    for i, value in enumerate(values):
+        name = names[i] if names else f"array {i}"
+        if value.dtype.newbyteorder("=") not in FLAGS:
+            raise CheckpointError(f"{path}: MXNet has no dtype {value.dtype}, of {name}")
+        if not numpy_mode and not value.size * value.ndim:
+            raise CheckpointError(
+                f"{path}: {name} has the shape {value.shape}, which only MXNet's NumPy mode has"
+            )
+    magic = V3 if numpy_mode else V2
+    with Path(path).open("wb") as file:
+        file.write(struct.pack("<QQQ", LIST_MAGIC, 0, len(values)))
+        for value in values:
+            file.write(struct.pack(f"<Iii{value.ndim}q", magic, 0, value.ndim, *value.shape))
+            file.write(struct.pack("<iii", 1, 0, FLAGS[value.dtype.newbyteorder("=")]))
+            file.write(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes())
+        file.write(struct.pack("<Q", len(names)))
+        for name in names:
+            encoded = name.encode()
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
+
+
+class _Reader:
+    """A place in a file's bytes, which moves on with what is read."""
+
+    def __init__(self, path: str | Path, data: memoryview) -> None:
+        self.path, self.data, self.place = path, data, 0
+
+    def damaged(self, problem: str) -> CheckpointError:
+        return CheckpointError(
+            f"{self.path} is damaged or not an MXNet .params file: {problem}. {COPY_ANEW}"
+        )
+
+    def take(self, size: int, what: str) -> memoryview:
+        left = len(self.data) - self.place
+        if not 0 <= size <= left:
+            raise self.damaged(f"{what} should have {size} bytes at byte {self.place}, of {left}")
+        self.place += size
+        return self.data[self.place - size : self.place]
+
+    def number(self, code: str, what: str) -> int:
+        return int(struct.unpack(code, self.take(struct.calcsize(code), what))[0])
+
+    def count(self, what: str) -> int:
+        number = self.number("<Q", f"the number of {what}")
+        # Each has eight bytes at the least.
+        most = min((len(self.data) - self.place) // 8, MAX_TENSORS)
+        if number > most:
+            raise self.damaged(f"it should have {number} {what}, and at most {most} can be read")
+        return number
+
+    def name(self, i: int) -> str:
+        raw = self.take(self.number("<Q", f"the length of name {i}"), f"name {i}")
+        try:
+            name = bytes(raw).decode()
+        except UnicodeDecodeError as error:
+            raise self.damaged(f"name {i} is not UTF-8: {error}") from error
+        return name[4:] if name.startswith(("arg:", "aux:")) else name
+
+    def array(self, i: int) -> NDArray:
+        what = f"array {i}"
+        version = self.number("<I", what)
+        if version in (V2, V3):
+            storage = self.number("<i", what)
+            if storage != 0:
+                raise CheckpointError(
+                    f"{self.path}: {what} has the storage {STORAGE.get(storage, storage)}, which "
+                    "is not read here; save it dense, with tostype('default')"
+                )
+        ndim = self.number("<i", what) if version in (V1, V2, V3) else version
+        if ndim < 0 or (ndim == 0 and version != V3):
+            raise self.damaged(f"{what} has no value")
+        if ndim > MAX_DIMENSIONS:
+            raise self.damaged(f"{what} has {ndim} dimensions")
+        code = f"<{ndim}{'q' if version in (V1, V2, V3) else 'I'}"
+        shape = struct.unpack(code, self.take(struct.calcsize(code), f"the shape of {what}"))
+        if min(shape, default=0) < 0:
+            raise self.damaged(f"{what} has the shape {shape}")
+        self.take(8, f"the device of {what}")
+        flag = self.number("<i", f"the dtype of {what}")
+        if flag not in DTYPES:
+            raise self.damaged(f"{what} has the unknown dtype {flag}")
+        dtype = np.dtype(DTYPES[flag]).newbyteorder("<")
+        raw = self.take(math.prod(shape) * dtype.itemsize, f"{what}, {shape} {dtype},")
+        try:
+            values = np.frombuffer(raw, dtype).reshape(shape)
+        except ValueError as error:  # no elements, but sides too long for NumPy
+            raise self.damaged(f"{what} has the shape {shape}: {error}") from error
+        if flag == BFLOAT16:
+            return (values.astype(np.uint32) << 16).view(np.float32)
+        return values

@@ -1,0 +1,113 @@
+"""MXNet's .params files: what MXNet writes we read, what we write MXNet opens."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processes
+import pytest
+
+from bertnli.backends.mxnet._framework import mx
+from bertnli.errors import CheckpointError
+from bertnli.formats.params import read_params, write_params
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+DTYPES = ["float32", "float64", "float16", "uint8", "int8", "int32", "int64", "bool"]
+
+
+def assert_same(found: Any, expected: Any) -> None:
+    found, expected = np.asarray(found), np.asarray(expected)
+    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
+    path = str(tmp_path / "p")
+    mx.nd.save(path, {"a": mx.nd.array(values, dtype=dtype), "arg:b": mx.nd.ones((2, 3))})
+    found = read_params(path)
+    assert isinstance(found, dict) and list(found) == ["a", "b"]
+    assert_same(found["a"], values)
+    assert_same(found["b"], np.ones((2, 3), "f4"))
+    mx.nd.save(path, [mx.nd.array(values, dtype=dtype)])
+    (only,) = read_params(path)
+    assert_same(only, values)
+
+
+@mx.util.use_np
+def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "p")
+    mx.npx.save(
+        path, {"scalar": mx.np.array(2.5), "empty": mx.np.zeros((0, 3)), "é": mx.np.ones(2)}
+    )
+    found = read_params(path)
+    assert isinstance(found, dict)
+    assert_same(found["scalar"], np.float32(2.5))
+    assert_same(found["empty"], np.zeros((0, 3), "f4"))
+    assert_same(found["é"], np.ones(2, "f4"))
+
+
+def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path: Path) -> None:
+    for storage in ("row_sparse", "csr"):
+        mx.nd.save(str(tmp_path / "p"), {"a": mx.nd.ones((3, 4)).tostype(storage)})
+        with pytest.raises(CheckpointError, match=storage):
+            read_params(tmp_path / "p")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_we_write_mxnet_loads_in_its_mode(tmp_path: Path, dtype: str) -> None:
+    values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
+    old, new = str(tmp_path / "old"), str(tmp_path / "new")
+    for arrays in ({"a": values}, [values]):
+        key = "a" if isinstance(arrays, dict) else 0
+        write_params(old, arrays, numpy_mode=False)
+        assert_same(mx.nd.load(old)[key].asnumpy(), values)
+        write_params(new, arrays)
+        with mx.util.np_shape(True), mx.util.np_array(True):
+            assert_same(mx.npx.load(new)[key].asnumpy(), values)
+
+
+@mx.util.use_np
+def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path: Path) -> None:
+    path = str(tmp_path / "p")
+    write_params(path, {"scalar": np.array(2.5, "f4"), "empty": np.zeros((0, 3), "f4")})
+    found = mx.npx.load(path)
+    assert_same(found["scalar"].asnumpy(), np.float32(2.5))
+    assert_same(found["empty"].asnumpy(), np.zeros((0, 3), "f4"))
+
+
+def test_a_block_loads_what_we_write(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays = {"weight": rng.normal(size=(3, 4)).astype("f4"), "bias": np.arange(3, dtype="f4")}
+    write_params(tmp_path / "p", arrays, numpy_mode=False)
+    layer = mx.gluon.nn.Dense(3, in_units=4)
+    layer.load_parameters(str(tmp_path / "p"))
+    for name, array in arrays.items():
+        assert_same(getattr(layer, name).data().asnumpy(), array)
+
+
+def test_the_book_s_file_is_read_as_mxnet_reads_it() -> None:
+    path = FIXTURES / "mxnet" / "bert.tiny" / "pretrained.params"
+    with mx.util.np_shape(True), mx.util.np_array(True):
+        expected = {name: value.asnumpy() for name, value in mx.npx.load(str(path)).items()}
+    found = read_params(path)
+    assert isinstance(found, dict)
+    assert set(found) == set(expected)
+    for name, array in found.items():
+        assert_same(array, expected[name])
+
+
+def test_neither_framework_is_imported() -> None:
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'mxnet'): sys.modules[name] = None\n"
+        "from bertnli.formats.params import read_params\n"
+        f"print(len(read_params({str(FIXTURES / 'mxnet/bert.tiny/pretrained.params')!r})))\n"
+    )
+    out = processes.run([sys.executable, "-c", code])
+    assert out.returncode == 0, out.stderr
+    assert int(out.stdout) == 45

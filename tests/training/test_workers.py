@@ -1,0 +1,578 @@
+"""Several processes, for real: they compute what one does, and lose nothing when one is killed."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processes
+import pytest
+import torch
+import workers_worker
+from hypothesis import given
+from hypothesis import settings as examples
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+import bertnli
+from bertnli import parity
+from bertnli.backends.interface import Backend
+from bertnli.backends.mxnet._framework import mx
+from bertnli.errors import ConfigError, TrainingError
+from bertnli.training.workers import Workers
+
+HERE = Path(__file__).parent
+#: The environment of the processes; this one's may hold variables of a launcher, or other threads.
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
+Result = dict[str, NDArray]
+
+
+def started(backend: str, count: int, worker: list[str]) -> list[str]:
+    """Return the command that starts so many processes."""
+    if backend == "torch":
+        torchrun = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
+        return [sys.executable, *torchrun, *worker]
+    code = (
+        "import sys; from bertnli.training.launch import Layout, launch; "
+        f"sys.exit(launch(Layout({count}, {max(count // 2, 1)}), [sys.executable, *sys.argv[1:]]))"
+    )
+    return [sys.executable, "-c", code, *worker]
+
+
+def run(command: list[str], status: int | None = 0) -> str:
+    """Run a command to its end, and return what it wrote."""
+    done = processes.run(command, env=ENVIRONMENT)
+    assert status is None or done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Result]]:
+    """Trains in so many processes; returns what each of them found."""
+
+    @functools.cache
+    def train(backend: str, count: int, settings: str = "{}") -> list[Result]:
+        folder = tmp_path_factory.mktemp(f"{backend}{count}")
+        script = str(HERE / "workers_worker.py")
+        run(started(backend, count, [script, backend, str(folder), settings]))
+        return [dict(np.load(folder / f"{rank}-of-{count}.npz")) for rank in range(count)]
+
+    return train
+
+
+def assert_close(found: Result, expected: Result) -> None:
+    """Losses within 1e-6 at each step, and the first gradients as near as float32 brings them.
+
+    A batch's pairs pull in different directions, and of their sum fewer digits are right than of
+    each: a single process's gradients are as far from float64.
+    """
+    assert len(found["losses"]) == workers_worker.STEPS
+    assert np.abs(found["losses"] - expected["losses"]).max() <= 1e-6
+    gradients = [name for name in expected if name.startswith("gradient/")]
+    assert len(gradients) > 30
+    for name in gradients:
+        if not parity.is_key_bias(name.removeprefix("gradient/")):
+            largest = np.abs(expected[name]).max()
+            assert np.abs(found[name] - expected[name]).max() <= 3e-6 * largest, name
+    assert np.abs(found["scores"] - expected["scores"]).max() <= 1e-5
+
+
+MICRO = {"micro_batch_size": 2, "auto_batch": True}
+#: What all processes must do with the whole batch's gradient.
+RECIPE = {"weight_decay": 0.1, "clip_norm": 0.5, "layer_decay": 0.8, "label_smoothing": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("count", "settings"),
+    [
+        (2, RECIPE),
+        (4, MICRO),
+        pytest.param(4, {}, marks=pytest.mark.long),
+        pytest.param(2, MICRO, marks=pytest.mark.long),
+    ],
+)
+def test_processes_compute_what_one_does(
+    backend: Backend,
+    trained: Callable[..., list[Result]],
+    count: int,
+    settings: dict[str, Any],
+) -> None:
+    """Also in a batch of fewer pairs than there are processes, and in micro-batches."""
+    plain = settings if settings is RECIPE else {}
+    alone = workers_worker.results(*workers_worker.make_trainer(backend.name, **plain))
+    several = trained(backend.name, count, json.dumps(settings))
+    for found in several:
+        assert_close(found, alone)
+    for name, array in several[0].items():  # not a bit apart, or they would drift
+        assert all(other[name].tobytes() == array.tobytes() for other in several), name
+
+
+@pytest.mark.parametrize("count", [2, pytest.param(4, marks=pytest.mark.long)])
+def test_exact_sums_do_not_depend_on_the_number_of_processes(
+    backend: Backend, trained: Callable[..., list[Result]], count: int
+) -> None:
+    """Gradients within 1e-6 of each tensor's largest, with dropout, and other threads."""
+    settings = {"exact_sums": True, "micro_batch_size": 2, "dropout": 0.2}
+    alone = workers_worker.results(*workers_worker.make_trainer(backend.name, **settings))
+    several = trained(backend.name, count, json.dumps(settings))
+    assert np.abs(several[0]["losses"] - alone["losses"]).max() <= 1e-6
+    for name, expected in alone.items():
+        if name.startswith("gradient/") and not parity.is_key_bias(name.removeprefix("gradient/")):
+            apart = np.abs(several[0][name] - expected).max()
+            assert apart <= 1e-6 * np.abs(expected).max(), name
+    for name, array in several[0].items():
+        assert all(other[name].tobytes() == array.tobytes() for other in several), name
+
+
+def test_two_processes_of_torch_and_two_devices_of_mxnet(
+    trained: Callable[..., list[Result]],
+) -> None:
+    two = trained("torch", 2, json.dumps(RECIPE))[0]
+    made = workers_worker.make_trainer("mxnet", devices="cpu:0,cpu:1", **RECIPE)
+    found = workers_worker.results(*made)
+    assert np.abs(found["losses"] - two["losses"]).max() <= 1e-5
+    assert found["losses"][0] != pytest.approx(found["losses"][-1], abs=0.01)  # it has learnt
+
+
+# What a user runs: 5 epochs of 25 steps.
+TRAIN = [
+    *("train", "--train", "sample", "--num-hiddens", "16", "--ffn-num-hiddens", "32"),
+    *("--num-heads", "2", "--min-freq", "2", "--batch-size", "32", "--lr", "1e-3"),
+    *("--epochs", "5", "--save-every", "10", "--quiet"),
+]
+
+
+def command_of(backend: str, count: int, output: Path, *more: str) -> list[str]:
+    train = [*TRAIN, "--output", str(output), *more]
+    if backend == "torch":
+        return started("torch", count, ["-m", "bertnli", *train, "--backend", "torch"])
+    return [sys.executable, "-m", "bertnli", "launch", "--workers", str(count), "--", *train]
+
+
+@pytest.fixture(scope="module")
+def whole(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray]:
+    """The weights of a run of two processes that nothing disturbs."""
+    output = tmp_path_factory.mktemp("whole") / "run"
+    run(command_of(backend.name, 2, output))
+    return weights(output)
+
+
+def weights(output: Path) -> dict[str, NDArray]:
+    found: dict[str, NDArray] = bertnli.load(output / "last", "torch").arrays()
+    return found
+
+
+def assert_goes_on(backend: str, output: Path, whole: dict[str, NDArray]) -> None:
+    run(command_of(backend, 2, output, "--resume"))
+    assert (output / "metrics.jsonl").read_text().count("\n") == 5
+    for name, array in weights(output).items():
+        assert array.tobytes() == whole[name].tobytes(), name
+
+
+@pytest.fixture
+def running() -> Iterator[Callable[..., processes.Process]]:
+    """Starts a run and waits until it has saved a state."""
+    started = []
+
+    def start(command: list[str], output: Path, stderr: Any = subprocess.PIPE) -> processes.Process:
+        pipe = subprocess.PIPE
+        process = processes.Process(command, env=ENVIRONMENT, stdout=pipe, stderr=stderr)
+        started.append(process)
+        process.until(lambda: list(output.glob("state/step-*")))
+        return process
+
+    yield start
+    for process in started:
+        process.end()
+        process.communicate()
+
+
+def workers_of(output: Path) -> list[int]:
+    """Return the processes that train into a folder, by rank; not those that started them."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+            variables = path.with_name("environ").read_bytes().decode().split("\0")
+        except (OSError, UnicodeDecodeError):
+            continue
+        if str(output) in words and "launch" not in words and "torch.distributed.run" not in words:
+            ranks = [v for v in variables if v.startswith(("RANK=", "BERTNLI_RANK="))]
+            found[int(ranks[0].partition("=")[2])] = int(path.parent.name)
+    return [found[rank] for rank in sorted(found)]
+
+
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_a_killed_worker_ends_the_run_and_it_goes_on(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+    victim: int,
+) -> None:
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--epochs", "5"), output)
+    found = workers_of(output)
+    assert len(found) == 2
+    os.kill(found[victim], signal.SIGKILL)
+    _, said = process.finish()
+    assert process.returncode != 0
+    assert not workers_of(output)
+    assert "SIGKILL" in said and ("--resume" in said or victim == 0)
+    assert_goes_on(backend.name, output, whole)
+
+
+def test_sigterm_saves_and_ends_all(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+) -> None:
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output), output)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.finish()
+    assert said.count("stopped by SIGTERM") == 1
+    assert "--resume goes on" in said
+    if backend.name == "mxnet":  # torchrun has a status of its own
+        assert process.returncode == 0
+    assert_goes_on(backend.name, output, whole)
+
+
+def test_sigterm_to_every_process(
+    backend: Backend, running: Callable[..., processes.Process], tmp_path: Path
+) -> None:
+    """As a service manager or a cluster's scheduler sends it: launcher, servers and workers."""
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--epochs", "500"), output)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    for pid in (process.pid, *map(int, children)):
+        os.kill(pid, signal.SIGTERM)
+    _, said = process.finish()
+    assert "stopped by SIGTERM" in said and "--resume goes on" in said
+    assert (output / "last").is_dir()
+
+
+@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_a_stopped_worker_is_named_and_the_others_save_and_end(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+    victim: int,
+) -> None:
+    """Also where it is the first, whose folder the other writes in its stead."""
+    output = tmp_path / "run"
+    process = running(command_of(backend.name, 2, output, "--rank-timeout", "10s"), output)
+    stopped = workers_of(output)[victim]
+    os.kill(stopped, signal.SIGSTOP)
+    if backend.name == "torch":  # torchrun would wait for half a minute before it kills it
+        process.until(lambda: workers_of(output) == [stopped])
+        os.kill(stopped, signal.SIGKILL)
+    _, said = process.finish()
+    if backend.name == "mxnet":  # torchrun has a status of its own
+        assert process.returncode == 75
+    else:
+        assert re.search(r"exitcode *: 75 ", said)
+    assert said.count(f"note: rank {victim} has been silent since") == 2
+    assert "After 10 s of that (--rank-timeout) the others save" in said
+    step = re.search(r"this run ends. step (\d+) was saved in .*--resume goes on", said)
+    assert step is not None, said
+    assert (output / "state" / f"step-{int(step[1]):09d}").is_dir()
+    assert_goes_on(backend.name, output, whole)
+
+
+def test_a_stopped_worker_that_comes_back(
+    backend: Backend,
+    whole: dict[str, NDArray],
+    running: Callable[..., processes.Process],
+    tmp_path: Path,
+) -> None:
+    output, log = tmp_path / "run", tmp_path / "log"
+    with log.open("w") as stderr:
+        command = command_of(backend.name, 2, output, "--rank-timeout", "12s")
+        process = running(command, output, stderr)
+    victim = workers_of(output)[1]
+    os.kill(victim, signal.SIGSTOP)
+    process.until(lambda: "rank 1 has been silent since" in log.read_text())
+    os.kill(victim, signal.SIGCONT)
+    process.finish()
+    said = log.read_text()
+    assert process.returncode == 0, said
+    assert said.count("has been silent") == said.count("rank 1 answers again, after") == 1
+    for name, array in weights(output).items():
+        assert array.tobytes() == whole[name].tobytes(), name
+
+
+@pytest.mark.parametrize("who", ["server", pytest.param("scheduler", marks=pytest.mark.long)])
+@pytest.mark.needs("mxnet")
+def test_a_stopped_server_is_named_and_the_workers_save(
+    running: Callable[..., processes.Process], tmp_path: Path, who: str
+) -> None:
+    output = tmp_path / "run"
+    more = ("--rank-timeout", "10s", "--epochs", "500")
+    process = running(command_of("mxnet", 2, output, *more), output)
+    role = f"DMLC_ROLE={who}".encode()
+    (found,) = (pid for pid in process.pids() if role in Path(f"/proc/{pid}/environ").read_bytes())
+    os.kill(found, signal.SIGSTOP)
+    if who == "scheduler":  # the workers end, and wait for it then
+        process.until(lambda: (output / "last").is_dir())
+        os.kill(found, signal.SIGCONT)
+    _, said = process.finish()
+    assert f"{'server 0' if who == 'server' else 'the scheduler'} has been silent for" in said
+    if who == "server":
+        assert process.returncode == 75
+        assert "has not answered since" in said and "was saved in" in said
+    else:
+        assert process.returncode == 0
+        assert "stopped by SIGTERM" in said and "--resume goes on" in said
+
+
+HANGS = """
+import sys, time
+from datetime import timedelta
+sys.path.insert(0, sys.argv[2])
+import workers_worker
+from bertnli.training.observers import Observer
+
+class Hangs(Observer):
+    def on_step(self, state):
+        if trainer.workers.rank == 1 and state.step == 7:
+            time.sleep(1e6)
+
+trainer, train, _ = workers_worker.make_trainer(sys.argv[1], rank_timeout=timedelta(seconds=8))
+trainer.fit(train, None, 1, 7, output=sys.argv[3], observers=[Hangs()], progress=False)
+"""
+
+
+def test_a_worker_that_lives_and_does_nothing(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "hangs.py").write_text(HANGS)
+    words = [str(tmp_path / "hangs.py"), backend.name, str(HERE), str(tmp_path / "run")]
+    said = run(started(backend.name, 2, words), 75 if backend.name == "mxnet" else 1)
+    assert "note: rank 1 has been taking step 7 since" in said
+    assert "this run ends. step 7 was saved in" in said
+    assert (tmp_path / "run/state/step-000000007").is_dir()
+
+
+NAMES = """
+import sys, torch
+sys.path.insert(0, sys.argv[1])
+import workers_worker
+trainer, train, _ = workers_worker.make_trainer("torch", auto_batch=sys.argv[2] == "auto")
+with torch.profiler.profile() as profile:
+    trainer.fit(train, None, 1, 7, progress=False)
+print({event.name for event in profile.events() if event.name.startswith("gloo:")})
+"""
+
+
+@pytest.mark.needs("torch")
+@pytest.mark.parametrize("how", ["auto", "plain"])
+def test_gloo_does_nothing_with_a_long_name(tmp_path: Path, how: str) -> None:
+    """Of which two threads would free the memory twice; its only sum with one is that of rows."""
+    (tmp_path / "names.py").write_text(NAMES)
+    said = run(started("torch", 2, [str(tmp_path / "names.py"), str(HERE), how]))
+    assert "gloo:all_reduce" in said and "sparse" not in said and "coalesced" not in said
+
+
+@pytest.mark.long
+@pytest.mark.needs("torch")
+def test_many_steps_do_not_crash(tmp_path: Path) -> None:
+    """With gloo's own sum of rows, three of four such runs crashed in twelve thousand steps."""
+    more = ("--epochs", "1000", "--save-every", "100000")
+
+    def many(number: int) -> None:
+        run(command_of("torch", 2, tmp_path / str(number), *more))
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(many, range(4)))
+
+
+FAILS_ALONE = """
+import sys
+import bertnli, numpy as np
+workers = bertnli.get_backend(sys.argv[1]).find_workers()
+workers.barrier()
+if workers.rank == 1:
+    sys.exit(3)
+workers.barrier()
+"""
+
+
+def test_a_worker_ends_though_something_keeps_its_store(tmp_path: Path) -> None:
+    """As other packages may: MXNet's own end would abort the process then."""
+    script = tmp_path / "kept.py"
+    script.write_text(
+        "import ctypes, bertnli\n"
+        "workers = bertnli.get_backend('mxnet').find_workers()\n"
+        "ctypes.pythonapi.Py_IncRef(ctypes.py_object(workers))\n"
+    )
+    run(started("mxnet", 2, [str(script)]))
+
+
+def test_a_process_that_fails_alone_ends_the_run(backend: Backend, tmp_path: Path) -> None:
+    (tmp_path / "fails.py").write_text(FAILS_ALONE)
+    run(started(backend.name, 2, [str(tmp_path / "fails.py"), backend.name]), None)
+
+
+class Two(Workers):
+    """The other process of two is a list of what it sends; sums are as over a network."""
+
+    def __init__(self, rank: int, others: list[NDArray]) -> None:
+        self.rank, self.size, self.others = rank, 2, others
+
+    def sum(self, values: NDArray) -> NDArray:
+        return values + self.others.pop(0)
+
+
+class Recorder(Workers):
+    """The first of two, of which the other sends zeros; keeps what it sends."""
+
+    size = 2
+
+    def __init__(self) -> None:
+        self.sent: list[NDArray] = []
+
+    def sum(self, values: NDArray) -> NDArray:
+        self.sent.append(values.copy())
+        return values
+
+
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 1 << 21, (1 << 22) + 3])
+def test_bytes_of_the_first_process_reach_the_others(length: int) -> None:
+    data = np.random.default_rng(0).integers(0, 256, length, np.uint8).tobytes()
+    first = Recorder()
+    assert first.on_rank0(lambda: data, bytes, bytes) == data
+    assert Two(1, first.sent).on_rank0(lambda: b"not called", bytes, bytes) == data
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(2, 5), st.sampled_from([1e-30, 1.0, 1e20]))
+@examples(max_examples=30)
+def test_exact_sums_are_those_of_any_order(seed: int, size: int, scale: float) -> None:
+    rng = np.random.default_rng(seed)
+    sent = rng.normal(size=(size, 40)) * scale * 10.0 ** rng.integers(-12, 3, 40)
+    sent[0, 0], sent[:, 1] = 0.0, [scale, -scale, *[0.0] * (size - 2)]
+    barrier = threading.Barrier(size)
+    board: dict[int, NDArray] = {}
+
+    class Together(Workers):
+        def sum(self, values: NDArray) -> NDArray:
+            board[self.rank] = values.copy()
+            barrier.wait(processes.LIMIT)
+            order = np.random.default_rng(self.rank).permutation(size)
+            total = np.zeros_like(values)
+            for rank in order:  # another in each process
+                total += board[rank]
+            barrier.wait(processes.LIMIT)
+            return total
+
+    def one(rank: int) -> NDArray:
+        worker = Together()
+        worker.rank, worker.size = rank, size
+        return worker.exact_sum(sent[rank])
+
+    with ThreadPoolExecutor(size) as pool:
+        found = list(pool.map(one, range(size)))
+    assert all(other.tobytes() == found[0].tobytes() for other in found)
+    largest = np.abs(sent).max()
+    for value, column in zip(found[0], sent.T, strict=True):
+        assert value == pytest.approx(math.fsum(column), rel=1e-15, abs=1e-17 * largest)
+
+
+def test_an_error_of_the_first_process_is_everybody_s() -> None:
+    def fails() -> bytes:
+        raise ConfigError("not so")
+
+    first = Recorder()
+    with pytest.raises(ConfigError, match="not so"):
+        first.on_rank0(fails, bytes, bytes)
+    with pytest.raises(ConfigError, match="not so"):
+        Two(1, first.sent).on_rank0(lambda: b"", bytes, bytes)
+
+
+def test_shares_hold_each_pair_once_and_are_even(make_batch: Callable[..., Any]) -> None:
+    for size in range(1, 7):
+        batch = make_batch(5)
+        shares = []
+        for rank in range(size):
+            workers = Workers()
+            workers.rank, workers.size = rank, size
+            shares.append(workers.share(batch))
+        rows = sorted(map(bytes, batch.token_ids))
+        assert sorted(bytes(row) for share in shares for row in share.token_ids) == rows
+        tokens = [int(share.valid_lens.sum()) for share in shares]
+        assert max(tokens) - min(tokens) <= int(batch.valid_lens.max())
+
+
+def test_what_memory_does_not_suffice_for_is_halved(
+    backend: Backend, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the framework's own error, where more than 2 pairs are computed together."""
+    errors = {
+        "torch": lambda: torch.OutOfMemoryError("CUDA out of memory"),
+        "mxnet": lambda: mx.MXNetError("cudaMalloc retry failed: out of memory"),
+    }
+    plain = workers_worker.make_trainer(backend.name)
+    expected = plain[0].fit(plain[1], None, 1, 7, progress=False)
+
+    def limited(trainer: Any) -> Any:
+        honest = trainer.engine._backward_share
+
+        def backward(batch: Any, share: Any, *how: Any) -> Any:
+            if min(trainer.engine.limits.micro_batch_size or len(share), len(share)) > 2:
+                raise errors[backend.name]()
+            return honest(batch, share, *how)
+
+        monkeypatch.setattr(trainer.engine, "_backward_share", backward)
+        return trainer
+
+    trainer, train, _ = workers_worker.make_trainer(backend.name, auto_batch=True)
+    history = limited(trainer).fit(train, None, 1, 7, progress=False)
+    assert np.abs(np.subtract(history.step_losses, expected.step_losses)).max() <= 1e-6
+    assert trainer.engine.limits.micro_batch_size == 1  # 7, 3, 1
+    assert "7 pairs at a time; going on with 3" in capsys.readouterr().err
+    trainer, train, _ = workers_worker.make_trainer(backend.name)
+    with pytest.raises(TrainingError, match=r"7 pairs at a time.*--micro-batch-size 3"):
+        limited(trainer).fit(train, None, 1, 7, progress=False)
+    trainer.engine.limits.micro_batch_size = 2
+    trainer.fit(train, None, 1, 7, progress=False)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7, 100])
+def test_micro_batches_add_up_to_the_batch(backend: Backend, size: int) -> None:
+    plain, train, _ = workers_worker.make_trainer(backend.name)
+    small, _, _ = workers_worker.make_trainer(backend.name, micro_batch_size=size)
+    losses = [t.fit(train, None, 1, 7, progress=False).step_losses for t in (plain, small)]
+    assert np.abs(np.subtract(*losses)).max() <= 1e-6
+
+
+def test_settings_that_cannot_be(backend: Backend) -> None:
+    with pytest.raises(ConfigError, match="micro_batch_size is 0"):
+        workers_worker.make_trainer(backend.name, micro_batch_size=0)
+
+
+def test_a_sum_is_nobody_elses(tmp_path: Path) -> None:
+    """A thread that frees a tensor while Python ends aborts the process."""
+    code = """
+import sys, torch, torch.distributed as dist
+from bertnli.backends.torch.workers import all_reduce
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[1]}", rank=0, world_size=1)
+for _ in range(3000):
+    tensor = torch.ones(3)
+    before = tensor._use_count(), sys.getrefcount(tensor)
+    all_reduce(tensor)
+    assert (tensor._use_count(), sys.getrefcount(tensor)) == before
+dist.destroy_process_group()
+"""
+    run([sys.executable, "-c", code, str(tmp_path / "store")])
