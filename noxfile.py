@@ -40,7 +40,7 @@ def tests_torch(session: nox.Session) -> None:
 def floors(session: nox.Session) -> None:
     """Run the tests with the oldest versions that pyproject.toml allows."""
     session.install("packaging")
-    listed = session.run("python", "tests/core/floors.py", silent=True)
+    listed = session.run("python", "tests/package/floors.py", silent=True)
     constraints = Path(session.create_tmp(), "floors.txt")
     constraints.write_text(str(listed), encoding="utf-8")
     session.install("-c", str(constraints), "-e", ".[torch,mxnet,dev]")

@@ -31,7 +31,7 @@ SOURCE = (
     "tests/conftest.py",
     "tests/fixtures/torch/golden.npz",
     "tests/fixtures/zips/bert.tiny.zip",
-    "tests/backends/workers_worker.py",
+    "tests/training/workers_worker.py",
     "docs/architecture.md",
     "docs/scaling.png",
     "benchmarks/README.md",
