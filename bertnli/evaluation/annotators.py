@@ -1,4 +1,4 @@
-"""Scores against what each annotator said, where a set has more than the gold label.
+"""Scores against each annotator's answer, where a set has more than the gold label.
 
 ``h_ic = n_ic / K_i`` is the share of pair i's K_i annotators who chose class c.
 """
@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,18 @@ from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
-from bertnli.evaluation.scores import jensen_shannon, kl_divergence, wilson_interval
+from bertnli.evaluation.scores import (
+    Bins,
+    jensen_shannon,
+    kl_divergence,
+    share_bins,
+    wilson_interval,
+)
 
-#: Of a pair with a single annotator, that one's answer is the gold label again.
+#: With a single annotator, the answer is the gold label again.
 MIN_ANSWERS = 2
 #: Ends of the bins of the majority's share; those of five annotators are 0.4, 0.6, 0.8 and 1.
-SHARE_EDGES = (0.0, 0.6, 0.8, 1.0)
+SHARE_EDGES = (0.6, 0.8, 1.0)
 
 
 @dataclass(frozen=True)
@@ -127,18 +132,18 @@ class Annotators:
             log_p[self.rows] = np.log(np.arange(log_p.shape[1]) == answers[:, None])
         return self.scores(log_p)
 
-    def bins(self) -> list[dict[str, Any]]:
-        """Return the set's pairs by the share of the majority: ``name`` and ``rows`` (N,) bool."""
+    def bins(self) -> Bins:
+        """Return the set's pairs by the share of the majority, without empty bins."""
         share = np.full(self.num_pairs, -1.0)
         share[self.rows] = self.shares.max(axis=1)
-        found: list[dict[str, Any]] = [
-            {"name": f"fewer than {MIN_ANSWERS} annotators", "rows": share < 0}
+        least = SHARE_EDGES[0]
+        bins = [
+            (f"fewer than {MIN_ANSWERS} annotators", share < 0),
+            (f"<{least:.0%}", (share >= 0) & (share < least)),
+            *share_bins(share, SHARE_EDGES),
+            ("100%", share >= SHARE_EDGES[-1]),
         ]
-        for low, high in pairwise(SHARE_EDGES):
-            name = f"{low:.0%} to <{high:.0%}" if low else f"<{high:.0%}"
-            found.append({"name": name, "rows": (share >= low) & (share < high)})
-        found.append({"name": "100%", "rows": share >= SHARE_EDGES[-1]})
-        return [one for one in found if one["rows"].any()]
+        return [(name, rows) for name, rows in bins if rows.any()]
 
 
 def _mean_share(shares: NDArray[np.float64]) -> dict[str, float]:

@@ -114,6 +114,17 @@ class HypothesisBaseline:
         names = tuple(corpus.label_names)
         return cls(names, vectorizer, classifier, l2, scores[l2], n, corpus.source)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what a report tells of it."""
+        return {
+            "missing": None,
+            "source": self.source,
+            "pairs": self.pairs,
+            "features": len(self.vectorizer.vocabulary_),
+            "l2": self.l2,
+            "held_out_accuracy": self.held_out_accuracy,
+        }
+
     def log_probabilities(self, corpus: Corpus) -> NDArray[np.float64]:
         """Return log-probabilities (N, labels), float64, in the order of ``labels``."""
         rows = self.vectorizer.transform([*_hypotheses(corpus)])
@@ -122,9 +133,9 @@ class HypothesisBaseline:
 
 def _logits(classifier: Any, rows: Any, num_labels: int) -> NDArray[np.float64]:
     """Return the logits, (N, labels), also of classes that no training pair had."""
-    found = np.full((rows.shape[0], num_labels), NEVER)
-    found[:, classifier.classes_] = np.log(np.maximum(classifier.predict_proba(rows), 1e-13))
-    return found
+    logits = np.full((rows.shape[0], num_labels), NEVER)
+    logits[:, classifier.classes_] = np.log(np.maximum(classifier.predict_proba(rows), 1e-13))
+    return logits
 
 
 def _hypotheses(corpus: Corpus) -> Iterator[list[str]]:

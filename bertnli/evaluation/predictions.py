@@ -1,8 +1,4 @@
-"""What a checkpoint says of sets of pairs: the one place where a report meets a framework.
-
-All else is arrays: every score is the same on either backend, and can be tested with a table of
-logits.
-"""
+"""Logits of classifiers: the one place where a report calls a backend. All else is arrays."""
 
 from __future__ import annotations
 
@@ -58,7 +54,7 @@ def logits_of(
 ) -> NDArray[np.float32]:
     """Return the logits (N, labels) of a dataset's pairs, in its order, without dropout.
 
-    Of several processes each computes every so manyth batch, and all get the whole.
+    Several processes compute different batches, and all get all logits.
 
     Args:
         model: a classifier or its trainer.
@@ -72,20 +68,20 @@ def logits_of(
     if not len(dataset):
         left_out = "".join(f"; {n} left out ({why})" for why, n in dataset.skipped.items())
         raise DataError(f"{dataset.source or 'the set'} has no pairs to score{left_out}")
-    found = np.zeros((len(dataset), len(net_of(model).labels)), np.float32)
+    logits = np.zeros((len(dataset), len(net_of(model).labels)), np.float32)
     compute, rank, size = net_of(model).logits, 0, 1
     if isinstance(model, Trainer):
         compute, rank, size = model.eval_step, model.workers.rank, model.workers.size
     lines, done = LogLines(dataset.source or "the set", total=len(dataset)), 0
     for i, (indices, batch) in enumerate(sorted_batches(dataset, batch_size)):
         if i % size == rank:
-            found[indices] = compute(batch)
+            logits[indices] = compute(batch)
         done += len(batch)
         if progress and rank == 0:
             lines.update(done)
     if isinstance(model, Trainer):
-        found = model.workers.sum(found.ravel()).reshape(found.shape)
-    return found
+        logits = model.workers.sum(logits.ravel()).reshape(logits.shape)
+    return logits
 
 
 def set_log_probabilities(

@@ -1,4 +1,4 @@
-"""From logits to a report: a dictionary of scores that JSON can hold and `page` makes readable."""
+"""Scores of classifiers on labelled sets, as one dictionary that JSON can hold."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ def report(
     encoding: Encoding | None = None,
     progress: bool = False,
 ) -> dict[str, Any]:
-    """Score classifiers on sets of labelled pairs, a hypothesis-only baseline beside them.
+    """Score classifiers on sets of labelled pairs, with a hypothesis-only baseline.
 
     Args:
-        models: names and classifiers (or their trainers), such as the checkpoints of several seeds;
-            one is needed at a time.
+        models: names and classifiers (or their trainers), such as checkpoints of several seeds.
+            They are taken one at a time, so a generator may load them as they are needed.
         sets: what to score on; see `bertnli.read`.
-        baseline_on: the pairs that the baseline is trained on: the training set.
-        calibrate_on: pairs for fitting the temperature: labelled as the classifiers do, neither
+        baseline_on: the training set, on which the baseline is trained.
+        calibrate_on: pairs for fitting the temperature, with the classifiers' own classes, neither
             trained nor scored on.
         encoding: how pairs become ids; None for the defaults.
         progress: print a line on standard error every 30 seconds.
@@ -69,14 +69,14 @@ def report(
         What `write_report` writes; ``docs/evaluation.md`` describes it.
 
     Raises:
-        DataError: no pairs or labels, classes that do not fit, or a set to be scored that is also
-            the one to calibrate or to train the baseline on.
+        DataError: no pairs or labels, classes that do not fit, or a scored set that is also the one
+            to calibrate on or to train the baseline on.
         ConfigError: no models or no sets.
     """
-    _check_apart(sets, baseline_on, calibrate_on)
+    _check_disjoint(sets, baseline_on, calibrate_on)
     encoding = encoding or Encoding()
     baseline = None if baseline_on is None else HypothesisBaseline.train(baseline_on)
-    scored = [_Scored(one, baseline) for one in sets]
+    scored_sets = [_ScoredSet(corpus, baseline) for corpus in sets]
     checkpoints = []
     for name, model in models:
         net, temperature = net_of(model), None
@@ -84,15 +84,16 @@ def report(
         if calibrate_on is not None:
             dataset = encoding.dataset(net, calibrate_on)
             logits = logits_of(model, dataset, encoding.batch_size, progress)
-            temperature = _temperature(logits, labels, calibrate_on)
-        how = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
-        facts = {"name": name, "labels": list(labels), **how.to_dict()}
-        checkpoints.append(facts | {"temperature": temperature})
-        for one in scored:
-            dataset = encoding.dataset(net, one.corpus)
+            temperature = _fit_temperature(logits, labels, calibrate_on)
+        cut = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
+        checkpoints.append(
+            {"name": name, "labels": list(labels), **cut.to_dict(), "temperature": temperature}
+        )
+        for scored in scored_sets:
+            dataset = encoding.dataset(net, scored.corpus)
             logits = logits_of(model, dataset, encoding.batch_size, progress)
-            one.add(name, logits, labels, temperature, int(dataset.is_cut.sum()))
-    if not checkpoints or not scored:
+            scored.add(name, logits, labels, temperature, int(dataset.is_cut.sum()))
+    if not checkpoints or not scored_sets:
         raise ConfigError("a report needs a checkpoint and a set to score it on")
     return {
         "format": FORMAT,
@@ -100,20 +101,27 @@ def report(
         "bertnli": __version__,
         "confidence": CONFIDENCE,
         "checkpoints": checkpoints,
-        "baseline": _baseline_facts(baseline),
-        "calibration": _calibration_facts(calibrate_on),
+        "baseline": {"missing": NO_BASELINE} if baseline is None else baseline.to_dict(),
+        "calibration": (
+            {"missing": NO_TEMPERATURE}
+            if calibrate_on is None
+            else {
+                "missing": None,
+                "source": calibrate_on.source,
+                "pairs": len(calibrate_on.labels),
+            }
+        ),
         "sets": [
-            one.to_dict() | {"notes": _notes(one.corpus, baseline_on, calibrate_on)}
-            for one in scored
+            scored.to_dict() | {"notes": _notes(scored.corpus, baseline_on, calibrate_on)}
+            for scored in scored_sets
         ],
     }
 
 
 def check_report_folder(folder: str | Path) -> None:
-    """Raise ConfigError if a report cannot be written into a folder, or would replace other files.
+    """Raise ConfigError if writing a report would fail, or replace a file that is not a report.
 
-    Args:
-        folder: which may not be there yet; it is not made.
+    The folder need not exist, and is not made.
     """
     check_output_folder(folder, "report")
     for path in _paths(Path(folder)):
@@ -124,16 +132,12 @@ def check_report_folder(folder: str | Path) -> None:
             )
 
 
-def _paths(folder: Path) -> tuple[Path, Path]:
-    return folder / "report.json", folder / "report.html"
-
-
-def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]:
-    """Write a report as ``report.json`` and ``report.html``; return where they are.
+def write_report(report: dict[str, Any], folder: str | Path) -> tuple[Path, Path]:
+    """Write a report as ``report.json`` and ``report.html``; return their paths.
 
     Args:
-        found: what `report` returned.
-        folder: made where it is not there; a report in it is replaced.
+        report: what `report` returned.
+        folder: made if it does not exist; a report in it is replaced.
 
     Raises:
         ConfigError: the folder cannot be written, or has files of these names that are no report.
@@ -141,24 +145,19 @@ def write_report(found: dict[str, Any], folder: str | Path) -> tuple[Path, Path]
     folder = Path(folder)
     check_report_folder(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    paths = _paths(folder)
-    text = json.dumps(found, indent=1, ensure_ascii=False, allow_nan=False)
-    paths[0].write_text(text + "\n", encoding="utf-8")
-    paths[1].write_text(to_html(found), encoding="utf-8")
-    return paths
+    json_path, html_path = _paths(folder)
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False)
+    json_path.write_text(text + "\n", encoding="utf-8")
+    html_path.write_text(to_html(report), encoding="utf-8")
+    return json_path, html_path
 
 
-def score(right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Return pairs, correct, accuracy and its interval; None of no pairs."""
-    n, correct = len(right), int(right.sum())
-    if not n:
-        return {"pairs": 0, "correct": 0, "accuracy": None, "low": None, "high": None}
-    low, high = scores.wilson_interval(correct, n, CONFIDENCE)
-    return {"pairs": n, "correct": correct, "accuracy": correct / n, "low": low, "high": high}
+def _paths(folder: Path) -> tuple[Path, Path]:
+    return folder / "report.json", folder / "report.html"
 
 
-class _Scored:
-    """A set, and what is found on it, checkpoint by checkpoint."""
+class _ScoredSet:
+    """A set and its scores, to which checkpoints are added one by one."""
 
     def __init__(self, corpus: Corpus, baseline: HypothesisBaseline | None) -> None:
         self.corpus, self.names = corpus, corpus.label_names
@@ -168,32 +167,20 @@ class _Scored:
             raise DataError(f"{corpus.source}: labelled pairs are needed{left_out}")
         self.annotators = Annotators.of(corpus)
         self.checkpoints: list[dict[str, Any]] = []
-        self.rights: list[NDArray[np.bool_]] = []
-        self.baseline, self.baseline_missing = None, NO_BASELINE
-        self.baseline_predicted: NDArray[np.int64] | None = None
+        self.predictions: list[NDArray[np.int64]] = []
+        self.baseline: dict[str, Any] | None = None
+        self.baseline_predictions: NDArray[np.int64] | None = None
+        self.baseline_missing: str | None = NO_BASELINE
         if baseline is not None:
             try:
                 places = label_merging(baseline.labels, self.names)
             except DataError as error:
                 self.baseline_missing = f"the baseline's classes are others: {error}"
             else:
-                found = baseline.log_probabilities(self.corpus)
-                log_p = scores.merged(found, places, len(self.names))
-                self.baseline = self._scores(log_p)
-                self.baseline_predicted = log_p.argmax(axis=1)
-
-    def _scores(self, log_p: NDArray[np.float64]) -> dict[str, Any]:
-        metrics = Metrics.from_logits(self.names, log_p, self.labels).to_dict()
-        bins = scores.calibration_bins(np.exp(log_p), self.labels)
-        return {
-            "accuracy": score(log_p.argmax(axis=1) == self.labels),
-            "loss": metrics["loss"],
-            "ece": scores.calibration_error(bins),
-            "bins": bins,
-            "per_class": metrics["per_class"],
-            "confusion": metrics["confusion"],
-            "annotators": None if self.annotators is None else self.annotators.scores(log_p),
-        }
+                log_p = baseline.log_probabilities(corpus)
+                log_p = scores.merged(log_p, places, len(self.names))
+                self.baseline, self.baseline_missing = self._scores(log_p), None
+                self.baseline_predictions = log_p.argmax(axis=1)
 
     def add(
         self,
@@ -201,40 +188,27 @@ class _Scored:
         logits: NDArray,
         labels: tuple[str, ...],
         temperature: float | None,
-        cut: int,
+        num_cut: int,
     ) -> None:
-        """Score a checkpoint's logits (N, labels), for which some pairs were cut."""
+        """Add a checkpoint's logits (N, labels); ``num_cut`` of its pairs were cut to length."""
         log_p = set_log_probabilities(logits, labels, self.names)
-        found = {"name": name, "cut": cut, **self._scores(log_p), "scaled": None, "order": None}
-        if len(labels) == len(self.names):  # of merged classes it says nothing
-            found["order"] = order_note(name, Metrics.from_logits(self.names, log_p, self.labels))
+        checkpoint: dict[str, Any] = {"name": name, "cut": num_cut, **self._scores(log_p)}
+        checkpoint |= {"scaled": None, "order": None}
+        if len(labels) == len(self.names):  # merged classes do not show their order
+            metrics = Metrics.from_logits(self.names, log_p, self.labels)
+            checkpoint["order"] = order_note(name, metrics)
+        else:
+            guesses = label_merging(labels, self.names)[logits.argmax(axis=1)]
+            checkpoint["argmax_then_merged"] = _score(guesses == self.labels)
         if temperature is not None:
             scaled = self._scores(set_log_probabilities(logits, labels, self.names, temperature))
-            found["scaled"] = {key: scaled[key] for key in ("loss", "ece", "bins", "annotators")}
-        if len(labels) > len(self.names):
-            guesses = label_merging(labels, self.names)[logits.argmax(axis=1)]
-            found["argmax_then_merged"] = score(guesses == self.labels)
-        found["errors"] = list(self._errors(log_p))
-        self.checkpoints.append(found)
-        self.rights.append(log_p.argmax(axis=1) == self.labels)
-
-    def _errors(self, log_p: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
-        predicted, confidence = log_p.argmax(axis=1), np.exp(log_p.max(axis=1))
-        wrong = np.flatnonzero(predicted != self.labels)
-        for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]:
-            by = self.baseline_predicted
-            yield {
-                "where": self.corpus.where(i) if self.corpus.source else None,
-                "premise": self.corpus.premises[i],
-                "hypothesis": self.corpus.hypotheses[i],
-                "label": self.names[self.labels[i]],
-                "predicted": self.names[predicted[i]],
-                "probability": float(confidence[i]),
-                "baseline": None if by is None else self.names[by[i]],
-            }
+            checkpoint["scaled"] = {k: scaled[k] for k in ("loss", "ece", "bins", "annotators")}
+        checkpoint["errors"] = list(self._errors(log_p))
+        self.checkpoints.append(checkpoint)
+        self.predictions.append(log_p.argmax(axis=1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all that was found."""
+        """Return the set's part of the report."""
         return {
             "name": self.corpus.name or "unnamed",
             "source": self.corpus.source,
@@ -244,14 +218,47 @@ class _Scored:
             "skipped": self.corpus.skipped,
             "majority": float(np.bincount(self.labels).max() / len(self.labels)),
             "baseline": self.baseline,
-            "baseline_missing": None if self.baseline else self.baseline_missing,
+            "baseline_missing": self.baseline_missing,
             "annotators": None if self.annotators is None else self.annotators.facts(),
             "summary": self._summary(),
             "checkpoints": self.checkpoints,
-            "breakdowns": list(self._breakdowns()),
+            "breakdowns": [
+                {"by": by, "rows": [self._row(name, rows) for name, rows in parts]}
+                for by, parts in self._breakdowns()
+            ],
         }
 
+    def _scores(self, log_p: NDArray[np.float64]) -> dict[str, Any]:
+        metrics = Metrics.from_logits(self.names, log_p, self.labels).to_dict()
+        bins = scores.calibration_bins(np.exp(log_p), self.labels)
+        return {
+            "accuracy": _score(log_p.argmax(axis=1) == self.labels),
+            "loss": metrics["loss"],
+            "ece": scores.calibration_error(bins),
+            "bins": bins,
+            "per_class": metrics["per_class"],
+            "confusion": metrics["confusion"],
+            "annotators": None if self.annotators is None else self.annotators.scores(log_p),
+        }
+
+    def _errors(self, log_p: NDArray[np.float64]) -> Iterator[dict[str, Any]]:
+        """Yield the most confident errors."""
+        predicted, confidence = log_p.argmax(axis=1), np.exp(log_p.max(axis=1))
+        wrong = np.flatnonzero(predicted != self.labels)
+        by_baseline = self.baseline_predictions
+        for i in wrong[np.argsort(-confidence[wrong], kind="stable")][:MAX_ERRORS]:
+            yield {
+                "where": self.corpus.where(i) if self.corpus.source else None,
+                "premise": self.corpus.premises[i],
+                "hypothesis": self.corpus.hypotheses[i],
+                "label": self.names[self.labels[i]],
+                "predicted": self.names[predicted[i]],
+                "probability": float(confidence[i]),
+                "baseline": None if by_baseline is None else self.names[by_baseline[i]],
+            }
+
     def _summary(self) -> dict[str, Any]:
+        """Return mean and spread over the checkpoints."""
         columns = {
             "accuracy": [one["accuracy"]["accuracy"] for one in self.checkpoints],
             "loss": [one["loss"] for one in self.checkpoints],
@@ -264,50 +271,50 @@ class _Scored:
                 columns[key] = [one["annotators"][key] for one in self.checkpoints]
         return {key: scores.mean_and_spread(values) for key, values in columns.items()}
 
-    def _breakdowns(self) -> Iterator[dict[str, Any]]:
-        if self.baseline_predicted is not None:
-            right = self.baseline_predicted == self.labels
-            parts = [
-                {"name": "baseline wrong (hard)", "rows": ~right},
-                {"name": "baseline right", "rows": right},
-            ]
-            yield self._breakdown("baseline", parts)
-        classes = [{"name": name, "rows": self.labels == i} for i, name in enumerate(self.names)]
-        yield self._breakdown("class", classes)
-        yield self._breakdown("length", scores.length_bins(scores.pair_lengths(self.corpus)))
-        yield self._breakdown("overlap", scores.overlap_bins(scores.word_overlap(self.corpus)))
+    def _breakdowns(self) -> Iterator[tuple[str, scores.Bins]]:
+        if self.baseline_predictions is not None:
+            right = self.baseline_predictions == self.labels
+            yield "baseline", [("baseline wrong (hard)", ~right), ("baseline right", right)]
+        yield "class", [(name, self.labels == i) for i, name in enumerate(self.names)]
+        yield "length", scores.length_bins(scores.pair_lengths(self.corpus))
+        yield "overlap", scores.overlap_bins(scores.word_overlap(self.corpus))
         if self.annotators is not None:
-            yield self._breakdown("agreement", self.annotators.bins())
+            yield "agreement", self.annotators.bins()
         for column, values in self.corpus.groups.items():
-            array = np.array(values)
-            groups = [{"name": name, "rows": array == name} for name in sorted(set(values))]
-            yield self._breakdown(column, groups)
+            yield column, [(name, np.array(values) == name) for name in sorted(set(values))]
 
-    def _breakdown(self, by: str, parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
-        rows = []
-        for part in parts:
-            chosen = part["rows"]
-            found = [score(right[chosen]) for right in self.rights]
-            row: dict[str, Any] = {"name": part["name"], "pairs": int(chosen.sum())}
-            row["scores"] = found
-            row["summary"] = (
-                scores.mean_and_spread([one["accuracy"] for one in found]) if row["pairs"] else None
-            )
-            by_baseline = self.baseline_predicted
-            row["baseline"] = (
-                None if by_baseline is None else score((by_baseline == self.labels)[chosen])
-            )
-            rows.append(row)
-        return {"by": by, "rows": rows}
+    def _row(self, name: str, rows: NDArray[np.bool_]) -> dict[str, Any]:
+        """Return the scores on some rows of the set, a bool mask (N,)."""
+        row_scores = [_score((guess == self.labels)[rows]) for guess in self.predictions]
+        accuracies = [one["accuracy"] for one in row_scores]
+        by_baseline = self.baseline_predictions
+        return {
+            "name": name,
+            "pairs": int(rows.sum()),
+            "scores": row_scores,
+            "summary": scores.mean_and_spread(accuracies) if rows.any() else None,
+            "baseline": (
+                None if by_baseline is None else _score((by_baseline == self.labels)[rows])
+            ),
+        }
 
 
-def _temperature(logits: NDArray, labels: tuple[str, ...], held_out: Corpus) -> float:
-    names = held_out.label_names
-    places = label_merging(labels, names)
-    if len(names) != len(labels):
+def _score(right: NDArray[np.bool_]) -> dict[str, Any]:
+    """Return pairs, correct, accuracy and its interval; accuracy is None without pairs."""
+    n, correct = len(right), int(right.sum())
+    accuracy, low, high = None, None, None
+    if n:
+        accuracy, (low, high) = correct / n, scores.wilson_interval(correct, n, CONFIDENCE)
+    return {"pairs": n, "correct": correct, "accuracy": accuracy, "low": low, "high": high}
+
+
+def _fit_temperature(logits: NDArray, labels: tuple[str, ...], held_out: Corpus) -> float:
+    places = label_merging(labels, held_out.label_names)
+    if len(held_out.label_names) != len(labels):
         raise DataError(
-            f"{held_out.source}: its classes are {list(names)}, and the classifier's "
-            f"{list(labels)}; a temperature is fitted on pairs of the classifier's own classes"
+            f"{held_out.source}: its classes are {list(held_out.label_names)}, and the "
+            f"classifier's {list(labels)}; a temperature is fitted on pairs of the classifier's "
+            "own classes"
         )
     true = np.asarray(held_out.labels, dtype=np.int64)
     if not len(true) or true.min() < 0:
@@ -315,53 +322,29 @@ def _temperature(logits: NDArray, labels: tuple[str, ...], held_out: Corpus) -> 
     return scores.fit_temperature(logits, np.argsort(places)[true])
 
 
-def _check_apart(
+def _check_disjoint(
     sets: Sequence[Corpus], baseline_on: Corpus | None, calibrate_on: Corpus | None
 ) -> None:
-    """Raise DataError if what is scored is, whatever its file, what something is fitted on."""
-    digests = {one.digest(): one.source for one in sets}
-    used = []
-    if baseline_on is not None:
-        used.append((baseline_on, "train the baseline on (--baseline-on)"))
-    if calibrate_on is not None:
-        used.append((calibrate_on, "calibrate on (--calibrate-on)"))
-    for one, what in used:
-        same = digests.get(one.digest())
-        if same is not None:
+    """Raise DataError if a scored set has the same pairs as one that something is fitted on."""
+    sources = {corpus.digest(): corpus.source for corpus in sets}
+    for corpus, use in (
+        (baseline_on, "train the baseline on (--baseline-on)"),
+        (calibrate_on, "calibrate on (--calibrate-on)"),
+    ):
+        if corpus is not None and (same := sources.get(corpus.digest())) is not None:
             raise DataError(
-                f"{one.source}: to {what} has the same pairs as {same}, which is scored; "
+                f"{corpus.source}: to {use} has the same pairs as {same}, which is scored; "
                 "give pairs that are not"
             )
 
 
 def _notes(scored: Corpus, baseline_on: Corpus | None, calibrate_on: Corpus | None) -> list[str]:
     notes, pairs = list(scored.notes), scored.pairs()
-    for what, other in (
+    for use, other in (
         ("that the baseline was trained on", baseline_on),
         ("that the temperature was fitted on", calibrate_on),
     ):
         shared = len(pairs & other.pairs()) if other is not None else 0
         if shared:
-            notes.append(
-                f"{shared} of the {len(pairs)} different pairs are also among those {what}"
-            )
+            notes.append(f"{shared} of the {len(pairs)} different pairs are also among those {use}")
     return notes
-
-
-def _baseline_facts(baseline: HypothesisBaseline | None) -> dict[str, Any]:
-    if baseline is None:
-        return {"missing": NO_BASELINE}
-    return {
-        "missing": None,
-        "source": baseline.source,
-        "pairs": baseline.pairs,
-        "features": len(baseline.vectorizer.vocabulary_),
-        "l2": baseline.l2,
-        "held_out_accuracy": baseline.held_out_accuracy,
-    }
-
-
-def _calibration_facts(held_out: Corpus | None) -> dict[str, Any]:
-    if held_out is None:
-        return {"missing": NO_TEMPERATURE}
-    return {"missing": None, "source": held_out.source, "pairs": len(held_out.labels)}

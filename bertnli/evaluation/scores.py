@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from statistics import NormalDist
 from typing import Any
@@ -24,6 +24,8 @@ OVERLAP_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LENGTH_BINS = 5
 #: The greatest Jensen-Shannon distance, that of distributions without a common class.
 MAX_DISTANCE = float(np.sqrt(np.log(2)))
+#: Names of bins, and which pairs are in each, (N,) bool.
+Bins = list[tuple[str, NDArray[np.bool_]]]
 
 
 def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
@@ -52,16 +54,16 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tup
 
 
 def chance_bound(accuracy: float, labels: NDArray, num_tries: int = 1) -> tuple[float, int, float]:
-    """Return what an accuracy is compared with, to tell it from chance.
+    """Return what is needed to tell an accuracy from chance.
 
-    It is chance where the bound is not above the share: always predicting the most frequent class
-    would score the same, within the interval that `wilson_interval` gives the accuracy.
+    It is chance if its lower bound (`wilson_interval`) is not above the share of the most frequent
+    class, which always predicting that class would score.
 
     Args:
         accuracy: on a set, the best of some tries.
         labels: (N,) class ids of the set.
-        num_tries: scores that the accuracy is the best of. The level of 95% is divided among them,
-            as Bonferroni has it.
+        num_tries: how many scores the accuracy is the best of; the level of 95% is corrected for
+            them (Bonferroni).
 
     Returns:
         The share of the most frequent class, its id, and the accuracy's lower bound.
@@ -88,17 +90,17 @@ def log_softmax(logits: NDArray) -> NDArray[np.float64]:
 def merged(
     log_probabilities: NDArray[np.float64], places: NDArray[np.int64], num_labels: int
 ) -> NDArray[np.float64]:
-    """Return the log-probabilities of a set's classes, which those of a classifier are parts of.
+    """Add up a classifier's probabilities to those of a set with fewer classes, in logarithms.
 
     Args:
         log_probabilities: (N, L).
         places: (L,) of `bertnli.bert.labels.label_merging`.
         num_labels: classes of the set.
     """
-    found = np.full((len(log_probabilities), num_labels), -np.inf)
+    sums = np.full((len(log_probabilities), num_labels), -np.inf)
     for column, place in enumerate(places):
-        found[:, place] = np.logaddexp(found[:, place], log_probabilities[:, column])
-    return found
+        sums[:, place] = np.logaddexp(sums[:, place], log_probabilities[:, column])
+    return sums
 
 
 def calibration_bins(
@@ -149,49 +151,37 @@ def mean_loss(log_probabilities: NDArray[np.float64], labels: NDArray) -> float:
 def fit_temperature(logits: NDArray, labels: NDArray) -> float:
     """Return the temperature T for which ``softmax(logits / T)`` has the least cross-entropy.
 
-    The loss is convex in 1 / T (its second derivative is a variance of the logits), so that it has
-    one valley along log T, which a golden-section search finds in float64. C. Guo et al. (2017).
+    C. Guo et al. (2017). The loss is convex in 1 / T (its second derivative is a variance of the
+    logits), so its derivative has one zero, which is found by bisection.
 
     Args:
         logits: (N, labels) of pairs that the classifier was neither trained nor is scored on.
         labels: (N,) their true class ids.
 
     Returns:
-        T, within `TEMPERATURES`; an end of that range where the least loss lies beyond it.
+        T, within `TEMPERATURES`; an end of that range if the least loss lies beyond it.
 
     Raises:
         DataError: there are no pairs.
     """
     if not len(labels):
         raise DataError("a temperature cannot be fitted without pairs")
-    wide = logits.astype(np.float64)
+    z = logits.astype(np.float64)
+    mean_true = z[np.arange(len(z)), labels].mean()
 
-    def loss(log_t: float) -> float:
-        return mean_loss(log_softmax(wide / math.exp(log_t)), labels)
+    def slope(temperature: float) -> float:
+        """The derivative of the mean loss by 1 / T: it falls as T grows."""
+        return float((np.exp(log_softmax(z / temperature)) * z).sum(axis=1).mean() - mean_true)
 
-    low, high = map(math.log, TEMPERATURES)
-    found = math.exp(_golden_section(loss, low, high, 1e-7))
-    # A search within an interval never tries its ends.
-    ends = [t for t in TEMPERATURES if loss(math.log(t)) <= loss(math.log(found))]
-    return min(ends, key=lambda t: loss(math.log(t))) if ends else found
-
-
-def _golden_section(
-    function: Callable[[float], float], low: float, high: float, width: float
-) -> float:
-    ratio = (math.sqrt(5) - 1) / 2
-    left, right = high - ratio * (high - low), low + ratio * (high - low)
-    at_left, at_right = function(left), function(right)
-    while high - low > width:
-        if at_left <= at_right:
-            high, right, at_right = right, left, at_left
-            left = high - ratio * (high - low)
-            at_left = function(left)
-        else:
-            low, left, at_left = left, right, at_right
-            right = low + ratio * (high - low)
-            at_right = function(right)
-    return (low + high) / 2
+    low, high = TEMPERATURES
+    if slope(low) <= 0:
+        return low
+    if slope(high) >= 0:
+        return high
+    for _ in range(60):
+        middle = math.sqrt(low * high)
+        low, high = (middle, high) if slope(middle) > 0 else (low, middle)
+    return low
 
 
 def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -231,37 +221,41 @@ def pair_lengths(corpus: Corpus) -> NDArray[np.int64]:
 
 
 def word_overlap(corpus: Corpus) -> NDArray[np.float64]:
-    """Return which share of the hypothesis's different words the premise has, (N,).
+    """Return the share of the hypothesis's distinct words that the premise has, (N,).
 
-    Words are lower-cased, and tokens without a letter or digit are none: a full stop that both
-    sentences have says nothing. A hypothesis without words has the share 0.
+    Words are lower-cased; tokens without a letter or digit do not count. A hypothesis without words
+    has the share 0.
     """
-    found = np.zeros(len(corpus.labels))
+    shares = np.zeros(len(corpus.labels))
     columns = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
     for i, sentences in enumerate(zip(*columns, strict=True)):
         a, b = ({w for w in words if any(map(str.isalnum, w))} for words in sentences)
-        found[i] = len(a & b) / len(b) if b else 0.0
-    return found
+        shares[i] = len(a & b) / len(b) if b else 0.0
+    return shares
 
 
-def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> list[dict[str, Any]]:
-    """Return bins with about as many pairs each: ``name`` and ``rows`` (N,) bool.
+def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> Bins:
+    """Return bins with about as many pairs each.
 
-    Pairs of one length stay together, so that there may be fewer bins.
+    Pairs of one length stay together, so there may be fewer bins.
     """
     edges = np.unique(np.quantile(lengths, np.arange(1, num_bins + 1) / num_bins, method="lower"))
     bins, low = [], int(lengths.min())
     for edge in map(int, edges):
-        rows = (lengths >= low) & (lengths <= edge)
-        bins.append({"name": f"{low}–{edge}" if low < edge else str(edge), "rows": rows})
+        name = f"{low}–{edge}" if low < edge else str(edge)
+        bins.append((name, (lengths >= low) & (lengths <= edge)))
         low = edge + 1
     return bins
 
 
-def overlap_bins(overlap: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Return the bins of `OVERLAP_EDGES`: ``name`` and ``rows`` (N,) bool."""
-    bins = [
-        {"name": f"{low:.0%} to <{high:.0%}", "rows": (overlap >= low) & (overlap < high)}
-        for low, high in pairwise(OVERLAP_EDGES)
+def overlap_bins(overlap: NDArray[np.float64]) -> Bins:
+    """Return the bins of `OVERLAP_EDGES`."""
+    return [*share_bins(overlap, OVERLAP_EDGES), ("100%", overlap >= OVERLAP_EDGES[-1])]
+
+
+def share_bins(shares: NDArray[np.float64], edges: Sequence[float]) -> Bins:
+    """Return the bins between neighbouring edges, the upper one excluded."""
+    return [
+        (f"{low:.0%} to <{high:.0%}", (shares >= low) & (shares < high))
+        for low, high in pairwise(edges)
     ]
-    return [*bins, {"name": "100%", "rows": overlap >= OVERLAP_EDGES[-1]}]

@@ -37,9 +37,9 @@ def annotated(counts: Any, labels: list[int] | None = None, names: Any = LABELS)
 
 
 def of(corpus: Corpus) -> Annotators:
-    found = Annotators.of(corpus)
-    assert found is not None
-    return found
+    result = Annotators.of(corpus)
+    assert result is not None
+    return result
 
 
 def referee_distance(p: Any, q: Any) -> float:
@@ -90,18 +90,18 @@ def test_by_hand() -> None:
     log_p = np.log([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
     # Of the third nobody, of the fourth one: both are left out.
     annotators = of(annotated([[3, 1, 1], [2, 2, 0], [0, 0, 0], [1, 0, 0]], [0, 0, 1, 0]))
-    found, facts = annotators.scores(log_p), annotators.facts()
+    result, facts = annotators.scores(log_p), annotators.facts()
     assert (facts["pairs"], facts["left_out"], facts["answers"]) == (2, 2, 9)
-    assert found["agreement"] == pytest.approx((3 / 5 + 2 / 4) / 2)
-    assert found["gold"] == 0.5
-    assert found["low"] < found["agreement"] < found["high"]
+    assert result["agreement"] == pytest.approx((3 / 5 + 2 / 4) / 2)
+    assert result["gold"] == 0.5
+    assert result["low"] < result["agreement"] < result["high"]
     assert facts["majority"]["agreement"] == pytest.approx((3 / 5 + 2 / 4) / 2)
     assert facts["majority"]["gold"] == 1  # of two equally frequent classes, the gold label
     # Of 3, 1, 1 each of the three agrees with the 2 others, the ones do not; of 2, 2 none does.
     assert facts["one"]["agreement"] == pytest.approx((3 / 5 + 0) / 2)
     assert facts["uniform"]["agreement"] == pytest.approx(1 / 3)
-    assert facts["gold_label"]["kl"] is None and found["kl"] > 0
-    names = [(row["name"], row["rows"].tolist()) for row in annotators.bins()]
+    assert facts["gold_label"]["kl"] is None and result["kl"] > 0
+    names = [(name, rows.tolist()) for name, rows in annotators.bins()]
     assert names == [
         ("fewer than 2 annotators", [False, False, True, True]),
         ("<60%", [False, True, False, False]),
@@ -133,12 +133,12 @@ def test_against_a_referee_that_goes_annotator_by_annotator(counts: Any, seed: i
             agrees.append(tied.count(answer) / len(tied))
         one.append(np.mean(agrees))
         distances.append(referee_distance(p[i], np.array(counts[i]) / sum(counts[i])))
-    found, facts = annotators.scores(np.log(p)), annotators.facts()
-    assert found["agreement"] == pytest.approx(np.mean(shares))
+    result, facts = annotators.scores(np.log(p)), annotators.facts()
+    assert result["agreement"] == pytest.approx(np.mean(shares))
     assert facts["majority"]["agreement"] == pytest.approx(np.mean(ceiling))
     assert facts["one"]["agreement"] == pytest.approx(np.mean(one))
-    assert found["jensen_shannon"] == pytest.approx(np.mean(distances), abs=1e-6)
-    for other in (found, facts["gold_label"], facts["uniform"], facts["one"]):
+    assert result["jensen_shannon"] == pytest.approx(np.mean(distances), abs=1e-6)
+    for other in (result, facts["gold_label"], facts["uniform"], facts["one"]):
         assert other["agreement"] <= facts["majority"]["agreement"] + 1e-12
 
 
@@ -216,10 +216,10 @@ def test_the_page_shows_them(reported: dict[str, Any]) -> None:
 def test_of_one_checkpoint_and_without_a_baseline(reported: dict[str, Any]) -> None:
     corpus = annotated([[3, 2, 0], [0, 5, 0]], [0, 1])
     net = Known(build_vocab(corpus, 1))
-    found = evaluation.report([("a", net)], [corpus])
-    page = evaluation.to_html(found)
+    result = evaluation.report([("a", net)], [corpus])
+    page = evaluation.to_html(result)
     assert "10 answers on 2 pairs. Agreement" in page and "left out" not in page
-    assert found["sets"][0]["annotators"]["majority"]["agreement"] == pytest.approx(0.8)
+    assert result["sets"][0]["annotators"]["majority"]["agreement"] == pytest.approx(0.8)
 
 
 def test_a_single_annotator_is_none() -> None:

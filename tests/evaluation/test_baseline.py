@@ -48,8 +48,8 @@ def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
     expected = (x @ weights.T + biases).log_softmax(1).detach().numpy()
     assert np.abs(trained.log_probabilities(corpus) - expected).mean() < 0.02
     exact = clone(trained.classifier).set_params(tol=1e-10, max_iter=5000, warm_start=False)
-    found = exact.fit(x.numpy(), y.numpy()).predict_log_proba(x.numpy())
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result = exact.fit(x.numpy(), y.numpy()).predict_log_proba(x.numpy())
+    np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
 def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> None:
@@ -66,18 +66,18 @@ def test_it_finds_the_artifact_that_was_planted() -> None:
     words = {0: "outside", 1: "sleeping", 2: "tall"}
     rows = [(f"A {a} is {word} .", label) for a in animals for label, word in words.items()]
     hypotheses, labels = [h for h, _ in rows], [label for _, label in rows]
-    found = HypothesisBaseline.train(Corpus(["x"] * 120, hypotheses, labels, tokenized=True))
+    result = HypothesisBaseline.train(Corpus(["x"] * 120, hypotheses, labels, tokenized=True))
     new = Corpus(
         ["y"] * 3, [f"Some owl is {w} ." for w in words.values()], [0, 1, 2], tokenized=True
     )
-    assert accuracy(found, new) == 1
+    assert accuracy(result, new) == 1
 
 
 def test_words_and_bigrams_in_two_hypotheses_are_features() -> None:
     hypotheses = ["a b", "a c", *["x y z"] * 18]
     corpus = Corpus(["p"] * 20, hypotheses, [0, 1] * 10, tokenized=True)
-    found = {*HypothesisBaseline.train(corpus).vectorizer.vocabulary_}
-    assert found == {"a", "<s> a", "x", "y", "z", "<s> x", "x y", "y z", "z </s>"}
+    result = {*HypothesisBaseline.train(corpus).vectorizer.vocabulary_}
+    assert result == {"a", "<s> a", "x", "y", "z", "<s> x", "x y", "y z", "z </s>"}
 
 
 def test_a_class_that_is_not_there_is_never_likely() -> None:

@@ -63,8 +63,8 @@ def test_logits_are_in_the_datasets_order(backend: Backend, seeds: list[str]) ->
     expected = net.logits(dataset.batch(np.arange(len(dataset))))
     trainer = backend.Trainer(net, devices="cpu")
     for model in (net, trainer):
-        found = logits_of(model, dataset, batch_size=17)
-        np.testing.assert_allclose(found, expected, atol=1e-5)
+        result = logits_of(model, dataset, batch_size=17)
+        np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
 def test_several_files_and_checkpoints_are_a_table(
@@ -89,18 +89,18 @@ def test_several_files_and_checkpoints_are_a_table(
 def report(capsys: pytest.CaptureFixture[str], folder: Path, *argv: str) -> dict[str, Any]:
     ran(capsys, "evaluate", *argv, "--report", str(folder))
     assert (folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
-    found: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
-    return found
+    result: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    return result
 
 
 def test_a_report_of_several_seeds(
     seeds: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     argv = [seeds[0], "sample:test", "--also", seeds[1], *where, "--calibrate-on", "sample:dev"]
-    found = report(capsys, tmp_path / "report", *argv)
-    assert (found["format"], found["version"]) == ("bertnli-report", 1)
-    one = found["sets"][0]
-    assert one["name"] == "sample, test" and found["baseline"]["pairs"] == 780
+    result = report(capsys, tmp_path / "report", *argv)
+    assert (result["format"], result["version"]) == ("bertnli-report", 1)
+    one = result["sets"][0]
+    assert one["name"] == "sample, test" and result["baseline"]["pairs"] == 780
     assert one["baseline"]["accuracy"]["accuracy"] > 0.4
     assert one["summary"]["accuracy"]["n"] == 2
     plain = ran(capsys, "evaluate", *argv[:-2], "--json")[0]
@@ -178,7 +178,7 @@ def test_a_report_says_where_the_order_seems_to_be_another(
         (tmp_path / "set.tsv").write_text("\n".join("\t".join(line) for line in lines) + "\n")
         err = ran(capsys, "evaluate", "bert.mini", *argv)[1]
         page = (tmp_path / "report" / "report.html").read_text("utf-8")
-        found = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
-        note = found["sets"][0]["checkpoints"][0]["order"]
+        result = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
+        note = result["sets"][0]["checkpoints"][0]["order"]
         assert ("may be in another order" in err) is ("in another order" in page) is wrong
         assert (note is not None) is wrong

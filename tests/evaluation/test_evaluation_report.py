@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from pathlib import Path
@@ -19,7 +20,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import predictions
-from bertnli.evaluation.charts import LEGEND
+from bertnli.evaluation.page import LEGEND
 from bertnli.text.vocab import Vocab
 
 #: With a character that turns the direction of the text.
@@ -100,8 +101,8 @@ def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
             return np.tile(row, (len(batch), 1)).astype(np.float32)
 
     corpus = Corpus(["A dog."] * 2, ["A cat."] * 2, [0, 1], tokenized=False, label_names=TWO_WAY)
-    found = evaluation.report([("a", Sure(vocab))], [corpus])["sets"][0]
-    each = found["checkpoints"][0]
+    result = evaluation.report([("a", Sure(vocab))], [corpus])["sets"][0]
+    each = result["checkpoints"][0]
     assert each["confusion"] == [[0, 1], [0, 1]]
     assert each["errors"][0]["probability"] == pytest.approx(0.6)
     assert each["argmax_then_merged"]["correct"] == 1
@@ -110,28 +111,28 @@ def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
 def test_the_order_of_the_classes_changes_nothing(vocab: Vocab) -> None:
     other = ("neutral", "entailment", "contradiction")
     sets, held_out = [bertnli.read("sample", "test")], bertnli.read("sample", "dev")
-    found = [
+    result = [
         evaluation.report([("a", Known(vocab, labels))], sets, calibrate_on=held_out)
         for labels in (LABELS, other)
     ]
-    assert found[0]["checkpoints"].pop()["temperature"] == pytest.approx(
-        found[1]["checkpoints"].pop()["temperature"], rel=1e-6
+    assert result[0]["checkpoints"].pop()["temperature"] == pytest.approx(
+        result[1]["checkpoints"].pop()["temperature"], rel=1e-6
     )
-    for one in found:  # rounding of the temperature
+    for one in result:  # rounding of the temperature
         for each in one["sets"][0]["checkpoints"]:
             del each["scaled"], each["loss"], each["ece"], each["bins"], each["errors"]
         del one["sets"][0]["summary"]
-    assert found[0] == found[1]
+    assert result[0] == result[1]
 
 
 def test_what_is_missing_is_said(vocab: Vocab) -> None:
-    found = evaluation.report([("a", Known(vocab))], [bertnli.read("sample", "dev")])
-    one = found["sets"][0]
-    assert one["baseline"] is None and "--baseline-on" in found["baseline"]["missing"]
+    result = evaluation.report([("a", Known(vocab))], [bertnli.read("sample", "dev")])
+    one = result["sets"][0]
+    assert one["baseline"] is None and "--baseline-on" in result["baseline"]["missing"]
     assert one["checkpoints"][0]["scaled"] is None
-    assert found["checkpoints"][0]["temperature"] is None
-    assert "--calibrate-on" in found["calibration"]["missing"]
-    page = evaluation.to_html(found)
+    assert result["checkpoints"][0]["temperature"] is None
+    assert "--calibrate-on" in result["calibration"]["missing"]
+    page = evaluation.to_html(result)
     assert "--baseline-on TRAIN" in page and "--calibrate-on HELD_OUT" in page
 
 
@@ -144,9 +145,9 @@ def test_nothing_is_fitted_on_what_is_scored(vocab: Vocab) -> None:
         evaluation.report(models, [dev], baseline_on=dev)
     both = Corpus(*(a + b for a, b in zip(dev, bertnli.read("sample", "test"), strict=True)),
                   tokenized=False)  # fmt: skip
-    found = evaluation.report(models, [dev], calibrate_on=both)
+    result = evaluation.report(models, [dev], calibrate_on=both)
     pairs = len(dev.labels)
-    assert found["sets"][0]["notes"] == [
+    assert result["sets"][0]["notes"] == [
         f"{pairs} of the {pairs} different pairs are also among those that the temperature was "
         "fitted on"
     ]
@@ -208,7 +209,7 @@ def test_every_score_has_the_baselines_beside_it(hostile: dict[str, Any]) -> Non
 
 
 def test_the_calibration_chart_names_its_axes_and_its_marks(hostile: dict[str, Any]) -> None:
-    page = evaluation.to_html(hostile)
+    page = html.unescape(evaluation.to_html(hostile))
     styled = set(re.findall(r"svg \.(\w+) \{", page))
     charts = re.findall(r"<figure>(<svg.*?</svg>)", page)
     assert len(charts) == page.count("<figcaption>") > 0

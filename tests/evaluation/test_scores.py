@@ -51,9 +51,9 @@ def test_what_is_no_proportion_has_no_interval(correct: int, total: int) -> None
 
 
 def test_spread_is_the_sample_standard_deviation() -> None:
-    found = scores.mean_and_spread([0.2, 0.4, 0.9])
-    assert found["mean"] == pytest.approx(0.5)
-    assert found["sd"] == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))
+    result = scores.mean_and_spread([0.2, 0.4, 0.9])
+    assert result["mean"] == pytest.approx(0.5)
+    assert result["sd"] == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))
     assert scores.mean_and_spread([0.5])["sd"] is None
 
 
@@ -122,15 +122,15 @@ def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
 
     grid = np.exp(np.linspace(*np.log(scores.TEMPERATURES), 4001))
     best = min(grid, key=loss)
-    found = scores.fit_temperature(logits, labels)
-    assert loss(found) <= loss(best)
-    assert found == pytest.approx(best, rel=2e-3)
+    result = scores.fit_temperature(logits, labels)
+    assert loss(result) <= loss(best)
+    assert result == pytest.approx(best, rel=2e-3)
 
 
 def test_temperature_undoes_a_scale_of_the_logits() -> None:
     logits, labels = random_logits(3, 300)
-    found = scores.fit_temperature(logits, labels)
-    assert scores.fit_temperature(4 * logits, labels) == pytest.approx(4 * found, rel=1e-5)
+    result = scores.fit_temperature(logits, labels)
+    assert scores.fit_temperature(4 * logits, labels) == pytest.approx(4 * result, rel=1e-5)
 
 
 def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
@@ -146,23 +146,23 @@ def test_merging_adds_probabilities() -> None:
     places = label_merging(
         ("Entailment", "neutral", "contradiction"), ("not_entailment", TWO_WAY[0])
     )
-    found = np.exp(scores.merged(scores.log_softmax(logits), places, 2))
-    np.testing.assert_allclose(found, [[0.6, 0.4], [0.4, 0.6]])
+    result = np.exp(scores.merged(scores.log_softmax(logits), places, 2))
+    np.testing.assert_allclose(result, [[0.6, 0.4], [0.4, 0.6]])
     # The first pair's most probable of three classes is entailment, that of two is not.
-    assert found.argmax(axis=1).tolist() == [0, 1]
+    assert result.argmax(axis=1).tolist() == [0, 1]
 
 
 def test_classes_merge_by_name_or_not_at_all() -> None:
     assert label_merging(("c", "a", "b"), ("a", "b", "c")).tolist() == [2, 0, 1]
     assert label_merging(("not entailment", "entailment"), TWO_WAY).tolist() == [1, 0]
-    for found, expected in (
+    for result, expected in (
         (("yes", "no", "maybe"), TWO_WAY),
         (TWO_WAY, LABELS),
         (LABELS, ("entailment", "contradiction")),
         (LABELS, ("yes", "no")),
     ):
         with pytest.raises(DataError, match=r"^the classes .*--label-map"):
-            label_merging(found, expected)
+            label_merging(result, expected)
 
 
 def corpus(*pairs: tuple[str, str]) -> Corpus:
@@ -171,7 +171,7 @@ def corpus(*pairs: tuple[str, str]) -> Corpus:
 
 
 def test_overlap_by_hand() -> None:
-    found = scores.word_overlap(
+    result = scores.word_overlap(
         corpus(
             ("A dog runs .", "a Dog runs."),
             ("A dog runs .", "A cat runs ."),
@@ -180,8 +180,8 @@ def test_overlap_by_hand() -> None:
             ("A dog runs .", "..."),
         )
     )
-    np.testing.assert_allclose(found, [1, 2 / 3, 0, 1 / 2, 0])
-    rows = [one["rows"].sum() for one in scores.overlap_bins(found)]
+    np.testing.assert_allclose(result, [1, 2 / 3, 0, 1 / 2, 0])
+    rows = [chosen.sum() for _, chosen in scores.overlap_bins(result)]
     assert rows == [2, 0, 2, 0, 1]
     assert scores.pair_lengths(corpus(("A dog runs.", "It's one."))).tolist() == [8]
 
@@ -193,6 +193,6 @@ def test_bins_hold_each_pair_once(lengths: list[int], num_bins: int) -> None:
         scores.length_bins(array, num_bins),
         scores.overlap_bins(np.minimum(array / 30, 1)),
     ):
-        assert (sum(one["rows"].astype(int) for one in bins) == 1).all()
-        assert len({one["name"] for one in bins}) == len(bins)
+        assert (sum(rows.astype(int) for _, rows in bins) == 1).all()
+        assert len({name for name, _ in bins}) == len(bins)
     assert len(scores.length_bins(array, num_bins)) <= num_bins
