@@ -168,6 +168,7 @@ def test_distributions(tmp_path: Path) -> None:
     tracked = {str(path.relative_to(ROOT)) for path in (ROOT / "bertnli").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == tracked
     static = {str(p.relative_to(ROOT)) for p in (ROOT / "bertnli/serve/static").glob("*")}
+    static |= {"bertnli/evaluation/report.html.jinja", "bertnli/evaluation/report.css"}
     assert static <= names
     with tarfile.open(source) as archive:
         files = {name.partition("/")[2] for name in archive.getnames()}
