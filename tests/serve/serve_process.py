@@ -21,7 +21,7 @@ import processes
 from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[2]
-FAKE = ("tests/core/serve_fakes.py",)
+FAKE = ("tests/serve/serve_fakes.py",)
 
 
 class Served:

@@ -198,7 +198,7 @@ def test_a_run_elsewhere_says_what_differs(
     engine: Any = backend.Trainer.Engine
     honest = engine.backend_info
     monkeypatch.setattr(
-        engine, "about", lambda self: {**honest(self), "threads": 77, "version": "9.9"}
+        engine, "backend_info", lambda self: {**honest(self), "threads": 77, "version": "9.9"}
     )
     fit(backend, tmp_path, 3, resume=True)
     said = capsys.readouterr().err
