@@ -24,7 +24,7 @@ import nbformat
 DOCS = Path(__file__).parent
 sys.path.insert(0, str(DOCS / "_ext"))
 
-from executed.blocks import BACKENDS, TAB_NAMES, for_backend  # noqa: E402
+from executed import BACKENDS, TAB_NAMES, for_backend, named_block  # noqa: E402
 
 #: Name of the notebooks to the page that they are made of.
 PAGES = {"tutorial": DOCS / "tutorial.md", "tutoriel": DOCS / "fr" / "tutoriel.md"}
@@ -110,6 +110,8 @@ def notebook(name: str, page: str, backend: str) -> Any:
         cells.append(make(text, id=f"{name}-{len(cells)}"))
 
     for piece in pieces(page):
+        if "like" in piece.options:
+            piece.lines = named_block(PAGES["tutorial"], piece.options["like"]).splitlines()
         if piece.name in LEFT_OUT or not piece.text:
             continue
         if not piece.name:
@@ -169,11 +171,11 @@ def execute(path: Path) -> None:
     """
     from nbclient import NotebookClient
 
-    found = nbformat.read(path, as_version=4)
+    result = nbformat.read(path, as_version=4)
     with tempfile.TemporaryDirectory(prefix="bertnli-notebook-") as folder:
         resources = {"metadata": {"path": folder}}
-        NotebookClient(found, timeout=900, resources=resources).execute()
-    nbformat.write(found, path)
+        NotebookClient(result, timeout=900, resources=resources).execute()
+    nbformat.write(result, path)
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -27,11 +27,11 @@ class Page(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note an element's address and name."""
-        found = dict(attrs)
+        result = dict(attrs)
         for name in ("id", "name"):
-            if found.get(name):
-                self.anchors.add(str(found[name]))
-        address = found.get(ADDRESSES.get(tag, ""))
+            if result.get(name):
+                self.anchors.add(str(result[name]))
+        address = result.get(ADDRESSES.get(tag, ""))
         if address is not None:
             self.links.append((address, self.getpos()[0]))
 
@@ -43,13 +43,13 @@ def broken_links(site: Path) -> list[str]:
         site: its folder.
     """
     pages = {path: Page(path.read_text(encoding="utf-8")) for path in sorted(site.rglob("*.html"))}
-    found = []
+    result = []
     for path, page in pages.items():
         for address, line in page.links:
             wrong = _wrong(address, path, pages)
             if wrong:
-                found.append(f"{path.relative_to(site)}:{line}: {address}: {wrong}")
-    return found
+                result.append(f"{path.relative_to(site)}:{line}: {address}: {wrong}")
+    return result
 
 
 def _wrong(address: str, path: Path, pages: dict[Path, Page]) -> str:

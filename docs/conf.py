@@ -24,10 +24,9 @@ extensions = [
     "sphinx.ext.autodoc",
     "sphinx.ext.napoleon",
     "sphinx_design",
-    "docstrings",
     "executed",
     "french",
-    "known",
+    "tables",
 ]
 exclude_patterns = ["_build", "notebooks", "results"]
 
@@ -95,6 +94,18 @@ def _write_notebooks(app: Any) -> None:
     write_notebooks(Path(app.srcdir, "_build", "notebooks"))
 
 
+def _without_link(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Return the text of a reference that the site cannot have; None for what it must have.
+
+    Types of other libraries, and names in single backticks that are no object of ours, get no link.
+    """
+    is_ours = node["reftarget"].startswith("bertnli") and "," not in node["reftarget"]
+    if node.get("refdomain") == "py" and (node["reftype"] == "obj" or not is_ours):
+        return text
+    return None
+
+
 def setup(app: Any) -> None:
-    """Connect what is this site's own."""
+    """Connect this site's own hooks."""
     app.connect("builder-inited", _write_notebooks)
+    app.connect("missing-reference", _without_link)

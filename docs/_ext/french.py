@@ -1,7 +1,7 @@
-"""A Sphinx extension: on the pages under fr/ the site's own words and spaces are French.
+"""A Sphinx extension: French words and spaces of the site itself on the pages under fr/.
 
-Sphinx has one language for a whole site. Here a page's templates are given French translations:
-Sphinx's own catalogue, and `WORDS` for what the theme adds to it.
+Sphinx has one language for a whole site. The templates of these pages get Sphinx's French
+catalogue, and `WORDS` for the theme's own texts.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class TranslatedLabels(Extension):
         return re.sub(r"<title>([A-Z][^<{}]*)</title>", r'<title>{{ _("\1") }}</title>', source)
 
 
-def _keep_marks_with_words(app: Sphinx, doctree: nodes.document) -> None:
-    """Let no line begin with a mark that French sets off with a space, nor cut a number in two."""
+def _unbreakable_spaces(app: Sphinx, doctree: nodes.document) -> None:
+    """Put no-break spaces before :;?!», after «, and between the thousands of a number."""
     if not app.env.docname.startswith("fr/"):
         return
     for text in list(doctree.findall(nodes.Text)):
@@ -104,14 +104,10 @@ def _translate_page(
         body = context.get("body", "")
         context["body"] = body.replace(f'title="{text}"', f'title="{in_french(text)}"')
     tree = context.get("furo_navigation_tree", "")
+    tree = re.sub(r'(?<=<span class="caption-text">)[^<]*', lambda m: in_french(m[0]), tree)
+    label = in_french("Toggle navigation of %s")
     context["furo_navigation_tree"] = re.sub(
-        r'(<span class="caption-text">)([^<]*)',
-        lambda found: found[1] + in_french(found[2]),
-        re.sub(
-            r'aria-label="Toggle navigation of ([^"]*)"',
-            lambda found: f'aria-label="{in_french("Toggle navigation of %s") % found[1]}"',
-            tree,
-        ),
+        r'(?<=aria-label=")Toggle navigation of ([^"]*)', lambda m: label % m[1], tree
     )
 
 
@@ -119,7 +115,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Connect to Sphinx."""
     app.connect("builder-inited", _translate_labels)
     # Before the titles are collected.
-    app.connect("doctree-read", _keep_marks_with_words, priority=300)
+    app.connect("doctree-read", _unbreakable_spaces, priority=300)
     # After the theme has put its own parts into the context.
     app.connect("html-page-context", _translate_page, priority=900)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -14,7 +14,7 @@ DOCS = Path(__file__).parents[2] / "docs"
 sys.path[:0] = [str(DOCS), str(DOCS / "_ext")]
 
 CONF = """
-extensions = ["myst_parser", "executed"]
+extensions = ["myst_parser", "executed", "tables"]
 myst_enable_extensions = ["colon_fence"]
 html_theme = "basic"
 exclude_patterns = ["_build"]

@@ -48,15 +48,15 @@ a tree
 
 
 def test_pieces() -> None:
-    found = list(pieces(PAGE))
-    assert [piece.name for piece in found if piece.name] == ["both", "beside", "run", "not-run"]
-    assert found[1] == Piece(
+    result = list(pieces(PAGE))
+    assert [piece.name for piece in result if piece.name] == ["both", "beside", "run", "not-run"]
+    assert result[1] == Piece(
         "both",
         "python",
         {"figure": "a-{backend}.png", "alt": "a picture"},
         ['plot("a-{backend}.png", "{backend}")'],
     )
-    assert found[-1].text == "```text\na tree\n```"
+    assert result[-1].text == "```text\na tree\n```"
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -93,26 +93,26 @@ def test_notebooks_of_the_tutorials(tmp_path: Path) -> None:
                 assert cell.outputs == []
 
 
-def test_both_languages_have_the_same_code() -> None:
+def test_the_translation_has_all_blocks_in_order() -> None:
     english, french = (
         [
-            (piece.name, piece.argument, piece.options.get("figure"), piece.text)
-            for piece in _all_pieces(page.read_text(encoding="utf-8"))
+            (piece.name, piece.options.get("figure"), piece.options[option])
+            for piece in _all_pieces(PAGES[page].read_text(encoding="utf-8"))
             if piece.name in CODE
         ]
-        for page in PAGES.values()
+        for page, option in (("tutorial", "name"), ("tutoriel", "like"))
     )
     assert english == french
 
 
 def _all_pieces(page: str) -> list[Piece]:
     """Return a page's parts, those inside of boxes too."""
-    found = []
+    parts = []
     for piece in pieces(page):
-        found.append(piece)
+        parts.append(piece)
         if piece.name == "beside":
-            found += _all_pieces(piece.text)
-    return found
+            parts += _all_pieces(piece.text)
+    return parts
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
