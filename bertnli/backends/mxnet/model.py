@@ -48,8 +48,8 @@ class BERTModel(PretrainedModel, heads.BERTModel):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
-        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len,
-            activation, embedding_norm, norm_eps: see `BERTConfig`.
+        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks: see `BERTConfig`.
+        dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: where the start values come from; the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
         arrays: the values of the tensors under their canonical names, as a checkpoint has them;
