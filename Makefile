@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 # Warnings are errors, unresolved names too; all of them are shown.
-SPHINX := $(BIN)/python -m sphinx -W -n --keep-going -d docs/_build/doctrees
+SPHINX := $(BIN)/python -m sphinx -j auto -W -n --keep-going -d docs/_build/doctrees
 
 .DEFAULT_GOAL := help
 
