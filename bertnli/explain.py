@@ -1,21 +1,19 @@
-"""What a classifier's answer to one pair came from: attention, and each token's share.
+"""Explain a classifier's answer to a pair: attention, and each token's share.
 
-Both are computed on any backend: attention from the activations of the blocks, by the formula of
-Vaswani et al. (2017); the shares by integrated gradients (Sundararajan et al., 2017), whose one
-gradient is the backend's.
+Attention is computed from the blocks' activations (Vaswani et al., 2017), the shares by integrated
+gradients (Sundararajan et al., 2017) with the backend's gradients.
 """
 
 from __future__ import annotations
 
 import html
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
-from bertnli.bert.config import BERTConfig
 from bertnli.bert.referee import attention_weights
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError
@@ -23,27 +21,27 @@ from bertnli.plots import plot_explanation
 
 TOKEN_TABLE = "encoder.token_embedding.weight"
 MASK = "<mask>"
-#: Points of the path that go through the model together.
+#: Points of the integral that are computed in one batch.
 POINTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """What a classifier made of a pair; T tokens, ``<cls>`` and ``<sep>`` among them.
+    """A classifier's answer to a pair of T tokens, ``<cls>`` and ``<sep>`` included, explained.
 
     Args:
-        premise, hypothesis: as they were given.
-        tokens: T of them; words that the vocabulary lacks are ``<unk>``.
-        segments: T of 0, up to the first ``<sep>``, and 1.
+        premise, hypothesis: the texts that were given.
+        tokens: T tokens; words that the vocabulary lacks are ``<unk>``.
+        segments: (T,) 0 up to the first ``<sep>``, then 1.
         label: the most probable class.
         probabilities: class name to probability, in the classifier's order.
         target: the class whose probability is explained.
-        baseline: its probability where every word is ``<mask>``.
-        saliency: (T,) float64, what each token adds to that probability, from the baseline's on; 0
-            of ``<cls>`` and ``<sep>``, which the baseline has too.
-        attention: (blocks, heads, T, T) float64; row i of a head says how much token i takes from
-            each token, and sums to 1.
-        unknown_share, is_cut: as of a `Prediction`.
+        baseline: the probability of ``target`` if every word is ``<mask>``.
+        saliency: (T,) float64, how much each token adds to the baseline's probability; 0 for
+            ``<cls>`` and ``<sep>``.
+        attention: (blocks, heads, T, T) float64; row i of a head is token i's attention to each
+            token, and sums to 1.
+        unknown_share, is_cut: see `Prediction`.
     """
 
     premise: str
@@ -61,9 +59,9 @@ class Explanation:
 
     @property
     def residual(self) -> float:
-        """What the shares lack of the difference that they add up to, for more ``steps`` to mend.
+        """The error of the integral, which more ``steps`` reduce.
 
-        The probability less the baseline's, less the sum of the saliencies.
+        It is the probability less the baseline's, less the sum of the saliencies.
         """
         return self.probabilities[self.target] - self.baseline - float(self.saliency.sum())
 
@@ -71,7 +69,7 @@ class Explanation:
         """Return the attention of a head, (T, T).
 
         Args:
-            block, head: from 0, or from the end if below it; None for the mean over all.
+            block, head: index, from the end if negative; None for the mean over all.
 
         Raises:
             ConfigError: the model has fewer.
@@ -83,8 +81,8 @@ class Explanation:
         chosen = self.attention if block is None else self.attention[block][None]
         if head is not None:
             chosen = chosen[:, head][:, None]
-        found: NDArray[np.float64] = chosen.mean(axis=(0, 1))
-        return found
+        mean: NDArray[np.float64] = chosen.mean(axis=(0, 1))
+        return mean
 
     def plot(self, block: int | None = None, head: int | None = None) -> Any:
         """Return a figure: the attention of a head as a heat map, and each token's share.
@@ -98,31 +96,21 @@ class Explanation:
         return plot_explanation(self, self.attention_of(block, head))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON has it."""
-        return {
-            "premise": self.premise,
-            "hypothesis": self.hypothesis,
+        """Return all fields as values that JSON can hold."""
+        return asdict(self) | {
             "tokens": list(self.tokens),
             "segments": list(self.segments),
-            "label": self.label,
-            "probabilities": self.probabilities,
-            "target": self.target,
-            "baseline": self.baseline,
             "saliency": self.saliency.tolist(),
             "attention": self.attention.tolist(),
             "unknown_share": round(self.unknown_share, 4),
-            "is_cut": self.is_cut,
         }
 
     def __str__(self) -> str:
-        """Return a line on the answer, and a line for each token with its share as a bar."""
+        """Return a line with the answer, and a line for each token with its share as a bar."""
         others = ", ".join(
             f"{name} {p:.3f}" for name, p in self.probabilities.items() if name != self.target
         )
-        lines = [
-            f"{self.target} {self.probabilities[self.target]:.3f}, with all words masked "
-            f"{self.baseline:.3f} ({others})"
-        ]
+        lines = [f"{self._answer()} ({others})"]
         width = max(map(len, self.tokens))
         largest = max(float(np.abs(self.saliency).max()), 1e-12)
         for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
@@ -132,7 +120,7 @@ class Explanation:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return the sentences with each word's share as its colour, for a notebook."""
+        """Return the sentences with each word coloured by its share, for a notebook."""
         largest = max(float(np.abs(self.saliency).max()), 1e-12)
         words: dict[int, list[str]] = {0: [], 1: []}
         for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
@@ -144,31 +132,17 @@ class Explanation:
                 f'<span style="{style}; padding: 1px 3px; border-radius: 3px" '
                 f'title="{share:+.3f}">{html.escape(token)}</span>'
             )
-        answer = (
-            f"{html.escape(self.target)} {self.probabilities[self.target]:.3f}, "
-            f"with all words masked {self.baseline:.3f}"
-        )
+        answer = html.escape(self._answer())
         return f"<p>{' '.join(words[0])}<br>{' '.join(words[1])}<br><small>{answer}</small></p>"
 
-
-class Explainable(Protocol):
-    """What is explained: a `bertnli.nets.classifier.Classifier`."""
-
-    config: BERTConfig
-    labels: tuple[str, ...]
-
-    def required_vocab(self) -> Any: ...
-    def encode(self, corpus: Corpus, max_len: int | None, truncation: str | None) -> Any: ...
-    def arrays(self) -> dict[str, NDArray[np.float32]]: ...
-    def activations(self, batch: Any) -> dict[str, NDArray[np.float32]]: ...
-    def probability_gradients(
-        self, batch: Any, embedded: NDArray[np.float32], label: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+    def _answer(self) -> str:
+        probability = self.probabilities[self.target]
+        return f"{self.target} {probability:.3f}, with all words masked {self.baseline:.3f}"
 
 
 @hinted()
 def explain(
-    net: Explainable,
+    net: Any,
     premise: str,
     hypothesis: str,
     *,
@@ -177,22 +151,22 @@ def explain(
     max_len: int | None = None,
     truncation: str | None = None,
 ) -> Explanation:
-    """Return what a classifier's answer to a pair came from.
+    """Explain a classifier's answer to a pair.
 
-    The saliency of a token is ``(e - e') . integral over a of dp(e' + a (e - e')) / de``, of p, the
-    probability of a class, with e the token's embedding and e' that of ``<mask>``. The integral is
-    Gauss and Legendre's sum.
+    The saliency of a token is ``(e - e') . integral over a in [0, 1] of dp(e' + a (e - e')) / de``,
+    where p is the probability of a class, e the token's embedding and e' that of ``<mask>``. The
+    integral is computed by Gauss-Legendre quadrature.
 
     Args:
-        net: the classifier, on any backend.
-        premise, hypothesis: text as people write it.
+        net: a `bertnli.nets.classifier.Classifier`, on any backend.
+        premise, hypothesis: raw text.
         label: the class to explain; None for the most probable.
-        steps: points of the integral.
-        max_len, truncation: as for `Classifier.predict`.
+        steps: points of the quadrature, at least 1.
+        max_len, truncation: see `Classifier.predict`.
 
     Raises:
-        ConfigError: no such class, no point, the model carries no vocabulary.
-        DataError: the vocabulary has no ``<mask>``; something that is not a pair of sentences.
+        ConfigError: no such class, no points, or a model without a vocabulary.
+        DataError: the vocabulary has no ``<mask>``, or a text is empty.
     """
     if steps < 1:
         raise ConfigError(f"steps is {steps}; the integral needs at least 1 point")
@@ -240,6 +214,6 @@ def explain(
 
 
 def _repeated(batch: Any, count: int) -> Any:
-    """Return a batch of so many times the same pair."""
+    """Return a batch that repeats its one pair."""
     names = ("token_ids", "segments", "valid_lens", "labels")
     return replace(batch, **{name: np.repeat(getattr(batch, name), count, 0) for name in names})

@@ -1,11 +1,11 @@
-"""Figures, where matplotlib is installed. Each function returns one; ``savefig`` writes it."""
+"""Figures of runs, scores and pairs; each function returns one, and its ``savefig`` writes it."""
 
 from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,63 +15,25 @@ from bertnli.data.padding import PaddingCost
 from bertnli.data.summary import SetSummary
 from bertnli.errors import BackendError, ConfigError
 
-#: Points of a curve of steps, at most; of more the mean of some is drawn.
+#: Most points of a curve of steps; longer curves are averaged over neighbouring steps.
 MAX_POINTS = 500
 NO_MATPLOTLIB = 'curves need matplotlib: pip install "bertnli[plots]"'
-#: What a figure can be written as.
+#: File types of a figure.
 FORMATS = (".png", ".pdf", ".svg")
-#: The curves of one run, as in the book's figure: the field of an epoch's record, what it is.
+#: The curves of one run, as in the book's figure: field of an `EpochRecord`, label.
 _CURVES = (
     ("train_loss", "train loss"),
     ("train_accuracy", "train acc"),
     ("dev_accuracy", "dev acc"),
 )
-
-#: The y axis of a figure with all of `_CURVES`.
-_Y_LABEL = "loss (nats), accuracy"
 #: Height of a bar of `plot_lengths`; the rest of its row is for its label.
 BAR = 0.5
-#: What speaks for a class, and against it.
+#: Colours of tokens that speak for a class, and against it.
 POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
 
 
-class Curve(Protocol):
-    """What is drawn of a run: a `bertnli.training.history.History`."""
-
-    epochs: list[Any]
-    step_losses: list[float]
-
-
-class Confusion(Protocol):
-    """What is drawn of a score: `bertnli.nets.metrics.Metrics`."""
-
-    @property
-    def labels(self) -> Sequence[str]: ...
-    @property
-    def confusion(self) -> NDArray: ...
-    @property
-    def accuracy(self) -> float: ...
-    @property
-    def num_pairs(self) -> int: ...
-
-
-class Shares(Protocol):
-    """What is drawn of an explanation: a `bertnli.explain.Explanation`."""
-
-    @property
-    def tokens(self) -> Sequence[str]: ...
-    @property
-    def segments(self) -> Sequence[int]: ...
-    @property
-    def saliency(self) -> NDArray: ...
-    @property
-    def target(self) -> str: ...
-    @property
-    def probabilities(self) -> Mapping[str, float]: ...
-
-
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure that only a file is made of: no window, no state of pyplot's.
+    """Return an empty figure without a window, and without pyplot's global state.
 
     Args:
         width, height: inches.
@@ -93,47 +55,42 @@ def check_figure_path(path: Path, option: str) -> None:
     """Raise an error if a figure cannot be written to a path that an option gives.
 
     Raises:
-        ConfigError: it is no path of a figure, or cannot be written.
+        ConfigError: the path has another suffix than `FORMATS`, or cannot be written.
         BackendError: matplotlib is missing.
     """
     if path.suffix.lower() not in FORMATS:
-        raise ConfigError(f"{option} writes {', '.join(FORMATS)}, and {path} is called none of it")
+        raise ConfigError(f"{option} writes {', '.join(FORMATS)}; {path} ends in none of them")
     check_output_file(path, option)
     if importlib.util.find_spec("matplotlib") is None:
         raise BackendError(NO_MATPLOTLIB)
 
 
-def plot_curves(histories: Mapping[str, Curve]) -> Any:
-    """Return a figure of one run's loss and accuracies, as the book's is, or of several runs'.
+def plot_curves(histories: Mapping[str, Any]) -> Any:
+    """Return a figure of the loss and accuracies of runs; of one run, as in the book.
 
     Args:
-        histories: name of each run, for the legend, to its history.
+        histories: name of each run, for the legend, to its `bertnli.History`.
     """
     if len(histories) == 1:
-        return _curve_of_one(*next(iter(histories.items())))
+        [(name, history)] = histories.items()
+        return _single_run(history, "epoch", f"{name} ".lstrip())
     figure = new_figure(8.6, 3.8)
     panels = figure.subplots(1, 2)
     handles = []
-    # Runs that are alike lie on one another: the first are broad and pale, the last thin.
+    # Similar runs cover each other: the first are drawn broad and pale, the last thin.
     widths = np.linspace(3.5, 1.2, max(len(histories), 2))
     for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=False)):
+        style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
+        style["linewidth"] = width
         for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-            style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
             for split, line, marker in (("train", "--", ""), ("dev", "-", "o")):
-                points = _points(history, f"{split}_{quantity}")
-                if len(points):
-                    axes.plot(
-                        *points.T,
-                        linestyle=line,
-                        linewidth=width,
-                        marker=marker,
-                        markersize=2.5 + width,
-                        **style,
-                    )
-        handles.append(panels[0].plot([], [], linewidth=width, label=name, **style)[0])
+                points = _points(history, "epoch", f"{split}_{quantity}")
+                size = 2.5 + width
+                axes.plot(*points, linestyle=line, marker=marker, markersize=size, **style)
+        handles.append(panels[0].plot([], [], label=name, **style)[0])
     for axes, quantity in zip(panels, ("loss, nats", "accuracy"), strict=True):
         axes.set_title(f"{quantity} (dashed: train, dots: dev)", fontsize="medium")
-        _by_epoch(axes)
+        _label_x(axes, "epoch")
     columns = min(len(histories), 3)
     rows = -(-len(histories) // columns)
     figure.tight_layout(rect=(0, 0.02 + 0.055 * rows, 1, 1))
@@ -143,67 +100,53 @@ def plot_curves(histories: Mapping[str, Curve]) -> Any:
     return figure
 
 
-def _curve_of_one(name: str, history: Curve) -> Any:
+def plot_progress(history: Any, title: str = "") -> Any:
+    """Return a figure of a run in progress: each step's loss, and each epoch's numbers."""
+    return _single_run(history, "steps", "", title)
+
+
+def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
+    """Return the curves of a run over its epochs, or over its steps with each step's loss."""
     figure = new_figure(5.2, 3.6)
     axes = figure.add_subplot()
-    for i, (field, label) in enumerate(_CURVES):
-        points = _points(history, field)
-        if len(points):
-            axes.plot(
-                *points.T, color=f"C{i}", marker="o", markersize=4, label=f"{name} {label}".strip()
-            )
-    _by_epoch(axes)
-    axes.set_ylabel(_Y_LABEL)
-    axes.legend(fontsize="small")
-    figure.tight_layout()
-    return figure
-
-
-def _points(history: Curve, field: str) -> NDArray[np.float64]:
-    """Return (epoch, value) of each epoch that has one, (N, 2)."""
-    points = [(record.epoch, getattr(record, field)) for record in history.epochs]
-    return np.array([(x, y) for x, y in points if y is not None], np.float64)
-
-
-def _by_epoch(axes: Any) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.grid(alpha=0.4)
-
-
-def plot_progress(history: Curve, title: str = "") -> Any:
-    """Return a figure of a run under way: the loss of each step, and each epoch's numbers."""
-    figure = new_figure(5.6, 3.4)
-    axes = figure.add_subplot()
-    losses = np.array(history.step_losses, np.float64)
+    losses = np.array(history.step_losses if x == "steps" else [], np.float64)
     if len(losses):
         starts = np.arange(0, len(losses), -(-len(losses) // MAX_POINTS))
         means = np.add.reduceat(losses, starts) / np.diff([*starts, len(losses)])
         axes.plot(starts + 1, means, color="C0", alpha=0.35, linewidth=1, label="loss of a step")
     for i, (field, label) in enumerate(_CURVES):
-        points = [(record.steps, getattr(record, field)) for record in history.epochs]
-        points = [(x, y) for x, y in points if y is not None]
-        if points:
-            axes.plot(
-                *zip(*points, strict=True), color=f"C{i}", marker="o", markersize=4, label=label
-            )
-    axes.set_xlabel("step")
-    axes.set_ylabel(_Y_LABEL)
+        points = _points(history, x, field)
+        if len(points[0]):
+            axes.plot(*points, color=f"C{i}", marker="o", markersize=4, label=prefix + label)
+    _label_x(axes, "step" if x == "steps" else x)
+    axes.set_ylabel("loss (nats), accuracy")
     axes.set_title(title, fontsize="small")
-    axes.grid(alpha=0.4)
     if axes.lines:
         axes.legend(fontsize="small")
     figure.tight_layout()
     return figure
 
 
-def plot_confusion(scores: Mapping[str, Confusion]) -> Any:
+def _points(history: Any, x: str, y: str) -> tuple[list[float], list[float]]:
+    """Return two fields of the epochs' records, without epochs that lack one."""
+    points = [(getattr(record, x), getattr(record, y)) for record in history.epochs]
+    points = [point for point in points if point[1] is not None]
+    return [point[0] for point in points], [point[1] for point in points]
+
+
+def _label_x(axes: Any, label: str) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.set_xlabel(label)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.4)
+
+
+def plot_confusion(scores: Mapping[str, Any]) -> Any:
     """Return a figure of confusion matrices, side by side: counts, shaded by the row's share.
 
     Args:
-        scores: title of each matrix to its score.
+        scores: title of each matrix to its `bertnli.Metrics`.
     """
     size = 1.3 + 0.75 * max(len(metrics.labels) for metrics in scores.values())
     figure = new_figure((size + 0.6) * len(scores), size)
@@ -235,11 +178,11 @@ def plot_confusion(scores: Mapping[str, Confusion]) -> Any:
 
 
 def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
-    """Return a figure of a set's pair lengths, and of the padding that is not computed.
+    """Return a figure of a set's pair lengths, and of the padding that packing avoids.
 
     Args:
         lengths: tokens of each pair, special ones included.
-        cost: what batches of them cost.
+        cost: tokens that batches of these pairs cost.
     """
     figure = new_figure(8.6, 3.6)
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -286,17 +229,17 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
     """Return a figure of some sets' classes and lengths."""
     figure = new_figure(8.6, 3.6)
     left, right = figure.subplots(1, 2)
-    names = list(dict.fromkeys(name for one in sets for name in one.classes))
+    names = list(dict.fromkeys(name for part in sets for name in part.classes))
     width = 0.8 / len(sets)
-    longest = max(one.longest for one in sets)
+    longest = max(part.longest for part in sets)
     bins = np.arange(0, longest + 2, max(1, longest // 40))
-    for i, one in enumerate(sets):
-        shares = [one.classes.get(name, 0) / max(one.pairs, 1) for name in names]
+    for i, part in enumerate(sets):
+        shares = [part.classes.get(name, 0) / max(part.pairs, 1) for name in names]
         places = np.arange(len(names)) + (i - (len(sets) - 1) / 2) * width
-        label = f"{one.name}, {one.pairs:,} pairs"
+        label = f"{part.name}, {part.pairs:,} pairs"
         left.bar(places, shares, width, color=f"C{i % 10}", label=label)
-        weights = np.full(len(one.lengths), 1 / max(one.pairs, 1))
-        right.hist(one.lengths, bins, weights=weights, histtype="step", color=f"C{i % 10}")
+        weights = np.full(len(part.lengths), 1 / max(part.pairs, 1))
+        right.hist(part.lengths, bins, weights=weights, histtype="step", color=f"C{i % 10}")
     left.set_xticks(range(len(names)), names, fontsize="small")
     left.set_ylabel("share of the pairs")
     right.set_xlabel(f"{sets[0].unit} of a pair")
@@ -305,11 +248,11 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
     return figure
 
 
-def plot_explanation(explanation: Shares, attention: NDArray) -> Any:
-    """Return a figure of what a classifier made of a pair.
+def plot_explanation(explanation: Any, attention: NDArray) -> Any:
+    """Return a figure of the attention between a pair's tokens, and of each token's share.
 
     Args:
-        explanation: tokens and their shares.
+        explanation: a `bertnli.Explanation`.
         attention: (T, T), of a head or a mean of some.
 
     Raises:
@@ -338,6 +281,6 @@ def plot_explanation(explanation: Shares, attention: NDArray) -> Any:
     right.tick_params(labelleft=False, left=False)
     right.spines[["top", "right", "left"]].set_visible(False)
     right.set_title(f"share in p({explanation.target})", fontsize=9)
-    found = ", ".join(f"{name} {p:.3f}" for name, p in explanation.probabilities.items())
-    figure.suptitle(found, fontsize=10)
+    title = ", ".join(f"{name} {p:.3f}" for name, p in explanation.probabilities.items())
+    figure.suptitle(title, fontsize=10)
     return figure

@@ -49,10 +49,8 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.encode.EncodedPairs"),
     ("py:class", "bertnli.data.padding.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
-    ("py:class", "bertnli.explain.Explainable"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
     ("py:class", "bertnli.parity.compare.TakesSteps"),
-    ("py:class", "bertnli.plots.Curve"),
     ("py:class", "bertnli.training.average.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
 ]
