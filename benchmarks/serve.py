@@ -2,7 +2,6 @@
 
     python benchmarks/serve.py throughput --json result.json
     python benchmarks/serve.py soak --seconds 300 --json result.json
-    python benchmarks/serve.py crowd --json result.json
 
 Throughput: clients that each send a pair, wait for the answer and send the next, to two servers
 with the same code, one of which computes each request by itself. They take turns in rotation; the
@@ -12,8 +11,6 @@ computes, and in the processor time of its process.
 Soak: for some minutes, clients of many kinds at a time, among them some that send what cannot be
 answered, leave, or take their time. Every request that can be answered must be, alike each time,
 with status 200; all others with 4xx; and the server's memory must not grow.
-
-Crowd: see crowd.py.
 
 The load comes from one process beside the server's, and takes processor time of its own.
 """
@@ -34,7 +31,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crowd import crowd
 from served import Connection, Server, request
 
 import bertnli
@@ -50,7 +46,6 @@ KINDS = {
     "too long": 1,
     "leaves": 2,
     "slow body": 2,
-    "slow headers": 2,
 }
 GOOD = ("one pair", "many pairs", "explain", "page, health, metrics")
 READ_TIMEOUT = 2
@@ -64,7 +59,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", choices=("throughput", "soak", "crowd"))
+    parser.add_argument("part", choices=("throughput", "soak"))
     parser.add_argument("--checkpoint", default="bert.mini")
     parser.add_argument("--backend", default="torch", choices=("torch", "mxnet"))
     parser.add_argument("--clients", type=int, default=32, help="of throughput")
@@ -73,7 +68,7 @@ def main() -> None:
     parser.add_argument("--json", help="write the result here")
     args = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    parts = {"throughput": throughput, "soak": soak, "crowd": lambda args: crowd(args, sentences())}
+    parts = {"throughput": throughput, "soak": soak}
     result = asyncio.run(parts[args.part](args))
     if args.json:
         Path(args.json).write_text(json.dumps(result, indent=1) + "\n")
@@ -183,7 +178,6 @@ class Soak:
             "too long": lambda rng: self._bad(b"x" * rng.choice([300_000, 1_000_000, 4_000_000])),
             "leaves": self._leave,
             "slow body": self._slow_body,
-            "slow headers": self._slow_headers,
         }
         rng = random.Random(f"{kind} {number}")
         while time.perf_counter() < self.end:
@@ -247,25 +241,16 @@ class Soak:
     async def _slow_body(self, rng: random.Random) -> str:
         async with Connection(self.server.address) as connection:
             connection.writer.write(request("POST", "/predict", 1000))
-            trickle = asyncio.ensure_future(_trickle(connection, b"x"))
-            try:
-                return str((await connection.answer())[0])
-            finally:
-                trickle.cancel()
-
-    async def _slow_headers(self, rng: random.Random) -> str:
-        async with Connection(self.server.address) as connection:
-            connection.writer.write(b"POST /predict HTTP/1.1\r\n")
-            trickle = asyncio.ensure_future(_trickle(connection, b"X: y\r\n"))
+            trickle = asyncio.ensure_future(_trickle(connection))
             try:
                 return str((await connection.answer())[0])
             finally:
                 trickle.cancel()
 
 
-async def _trickle(connection: Connection, part: bytes) -> None:
+async def _trickle(connection: Connection) -> None:
     while True:
-        connection.writer.write(part)
+        connection.writer.write(b"x")
         await asyncio.sleep(0.3)
 
 

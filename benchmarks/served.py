@@ -16,11 +16,10 @@ from urllib.parse import urlsplit
 
 
 class Server:
-    """A server in a process of its own; it may have so many open files."""
+    """A server in a process of its own."""
 
-    def __init__(self, args: argparse.Namespace, *more: str, files: int | None = None) -> None:
-        command = [] if files is None else ["prlimit", f"--nofile={files}:{files}"]
-        command += [sys.executable, "-m", "bertnli", "serve", "--port", "0"]
+    def __init__(self, args: argparse.Namespace, *more: str) -> None:
+        command = [sys.executable, "-m", "bertnli", "serve", "--port", "0"]
         command += ["--checkpoint", args.checkpoint, "--backend", args.backend, *more]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         atexit.register(self.process.kill)  # where this script is broken off; else it has ended
@@ -45,24 +44,12 @@ class Server:
 
     async def counters(self) -> dict[str, float]:
         """Return the numbers of /metrics, summed over their labels, by name."""
-        found: dict[str, float] = Counter()
-        for name, labels, value in await self._metrics():
-            found[name] += float(value) if "le=" not in labels else 0
-        return found
-
-    async def answered(self) -> Counter[str]:
-        """Return how many requests /metrics counts with each status, but for those of /metrics."""
-        found: Counter[str] = Counter()
-        for name, labels, value in await self._metrics():
-            status = re.search(r'status="(\d+)"', labels)
-            if name == "bertnli_requests_total" and status and 'path="/metrics"' not in labels:
-                found[status[1]] += int(float(value))
-        return found
-
-    async def _metrics(self) -> list[tuple[str, str, str]]:
         async with Connection(self.address) as connection:
             _, text = await connection.ask("GET", "/metrics")
-        return re.findall(r"^(\w+)\{(.*)\} (\S+)$", text.decode(), re.M)
+        totals: dict[str, float] = Counter()
+        for name, labels, value in re.findall(r"^(\w+)\{(.*)\} (\S+)$", text.decode(), re.M):
+            totals[name] += float(value) if "le=" not in labels else 0
+        return totals
 
     def stop(self) -> int:
         """End it, and return its exit status."""
@@ -99,5 +86,6 @@ class Connection:
 def request(method: str, path: str, length: int) -> bytes:
     """Return a request's line and headers."""
     return (
-        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n".encode()
+        f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        f"Content-Length: {length}\r\n\r\n".encode()
     )

@@ -1,6 +1,5 @@
-"""A trained classifier over HTTP, with a page to try it on: what `bertnli serve` runs.
+"""A trained classifier over HTTP, with a page to try it on: `bertnli serve`.
 
-A request is read within its limits (`reading`), becomes a job in the queue of a backend's worker
-(`worker`), and its answer is sent (`app`). Each model lives in one thread, which computes the pairs
-of several requests at a time. What a client may do below HTTP's requests is limited in `protocol`.
+`app` has the paths, and `schemas` their requests and answers. Each model lives in the thread of a
+`worker`, which computes the pairs of concurrent requests in one batch. `run` starts and stops it.
 """

@@ -1,4 +1,4 @@
-"""What a server takes from its clients at most."""
+"""The limits of a server."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ from dataclasses import dataclass
 
 from bertnli.errors import ConfigError
 
-#: Seconds that a client has to send a request, and that a request waits for a place, where there
-#: are too many.
-HURRY = 1.0
-
 
 @dataclass(frozen=True)
 class Limits:
-    """What a server takes from its clients at most.
+    """The limits of a server.
 
     Args:
-        max_batch: pairs computed at a time.
-        max_wait: seconds that a batch which is not full waits for more pairs. At 0 it does not
-            wait; the next one gathers while it is computed.
+        max_batch: pairs in a batch.
+        max_wait: seconds that a batch which is not full waits for more pairs.
         max_queue: pairs that wait for a backend; an explanation counts as a full batch.
-        max_pairs: pairs of a request.
+        max_pairs: pairs in a request.
         max_body: bytes of a request's body.
         max_chars: characters of a sentence.
-        max_connections: connections with a request under way. Where there are so many, a further
-            one is refused after `HURRY` seconds, and a body has no longer than that.
-        read_timeout: seconds that a client has for a request's headers, again for its body, and
-            again to take the answer.
-        timeout: seconds from a request's last byte to its answer.
-        batching: whether the pairs of several requests are computed together.
+        max_connections: open connections.
+        read_timeout: seconds to send a request's body, and that an idle connection stays open.
+        timeout: seconds from the end of a request to its answer.
+        batching: whether the pairs of several requests are computed in one batch.
 
     Raises:
         ConfigError: a number that is too small, or two that contradict one another.
@@ -46,10 +39,6 @@ class Limits:
     batching: bool = True
 
     def __post_init__(self) -> None:
-        whole = ("max_batch", "max_queue", "max_pairs", "max_body", "max_chars", "max_connections")
-        for name in whole:
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)}; give at least 1")
         for name in ("read_timeout", "timeout"):
             if not 0 < getattr(self, name) < float("inf"):
                 raise ConfigError(f"{name} is {getattr(self, name)}; give seconds above 0")

@@ -1,79 +1,48 @@
-"""What a server counts, for Prometheus."""
+"""Metrics for Prometheus."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from bertnli.serve.worker import READY, Worker
+if TYPE_CHECKING:
+    from bertnli.serve.worker import Worker
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """The counters of one server, in a registry of its own."""
+    """The metrics of one server, in a registry of its own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "bertnli_requests",
-            "Requests by path and by status; 499 is a client that left before its answer.",
-            ("path", "status"),
-            registry=self.registry,
-        )
-        self._seconds = Histogram(
-            "bertnli_request_seconds",
-            "Time from a request's headers to the end of its answer.",
-            ("path",),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._pairs = Counter(
-            "bertnli_pairs", "Pairs computed.", ("backend",), registry=self.registry
-        )
-        self._dropped = Counter(
-            "bertnli_dropped_pairs",
-            "Pairs not computed, for their client had left.",
-            ("backend",),
-            registry=self.registry,
-        )
-        self._batches = Histogram(
-            "bertnli_batch_pairs",
-            "Pairs computed at a time.",
-            ("backend",),
-            buckets=PAIRS,
-            registry=self.registry,
-        )
-        self._model_seconds = Histogram(
-            "bertnli_batch_seconds",
-            "Time that the model takes for a batch.",
-            ("backend",),
-            buckets=SECONDS,
-            registry=self.registry,
-        )
-        self._queue = Gauge(
-            "bertnli_queue_pairs",
-            "Pairs that wait; an explanation counts as a full batch.",
-            ("backend",),
-            registry=self.registry,
-        )
-        self._up = Gauge(
-            "bertnli_worker_up",
-            "Whether a backend's worker can answer.",
-            ("backend",),
-            registry=self.registry,
-        )
 
-    def watch(self, workers: Iterable[Worker]) -> None:
-        """Show the queues of workers, and whether they are ready."""
-        for worker in workers:
-            self._queue.labels(worker.backend).set_function(partial(_waiting, worker))
-            self._up.labels(worker.backend).set_function(partial(_up, worker))
-            for metric in (self._pairs, self._dropped, self._batches, self._model_seconds):
-                metric.labels(worker.backend)  # there, at 0, from the start
+        def metric(kind: Any, name: str, text: str, *labels: str, **options: Any) -> Any:
+            return kind(f"bertnli_{name}", text, labels, registry=self.registry, **options)
+
+        self._requests = metric(Counter, "requests", "Requests.", "path", "status")
+        self._seconds = metric(
+            Histogram, "request_seconds", "Time of a request.", "path", buckets=SECONDS
+        )
+        self._pairs = metric(Counter, "pairs", "Pairs computed.", "backend")
+        self._dropped = metric(
+            Counter, "dropped_pairs", "Pairs whose client left before them.", "backend"
+        )
+        self._batches = metric(Histogram, "batch_pairs", "Batch size.", "backend", buckets=PAIRS)
+        self._model_seconds = metric(
+            Histogram, "batch_seconds", "Time of a batch in the model.", "backend", buckets=SECONDS
+        )
+        self._queue = metric(Gauge, "queue_pairs", "Pairs that wait.", "backend")
+        self._up = metric(Gauge, "worker_up", "1 while the backend can answer.", "backend")
+
+    def watch(self, worker: Worker) -> None:
+        """Show a worker's queue and state, and its counters from 0."""
+        self._queue.labels(worker.backend).set_function(lambda: worker.waiting)
+        self._up.labels(worker.backend).set_function(lambda: worker.state == "ready")
+        for metric in (self._pairs, self._dropped, self._batches, self._model_seconds):
+            metric.labels(worker.backend)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""
@@ -87,17 +56,9 @@ class Metrics:
         self._model_seconds.labels(backend).observe(seconds)
 
     def dropped(self, backend: str, pairs: int) -> None:
-        """Count pairs that nobody waits for any more."""
+        """Count pairs that are not computed, since their client has left."""
         self._dropped.labels(backend).inc(pairs)
 
     def page(self) -> bytes:
-        """Return everything as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)
-
-
-def _waiting(worker: Worker) -> float:
-    return worker.waiting
-
-
-def _up(worker: Worker) -> float:
-    return worker.state == READY

@@ -1,8 +1,7 @@
-"""The thread that owns a model, and computes the pairs of several requests at a time."""
+"""The thread that owns a model, and computes the pairs of concurrent requests in one batch."""
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -10,113 +9,86 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, Protocol
+from dataclasses import dataclass, field
+from typing import Any
 
-from bertnli.errors import BERTNLIError
 from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
+from bertnli.serve.metrics import Metrics
 from bertnli.text.pairs import PairEncoding
 
-LOGGER = logging.getLogger("bertnli.serve")
 LOADING, READY, STOPPED, DEAD = "loading", "ready", "stopped", "dead"
 
 Pair = tuple[str, str]
 
 
 class QueueFull(Exception):
-    """Too many pairs wait.
+    """The queue has no room; `retry_after` is the time in seconds that it takes to compute."""
 
-    The answer is 429: a 5xx would mean a fault, to alarms and to proxies that take servers out.
-
-    Args:
-        waiting: how many.
-        retry_after: seconds after which they will have been computed, if all goes on as it did.
-    """
-
-    def __init__(self, waiting: int, retry_after: int) -> None:
-        super().__init__(f"{waiting} pairs are waiting")
-        self.waiting, self.retry_after = waiting, retry_after
+    def __init__(self, waiting: int, max_queue: int, retry_after: int) -> None:
+        super().__init__(
+            f"{waiting:,} pairs are waiting, and the queue has room for {max_queue:,} "
+            "(--max-queue); send the request again after Retry-After seconds"
+        )
+        self.retry_after = retry_after
 
 
 class NotReady(Exception):
     """The worker is loading its model, or has ended."""
 
 
-class Observer(Protocol):
-    """Who is told what workers do."""
-
-    def computed(self, backend: str, pairs: int, seconds: float) -> None:
-        """A batch was computed."""
-
-    def dropped(self, backend: str, pairs: int) -> None:
-        """Pairs were not computed, for nobody waits for them any more."""
-
-
+@dataclass(eq=False)
 class _Job:
-    """The pairs of a request, which may be computed in several batches."""
+    """The pairs of a request, or a function of the model; `size` is what is left of it to do."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.pairs = pairs
-        self.taken = 0
-        self.answers: list[Prediction] = []
-        self.future: Future[list[Prediction]] = Future()
-
-    @property
-    def left(self) -> int:
-        return len(self.pairs) - self.taken
+    size: int
+    pairs: Sequence[Pair] = ()
+    function: Callable[[Any], Any] | None = None
+    future: Future[Any] = field(default_factory=Future)
+    answers: list[Prediction] = field(default_factory=list)
 
 
-class _Call:
-    """A function of the model that is computed alone; in the queue it counts as some pairs."""
-
-    def __init__(self, function: Callable[[Any], Any], left: int) -> None:
-        self.function, self.left = function, left
-        self.future: Future[Any] = Future()
+#: A pair of each of some jobs, in turn; or a function alone.
+_Work = list[tuple[_Job, Pair]] | _Job
 
 
 class Worker:
-    """A thread that loads a model, and alone uses it; MXNet's may be used from one thread only.
+    """A thread that loads a model and is the only one to use it, as MXNet demands.
 
-    Batches are fair: every request that waits gets an equal share of a batch, in the order of
-    arrival, and what room is left goes to the first; so a long request is computed along with short
-    ones that come after it. Calls take turns with batches.
+    A batch takes one pair of each waiting request in turn, until it is full. So a long request does
+    not hold up the short ones. Calls take turns with batches.
 
     Args:
         backend: its name.
         load: returns the model; called in the thread.
-        limits: ``max_batch``, ``max_wait``, ``max_queue`` and ``batching`` are looked at.
-        observer: is told of each batch, in the thread.
+        limits: ``max_batch``, ``max_wait``, ``max_queue`` and ``batching`` are used.
+        metrics: where batches are counted.
     """
 
     def __init__(
-        self,
-        backend: str,
-        load: Callable[[], Any],
-        limits: Limits,
-        observer: Observer,
+        self, backend: str, load: Callable[[], Any], limits: Limits, metrics: Metrics
     ) -> None:
         self.backend, self.state = backend, LOADING
-        #: What there is to know of the model without touching it.
-        self.labels: tuple[str, ...] = ()
+        self.labels: Sequence[str] = ()
         self.num_blks = self.num_heads = 0
         self.encoding = PairEncoding(0)
-        self._load, self._limits, self._observer = load, limits, observer
+        self._load, self._limits, self._metrics = load, limits, metrics
         self._changed = threading.Condition()
         self._jobs: deque[_Job] = deque()
-        self._calls: deque[_Call] = deque()
-        self._under_way: list[_Job] | list[_Call] = []
-        self._call_is_next = self._stopping = False
-        self._pace = 0.001  # seconds for a pair, of late
+        self._pending: set[Future[Any]] = set()
+        self._stopping = False
+        self._seconds_per_pair = 0.001  # moving average
         self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name=f"bertnli-{backend}", daemon=True)
+        metrics.watch(self)
 
     def start(self) -> None:
-        """Load the model, and return when it is ready; what loading raises is raised here."""
+        """Load the model and return when it is ready; what loading raises is raised here."""
         self._thread.start()
         self._loaded.result()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Compute what waits, and end; return when that is done, or after so many seconds."""
+        """Compute what waits and end; return then, or after ``timeout`` seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -124,182 +96,144 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """How many pairs wait; a call counts as a full batch."""
+        """Number of pairs that wait; a call counts as a full batch."""
         with self._changed:
-            return self._waiting()
+            return sum(job.size for job in self._jobs)
 
     def predict(self, pairs: Sequence[Pair]) -> Future[list[Prediction]]:
-        """Queue pairs; a future that is cancelled takes them out again.
+        """Queue pairs; cancelling the future takes them out again.
 
         Raises:
-            QueueFull: they have no room.
+            QueueFull: the queue has no room.
             NotReady: the model is not loaded, or the worker has ended.
         """
-        job = _Job(pairs)
-        self._queue(job)
-        return job.future
+        return self._queue(_Job(len(pairs), pairs))
 
     def call(self, function: Callable[[Any], Any]) -> Future[Any]:
         """Queue a function of the model; see `predict`."""
-        call = _Call(function, min(self._limits.max_batch, self._limits.max_queue))
-        self._queue(call)
-        return call.future
+        size = min(self._limits.max_batch, self._limits.max_queue)
+        return self._queue(_Job(size, function=function))
 
-    def _queue(self, job: _Job | _Call) -> None:
+    def _queue(self, job: _Job) -> Future[Any]:
         with self._changed:
             if self.state != READY or self._stopping:
                 state = "stopping" if self.state == READY else self.state
                 raise NotReady(f"the {self.backend} worker is {state}")
-            if self._waiting() + job.left > self._limits.max_queue:
-                self._drop_abandoned()
-            waiting = self._waiting()
-            if waiting + job.left > self._limits.max_queue:
-                seconds = math.ceil(waiting * self._pace)
-                raise QueueFull(waiting, min(max(seconds, 1), 60))
-            if isinstance(job, _Job):
-                self._jobs.append(job)
-            else:
-                self._calls.append(job)
+            waiting = self.waiting
+            if waiting + job.size > self._limits.max_queue:
+                seconds = math.ceil(waiting * self._seconds_per_pair)
+                raise QueueFull(waiting, self._limits.max_queue, min(max(seconds, 1), 60))
+            self._jobs.append(job)
+            self._pending.add(job.future)
             self._changed.notify_all()
 
-    def _waiting(self) -> int:
-        return sum(job.left for queue in (self._jobs, self._calls) for job in queue)
+        def remove(future: Future[Any]) -> None:
+            self._pending.discard(future)
+            if not future.cancelled() and future.exception() is None:
+                return  # without the lock, for which the model's thread would wait
+            with self._changed:
+                if job in self._jobs:
+                    self._jobs.remove(job)
+                    self._metrics.dropped(self.backend, job.size if future.cancelled() else 0)
+
+        job.future.add_done_callback(remove)
+        return job.future
 
     def _run(self) -> None:
-        ended = DEAD
+        state = DEAD
         try:
             net = self._load()
-            self.labels = tuple(net.labels)
+            self.labels, self.encoding = net.labels, net.encoding
             self.num_blks, self.num_heads = net.config.num_blks, net.config.num_heads
-            self.encoding = net.encoding
             self.state = READY
             self._loaded.set_result(None)
-            while (work := self._next()) is not None:
-                if isinstance(work, _Call):
-                    self._under_way = [work]
+            while work := self._next():
+                if isinstance(work, _Job):
                     self._answer(work, net)
                 else:
-                    self._under_way = [job for job, _ in work]
                     self._compute(work, net)
-            ended = STOPPED
+            state = STOPPED
         except BaseException as error:
-            if not self._loaded.done():
-                self._loaded.set_exception(error)
-            else:
-                LOGGER.exception("the %s worker has died", self.backend)
+            if self._loaded.done():
+                raise  # threading prints it
+            self._loaded.set_exception(error)
         finally:
-            self._end(ended)
+            with self._changed:
+                self.state = state
+                futures = list(self._pending)
+            for future in futures:
+                _settle(future, NotReady(f"the {self.backend} worker is {state}"))
 
-    def _end(self, state: str) -> None:
+    def _next(self) -> _Work | None:
+        """Wait for work; None at the end."""
+        limits = self._limits
         with self._changed:
-            self.state = state
-            abandoned = [*self._under_way, *self._jobs, *self._calls]
-            self._jobs.clear()
-            self._calls.clear()
-        for job in abandoned:
-            _settle(job.future, NotReady(f"the {self.backend} worker is {state}"))
+            while not (self._stopping and not self._jobs):
+                self._changed.wait_for(lambda: self._jobs or self._stopping)
+                self._changed.wait_for(
+                    lambda: self.waiting >= limits.max_batch or self._stopping, limits.max_wait
+                )
+                if self._jobs:  # not cancelled meanwhile
+                    return self._take()
+        return None
 
-    def _next(self) -> list[tuple[_Job, int]] | _Call | None:
-        """Wait for something to compute: of some jobs so many pairs, or a call; None at the end."""
-        with self._changed:
-            while True:
-                self._drop_abandoned()
-                if self._calls and (self._call_is_next or not self._jobs):
-                    self._call_is_next = False
-                    return self._calls.popleft()
-                if self._jobs:
-                    self._call_is_next = True
-                    self._wait_for_more()
-                    if shares := self._shares():
-                        return shares
-                elif self._stopping:
-                    return None
-                else:
-                    self._changed.wait()
+    def _take(self) -> _Work:
+        """Take pairs from the jobs in turn; without batching, from the first job alone."""
+        if self._jobs[0].function is not None:
+            return self._jobs.popleft()
+        jobs = self._jobs if self._limits.batching else deque([self._jobs.popleft()])
+        batch: list[tuple[_Job, Pair]] = []
+        calls: list[_Job] = []
+        while jobs and len(batch) < self._limits.max_batch:
+            job = jobs.popleft()
+            if job.function is not None:
+                calls.append(job)
+                continue
+            batch.append((job, job.pairs[-job.size]))
+            job.size -= 1
+            if job.size:
+                jobs.append(job)
+        if jobs is not self._jobs:
+            self._jobs.extend(jobs)
+        self._jobs.extendleft(calls[:1])
+        self._jobs.extend(calls[1:])
+        return batch
 
-    def _wait_for_more(self) -> None:
-        if not self._limits.batching:
-            return
-        end = time.monotonic() + self._limits.max_wait
-        while self._waiting() < self._limits.max_batch and not self._stopping:
-            left = end - time.monotonic()
-            if left <= 0:
-                break
-            self._changed.wait(left)
-        if self._limits.max_wait:
-            self._drop_abandoned()
-
-    def _shares(self) -> list[tuple[_Job, int]]:
-        """Take the pairs of a batch from the jobs that wait."""
-        if not self._jobs:
-            return []
-        room = self._limits.max_batch
-        jobs = list(self._jobs) if self._limits.batching else [self._jobs[0]]
-        shares = dict.fromkeys(jobs[:room], 0)
-        equal = max(1, room // len(jobs))
-        for most in (equal, room):
-            for job in shares:
-                more = min(most, job.left, room)
-                job.taken += more
-                shares[job] += more
-                room -= more
-        if not self._limits.batching:
-            self._jobs.rotate(-1)
-        self._jobs = deque(job for job in self._jobs if job.left)
-        return list(shares.items())
-
-    def _drop_abandoned(self) -> None:
-        """Forget what nobody waits for any more, and the rest of what has failed."""
-        if any(job.future.done() for job in self._jobs):
-            left = sum(job.left for job in self._jobs if job.future.cancelled())
-            self._observer.dropped(self.backend, left)
-            self._jobs = deque(job for job in self._jobs if not job.future.done())
-        if any(call.future.done() for call in self._calls):
-            self._calls = deque(call for call in self._calls if not call.future.done())
-
-    def _compute(self, shares: list[tuple[_Job, int]], net: Any) -> None:
-        """Compute a batch; a pair that makes the model fail costs its own request alone."""
-        pairs = [pair for job, n in shares for pair in _next_pairs(job, n)]
+    def _compute(self, batch: list[tuple[_Job, Pair]], net: Any) -> None:
+        """Compute a batch; if the model fails, each request alone, so that one fails only."""
         start = time.perf_counter()
+        jobs = dict.fromkeys(job for job, _ in batch)
         try:
-            found = net.predict(pairs, batch_size=self._limits.max_batch)
+            predictions = net.predict(
+                [pair for _, pair in batch], batch_size=self._limits.max_batch
+            )
         except Exception as error:
-            if len(shares) > 1:
-                for share in shares:
-                    self._compute([share], net)
-                return
-            self._fail(shares[0][0].future, error)
+            if len(jobs) > 1:
+                for job in jobs:
+                    self._compute([item for item in batch if item[0] is job], net)
+            else:
+                _settle(batch[0][0].future, error)
             return
         seconds = time.perf_counter() - start
-        self._pace += 0.2 * (seconds / len(pairs) - self._pace)
-        self._observer.computed(self.backend, len(pairs), seconds)
-        place = 0
-        for job, n in shares:
-            job.answers += found[place : place + n]
-            place += n
+        self._seconds_per_pair += 0.2 * (seconds / len(batch) - self._seconds_per_pair)
+        self._metrics.computed(self.backend, len(batch), seconds)
+        for (job, _), prediction in zip(batch, predictions, strict=True):
+            job.answers.append(prediction)
+        for job in jobs:
             if len(job.answers) == len(job.pairs):
                 _settle(job.future, job.answers)
 
-    def _answer(self, call: _Call, net: Any) -> None:
+    def _answer(self, call: _Job, net: Any) -> None:
+        assert call.function is not None
         try:
             _settle(call.future, call.function(net))
         except Exception as error:
-            self._fail(call.future, error)
-
-    def _fail(self, future: Future, error: Exception) -> None:
-        if not isinstance(error, BERTNLIError):  # whose message says all
-            LOGGER.error("the %s model failed", self.backend, exc_info=error)
-        _settle(future, error)
+            _settle(call.future, error)
 
 
-def _next_pairs(job: _Job, number: int) -> Sequence[Pair]:
-    """Return the pairs after those that are answered."""
-    return job.pairs[len(job.answers) : len(job.answers) + number]
-
-
-def _settle(future: Future, result: Any) -> None:
+def _settle(future: Future[Any], outcome: Any) -> None:
     with suppress(InvalidStateError):  # cancelled meanwhile
-        if isinstance(result, BaseException):
-            future.set_exception(result)
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
         else:
-            future.set_result(result)
+            future.set_result(outcome)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -16,20 +17,22 @@ from zlib import crc32
 from bertnli.bert.labels import LABELS
 from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
+from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import Pair, Worker
 from bertnli.text.pairs import PairEncoding
 
 
 def answer(pair: Pair) -> Prediction:
-    """What the model says: numbers that belong to this pair alone."""
+    """Return a prediction that depends on this pair alone."""
     weights = [1 + crc32(f"{label}/{pair[0]}/{pair[1]}".encode()) % 1000 for label in LABELS]
-    probabilities = [weight / sum(weights) for weight in weights]
-    by_name = dict(zip(LABELS, probabilities, strict=True))
-    return Prediction(max(by_name, key=lambda name: by_name[name]), by_name)
+    probabilities = {
+        label: weight / sum(weights) for label, weight in zip(LABELS, weights, strict=True)
+    }
+    return Prediction(max(probabilities, key=lambda name: probabilities[name]), probabilities)
 
 
 class FakeNet:
-    """Answers by `answer`; remembers batches; waits while it is held; fails on some sentences."""
+    """Answers by `answer`, keeps its batches, and waits while it is held."""
 
     labels = LABELS
     config = SimpleNamespace(num_blks=2, num_heads=4)
@@ -48,6 +51,8 @@ class FakeNet:
         self.entered.release()
         assert self.gate.wait(900)  # processes.LIMIT, which a program does not see
         premises = [premise for premise, _ in pairs]
+        if "slow" in premises:
+            time.sleep(0.1)
         if "poison" in premises:
             raise RuntimeError("the model cannot bear this")
         if "death" in premises:
@@ -56,7 +61,7 @@ class FakeNet:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Let no batch end while the context lasts."""
+        """Let no batch end inside the context."""
         self.gate.clear()
         try:
             yield
@@ -64,29 +69,17 @@ class FakeNet:
             self.gate.set()
 
 
-class Seen:
-    """An observer that remembers."""
-
-    def __init__(self) -> None:
-        self.sizes: list[int] = []
-        self.lost = 0
-
-    def computed(self, backend: str, pairs: int, seconds: float) -> None:
-        self.sizes.append(pairs)
-
-    def dropped(self, backend: str, pairs: int) -> None:
-        self.lost += pairs
-
-
-def started(net: FakeNet, seen: Any = None, backend: str = "torch", **limits: Any) -> Worker:
+def started(
+    net: FakeNet, metrics: Metrics | None = None, backend: str = "torch", **limits: Any
+) -> Worker:
     """Return a worker that is ready."""
-    worker = Worker(backend, lambda: net, Limits(**limits), seen or Seen())
+    worker = Worker(backend, lambda: net, Limits(**limits), metrics or Metrics())
     worker.start()
     return worker
 
 
 def pairs_of(name: str, count: int) -> list[Pair]:
-    """Pairs that no other name gives."""
+    """Return pairs that no other name gives."""
     return [(f"{name} {i}", "It is so.") for i in range(count)]
 
 

@@ -30,6 +30,7 @@ from bertnli.formats.native import CONFIG
 from bertnli.formats.onnx import OnnxModel
 from bertnli.nets.classifier import softmax
 from bertnli.serve.limits import Limits
+from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import Worker
 from bertnli.text.pairs import TRUNCATIONS, PairEncoding, truncated_lengths
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -104,12 +105,8 @@ def tables(tmp_path: Path) -> tuple[Path, Path]:
 
 def by_worker(argv: list[str], name: str, work: Callable[[Worker], Any]) -> Any:
     """Return what the thread of `bertnli serve` answers."""
-
-    class Nobody:
-        computed = dropped = staticmethod(lambda *_: None)
-
     args = make_parser().parse_args(["serve", *argv])
-    worker = Worker(name, lambda: serve_command._load(args, name), Limits(), Nobody())
+    worker = Worker(name, lambda: serve_command._load(args, name), Limits(), Metrics())
     worker.start()
     try:
         return work(worker)
