@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-
-if TYPE_CHECKING:
-    from bertnli.serve.worker import Worker
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
@@ -37,12 +35,12 @@ class Metrics:
         self._queue = metric(Gauge, "queue_pairs", "Pairs that wait.", "backend")
         self._up = metric(Gauge, "worker_up", "1 while the backend can answer.", "backend")
 
-    def watch(self, worker: Worker) -> None:
+    def watch(self, backend: str, waiting: Callable[[], int], up: Callable[[], bool]) -> None:
         """Show a worker's queue and state, and its counters from 0."""
-        self._queue.labels(worker.backend).set_function(lambda: worker.waiting)
-        self._up.labels(worker.backend).set_function(lambda: worker.state == "ready")
+        self._queue.labels(backend).set_function(waiting)
+        self._up.labels(backend).set_function(up)
         for metric in (self._pairs, self._dropped, self._batches, self._model_seconds):
-            metric.labels(worker.backend)
+            metric.labels(backend)
 
     def answered(self, path: str, status: int, seconds: float) -> None:
         """Count a request."""

@@ -80,7 +80,7 @@ class Worker:
         self._seconds_per_pair = 0.001  # moving average
         self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name=f"bertnli-{backend}", daemon=True)
-        metrics.watch(self)
+        metrics.watch(backend, lambda: self.waiting, lambda: self.state == READY)
 
     def start(self) -> None:
         """Load the model and return when it is ready; what loading raises is raised here."""
