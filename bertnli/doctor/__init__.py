@@ -1,8 +1,8 @@
-"""What is here, what works, and what to do about the rest."""
+"""What is installed, whether each backend works, and what to do about what is wrong."""
 
-from bertnli.doctor.examination import Examination, examine
+from bertnli.doctor.diagnosis import diagnose
 
-__all__ = ["Examination", "examine"]
+__all__ = ["diagnose"]
 
 
 def __dir__() -> list[str]:

@@ -1,42 +1,31 @@
-"""The machine, as far as it decides how fast and whether bertnli runs."""
+"""The machine, as far as it decides how fast bertnli runs."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from bertnli._util.machine import ROOT, available_cores, cpu, text_of
 
-#: Environment variables that decide how many threads there are, and what they do.
-THREAD_VARIABLES = (
-    "OMP_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "OPENBLAS_CORETYPE",
-    "MXNET_OMP_MAX_THREADS",
-    "MXNET_ENGINE_TYPE",
-    "KMP_AFFINITY",
-    "GOMP_CPU_AFFINITY",
-    "ONEDNN_MAX_CPU_ISA",
-    "DNNL_MAX_CPU_ISA",
-    "CUDA_VISIBLE_DEVICES",
-)
+#: Environment variables with these prefixes decide the number of threads, and the devices.
+PREFIXES = ("OMP_", "GOMP_", "KMP_", "MKL_", "OPENBLAS_", "ONEDNN_", "DNNL_", "MXNET_", "CUDA_")
 #: cgroup v1 writes "unlimited" as a huge number.
 _UNLIMITED = 1 << 60
 
 
 def describe_machine(root: Path = ROOT) -> dict[str, Any]:
-    """Return the system, the processor, cores, memory and threads' variables.
+    """Return the system, the processor, cores, memory and the variables of threads.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
+        root: the folder of ``proc`` and ``sys``.
     """
     return {
-        "system": f"{platform.system()} {platform.release()}, {_distribution()}".rstrip(", "),
-        "libc": " ".join(platform.libc_ver()).strip() or None,
+        "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "executable": sys.executable,
         "cpu": cpu(root),
@@ -45,75 +34,48 @@ def describe_machine(root: Path = ROOT) -> dict[str, Any]:
             "usable": available_cores(),
             "limit": cpu_limit(root),
         },
-        "memory": memory(root),
-        "variables": {n: os.environ[n] for n in THREAD_VARIABLES if os.environ.get(n)},
-        "nvidia_driver": _first_line(root / "proc/driver/nvidia/version"),
+        "memory_gib": memory(root),
+        "variables": {n: v for n, v in sorted(os.environ.items()) if n.startswith(PREFIXES)},
+        "nvidia_driver": text_of(root / "proc/driver/nvidia/version").partition("\n")[0] or None,
     }
-
-
-def _distribution() -> str:
-    try:
-        return platform.freedesktop_os_release()["PRETTY_NAME"]
-    except (OSError, KeyError):
-        return platform.mac_ver()[0]
 
 
 def cpu_limit(root: Path = ROOT) -> float | None:
-    """Return how many cores' time the control groups allow; None for no limit."""
-    limits = []
-    for group in _groups(root, ""):  # version 2
-        quota, _, period = _first_line(group / "cpu.max", "").partition(" ")
-        if quota.isdigit() and period.isdigit():
-            limits.append(int(quota) / int(period))
-    for group in _groups(root, "cpu"):  # version 1
-        quota = _first_line(group / "cpu.cfs_quota_us", "")
-        period = _first_line(group / "cpu.cfs_period_us", "")
-        if quota.isdigit() and period.isdigit():  # without a limit the quota is -1
-            limits.append(int(quota) / int(period))
-    return min(limits, default=None)
+    """Return the number of cores whose time the control groups allow; None for no limit."""
+    quotas = [text_of(group / "cpu.max") for group in _control_groups(root)]
+    quotas += [
+        f"{text_of(group / 'cpu.cfs_quota_us')} {text_of(group / 'cpu.cfs_period_us')}"
+        for group in _control_groups(root, "cpu")
+    ]
+    matches = [re.match(r"(\d+)\s+(\d+)", quota) for quota in quotas]
+    return min((int(match[1]) / int(match[2]) for match in matches if match), default=None)
 
 
-def memory(root: Path = ROOT) -> dict[str, int | None]:
-    """Return in bytes the machine's memory, what is free of it, and the control groups' limit."""
-    known = {}
-    for line in text_of(root / "proc/meminfo").splitlines():
-        key, _, value = line.partition(":")
-        amount = value.split()
-        if amount and amount[0].isdigit():
-            known[key] = int(amount[0]) * 1024
-    limits = []
-    files = [group / "memory.max" for group in _groups(root, "")]
-    files += [group / "memory.limit_in_bytes" for group in _groups(root, "memory")]
-    for file in files:
-        limit = _first_line(file, "")
-        if limit.isdigit() and int(limit) < _UNLIMITED:
-            limits.append(int(limit))
+def memory(root: Path = ROOT) -> dict[str, float | None]:
+    """Return in GiB the machine's memory, what is available, and the control groups' limit."""
+    sizes = dict(re.findall(r"(Mem\w+):\s+(\d+) kB", text_of(root / "proc/meminfo")))
+    files = [group / "memory.max" for group in _control_groups(root)]
+    files += [group / "memory.limit_in_bytes" for group in _control_groups(root, "memory")]
+    texts = [text_of(file).strip() for file in files]
+    limits = [int(text) for text in texts if text.isdigit() and int(text) < _UNLIMITED]
     return {
-        "machine": known.get("MemTotal"),
-        "available": known.get("MemAvailable"),
-        "limit": min(limits, default=None),
+        "machine": round(int(sizes["MemTotal"]) / 2**20, 1) if sizes else None,
+        "available": round(int(sizes["MemAvailable"]) / 2**20, 1) if sizes else None,
+        "limit": round(min(limits) / 2**30, 1) if limits else None,
     }
 
 
-def _groups(root: Path, controller: str) -> list[Path]:
-    """Return the folders of the process's control group and of those above it.
+def _control_groups(root: Path, controller: str = "") -> Iterator[Path]:
+    """Yield the folders of the process's control group and of those above it.
 
     Args:
-        root: where ``proc`` and ``sys`` are.
-        controller: of version 1; empty for version 2.
+        root: the folder of ``proc`` and ``sys``.
+        controller: of cgroup v1; empty for v2.
     """
     top = root / "sys/fs/cgroup" / controller
-    own = "/"
     for line in text_of(root / "proc/self/cgroup").splitlines():
-        _, _, rest = line.partition(":")
-        names, _, path = rest.partition(":")
+        _, names, path = line.split(":", 2)
         if controller in names.split(","):
-            own = path
-    places = [top / own.strip("/"), *(top / own.strip("/")).parents]
-    # In a container the path is often the host's, and the group itself is mounted at the top.
-    return [place for place in places if place == top or top in place.parents]
-
-
-def _first_line(path: Path, default: Any = None) -> Any:
-    lines = text_of(path).splitlines()
-    return lines[0].strip() if lines else default
+            group = top / path.strip("/")
+            yield from (folder for folder in (group, *group.parents) if top in folder.parents)
+    yield top  # in a container the group itself is mounted here

@@ -1,23 +1,22 @@
-"""What the doctor reads of a machine, and what it says about it; no framework is tried here."""
+"""What the doctor reads of a machine, what it advises, and both backends tried."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from bertnli._util.machine import available_cores, cpu
 from bertnli.cli import main
-from bertnli.doctor import examination as examining
-from bertnli.doctor import probe as probing
+from bertnli.doctor import diagnosis as diagnosis_module
+from bertnli.doctor import probe as probe_module
 from bertnli.doctor.advice import advise
-from bertnli.doctor.examination import Examination, extras
-from bertnli.doctor.machine import cpu, cpu_limit, describe_machine, memory
+from bertnli.doctor.machine import cpu_limit, memory
 from bertnli.doctor.probe import expected, probe
 
 CPUINFO = """processor\t: 0
@@ -39,9 +38,9 @@ def tree(root: Path, files: dict[str, str]) -> Path:
 
 
 def test_the_processor(tmp_path: Path) -> None:
-    found = cpu(tree(tmp_path / "intel", {"proc/cpuinfo": CPUINFO}))
-    assert found["name"] == "A Processor @ 2.00GHz"
-    assert found["instructions"] == ["AVX2", "FMA", "AVX512", "AVX512-BF16", "AMX-BF16"]
+    intel = cpu(tree(tmp_path / "intel", {"proc/cpuinfo": CPUINFO}))
+    assert intel["name"] == "A Processor @ 2.00GHz"
+    assert intel["instructions"] == ["AVX2", "FMA", "AVX512", "AVX512-BF16", "AMX-BF16"]
     assert cpu(tree(tmp_path / "arm", {"proc/cpuinfo": ARM}))["instructions"] == [
         "NEON",
         "BF16",
@@ -67,7 +66,7 @@ CGROUP2, CGROUP1 = "0::/user/app\n", "4:memory:/app\n3:cpu,cpuacct:/app\n"
                 "sys/fs/cgroup/user/memory.max": "max\n",
             },
             1.5,
-            1 << 31,
+            2.0,
         ),
         # In a container: the path is the host's, the group is at the top.
         (
@@ -77,9 +76,9 @@ CGROUP2, CGROUP1 = "0::/user/app\n", "4:memory:/app\n3:cpu,cpuacct:/app\n"
                 "sys/fs/cgroup/memory.max": "1073741824\n",
             },
             4.0,
-            1 << 30,
+            1.0,
         ),
-        # Version 1; what has no limit says -1, or nearly 2^63.
+        # Version 1: no limit is -1, or nearly 2^63.
         (
             {
                 "proc/self/cgroup": CGROUP1,
@@ -96,228 +95,152 @@ CGROUP2, CGROUP1 = "0::/user/app\n", "4:memory:/app\n3:cpu,cpuacct:/app\n"
     ids=["none", "v2", "container", "v1"],
 )
 def test_limits_of_control_groups(
-    tmp_path: Path, files: dict[str, str], cores: float | None, size: int | None
+    tmp_path: Path, files: dict[str, str], cores: float | None, size: float | None
 ) -> None:
-    root = tree(tmp_path, {"proc/meminfo": "MemTotal:  1000 kB\nMemAvailable: 10 kB\n", **files})
+    meminfo = f"MemTotal:  {8 << 20} kB\nMemFree: 1 kB\nMemAvailable: {3 << 19} kB\n"
+    root = tree(tmp_path, {"proc/meminfo": meminfo, **files})
     assert cpu_limit(root) == cores
-    assert memory(root) == {"machine": 1_024_000, "available": 10_240, "limit": size}
+    assert memory(root) == {"machine": 8.0, "available": 1.5, "limit": size}
 
 
-def test_this_machine() -> None:
-    found = describe_machine()
-    assert found["cores"]["machine"] >= found["cores"]["usable"] >= 1
-    assert found["cpu"]["name"]
-    json.dumps(found)
-
-
-GIGABYTE = 1 << 30
-BACKEND: dict[str, Any] = {
-    "works": True,
-    "version": "1.0",
-    "import_seconds": 1.0,
-    "devices": ["cpu"],
-    "gpus": [],
-    "threads": 8,
-    "code for": "AVX2",
-    "libraries": {"oneDNN": True, "MKL": False, "CUDA": "12.1"},
-    "precision": {"auto": "bf16", "reason": "cpu has bf16 instructions"},
-    "test": {"label": "neutral", "probabilities": {"neutral": 1.0}, "seconds": 0.1},
-}
-MISSING = {"works": False, "installed": False, "error": "not installed: pip install it"}
+BACKEND: dict[str, Any] = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
+MISSING = {"works": False, "error": "not installed"}
 MACHINE: dict[str, Any] = {
-    "system": "Linux 6",
-    "libc": "glibc 2.36",
-    "python": "CPython 3.11.7",
-    "executable": "/usr/bin/python3",
-    "cpu": {"name": "A Processor", "instructions": ["AVX2"]},
+    "executable": str(Path.home() / "venv" / "python"),
     "cores": {"machine": 8, "usable": 8, "limit": None},
-    "memory": {"machine": 32 * GIGABYTE, "available": 16 * GIGABYTE, "limit": None},
     "variables": {},
     "nvidia_driver": None,
 }
-HEALTHY = Examination(
-    bertnli="1.0",
-    machine=MACHINE,
-    packages={"numpy": "1.26.4"},
-    backends={"torch": BACKEND, "mxnet": MISSING},
-    differences={"torch - referee": 1e-8},
-    extras={"plots": {"matplotlib": "3.8"}, "hf": {"tokenizers": None}},
-    cache={"folder": "/c", "moved_by": None, "exists": True, "bytes": 3 << 20, "writable": True},
-)
-BOTH = {"torch": BACKEND, "mxnet": BACKEND}
-
-
-def machine(**changed: Any) -> dict[str, Any]:
-    return {**MACHINE, **changed}
-
-
-def cores(limit: float | None = None, usable: int = 8) -> dict[str, Any]:
-    return {"machine": 8, "usable": usable, "limit": limit}
-
-
-def test_a_healthy_machine_gets_no_advice() -> None:
-    assert list(advise(HEALTHY)) == []
+HEALTHY: dict[str, Any] = {
+    "bertnli": "1.0",
+    "works": True,
+    "machine": MACHINE,
+    "packages": {"numpy": "1.26.4"},
+    "backends": {"torch": BACKEND, "mxnet": MISSING},
+    "differences": {"torch - referee": 1e-8},
+    "extras": {"hf": {"tokenizers": None}},
+    "downloads": {"folder": "/c", "writable": True},
+}
+NONE_WORKS = {"works": False, "backends": {"torch": MISSING, "mxnet": MISSING}}
+LIMITED = {"cores": {"machine": 8, "usable": 8, "limit": 1.5}}
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "text"),
+    ("changes", "machine", "kind", "text"),
     [
-        ({"backends": {"torch": MISSING, "mxnet": MISSING}}, "error", "no backend works"),
+        (NONE_WORKS, {}, "error", "no backend works"),
         (
             {"backends": {"torch": BACKEND, "mxnet": {"works": False, "error": "no libgomp"}}},
+            {},
             "error",
             "mxnet is installed and does not work: no libgomp",
         ),
-        ({"packages": {"numpy": "2.1.0"}, "backends": BOTH}, "error", 'pip install "numpy<2"'),
-        ({"differences": {"torch - referee": 1e-2}}, "error", "1.0e-02 apart"),
-        ({"differences": {"torch - referee": float("nan")}}, "error", "nan apart"),
-        ({"machine": machine(nvidia_driver="NVRM 550")}, "warning", "torch sees no GPU"),
-        ({"machine": machine(cores=cores(1.5))}, "warning", "set OMP_NUM_THREADS=2"),
-        (
-            {"machine": machine(variables={"OMP_NUM_THREADS": "16"})},
-            "warning",
-            "OMP_NUM_THREADS=16 is more than the 8 cores",
-        ),
-        (
-            {
-                "machine": machine(variables={"OMP_NUM_THREADS": "2"}),
-                "backends": {"torch": {**BACKEND, "threads": 2}, "mxnet": MISSING},
-            },
-            "note",
-            "torch computes with 2 of 8 cores, for OMP_NUM_THREADS=2",
-        ),
-        (
-            {"backends": {"torch": MISSING, "mxnet": {**BACKEND, "threads": 4}}},
-            "note",
-            "mxnet computes with 4 of 8 cores; MXNet takes half of them",
-        ),
-        ({"backends": BOTH}, "note", "give each its share, OMP_NUM_THREADS=4 for two"),
-        (
-            {"machine": machine(cpu={"name": "old", "instructions": []})},
-            "warning",
-            "has no AVX2",
-        ),
-        (
-            {
-                "backends": {
-                    "torch": {
-                        **BACKEND,
-                        "precision": {"auto": "fp32", "reason": "cpu has no bf16 instructions"},
-                    },
-                    "mxnet": MISSING,
-                }
-            },
-            "note",
-            "cpu has no bf16 instructions: --precision auto computes in fp32",
-        ),
-        (
-            {"machine": machine(memory={"machine": 1, "available": None, "limit": GIGABYTE})},
-            "warning",
-            "1.0 GiB of memory are available",
-        ),
-        ({"cache": {**HEALTHY.cache, "writable": False}}, "warning", "set BERTNLI_CACHE"),
+        ({"differences": {"torch - referee": 1e-2}}, {}, "error", "differ by 1.0e-02"),
+        ({"differences": {"torch - referee": float("nan")}}, {}, "error", "differ by nan"),
+        ({}, {"nvidia_driver": "NVRM 550"}, "warning", "torch sees no GPU"),
+        ({}, {"variables": {"OMP_NUM_THREADS": "16"}}, "warning", "more than the 8 cores"),
+        ({}, {"variables": {"OMP_NUM_THREADS": "8"}, **LIMITED}, "warning", "the 1.5 cores"),
+        ({"downloads": {"folder": "/c", "writable": False}}, {}, "warning", "set BERTNLI_CACHE"),
+        ({}, {"variables": {"OMP_NUM_THREADS": "8"}}, None, None),
     ],
 )
-def test_what_is_wrong_is_said(changes: dict[str, Any], kind: str, text: str) -> None:
-    found = list(advise(replace(HEALTHY, **changes)))
-    assert any(one.kind == kind and text in one.text for one in found), found
+def test_advice(
+    changes: dict[str, Any], machine: dict[str, Any], kind: str | None, text: str | None
+) -> None:
+    advice = list(advise({**HEALTHY, "machine": {**MACHINE, **machine}, **changes}))
+    assert [kind for kind, _ in advice] == ([kind] if kind else [])
+    assert text is None or text in advice[0][1]
 
 
-def test_numpy_2_is_no_matter_without_mxnet() -> None:
-    assert list(advise(replace(HEALTHY, packages={"numpy": "2.1.0"}))) == []
-
-
-def test_errors_come_first() -> None:
-    changes = {"differences": {"torch - mxnet": 1.0}, "backends": BOTH}
-    broken = replace(HEALTHY, cache={**HEALTHY.cache, "writable": False}, **changes)
-    assert [one.kind for one in advise(broken)] == ["error", "warning", "note"]
-
-
-@pytest.mark.parametrize(("works", "status"), [(True, 0), (False, 1)])
+@pytest.mark.parametrize(("changes", "status"), [({}, 0), (NONE_WORKS, 1)])
 def test_the_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], works: bool, status: int
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    changes: dict[str, Any],
+    status: int,
 ) -> None:
-    backends = HEALTHY.backends if works else {"torch": MISSING, "mxnet": MISSING}
-    executable = str(Path.home() / "venv" / "python")
-    found = replace(HEALTHY, backends=backends, machine=machine(executable=executable))
-    monkeypatch.setattr("bertnli.cli.doctor.examine", lambda: found)
+    monkeypatch.setattr("bertnli.cli.doctor.diagnose", lambda: {**HEALTHY, **changes})
     assert main(["doctor"]) == status
-    said = capsys.readouterr().out
-    assert "CPython 3.11.7, ~/venv/python" in said
-    assert 'tokenizers missing: pip install "bertnli[hf]"' in said
-    assert ("nothing is wrong" in said) == works
-    assert ("error: no backend works" in said) != works
+    text = capsys.readouterr().out
+    assert "~/venv/python" in text and "tokenizers -" in text
+    assert text.splitlines()[-1].startswith("error: no backend" if status else "nothing is wrong")
     assert main(["doctor", "--json"]) == status
-    assert json.loads(capsys.readouterr().out)["works"] is works
+    assert json.loads(capsys.readouterr().out)["works"] is not bool(status)
 
 
-def test_a_process_that_crashes_is_an_answer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("import os; os.kill(os.getpid(), 11)", "ended with status -11"),
+        ("import sys; sys.exit('bad library')", "ended with status 1, negative for a signal: bad"),
+        ("import time; time.sleep(60)", "no answer within 1 seconds"),
+    ],
+)
+def test_a_broken_framework_is_an_answer(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, message: str
 ) -> None:
-    for name, code, said in (
-        ("kill", "import os; os.kill(os.getpid(), 11)", "was ended by SIGSEGV"),
-        ("exit", "import sys; sys.exit('bad library')", "ended with status 1: bad library"),
-    ):
-        (tmp_path / name / "bertnli" / "doctor").mkdir(parents=True)
-        for place in ("bertnli", "bertnli/doctor"):
-            (tmp_path / name / place / "__init__.py").write_text("")
-        (tmp_path / name / "bertnli" / "doctor" / "probe.py").write_text(code)
-        monkeypatch.setattr(sys, "path", [str(tmp_path / name), *sys.path])
-        found = probe("torch")
-        assert not found["works"] and said in found["error"]
-
-
-def test_a_process_that_hangs_is_given_up(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "bertnli").mkdir()
-    (tmp_path / "bertnli" / "__init__.py").write_text("import time; time.sleep(60)")
+    (tmp_path / "bertnli" / "__init__.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
-    monkeypatch.setattr(probing, "TIMEOUT", 0.5)
-    assert "no answer within 0.5 seconds" in probe("torch")["error"]
+    monkeypatch.setattr(probe_module, "TIMEOUT", 1 if "sleep" in code else 300)
+    answer = probe("torch")
+    assert not answer["works"] and message in answer["error"]
 
 
-def test_an_unknown_backend_is_an_error_in_words() -> None:
-    found = probe("jax")
-    assert not found["works"] and "unknown backend 'jax'" in found["error"]
-
-
-def test_the_referee_answers_without_a_framework() -> None:
-    found = expected()
-    assert set(found) == {"entailment", "contradiction", "neutral"}
-    assert sum(found.values()) == pytest.approx(1)
-    assert max(found, key=lambda name: found[name]) == "contradiction"
-
-
-def test_extras_are_those_of_the_package() -> None:
-    found = extras()
-    assert found["plots"].keys() == {"matplotlib"}
-    assert not {"torch", "mxnet", "dev", "docs"} & found.keys()
-    assert all("bertnli" not in packages for packages in found.values())
-
-
-def test_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    folder = tmp_path / "cache"
-    monkeypatch.setenv("BERTNLI_CACHE", str(folder))
-    found = examining._cache()
-    assert found == {
-        "folder": str(folder),
-        "moved_by": "BERTNLI_CACHE",
-        "exists": False,
-        "bytes": 0,
-        "writable": True,
-    }
-    (folder / "deep").mkdir(parents=True)
-    (folder / "deep" / "file").write_bytes(bytes(1000))
-    assert examining._cache()["bytes"] == 1000
-    assert os.listdir(folder) == ["deep"]  # nothing is left of the trial
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "file" / "below"))
-    assert not examining._cache()["writable"]
+def test_an_error_of_the_library_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    probe_module.print_probe("jax")
+    answer = json.loads(capsys.readouterr().out.removeprefix(probe_module.MARK))
+    assert not answer["works"] and "unknown backend 'jax'" in answer["error"]
 
 
 def test_differences_are_the_largest_of_each_two() -> None:
     answer = {"entailment": 0.2, "contradiction": 0.5, "neutral": 0.3}
-    found = examining._differences({"torch": {"test": {"probabilities": answer}}, "mxnet": {}})
-    assert found.keys() == {"torch - referee"}
-    truth = expected()
-    apart = np.abs([answer[name] - truth[name] for name in answer]).max()
-    assert found["torch - referee"] == pytest.approx(apart)
+    backends = {"torch": {"works": True, "probabilities": answer}, "mxnet": MISSING}
+    differences = diagnosis_module._differences(backends)
+    referee = expected()
+    largest = np.abs([answer[name] - referee[name] for name in answer]).max()
+    assert differences == {"torch - referee": pytest.approx(largest)}
+    assert diagnosis_module._differences({"torch": MISSING}) == {}
+
+
+def test_extras_are_those_of_the_package() -> None:
+    extras = diagnosis_module._extras()
+    assert extras["plots"].keys() == {"matplotlib"}
+    assert not {"torch", "mxnet", "dev", "docs"} & extras.keys()
+    assert all("bertnli" not in packages for packages in extras.values())
+
+
+@pytest.mark.needs("torch", "mxnet")
+@pytest.mark.parametrize("writable", [True, False])
+def test_doctor_on_this_machine(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    writable: bool,
+) -> None:
+    """Both backends, with all threads and then with one; a folder of downloads, and a file."""
+    if writable:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    else:
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        (tmp_path / "cache").write_text("a file")
+    monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "cache" / "below"))
+    assert main(["doctor", "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["differences"].keys() == {"torch - mxnet", "torch - referee", "mxnet - referee"}
+    assert max(report["differences"].values()) < 1e-5
+    for backend in report["backends"].values():
+        assert backend["works"] and backend["libraries"]["oneDNN"] is True
+        assert backend["threads"] == (available_cores() if writable else 1)
+    assert report["machine"]["cores"]["usable"] == available_cores()
+    assert report["downloads"]["writable"] is writable
+    assert [item["kind"] for item in report["advice"]] == ([] if writable else ["warning"])
+    home = os.path.expanduser("~")
+    assert home == "/" or f"{home}/" not in json.dumps(report)
+
+
+@pytest.mark.needs("mxnet")
+def test_mxnet_s_own_limit_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MXNET_OMP_MAX_THREADS", "1")
+    assert probe("mxnet")["threads"] == 1
