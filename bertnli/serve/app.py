@@ -23,22 +23,16 @@ from bertnli.serve import schemas
 from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 from bertnli.serve.middleware import CLIENT_LEFT, BodyLimit, Instrument
-from bertnli.serve.worker import READY, NotReady, QueueFull, Worker
+from bertnli.serve.worker import READY, Unavailable, Worker
 from bertnli.version import __version__
 
+RETRY = {"retry-after": "5"}
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 PROBLEMS: Any = {status: {"model": schemas.Problem} for status in (400, 408, 413, 422, 500, 503)}
 
 
 class Service:
-    """The endpoints.
-
-    Args:
-        workers: by backend; the first answers requests that name none.
-        limits: of the server.
-        checkpoint: the model's name.
-        metrics: of the server.
-    """
+    """The endpoints; the first of the workers answers requests that name no backend."""
 
     def __init__(
         self, workers: Mapping[str, Worker], limits: Limits, checkpoint: str, metrics: Metrics
@@ -78,9 +72,7 @@ class Service:
             heads=worker.num_heads,
             max_len=worker.encoding.max_len,
             truncation=worker.encoding.truncation,
-            limits={
-                name: getattr(self.limits, name) for name in ("max_pairs", "max_chars", "max_body")
-            },
+            limits={n: getattr(self.limits, n) for n in ("max_pairs", "max_chars", "max_body")},
         )
 
     async def health(self, response: Response) -> schemas.Health:
@@ -111,35 +103,25 @@ class Service:
 
     async def _result(self, request: Request, queue: Callable[[], Future[Any]]) -> Any:
         """Return a job's result; cancel the job when the client leaves or the time is up."""
+        seconds = self.limits.timeout
         try:
             job = asyncio.wrap_future(queue())
             disconnect = asyncio.ensure_future(_disconnect(request))
             try:
-                await asyncio.wait(
-                    {job, disconnect},
-                    timeout=self.limits.timeout,
-                    return_when=asyncio.FIRST_COMPLETED,
-                )
+                both = {job, disconnect}
+                await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 if job.done():
                     return job.result()
                 if disconnect.done():
                     raise HTTPException(CLIENT_LEFT, "the client left")
+                raise Unavailable(f"there was no answer within {seconds:g} seconds (--timeout)")
             finally:
                 disconnect.cancel()
                 job.cancel()
-        except QueueFull as error:
-            raise _unavailable(str(error), error.retry_after) from None
-        except NotReady as error:
-            raise _unavailable(f"{error}; see /health") from None
+        except Unavailable as error:
+            raise HTTPException(503, f"{error}; try again later", RETRY) from None
         except BERTNLIError as error:
             raise HTTPException(422, str(error)) from None
-        raise _unavailable(
-            f"there was no answer within {self.limits.timeout:g} seconds (--timeout)"
-        )
-
-
-def _unavailable(message: str, retry_after: int = 5) -> HTTPException:
-    return HTTPException(503, message, {"retry-after": str(retry_after)})
 
 
 async def _disconnect(request: Request) -> None:
@@ -165,19 +147,9 @@ def create_app(
     metrics: Metrics,
     hosts: Sequence[str] = LOCAL_HOSTS,
 ) -> FastAPI:
-    """Return the app.
-
-    Args:
-        workers, limits, checkpoint, metrics: see `Service`.
-        hosts: the names in `Host` that are answered; ``*`` for all.
-    """
-    app = FastAPI(
-        title="bertnli",
-        version=__version__,
-        description="Natural language inference: does the hypothesis follow from the premise?",
-        docs_url=None,  # its pages load scripts from other hosts
-        redoc_url=None,
-    )
+    """Return the app, which answers requests for the names in ``hosts``; ``*`` is all."""
+    # The pages of docs_url and redoc_url would load scripts from other hosts.
+    app = FastAPI(title="bertnli", version=__version__, docs_url=None, redoc_url=None)
     service = Service(workers, limits, checkpoint, metrics)
     app.post("/predict", responses=PROBLEMS)(service.predict)
     app.post("/explain", responses=PROBLEMS, response_model=schemas.ExplainAnswer)(service.explain)

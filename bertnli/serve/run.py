@@ -6,6 +6,7 @@ import math
 import signal
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from bertnli.errors import BackendError
@@ -50,7 +51,6 @@ def serve(
         allow_hosts: names in requests' `Host`, beside this machine's own.
 
     Raises:
-        BERTNLIError: a model cannot be loaded.
         WorkerDied: a model's thread died.
         OSError: the address cannot be listened on.
         KeyboardInterrupt: after SIGINT, when everything is answered.
@@ -74,9 +74,8 @@ def serve(
             timeout_keep_alive=math.ceil(limits.read_timeout),
             timeout_graceful_shutdown=math.ceil(limits.timeout + limits.read_timeout),
         )
-        where = _url(listener)
-        line = f"{checkpoint} on {' and '.join(workers)}: {where} (Ctrl-C ends)"
-        server = _Server(config, workers, lambda: on_ready(line))
+        line = f"{checkpoint} on {' and '.join(workers)}: {_url(listener)} (Ctrl-C ends)"
+        server = _Server(config, workers, partial(on_ready, line))
         # uvicorn sends itself the signal again at its end; without a handler it would be the end.
         previous = signal.signal(signal.SIGTERM, server.handle_exit)
         try:
@@ -115,17 +114,12 @@ class _Server(uvicorn.Server):
 
 def _bind(host: str, port: int) -> socket.socket:
     """Return a socket with its address; connections are refused until uvicorn listens."""
-    listener = None
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM
-        )[0]
-        listener = socket.socket(family, kind, protocol)  # asyncio sets NODELAY by the protocol
+        address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(*address[:3])  # with the protocol, for TCP_NODELAY by asyncio
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
+        listener.bind(address[4])
     except OSError as error:
-        if listener is not None:
-            listener.close()
         raise OSError(
             f"{host} port {port}: {error.strerror}; give --host an address of this machine, such "
             "as 127.0.0.1 or 0.0.0.0, and --port one that is free"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections import deque
@@ -22,19 +21,8 @@ LOADING, READY, STOPPED, DEAD = "loading", "ready", "stopped", "dead"
 Pair = tuple[str, str]
 
 
-class QueueFull(Exception):
-    """The queue has no room; `retry_after` is the time in seconds that it takes to compute."""
-
-    def __init__(self, waiting: int, max_queue: int, retry_after: int) -> None:
-        super().__init__(
-            f"{waiting:,} pairs are waiting, and the queue has room for {max_queue:,} "
-            "(--max-queue); send the request again after Retry-After seconds"
-        )
-        self.retry_after = retry_after
-
-
-class NotReady(Exception):
-    """The worker is loading its model, or has ended."""
+class Unavailable(Exception):
+    """The worker cannot answer: its queue is full, it is loading its model, or it has ended."""
 
 
 @dataclass(eq=False)
@@ -48,8 +36,7 @@ class _Job:
     answers: list[Prediction] = field(default_factory=list)
 
 
-#: A pair of each of some jobs, in turn; or a function alone.
-_Work = list[tuple[_Job, Pair]] | _Job
+_Batch = list[tuple[_Job, Pair]]
 
 
 class Worker:
@@ -61,8 +48,8 @@ class Worker:
     Args:
         backend: its name.
         load: returns the model; called in the thread.
-        limits: ``max_batch``, ``max_wait``, ``max_queue`` and ``batching`` are used.
-        metrics: where batches are counted.
+        limits: of the server.
+        metrics: of the server.
     """
 
     def __init__(
@@ -77,7 +64,6 @@ class Worker:
         self._jobs: deque[_Job] = deque()
         self._pending: set[Future[Any]] = set()
         self._stopping = False
-        self._seconds_per_pair = 0.001  # moving average
         self._loaded: Future[None] = Future()
         self._thread = threading.Thread(target=self._run, name=f"bertnli-{backend}", daemon=True)
         metrics.watch(backend, lambda: self.waiting, lambda: self.state == READY)
@@ -101,12 +87,7 @@ class Worker:
             return sum(job.size for job in self._jobs)
 
     def predict(self, pairs: Sequence[Pair]) -> Future[list[Prediction]]:
-        """Queue pairs; cancelling the future takes them out again.
-
-        Raises:
-            QueueFull: the queue has no room.
-            NotReady: the model is not loaded, or the worker has ended.
-        """
+        """Queue pairs, or raise `Unavailable`; cancelling the future takes them out again."""
         return self._queue(_Job(len(pairs), pairs))
 
     def call(self, function: Callable[[Any], Any]) -> Future[Any]:
@@ -118,11 +99,12 @@ class Worker:
         with self._changed:
             if self.state != READY or self._stopping:
                 state = "stopping" if self.state == READY else self.state
-                raise NotReady(f"the {self.backend} worker is {state}")
-            waiting = self.waiting
-            if waiting + job.size > self._limits.max_queue:
-                seconds = math.ceil(waiting * self._seconds_per_pair)
-                raise QueueFull(waiting, self._limits.max_queue, min(max(seconds, 1), 60))
+                raise Unavailable(f"the {self.backend} worker is {state}")
+            if self.waiting + job.size > self._limits.max_queue:
+                raise Unavailable(
+                    f"{self.waiting:,} pairs are waiting, and the queue has room for "
+                    f"{self._limits.max_queue:,} (--max-queue)"
+                )
             self._jobs.append(job)
             self._pending.add(job.future)
             self._changed.notify_all()
@@ -162,9 +144,9 @@ class Worker:
                 self.state = state
                 futures = list(self._pending)
             for future in futures:
-                _settle(future, NotReady(f"the {self.backend} worker is {state}"))
+                _settle(future, Unavailable(f"the {self.backend} worker is {state}"))
 
-    def _next(self) -> _Work | None:
+    def _next(self) -> _Batch | _Job | None:
         """Wait for work; None at the end."""
         limits = self._limits
         with self._changed:
@@ -177,12 +159,12 @@ class Worker:
                     return self._take()
         return None
 
-    def _take(self) -> _Work:
+    def _take(self) -> _Batch | _Job:
         """Take pairs from the jobs in turn; without batching, from the first job alone."""
         if self._jobs[0].function is not None:
             return self._jobs.popleft()
         jobs = self._jobs if self._limits.batching else deque([self._jobs.popleft()])
-        batch: list[tuple[_Job, Pair]] = []
+        batch: _Batch = []
         calls: list[_Job] = []
         while jobs and len(batch) < self._limits.max_batch:
             job = jobs.popleft()
@@ -199,14 +181,12 @@ class Worker:
         self._jobs.extend(calls[1:])
         return batch
 
-    def _compute(self, batch: list[tuple[_Job, Pair]], net: Any) -> None:
+    def _compute(self, batch: _Batch, net: Any) -> None:
         """Compute a batch; if the model fails, each request alone, so that one fails only."""
         start = time.perf_counter()
         jobs = dict.fromkeys(job for job, _ in batch)
         try:
-            predictions = net.predict(
-                [pair for _, pair in batch], batch_size=self._limits.max_batch
-            )
+            predictions = net.predict([pair for _, pair in batch], batch_size=len(batch))
         except Exception as error:
             if len(jobs) > 1:
                 for job in jobs:
@@ -214,9 +194,7 @@ class Worker:
             else:
                 _settle(batch[0][0].future, error)
             return
-        seconds = time.perf_counter() - start
-        self._seconds_per_pair += 0.2 * (seconds / len(batch) - self._seconds_per_pair)
-        self._metrics.computed(self.backend, len(batch), seconds)
+        self._metrics.computed(self.backend, len(batch), time.perf_counter() - start)
         for (job, _), prediction in zip(batch, predictions, strict=True):
             job.answers.append(prediction)
         for job in jobs:
