@@ -103,10 +103,10 @@ def expected() -> dict[str, float]:
     from bertnli.bert.referee import forward
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset
-    from bertnli.formats.opening import open_classifier
+    from bertnli.formats.load import load_classifier
     from bertnli.nets.classifier import softmax
 
-    found = open_classifier(BUNDLED[0])
+    found = load_classifier(BUNDLED[0])
     assert found.labels is not None
     max_len = found.config.max_len
     dataset = PairDataset(Corpus.from_pairs([PAIR]), max_len, found.vocab, verbose=False)

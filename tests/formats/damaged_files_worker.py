@@ -32,7 +32,7 @@ from hostile import damaged, damaged_json, watch, watched  # noqa: E402
 
 from bertnli.cli import main  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
-from bertnli.formats.opening import open_checkpoint  # noqa: E402
+from bertnli.formats.load import load_checkpoint  # noqa: E402
 from bertnli.formats.params import read_params  # noqa: E402
 from bertnli.formats.state_dict import read_state_dict  # noqa: E402
 
@@ -259,7 +259,7 @@ def run() -> None:
             with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
                 assert main(["info", str(path)]) in (0, 2)
             assert "memory does not suffice" not in said.getvalue()
-            return open_checkpoint(path, labels)
+            return load_checkpoint(path, labels)
 
     for source in sources:
         read(source)  # whatever is imported late, and the originals are whole

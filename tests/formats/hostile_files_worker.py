@@ -40,7 +40,7 @@ from bertnli.data.dataset import PairDataset  # noqa: E402
 from bertnli.data.read import pairs, read  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
-from bertnli.formats.opening import open_checkpoint  # noqa: E402
+from bertnli.formats.load import load_checkpoint  # noqa: E402
 from bertnli.hub.catalogue import download_extract  # noqa: E402
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab  # noqa: E402
 from bertnli.training.history import read_history  # noqa: E402
@@ -62,7 +62,7 @@ def command(*argv: str) -> None:
 
 def opened(path: Path, labels: tuple[str, ...] | None) -> None:
     """Open a checkpoint, and cut some text with its vocabulary."""
-    found = open_checkpoint(path, labels, num_heads=2)
+    found = load_checkpoint(path, labels, num_heads=2)
     list(found.vocab.ids_of(TEXTS, False))
 
 

@@ -26,9 +26,10 @@ from bertnli.cli import convert as command
 from bertnli.cli import main
 from bertnli.errors import CheckpointError
 from bertnli.formats import convert as conversion
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import convert, digests
+from bertnli.formats.load import load_checkpoint
 from bertnli.formats.native import save_native
-from bertnli.formats.opening import Checkpoint, open_checkpoint
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 CLASSES = ("yes", "no", "perhaps")
@@ -83,7 +84,7 @@ def test_any_way_round_changes_nothing(
     folders = [written(start, home / "0"), *(home / str(i) for i in range(1, len(way) + 1))]
     for (source, target), to in zip(pairwise(folders), way, strict=True):
         convert(source, target, to)
-    end = open_checkpoint(folders[-1])
+    end = load_checkpoint(folders[-1])
     assert digests(end.arrays) == digests(start.arrays)
     assert (end.config, end.labels) == (start.config, start.labels)
     assert end.vocab.idx_to_token == start.vocab.idx_to_token
@@ -203,7 +204,7 @@ def test_half_the_room(
     source = str(tmp_path / "whole")
     assert main(["convert", source, str(half), "--to", "bertnli", "--dtype", "float16"]) == 0
     assert "rounded to float16" in capsys.readouterr().out
-    assert {array.dtype.str for array in open_checkpoint(half).arrays.values()} == {"<f2"}
+    assert {array.dtype.str for array in load_checkpoint(half).arrays.values()} == {"<f2"}
     model = backend.load_pretrained_model(half)[0] if labels is None else backend.load(half)
     for name, array in model.arrays().items():
         assert np.array_equal(array, start.arrays[name].astype("f2").astype("f4")), name
@@ -269,8 +270,8 @@ def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Ma
     out = processes.run([sys.executable, "-c", code])
     assert out.returncode == 0, out.stderr
     assert out.stdout.startswith("BackendError a state dict is written by PyTorch")
-    assert digests(open_checkpoint(tmp_path / "native").arrays) == digests(
-        open_checkpoint(source).arrays
+    assert digests(load_checkpoint(tmp_path / "native").arrays) == digests(
+        load_checkpoint(source).arrays
     )
 
 

@@ -24,8 +24,8 @@ from safetensors.torch import load_file, save_file
 from bertnli.backends.mxnet._framework import mx
 from bertnli.bert.config import BERTConfig
 from bertnli.formats import gluonnlp
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
-from bertnli.formats.opening import Checkpoint
 
 WORKER = Path(__file__).parent / "damaged_files_worker.py"
 READERS = (

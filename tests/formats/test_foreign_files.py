@@ -23,9 +23,10 @@ from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError, DataError
 from bertnli.formats import names
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS, convert, digests
+from bertnli.formats.load import load_checkpoint, load_pretrained
 from bertnli.formats.native import save_native
-from bertnli.formats.opening import Checkpoint, open_checkpoint, open_pretrained
 from bertnli.formats.params import write_params
 
 Make = Callable[..., Checkpoint]
@@ -120,9 +121,9 @@ def test_where_names_are_none_or_wrong_the_given_ones_decide(
 
 def test_the_encoder_alone_needs_no_classes(folder: Path) -> None:
     describe(folder, problem_type="regression")
-    assert open_pretrained(folder).labels is None
+    assert load_pretrained(folder).labels is None
     with pytest.raises(CheckpointError, match="problem_type is 'regression'"):
-        open_checkpoint(folder, NLI)
+        load_checkpoint(folder, NLI)
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
@@ -162,13 +163,13 @@ def test_a_vocabulary_cut_short_is_said(
     lines = vocab.read_text().splitlines(keepends=True)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        open_checkpoint(tmp_path / "hf")
+        load_checkpoint(tmp_path / "hf")
         for tokens in (257, 321, 353, 369, 377):
             vocab.write_text("".join(lines[:tokens]))
-            open_checkpoint(tmp_path / "hf")
+            load_checkpoint(tmp_path / "hf")
     vocab.write_text("".join(lines[:200]))
     with pytest.warns(CheckpointWarning, match="has 200 tokens, the model rows for 384; if the"):
-        open_checkpoint(tmp_path / "hf")
+        load_checkpoint(tmp_path / "hf")
     assert main(["predict", str(tmp_path / "hf"), "--pair", "w1", "w2"]) == 0
     assert "bertnli predict: " in capsys.readouterr().err.partition("the vocabulary has 200")[0]
     assert main(["info", str(tmp_path / "hf")]) == 0
@@ -185,7 +186,7 @@ def test_rows_that_no_tool_fills_up(
     vocab.write_text("".join(vocab.read_text().splitlines(keepends=True)[:tokens]))
     says = f"the vocabulary has {tokens} tokens, the model rows for {rows:,}; if the list is cut"
     with pytest.warns(CheckpointWarning, match=says):
-        open_checkpoint(tmp_path / "hf")
+        load_checkpoint(tmp_path / "hf")
 
 
 def test_names_for_another_number_of_classes(
@@ -197,7 +198,7 @@ def test_names_for_another_number_of_classes(
     for wrong in ("a,a,b", "a, ,b"):
         labels = [name.strip() for name in wrong.split(",")]
         with pytest.raises(ConfigError, match=r"\(--labels\) do not give each class a name"):
-            open_checkpoint(folder, labels=labels)
+            load_checkpoint(folder, labels=labels)
 
 
 # Weights of other names
@@ -235,7 +236,7 @@ def test_google_s_folder_opens(backend: Backend, folder: Path) -> None:
 def test_wrappers_names_are_taken_off(
     folder: Path, tmp_path: Path, make_checkpoint: Make, prefix: str, kind: str
 ) -> None:
-    path, expected = folder, digests(open_checkpoint(folder).arrays)
+    path, expected = folder, digests(load_checkpoint(folder).arrays)
     if kind == "bin":
         as_pickle(folder, lambda name: prefix + name)
     elif kind == "safetensors":
@@ -248,20 +249,20 @@ def test_wrappers_names_are_taken_off(
         state = {name.replace("hidden.", "hidden.0."): value for name, value in state.items()}
         path, expected = tmp_path / "net.pt", digests(start.arrays)
         torch.save(state, path)
-    assert digests(open_checkpoint(path, NLI, num_heads=2).arrays) == expected
+    assert digests(load_checkpoint(path, NLI, num_heads=2).arrays) == expected
 
 
 def test_a_part_that_was_compiled_is_found(folder: Path) -> None:
-    expected = digests(open_checkpoint(folder).arrays)
+    expected = digests(load_checkpoint(folder).arrays)
     as_pickle(folder, lambda name: name.replace("encoder.", "encoder._orig_mod."))
-    assert digests(open_checkpoint(folder).arrays) == expected
+    assert digests(load_checkpoint(folder).arrays) == expected
 
 
 def test_the_same_name_with_and_without_a_wrapper_is_refused(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"classifier\.bias twice"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 def test_a_state_dict_of_any_name_opens_by_its_path(backend: Backend, folder: Path) -> None:
@@ -281,10 +282,10 @@ def test_the_file_that_was_named_is_read(folder: Path) -> None:
     other = {name: value + 1 for name, value in tensors.items()}
     save_file(other, folder / "other.safetensors")
     torch.save(other, folder / "pytorch_model.bin")
-    whole = open_checkpoint(folder).arrays["output.bias"]
+    whole = load_checkpoint(folder).arrays["output.bias"]
     for name in ("other.safetensors", "pytorch_model.bin"):
-        assert np.array_equal(open_checkpoint(folder / name).arrays["output.bias"], whole + 1)
-    assert np.array_equal(open_checkpoint(folder / WEIGHTS).arrays["output.bias"], whole)
+        assert np.array_equal(load_checkpoint(folder / name).arrays["output.bias"], whole + 1)
+    assert np.array_equal(load_checkpoint(folder / WEIGHTS).arrays["output.bias"], whole)
 
 
 # Nets of ours that came from such a folder
@@ -332,7 +333,7 @@ def test_the_book_s_parameters_do_not_take_another_description(
     }
     torch.save(state, folder / "net.pt")
     with pytest.raises(ConfigError, match="give num_heads"):
-        open_checkpoint(folder / "net.pt", NLI)
+        load_checkpoint(folder / "net.pt", NLI)
 
 
 def test_a_whole_net_is_refused_with_what_to_save(
@@ -365,9 +366,9 @@ def test_shards_are_read(backend: Backend, folder: Path, kind: str) -> None:
     index = sharded(folder, kind)
     assert digests(backend.load(folder).arrays()) == expected
     for name in index["weight_map"].values():  # each stands for all
-        assert digests(open_checkpoint(folder / name).arrays) == expected
+        assert digests(load_checkpoint(folder / name).arrays) == expected
         break
-    assert len(open_checkpoint(next(folder.glob("*.index.json"))).arrays) == len(expected)
+    assert len(load_checkpoint(next(folder.glob("*.index.json"))).arrays) == len(expected)
 
 
 def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
@@ -375,14 +376,14 @@ def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
     places = index["weight_map"]
     (folder / INDEX).unlink()
     with pytest.raises(CheckpointError, match=r"model-0.*and not the .index.json"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
     first = places["bert.embeddings.word_embeddings.weight"]
 
     def refused(message: str, **weight_map: Any) -> None:
         changed = {"weight_map": {**places, **weight_map}}
         (folder / INDEX).write_text(json.dumps(changed))
         with pytest.raises(CheckpointError, match=message):
-            open_checkpoint(folder)
+            load_checkpoint(folder)
 
     lost = {"bert.pooler.extra.weight": first}
     refused(r"00001.*lacks.*bert\.pooler\.extra\.weight", **lost)
@@ -396,16 +397,16 @@ def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
     for text in ("{}", '{"weight_map": []}', "[", '{"weight_map": {}}'):
         (folder / INDEX).write_text(text)
         with pytest.raises(CheckpointError, match=r"index\.json"):
-            open_checkpoint(folder)
+            load_checkpoint(folder)
     (folder / INDEX).write_text(json.dumps(index))
     tensors = load_file(folder / other)
     save_file({**tensors, "classifier.bias": torch.ones(3)}, folder / other)
     with pytest.raises(CheckpointError, match=r"classifier\.bias"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
     save_file(tensors, folder / other)
     (folder / other).unlink()
     with pytest.raises(CheckpointError, match=f"lacks {other}, of"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 # What nothing can check
@@ -455,7 +456,7 @@ def test_weights_that_are_no_numbers_are_refused(
     start.arrays["encoder.blks.1.ffn.dense1.weight"][2, 3:5] = value  # type: ignore[index]
     FORMATS[to](start, tmp_path / "there")
     wrong = r"values are NaN, infinite.*encoder\.blks\.1\.ffn\.dense1\.weight \(2 of 48\)"
-    for opened in (backend.load, backend.load_pretrained_model, open_checkpoint):
+    for opened in (backend.load, backend.load_pretrained_model, load_checkpoint):
         with pytest.raises(CheckpointError, match=wrong):
             opened(tmp_path / "there")
     with pytest.raises(CheckpointError, match=wrong):
@@ -476,22 +477,22 @@ def test_numbers_beyond_float32_are_refused(folder: Path) -> None:
     tensors["classifier.bias"][1] = 1e200
     save_file(tensors, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"beyond float32: output\.bias \(1 of 3\)"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 def test_a_head_that_is_left_out_is_not_judged(folder: Path) -> None:
     tensors = load_file(folder / WEIGHTS)
     tensors["classifier.bias"][1] = float("nan")
     save_file(tensors, folder / WEIGHTS)
-    assert open_pretrained(folder).config == DEVLIN
+    assert load_pretrained(folder).config == DEVLIN
     with pytest.raises(CheckpointError, match=r"output\.bias"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 def test_a_damaged_vocabulary_is_an_error(folder: Path) -> None:
     (folder / "special_tokens_map.json").write_text("[")
     with pytest.raises(DataError, match=r"special_tokens_map\.json"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 # What is not what it should be, and what to do
@@ -508,7 +509,7 @@ def test_sizes_of_another_model(backend: Backend, folder: Path) -> None:
     ):
         before = (folder / "config.json").read_text()
         describe(folder, **changes)
-        for opened in (backend.load, backend.load_pretrained_model, open_checkpoint):
+        for opened in (backend.load, backend.load_pretrained_model, load_checkpoint):
             with pytest.raises(CheckpointError, match=rf"config\.json is not of the.*: {says}\. P"):
                 opened(folder)
         assert main(["info", str(folder)]) == 2
@@ -524,7 +525,7 @@ def test_sizes_of_another_model_in_our_own_folders(tmp_path: Path, make_checkpoi
         described["model"]["num_hiddens"] = 4
         path.write_text(json.dumps(described))
         with pytest.raises(CheckpointError, match="num_hiddens is 4, and 8 by the tensors"):
-            open_checkpoint(tmp_path / to)
+            load_checkpoint(tmp_path / to)
 
 
 def test_missing_tensors_are_no_matter_of_sizes(folder: Path) -> None:
@@ -532,11 +533,11 @@ def test_missing_tensors_are_no_matter_of_sizes(folder: Path) -> None:
     for name in ("bert.pooler.dense.bias", "bert.embeddings.LayerNorm.bias"):
         save_file({key: t for key, t in tensors.items() if key != name}, folder / WEIGHTS)
         with pytest.raises(CheckpointError, match=r"tensors missing: .*\. Copy it anew from where"):
-            open_checkpoint(folder)
+            load_checkpoint(folder)
     block = "bert.encoder.layer.1."
     save_file({k: t for k, t in tensors.items() if not k.startswith(block)}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match="num_hidden_layers is 2, and 1 by the tensors"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
@@ -564,15 +565,15 @@ def test_folders_of_checkpoints_are_named(
         shutil.copytree(original, home / f"checkpoint-{step}")
     named = f"folders that do: {home / 'checkpoint-200'}, {home / 'checkpoint-1000'}$"
     with pytest.raises(CheckpointError, match=f"holds no checkpoint itself; give .*{named}"):
-        open_checkpoint(home)
+        load_checkpoint(home)
     shutil.copy(original / "config.json", home)  # as its save_pretrained leaves it
     with pytest.raises(CheckpointError, match=rf"neither .*pytorch_model\.bin; give .*{named}"):
-        open_checkpoint(home)
+        load_checkpoint(home)
     runs = tmp_path / "runs"
     start = make_checkpoint(BOOK, NLI)
     save_native(runs / "mine" / "best", start.arrays, BOOK, NLI, start.vocab)
     with pytest.raises(CheckpointError, match=f"folders that do: {runs / 'mine'}$"):
-        open_checkpoint(runs)
+        load_checkpoint(runs)
 
 
 def test_a_file_of_a_checkpoint_is_not_its_folder(
@@ -603,7 +604,7 @@ def test_a_pointer_of_git_lfs(folder: Path, name: str) -> None:
     (folder / name).write_bytes(POINTER)
     path = folder / name if name == "net.params" else folder
     with pytest.raises((CheckpointError, DataError), match=f"{name}: a pointer of git-lfs.*`git l"):
-        open_checkpoint(path, NLI, 2)
+        load_checkpoint(path, NLI, 2)
 
 
 @pytest.mark.parametrize(
@@ -619,17 +620,17 @@ def test_what_is_no_state_dict(folder: Path, content: bytes, says: str) -> None:
     (folder / WEIGHTS).unlink()
     (folder / "pytorch_model.bin").write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{says}.*\. Copy it anew from where it came from$"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
     torch.save([1, 2], folder / "pytorch_model.bin")
     with pytest.raises(CheckpointError, match=r"holds a list, where a dictionary of tensors is"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("content", [b"<!DOCTYPE html><html>Not found</html>", b"hello, world"])
 def test_what_is_no_safetensors(folder: Path, content: bytes) -> None:
     (folder / WEIGHTS).write_bytes(content)
     with pytest.raises(CheckpointError, match=r"no file of safetensors: .*Copy it anew"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 def test_parameters_alone_are_told_all_that_is_missing(

@@ -25,7 +25,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.formats.convert import digests
-from bertnli.formats.opening import open_checkpoint, open_pretrained
+from bertnli.formats.load import load_checkpoint, load_pretrained
 from bertnli.formats.params import read_params, write_params
 from bertnli.text.wordpiece import load_gluonnlp
 
@@ -110,8 +110,8 @@ def test_tied_tensors_may_be_stored_once(tmp_path: Path, kept: str) -> None:
     assert tied <= {*stored}
     write_params(tmp_path / ZOO.name, {k: a for k, a in stored.items() if k not in tied - {kept}})
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    found = open_pretrained(tmp_path)  # the only model of a folder
-    assert digests(found.arrays) == digests(open_pretrained(ZOO).arrays)
+    found = load_pretrained(tmp_path)  # the only model of a folder
+    assert digests(found.arrays) == digests(load_pretrained(ZOO).arrays)
     assert found.started == ()
 
 
@@ -121,17 +121,17 @@ def test_heads_that_are_not_there_have_start_values(tmp_path: Path) -> None:
     few = {k: a for k, a in stored.items() if not k.startswith(("decoder.", "classifier."))}
     write_params(tmp_path / ZOO.name, few)
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    found = open_pretrained(tmp_path / ZOO.name)
+    found = load_pretrained(tmp_path / ZOO.name)
     assert {name.split(".")[0] for name in found.started} == {"mlm", "nsp"}
 
 
 def test_ernie_has_relu(tmp_path: Path) -> None:
     shutil.copy(ZOO, tmp_path / "ernie_2_32_4_tiny_uncased-1.params")
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    found = open_pretrained(tmp_path)
+    found = load_pretrained(tmp_path)
     assert (found.config.activation, found.config.norm_eps) == ("relu", 1e-5)
     assert {name.split(".")[0] for name in found.started} == {"mlm"}  # it has GELU
-    config = open_pretrained(ZOO).config
+    config = load_pretrained(ZOO).config
     assert (config.activation, config.norm_eps, config.num_heads) == ("gelu", 1e-12, 4)
 
 
@@ -142,9 +142,9 @@ def test_a_classifier_of_ernie_is_known_by_its_positions(tmp_path: Path) -> None
     arrays = {**stored, "bert.encoder.position_weight": positions}
     write_params(tmp_path / "model_bert_XNLI_0.params", arrays)
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    config = open_checkpoint(tmp_path, num_heads=4).config
+    config = load_checkpoint(tmp_path, num_heads=4).config
     assert (config.activation, config.norm_eps) == ("relu", 1e-5)
-    assert open_checkpoint(FOLDER / CLASSIFIER, CLASSES, 4).config.activation == "gelu"
+    assert load_checkpoint(FOLDER / CLASSIFIER, CLASSES, 4).config.activation == "gelu"
 
 
 def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_tensor_under_two_names_is_refused(tmp_path: Path) -> None:
     path = tmp_path / ZOO.name
     write_params(path, {**stored, "encoder.layer_norm.weight": stored["encoder.layer_norm.beta"]})
     with pytest.raises(CheckpointError, match="twice, under two names"):
-        open_pretrained(path)
+        load_pretrained(path)
 
 
 def test_a_decoder_without_its_bias_is_no_head(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_decoder_without_its_bias_is_no_head(tmp_path: Path) -> None:
     few = {k: a for k, a in stored.items() if k in ("decoder.3.weight",) or "decoder" not in k}
     write_params(tmp_path / ZOO.name, few)
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    found = open_pretrained(tmp_path)
+    found = load_pretrained(tmp_path)
     assert {name.split(".")[0] for name in found.started} == {"mlm"}
 
 
@@ -173,29 +173,29 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     roberta = {k: a for k, a in stored.items() if not k.startswith("token_type")}
     write_params(tmp_path / "roberta.params", roberta)
     with pytest.raises(CheckpointError, match="not RoBERTa"):
-        open_pretrained(tmp_path / "roberta.params")
+        load_pretrained(tmp_path / "roberta.params")
     write_params(tmp_path / "odd.params", {**stored, "encoder.extra": stored["pooler.bias"]})
     with pytest.raises(CheckpointError, match=r"encoder\.extra"):
-        open_pretrained(tmp_path / "odd.params")
+        load_pretrained(tmp_path / "odd.params")
 
 
 def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
     shutil.copy(ZOO, tmp_path)
     with pytest.raises(CheckpointError, match="no vocab"):
-        open_pretrained(tmp_path)
+        load_pretrained(tmp_path)
     pieces = json.loads((FOLDER / VOCAB).read_text())
     for name in ("other_cased-1.vocab", "another-2.vocab"):
         (tmp_path / name).write_text(json.dumps({**pieces, "idx_to_token": ["x"]}))
     with pytest.raises(DataError, match="none of them named"):
-        open_pretrained(tmp_path)
+        load_pretrained(tmp_path)
     (tmp_path / "other_cased-1.vocab").unlink()
     few = {**pieces, "idx_to_token": pieces["idx_to_token"][:-1]}
     for name in ("another-2.vocab", "tiny-3.vocab"):  # too few pieces for the model's rows
         (tmp_path / name).write_text(json.dumps(few))
         with pytest.raises(CheckpointError, match="69 tokens, the model rows for 70"):
-            open_pretrained(tmp_path)
+            load_pretrained(tmp_path)
     shutil.copy(FOLDER / VOCAB, tmp_path)  # "tiny" is in the name too, but this is more of it
-    assert open_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]
+    assert load_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]
 
 
 def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_the_commands(
     assert main(["info", str(ZOO), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["format"] == "GluonNLP BERT" and found["model"]["num_heads"] == 4
-    assert found["vocabulary"] == len(open_pretrained(ZOO).vocab)
+    assert found["vocabulary"] == len(load_pretrained(ZOO).vocab)
     argv = ["convert", str(FOLDER / CLASSIFIER), str(tmp_path / "native"), "--to", "bertnli"]
     assert main([*argv, "--num-heads", "4", "--labels", ",".join(CLASSES)]) == 0
     net = bertnli.load(tmp_path / "native", backend.name)
@@ -259,10 +259,10 @@ def test_no_framework_is_needed() -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'mxnet', 'gluonnlp'): sys.modules[name] = None\n"
-        "from bertnli.formats.opening import open_checkpoint\n"
+        "from bertnli.formats.load import load_checkpoint\n"
         "from bertnli.formats.convert import digests\n"
-        f"print(len(digests(open_checkpoint({str(ZOO)!r}).arrays)))\n"
+        f"print(len(digests(load_checkpoint({str(ZOO)!r}).arrays)))\n"
     )
     out = processes.run([sys.executable, "-c", code])
     assert out.returncode == 0, out.stderr
-    assert int(out.stdout) == len(open_checkpoint(ZOO).arrays)
+    assert int(out.stdout) == len(load_checkpoint(ZOO).arrays)

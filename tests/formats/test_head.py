@@ -17,8 +17,8 @@ from bertnli.bert.parameters import initial_arrays
 from bertnli.cli import main
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS, convert
-from bertnli.formats.opening import Checkpoint
 
 ORDERS = (LABELS, ("neutral", "Entailment", "contradiction"))
 

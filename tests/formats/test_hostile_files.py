@@ -22,8 +22,8 @@ import pytest
 from hostile_files import CASES, HEAD, KINDS, PLACES
 
 from bertnli.bert.config import BERTConfig
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
-from bertnli.formats.opening import Checkpoint
 
 WORKER = Path(__file__).parent / "hostile_files_worker.py"
 FIXTURES = Path(__file__).parents[1] / "fixtures"

@@ -25,7 +25,7 @@ from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
 from bertnli.errors import CheckpointError, DataError
 from bertnli.formats import huggingface
-from bertnli.formats.opening import open_checkpoint
+from bertnli.formats.load import load_checkpoint
 from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
@@ -276,7 +276,7 @@ def test_other_dtypes_open(
     copy = type(model)(model.config)
     copy.load_state_dict(model.state_dict())
     copy.to(dtype).save_pretrained(tmp_path / "m")
-    arrays = open_checkpoint(tmp_path / "m").arrays
+    arrays = load_checkpoint(tmp_path / "m").arrays
     for name, array in bertnli.load(folder, "torch").arrays().items():
         expected = torch.from_numpy(array.copy()).to(dtype).float().numpy()
         assert np.array_equal(arrays[name].astype(np.float32), expected), name
@@ -377,8 +377,8 @@ def test_no_framework_is_needed(classified: tuple[Path, Any]) -> None:
     code = (
         "import sys\n"
         "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
-        "from bertnli.formats.opening import open_classifier\n"
-        f"found = open_classifier({str(classified[0])!r})\n"
+        "from bertnli.formats.load import load_classifier\n"
+        f"found = load_classifier({str(classified[0])!r})\n"
         "print(len(found.arrays), found.labels[0])\n"
         "from bertnli.cli import main\n"
         f"main(['info', {str(classified[0])!r}])\n"
@@ -392,7 +392,7 @@ def test_no_framework_is_needed(classified: tuple[Path, Any]) -> None:
 
 def test_a_pretrained_model_keeps_its_dropout(tmp_path: Path) -> None:
     make(transformers.BertModel, tmp_path / "m", hidden_dropout_prob=0.25)
-    assert open_checkpoint(tmp_path / "m").config.dropout == 0.25
+    assert load_checkpoint(tmp_path / "m").config.dropout == 0.25
 
 
 def test_a_folder_of_the_user_s_is_not_replaced(

@@ -13,8 +13,8 @@ from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes, initial_arrays
 from bertnli.errors import CheckpointError
 from bertnli.formats import names
+from bertnli.formats.load import load_checkpoint
 from bertnli.formats.native import CONFIG, WEIGHTS, is_native, load_native, save_native
-from bertnli.formats.opening import open_checkpoint
 from bertnli.text.vocab import Vocab
 
 TOKENS = ["<unk>", "<pad>", "<mask>", "<cls>", "<sep>", "dog", "café"]
@@ -63,7 +63,7 @@ def test_each_class_has_a_name_of_its_own(folder: Path, labels: list[str]) -> No
     path = folder / CONFIG
     path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
     with pytest.raises(CheckpointError, match="each class a name"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
@@ -71,16 +71,16 @@ def test_weights_are_floating_point_numbers(folder: Path, dtype: type) -> None:
     arrays = load_native(folder).arrays
     save_file({**arrays, "hidden.bias": arrays["hidden.bias"].astype(dtype)}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"hidden\.bias"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
 
 
 def test_half_a_character_is_no_text(folder: Path) -> None:
     path = folder / CONFIG
     path.write_text(path.read_text().replace("neutral", "\\ud800"))
     with pytest.raises(CheckpointError, match="not a JSON file"):
-        open_checkpoint(folder)
+        load_checkpoint(folder)
     path.write_text(path.read_text().replace("\\ud800", "\\ud83d\\ude00"))  # a whole one
-    assert open_checkpoint(folder).labels == ("\U0001f600", "entailment", "contradiction")
+    assert load_checkpoint(folder).labels == ("\U0001f600", "entailment", "contradiction")
 
 
 def test_a_run_opens_at_its_best(folder: Path) -> None:

@@ -21,8 +21,8 @@ from bertnli.cli import main
 from bertnli.data.batches import Batch
 from bertnli.errors import CheckpointError
 from bertnli.formats import onnx as export
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
-from bertnli.formats.opening import Checkpoint
 
 Make = Callable[..., Checkpoint]
 CLASSES = ("neutral", "contradiction", "entailment")
