@@ -25,7 +25,7 @@ from bertnli._util.files import COPY_ANEW, expanded
 from bertnli.bert.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
-from bertnli.formats.load import check_here, locate, read_checkpoint, vocab_mismatch
+from bertnli.formats.load import locate_local, read_checkpoint, vocab_mismatch
 from bertnli.text.pairs import PairEncoding
 
 
@@ -38,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
-    check_here(args.path)
     path = expanded(args.path, CheckpointError)
-    located, unread = locate(path), ""
+    located, unread = locate_local(args.path), ""
     try:
         checkpoint = read_checkpoint(located)
     except BackendError as error:  # a package is missing

@@ -34,8 +34,8 @@ FORMATS: tuple[Any, ...] = (native, gluonnlp, huggingface, book)
 PRETRAINING_HEADS = ("mlm.", "nsp.")
 #: Heads of a pretrained model, each of which a file may lack as a whole.
 HEADS = (*PRETRAINING_HEADS, "hidden.")
-#: The multiples to which tools fill up the rows of the word embeddings.
-PADDED = (8, 16, 32, 64, 128)
+#: The largest multiple to which tools fill up the rows of the word embeddings.
+PADDED = 128
 
 
 def load_pretrained(
@@ -80,8 +80,7 @@ def load_classifier(
             names than were given.
         ConfigError: the number of heads is unknown.
     """
-    check_here(path, classifies=True)
-    return _classifier(read_checkpoint(locate(path)), labels, num_heads)
+    return _classifier(read_checkpoint(locate_local(path)), labels, num_heads)
 
 
 def load_checkpoint(
@@ -98,8 +97,7 @@ def load_checkpoint(
         CheckpointError: there is none, or it is damaged.
         ConfigError: the number of heads is unknown.
     """
-    check_here(path)
-    checkpoint = read_checkpoint(locate(path))
+    checkpoint = read_checkpoint(locate_local(path))
     if checkpoint.is_classifier:
         return _classifier(checkpoint, labels, num_heads)
     if labels is not None:
@@ -107,24 +105,22 @@ def load_checkpoint(
     return _pretrained(checkpoint, {"num_heads": num_heads})
 
 
-def check_here(name: str | Path, classifies: bool = False) -> None:
-    """Raise CheckpointError where a name means no local checkpoint, and none that is bundled.
+def locate_local(name: str | Path) -> Path:
+    """Return the folder or the file of tensors that a name means; nothing is downloaded.
 
     Args:
-        name: what was given.
-        classifies: whether a classifier is expected, which no name of the hub means.
+        name: a model that comes with bertnli, or the path of a folder, an archive or a file.
+
+    Raises:
+        CheckpointError: it is not here; the message says what may have been meant.
     """
     if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
-        return
-    if is_model_name(name) and classifies:
-        raise CheckpointError(
-            f"{name} is a pretrained BERT without a classifier; train one with `bertnli train "
-            f"--pretrained {name}`, or with load_pretrained_model"
-        )
+        return locate(name)
     if is_model_name(name):
         raise CheckpointError(
-            f"{name} is the name of a download, and no file here; `bertnli download {name}` "
-            "fetches it and prints the folder to give"
+            f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
+            f"with `bertnli train --pretrained {name}`, or give the folder that `bertnli download "
+            f"{name}` prints"
         )
     raise CheckpointError(
         f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
@@ -136,8 +132,7 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
     """Return the folder or the file of tensors that a name means, unpacked and downloaded.
 
     Args:
-        name: a model that comes with bertnli, a name of the hub, a URL, or the path of a folder, an
-            archive or a file of tensors.
+        name: as for `locate_local`, or a name of the hub, or a URL.
         framework: whose file to take where the hub has one for each.
         kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
 
@@ -187,27 +182,23 @@ def _pretrained(
     usual_heads: int | None = None,
 ) -> Checkpoint:
     given = {name: size for name, size in sizes.items() if size is not None}
-    num_heads = given.get("num_heads", usual_heads)
-    source = checkpoint.source
-    _check_told(checkpoint, num_heads)
-    config = _with_heads(checkpoint, num_heads)
-    config = config if dropout is None else replace(config, dropout=dropout)
+    config = _complete_config(checkpoint, given.get("num_heads", usual_heads))
     wrong = [f"{name}={size}" for name, size in given.items() if getattr(config, name) != size]
     if wrong:
         raise CheckpointError(
-            f"{source} has other sizes than {', '.join(wrong)}; leave them out to take the file's"
+            f"{checkpoint.source} has other sizes than {', '.join(wrong)}; leave them out to take "
+            "the file's"
         )
-    _check_vocab(checkpoint)
     arrays = {k: array for k, array in checkpoint.arrays.items() if not k.startswith("output.")}
     shapes = bert_shapes(config)
     absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in arrays))
     lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
     there = {name: shape for name, shape in shapes.items() if name not in lacking}
-    check_shapes(arrays, there, source, COPY_ANEW)
+    check_shapes(arrays, there, checkpoint.source, COPY_ANEW)
     return replace(
         checkpoint,
         arrays=arrays | initial_arrays(lacking, 0),
-        config=config,
+        config=config if dropout is None else replace(config, dropout=dropout),
         labels=None,
         started=tuple(lacking),
         encoding=None,
@@ -219,25 +210,46 @@ def _pretrained(
 def _classifier(
     checkpoint: Checkpoint, labels: Sequence[str] | None, num_heads: int | None
 ) -> Checkpoint:
-    source, named = checkpoint.source, checkpoint.labels
     if not checkpoint.is_classifier:
         raise CheckpointError(
-            f"{source} holds a BERT without a classifier; fine-tune it first, with "
+            f"{checkpoint.source} holds a BERT without a classifier; fine-tune it first, with "
             "load_pretrained_model or `bertnli train --pretrained`"
         )
     if checkpoint.other_head:
         raise CheckpointError(checkpoint.other_head)
-    classes = checkpoint.arrays["output.weight"].shape[:1]
     labels = None if labels is None else checked_labels(labels)
     no_names = ""
-    if named is None and labels is None:
+    if checkpoint.labels is None and labels is None:
         # No file shows the order of the classes, and a wrong one looks like a bad model.
         why = f" ({checkpoint.unnamed})" if checkpoint.unnamed else ""
         no_names = (
-            f"{source} does not name its classes{why}, and their order cannot be guessed; give the "
-            "names in the order of the logits, labels=[...] or --labels"
+            f"{checkpoint.source} does not name its classes{why}, and their order cannot be "
+            "guessed; give the names in the order of the logits, labels=[...] or --labels"
         )
-    _check_told(checkpoint, num_heads, no_names)
+    config = _complete_config(checkpoint, num_heads, no_names)
+    chosen, are_given = _chosen_labels(checkpoint, labels)
+    arrays = {
+        name: array
+        for name, array in checkpoint.arrays.items()
+        if not name.startswith(PRETRAINING_HEADS)
+    }
+    check_shapes(arrays, classifier_shapes(config, len(chosen)), checkpoint.source, COPY_ANEW)
+    given = _given_heads(checkpoint, num_heads)
+    if are_given:
+        given += (f"the order of the classes, {', '.join(chosen)}",)
+    encoding = checkpoint.encoding or PairEncoding.default(config.max_len)
+    whole = replace(
+        checkpoint, arrays=arrays, config=config, labels=chosen, encoding=encoding, given=given
+    )
+    return replace(whole, head=head_of(whole))
+
+
+def _chosen_labels(
+    checkpoint: Checkpoint, labels: Sequence[str] | None
+) -> tuple[tuple[str, ...], bool]:
+    """Return the names of a classifier's classes, and whether they are the user's."""
+    source, named = checkpoint.source, checkpoint.labels
+    classes = checkpoint.arrays["output.weight"].shape[:1]
     if labels is not None and named is not None and classes != (len(named),):
         named = None  # names of another head
     if named is not None and labels is not None and _plain(named) != _plain(labels):
@@ -254,60 +266,42 @@ def _classifier(
         )
     if not are_distinct(chosen):
         raise CheckpointError(f"{source} does not give each class a name: {list(chosen)}")
-    config = _with_heads(checkpoint, num_heads)
-    _check_vocab(checkpoint)
-    arrays = {
-        name: array
-        for name, array in checkpoint.arrays.items()
-        if not name.startswith(PRETRAINING_HEADS)
-    }
-    check_shapes(arrays, classifier_shapes(config, len(chosen)), source, COPY_ANEW)
-    given = _given_heads(checkpoint, num_heads)
-    if named is None:
-        given += (f"the order of the classes, {', '.join(chosen)}",)
-    whole = replace(
-        checkpoint,
-        arrays=arrays,
-        config=config,
-        labels=chosen,
-        encoding=checkpoint.encoding or PairEncoding.default(config.max_len),
-        given=given,
-    )
-    return replace(whole, head=head_of(whole))
+    return chosen, named is None
 
 
-def _check_told(checkpoint: Checkpoint, num_heads: int | None, no_names: str = "") -> None:
-    """Raise one error for all that neither the files nor the user tell."""
+def _complete_config(
+    checkpoint: Checkpoint, num_heads: int | None, no_names: str = ""
+) -> BERTConfig:
+    """Return the sizes, with the number of heads that the files tell or that was given.
+
+    What neither the files nor the user tell is one error, together with ``no_names``.
+    """
+    source, config = checkpoint.source, checkpoint.config
     no_vocab = no_heads = ""
     if not len(checkpoint.vocab):
         no_vocab = (
-            f"{checkpoint.source} has no vocab.json beside it, nor tokenizer.json or vocab.txt; "
-            "put the vocabulary that it was trained with there"
+            f"{source} has no vocab.json beside it, nor tokenizer.json or vocab.txt; put the "
+            "vocabulary that it was trained with there"
         )
     if not checkpoint.heads_known and num_heads is None:
         no_heads = (
-            f"give num_heads (--num-heads) for {checkpoint.source}: a checkpoint's shapes do not "
-            "tell its number of attention heads, and a wrong one computes something else without "
-            "an error"
+            f"give num_heads (--num-heads) for {source}: a checkpoint's shapes do not tell its "
+            "number of attention heads, and a wrong one computes something else without an error"
         )
     problems = [problem for problem in (no_vocab, no_names, no_heads) if problem]
     if problems:
-        raise (ConfigError if problems == [no_heads] else CheckpointError)(
-            ". Also: ".join(problems)
-        )
-
-
-def _with_heads(checkpoint: Checkpoint, num_heads: int | None) -> BERTConfig:
-    """Return the sizes, with the number of heads that the files tell or that was given."""
-    config = checkpoint.config
-    if num_heads is None or num_heads == config.num_heads:
-        return config
-    if checkpoint.heads_known:
+        kind = ConfigError if problems == [no_heads] else CheckpointError
+        raise kind(". Also: ".join(problems))
+    if checkpoint.heads_known and num_heads not in (None, config.num_heads):
         raise CheckpointError(
-            f"{checkpoint.source} has {config.num_heads} heads by its description, and not "
-            f"{num_heads}"
+            f"{source} has {config.num_heads} heads by its description, and not {num_heads}"
         )
-    return replace(config, num_heads=num_heads)
+    problem, is_usable = vocab_mismatch(checkpoint)
+    if not is_usable:
+        raise CheckpointError(problem)
+    if problem:
+        warnings.warn(problem, CheckpointWarning, stacklevel=2)
+    return config if num_heads is None else replace(config, num_heads=num_heads)
 
 
 def _given_heads(checkpoint: Checkpoint, num_heads: int | None) -> tuple[str, ...]:
@@ -315,33 +309,19 @@ def _given_heads(checkpoint: Checkpoint, num_heads: int | None) -> tuple[str, ..
 
 
 def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
-    """Return what is wrong with the number of tokens, and whether the model computes all the same.
+    """Return what is wrong with the number of tokens, or nothing, and whether the model is usable.
 
-    Only models of word pieces have rows to spare, and not all. Tools fill their number up to a
-    multiple, one of `PADDED`; where more are without a token, some of the list is missing.
-
-    Returns:
-        Nothing is wrong: an empty text, and True.
+    Only models of word pieces have rows to spare: tools fill them up to a multiple of at most
+    `PADDED`. Where more are without a token, some of the list is missing.
     """
     tokens, rows = len(checkpoint.vocab), checkpoint.config.vocab_size
     text = f"{checkpoint.source}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
     may_spare = not checkpoint.vocab.WHOLE_WORDS and checkpoint.format != gluonnlp.FORMAT
     if tokens > rows or (tokens < rows and not may_spare):
         return text, False
-    # Of a tiny list such a multiple could be several times as long.
-    is_padded = rows < 2 * tokens and any(rows == -(-tokens // n) * n for n in PADDED)
-    if tokens < rows and not is_padded:
+    if rows - tokens >= PADDED or rows >= 2 * tokens:
         return f"{text}; if the list is cut short, copy it anew, for its words are unknown", True
     return "", True
-
-
-def _check_vocab(checkpoint: Checkpoint) -> None:
-    """Refuse a vocabulary that does not fit the model, and warn of one that hardly does."""
-    problem, usable = vocab_mismatch(checkpoint)
-    if not usable:
-        raise CheckpointError(problem)
-    if problem:
-        warnings.warn(problem, CheckpointWarning, stacklevel=2)
 
 
 def _plain(labels: Sequence[str]) -> list[str]:

@@ -127,7 +127,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def others_beside(folder: Path) -> list[Path]:
-    """Return what is in a checkpoint's folder and does not belong to it; of another path nothing."""
+    """Return what is in the folder of a checkpoint and not part of it; else nothing."""
     if folder.is_symlink() or not is_checkpoint(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.name not in FILES)

@@ -79,9 +79,7 @@ def quantize(path: Path, target: Path) -> None:
 
     root = logging.getLogger()
     before = root.level
-    root.setLevel(
-        logging.ERROR
-    )  # it recommends another step, which changes nothing in these graphs
+    root.setLevel(logging.ERROR)  # it recommends a step that changes nothing here
     try:
         with _package_errors(str(path)):
             quantize_dynamic(str(path), str(target), per_channel=True, weight_type=QuantType.QInt8)

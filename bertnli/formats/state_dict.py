@@ -306,6 +306,12 @@ def _tensor(storage: Any, offset: Any, sizes: Any, strides: Any, code: str = "")
     return _Tensor(storage, offset, sizes, strides, code or storage.code)
 
 
+def _tensor_of_dtype(
+    storage: Any, offset: Any, sizes: Any, strides: Any, grad: Any, hooks: Any, code: Any, *_: Any
+) -> _Tensor:
+    return _tensor(storage, offset, sizes, strides, code)
+
+
 def _sizes(sizes: Any = ()) -> tuple[int, ...]:
     if type(sizes) not in (tuple, list) or len(sizes) > MAX_DIMENSIONS:
         raise ValueError("a tensor has no sizes")
@@ -353,8 +359,7 @@ _FUNCTIONS = {
     "collections.OrderedDict": _Function(_dictionary),
     "torch.Size": _Function(_sizes),
     "torch._utils._rebuild_tensor": _Function(_tensor),
-    # After the strides come requires_grad, hooks and, in the third version, the dtype.
     "torch._utils._rebuild_tensor_v2": _Function(lambda *args: _tensor(*args[:4])),
-    "torch._utils._rebuild_tensor_v3": _Function(lambda *args: _tensor(*args[:4], code=args[6])),
+    "torch._utils._rebuild_tensor_v3": _Function(_tensor_of_dtype),
     "torch._utils._rebuild_parameter": _Function(_parameter),
 }

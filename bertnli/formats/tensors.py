@@ -73,7 +73,7 @@ def widened(bfloat16: NDArray[np.uint16]) -> NDArray[np.float32]:
 
 
 def check_names(names: Collection[str], path: str | Path) -> None:
-    """Raise CheckpointError for more tensors than any model has, and for names that are too long."""
+    """Raise CheckpointError for more tensors than any model has, or a name that is too long."""
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"{path}: {len(names):,} tensors; at most {MAX_TENSORS:,} are read")
     longest = max(names, key=len, default="")
