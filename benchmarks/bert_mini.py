@@ -29,8 +29,8 @@ from bertnli.bert.config import PRESETS
 from bertnli.bert.parameters import bert_shapes, initial_arrays
 from bertnli.data.corpus import Corpus
 from bertnli.data.text import build_text_vocab, read_text
+from bertnli.formats.load import load_pretrained
 from bertnli.formats.native import save_native
-from bertnli.formats.opening import open_pretrained
 from bertnli.text.tokenize import BRACKETS, lower_tokens
 from bertnli.text.vocab import Vocab
 
@@ -126,7 +126,7 @@ def save_start(folder: Path, vocab: Vocab, teacher: Path) -> None:
     """
     sizes = PRESETS[MODEL]
     config = bertnli.BERTConfig(len(vocab), **sizes)
-    large = open_pretrained(teacher)
+    large = load_pretrained(teacher)
     table = large.arrays["encoder.token_embedding.weight"].astype(np.float64)
     words = [TREEBANK.get(token, token) for token in vocab.idx_to_token]
     means = np.array([table[ids].mean(0) for ids in large.vocab.ids_of(words, False)])

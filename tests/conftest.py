@@ -25,7 +25,7 @@ from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.formats import names
-from bertnli.formats.opening import Checkpoint
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 from bertnli.text.wordpiece import WordPieceVocab

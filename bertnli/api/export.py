@@ -18,8 +18,9 @@ from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
 from bertnli.formats import onnx
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.folder import check_new, new_files, new_folder
-from bertnli.formats.opening import Checkpoint, open_checkpoint
+from bertnli.formats.load import load_checkpoint
 
 #: An int8 graph that is so far from its source, by the largest output, is worth a warning.
 FAR = 0.2
@@ -127,7 +128,7 @@ def export(
         check_new(*graphs, instead="another name")
     else:
         check_new(target)
-    checkpoint = open_checkpoint(source, labels, num_heads)
+    checkpoint = load_checkpoint(source, labels, num_heads)
     if checkpoint.encoding is not None:
         encoding = encoding_of(checkpoint.config, checkpoint.encoding, max_len, truncation)
         checkpoint = replace(checkpoint, encoding=encoding)

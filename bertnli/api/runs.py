@@ -24,7 +24,7 @@ from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
-from bertnli.formats.native import is_native
+from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
@@ -216,7 +216,7 @@ def describe_vocab(token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> str
 
 
 def _describe_stop(output: Path, stop: BaseException) -> str:
-    saved = is_native(output / "last")
+    saved = is_checkpoint(output / "last")
     where = f"the weights are in {output / 'last'}" if saved else "nothing was saved"
     again = "; --resume goes on" if states(output / STATE) else ""
     why = "stopped by SIGTERM" if isinstance(stop, SystemExit) else "interrupted"

@@ -14,7 +14,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
 from bertnli.errors import ConfigError, LabelError
-from bertnli.formats.contents import locate, read_contents
+from bertnli.formats.load import locate, read_checkpoint
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
@@ -50,13 +50,12 @@ def tokens_of(
         ConfigError: it has no vocabulary.
         CheckpointError: as `bertnli.load`.
     """
-    contents = read_contents(locate(checkpoint))
-    vocab = contents.vocab()
-    if vocab is None:
+    contents = read_checkpoint(locate(checkpoint))
+    if not len(contents.vocab):
         raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
     own = contents.encoding or PairEncoding.default(contents.config.max_len)
     encoding = own.overridden(max_len, truncation, contents.config.max_len)
-    return Tokens(contents.labels, vocab, encoding)
+    return Tokens(contents.labels, contents.vocab, encoding)
 
 
 def read_ids(

@@ -29,8 +29,8 @@ from bertnli.bert.labels import LABELS
 from bertnli.cli import options
 from bertnli.data.batches import Batch
 from bertnli.formats import huggingface
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import DTYPES, FORMATS, convert, digests
-from bertnli.formats.opening import Checkpoint
 
 #: Pairs that logits are compared on, and their longest.
 NUM_PAIRS, MAX_LEN = 8, 24

@@ -24,8 +24,8 @@ from numpy.typing import NDArray
 from bertnli._util.files import COPY_ANEW, expanded
 from bertnli.bert.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.errors import BackendError, CheckpointError
-from bertnli.formats.contents import Contents, check_here, locate, read_contents
-from bertnli.formats.opening import vocab_mismatch
+from bertnli.formats.checkpoint import Checkpoint
+from bertnli.formats.load import locate_local, read_checkpoint, vocab_mismatch
 from bertnli.text.pairs import PairEncoding
 
 
@@ -38,29 +38,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Read the checkpoint, and print what is in it."""
-    check_here(args.path)
     path = expanded(args.path, CheckpointError)
-    found = _described(path, read_contents(locate(path)))
+    located, unread = locate_local(args.path), ""
+    try:
+        checkpoint = read_checkpoint(located)
+    except BackendError as error:  # a package is missing
+        checkpoint, unread = read_checkpoint(located, with_vocab=False), f"not read: {error}"
+    found = _described(path, checkpoint, unread)
     if not args.tensors:
         del found["tensors"]
     print(json.dumps(found, indent=2) if args.json else _as_text(found))
     return 0
 
 
-def _described(path: Path, contents: Contents) -> dict[str, Any]:
+def _described(path: Path, contents: Checkpoint, unread: str) -> dict[str, Any]:
     shapes = encoder_shapes(contents.config)
     encoder = {name: array for name, array in contents.arrays.items() if name in shapes}
     there = {name: shape for name, shape in shapes.items() if not name.startswith("hidden.")}
     check_shapes(
-        {**encoder}, {**there, **{n: shapes[n] for n in encoder}}, str(contents.path), COPY_ANEW
+        {**encoder}, {**there, **{n: shapes[n] for n in encoder}}, contents.source, COPY_ANEW
     )
-    check_finite(contents.arrays, str(contents.path))
+    check_finite(contents.arrays, contents.source)
     model = contents.config.to_dict()
     if not contents.heads_known:
         for unknown in ("num_heads", "dropout"):
             del model[unknown]
-    if contents.own_vocab is not None:
-        path = contents.path  # of a run's folder, the checkpoint that is taken
+    taken = Path(contents.source)  # of a run's folder, a checkpoint
+    path = path if path.is_file() else taken
     found: dict[str, Any] = {"path": str(path), "format": contents.format, "model": model}
     if contents.encoding is not None:
         found["encoding"] = contents.encoding.to_dict()
@@ -75,24 +79,18 @@ def _described(path: Path, contents: Contents) -> dict[str, Any]:
         shape = contents.arrays["output.weight"].shape
         why = f" ({contents.unnamed})" if contents.unnamed else ""
         found["labels"] = [f"without names{why}; output {shape}"]
-    located = locate(path)
-    files = sorted(located.iterdir()) if located.is_dir() else [located]
+    files = sorted(taken.iterdir()) if taken.is_dir() else [taken]
     found["files"] = {file.name: file.stat().st_size for file in files if file.is_file()}
-    return found | _of_names(contents) | _of_tensors(contents.arrays)
+    return found | _of_names(contents, unread) | _of_tensors(contents.arrays)
 
 
-def _of_names(contents: Contents) -> dict[str, Any]:
+def _of_names(contents: Checkpoint, unread: str) -> dict[str, Any]:
     """Return the number of tokens, and what of tokens and class names does not fit the tensors."""
-    found: dict[str, Any] = {}
+    found: dict[str, Any] = {"vocabulary": unread} if unread else {}
     problems = []
-    try:
-        vocab = contents.vocab()
-    except BackendError as error:  # a package is missing
-        found["vocabulary"] = f"not read: {error}"
-    else:
-        if vocab is not None:
-            found["vocabulary"] = len(vocab)
-            problems.append(vocab_mismatch(vocab, contents)[0])
+    if len(contents.vocab):
+        found["vocabulary"] = len(contents.vocab)
+        problems.append(vocab_mismatch(contents)[0])
     if contents.is_classifier and contents.labels is not None:
         named, outputs = len(contents.labels), len(contents.arrays["output.weight"])
         if named != outputs:

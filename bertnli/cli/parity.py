@@ -20,7 +20,7 @@ from pathlib import Path
 from bertnli.backends import NAMES, available_backends, get_backend
 from bertnli.cli import options
 from bertnli.errors import ConfigError
-from bertnli.formats.opening import open_checkpoint
+from bertnli.formats.load import load_checkpoint
 from bertnli.parity.report import (
     ACTIVATIONS,
     GRADIENTS,
@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError(f"--plot writes PNG files, and {args.plot} is not called one")
     if args.plot is not None:
         check_figure_path(args.plot, "--plot")
-    checkpoint = open_checkpoint(args.path, args.labels, args.num_heads)
+    checkpoint = load_checkpoint(args.path, args.labels, args.num_heads)
     backends = [get_backend(name) for name in available_backends()]
     report = parity_report(
         checkpoint, backends, steps=args.steps, batch_size=args.batch_size, lr=args.lr

@@ -75,10 +75,10 @@ def expected() -> dict[str, float]:
     from bertnli.bert.referee import forward
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset
-    from bertnli.formats.opening import open_classifier
+    from bertnli.formats.load import load_classifier
     from bertnli.nets.classifier import softmax
 
-    model = open_classifier(BUNDLED[0])
+    model = load_classifier(BUNDLED[0])
     corpus = Corpus.from_pairs([PAIR])
     dataset = PairDataset(corpus, model.config.max_len, model.vocab, verbose=False)
     logits = forward(model.arrays, model.config, *dataset.batch(np.arange(1)).inputs()).logits

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 #: What tools write where nobody named a class.
-_NO_NAME = re.compile(r"(LABEL_)?\d+", re.IGNORECASE)
+_NO_NAME = re.compile(r"\s*((LABEL_)?\d+)?\s*", re.IGNORECASE)
 
 
 def read_class_names(described: Mapping[str, Any]) -> tuple[tuple[str, ...] | None, str]:
@@ -27,29 +27,34 @@ def read_class_names(described: Mapping[str, Any]) -> tuple[tuple[str, ...] | No
     try:
         ids = _of_id2label(described.get("id2label"))
         labels = _of_label2id(described.get("label2id"))
+        names = [
+            _agreed(i, ids.get(i, ""), [name for name, place in labels.items() if place == i])
+            for i in range(max([*ids, *labels.values()], default=-1) + 1)
+        ]
     except ValueError as error:
         return None, str(error)
-    places = {_plain(name): i for i, name in ids.items() if name}
-    contradiction = "label2id and id2label contradict each other"
+    if not any(names):
+        return None, ""
+    if not all(names):
+        return None, f"id2label does not give class {names.index('')} a name, nor does label2id"
+    places = {_plain(name): i for i, name in enumerate(names)}
+    if len(places) < len(names):
+        return None, f"id2label does not give each class a name of its own: {names}"
     for name, i in labels.items():
         if places.get(_plain(name), i) != i:
-            return None, f"{contradiction} about {name!r}"
-    found = []
-    for i in range(max([*ids, *labels.values()], default=-1) + 1):
-        others = [name for name, place in labels.items() if place == i]
-        name = ids.get(i, "")
-        if name and others and _plain(name) not in map(_plain, others):
-            return None, f"{contradiction} about class {i}: {name!r}, {others[0]!r}"
-        if not name and len(others) > 1:
-            return None, f"label2id has several names of class {i}: {', '.join(others)}"
-        found.append(name or "".join(others))
-    if not any(found):
-        return None, ""
-    if not all(found):
-        return None, f"id2label does not give class {found.index('')} a name, nor does label2id"
-    if len({*map(_plain, found)}) < len(found):
-        return None, f"id2label does not give each class a name of its own: {found}"
-    return tuple(found), ""
+            return None, f"label2id and id2label contradict each other about {name!r}"
+    return tuple(names), ""
+
+
+def _agreed(i: int, name: str, others: list[str]) -> str:
+    """Return the name of class ``i``, from its name in id2label and its names in label2id."""
+    if name and others and _plain(name) not in map(_plain, others):
+        raise ValueError(
+            f"label2id and id2label contradict each other about class {i}: {name!r}, {others[0]!r}"
+        )
+    if not name and len(others) > 1:
+        raise ValueError(f"label2id has several names of class {i}: {', '.join(others)}")
+    return name or "".join(others)
 
 
 def _of_id2label(given: Any) -> dict[int, str]:
@@ -59,11 +64,11 @@ def _of_id2label(given: Any) -> dict[int, str]:
     if not given:
         return {}
     if not isinstance(given, dict) or {*given} != {str(i) for i in range(len(given))}:
-        raise ValueError(f"id2label does not number the classes from 0: {_short(given)}")
+        raise ValueError(f"id2label does not number the classes from 0: {given!r:.80}")
     for value in given.values():
-        if isinstance(value, bool) or not isinstance(value, (str, int, type(None))):
-            raise ValueError(f"id2label does not give each class a name, but {_short(value)}")
-    return {int(i): _name(value) for i, value in given.items()}
+        if isinstance(value, bool) or not isinstance(value, str | int | None):
+            raise ValueError(f"id2label does not give each class a name, but {value!r:.80}")
+    return {int(i): _name("" if value is None else str(value)) for i, value in given.items()}
 
 
 def _of_label2id(given: Any) -> dict[str, int]:
@@ -73,25 +78,17 @@ def _of_label2id(given: Any) -> dict[str, int]:
     if not given:
         return {}
     if not isinstance(given, dict):
-        raise ValueError(f"label2id does not map names to numbers: {_short(given)}")
-    found = {}
+        raise ValueError(f"label2id does not map names to numbers: {given!r:.80}")
     for name, number in given.items():
         if isinstance(number, bool) or not re.fullmatch(r"[0-9]{1,6}", str(number)):
-            raise ValueError(f"label2id does not give {name!r} a number, but {_short(number)}")
-        if _name(name):
-            found[name] = int(number)
-    return found
+            raise ValueError(f"label2id does not give {name!r} a number, but {number!r:.80}")
+    return {name: int(number) for name, number in given.items() if _name(name)}
 
 
-def _name(value: str | int | None) -> str:
-    """Return a name as it is, and nothing for what is none."""
-    text = "" if value is None else str(value)
-    return "" if _NO_NAME.fullmatch(text.strip()) else text
+def _name(text: str) -> str:
+    """Return a name as it is, and nothing for a placeholder."""
+    return "" if _NO_NAME.fullmatch(text) else text
 
 
 def _plain(name: str) -> str:
     return name.strip().lower()
-
-
-def _short(value: Any) -> str:
-    return f"{value!r:.80}"

@@ -1,4 +1,4 @@
-"""Files of GluonNLP 0.x: the BERTs of its model zoo, and classifiers that it fine-tuned.
+"""Files of GluonNLP 0.x: the BERTs of its model zoo, and classifiers that it fine-tuned; read only.
 
 bert_12_768_12_book_corpus_wiki_en_uncased-75cc780f.params    what `save_parameters` writes
 book_corpus_wiki_en_uncased-a6607397.vocab                    the word pieces, JSON
@@ -11,21 +11,19 @@ with all heads or without, and `BERTClassifier`; RoBERTa and DistilBERT are othe
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import infer_config
 from bertnli.errors import CheckpointError, DataError
-from bertnli.formats.names import by_template
+from bertnli.formats.checkpoint import DROPOUT, Checkpoint
+from bertnli.formats.names import by_template, canonical, without_gamma
 from bertnli.text.vocab import Vocab
 from bertnli.text.wordpiece import load_gluonnlp, load_vocab
 
-#: What such a file is called.
 FORMAT = "GluonNLP BERT"
 #: GluonNLP's names of layers (of block {}) and tensors, and the canonical ones.
 NAMES = {
@@ -51,8 +49,6 @@ NAMES = {
 KINDS = {"bert": ("gelu", 1e-12), "ernie": ("relu", 1e-5)}
 #: Positions of ERNIE, and of no other.
 ERNIE_POSITIONS = 513
-#: Probability of dropout in all of them.
-DROPOUT = 0.1
 #: The classes of the tasks that its fine-tuning script knows, in its order; the script names its
 #: files model_bert_TASK_EPOCH.params.
 TASKS = {
@@ -64,121 +60,73 @@ TASKS = {
 _NAME = re.compile(r"(bert|ernie)_(\d+)_(\d+)_(\d+)(?=_|\b)")
 
 
-def is_gluonnlp(names: Iterable[str]) -> bool:
+def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
     """Return whether tensors are named as in GluonNLP's BERT."""
-    return any(re.match(r"(\w+\.)?encoder\.transformer_cells\.", name) for name in names)
+    return any(re.match(r"(\w+\.)?encoder\.transformer_cells\.", name) for name in stored)
 
 
-def rename(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
-    """Return tensors under their canonical names.
+def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
+    """Return what a file holds, without its vocabulary.
 
-    Args:
-        stored: GluonNLP's name to tensor.
-        source: the file, for messages.
+    The file's name tells the number of heads. A classifier's does not, nor which model it is.
 
     Raises:
-        CheckpointError: they are of RoBERTa or DistilBERT, or of no known BERT.
+        CheckpointError: the tensors are of RoBERTa or DistilBERT, or of no known BERT.
     """
-    classifies = any(name.startswith("bert.") for name in stored)
-    found: dict[str, NDArray] = {}
-    unknown, twice = [], []
-    for name, array in stored.items():
-        plain = re.sub(r"\.gamma$", ".weight", re.sub(r"\.beta$", ".bias", name))
-        # The dropout before a classifier's output layer, if there is one, has the number 0.
-        head = re.fullmatch(r"classifier\.\d\.(weight|bias)", plain) if classifies else None
-        try:
-            if head is not None:
-                ours = f"output.{head[1]}"
-            else:
-                ours = by_template(plain.removeprefix("bert."), NAMES)
-        except KeyError:
-            unknown.append(name)
-            continue
-        if ours in found and found[ours].tobytes() != array.tobytes():
-            twice.append(name)
-        found[ours] = array
-    if twice:
-        raise CheckpointError(
-            f"{source} holds {', '.join(twice[:5])} twice, under two names, and they differ"
-        )
-    if unknown or "encoder.segment_embedding.weight" not in found:
-        missing = "no embeddings of token types" if not unknown else ", ".join(unknown[:5])
-        raise CheckpointError(
-            f"{source} holds {missing}: it is a model of GluonNLP, and of these only BERT and "
-            "ERNIE are computed here, not RoBERTa or DistilBERT"
-        )
-    positions = found.get("encoder.pos_embedding")
-    if positions is not None and positions.ndim == 2:
-        found["encoder.pos_embedding"] = positions[None]
-    # Tied tensors may be in the file once, under either name.
-    table, decoder = "encoder.token_embedding.weight", "mlm.decoder.weight"
-    if table not in found and decoder in found:
-        found[table] = found[decoder]
-    if "mlm.decoder.bias" in found and table in found:
-        found.setdefault(decoder, found[table])
-    elif "mlm.decoder.bias" not in found:
-        found.pop(decoder, None)
-    for name in ("nsp.output.weight", "nsp.output.bias"):
-        if name in found and found[name].ndim:  # its first class is the book's second
-            found[name] = np.ascontiguousarray(found[name][::-1])
-    return found
-
-
-def read_config(arrays: dict[str, NDArray], path: Path) -> tuple[BERTConfig, bool]:
-    """Return a model's sizes, and whether its number of heads is known: the file's name tells it.
-
-    Without it, the number is 1. ERNIE's MLM head, which has another activation than its blocks, is
-    taken out of the arrays.
-
-    Args:
-        arrays: canonical name to tensor.
-        path: of the file.
-
-    Raises:
-        CheckpointError: a tensor is missing that any BERT has.
-    """
-    named = _NAME.search(path.name)
-    heads = 1
-    config = infer_config(arrays, heads, DROPOUT, str(path))
-    # A classifier's file does not name its model.
-    kind = "ernie" if config.max_len == ERNIE_POSITIONS else "bert"
-    fits = named is not None and [int(named[2]), int(named[3])] == [
-        config.num_blks,
-        config.num_hiddens,
-    ]
-    if named is not None and fits:
+    arrays = _renamed(stored, str(file))
+    config = infer_config(arrays, 1, DROPOUT, str(file))
+    named = _NAME.search(file.name)
+    sizes = [config.num_blks, config.num_hiddens]
+    heads_known = named is not None and [int(named[2]), int(named[3])] == sizes
+    kind, heads = "ernie" if config.max_len == ERNIE_POSITIONS else "bert", 1
+    if named is not None and heads_known:
         kind, heads = named[1], int(named[4])
-    if kind == "ernie":
-        for name in [name for name in arrays if name.startswith("mlm.")]:
-            del arrays[name]
+    if kind == "ernie":  # its MLM head has another activation than its blocks
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("mlm.")}
     activation, eps = KINDS[kind]
     config = replace(
         config, num_heads=heads, activation=activation, embedding_norm=True, norm_eps=eps
     )
-    return config, fits
+    task = re.fullmatch(r"model_bert_([A-Z]+)_\d+\.params", file.name)
+    labels = TASKS.get(task[1]) if task is not None and "output.weight" in arrays else None
+    return Checkpoint(arrays, config, labels=labels, format=FORMAT, heads_known=heads_known)
 
 
-def known_labels(path: Path) -> tuple[str, ...] | None:
-    """Return a classifier's classes, where its file has the name that GluonNLP's script gives."""
-    named = re.fullmatch(r"model_bert_([A-Z]+)_\d+\.params", path.name)
-    return TASKS.get(named[1]) if named is not None else None
+def _renamed(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
+    classifies = any(name.startswith("bert.") for name in stored)
+
+    def translate(name: str) -> str:
+        plain = without_gamma(name)
+        # The dropout before a classifier's output layer, if there is one, has the number 0.
+        head = re.fullmatch(r"classifier\.\d\.(weight|bias)", plain) if classifies else None
+        if head is not None:
+            return f"output.{head[1]}"
+        return by_template(plain.removeprefix("bert."), NAMES)
+
+    arrays = canonical(stored, translate, source)
+    if "encoder.segment_embedding.weight" not in arrays:
+        raise CheckpointError(
+            f"{source} holds no embeddings of token types: it is a model of GluonNLP, and of these "
+            "only BERT and ERNIE are computed here, not RoBERTa or DistilBERT"
+        )
+    return arrays
 
 
-def find_vocab(path: Path) -> Vocab | None:
+def find_vocab(file: Path) -> Vocab | None:
     """Return the vocabulary that belongs to a model's file, from its folder; None without one.
 
     Raises:
         DataError: it cannot be read, or there are several and none is named as the model is.
         BackendError: the package tokenizers is missing.
     """
-    files = sorted(path.parent.glob("*.vocab"))
-    mine = [file for file in files if re.sub(r"-\w+$", "", file.stem) in path.name]
-    if mine or len(files) == 1:
-        return load_gluonnlp(max(mine or files, key=lambda file: len(file.stem)))
-    found = load_vocab(path.parent)
-    if found is None and files:
+    files = sorted(file.parent.glob("*.vocab"))
+    named = [path for path in files if re.sub(r"-\w+$", "", path.stem) in file.name]
+    if named or len(files) == 1:
+        return load_gluonnlp(max(named or files, key=lambda path: len(path.stem)))
+    vocab = load_vocab(file.parent)
+    if vocab is None and files:
         raise DataError(
-            f"{path.parent} has {len(files)} vocabularies, none of them named as {path.name} is; "
+            f"{file.parent} has {len(files)} vocabularies, none of them named as {file.name} is; "
             "put the model and its own into a folder"
         )
-    return found
+    return vocab

@@ -12,10 +12,8 @@ from numpy.typing import NDArray
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import canonical_label, label_permutation
 from bertnli.bert.parameters import Shapes, encoder_shapes, initial_arrays
-from bertnli.errors import CheckpointError, DataError
+from bertnli.errors import DataError
 from bertnli.text.pairs import PairEncoding
-
-WEIGHT, BIAS = "output.weight", "output.bias"
 
 
 @dataclass(frozen=True)
@@ -55,39 +53,6 @@ class Head:
         return {name: array[rows] for name, array in self.arrays.items()}
 
 
-def head_of(
-    arrays: Mapping[str, NDArray],
-    labels: Sequence[str] | None,
-    encoding: PairEncoding | None,
-    source: str,
-    unnamed: str = "",
-) -> Head:
-    """Return the output layer of a classifier's tensors.
-
-    Args:
-        arrays: canonical name to tensor.
-        labels, encoding: see `Head`.
-        source: where the tensors come from, for the error message.
-        unnamed: why the classes have no names, if it is worth saying.
-
-    Raises:
-        CheckpointError: it is not whole.
-    """
-    found = {name: arrays[name] for name in (WEIGHT, BIAS) if name in arrays}
-    hiddens = arrays["hidden.weight"].shape[:1] if "hidden.weight" in arrays else ()
-    shapes = {name: array.shape for name, array in found.items()}
-    weight = shapes.get(WEIGHT, ())
-    if weight[1:] != hiddens or shapes.get(BIAS) != weight[:1]:
-        raise CheckpointError(f"{source}: the output layer is not whole: its tensors are {shapes}")
-    named = None if labels is None or len(labels) != weight[0] else tuple(labels)
-    why = (
-        f"the checkpoint does not name its classes{f' ({unnamed})' if unnamed else ''}; to go on "
-        "with it, name them with `bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and "
-        "start from NEW"
-    )
-    return Head(found, named, encoding, "" if named else why)
-
-
 @dataclass(frozen=True)
 class OutputLayer:
     """What a classifier's output layer starts with.
@@ -95,7 +60,7 @@ class OutputLayer:
     Args:
         arrays: its tensors.
         origin: where they come from, in words.
-        encoding: how the classifier that it is of cuts pairs to length; None of a new one.
+        encoding: how the checkpoint's classifier cuts pairs to length; None of a new layer.
     """
 
     arrays: Mapping[str, NDArray]

@@ -1,30 +1,27 @@
-"""Tensor names: each framework's file names to and from the canonical ones of `parameters`."""
+"""Tensor names: each framework's file names to and from the canonical ones of `parameters`.
+
+The book's two tabs name the same tensor differently: a torch Sequential counts the activation as a
+layer, and gluon calls a LayerNorm's scale and shift gamma and beta.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 
 from numpy.typing import NDArray
 
 from bertnli.errors import CheckpointError
 
-# The book's modules give the same tensor different names in its two tabs: a torch Sequential
-# counts the activation as a layer of its own, and gluon calls a LayerNorm's scale and shift gamma
-# and beta.
-_TORCH = (
-    (r"^hidden\.", "hidden.0."),
-    (r"^mlm\.dense\.", "mlm.mlp.0."),
-    (r"^mlm\.ln\.", "mlm.mlp.2."),
-    (r"^mlm\.decoder\.", "mlm.mlp.3."),
-)
-_MXNET = (
-    (r"ln\.weight$", "ln.gamma"),
-    (r"ln\.bias$", "ln.beta"),
-    (r"^mlm\.dense\.", "mlm.mlp.0."),
-    (r"^mlm\.ln\.", "mlm.mlp.1."),
-    (r"^mlm\.decoder\.", "mlm.mlp.2."),
-)
+_TORCH = {
+    "hidden": "hidden.0",
+    "mlm.dense": "mlm.mlp.0",
+    "mlm.ln": "mlm.mlp.2",
+    "mlm.decoder": "mlm.mlp.3",
+}
+_MXNET = {"mlm.dense": "mlm.mlp.0", "mlm.ln": "mlm.mlp.1", "mlm.decoder": "mlm.mlp.2"}
+_FROM_TORCH = {theirs: ours for ours, theirs in _TORCH.items()}
+_FROM_MXNET = {theirs: ours for ours, theirs in _MXNET.items()}
 
 #: What PyTorch's wrappers add to names, and what a module may call the net that it holds.
 _WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
@@ -32,22 +29,35 @@ _WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
 
 def to_torch(name: str) -> str:
     """Return the name that a canonical tensor has in the book's torch state dict."""
-    return _rename(name, _TORCH)
-
-
-def to_mxnet(name: str) -> str:
-    """Return the structural name that a canonical tensor has in the book's MXNet file."""
-    return _rename(name, _MXNET)
+    return _moved(name, _TORCH)
 
 
 def from_torch(name: str) -> str:
     """Return the canonical name of a tensor of the book's torch state dict."""
-    return _rename(name, _inverse(_TORCH))
+    return _moved(name, _FROM_TORCH)
+
+
+def to_mxnet(name: str) -> str:
+    """Return the structural name that a canonical tensor has in the book's MXNet file."""
+    moved = _moved(name, _MXNET)
+    if name.endswith(("ln.weight", "ln.bias")):
+        return moved.replace("weight", "gamma").replace("bias", "beta")
+    return moved
 
 
 def from_mxnet(name: str) -> str:
     """Return the canonical name of a tensor of the book's MXNet file."""
-    return _rename(name, _inverse(_MXNET))
+    return _moved(without_gamma(name), _FROM_MXNET)
+
+
+def without_gamma(name: str) -> str:
+    """Return a tensor's name with a LayerNorm's gamma and beta called weight and bias."""
+    return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
+
+
+def _moved(name: str, layers: Mapping[str, str]) -> str:
+    layer, dot, tensor = name.rpartition(".")
+    return layers.get(layer, layer) + dot + tensor
 
 
 def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
@@ -55,24 +65,17 @@ def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
 
     These are ``module`` (`DataParallel` and its kin) and ``_orig_mod`` (`torch.compile`), in any
     order, and before all names ``model`` or ``net`` (what a Lightning module calls the net).
-
-    Args:
-        stored: name to tensor.
-        source: the file, for messages.
-
-    Raises:
-        CheckpointError: two tensors have the same name without them.
     """
     parts = {name: [p for p in name.split(".") if p not in _WRAPPERS] for name in stored}
     first = {each[0] for each in parts.values() if each}
     start = 1 if len(first) == 1 and first <= _ATTRIBUTES else 0
-    found: dict[str, NDArray] = {}
+    arrays: dict[str, NDArray] = {}
     for name, array in stored.items():
         plain = ".".join(parts[name][start:])
-        if plain in found:
+        if plain in arrays:
             raise CheckpointError(f"{source} holds {plain} twice, with and without a wrapper")
-        found[plain] = array
-    return found
+        arrays[plain] = array
+    return arrays
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:
@@ -86,34 +89,57 @@ def by_template(name: str, table: Mapping[str, str]) -> str:
     Raises:
         KeyError: the table does not have it.
     """
-    found = _by_layer(name, table)
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
-    if found is None and number is not None:
+    template = name
+    if number is not None:
         template = f"{name[: number.start()]}{{}}{name[number.end() :]}"
-        found = _by_layer(template, table)
-        found = found and found.replace("{}", number[0], 1)
-    if found is None:
-        raise KeyError(name)
-    return found
+    for key in (name, template):
+        layer, _, tensor = key.rpartition(".")
+        value = table.get(key) or (f"{table[layer]}.{tensor}" if layer in table else "")
+        if value:
+            return value if number is None else value.replace("{}", number[0], 1)
+    raise KeyError(name)
 
 
-def _by_layer(name: str, table: Mapping[str, str]) -> str | None:
-    if name in table:
-        return table[name]
-    layer, _, tensor = name.rpartition(".")
-    return f"{table[layer]}.{tensor}" if layer in table else None
+def canonical(
+    stored: Mapping[str, NDArray], translate: Callable[[str], str], source: str
+) -> dict[str, NDArray]:
+    """Return the tensors of a BERT of Devlin et al. under their canonical names.
 
+    A decoder that is tied to the token embedding, either of which may be left out of a file, is
+    that embedding. The classes of the next sentence change places: the first is the book's second.
 
-def _inverse(rules: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
-    inverse = []
-    for pattern, text in rules:
-        start, end = pattern.startswith("^"), pattern.endswith("$")
-        source = ("^" if start else "") + re.escape(text) + ("$" if end else "")
-        inverse.append((source, pattern.strip("^$").replace("\\.", ".")))
-    return tuple(reversed(inverse))
+    Args:
+        stored: the file's names to tensors.
+        translate: returns a canonical name, or raises KeyError.
+        source: the file, for messages.
 
-
-def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for pattern, replacement in rules:
-        name = re.sub(pattern, replacement, name)
-    return name
+    Raises:
+        CheckpointError: there is a tensor of no known BERT, or two under one name that differ.
+    """
+    arrays: dict[str, NDArray] = {}
+    unknown = []
+    for name, array in stored.items():
+        try:
+            ours = translate(name)
+        except KeyError:
+            unknown.append(name)
+            continue
+        if ours in arrays and arrays[ours].tobytes() != array.tobytes():  # tied ones are the same
+            raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")
+        arrays[ours] = array
+    if unknown:
+        raise CheckpointError(f"{source}: no BERT has the tensors {', '.join(unknown[:5])}")
+    positions, table = "encoder.pos_embedding", "encoder.token_embedding.weight"
+    if positions in arrays and arrays[positions].ndim == 2:
+        arrays[positions] = arrays[positions][None]
+    decoder = "mlm.decoder.weight"
+    for one, other in ((table, decoder), (decoder, table)):
+        if other in arrays:
+            arrays.setdefault(one, arrays[other])
+    if "mlm.decoder.bias" not in arrays:
+        arrays.pop(decoder, None)
+    for name in ("nsp.output.weight", "nsp.output.bias"):
+        if name in arrays and arrays[name].ndim:
+            arrays[name] = arrays[name][::-1]
+    return arrays

@@ -1,4 +1,4 @@
-"""The native checkpoint: one folder that any backend opens, with no pickled code in it.
+"""bertnli's own format: one folder that any backend opens, with no pickled code in it.
 
 model.safetensors   the tensors, under their canonical names
 config.json         the sizes, the label names in the order of the logits, how pairs are cut to
@@ -11,19 +11,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from bertnli._util.files import as_path, is_plain_file, is_there, read_json_object
 from bertnli.bert.config import BERTConfig
-from bertnli.errors import BERTNLIError, CheckpointError
+from bertnli.errors import CheckpointError, ConfigError
+from bertnli.formats.checkpoint import Checkpoint, check_sizes
 from bertnli.formats.folder import remove_files, replaced_folder
-from bertnli.formats.tensors import read_tensors, write_tensors
+from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import WordPieceVocab, load_vocab
+from bertnli.text.wordpiece import WordPieceVocab
 
 FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
@@ -32,24 +32,38 @@ WEIGHTS, CONFIG = "model.safetensors", "config.json"
 FILES = (WEIGHTS, Vocab.FILE, WordPieceVocab.FILE, CONFIG)
 
 
-@dataclass(frozen=True)
-class NativeCheckpoint:
-    """What a checkpoint folder holds; ``arrays`` maps canonical names to arrays.
+def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
+    """Return whether a file of tensors is the one of a folder of this format."""
+    return file.name == WEIGHTS and is_described(file.parent, FORMATS)
 
-    A pretrained model has no labels, and no ``encoding``.
+
+def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
+    """Return what a folder holds, without its vocabulary.
+
+    Args:
+        file: of the tensors.
+        stored: the tensors, by their names in the file.
+
+    Raises:
+        CheckpointError: config.json is damaged, or of another model or version.
     """
+    config, labels, encoding = read_description(file.parent / CONFIG)
+    check_sizes(stored, config, file.parent / CONFIG, {})
+    format = f"{FORMATS['output.weight' not in stored]}, version {VERSION}"
+    return Checkpoint(stored, config, labels=labels, encoding=encoding, format=format)
 
-    arrays: dict[str, NDArray]
-    config: BERTConfig
-    labels: tuple[str, ...] | None
-    vocab: Vocab
-    path: Path
-    encoding: PairEncoding | None = None
 
-    @property
-    def format(self) -> str:
-        """What it is, in words."""
-        return f"{_format(self.labels)}, version {VERSION}"
+def write(checkpoint: Checkpoint, folder: Path) -> None:
+    """Write a new folder.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    format = FORMATS[checkpoint.labels is None]
+    folder.mkdir()
+    write_tensors(folder / WEIGHTS, checkpoint.arrays, format)
+    write_description(folder / CONFIG, checkpoint, {"format": format, "version": VERSION})
+    checkpoint.vocab.save(folder / checkpoint.vocab.FILE)
 
 
 def save_native(
@@ -81,26 +95,12 @@ def save_native(
             f"{folder} exists and is not a checkpoint of bertnli; it is left as it is. "
             "Choose another folder"
         )
-    format = _format(labels)
+    names = None if labels is None else tuple(labels)
     try:
         with replaced_folder(folder) as new:
-            new.mkdir()
-            write_tensors(new / WEIGHTS, arrays, format)
-            described = {
-                "format": format,
-                "version": VERSION,
-                "model": config.to_dict(),
-                "labels": None if labels is None else list(labels),
-                **({} if encoding is None else {"encoding": encoding.to_dict()}),
-            }
-            (new / CONFIG).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-            vocab.save(new / vocab.FILE)
+            write(Checkpoint(arrays, config, vocab, names, encoding=encoding), new)
     except OSError as error:
         raise CheckpointError(f"{folder}: the checkpoint cannot be written: {error}") from error
-
-
-def _format(labels: Sequence[str] | None) -> str:
-    return FORMATS[labels is None]
 
 
 def is_replaceable(folder: Path) -> bool:
@@ -110,19 +110,24 @@ def is_replaceable(folder: Path) -> bool:
     """
     if folder.is_symlink() or not folder.is_dir():
         return False
-    found = [*folder.iterdir()]
-    if not found:
+    files = [*folder.iterdir()]
+    if not files:
         return True
-    if not {path.name for path in found} <= {*FILES} or not all(map(is_plain_file, found)):
+    if not {path.name for path in files} <= {*FILES} or not all(map(is_plain_file, files)):
         return False
     try:
-        return read_json_object(folder / CONFIG, CheckpointError).get("format") in FORMATS
+        return is_described(folder, FORMATS)
     except CheckpointError:
         return False
 
 
+def is_checkpoint(path: Path) -> bool:
+    """Return whether a path is a folder with the files of a checkpoint."""
+    return is_there(path / CONFIG) and is_there(path / WEIGHTS)
+
+
 def others_beside(folder: Path) -> list[Path]:
-    """Return what is in the folder of a checkpoint and not of it; of another path nothing."""
+    """Return what is in the folder of a checkpoint and not part of it; else nothing."""
     if folder.is_symlink() or not is_checkpoint(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.name not in FILES)
@@ -137,68 +142,51 @@ def remove_checkpoint(folder: Path) -> None:
     remove_files(folder, FILES)
 
 
-def is_native(path: str | Path) -> bool:
-    """Return whether a path is a native checkpoint, or a run's folder that holds one."""
-    return _resolve(Path(path)) is not None
+# The description, which the book's files have beside them as well
 
 
-def is_checkpoint(path: Path) -> bool:
-    """Return whether a path is itself a folder with the files of a checkpoint."""
-    return is_there(path / CONFIG) and is_there(path / WEIGHTS)
+def is_described(folder: Path, formats: Sequence[str]) -> bool:
+    """Return whether a folder's config.json is of one of these formats."""
+    path = folder / CONFIG
+    return is_there(path) and read_json_object(path, CheckpointError).get("format") in formats
 
 
-def _resolve(path: Path) -> Path | None:
-    """Return the checkpoint folder that a path means: itself, else its best, else its last."""
-    for folder in (path, path / "best", path / "last"):
-        if is_checkpoint(folder):
-            return folder
-    return None
-
-
-def load_native(path: str | Path) -> NativeCheckpoint:
-    """Read a checkpoint folder, or the best checkpoint of a run's folder.
+def read_description(
+    path: Path,
+) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None]:
+    """Return sizes, class names and how pairs are cut.
 
     Raises:
-        CheckpointError: naming the file that is missing or damaged.
+        CheckpointError: the file is damaged, or of another version.
     """
-    folder = _resolve(Path(path))
-    if folder is None:
+    described = read_json_object(path, CheckpointError)
+    if described.get("version", VERSION) != VERSION:
         raise CheckpointError(
-            f"{path} holds no checkpoint: looked for {CONFIG} and {WEIGHTS} in it, in best/ and in "
-            "last/. Give the folder that net.save or `bertnli train --output` wrote"
+            f"{path}: version {described['version']!r}, and this bertnli reads version {VERSION}; "
+            "use the version of bertnli that wrote it"
         )
     try:
-        described = read_json_object(folder / CONFIG, CheckpointError)
-        if described.get("format") not in FORMATS:
-            raise CheckpointError(f"{folder / CONFIG}: not a checkpoint of bertnli")
-        if described.get("version") != VERSION:
-            raise CheckpointError(
-                f"{folder / CONFIG}: version {described.get('version')!r}, and this bertnli reads "
-                f"version {VERSION}; use the version of bertnli that wrote it"
-            )
         labels = described["labels"]
-        if described["format"] == _format(None):
-            labels = None
-        elif not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
-            raise CheckpointError(f"{folder / CONFIG}: labels is not a list of names")
+        if labels is not None and not (
+            isinstance(labels, list) and all(isinstance(label, str) for label in labels)
+        ):
+            raise TypeError("labels is not a list of names")
         config = BERTConfig.from_dict(described["model"])
         encoding = None
         if "encoding" in described:
             encoding = PairEncoding.from_dict(described["encoding"], config.max_len)
-        arrays = read_tensors(folder / WEIGHTS)
-        vocab = load_vocab(folder)
-    except CheckpointError:
-        raise
-    except KeyError as error:
-        raise CheckpointError(f"{folder / CONFIG}: {error} is missing") from error
-    except (OSError, ValueError, BERTNLIError) as error:
-        raise CheckpointError(f"{folder}: damaged or incomplete: {error}") from error
-    if vocab is None:
-        raise CheckpointError(f"{folder}: {Vocab.FILE} is missing")
-    # Models in Hugging Face's folders may have rows to spare.
-    if len(vocab) > config.vocab_size or (type(vocab) is Vocab and len(vocab) < config.vocab_size):
-        raise CheckpointError(
-            f"{folder}: the vocabulary has {len(vocab)} tokens, the model {config.vocab_size}"
-        )
-    names = None if labels is None else tuple(labels)
-    return NativeCheckpoint(arrays, config, names, vocab, folder, encoding)
+    except (KeyError, TypeError, ConfigError) as error:
+        raise CheckpointError(f"{path} is damaged: {error}") from error
+    return config, None if labels is None else tuple(labels), encoding
+
+
+def write_description(path: Path, checkpoint: Checkpoint, kind: Mapping[str, str | int]) -> None:
+    """Write what `read_description` reads, after the entries that say which kind it is."""
+    labels, encoding = checkpoint.labels, checkpoint.encoding
+    described = {
+        **kind,
+        "model": checkpoint.config.to_dict(),
+        "labels": None if labels is None else list(labels),
+        **({} if encoding is None else {"encoding": encoding.to_dict()}),
+    }
+    path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert import referee
-from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
-from bertnli.formats.opening import Checkpoint
-from bertnli.text.pairs import PairEncoding
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.version import __version__
 
 #: The first with layer normalisation as an operator of its own.
@@ -54,25 +52,20 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
         CheckpointError: it is too large for such a file, or its outputs differ from the referee's.
     """
     onnx, _ = _packages()
-    if checkpoint.config.max_len == 1:
-        raise CheckpointError(
-            f"{checkpoint.source} has a single position, which a graph would spread over pairs "
-            "that are too long, without an error"
-        )
     used = {k: a for k, a in checkpoint.arrays.items() if not k.startswith(("mlm.", "nsp."))}
     if sum(array.size for array in used.values()) * 4 > MAX_BYTES:
         raise CheckpointError(
             f"{checkpoint.source} has over 2 GB of tensors, more than one file of ONNX can hold"
         )
-    graph = _Graph(onnx, used, checkpoint.config, checkpoint.labels, checkpoint.encoding)
-    with _own_errors(checkpoint.source):
-        onnx.checker.check_model(graph.model, full_check=True)
-        onnx.save_model(graph.model, str(path))
-    apart = largest_difference(path, checkpoint)
-    if not apart <= TOLERANCE:
+    with _package_errors(checkpoint.source):
+        model = _Graph(onnx, checkpoint).model()
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save_model(model, str(path))
+    difference = largest_difference(path, checkpoint)
+    if not difference <= TOLERANCE:
         raise CheckpointError(
             f"onnxruntime computes something else from the graph than {checkpoint.source} says: "
-            f"{apart:.1e} of the largest output, {TOLERANCE:g} allowed"
+            f"{difference:.1e} of the largest output, {TOLERANCE:g} allowed"
         )
 
 
@@ -86,9 +79,9 @@ def quantize(path: Path, target: Path) -> None:
 
     root = logging.getLogger()
     before = root.level
-    root.setLevel(logging.ERROR)  # it recommends another step, which finds nothing in these graphs
+    root.setLevel(logging.ERROR)  # it recommends a step that changes nothing here
     try:
-        with _own_errors(str(path)):
+        with _package_errors(str(path)):
             quantize_dynamic(str(path), str(target), per_channel=True, weight_type=QuantType.QInt8)
     finally:
         root.setLevel(before)
@@ -105,20 +98,18 @@ class OnnxModel:
         _, runtime = _packages()
         options = runtime.SessionOptions()
         options.log_severity_level = 3
-        with _own_errors(str(path)):
-            self.session = runtime.InferenceSession(
-                str(path), options, providers=["CPUExecutionProvider"]
-            )
+        providers = ["CPUExecutionProvider"]
+        with _package_errors(str(path)):
+            self.session = runtime.InferenceSession(str(path), options, providers=providers)
 
     def outputs(self, batch: Batch) -> list[NDArray[np.float32]]:
-        """Return what the graph makes of a batch: the logits (B, labels), or a BERT's two."""
-        width = batch.token_ids.shape[1]
-        mask = np.arange(width) < batch.valid_lens[:, None]
+        """Return the graph's outputs for a batch: the logits (B, labels), or a BERT's two."""
+        mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
         values = (batch.token_ids, mask, batch.segments)
         feeds = {n: v.astype(np.int64) for n, v in zip(INPUTS, values, strict=True)}
-        with _own_errors("the graph"):
-            found: list[NDArray[np.float32]] = self.session.run(None, feeds)
-        return found
+        with _package_errors("the graph"):
+            outputs: list[NDArray[np.float32]] = self.session.run(None, feeds)
+        return outputs
 
 
 def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
@@ -128,138 +119,119 @@ def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
     """
     model, config = OnnxModel(path), checkpoint.config
     rng = np.random.default_rng(0)
-    apart = 0.0
+    difference = 0.0
     for size, width in CHECKED:
         width = min(width, config.max_len)
         lens = rng.integers(1, width + 1, size).astype(np.int32)
         lens[0] = width
-        batch = Batch(
-            rng.integers(0, config.vocab_size, (size, width)).astype(np.int32),
-            (np.arange(width) >= lens[:, None] // 2).astype(np.int32),
-            lens,
-            np.zeros(size, np.int32),
-        )
-        inputs = (batch.token_ids, batch.segments, batch.valid_lens)
-        expected = referee.forward(checkpoint.arrays, config, *inputs)
+        ids = rng.integers(0, config.vocab_size, (size, width)).astype(np.int32)
+        segments = (np.arange(width) >= lens[:, None] // 2).astype(np.int32)
+        expected = referee.forward(checkpoint.arrays, config, ids, segments, lens)
+        wanted = [expected.encoded, expected.pooled]
         if expected.logits is not None:
             wanted = [expected.logits]
-        else:
-            wanted = [expected.encoded, expected.pooled]
-        for ours, theirs in zip(wanted, model.outputs(batch), strict=True):
+        outputs = model.outputs(Batch(ids, segments, lens, np.zeros(size, np.int32)))
+        for ours, theirs in zip(wanted, outputs, strict=True):
             scale = max(1.0, float(np.abs(ours).max()))
             # A NaN must not get lost in a maximum.
-            apart = float(np.maximum(apart, np.abs(ours - theirs).max() / scale))
-    return apart
+            difference = float(np.maximum(difference, np.abs(ours - theirs).max() / scale))
+    return difference
 
 
 class _Graph:
     """The graph under construction; methods add a node and return its output's name."""
 
-    def __init__(
-        self,
-        onnx: Any,
-        arrays: Mapping[str, NDArray],
-        config: BERTConfig,
-        labels: Sequence[str] | None,
-        encoding: PairEncoding | None,
-    ) -> None:
-        self.onnx, self.arrays, self.config = onnx, arrays, config
+    def __init__(self, onnx: Any, checkpoint: Checkpoint) -> None:
+        self.onnx, self.helper, self.checkpoint = onnx, onnx.helper, checkpoint
+        self.arrays, self.config = checkpoint.arrays, checkpoint.config
         self.nodes: list[Any] = []
         self.constants: dict[str, Any] = {}
-        if labels is None:
-            hidden, width = config.num_hiddens, "tokens"
-            outputs = {
-                "last_hidden_state": ("batch", width, hidden),
-                "pooler_output": ("batch", hidden),
-            }
-        else:
+
+    def model(self) -> Any:
+        """Return the whole model, with its metadata."""
+        labels, encoding = self.checkpoint.labels, self.checkpoint.encoding
+        hiddens = self.config.num_hiddens
+        outputs: dict[str, tuple[str | int, ...]] = {
+            "last_hidden_state": ("batch", "tokens", hiddens),
+            "pooler_output": ("batch", hiddens),
+        }
+        if labels is not None:
             outputs = {"logits": ("batch", len(labels))}
-        self._build(labels is not None, list(outputs))
-        helper, types = onnx.helper, onnx.TensorProto
-        graph = helper.make_graph(
+        self.build(*outputs)
+        types, value = self.onnx.TensorProto, self.helper.make_tensor_value_info
+        graph = self.helper.make_graph(
             self.nodes,
             "bertnli",
-            [
-                helper.make_tensor_value_info(name, types.INT64, ("batch", "tokens"))
-                for name in INPUTS
-            ],
-            [
-                helper.make_tensor_value_info(name, types.FLOAT, shape)
-                for name, shape in outputs.items()
-            ],
+            [value(name, types.INT64, ("batch", "tokens")) for name in INPUTS],
+            [value(name, types.FLOAT, shape) for name, shape in outputs.items()],
             list(self.constants.values()),
         )
-        self.model = helper.make_model(
+        model = self.helper.make_model(
             graph,
             producer_name="bertnli",
             producer_version=__version__,
             ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[self.helper.make_opsetid("", OPSET)],
         )
-        facts = {"model": config.to_dict(), "labels": None if labels is None else list(labels)}
-        if encoding is not None:
-            facts["encoding"] = encoding.to_dict()
-        helper.set_model_props(self.model, {k: json.dumps(v) for k, v in facts.items()})
+        facts: Mapping[str, Any] = {
+            "model": self.config.to_dict(),
+            "labels": None if labels is None else list(labels),
+            **({} if encoding is None else {"encoding": encoding.to_dict()}),
+        }
+        self.helper.set_model_props(model, {k: json.dumps(v) for k, v in facts.items()})
+        return model
 
-    def _build(self, classifies: bool, outputs: Sequence[str]) -> None:
-        X = self._embedded()
+    def build(self, output: str, pooled: str = "") -> None:
+        """Add all nodes: up to the logits, or to the two outputs of a pretrained model."""
+        X = self.embedded()
         mask = self.node("Cast", "attention_mask", to=self.onnx.TensorProto.FLOAT)
         hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
         bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
         for i in range(self.config.num_blks):
-            last = classifies and i == self.config.num_blks - 1
-            X = self._block(f"encoder.blks.{i}", X, bias, last)
-        if not classifies:
-            self.node("Identity", X, output=outputs[0])
-        first = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
-        pooled = self.dense("hidden", first)
-        if not classifies:
-            self.node("Tanh", pooled, output=outputs[1])
+            last = not pooled and i == self.config.num_blks - 1
+            X = self.block(f"encoder.blks.{i}", X, bias, cls_only=last)
+        cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
+        if pooled:
+            self.node("Identity", X, output=output)
+            self.node("Tanh", self.dense("hidden", cls), output=pooled)
         else:
-            self.dense("output", self.node("Tanh", pooled), output=outputs[0])
+            self.dense("output", self.node("Tanh", self.dense("hidden", cls)), output=output)
 
-    def _embedded(self) -> str:
-        tables = {
-            name: self.constant(f"encoder.{name}.weight", self.arrays[f"encoder.{name}.weight"])
-            for name in ("token_embedding", "segment_embedding")
-        }
+    def embedded(self) -> str:
+        tokens, segments = (
+            self.node("Gather", self.tensor(f"encoder.{table}_embedding.weight"), ids)
+            for table, ids in (("token", "input_ids"), ("segment", "token_type_ids"))
+        )
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
         width = self.node("Shape", "input_ids", start=1, end=2)
         places = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        X = self.node(
-            "Add",
-            self.node("Gather", tables["token_embedding"], "input_ids"),
-            self.node("Gather", tables["segment_embedding"], "token_type_ids"),
-        )
-        X = self.node("Add", X, places)
+        X = self.node("Add", self.node("Add", tokens, segments), places)
         return self.norm("encoder.ln", X) if self.config.embedding_norm else X
 
-    def _block(self, name: str, X: str, bias: str, firsts_only: bool) -> str:
-        config = self.config
-        heads = self.integers(0, 0, config.num_heads, config.num_hiddens // config.num_heads)
-        asking = X
-        if firsts_only:
-            asking = self.node("Slice", X, self.integers(0), self.integers(1), self.integers(1))
+    def block(self, name: str, X: str, bias: str, cls_only: bool) -> str:
+        config, width = self.config, self.config.num_hiddens // self.config.num_heads
+        heads = self.integers(0, 0, config.num_heads, width)
+        rows = X
+        if cls_only:
+            rows = self.node("Slice", X, self.integers(0), self.integers(1), self.integers(1))
 
-        def split(layer: str, rows: str, order: list[int]) -> str:
-            Y = self.dense(f"{name}.attention.{layer}", rows)
+        def split(layer: str, inputs: str, order: list[int]) -> str:
+            Y = self.dense(f"{name}.attention.{layer}", inputs)
             return self.node("Transpose", self.node("Reshape", Y, heads), perm=order)
 
-        queries = split("W_q", asking, [0, 2, 1, 3])
+        queries = split("W_q", rows, [0, 2, 1, 3])
         scores = self.node("MatMul", queries, split("W_k", X, [0, 2, 3, 1]))  # (B, h, Q, T)
-        scale = math.sqrt(config.num_hiddens // config.num_heads)
-        scores = self.node("Add", self.node("Div", scores, self.number(scale)), bias)
-        weights = self.node("Softmax", scores, axis=-1)
-        found = self.node("MatMul", weights, split("W_v", X, [0, 2, 1, 3]))
-        found = self.node("Transpose", found, perm=[0, 2, 1, 3])
-        joined = self.node("Reshape", found, self.integers(0, 0, config.num_hiddens))
-        Y = self.dense(f"{name}.attention.W_o", joined)
-        Y = self.norm(f"{name}.addnorm1.ln", self.node("Add", Y, asking))
-        inner = self._activated(self.dense(f"{name}.ffn.dense1", Y))
-        Z = self.dense(f"{name}.ffn.dense2", inner)
+        scores = self.node("Div", scores, self.number(math.sqrt(width)))
+        weights = self.node("Softmax", self.node("Add", scores, bias), axis=-1)
+        mixed = self.node("MatMul", weights, split("W_v", X, [0, 2, 1, 3]))
+        mixed = self.node("Transpose", mixed, perm=[0, 2, 1, 3])
+        joined = self.node("Reshape", mixed, self.integers(0, 0, config.num_hiddens))
+        Y = self.node("Add", self.dense(f"{name}.attention.W_o", joined), rows)
+        Y = self.norm(f"{name}.addnorm1.ln", Y)
+        Z = self.dense(f"{name}.ffn.dense2", self.activated(self.dense(f"{name}.ffn.dense1", Y)))
         return self.norm(f"{name}.addnorm2.ln", self.node("Add", Z, Y))
 
-    def _activated(self, X: str) -> str:
+    def activated(self, X: str) -> str:
         if self.config.activation == "relu":
             return self.node("Relu", X)
         if self.config.activation == "gelu":
@@ -271,27 +243,24 @@ class _Graph:
         grown = self.node("Mul", X, self.node("Add", inner, self.number(1)))
         return self.node("Mul", grown, self.number(0.5))
 
-    def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
-        output = output or f"{kind}_{len(self.nodes)}"
-        self.nodes.append(
-            self.onnx.helper.make_node(kind, inputs, [output], name=f"node_{output}", **attributes)
-        )
-        return output
-
     def dense(self, name: str, X: str, output: str = "") -> str:
-        # As MatMul has it: (in, out).
-        weight = self.constant(f"{name}.weight", self.arrays[f"{name}.weight"].T)
-        bias = self.constant(f"{name}.bias", self.arrays[f"{name}.bias"])
-        return self.node("Add", self.node("MatMul", X, weight), bias, output=output)
+        weight = self.constant(f"{name}.weight", self.arrays[f"{name}.weight"].T)  # (in, out)
+        product = self.node("MatMul", X, weight)
+        return self.node("Add", product, self.tensor(f"{name}.bias"), output=output)
 
     def norm(self, name: str, X: str) -> str:
-        scale, shift = (
-            self.constant(f"{name}.{leaf}", self.arrays[f"{name}.{leaf}"])
-            for leaf in ("weight", "bias")
-        )
-        return self.node(
-            "LayerNormalization", X, scale, shift, axis=-1, epsilon=self.config.norm_eps
-        )
+        weights = (self.tensor(f"{name}.{leaf}") for leaf in ("weight", "bias"))
+        eps = self.config.norm_eps
+        return self.node("LayerNormalization", X, *weights, axis=-1, epsilon=eps)
+
+    def node(self, kind: str, *inputs: str, output: str = "", **attributes: Any) -> str:
+        output = output or f"{kind}_{len(self.nodes)}"
+        node = self.helper.make_node(kind, inputs, [output], name=f"node_{output}", **attributes)
+        self.nodes.append(node)
+        return output
+
+    def tensor(self, name: str) -> str:
+        return self.constant(name, self.arrays[name])
 
     def number(self, value: float) -> str:
         return self.constant(f"number {value!r}", np.array(value, np.float32))
@@ -301,15 +270,14 @@ class _Graph:
 
     def constant(self, name: str, array: NDArray) -> str:
         if name not in self.constants:
-            if array.dtype.kind == "f":
-                array = array.astype(np.float32)
-            tensor = self.onnx.numpy_helper.from_array(np.array(array, order="C"), name)
-            self.constants[name] = tensor
+            dtype = np.float32 if array.dtype.kind == "f" else array.dtype
+            ordered = np.array(array, dtype, order="C")
+            self.constants[name] = self.onnx.numpy_helper.from_array(ordered, name)
         return name
 
 
 @contextmanager
-def _own_errors(what: str) -> Iterator[None]:
+def _package_errors(what: str) -> Iterator[None]:
     """Turn the packages' errors, which have many classes, into ours."""
     try:
         yield

@@ -29,14 +29,14 @@ from numpy.typing import NDArray
 
 from bertnli._util.files import COPY_ANEW, open_regular
 from bertnli.errors import CheckpointError
-from bertnli.formats.tensors import MAX_TENSORS, check_names
+from bertnli.formats.tensors import MAX_TENSORS, check_names, widened
 
 LIST_MAGIC = 0x112
 V1, V2, V3 = 0xF993FAC8, 0xF993FAC9, 0xF993FACA
 STORAGE = {0: "dense", 1: "row_sparse", 2: "csr"}
 BFLOAT16 = 12
 DTYPES = dict(
-    enumerate(("f4", "f8", "f2", "u1", "i4", "i1", "i8", "?", "i2", "u2", "u4", "u8"))
+    enumerate(["f4", "f8", "f2", "u1", "i4", "i1", "i8", "?", "i2", "u2", "u4", "u8"])
 ) | {BFLOAT16: "u2"}
 FLAGS = {np.dtype(code): flag for flag, code in DTYPES.items() if flag != BFLOAT16}
 MAX_DIMENSIONS = 32  # NumPy's own limit
@@ -54,27 +54,35 @@ def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
             a value, or names two arrays the same; the message says where.
     """
     with open_regular(path, CheckpointError) as file:
-        # An empty file cannot be mapped.
-        is_empty = not file.read(1)
+        is_empty = not file.read(1)  # an empty file cannot be mapped
         data = memoryview(b"") if is_empty else np.memmap(file, np.uint8, "r").data
-    reader = _Reader(path, data)
+    try:
+        return _read(_Reader(path, data))
+    except ValueError as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise CheckpointError(
+            f"{path} is damaged or not an MXNet .params file: {error}. {COPY_ANEW}"
+        ) from error
+
+
+def _read(reader: _Reader) -> dict[str, NDArray] | list[NDArray]:
     if reader.number("<Q", "the file's magic number") != LIST_MAGIC:
-        raise CheckpointError(f"{path} is not an MXNet .params file: it begins with other bytes")
+        raise ValueError("it begins with other bytes")
     reader.number("<Q", "the reserved number")
     arrays = [reader.array(i) for i in range(reader.count("arrays"))]
     names = [reader.name(i) for i in range(reader.count("names"))]
     if reader.place != len(reader.data):
-        raise reader.damaged(f"{len(reader.data) - reader.place} bytes follow the last name")
+        raise ValueError(f"{len(reader.data) - reader.place} bytes follow the last name")
     if not names:
         return arrays
     if len(names) != len(arrays):
-        raise reader.damaged(f"{len(arrays)} arrays have {len(names)} names")
-    check_names(names, path)
-    found = dict(zip(names, arrays, strict=True))
-    if len(found) < len(names):
-        twice = sorted(name for name, times in Counter(names).items() if times > 1)
-        raise reader.damaged(f"two arrays have the same name: {', '.join(twice[:5])}")
-    return found
+        raise ValueError(f"{len(arrays)} arrays have {len(names)} names")
+    check_names(names, reader.path)
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
+    if twice:
+        raise ValueError(f"two arrays have the same name: {', '.join(twice[:5])}")
+    return dict(zip(names, arrays, strict=True))
 
 
 def write_params(
@@ -119,32 +127,29 @@ def write_params(
 
 
 class _Reader:
-    """A place in a file's bytes, which moves on with what is read."""
+    """A place in a file's bytes, which moves on with what is read; ValueError if it is damaged."""
 
     def __init__(self, path: str | Path, data: memoryview) -> None:
         self.path, self.data, self.place = path, data, 0
 
-    def damaged(self, problem: str) -> CheckpointError:
-        return CheckpointError(
-            f"{self.path} is damaged or not an MXNet .params file: {problem}. {COPY_ANEW}"
-        )
-
     def take(self, size: int, what: str) -> memoryview:
         left = len(self.data) - self.place
         if not 0 <= size <= left:
-            raise self.damaged(f"{what} should have {size} bytes at byte {self.place}, of {left}")
+            raise ValueError(f"{what} should have {size} bytes at byte {self.place}, of {left}")
         self.place += size
         return self.data[self.place - size : self.place]
 
+    def numbers(self, code: str, what: str) -> tuple[int, ...]:
+        return struct.unpack(code, self.take(struct.calcsize(code), what))
+
     def number(self, code: str, what: str) -> int:
-        return int(struct.unpack(code, self.take(struct.calcsize(code), what))[0])
+        return self.numbers(code, what)[0]
 
     def count(self, what: str) -> int:
         number = self.number("<Q", f"the number of {what}")
-        # Each has eight bytes at the least.
-        most = min((len(self.data) - self.place) // 8, MAX_TENSORS)
+        most = min((len(self.data) - self.place) // 8, MAX_TENSORS)  # each has eight bytes at least
         if number > most:
-            raise self.damaged(f"it should have {number} {what}, and at most {most} can be read")
+            raise ValueError(f"it should have {number} {what}, and at most {most} can be read")
         return number
 
     def name(self, i: int) -> str:
@@ -152,38 +157,32 @@ class _Reader:
         try:
             name = bytes(raw).decode()
         except UnicodeDecodeError as error:
-            raise self.damaged(f"name {i} is not UTF-8: {error}") from error
+            raise ValueError(f"name {i} is not UTF-8: {error}") from error
         return name[4:] if name.startswith(("arg:", "aux:")) else name
 
     def array(self, i: int) -> NDArray:
         what = f"array {i}"
         version = self.number("<I", what)
-        if version in (V2, V3):
-            storage = self.number("<i", what)
-            if storage != 0:
-                raise CheckpointError(
-                    f"{self.path}: {what} has the storage {STORAGE.get(storage, storage)}, which "
-                    "is not read here; save it dense, with tostype('default')"
-                )
-        ndim = self.number("<i", what) if version in (V1, V2, V3) else version
+        is_new = version in (V1, V2, V3)
+        storage = self.number("<i", what) if version in (V2, V3) else 0
+        if storage != 0:
+            raise CheckpointError(
+                f"{self.path}: {what} has the storage {STORAGE.get(storage, storage)}, which is "
+                "not read here; save it dense, with tostype('default')"
+            )
+        ndim = self.number("<i", what) if is_new else version
         if ndim < 0 or (ndim == 0 and version != V3):
-            raise self.damaged(f"{what} has no value")
+            raise ValueError(f"{what} has no value")
         if ndim > MAX_DIMENSIONS:
-            raise self.damaged(f"{what} has {ndim} dimensions")
-        code = f"<{ndim}{'q' if version in (V1, V2, V3) else 'I'}"
-        shape = struct.unpack(code, self.take(struct.calcsize(code), f"the shape of {what}"))
+            raise ValueError(f"{what} has {ndim} dimensions")
+        shape = self.numbers(f"<{ndim}{'q' if is_new else 'I'}", f"the shape of {what}")
         if min(shape, default=0) < 0:
-            raise self.damaged(f"{what} has the shape {shape}")
+            raise ValueError(f"{what} has the shape {shape}")
         self.take(8, f"the device of {what}")
         flag = self.number("<i", f"the dtype of {what}")
         if flag not in DTYPES:
-            raise self.damaged(f"{what} has the unknown dtype {flag}")
+            raise ValueError(f"{what} has the unknown dtype {flag}")
         dtype = np.dtype(DTYPES[flag]).newbyteorder("<")
         raw = self.take(math.prod(shape) * dtype.itemsize, f"{what}, {shape} {dtype},")
-        try:
-            values = np.frombuffer(raw, dtype).reshape(shape)
-        except ValueError as error:  # no elements, but sides too long for NumPy
-            raise self.damaged(f"{what} has the shape {shape}: {error}") from error
-        if flag == BFLOAT16:
-            return (values.astype(np.uint32) << 16).view(np.float32)
-        return values
+        values = np.frombuffer(raw, dtype).reshape(shape)
+        return widened(values) if flag == BFLOAT16 else values

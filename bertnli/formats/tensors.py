@@ -19,7 +19,6 @@ from bertnli.errors import CheckpointError
 MAX_TENSORS, MAX_NAME, MAX_HEADER = 1 << 13, 1000, 1 << 22
 #: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-
 #: NumPy's dtypes to safetensors', of weights, and of what else a training state has.
 WRITTEN = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64"}
 
@@ -27,35 +26,33 @@ WRITTEN = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64"}
 def read_tensors(path: Path) -> dict[str, NDArray]:
     """Return the tensors of a file by their names.
 
-    What older versions of transformers stored and nobody learned (``position_ids``) is left out.
+    The buffer ``position_ids`` of older versions of transformers is left out.
 
     Raises:
-        CheckpointError: it cannot be read, is damaged, or holds something else than floating-point
+        CheckpointError: it cannot be read, is damaged, or holds something other than floating-point
             numbers.
     """
-    found: dict[str, NDArray] = {}
+    arrays: dict[str, NDArray] = {}
     try:
-        for name, entry in safetensors.deserialize(_whole(path)):
-            code = DTYPES.get(entry["dtype"])
-            if code is None:
-                if name.endswith("position_ids"):
-                    continue
-                raise CheckpointError(f"{path}: {name} has the dtype {entry['dtype']}")
-            values = np.frombuffer(entry["data"], code).reshape(entry["shape"])
-            if entry["dtype"] == "BF16":
-                values = (values.astype(np.uint32) << 16).view(np.float32)
-            found[name] = values
-        check_names(found, path)
+        for name, entry in safetensors.deserialize(_content(path)):
+            kind = entry["dtype"]
+            if kind not in DTYPES and name.endswith("position_ids"):
+                continue
+            if kind not in DTYPES:
+                raise CheckpointError(f"{path}: {name} has the dtype {kind}")
+            values = np.frombuffer(entry["data"], DTYPES[kind]).reshape(entry["shape"])
+            arrays[name] = widened(values) if kind == "BF16" else values
+        check_names(arrays, path)
+    except CheckpointError:
+        raise
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"{path} is damaged or no file of safetensors: {error}. {COPY_ANEW}"
         ) from error
-    return found
+    return arrays
 
 
-def _whole(path: Path) -> bytes:
+def _content(path: Path) -> bytes:
     """Return the content of a file whose header is of a size that headers have."""
     with open_regular(path, CheckpointError) as file:
         size = int.from_bytes(file.read(8), "little")
@@ -70,12 +67,13 @@ def _whole(path: Path) -> bytes:
         return file.read()
 
 
-def check_names(names: Collection[str], path: str | Path) -> None:
-    """Refuse more tensors than any model has, and names that are none.
+def widened(bfloat16: NDArray[np.uint16]) -> NDArray[np.float32]:
+    """Return numbers that are given as the bits of bfloat16."""
+    return (bfloat16.astype(np.uint32) << 16).view(np.float32)
 
-    Raises:
-        CheckpointError: says how many there are, or how long a name is.
-    """
+
+def check_names(names: Collection[str], path: str | Path) -> None:
+    """Raise CheckpointError for more tensors than any model has, or a name that is too long."""
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"{path}: {len(names):,} tensors; at most {MAX_TENSORS:,} are read")
     longest = max(names, key=len, default="")
@@ -98,11 +96,8 @@ def write_tensors(path: Path, arrays: Mapping[str, NDArray], file_format: str) -
     end = 0
     for name, array in arrays.items():
         start, end = end, end + array.nbytes
-        header[name] = {
-            "dtype": WRITTEN[array.dtype.str[1:]],
-            "shape": list(array.shape),
-            "data_offsets": [start, end],
-        }
+        dtype = WRITTEN[array.dtype.str[1:]]
+        header[name] = {"dtype": dtype, "shape": array.shape, "data_offsets": [start, end]}
     text = json.dumps(header, ensure_ascii=False).encode()
     text += b" " * (-len(text) % 8)
     data = (np.ascontiguousarray(a).reshape(-1).view(np.uint8) for a in arrays.values())

@@ -23,7 +23,7 @@ from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
-from bertnli.formats.opening import Checkpoint
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.parity.compare import is_key_bias
 from bertnli.plots import new_figure
 from bertnli.training.engine import StepResult

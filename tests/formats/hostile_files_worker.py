@@ -22,6 +22,7 @@ import random
 import shutil
 import sys
 import traceback
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,7 +41,7 @@ from bertnli.data.dataset import PairDataset  # noqa: E402
 from bertnli.data.read import pairs, read  # noqa: E402
 from bertnli.data.text import build_text_vocab, read_text  # noqa: E402
 from bertnli.errors import BERTNLIError  # noqa: E402
-from bertnli.formats.opening import open_checkpoint  # noqa: E402
+from bertnli.formats.load import load_checkpoint  # noqa: E402
 from bertnli.hub.catalogue import download_extract  # noqa: E402
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab  # noqa: E402
 from bertnli.training.history import read_history  # noqa: E402
@@ -60,17 +61,15 @@ def command(*argv: str) -> None:
     assert status in (0, 2) and "memory does not suffice" not in said.getvalue(), said.getvalue()
 
 
-def opened(path: Path, labels: tuple[str, ...] | None) -> None:
-    """Open a checkpoint, and cut some text with its vocabulary."""
-    found = open_checkpoint(path, labels, num_heads=2)
-    list(found.vocab.ids_of(TEXTS, False))
+def loaded(path: Path) -> None:
+    """Load a checkpoint, and cut some text with its vocabulary."""
+    list(load_checkpoint(path, CLASSES, num_heads=2).vocab.ids_of(TEXTS, False))
 
 
 Reader = Callable[[Path], Any]
 MODEL: tuple[Reader, ...] = (
     lambda path: command("info", str(path.parent)),
-    lambda path: opened(path.parent, None),
-    lambda path: opened(path.parent, CLASSES),
+    lambda path: loaded(path.parent),
 )
 SNLI: tuple[Reader, ...] = (
     lambda path: read(path, on_error="skip"),
@@ -116,11 +115,25 @@ def outcome(place: str, path: Path) -> str:
 
 
 def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
-    """The bytes of a file with damage, or with a value of its JSON replaced."""
+    """The bytes of a file with damage, perhaps in its pickle, or another value in its JSON."""
+    if raw.startswith(b"PK") and b"data.pkl" in raw and rng.random() < 0.5:
+        with contextlib.suppress(zipfile.BadZipFile):
+            return with_damaged_pickle(raw, rng)
     if Path(name).suffix in (".json", ".vocab") and len(raw) < 1 << 16 and rng.random() < 0.5:
         with contextlib.suppress(ValueError, RecursionError, IndexError, TypeError):
             return damaged_json(raw, rng)
     return damaged(raw, rng)
+
+
+def with_damaged_pickle(raw: bytes, rng: random.Random) -> bytes:
+    """A state dict whose checksums are right, and whose pickle is damaged."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w") as new:
+        for info in old.infolist():
+            content = old.read(info)
+            is_pickle = info.filename.endswith("data.pkl")
+            new.writestr(info.filename, damaged(content, rng) if is_pickle else content)
+    return buffer.getvalue()
 
 
 def run() -> None:

@@ -209,12 +209,17 @@ MODELS: dict[tuple[str, str], dict[str, Content]] = {
         "many sizes of one": lambda: many_sizes(1),
         "strides of 0": lambda: zero_strides(60),
         "one stride of 0": lambda: zero_strides(1),
-        "strides of 0, legacy": lambda: zero_strides(60, legacy=True),
+        "a call": lambda: _zipped(b"\x80\x02}U\x01acos\nsystem\n(U\x04truetRs."),
+        "an object": lambda: _zipped(b"\x80\x02}U\x01acsubprocess\nPopen\n)\x81}bs."),
         "one tensor of many names": one_tensor_of_many_names,
         "tied views": tied_views,
         "a deflated pickle": deflated_pickle,
         "a member's size": declared_member,
         "many entries": lambda: zip_of_many(8_000, "p/data/{}"),
+    },
+    ("torch, legacy", "pretrained.params"): {
+        "strides of 0": lambda: zero_strides(60, legacy=True),
+        "a call": lambda: b"\x80\x02cos\nsystem\n(X\x04\x00\x00\x00truetR.",
     },
     ("params", "vocab.json"): {
         "tokens": lambda: json.dumps([f"t{i}" for i in range(1_200_000)]).encode(),

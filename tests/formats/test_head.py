@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,73 +19,65 @@ from bertnli.bert.parameters import initial_arrays
 from bertnli.cli import main
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.formats.convert import FORMATS, convert
-from bertnli.formats.opening import Checkpoint
+from bertnli.formats.checkpoint import Checkpoint
+from bertnli.formats.convert import FORMATS
 
 ORDERS = (LABELS, ("neutral", "Entailment", "contradiction"))
+CONFIG = BERTConfig(200, 16, 24, 2, 2, 0.1, 40)
+Formats = dict[str, Path]
 
 
 @pytest.fixture(scope="module")
 def formats(
     tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Checkpoint]
-) -> dict[str, Path]:
-    """A classifier in each format that names its classes: bert.mini's, where the format has it."""
+) -> Formats:
+    """A classifier in each format that names its classes."""
     home = tmp_path_factory.mktemp("formats")
-    for name in ("bertnli", "torch", "mxnet"):
-        convert("bert.mini", home / name, name)
-    config = BERTConfig(200, 16, 24, 2, 2, 0.1, 40, "gelu", True, 1e-12)
-    FORMATS["huggingface"](make_checkpoint(config, LABELS), home / "huggingface")
+    for name, write in FORMATS.items():
+        config = CONFIG
+        if name == "huggingface":
+            config = replace(config, embedding_norm=True)
+        write(make_checkpoint(config, LABELS), home / name)
     return {path.name: path for path in home.iterdir()}
 
 
-@pytest.mark.needs("torch")
-@pytest.mark.parametrize("format", ["bertnli", "huggingface", "torch", "mxnet"])
-@pytest.mark.parametrize("labels", ORDERS)
+@pytest.mark.parametrize("format", FORMATS)
 def test_a_classifier_goes_on_with_its_head(
-    backend: Backend,
-    formats: dict[str, Path],
-    make_batch: Callable[..., Batch],
-    format: str,
-    labels: tuple[str, ...],
+    backend: Backend, formats: Formats, make_batch: Callable[..., Batch], format: str
 ) -> None:
     """Of every format, in whatever order the classes are wanted."""
+    trained: Any = backend.load(formats[format], "cpu")
+    assert trained.output_origin == "of the checkpoint"
     bert, _ = backend.load_pretrained_model(formats[format], dropout=0.0, devices="cpu")
-    net: Any = backend.BERTClassifier(bert, labels)
-    assert net.output_origin == "of the checkpoint"
-    whole: Any = backend.load(formats[format], "cpu")
-    assert whole.output_origin == "of the checkpoint"
-    columns = [[name.lower() for name in labels].index(name) for name in whole.labels]
     batch = make_batch(16, vocab_size=200)
-    np.testing.assert_allclose(net.logits(batch)[:, columns], whole.logits(batch), atol=1e-6)
+    for labels in ORDERS:
+        net: Any = backend.BERTClassifier(bert, labels)
+        assert net.output_origin == "of the checkpoint"
+        columns = [[name.lower() for name in labels].index(name) for name in trained.labels]
+        np.testing.assert_allclose(net.logits(batch)[:, columns], trained.logits(batch), atol=1e-6)
 
 
-def test_where_the_head_is_new(backend: Backend, formats: dict[str, Path]) -> None:
-    def origin(bert: Any, *labels: str, **options: Any) -> str:
+def test_where_the_head_is_new(backend: Backend, formats: Formats, tmp_path: Path) -> None:
+    def origin(path: Path | str, *labels: str, kind: str = "pretrained", **options: Any) -> str:
+        bert: Any
+        bert, _ = backend.load_pretrained_model(path, num_heads=num_heads, devices="cpu", kind=kind)
         net: Any = backend.BERTClassifier(bert, labels or LABELS, **options)
-        trained = bert.head is not None and len(bert.head.arrays["output.bias"]) == len(net.labels)
-        if trained:
-            weight = net.arrays()["output.weight"]
-            kept = np.array_equal(weight, bert.head.arrays["output.weight"].astype(np.float32))
+        if bert.head is not None and len(bert.head.arrays["output.bias"]) == len(net.labels):
+            kept = np.array_equal(net.arrays()["output.weight"], bert.head.arrays["output.weight"])
             assert kept == (net.output_origin == "of the checkpoint")
-        found: str = net.output_origin
-        return found
+        return str(net.output_origin)
 
-    bert, _ = backend.load_pretrained_model(formats["bertnli"], devices="cpu")
-    assert origin(bert) == "of the checkpoint"
-    assert origin(bert, new_head=True) == "new: as asked for"
-    assert origin(bert, "yes", "no").startswith("new: the checkpoint's classes are entailment, ")
-    (formats["torch"] / "config.json").rename(formats["torch"] / "config")
-    try:
-        bert, _ = backend.load_pretrained_model(formats["torch"], num_heads=4, devices="cpu")
-    finally:
-        (formats["torch"] / "config").rename(formats["torch"] / "config.json")
-    assert origin(bert).startswith(
-        "new: the checkpoint does not name its classes; to go on with it"
-    )
-    bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu")
-    assert origin(bert) == "new: the model comes without one"
-    bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu", kind="classifier")
-    assert origin(bert) == "of the checkpoint"
+    num_heads: int | None = None
+    assert origin(formats["bertnli"]) == "of the checkpoint"
+    assert origin(formats["bertnli"], new_head=True) == "new: as asked for"
+    assert origin(formats["bertnli"], "yes", "no").startswith("new: the checkpoint's classes are e")
+    assert origin("bert.mini") == "new: the model comes without one"
+    assert origin("bert.mini", kind="classifier") == "of the checkpoint"
+    num_heads = 2
+    shutil.copytree(formats["torch"], tmp_path / "nameless")
+    (tmp_path / "nameless" / "config.json").unlink()
+    nameless = "new: the checkpoint does not name its classes; to go on with it"
+    assert origin(tmp_path / "nameless").startswith(nameless)
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
@@ -125,38 +119,29 @@ def test_a_model_from_scratch_starts_as_ever(backend: Backend) -> None:
 
 
 def test_the_command_says_which(
-    backend: Backend, formats: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    formats: Formats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a rate of nothing, a run that goes on scores what its checkpoint does."""
 
     def train(*options: str) -> tuple[str, float]:
         output = tmp_path / str(len([*tmp_path.iterdir()]))
         argv = ["train", "--train", str(table), "--dev", str(table), "--output", str(output)]
-        recipe = ["--epochs", "1", "--lr", "1e-12", "--backend", backend.name, "--devices", "cpu"]
-        assert main([*argv, *recipe, *options]) == 0
+        assert main([*argv, "--epochs", "1", "--lr", "1e-12", "--devices", "cpu", *options]) == 0
         out = capsys.readouterr().out
         (line,) = [line for line in out.splitlines() if line.startswith("output layer: ")]
-        accuracy = float(out.split("dev acc ")[1][:5])
-        return line.removeprefix("output layer: "), accuracy
+        return line.removeprefix("output layer: "), float(out.split("dev acc ")[1][:5])
 
     corpus = bertnli.read("sample", "dev")
     rows = zip(corpus.premises, corpus.hypotheses, corpus.labels, strict=True)
-    lines = [f"{p}\t{h}\t{corpus.label_names[i]}" for p, h, i in rows]
+    lines = [f"{p}\t{h}\t{corpus.label_names[i]}" for p, h, i in list(rows)[:60]]
     table = tmp_path / "pairs.tsv"
     table.write_text("\n".join(["sentence1\tsentence2\tgold_label", *lines]) + "\n")
-    whole: Any = backend.load("bert.mini", "cpu")
-    score = backend.Trainer(whole, devices="cpu").evaluate(
-        PairDataset(corpus, 128, whole.vocab, verbose=False)
-    )
     kept = train("--pretrained", "bert.mini")
-    assert kept == ("of the checkpoint", round(score.accuracy, 3)) and score.accuracy > 0.6
-    assert train("--pretrained", str(formats["bertnli"])) == kept
+    assert kept[0] == "of the checkpoint" and kept[1] > 0.6
     order = ["--labels", "neutral,contradiction,entailment"]
     assert train("--pretrained", "bert.mini", *order) == kept
     origin, accuracy = train("--pretrained", "bert.mini", "--new-head")
     assert origin == "new: as asked for" and accuracy < 0.55
-    other = ["--label-map", "entailment=yes,neutral=no,contradiction=no", "--labels", "yes,no"]
-    assert train("--pretrained", "bert.mini", *other)[0].startswith("new: the checkpoint's classes")
     argv = ["train", "--train", "sample", "--output", str(tmp_path / "x"), "--new-head"]
     assert main(argv) == 2
     assert "(--new-head) is for pretrained" in capsys.readouterr().err

@@ -19,11 +19,12 @@ from subprocess import PIPE
 
 import processes
 import pytest
+import torch
 from hostile_files import CASES, HEAD, KINDS, PLACES
 
 from bertnli.bert.config import BERTConfig
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
-from bertnli.formats.opening import Checkpoint
 
 WORKER = Path(__file__).parent / "hostile_files_worker.py"
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -31,7 +32,7 @@ CLASSES = ("entailment", "contradiction", "neutral")
 SIZES = (12, 4, 6, 2, 1, 0.1, 8)
 ROWS = [("neutral", "a dog's life .", "b"), ("entailment", "c", "d e")]
 #: Mutations of each file, here and in the long run.
-FEW, MANY = 1, 5000
+FEW, MANY = 2, 5000
 
 
 def write_corpora(home: Path) -> None:
@@ -64,6 +65,10 @@ def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
     FORMATS["bertnli"](make_checkpoint(BERTConfig(*SIZES), CLASSES), tmp_path / "ours")
     for framework, folder in (("mxnet", "params"), ("torch", "torch")):
         shutil.copytree(FIXTURES / framework / "bert.tiny", tmp_path / folder)
+    shutil.copytree(tmp_path / "torch", tmp_path / "torch, legacy")
+    state = torch.load(tmp_path / "torch" / "pretrained.params")
+    legacy = tmp_path / "torch, legacy" / "pretrained.params"
+    torch.save(state, legacy, _use_new_zipfile_serialization=False)
     (tmp_path / "gluonnlp").mkdir()
     for pattern, name in (("bert_2*.params", "bert_2_32_4_tiny.params"), ("*.vocab", "tiny.vocab")):
         shutil.copy(next((FIXTURES / "gluonnlp").glob(pattern)), tmp_path / "gluonnlp" / name)

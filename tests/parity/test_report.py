@@ -15,8 +15,8 @@ from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.errors import BackendError
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
-from bertnli.formats.opening import Checkpoint
 from bertnli.parity import is_key_bias
 from bertnli.parity.report import ParityReport, parity_report
 

@@ -15,7 +15,7 @@ from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
-from bertnli.formats.opening import open_pretrained
+from bertnli.formats.load import load_pretrained
 from bertnli.text.wordpiece import WordPieceVocab
 
 
@@ -46,7 +46,7 @@ def test_a_run_learns_and_fine_tuning_starts_from_it(
     assert main(options(text_file, run, backend.name, *more)) == 0
     out = capsys.readouterr().out
     assert "600 sentences" in out and "300 examples an epoch" in out
-    found = open_pretrained(run)
+    found = load_pretrained(run)
     assert not found.started  # heads and all
     nli = bertnli.get_backend(other)
     bert, vocab = nli.load_pretrained_model(run, devices="cpu", dropout=0.0)
@@ -70,7 +70,7 @@ def test_masked_words_alone_leave_the_rest_as_it_was(
 ) -> None:
     more = ("--epochs", "1", "--tasks", "mlm", "--word-pieces", "300", "--whole-words", "--quiet")
     assert main(options(text_file, tmp_path / "run", backend.name, *more)) == 0
-    found = open_pretrained(tmp_path / "run")
+    found = load_pretrained(tmp_path / "run")
     assert type(found.vocab) is WordPieceVocab and len(found.vocab) == 300
     start = backend.BERTModel(**found.config.to_dict()).arrays()
     for name, array in start.items():
@@ -104,7 +104,7 @@ def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_pat
     assert {*net.arrays()} == {*net.shapes()}
     bert.load_arrays({name: array + 1 for name, array in bert.arrays().items()}, "")
     net.save(tmp_path / "net")
-    found = open_pretrained(tmp_path / "net").arrays
+    found = load_pretrained(tmp_path / "net").arrays
     for name, array in bert.arrays().items():
         assert np.array_equal(found[name], array), name
 

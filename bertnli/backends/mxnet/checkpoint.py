@@ -9,7 +9,7 @@ from typing import Any
 from bertnli._util.hints import hinted
 from bertnli.backends.mxnet.devices import as_devices, move
 from bertnli.backends.mxnet.model import BERTClassifier, BERTModel
-from bertnli.formats.opening import open_classifier, open_pretrained
+from bertnli.formats.load import load_classifier, load_pretrained
 from bertnli.hub.catalogue import PRETRAINED
 from bertnli.text.vocab import Vocab
 
@@ -54,7 +54,7 @@ def load_pretrained_model(
         "num_blks": num_blks,
         "max_len": max_len,
     }
-    found = open_pretrained(pretrained_model, "mxnet", sizes, dropout, kind)
+    found = load_pretrained(pretrained_model, "mxnet", sizes, dropout, kind)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
     move(bert, as_devices(devices))
@@ -83,7 +83,7 @@ def load(
             others than given.
         ConfigError: the number of heads is unknown.
     """
-    found = open_classifier(path, labels, num_heads)
+    found = load_classifier(path, labels, num_heads)
     bert = BERTModel(**found.config.to_dict(), vocab=found.vocab, arrays=found.arrays)
     bert.head = found.head
     net = BERTClassifier(bert, found.labels or ())
