@@ -1,11 +1,10 @@
 """What a backend does of training: a step, an evaluation step, gradients, the optimizer's state.
 
-`bertnli.training.trainer` is the loop above it; `exact`, `memory` and `run` use it, too.
+`bertnli.training.trainer` is the loop above it; `memory` and `run` use it, too.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -44,7 +43,6 @@ class Limits:
     """How much of a batch is computed together; see `bertnli.training.trainer.Trainer`."""
 
     micro_batch_size: int | None = None
-    exact_sums: bool = False
     auto_batch: bool = False
     rank_timeout: timedelta = RANK_TIMEOUT
 
@@ -90,17 +88,8 @@ class BaseEngine(ABC):
 
     def check_same_model(self) -> None:
         """Raise ConfigError if the processes have different ones; before any weights travel."""
-        sizes = [self.net.config.to_dict(), list(self.net.labels)]
-        how = [
-            self.limits.auto_batch,
-            self.limits.exact_sums,
-            self.limits.exact_sums and self.limits.micro_batch_size,
-        ]
-        weights = hashlib.sha256()
-        if self.limits.exact_sums:  # nothing else makes them the same
-            for array in self.net.arrays().values():
-                weights.update(np.ascontiguousarray(array).data)
-        self.workers.check_same([*sizes, *how, weights.hexdigest()])
+        model = [self.net.config.to_dict(), list(self.net.labels)]
+        self.workers.check_same([*model, self.limits.auto_batch])
 
     @abstractmethod
     def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
@@ -123,15 +112,6 @@ class BaseEngine(ABC):
             yield
         finally:
             self._before_update = None
-
-    @abstractmethod
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """Return what a part of a batch gives, and the gradients of its summed loss.
-
-        Of this process alone; nothing is sent, and nothing updated.
-        """
 
     @abstractmethod
     def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:

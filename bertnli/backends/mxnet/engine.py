@@ -85,26 +85,13 @@ class Engine(BaseEngine):
         """See `BaseEngine.mean_gradients`."""
         _, rows, row_gradients = self._backward(batch, seed)
         size = np.float32(len(batch))
-        return {name: array / size for name, array in self._gradients(rows, row_gradients).items()}
-
-    @mx.util.use_np
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """See `BaseEngine.part_gradients`."""
-        result, rows, row_gradients = self._backward_share(part, part, seed)
-        return result, self._gradients(rows, row_gradients)
-
-    def _gradients(
-        self, rows: NDArray[np.int64], row_gradients: Any
-    ) -> dict[str, NDArray[np.float32]]:
-        found = {
-            names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad())
+        gradients = {
+            names.from_mxnet(name): sum(part.asnumpy() for part in parameter.list_grad()) / size
             for name, parameter in self.parameters.items()
         }
         table = np.zeros(self.table.shape, np.float32)
-        table[rows] = row_gradients.asnumpy()
-        return {**found, names.from_mxnet(TABLE): table}
+        table[rows] = row_gradients.asnumpy() / size
+        return {**gradients, names.from_mxnet(TABLE): table}
 
     @mx.util.use_np
     def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:

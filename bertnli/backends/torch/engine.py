@@ -56,7 +56,7 @@ class Engine(BaseEngine):
         # Row-sparse Adam only pays on CPUs.
         table = self.net.encoder.token_embedding.weight
         tables = [table] if self.devices[0].type == "cpu" else []
-        if self.workers.size > 1 and not self.limits.exact_sums:
+        if self.workers.size > 1:
             self.parallel = distributed(self.parallel, self.devices, tables)
         named = self._named()
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
@@ -73,15 +73,6 @@ class Engine(BaseEngine):
     def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """See `BaseEngine.mean_gradients`."""
         self._backward(batch, seed)
-        return self._gradients()
-
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """See `BaseEngine.part_gradients`."""
-        return self._backward_share(part, part, seed, 1.0), self._gradients()
-
-    def _gradients(self) -> dict[str, NDArray[np.float32]]:
         return {
             names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
             for name, parameter in self.net.named_parameters()
