@@ -285,6 +285,12 @@ class TorchLoop:
             loss_sums.append(loss_sum.item())
         return loss_sums
 
+    def take_step(self, trainer: Any, gradients: dict[str, NDArray], lr: float) -> None:
+        """Have a trainer take a step with given gradients."""
+        for name, tensor in trainer.net.named_tensors().items():
+            tensor.grad = self.tensor(gradients[name].astype(np.float32))
+        trainer.engine.optimizer.step(lr)
+
     def _loss_sum(self, net: Any, batch: Batch) -> Any:
         import torch
 
@@ -374,6 +380,12 @@ class MXNetLoop:
                 loss_sums.append(self._backward(net, batch))
                 trainer.step(len(batch), ignore_stale_grad=True)
             return loss_sums
+
+    def take_step(self, trainer: Any, gradients: dict[str, NDArray], lr: float) -> None:
+        """Have a trainer take a step with given gradients."""
+        rows = np.arange(trainer.net.config.vocab_size)
+        arrays = {name: self.mx.nd.array(array) for name, array in gradients.items()}
+        trainer.engine.optimizer.step(rows, arrays, lr)
 
     def _backward(self, net: Any, batch: Batch) -> float:
         with self.scope():

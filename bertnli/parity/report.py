@@ -247,7 +247,7 @@ class _RefereeTrainer:
         )
         loss_sum = float(referee.losses(logits, batch.labels).sum())
         hits = int((logits.argmax(axis=1) == batch.labels).sum())
-        return StepResult(lambda: (loss_sum, hits))
+        return StepResult([(loss_sum, hits)])
 
 
 def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> list[Batch]:

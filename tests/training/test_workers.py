@@ -474,10 +474,10 @@ def test_what_memory_does_not_suffice_for_is_halved(
     def limited(trainer: Any) -> Any:
         honest = trainer.engine._backward_share
 
-        def backward(batch: Any, share: Any, *how: Any) -> Any:
+        def backward(share: Any, *how: Any) -> Any:
             if min(trainer.engine.limits.micro_batch_size or len(share), len(share)) > 2:
                 raise errors[backend.name]()
-            return honest(batch, share, *how)
+            return honest(share, *how)
 
         monkeypatch.setattr(trainer.engine, "_backward_share", backward)
         return trainer

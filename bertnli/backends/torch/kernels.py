@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -63,6 +64,21 @@ class _CPULinear(torch.autograd.Function):
             tall = g.shape[1] < rows.shape[1]
             dw = _product(g.t(), rows.t()) if tall else _product(rows.t(), g.t()).t()
         return dx, dw, g.sum(0) if ctx.needs_input_grad[2] else None, None
+
+
+def cross_entropy(
+    logits: Tensor, labels: NDArray, targets: NDArray | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return each row's loss, in nats, and whether it is predicted right, (N,).
+
+    Args:
+        logits: (N, C).
+        labels: (N,) integers.
+        targets: (N, C), the probability that each class should have; None for the label's.
+    """
+    wanted = torch.from_numpy(labels).to(logits.device).long()
+    goal = wanted if targets is None else torch.tensor(targets, device=logits.device)
+    return functional.cross_entropy(logits, goal, reduction="none"), logits.argmax(1) == wanted
 
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
