@@ -11,7 +11,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar
 
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, new_array
+from bertnli.backends.packed import attention_bias
+from bertnli.data.packing import Chunk
 
 nd: Any = mx.nd
 
@@ -134,86 +135,62 @@ def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
         return (*vectors, nd.ones((N, 1), device))
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """Rows that attend to each other.
-
-    Args:
-        queries: (n, q) rows of the queries.
-        keys: (n, t) rows of keys and values.
-        bias: (n, 1, t) float32, added to the scores; None for nothing.
-    """
-
-    queries: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    bias: NDArray[np.float32] | None
-
-
 class AttentionGroups:
-    """Which rows attend to which, made ready for `attention` on a device.
+    """Which rows of a chunk attend to which, made ready for a device.
 
     Args:
-        buckets: each query is in one of them.
-        num_queries: rows of queries; those in no bucket get some other query's result.
-        num_heads: attention heads.
+        chunk: its N rows.
+        num_heads: h.
         device: where the rows are.
     """
 
-    def __init__(
-        self, buckets: Sequence[Bucket], num_queries: int, num_heads: int, device: Any
-    ) -> None:
-        self.buckets, self.num_heads, self.device = buckets, num_heads, device
+    def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
+        self.num_heads, self.device = num_heads, device
+        self.rows = [bucket.rows for bucket in chunk.buckets]  # (n, t) of each bucket
+        self.masks = [attention_bias(bucket) for bucket in chunk.buckets]  # (n, 1, t) or None
         self.biases: list[Tensor | None] = []
-        places = np.zeros((num_queries, num_heads), np.int32)
+        places = np.zeros((len(chunk.tokens), num_heads), np.int32)
         done = 0
-        for bucket in buckets:
-            (n, q), t = bucket.queries.shape, bucket.keys.shape[1]
-            bias = bucket.bias
-            if bias is not None:  # repeated, for the gradient of a broadcast sum is slow
-                bias = np.broadcast_to(bias[:, None], (n, num_heads, q, t)).reshape(-1, q, t)
-                bias = as_nd(bias, device)
+        for rows, mask in zip(self.rows, self.masks, strict=True):
+            n, t = rows.shape
+            bias = None
+            if mask is not None:  # repeated, for the gradient of a broadcast sum is slow
+                mask = np.broadcast_to(mask[:, None], (n, num_heads, t, t)).reshape(-1, t, t)
+                bias = as_nd(mask, device)
             self.biases.append(bias)
-            size = n * num_heads * q
-            results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, q)
-            places[bucket.queries] = results.transpose(0, 2, 1)
+            size = n * num_heads * t
+            results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, t)
+            places[rows] = results.transpose(0, 2, 1)
             done += size
-        #: Where each query's heads are among the results of all buckets, (Q h,).
+        #: Where each row's heads are among the results of all buckets, (N h,).
         self.places = as_nd(places.ravel(), device)
 
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Return each bucket's queries (n h, q, d), over sqrt(d), keys and values (n h, t, d).
+        """Return each bucket's queries, divided by sqrt(d), keys and values, (n h, t, d).
 
         Args:
-            queries: (Q, H).
-            keys, values: (N, H).
+            queries, keys, values: (N, H).
             rows: where they are tables, which of their rows each row is, (N,).
         """
         d = queries.shape[1] // self.num_heads
-        queries = queries.as_nd_ndarray().reshape((-1, d)) * d**-0.5  # (Q h, d)
-        keys, values = (x.as_nd_ndarray().reshape((-1, d)) for x in (keys, values))  # (N h, d)
+        Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
+        Q = Q * d**-0.5
         places = self._own_rows if rows is None else self._head_rows(rows)
-        return [
-            [queries.take(own_queries), keys.take(own_keys), values.take(own_keys)]
-            for own_queries, own_keys in places
-        ]
+        return [[x.take(heads) for x in (Q, K, V)] for heads in places]
 
     @cached_property
-    def _own_rows(self) -> list[tuple[Tensor, Tensor]]:
+    def _own_rows(self) -> list[Tensor]:
         return self._head_rows(None)
 
-    def _head_rows(self, rows: NDArray | None) -> list[tuple[Tensor, Tensor]]:
-        """Return each bucket's rows of single heads, (n h, q) and (n h, t)."""
-
-        def found(places: NDArray) -> Tensor:
-            whole = (places if rows is None else rows[places]) * self.num_heads
-            heads = whole[:, None] + np.arange(self.num_heads)[:, None]  # (n, h, t)
-            return as_nd(heads.reshape(-1, places.shape[1]), self.device)
-
+    def _head_rows(self, rows: NDArray | None) -> list[Tensor]:
+        """Return each bucket's rows of single heads, (n h, t)."""
+        heads = np.arange(self.num_heads)[:, None]
+        all_rows = (own if rows is None else rows[own] for own in self.rows)
         return [
-            (keys, keys) if bucket.queries is bucket.keys else (found(bucket.queries), keys)
-            for bucket, keys in ((bucket, found(bucket.keys)) for bucket in self.buckets)
+            as_nd((own[:, None] * self.num_heads + heads).reshape(-1, own.shape[1]), self.device)
+            for own in all_rows
         ]
 
 
@@ -251,56 +228,38 @@ def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Ten
     return dropout.drop(nd.softmax(scores))
 
 
-@dataclass(frozen=True)
-class ClsGroups:
-    """Attention indices of the ``<cls>`` queries of a chunk, on a device.
-
-    Args:
-        buckets: of each, rows (n, t) of its pairs' tokens, and what to add to the scores of a
-            pair's h heads, (n, h, t), or None.
-    """
-
-    buckets: list[tuple[Tensor, Tensor | None]]
-
-
 @_on_nd
 def cls_attention(
     queries: Tensor,
     x: Tensor,
     key_layer: tuple[Tensor, Tensor],
     value_layer: tuple[Tensor, Tensor],
-    seen: ClsGroups,
-    num_heads: int,
+    groups: AttentionGroups,
     dropout: Dropout,
 ) -> Tensor:
     """Return what `attention` gives for one query of each pair, (m, H), without keys and values.
 
-    A query's product with a key, ``q (W_k x)^T``, is that of ``q W_k`` with x itself; and the
-    weighted mean of the values is the value of the mean. Queries that are so few are cheaper to
-    project than all of x.
-
     Args:
-        queries: (m, H), of which the last, to spare, have no pair.
+        queries: (m, H), of which the last ones, to make m round, have no pair.
         x: (N, H).
         key_layer, value_layer: weight (H, H) and bias (H,).
-        seen: the rows of each pair.
-        num_heads: h.
+        groups: the rows of each pair.
         dropout: on the weights.
     """
-    (m, H), h = queries.shape, num_heads
+    (m, H), h = queries.shape, groups.num_heads
     d = H // h
     (W_k, b_k), (W_v, b_v) = (
         (weight.as_nd_ndarray().reshape((h, d, H)), bias.as_nd_ndarray().reshape((h, 1, d)))
         for weight, bias in (key_layer, value_layer)
     )
     queries = (queries * d**-0.5).reshape((m, h, d)).transpose((1, 0, 2))
-    asked = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
-    means, sums = [], []
-    start = 0
-    for rows, bias in seen.buckets:
+    projected = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
+    means, sums, start = [], [], 0
+    for rows, mask in zip(groups.rows, groups.masks, strict=True):
         end = start + len(rows)
-        X = x.take(rows)  # (n, t, H)
-        Q = asked if len(rows) == m else asked.slice_axis(0, start, end)
+        X = x.take(as_nd(rows, x.ctx))  # (n, t, H)
+        Q = projected if len(rows) == m else projected.slice_axis(0, start, end)
+        bias = None if mask is None else as_nd(mask.repeat(h, 1), x.ctx)
         weights = _weights(Q, X, bias, dropout)  # (n, h, t)
         means.append(nd.batch_dot(weights, X))
         sums.append(weights.sum(2, keepdims=True))

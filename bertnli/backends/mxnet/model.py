@@ -15,11 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.models import BERTNet, ClassifierNet, Net, PretrainingNet
-from bertnli.backends.mxnet import heads, packed
+from bertnli.backends.mxnet import heads, layers
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.bert import Tensor, nn, use_np
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.mxnet.kernels import cross_entropy
+from bertnli.backends.packed import first_tokens, tokens_at
 from bertnli.data.batches import Batch
 from bertnli.formats import names
 
@@ -96,8 +97,8 @@ class BERTForPretraining(MXNetNet, PretrainingNet):
         R = len(places)
         if self.next_sentence:
             places = np.concatenate((places, starts))
-        encoded = packed.tokens_at(self.encoder, tokens, segments, valid_lens, places, table)
-        mlm_logits = packed.mlm_logits(self.mlm, encoded[:R])
+        encoded = tokens_at(layers, self.encoder, tokens, segments, valid_lens, places, table)
+        mlm_logits = layers.mlm_logits(self.mlm, encoded[:R])
         if not self.next_sentence:
             return mlm_logits, mx.np.zeros((len(tokens), 2), ctx=tokens.ctx)
         return mlm_logits, self.nsp(self.hidden(encoded[R:]))
@@ -116,7 +117,7 @@ class BERTClassifier(MXNetNet, ClassifierNet, heads.BERTClassifier):
         """
         tokens, segments, valid_lens = inputs
         self._check_input(tokens)
-        encoded = packed.first_tokens(self.encoder, tokens, segments, valid_lens, table)  # (B, H)
+        encoded = first_tokens(layers, self.encoder, tokens, segments, valid_lens, table)  # (B, H)
         return self.output(self.hidden(encoded))
 
     def softmax_gradient(

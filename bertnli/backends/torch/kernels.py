@@ -81,12 +81,12 @@ def cross_entropy(
     return functional.cross_entropy(logits, goal, reduction="none"), logits.argmax(1) == wanted
 
 
-def lookup_sum(a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
+def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
     """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    in_a, in_b = (torch.from_numpy(rows).to(a.device) for rows in (rows_a, rows_b))
     if a.device.type == "cpu":
-        found: Tensor = _CPULookupSum.apply(a, b, rows_a, rows_b)
-        return found
-    return a.index_select(0, rows_a) + b.index_select(0, rows_b)
+        return _CPULookupSum.apply(a, b, in_a, in_b)
+    return a.index_select(0, in_a) + b.index_select(0, in_b)
 
 
 class _CPULookupSum(torch.autograd.Function):

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from bertnli.backends.models import BERTNet, ClassifierNet, Net, PretrainingNet
-from bertnli.backends.torch import heads, packed
+from bertnli.backends.packed import first_tokens, tokens_at
+from bertnli.backends.torch import heads, layers
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.backends.torch.kernels import cross_entropy
 from bertnli.data.batches import Batch
@@ -95,16 +96,17 @@ class BERTForPretraining(TorchNet, PretrainingNet):
             inputs: token_ids, segments (B, T), valid_lens (B,), pred_positions (B, P), -1 for
                 none; the R others are predicted in their order.
         """
-        tokens, segments, valid_lens, positions = inputs
+        tokens, segments, valid_lens, pred_positions = inputs
         self._check_input(tokens)
-        starts = torch.arange(len(tokens), device=tokens.device) * tokens.shape[1]
+        starts = np.arange(len(tokens)) * tokens.shape[1]
+        positions = pred_positions.cpu().numpy()
         places = (starts[:, None] + positions)[positions >= 0]  # (R,)
         R = len(places)
         if self.next_sentence:
-            places = torch.cat((places, starts))
+            places = np.concatenate((places, starts))
         with autocast(self.precision, tokens.device):
-            encoded = packed.tokens_at(self.encoder, tokens, segments, valid_lens, places)
-            mlm_logits = packed.mlm_logits(self.mlm, encoded[:R]).float()
+            encoded = tokens_at(layers, self.encoder, tokens, segments, valid_lens, places)
+            mlm_logits = layers.mlm_logits(self.mlm, encoded[:R]).float()
         if not self.next_sentence:
             return mlm_logits, mlm_logits.new_zeros(len(tokens), 2)
         return mlm_logits, self.nsp(self.hidden(encoded[R:].float()))
@@ -118,7 +120,7 @@ class BERTClassifier(TorchNet, ClassifierNet, heads.BERTClassifier):
         tokens, segments, valid_lens = inputs
         self._check_input(tokens)
         with autocast(self.precision, tokens.device):
-            encoded = packed.first_tokens(self.encoder, tokens, segments, valid_lens)  # (B, H)
+            encoded = first_tokens(layers, self.encoder, tokens, segments, valid_lens)  # (B, H)
         return self.output(self.hidden(encoded))
 
     def softmax_gradient(
