@@ -1,8 +1,7 @@
 """The operations that decide how fast a step is, where MXNet's own are slow on a CPU.
 
-They are apart from the model, which reads like the book's, so that MXNet's own can be put back.
-Each computes what the plain operation computes, to rounding. They take and give `mx.np` arrays, and
-work on the same memory as MXNet's first arrays (`mx.nd`), whose operators are faster.
+Each computes what MXNet's operation computes, to rounding. They take and return `mx.np` arrays, and
+work on the same memory as `mx.nd` arrays, whose operators are faster.
 """
 
 from __future__ import annotations
@@ -42,20 +41,14 @@ def _on_nd(function: Function) -> Function:
 
 
 @_on_nd
-def take(x: Tensor, rows: NDArray | Tensor) -> Tensor:
-    """Return some rows of x (N, ...).
-
-    Args:
-        x: (N, ...).
-        rows: (n,) integers, NumPy's or int32 on x's device.
-    """
-    return x.take(as_nd(rows, x.ctx) if isinstance(rows, np.ndarray) else rows)
+def take(x: Tensor, rows: NDArray) -> Tensor:
+    """Return some rows of x (N, ...)."""
+    return x.take(as_nd(rows, x.ctx))
 
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
     """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
-    found = nd.elemwise_add(take(a, rows_a).as_nd_ndarray(), take(b, rows_b).as_nd_ndarray())
-    return found.as_np_ndarray()
+    return _on_nd(nd.elemwise_add)(take(a, rows_a), take(b, rows_b))
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
@@ -67,13 +60,7 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 @_on_nd
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``x weight^T + bias``, (N, out).
-
-    Args:
-        x: (N, in) float32.
-        weight: (out, in).
-        bias: (out,); None for nothing.
-    """
+    """Return ``x weight^T + bias``, (N, out), of x (N, in), weight (out, in), bias (out,)."""
     if bias is None:
         return nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
     return nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
@@ -81,13 +68,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_on_nd
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """Return each row of x with mean 0 and variance 1, times gamma, plus beta, (N, H).
-
-    Args:
-        x: (N, H).
-        gamma, beta: (H,).
-        epsilon: added to the variance.
-    """
+    """Return the layer normalisation of x, (N, H), with gamma and beta (H,)."""
     in_training = mx.autograd.is_recording() and mx.autograd.is_training()
     if not in_training or x.ctx.device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon)
@@ -105,31 +86,9 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
 
 
-def cross_entropy(
-    logits: Tensor, labels: NDArray, targets: NDArray | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return each row's loss, in nats, and 1 where it is predicted right, (N,) float32.
-
-    Args:
-        logits: (N, C).
-        labels: (N,) integers, NumPy's.
-        targets: (N, C), the probability that each class is to have; None for the label's.
-    """
-    logits = logits.as_nd_ndarray()
-    wanted = as_nd(labels.astype(np.float32), logits.ctx)
-    found = nd.log_softmax(logits)
-    if targets is None:
-        losses = -nd.pick(found, wanted)
-    else:
-        losses = -(found * as_nd(targets, logits.ctx)).sum(axis=1)
-    with mx.autograd.pause():
-        hits = logits.argmax(1) == wanted
-    return losses.as_np_ndarray(), hits.as_np_ndarray()
-
-
 @lru_cache(maxsize=64)
 def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
-    """Return BatchNorm's gamma, beta, and running mean and variance, which nobody reads; ones."""
+    """Return BatchNorm's gamma, beta, and unused running mean and variance, (N,); ones (N, 1)."""
     with mx.autograd.pause():
         vectors = (nd.ones(N, device), *(nd.zeros(N, device) for _ in range(3)))
         return (*vectors, nd.ones((N, 1), device))
@@ -203,13 +162,11 @@ def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tens
 
 
 def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
-    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
-
-    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / h channels.
+    """Return ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` of all heads, (N, H).
 
     Args:
-        gathered: what `AttentionGroups.gather` gives.
-        groups: which queries see which keys.
+        gathered: queries, keys and values of `AttentionGroups.gather`.
+        groups: which rows see which.
         dropout: on the weights.
     """
     heads = []
@@ -276,7 +233,7 @@ def cls_attention(
     return heads.transpose((1, 0, 2)).reshape((m, H))
 
 
-#: Where dropout's random bits come from while a trainer's step is under way.
+#: The generator of dropout masks during a trainer's step.
 _bits: ContextVar[Any] = ContextVar("_bits", default=None)
 
 
@@ -294,11 +251,11 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
 
 
 class Dropout:
-    """What a layer of dropout does, with masks that are drawn faster.
+    """What a layer of dropout does, with masks that are drawn faster on a CPU.
 
-    On a CPU they are made of 16 random bits per element, so that p is met to within 1 / 131072 and
-    the scale is that of the p which is met. They come from `dropout_seed`, or from a generator that
-    is seeded by MXNet's own: `mx.random.seed` repeats them.
+    They are made of 16 random bits per element: p is rounded to a multiple of 1 / 65536. Their
+    generator is that of `dropout_seed`, or seeded by MXNet's own, so that `mx.random.seed` repeats
+    them.
     """
 
     def __init__(self, layer: Any) -> None:

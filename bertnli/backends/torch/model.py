@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
 from bertnli.backends.models import BERTNet, ClassifierNet, Net, PretrainingNet
 from bertnli.backends.packed import first_tokens, tokens_at
 from bertnli.backends.torch import heads, layers
 from bertnli.backends.torch.devices import cpu, device_of, to_device
-from bertnli.backends.torch.kernels import cross_entropy
 from bertnli.data.batches import Batch
 from bertnli.formats import names
 
@@ -79,7 +79,10 @@ class TorchNet(Net, nn.Module):
     def cross_entropy(
         self, logits: Tensor, labels: NDArray, targets: NDArray | None = None
     ) -> tuple[Tensor, Tensor]:
-        return cross_entropy(logits, labels, targets)
+        wanted = torch.from_numpy(labels).to(logits.device).long()
+        goal = wanted if targets is None else torch.tensor(targets, device=logits.device)
+        losses = functional.cross_entropy(logits, goal, reduction="none")
+        return losses, logits.argmax(1) == wanted
 
 
 class BERTModel(TorchNet, BERTNet, heads.BERTModel):
