@@ -52,7 +52,6 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.explain.Explainable"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
-    ("py:class", "bertnli.parity.compare.TakesSteps"),
     ("py:class", "bertnli.plots.Curve"),
     ("py:class", "bertnli.training.average.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
