@@ -50,7 +50,6 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.padding.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
-    ("py:class", "bertnli.parity.compare.TakesSteps"),
     ("py:class", "bertnli.training.average.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
 ]

@@ -24,6 +24,7 @@ from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
+from bertnli.data.packing import pack
 from bertnli.formats import names
 from bertnli.formats.checkpoint import Checkpoint
 from bertnli.text.tokenizer_config import SPECIAL
@@ -235,15 +236,9 @@ class TorchLoop:
 
     def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
-        import torch
+        from bertnli.backends.torch import layers
 
-        from bertnli.backends.torch import packed
-        from bertnli.backends.torch.chunks import packed_chunks
-
-        B, T, H = X.shape
-        [chunk] = packed_chunks(torch.full((B,), T), T, layer.num_heads)
-        rows = torch.from_numpy(X).view(B * T, H)[chunk.tokens]
-        return self.array(layer.W_o(packed._heads(layer.train(), rows, chunk.groups)))[: B * T]
+        return _packed_attention(self, layers, layer.train(), X)
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of dropout does where there is no padding, while training."""
@@ -284,6 +279,12 @@ class TorchLoop:
             optimizer.step()
             loss_sums.append(loss_sum.item())
         return loss_sums
+
+    def take_step(self, trainer: Any, gradients: dict[str, NDArray], lr: float) -> None:
+        """Have a trainer take a step with given gradients."""
+        for name, tensor in trainer.net.named_tensors().items():
+            tensor.grad = self.tensor(gradients[name].astype(np.float32))
+        trainer.engine.optimizer.step(lr)
 
     def _loss_sum(self, net: Any, batch: Batch) -> Any:
         import torch
@@ -326,15 +327,10 @@ class MXNetLoop:
 
     def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
-        from bertnli.backends.mxnet import packed
-        from bertnli.backends.mxnet.chunks import packed_chunks
+        from bertnli.backends.mxnet import layers
 
-        B, T, H = X.shape
-        [chunk] = packed_chunks(np.full(B, T), T, layer.num_heads, self.mx.cpu())
-        rows = self.tensor(X.reshape(B * T, H)[chunk.tokens])
         with self.scope(), self.mx.autograd.record():
-            heads = packed._heads(layer, rows, chunk.groups)
-            return self.array(layer.W_o(heads))[: B * T]
+            return _packed_attention(self, layers, layer, X)
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of dropout does where there is no padding, while training."""
@@ -375,6 +371,12 @@ class MXNetLoop:
                 trainer.step(len(batch), ignore_stale_grad=True)
             return loss_sums
 
+    def take_step(self, trainer: Any, gradients: dict[str, NDArray], lr: float) -> None:
+        """Have a trainer take a step with given gradients."""
+        rows = np.arange(trainer.net.config.vocab_size)
+        arrays = {name: self.mx.nd.array(array) for name, array in gradients.items()}
+        trainer.engine.optimizer.step(rows, arrays, lr)
+
     def _backward(self, net: Any, batch: Batch) -> float:
         with self.scope():
             inputs = [self.tensor(a) for a in (batch.token_ids, batch.segments)]
@@ -385,6 +387,15 @@ class MXNetLoop:
                 losses = loss(net(inputs), labels)
             losses.backward()
             return float(losses.sum().asnumpy())
+
+
+def _packed_attention(loop: Any, layers: Any, layer: Any, X: NDArray) -> NDArray:
+    B, T, H = X.shape
+    [chunk] = pack(np.full(B, T), T)
+    rows = loop.tensor(X.reshape(B * T, H)[chunk.tokens])
+    groups = layers.groups(chunk, layer.num_heads, rows)
+    heads = layers.attention(layer, [layers.project(layer, rows)], None, groups)
+    return loop.array(layer.W_o(heads))[: B * T]
 
 
 def _tensors(loop: Any, inputs: tuple[Any, ...]) -> list[Any]:

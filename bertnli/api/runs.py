@@ -39,7 +39,7 @@ SIZES = {
     "max_positions": "max_len",
 }
 SETTINGS = tuple(field.name for field in fields(TrainingConfig))
-TRAINER = ("precision", "micro_batch_size", "exact_sums", "auto_batch")
+TRAINER = ("precision", "micro_batch_size", "auto_batch")
 FIT = ("overwrite", "resume", "save_every", "keep", "tensorboard", "on_epoch", "observers")
 READING = tuple(field.name for field in fields(Reading))
 SCRATCH_MODEL, MIN_FREQ = "bert.small", 5

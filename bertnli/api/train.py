@@ -64,7 +64,7 @@ def train(
         progress: print what is read, the model and each epoch.
         options: those of `bertnli.read`; sizes (``num_hiddens``, ``ffn_num_hiddens``,
             ``num_heads``, ``num_blks``, ``max_positions``); the settings of `TrainingConfig`;
-            ``precision``, ``micro_batch_size``, ``exact_sums`` and ``auto_batch`` of ``Trainer``;
+            ``precision``, ``micro_batch_size`` and ``auto_batch`` of ``Trainer``;
             ``overwrite``, ``resume``, ``save_every``, ``keep``, ``tensorboard``, ``on_epoch`` and
             ``observers`` of its ``fit``.
 

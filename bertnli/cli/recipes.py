@@ -45,12 +45,6 @@ def add_training_options(parser: argparse.ArgumentParser) -> None:
         "memory (default: what is fastest)",
     )
     group.add_argument(
-        "--exact-sums",
-        action="store_true",
-        help="the same steps to the last digit however many processes share a batch, each with "
-        "as many threads; slower",
-    )
-    group.add_argument(
         "--auto-batch",
         action="store_true",
         help="where memory does not suffice, halve that number and go on with the same batches",

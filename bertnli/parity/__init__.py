@@ -1,8 +1,7 @@
-"""What the backends are judged by: the model in float64, and comparisons of tensors and runs."""
+"""The referee, the model in float64 NumPy, and comparisons of tensors and training runs."""
 
 from bertnli.bert.referee import RefereeOutput, adam_step, forward, gradients, losses
 from bertnli.parity.compare import (
-    KEY_BIAS,
     Difference,
     StepDifference,
     compare_arrays,
@@ -13,7 +12,6 @@ from bertnli.parity.compare import (
 )
 
 __all__ = [
-    "KEY_BIAS",
     "Difference",
     "RefereeOutput",
     "StepDifference",

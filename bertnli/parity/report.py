@@ -1,4 +1,4 @@
-"""Do the backends compute the same from a checkpoint, and if not, which of them is off, and where?
+"""Do the backends compute the same from a checkpoint, and if not, which is off, and where?
 
 Activations and gradients layer by layer, and some steps of training, of each backend that is
 installed and of the float64 referee.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bertnli.backends.interface import Backend
 from bertnli.bert import referee
@@ -29,22 +29,21 @@ from bertnli.plots import new_figure
 from bertnli.training.engine import StepResult
 
 REFEREE = "referee"
-#: How far apart a layer's activations, and a tensor's gradients, may be: the norm of the difference
-#: by the norm. Rounding in float32 makes some 1e-6 of either; a unit of ReLU with nearly no input
-#: may be on in one and off in the other, and its gradient with it.
+#: Tolerances: the norm of a difference of a layer's activations, or a tensor's gradients, as a
+#: fraction of the norm. Rounding in float32 makes about 1e-6 of either; a unit of ReLU with nearly
+#: no input may be on in one and off in the other, and its gradient with it.
 ACTIVATIONS, GRADIENTS = 1e-4, 1e-3
-#: How far apart the losses of a step may be, in nats.
+#: Tolerance of the losses of a step, in nats.
 LOSSES = 1e-4
-#: The norm that a difference is divided by is at least this, by the largest of all tensors'.
+#: A gradient's norm counts as at least this fraction of the largest tensor's.
 FLOOR = 1e-6
-#: The output layer's result on the path that computes no padding, and of the last block only what
-#: the classes need.
+#: The output layer's result on the path that computes no padding.
 PACKED = "output (packed)"
 
 
 @dataclass(frozen=True)
 class Row:
-    """One layer's activations or one tensor's gradient, in all pairs of what computed it.
+    """One layer's activations or one tensor's gradient, compared in all pairs.
 
     Args:
         name: of the layer or the tensor.
@@ -59,7 +58,7 @@ class Row:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What was compared, and what came of it.
+    """What was compared, and the result.
 
     Args:
         source: the checkpoint.
@@ -67,7 +66,7 @@ class ParityReport:
         pairs, tokens: of the batch whose activations and gradients these are.
         activations: one row for each layer, and one for the logits of the packed path.
         gradients: one row for each tensor; those of key biases, which are zero but for rounding,
-            are judged by nothing.
+            have no tolerance.
         losses: backend, or ``"referee"``, to the mean loss of each step, before it.
         lr: of the steps.
         problems: what is beyond the tolerances, in words; empty where everything agrees.
@@ -90,15 +89,18 @@ class ParityReport:
 
     def layer_gradients(self) -> list[Row]:
         """Return one row for each layer: the worst of its tensors, key biases left out."""
-        worst: dict[str, Row] = {}
+        layers: dict[str, list[Row]] = {}
         for row in self.gradients:
-            if is_key_bias(row.name):
-                continue
-            before = worst.setdefault(layer_of(row.name), Row(layer_of(row.name), {}, {}))
-            for mine, new in ((before.absolute, row.absolute), (before.relative, row.relative)):
-                for versus, value in new.items():
-                    mine[versus] = _worse(value, mine.get(versus, 0.0))
-        return list(worst.values())
+            if not is_key_bias(row.name):
+                layers.setdefault(layer_of(row.name), []).append(row)
+
+        def worst(values: list[dict[str, float]]) -> dict[str, float]:
+            return {versus: float(np.max([v[versus] for v in values])) for versus in values[0]}
+
+        return [
+            Row(layer, worst([r.absolute for r in rows]), worst([r.relative for r in rows]))
+            for layer, rows in layers.items()
+        ]
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it, the tolerances and the verdict with it."""
@@ -106,7 +108,7 @@ class ParityReport:
         return {**asdict(self), "tolerances": tolerances, "agrees": self.agrees}
 
     def plot(self, path: str | Path) -> None:
-        """Draw the losses, and how far apart they are, step by step, to a PNG file.
+        """Draw the losses, and their differences, step by step, to a PNG file.
 
         Raises:
             BackendError: matplotlib is missing.
@@ -119,24 +121,16 @@ class ParityReport:
             upper.plot(steps, values, label=name, color=f"C{i}", **style)
         for i, (one, other) in enumerate(combinations(self.losses, 2)):
             apart = np.abs(np.subtract(self.losses[one], self.losses[other]))
-            # What agrees to the last digit is drawn at the bottom.
+            # Equal losses are drawn at the bottom.
             lower.semilogy(steps, np.maximum(apart, 1e-9), label=f"{one} - {other}", color=f"C{i}")
         lower.axhline(LOSSES, color="0.5", linestyle=":", label="tolerance")
         upper.set_ylabel("loss, nats")
-        lower.set_ylabel("difference, nats")
-        lower.set_xlabel("step")
+        lower.set(xlabel="step", ylabel="difference, nats")
+        lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
             axes.grid(alpha=0.4)
-            axes.legend(
-                fontsize="small",
-                loc="lower center",
-                bbox_to_anchor=(0.5, 1.0),
-                ncols=4,
-                columnspacing=1.2,
-                handlelength=1.5,
-                frameon=False,
-            )
-        lower.xaxis.get_major_locator().set_params(integer=True)
+            above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4}
+            axes.legend(fontsize="small", frameon=False, columnspacing=1.2, **above)
         figure.tight_layout()
         figure.savefig(path)
 
@@ -176,34 +170,36 @@ def parity_report(
     arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
     checkpoint = replace(checkpoint, arrays=arrays, config=config, labels=tuple(labels))
     batches = _batches(checkpoint, max(1, steps), batch_size, max_len)
-
-    judge = _RefereeTrainer(checkpoint)
-    activations = {REFEREE: judge.activations(batches[0])}
-    gradients: dict[str, Mapping[str, NDArray]] = {REFEREE: judge.gradients(batches[0])}
+    first = batches[0]
     trainers: dict[str, Any] = {}
+    activations: dict[str, Mapping[str, NDArray]] = {}
     for nli in backends:
         net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), arrays=arrays), labels)
         net.load_arrays(arrays, checkpoint.source)
         trainers[nli.name] = nli.Trainer(net, lr=lr, devices="cpu")
-        activations[nli.name] = {
-            **net.activations(batches[0]),
-            PACKED: net.logits(batches[0]),
-        }
-        gradients[nli.name] = trainers[nli.name].gradients(batches[0], 0)
+        activations[nli.name] = {**net.activations(first), PACKED: net.logits(first)}
+    trainers[REFEREE] = judge = _RefereeTrainer(checkpoint)
+    activations[REFEREE] = judge.activations(first)
+    gradients = {name: trainer.gradients(first, 0) for name, trainer in trainers.items()}
     losses = {
         name: [
             trainer.train_step(batch, lr, step).read()[0] / len(batch)
             for step, batch in enumerate(batches[:steps])
         ]
-        for name, trainer in {**trainers, REFEREE: judge}.items()
+        for name, trainer in trainers.items()
     }
-    activation_rows = _rows([*trainers, REFEREE], activations, batches[0])
-    gradient_rows = _rows([*trainers, REFEREE], gradients, None)
+    is_token = np.arange(first.token_ids.shape[1]) < first.valid_lens[:, None]
+    of_tokens = {
+        who: {name: a[is_token] if a.ndim == 3 else a for name, a in layers.items()}
+        for who, layers in activations.items()
+    }
+    largest = max(float(np.linalg.norm(array)) for array in gradients[REFEREE].values())
+    activation_rows, gradient_rows = _rows(of_tokens, 0.0), _rows(gradients, FLOOR * largest)
     return ParityReport(
         source=checkpoint.source,
-        backends=tuple(trainers),
-        pairs=len(batches[0]),
-        tokens=int(batches[0].valid_lens.sum()),
+        backends=tuple(nli.name for nli in backends),
+        pairs=len(first),
+        tokens=int(first.valid_lens.sum()),
         activations=activation_rows,
         gradients=gradient_rows,
         losses=losses,
@@ -222,115 +218,78 @@ class _RefereeTrainer:
         self.steps = 0
 
     def activations(self, batch: Batch) -> dict[str, NDArray]:
-        out = referee.forward(
-            self.weights, self.config, batch.token_ids, batch.segments, batch.valid_lens
-        )
-        assert out.logits is not None
-        found = [*out.layers, out.pooled, out.logits, out.logits]
-        return dict(zip([*layer_names(self.config), PACKED], found, strict=True))
+        output = referee.forward(self.weights, self.config, *batch.inputs())
+        assert output.logits is not None
+        arrays = [*output.layers, output.pooled, output.logits, output.logits]
+        return dict(zip([*layer_names(self.config), PACKED], arrays, strict=True))
 
-    def gradients(self, batch: Batch) -> referee.Arrays:
-        return referee.gradients(
-            self.weights,
-            self.config,
-            batch.token_ids,
-            batch.segments,
-            batch.valid_lens,
-            batch.labels,
-        )
+    def gradients(self, batch: Batch, seed: int) -> referee.Arrays:
+        inputs = batch.token_ids, batch.segments, batch.valid_lens
+        return referee.gradients(self.weights, self.config, *inputs, batch.labels)
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        logits = self.activations(batch)["output"]
+        logits, gradients = self.activations(batch)["output"], self.gradients(batch, seed)
         self.steps += 1
-        self.weights = referee.adam_step(
-            self.weights, self.gradients(batch), *self.moments, self.steps, lr
-        )
-        loss_sum = float(referee.losses(logits, batch.labels).sum())
-        hits = int((logits.argmax(axis=1) == batch.labels).sum())
-        return StepResult(lambda: (loss_sum, hits))
+        self.weights = referee.adam_step(self.weights, gradients, *self.moments, self.steps, lr)
+        hits = (logits.argmax(axis=1) == batch.labels).sum()
+        return StepResult([(referee.losses(logits, batch.labels).sum(), hits)])
 
 
 def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> list[Batch]:
-    """Return batches of the sample corpus, each of its own pairs as far as there are enough."""
-    corpus = read("sample", "train")
+    """Return batches of the sample corpus, whose pairs are repeated where there are too few."""
     max_len = min(max_len, checkpoint.config.max_len)
-    dataset = PairDataset(corpus, max_len, checkpoint.vocab, verbose=False)
+    dataset = PairDataset(read("sample", "train"), max_len, checkpoint.vocab, verbose=False)
     labels = checkpoint.labels or ()
     try:
         ids = label_permutation(labels, dataset.label_names)
     except DataError:  # other classes: any will do
         ids = np.arange(len(dataset.label_names)) % len(labels)
-    found = []
-    for i in range(count):
-        batch = dataset.batch(np.arange(i * size, (i + 1) * size) % len(dataset))
-        found.append(replace(batch, labels=ids[batch.labels].astype(np.int32)))
-    return found
+    numbers = np.arange(count * size).reshape(count, size) % len(dataset)
+    return [dataset.batch(each).relabelled(ids.astype(np.int32)) for each in numbers]
 
 
-def _rows(
-    order: Sequence[str], values: Mapping[str, Mapping[str, NDArray]], batch: Batch | None
-) -> tuple[Row, ...]:
-    """Compare under each name what each of ``order`` computed; of a batch only what is a token."""
-
-    def relevant(array: NDArray) -> NDArray[np.float64]:
-        wide = np.asarray(array, np.float64)
-        if batch is None or wide.ndim != 3:
-            return wide
-        return wide[np.arange(wide.shape[1]) < batch.valid_lens[:, None]]
-
-    names = [*values[REFEREE]]
-    norms = [np.linalg.norm(relevant(values[REFEREE][name])) for name in names]
-    floor = FLOOR * float(np.max(norms, initial=0.0)) if batch is None else 0.0
+def _rows(values: Mapping[str, Mapping[str, NDArray]], floor: float) -> tuple[Row, ...]:
+    """Compare the arrays of each pair in ``values``, whose norms count as ``floor`` at least."""
     rows = []
-    for name in names:
-        each = {who: relevant(values[who][name]) for who in order}
-        absolute, relative = {}, {}
-        for one, other in combinations(order, 2):
-            absolute[f"{one} - {other}"] = float(np.abs(each[one] - each[other]).max(initial=0.0))
-            relative[f"{one} - {other}"] = _relative(each[one], each[other], floor)
-        rows.append(Row(name, absolute, relative))
+    for name in values[REFEREE]:
+        row = Row(name, {}, {})
+        for one, other in combinations(values, 2):
+            a, b = (np.asarray(values[who][name], np.float64) for who in (one, other))
+            apart, size = float(np.linalg.norm(a - b)), max(float(np.linalg.norm(b)), floor)
+            row.absolute[f"{one} - {other}"] = float(np.abs(a - b).max(initial=0.0))
+            row.relative[f"{one} - {other}"] = apart / size if size else apart
+        rows.append(row)
     return tuple(rows)
 
 
-def _relative(one: NDArray, other: NDArray, floor: float) -> float:
-    """Return the norm of the difference by the norm of the other, which is at least so much."""
-    apart = float(np.linalg.norm(one - other))
-    size = max(float(np.linalg.norm(other)), floor)
-    return apart / size if size else apart
-
-
 def _problems(
-    activations: Sequence[Row], gradients: Sequence[Row], losses: Mapping[str, ArrayLike]
+    activations: Sequence[Row], gradients: Sequence[Row], losses: Mapping[str, Sequence[float]]
 ) -> list[str]:
     """Return what is beyond the tolerances: for each backend where it begins, and how much."""
-    found = []
-    judged = [row for row in gradients if not is_key_bias(row.name)]
-    judged.reverse()  # the order in which they are computed
+    problems = []
+    # In the order in which they are computed.
+    backwards = [row for row in reversed(gradients) if not is_key_bias(row.name)]
+    tables = (
+        ("activations", activations, ACTIVATIONS),
+        ("gradients", backwards, GRADIENTS),
+    )
     for versus in activations[0].relative:
         who = versus.replace(f" - {REFEREE}", " is off") if REFEREE in versus else versus
-        for what, rows, limit in (
-            ("activations", activations, ACTIVATIONS),
-            ("gradients", judged, GRADIENTS),
-        ):
+        for what, rows, limit in tables:
             # Not "above": a NaN is above nothing.
             bad = [row for row in rows if not row.relative[versus] <= limit]
             if bad:
-                first = bad[0]
-                found.append(
-                    f"{who}: {what} of {first.name} by {first.relative[versus]:.1e} of their "
-                    f"size, {limit:g} allowed"
-                    + (f"; and {len(bad) - 1} more after it" if len(bad) > 1 else "")
+                more = f"; and {len(bad) - 1} more after it" if len(bad) > 1 else ""
+                problems.append(
+                    f"{who}: {what} of {bad[0].name} by {bad[0].relative[versus]:.1e} of their "
+                    f"size, {limit:g} allowed{more}"
                 )
         one, _, other = versus.partition(" - ")
         apart = np.abs(np.subtract(losses[one], losses[other]))
         steps = np.flatnonzero(~(apart <= LOSSES))
         if len(steps):
-            found.append(
+            problems.append(
                 f"{who}: the loss of step {steps[0] + 1} by {apart[steps[0]]:.1e} nats, "
                 f"{LOSSES:g} allowed"
             )
-    return found
-
-
-def _worse(one: float, other: float) -> float:
-    return one if not one <= other else other
+    return problems

@@ -1,13 +1,12 @@
 """What a backend does of training: a step, an evaluation step, gradients, the optimizer's state.
 
-`bertnli.training.trainer` is the loop above it; `exact`, `memory` and `run` use it, too.
+`bertnli.training.trainer` is the loop above it; `memory` and `run` use it, too.
 """
 
 from __future__ import annotations
 
-import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -25,18 +24,19 @@ from bertnli.training.workers import Workers
 
 
 class StepResult:
-    """What a training step's batch gave, once it is asked for: reading waits for the step.
+    """What a training step's batch gave; reading it waits for the step to end.
 
     Args:
-        read: gives the sum of the pairs' losses, in nats, and the number predicted right.
+        parts: of each micro-batch, the sum of its losses in nats and the number predicted right,
+            scalars of any framework.
     """
 
-    def __init__(self, read: Callable[[], tuple[float, float]]) -> None:
-        self._read = read
+    def __init__(self, parts: Sequence[tuple[Any, Any]]) -> None:
+        self._parts = parts
 
     def read(self) -> tuple[float, float]:
         """Return the sum of the pairs' losses, in nats, and the number predicted right."""
-        return self._read()
+        return sum(float(loss) for loss, _ in self._parts), sum(float(n) for _, n in self._parts)
 
 
 @dataclass
@@ -44,7 +44,6 @@ class Limits:
     """How much of a batch is computed together; see `bertnli.training.trainer.Trainer`."""
 
     micro_batch_size: int | None = None
-    exact_sums: bool = False
     auto_batch: bool = False
     rank_timeout: timedelta = RANK_TIMEOUT
 
@@ -76,6 +75,7 @@ class BaseEngine(ABC):
     devices: list
     workers: Workers
     weight_average: BaseWeightAverage
+    optimizer: Any
 
     def __init__(
         self, net: Any, config: TrainingConfig, devices: Any, precision: str, limits: Limits
@@ -89,35 +89,38 @@ class BaseEngine(ABC):
         """Find the workers, move the net to the devices, set its precision, make the optimizer."""
 
     def check_same_model(self) -> None:
-        """Raise ConfigError if the processes have different ones; before any weights travel."""
-        sizes = [self.net.config.to_dict(), list(self.net.labels)]
-        how = [
-            self.limits.auto_batch,
-            self.limits.exact_sums,
-            self.limits.exact_sums and self.limits.micro_batch_size,
-        ]
-        weights = hashlib.sha256()
-        if self.limits.exact_sums:  # nothing else makes them the same
-            for array in self.net.arrays().values():
-                weights.update(np.ascontiguousarray(array).data)
-        self.workers.check_same([*sizes, *how, weights.hexdigest()])
+        """Raise ConfigError if the processes have different models or limits."""
+        model = [self.net.config.to_dict(), list(self.net.labels)]
+        self.workers.check_same([*model, self.limits.auto_batch])
 
-    @abstractmethod
     def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """Take a step, summed in the framework's own way; see `Trainer.train_step`."""
-
-    @abstractmethod
-    def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
-        """Return the gradients of `step` under canonical names; nothing is updated."""
-
-    def before_update(self, result: StepResult) -> None:
-        """Called in each step with what it gave, before the weights change."""
+        """Take a step of Adam; see `Trainer.train_step`."""
+        result = self._backward(batch, seed)
         if self._before_update is not None:
             self._before_update(result)
+        self._update(lr)
+        return result
+
+    def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
+        """Return the gradients of `step` under canonical names; nothing is updated."""
+        self._backward(batch, seed)
+        return self._gradients()
+
+    @abstractmethod
+    def _backward(self, batch: Batch, seed: int) -> StepResult:
+        """Compute the gradients of a batch's mean loss, summed over the processes."""
+
+    @abstractmethod
+    def _update(self, lr: float) -> None:
+        """Change the weights by the gradients of `_backward`."""
+
+    @abstractmethod
+    def _gradients(self) -> dict[str, NDArray[np.float32]]:
+        """Return the gradients of `_backward` under canonical names."""
 
     @contextmanager
     def settled(self, settle: Callable[[StepResult], None] | None) -> Iterator[None]:
-        """Have a function called in each step, before the weights change."""
+        """Have a function called in each step, with its result, before the weights change."""
         self._before_update = settle
         try:
             yield
@@ -125,53 +128,43 @@ class BaseEngine(ABC):
             self._before_update = None
 
     @abstractmethod
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """Return what a part of a batch gives, and the gradients of its summed loss.
+    def eval_step(self, batch: Batch) -> NDArray[np.float32]:
+        """Return a batch's outputs for evaluation, (B, num_eval_outputs), float32.
 
-        Of this process alone; nothing is sent, and nothing updated.
+        Those of a classifier are its logits. Computed without dropout, on all devices of this
+        process; several processes each evaluate batches of their own.
         """
 
     @abstractmethod
-    def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """Take the step of Adam that `step` would take with these gradients, clipped."""
-
-    @abstractmethod
     def backend_info(self) -> dict[str, Any]:
-        """Return the backend's name, and what its framework says of itself; see `Backend.about`."""
+        """Return the backend's name, and what its framework says of itself."""
 
-    @abstractmethod
     def device_kinds(self) -> list[str]:
         """Return of each device whether it is a ``"cpu"`` or a ``"gpu"``."""
+        return ["cpu" if str(device).startswith("cpu") else "gpu" for device in self.devices]
 
-    @abstractmethod
     def optimizer_arrays(self) -> dict[str, NDArray]:
         """Return Adam's state under canonical names; see `bertnli.training.moments`.
 
         The arrays may share memory with the optimizer, and change with its next step.
         """
+        return self.optimizer.arrays()
 
-    @abstractmethod
     def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take the state that `optimizer_arrays` returned, on whatever backend and device."""
+        """Take the state that `optimizer_arrays` returned, on any backend and device."""
+        self.optimizer.load_arrays(arrays)
 
-    @abstractmethod
-    def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """Return a batch's outputs for evaluation, (B, num_eval_outputs), float32.
-
-        Those of a classifier are its logits. Computed without dropout, on all devices.
-
-        Of this process alone: several each evaluate batches of their own.
-        """
-
-    @abstractmethod
     def loader_batch(self, item: Any) -> Batch:
         """Return the Batch of one item of the framework's own DataLoader."""
+        return Batch.from_padded(item, self._to_numpy)
 
     @abstractmethod
+    def _to_numpy(self, tensor: Any) -> NDArray:
+        """Return a tensor as an array of its own type."""
+
     def loader_set(self, loader: Any) -> Any:
         """Return the data set of the framework's own DataLoader; None where there is none."""
+        return getattr(loader, "dataset", getattr(loader, "_dataset", None))
 
     @abstractmethod
     def is_out_of_memory(self, error: Exception) -> bool:

@@ -46,18 +46,16 @@ def environment(engine: BaseEngine) -> dict[str, Any]:
         "code for": framework["code for"],
         "processes": engine.workers.size,
         "micro_batch_size": engine.limits.micro_batch_size,
-        "exact_sums": engine.limits.exact_sums,
         "variables": " ".join(f"{n}={os.environ[n]}" for n in VARIABLES if os.environ.get(n)),
     }
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return what differs between two environments, each as ``name: now (was before)``."""
-    exact = before.get("exact_sums") is True is now.get("exact_sums")
     return [
         f"{name}: {_shown(now.get(name))} (was {_shown(before.get(name))})"
         for name in {**now, **before}
-        if before.get(name) != now.get(name) and not (exact and name == "processes")
+        if before.get(name) != now.get(name)
     ]
 
 

@@ -23,7 +23,6 @@ from bertnli.nets.classifier import Classifier, Prediction
 from bertnli.nets.metrics import Score
 from bertnli.nets.trainable import Trainable, check_backend, in_words
 from bertnli.training.engine import BaseEngine, Limits, StepResult
-from bertnli.training.exact import exact_gradients
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.observers import Observer, progress_observer, watched
 from bertnli.training.observers.tensorboard import TensorBoard
@@ -56,9 +55,6 @@ class Trainer:
         micro_batch_size: pairs of a batch that a process computes together, at most; the gradients
             of a batch's parts add up, and the step is the same, to rounding, in less memory. None
             for as many as is fastest.
-        exact_sums: compute a batch in the same parts, of ``micro_batch_size`` pairs, or 8, however
-            many processes there are, and add up their gradients without a loss: one process or
-            several take the same steps, dropout included; see `bertnli.training.exact`. Slower.
         auto_batch: where memory does not suffice, halve ``micro_batch_size`` and compute the batch
             again, instead of ending with an error.
         rank_timeout: of several processes: how long one may be silent, or hold the others up,
@@ -93,7 +89,6 @@ class Trainer:
         seed: int = 0,
         precision: str = "fp32",
         micro_batch_size: int | None = None,
-        exact_sums: bool = False,
         auto_batch: bool = False,
         rank_timeout: timedelta = RANK_TIMEOUT,
     ) -> None:
@@ -121,17 +116,10 @@ class Trainer:
             patience=patience,
             seed=seed,
         )
-        if exact_sums and auto_batch:
-            raise ConfigError("exact_sums needs parts of a fixed size, which auto_batch changes")
         net.check_weights()
-        limits = Limits(micro_batch_size, exact_sums, auto_batch, checked(rank_timeout))
+        limits = Limits(micro_batch_size, auto_batch, checked(rank_timeout))
         self.engine = self.Engine(net, self.config, devices, precision, limits)
         self.workers = self.engine.workers
-        if exact_sums and len(self.engine.devices) > 1:
-            raise ConfigError(
-                f"exact_sums is for one device in a process, and {len(self.engine.devices)} are "
-                "given; start a process for each"
-            )
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         """Take one step of Adam on the mean loss of a batch.
@@ -148,21 +136,13 @@ class Trainer:
             TrainingError: memory does not suffice.
             RankError: another process is gone.
         """
-        if not self.engine.limits.exact_sums:
-            return self.engine.step(batch, lr, seed)
-        gradients, *sums = exact_gradients(self.engine, batch, seed)
-        result = StepResult(lambda: (sums[0], sums[1]))
-        self.engine.before_update(result)
-        self.engine.apply_gradients(gradients, lr)
-        return result
+        return self.engine.step(batch, lr, seed)
 
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """Return the gradients of a batch's mean loss under the tensors' canonical names.
 
         What `train_step` computes before it clips them and updates; nothing is updated.
         """
-        if self.engine.limits.exact_sums:
-            return exact_gradients(self.engine, batch, seed)[0]
         return self.engine.mean_gradients(batch, seed)
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
@@ -358,8 +338,7 @@ class Trainer:
         for step, batch in enumerate(batches_left, state.step):
             watch.at(f"taking step {step + 1}")
             lr = config.lr if total is None else config.lr_at(step, total)
-            rank = 0 if self.engine.limits.exact_sums else self.workers.rank
-            seed = _step_seed(config.seed, step, rank)
+            seed = _step_seed(config.seed, step, self.workers.rank)
             batch = smoothed(batch, config.label_smoothing, len(self.net.labels))
             # Of several, before the weights change: where one is lost, they fit the history.
             with self.engine.settled(settle if several else None):

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -24,8 +23,6 @@ from bertnli.training.watch import Watch
 
 T = TypeVar("T")
 
-#: Parts of a float64 number that is sent exactly, of some twenty bits each.
-_PARTS = 3
 #: Bytes that are sent at a time, two in a number.
 _PIECE = 1 << 21
 
@@ -58,31 +55,6 @@ class Workers:
             RankError: a process is gone.
         """
         return values
-
-    def exact_sum(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the sum of all processes' values, to the same bit in whatever order they come.
-
-        Whole multiples of a power of two are sent, so few bits of each at a time that float32 holds
-        their sums.
-
-        Args:
-            values: (N,) float64, N the same in each process.
-        """
-        if self.size == 1:
-            return values
-        largest = np.abs(values).max(initial=0.0).astype(np.float32)
-        bound = float(self.sum(np.array([largest]))[0])
-        if not math.isfinite(bound):
-            return values + bound - bound  # not a number any more, in each process
-        bits = 24 - self.size.bit_length()
-        unit = 2.0 ** (math.frexp(bound)[1] + 1 - bits)
-        found, rest = np.zeros_like(values), values
-        for _ in range(_PARTS):
-            whole = np.rint(rest / unit)
-            rest = rest - whole * unit
-            found += self.sum(whole.astype(np.float32)).astype(np.float64) * unit
-            unit *= 2.0**-bits
-        return found
 
     def share(self, batch: Batch) -> Batch:
         """Return this process's pairs of a batch: as many tokens as the others', about.

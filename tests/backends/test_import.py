@@ -238,16 +238,6 @@ def test_dir_shows_the_public_names(name: str) -> None:
     assert wrong == []
 
 
-def test_dir_of_a_backend_shows_the_public_names() -> None:
-    code = (
-        "import bertnli\n"
-        "nli = bertnli.get_backend('torch')\n"
-        "result = [[n for n in dir(nli) if n[:2] != '__'], sorted(type(nli).__annotations__)]"
-    )
-    shown, fields = run(code)
-    assert shown == fields
-
-
 def error_of(preparation: str) -> tuple[str, str]:
     """The class and the text of what importing the backend raises after the preparation."""
     code = (

@@ -186,7 +186,7 @@ def test_long_chunks_and_short_ones_give_the_same(
 ) -> None:
     net, batch = classifier(backend, tiny), batch_of([*range(1, 41)])
     before = net.logits(batch)
-    monkeypatch.setattr(f"bertnli.backends.{backend.name}.chunks.CHUNK_TOKENS", 50)
+    monkeypatch.setattr(f"bertnli.backends.{backend.name}.layers.CHUNK_TOKENS", 50)
     assert parity.max_abs_difference(net.logits(batch), before) <= 1e-5
 
 

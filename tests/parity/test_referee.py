@@ -175,7 +175,7 @@ def test_run_both_takes_the_same_steps() -> None:
 
         def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
             self.taken.append((lr, seed))
-            return StepResult(lambda: (self.loss * len(batch), 0))
+            return StepResult([(self.loss * len(batch), 0)])
 
     ours, theirs = Steps(1.0), Steps(1.25)
     rows = parity.run_both(ours, theirs, [small_batch()] * 2, lr=0.1, seed=7)

@@ -96,7 +96,7 @@ def test_a_smaller_last_batch_counts_by_its_own_size(backend: Backend, golden: A
     check_step(net.arrays(), expected, grads, threshold=1e-3, steps=2)
 
 
-def test_the_trainer_s_adam_is_torch_s(backend: Backend, golden: Any) -> None:
+def test_the_trainer_s_adam_is_torch_s(backend: Backend, loop: Any, golden: Any) -> None:
     """Fed the same gradients, with zeros and sizes from 1e-12 to 10, and rates that change.
 
     Each of ten updates is compared with that of torch.optim.Adam in float64, whose moments go on
@@ -120,7 +120,7 @@ def test_the_trainer_s_adam_is_torch_s(backend: Backend, golden: Any) -> None:
         for optimizer in optimizers:
             optimizer.param_groups[0]["lr"] = lr
             optimizer.step()
-        trainer.engine.apply_gradients(grads, lr)
+        loop.take_step(trainer, grads, lr)
         for name, array in net.arrays().items():
             check_rounding(array, stepwise[name].numpy(), 1.2e-7, name)
             check_rounding(array, running[name].numpy(), 1.2e-7 * (step + 1), name)

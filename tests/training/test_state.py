@@ -36,7 +36,7 @@ def new_state(steps: int = 40) -> TrainingState:
         "step": np.array([steps]),
     }
     settings = {"lr": 1e-4, "labels": ["yes", "no"], "training set": "0a1b", "warmup": None}
-    environment = {"threads": 2, "backend": "torch 2.6", "exact_sums": False}
+    environment = {"threads": 2, "backend": "torch 2.6"}
     return TrainingState(settings, History([record], losses), progress, arrays, environment)
 
 
@@ -116,11 +116,9 @@ def test_only_states_are_removed(tmp_path: Path) -> None:
 
 
 def test_what_differs_between_two_machines() -> None:
-    before = {"threads": 1, "backend": "torch 2.6", "processes": 1, "exact_sums": False}
+    before = {"threads": 1, "backend": "torch 2.6", "processes": 1}
     assert differences(before, dict(before)) == []
     found = differences(before, {**before, "threads": 2, "variables": "MKL_CBWR=AVX2"})
     assert found == ["threads: 2 (was 1)", "variables: MKL_CBWR=AVX2 (was none)"]
     assert "to rounding, not to the bit" in describe_differences(found)
     assert differences(before, {**before, "processes": 2}) == ["processes: 2 (was 1)"]
-    exact = {**before, "exact_sums": True}
-    assert differences(exact, {**exact, "processes": 2}) == []

@@ -1,9 +1,8 @@
 """The one place that imports mxnet: ``from bertnli.backends.mxnet._framework import mx``.
 
-MXNet 1.9.1 is older than the NumPy it has to run with, and its import changes the number of OpenMP
-threads of the whole process. Both are dealt with here, so that neither ``numpy`` nor ``os.environ``
-looks different after the import, and PyTorch in the same process keeps its threads. And its engine
-is started.
+MXNet 1.9.1 needs names that NumPy has removed, and its import changes the number of OpenMP threads
+of the whole process. After this import ``numpy`` and ``os.environ`` are as before, PyTorch in the
+same process keeps its threads, and MXNet's engine is started.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,11 +26,10 @@ _HOW = (
     "and numpy<2; on Python 3.12 also setuptools, in place of the distutils that Python dropped)."
 )
 
-# The names that NumPy 1.24 removed and mxnet 1.9.1 still uses: bool during the import, both later.
+#: Names that NumPy 1.24 removed: mxnet uses bool during its import, and both later.
 _ALIASES: dict[str, type] = {"bool": bool, "int": int}
 
-# Where they are used after the import, and the name that NumPy has there: indexing by and assigning
-# to an mx.np.ndarray, mx.np.full with a bool, converting NumPy's arguments, the test utilities.
+#: The modules that use them later, and the name that NumPy has there.
 _LATE_USES = {
     "mxnet.numpy.multiarray": "_np",
     "mxnet.ndarray.numpy._op": "_np",
@@ -41,104 +39,55 @@ _LATE_USES = {
 
 
 @contextmanager
-def _numpy_aliases() -> Iterator[None]:
-    """Give numpy the removed aliases for a while; those the user has put there are left alone."""
-    # vars(), not hasattr(): NumPy's module __getattr__ warns about these names.
-    added = [name for name in _ALIASES if name not in vars(np)]
-    for name in added:
-        setattr(np, name, _ALIASES[name])
+def _temporarily(mapping: Any, values: Mapping[str, Any]) -> Iterator[None]:
+    """Add items to a mapping for a while; keys that have a value keep it."""
+    before = {key: mapping[key] for key in values if key in mapping}
+    mapping.update({key: value for key, value in values.items() if not before.get(key)})
     try:
         yield
     finally:
-        for name in added:
-            vars(np).pop(name, None)
+        for key in values:
+            mapping.pop(key, None)
+        mapping.update(before)
 
 
-@contextmanager
-def _settings() -> Iterator[None]:
-    """Have a first import of mxnet use every core of the process, unless the user set a number."""
-    # libmxnet.so reads its variables once, when it is loaded. Without either number of threads it
-    # takes half of the cores (it supposes hyper-threading) and calls omp_set_num_threads, which
-    # PyTorch in the same process gets too, for they share libgomp. MXNET_OMP_MAX_THREADS stops
-    # both. The tuning runs elementwise operations on one thread that are faster on all. Nothing is
-    # left in place, for child processes inherit the environment. An empty variable counts as
-    # absent.
-    wanted = {"MXNET_USE_OPERATOR_TUNING": "0"}
-    if not os.environ.get("OMP_NUM_THREADS"):
-        wanted["MXNET_OMP_MAX_THREADS"] = str(available_cores())
-    with _variables(wanted):
-        yield
+def _settings() -> dict[str, str]:
+    """Return variables that libmxnet.so reads once, when it is loaded.
 
-
-@contextmanager
-def _variables(wanted: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for a while; those that say something are left alone."""
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update({name: value for name, value in wanted.items() if not before[name]})
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def _without_scikit_learn() -> Iterator[None]:
-    """Hide scikit-learn, unless it is loaded.
-
-    MXNet takes a base class of it where it is installed, for a model that nobody uses any more;
-    loading it takes a second, and changes the environment.
+    Without a number of threads it takes half of the cores, and calls omp_set_num_threads, which
+    changes PyTorch's too. Operator tuning would run operations on one thread that are faster on
+    all.
     """
-    name = "sklearn"
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]
-    try:
-        yield
-    finally:
-        del sys.modules[name]
+    settings = {"MXNET_USE_OPERATOR_TUNING": "0"}
+    if not os.environ.get("OMP_NUM_THREADS"):
+        settings["MXNET_OMP_MAX_THREADS"] = str(available_cores())
+    return settings
 
 
 def _start_engine(mxnet: Any) -> None:
-    """Start the engine, on a machine without a GPU the one that computes in the calling thread.
+    """Start the engine: without a GPU, the one that computes in the calling thread.
 
-    The usual one computes in threads of its own while Python prepares what comes next. Next to a
-    GPU that is what one wants; but where every core computes, Python only takes one away: a
-    training step on two cores takes a tenth longer. ``MXNET_ENGINE_TYPE`` decides where it is set.
+    MXNet's usual engine has threads of its own, and on a CPU Python then takes a core from it: a
+    training step on two cores takes a tenth longer. ``MXNET_ENGINE_TYPE`` overrides this.
     """
     if mxnet.context.num_gpus():
         return
-    with _variables({"MXNET_ENGINE_TYPE": "NaiveEngine"}), _quiet_library():  # it reports its start
-        mxnet.nd.waitall()
-
-
-@contextmanager
-def _quiet_library() -> Iterator[None]:
-    """Keep what is written to the standard error, past Python, to itself."""
     sys.stderr.flush()
-    kept = os.dup(2)
+    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)  # the library reports the start
     try:
-        nothing = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nothing, 2)
-        os.close(nothing)
-        yield
+        with _temporarily(os.environ, {"MXNET_ENGINE_TYPE": "NaiveEngine"}):
+            mxnet.nd.waitall()
     finally:
-        os.dup2(kept, 2)
-        os.close(kept)
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nothing)
 
 
 def _keep_aliases_inside_mxnet() -> None:
     """Let the modules of mxnet that use the aliases later see a copy of numpy that has them."""
-    # A plain copy of the namespace: as quick to look up in as numpy itself. numpy's __getattr__
-    # comes with it, so what numpy loads lazily is still found.
     view = types.ModuleType("numpy")
-    vars(view).update(vars(np))
-    for name, value in _ALIASES.items():
-        vars(view).setdefault(name, value)
+    vars(view).update(_ALIASES | vars(np))  # with numpy's __getattr__, for what it loads lazily
     for module_name, numpy_name in _LATE_USES.items():
         module = sys.modules.get(module_name)
         if module is not None and vars(module).get(numpy_name) is np:
@@ -148,23 +97,28 @@ def _keep_aliases_inside_mxnet() -> None:
 def _import_mxnet() -> Any:
     """Import mxnet, or say what is missing.
 
-    Where the user's own code has imported mxnet before, that module is returned, with the number of
-    threads it was loaded with: mxnet has no way to raise it afterwards.
+    If the user's code has imported mxnet before, it keeps the number of threads that it has.
 
-    Raises BackendError if mxnet, a module or a system library that it needs is missing, or if the
-    installed NumPy is too new for it.
+    Raises:
+        BackendError: mxnet, or a module or a system library that it needs, is missing; or NumPy is
+            too new for it.
     """
     if int(np.__version__.split(".")[0]) >= 2:
         raise BackendError(
             f"The mxnet backend needs numpy<2, but numpy {np.__version__} is installed, with which "
             f"MXNet 1.9.1 cannot be imported. {_HOW}"
         )
-    # Its limit of threads binds those of the usual engine, not the caller's.
-    ours = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
+    # A limit of threads binds those of the usual engine, not the caller's.
+    starts_engine = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
+    without_sklearn = {"sklearn": None}  # mxnet would load it, for a second, and not use it
     try:
-        with _numpy_aliases(), _settings(), _without_scikit_learn():
+        with (
+            _temporarily(vars(np), _ALIASES),
+            _temporarily(os.environ, _settings()),
+            _temporarily(sys.modules, without_sklearn),
+        ):
             mxnet = importlib.import_module("mxnet")
-            if ours:
+            if starts_engine:
                 _start_engine(mxnet)
     except ImportError as error:
         raise BackendError(f"The mxnet backend cannot import mxnet: {error}. {_HOW}") from error

@@ -6,7 +6,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
-from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
 
 Item = tuple[tuple[NDArray, NDArray, NDArray], NDArray]
@@ -23,8 +22,3 @@ class SNLIBERTDataset(PairDataset, mx.gluon.data.Dataset):
         token_ids, segments, valid_len, label = self.padded(index)
         inputs = (token_ids, segments, np.float32(valid_len))
         return inputs, np.float32(label)  # type: ignore[return-value]
-
-
-def batch_of(item: object) -> Batch:
-    """Return the Batch of what a DataLoader gave: padding beyond its longest pair is cut off."""
-    return Batch.from_padded(item, lambda tensor: tensor.asnumpy())

@@ -1,4 +1,4 @@
-"""Devices of MXNet: finding them, naming them, moving batches there, splitting work over them."""
+"""Devices of MXNet: the CPU and GPUs, batches and arrays on them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.machine import openmp_threads
-from bertnli.backends.device_names import check_gpu, listed, parsed
+from bertnli.backends.device_list import Devices
 from bertnli.backends.mxnet._framework import mx
 from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
@@ -27,77 +27,45 @@ Device = mx.context.Context
 Tensor = Any
 
 
-def cpu() -> Any:
-    """Return the CPU."""
-    return mx.cpu()
+class MXNetDevices(Devices):
+    """MXNet's contexts: parts of the CPU, and GPUs."""
+
+    framework, kind, local_rank = "mxnet", Device, LOCAL_RANK
+
+    def num_gpus(self) -> int:
+        return mx.context.num_gpus()
+
+    def cpu(self, i: int = 0) -> Any:
+        return mx.cpu(i)
+
+    def gpu(self, i: int) -> Any:
+        return mx.gpu(i)
+
+    def gpu_index(self, device: Any) -> int | None:
+        return device.device_id if device.device_type == "gpu" else None
+
+    def check_several(self, devices: Sequence[Any]) -> None:
+        if len(set(devices)) < len(devices):
+            raise BackendError(
+                f"a device is named twice in {list(map(str, devices))}; several parts of the CPU "
+                "are 'cpu:0,cpu:1'"
+            )
 
 
-def try_gpu(i: int = 0) -> Any:
-    """Return GPU i if there is one, else the CPU."""
-    return mx.gpu(i) if mx.context.num_gpus() > i else cpu()
-
-
-def try_all_gpus() -> list:
-    """Return all GPUs, or a list of the CPU where there is none.
-
-    In one of several processes that `bertnli launch` started on this host, the one GPU that is this
-    process's.
-    """
-    count = mx.context.num_gpus()
-    local_rank = os.environ.get(LOCAL_RANK)
-    if local_rank is not None and count:
-        return [mx.gpu(int(local_rank) % count)]
-    return [mx.gpu(i) for i in range(count)] or [cpu()]
-
-
-def as_devices(devices: Any = None) -> list:
-    """Return a list of devices (MXNet's contexts) from what a user may write.
-
-    Args:
-        devices: devices or their names (``"cpu"``, ``"gpu"`` for all of them, ``"gpu:1"``), one or
-            several, also ``"cpu:0,cpu:1"``; None for all GPUs or else the CPU.
-
-    Raises:
-        BackendError: a name that means nothing, a GPU that is not here, a device named twice.
-    """
-    if devices is None:
-        return try_all_gpus()
-    found: list = []
-    for device in listed(devices, Device, "mxnet"):
-        if isinstance(device, str):
-            found += _named(device)
-            continue
-        if device.device_type == "gpu":
-            check_gpu(device.device_id, mx.context.num_gpus(), device, "mxnet")
-        found.append(device)
-    if len(set(found)) < len(found):
-        raise BackendError(
-            f"a device is named twice in {[str(device) for device in found]}; several parts of the "
-            "CPU are 'cpu:0,cpu:1'"
-        )
-    return found
-
-
-def _named(name: str) -> list:
-    kind, index = parsed(name)
-    if kind == "cpu":
-        return [mx.cpu(index or 0)]
-    count = mx.context.num_gpus()
-    if index is None and count:
-        return try_all_gpus()
-    check_gpu(index or 0, count, name, "mxnet")
-    return [mx.gpu(index or 0)]
+_devices = MXNetDevices()
+cpu, try_gpu = _devices.cpu, _devices.try_gpu
+try_all_gpus, as_devices = _devices.try_all_gpus, _devices.as_devices
 
 
 def as_precision(precision: str, device: Any) -> tuple[str, str]:
-    """Return what to compute matrix products in on a device, and the reason.
+    """Return the precision of matrix products on a device, and the reason.
 
     Args:
         precision: ``"fp32"``, or ``"auto"``, which is that too.
-        device: where.
+        device: the device that computes.
 
     Returns:
-        ``"fp32"``, and a sentence to show.
+        ``"fp32"``, and the reason, a sentence.
 
     Raises:
         BackendError: ``"bf16"``.
@@ -131,12 +99,6 @@ def backend_info() -> dict[str, Any]:
 def devices_of(model: Any) -> list:
     """Return the devices that hold a model's parameters."""
     return next(iter(model.collect_params().values())).list_ctx()
-
-
-@mx.util.use_np
-def move(model: Any, devices: Sequence[Any]) -> None:
-    """Put a copy of a model's parameters on each device."""
-    model.collect_params().reset_ctx(list(devices))
 
 
 @mx.util.use_np

@@ -1,8 +1,7 @@
 """The operations that decide how fast a step is, where MXNet's own are slow on a CPU.
 
-They are apart from the model, which reads like the book's, so that MXNet's own can be put back.
-Each computes what the plain operation computes, to rounding. They take and give `mx.np` arrays, and
-work on the same memory as MXNet's first arrays (`mx.nd`), whose operators are faster.
+Each computes what MXNet's operation computes, to rounding. They take and return `mx.np` arrays, and
+work on the same memory as `mx.nd` arrays, whose operators are faster.
 """
 
 from __future__ import annotations
@@ -11,7 +10,6 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
 from functools import cached_property, lru_cache, wraps
 from typing import Any, TypeVar
 
@@ -20,6 +18,8 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, new_array
+from bertnli.backends.packed import attention_bias
+from bertnli.data.packing import Chunk
 
 nd: Any = mx.nd
 
@@ -41,20 +41,14 @@ def _on_nd(function: Function) -> Function:
 
 
 @_on_nd
-def take(x: Tensor, rows: NDArray | Tensor) -> Tensor:
-    """Return some rows of x (N, ...).
-
-    Args:
-        x: (N, ...).
-        rows: (n,) integers, NumPy's or int32 on x's device.
-    """
-    return x.take(as_nd(rows, x.ctx) if isinstance(rows, np.ndarray) else rows)
+def take(x: Tensor, rows: NDArray) -> Tensor:
+    """Return some rows of x (N, ...)."""
+    return x.take(as_nd(rows, x.ctx))
 
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
     """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
-    found = nd.elemwise_add(take(a, rows_a).as_nd_ndarray(), take(b, rows_b).as_nd_ndarray())
-    return found.as_np_ndarray()
+    return _on_nd(nd.elemwise_add)(take(a, rows_a), take(b, rows_b))
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
@@ -66,13 +60,7 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 @_on_nd
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``x weight^T + bias``, (N, out).
-
-    Args:
-        x: (N, in) float32.
-        weight: (out, in).
-        bias: (out,); None for nothing.
-    """
+    """Return ``x weight^T + bias``, (N, out), of x (N, in), weight (out, in), bias (out,)."""
     if bias is None:
         return nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
     return nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
@@ -80,13 +68,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_on_nd
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """Return each row of x with mean 0 and variance 1, times gamma, plus beta, (N, H).
-
-    Args:
-        x: (N, H).
-        gamma, beta: (H,).
-        epsilon: added to the variance.
-    """
+    """Return the layer normalisation of x, (N, H), with gamma and beta (H,)."""
     in_training = mx.autograd.is_recording() and mx.autograd.is_training()
     if not in_training or x.ctx.device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon)
@@ -104,116 +86,70 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
 
 
-def cross_entropy(
-    logits: Tensor, labels: NDArray, targets: NDArray | None = None
-) -> tuple[Tensor, Tensor]:
-    """Return each row's loss, in nats, and 1 where it is predicted right, (N,) float32.
-
-    Args:
-        logits: (N, C).
-        labels: (N,) integers, NumPy's.
-        targets: (N, C), the probability that each class is to have; None for the label's.
-    """
-    logits = logits.as_nd_ndarray()
-    wanted = as_nd(labels.astype(np.float32), logits.ctx)
-    found = nd.log_softmax(logits)
-    if targets is None:
-        losses = -nd.pick(found, wanted)
-    else:
-        losses = -(found * as_nd(targets, logits.ctx)).sum(axis=1)
-    with mx.autograd.pause():
-        hits = logits.argmax(1) == wanted
-    return losses.as_np_ndarray(), hits.as_np_ndarray()
-
-
 @lru_cache(maxsize=64)
 def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
-    """Return BatchNorm's gamma, beta, and running mean and variance, which nobody reads; ones."""
+    """Return BatchNorm's gamma, beta, and unused running mean and variance, (N,); ones (N, 1)."""
     with mx.autograd.pause():
         vectors = (nd.ones(N, device), *(nd.zeros(N, device) for _ in range(3)))
         return (*vectors, nd.ones((N, 1), device))
 
 
-@dataclass(frozen=True)
-class Bucket:
-    """Rows that attend to each other.
-
-    Args:
-        queries: (n, q) rows of the queries.
-        keys: (n, t) rows of keys and values.
-        bias: (n, 1, t) float32, added to the scores; None for nothing.
-    """
-
-    queries: NDArray[np.int64]
-    keys: NDArray[np.int64]
-    bias: NDArray[np.float32] | None
-
-
 class AttentionGroups:
-    """Which rows attend to which, made ready for `attention` on a device.
+    """Which rows of a chunk attend to which, made ready for a device.
 
     Args:
-        buckets: each query is in one of them.
-        num_queries: rows of queries; those in no bucket get some other query's result.
-        num_heads: attention heads.
+        chunk: its N rows.
+        num_heads: h.
         device: where the rows are.
     """
 
-    def __init__(
-        self, buckets: Sequence[Bucket], num_queries: int, num_heads: int, device: Any
-    ) -> None:
-        self.buckets, self.num_heads, self.device = buckets, num_heads, device
+    def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
+        self.num_heads, self.device = num_heads, device
+        self.rows = [bucket.rows for bucket in chunk.buckets]  # (n, t) of each bucket
+        self.masks = [attention_bias(bucket) for bucket in chunk.buckets]  # (n, 1, t) or None
         self.biases: list[Tensor | None] = []
-        places = np.zeros((num_queries, num_heads), np.int32)
+        places = np.zeros((len(chunk.tokens), num_heads), np.int32)
         done = 0
-        for bucket in buckets:
-            (n, q), t = bucket.queries.shape, bucket.keys.shape[1]
-            bias = bucket.bias
-            if bias is not None:  # repeated, for the gradient of a broadcast sum is slow
-                bias = np.broadcast_to(bias[:, None], (n, num_heads, q, t)).reshape(-1, q, t)
-                bias = as_nd(bias, device)
+        for rows, mask in zip(self.rows, self.masks, strict=True):
+            n, t = rows.shape
+            bias = None
+            if mask is not None:  # repeated, for the gradient of a broadcast sum is slow
+                mask = np.broadcast_to(mask[:, None], (n, num_heads, t, t)).reshape(-1, t, t)
+                bias = as_nd(mask, device)
             self.biases.append(bias)
-            size = n * num_heads * q
-            results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, q)
-            places[bucket.queries] = results.transpose(0, 2, 1)
+            size = n * num_heads * t
+            results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, t)
+            places[rows] = results.transpose(0, 2, 1)
             done += size
-        #: Where each query's heads are among the results of all buckets, (Q h,).
+        #: Where each row's heads are among the results of all buckets, (N h,).
         self.places = as_nd(places.ravel(), device)
 
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Return each bucket's queries (n h, q, d), over sqrt(d), keys and values (n h, t, d).
+        """Return each bucket's queries, divided by sqrt(d), keys and values, (n h, t, d).
 
         Args:
-            queries: (Q, H).
-            keys, values: (N, H).
+            queries, keys, values: (N, H).
             rows: where they are tables, which of their rows each row is, (N,).
         """
         d = queries.shape[1] // self.num_heads
-        queries = queries.as_nd_ndarray().reshape((-1, d)) * d**-0.5  # (Q h, d)
-        keys, values = (x.as_nd_ndarray().reshape((-1, d)) for x in (keys, values))  # (N h, d)
+        Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
+        Q = Q * d**-0.5
         places = self._own_rows if rows is None else self._head_rows(rows)
-        return [
-            [queries.take(own_queries), keys.take(own_keys), values.take(own_keys)]
-            for own_queries, own_keys in places
-        ]
+        return [[x.take(heads) for x in (Q, K, V)] for heads in places]
 
     @cached_property
-    def _own_rows(self) -> list[tuple[Tensor, Tensor]]:
+    def _own_rows(self) -> list[Tensor]:
         return self._head_rows(None)
 
-    def _head_rows(self, rows: NDArray | None) -> list[tuple[Tensor, Tensor]]:
-        """Return each bucket's rows of single heads, (n h, q) and (n h, t)."""
-
-        def found(places: NDArray) -> Tensor:
-            whole = (places if rows is None else rows[places]) * self.num_heads
-            heads = whole[:, None] + np.arange(self.num_heads)[:, None]  # (n, h, t)
-            return as_nd(heads.reshape(-1, places.shape[1]), self.device)
-
+    def _head_rows(self, rows: NDArray | None) -> list[Tensor]:
+        """Return each bucket's rows of single heads, (n h, t)."""
+        heads = np.arange(self.num_heads)[:, None]
+        all_rows = (own if rows is None else rows[own] for own in self.rows)
         return [
-            (keys, keys) if bucket.queries is bucket.keys else (found(bucket.queries), keys)
-            for bucket, keys in ((bucket, found(bucket.keys)) for bucket in self.buckets)
+            as_nd((own[:, None] * self.num_heads + heads).reshape(-1, own.shape[1]), self.device)
+            for own in all_rows
         ]
 
 
@@ -226,13 +162,11 @@ def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tens
 
 
 def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
-    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
-
-    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / h channels.
+    """Return ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` of all heads, (N, H).
 
     Args:
-        gathered: what `AttentionGroups.gather` gives.
-        groups: which queries see which keys.
+        gathered: queries, keys and values of `AttentionGroups.gather`.
+        groups: which rows see which.
         dropout: on the weights.
     """
     heads = []
@@ -251,56 +185,38 @@ def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Ten
     return dropout.drop(nd.softmax(scores))
 
 
-@dataclass(frozen=True)
-class ClsGroups:
-    """Attention indices of the ``<cls>`` queries of a chunk, on a device.
-
-    Args:
-        buckets: of each, rows (n, t) of its pairs' tokens, and what to add to the scores of a
-            pair's h heads, (n, h, t), or None.
-    """
-
-    buckets: list[tuple[Tensor, Tensor | None]]
-
-
 @_on_nd
 def cls_attention(
     queries: Tensor,
     x: Tensor,
     key_layer: tuple[Tensor, Tensor],
     value_layer: tuple[Tensor, Tensor],
-    seen: ClsGroups,
-    num_heads: int,
+    groups: AttentionGroups,
     dropout: Dropout,
 ) -> Tensor:
     """Return what `attention` gives for one query of each pair, (m, H), without keys and values.
 
-    A query's product with a key, ``q (W_k x)^T``, is that of ``q W_k`` with x itself; and the
-    weighted mean of the values is the value of the mean. Queries that are so few are cheaper to
-    project than all of x.
-
     Args:
-        queries: (m, H), of which the last, to spare, have no pair.
+        queries: (m, H), of which the last ones, to make m round, have no pair.
         x: (N, H).
         key_layer, value_layer: weight (H, H) and bias (H,).
-        seen: the rows of each pair.
-        num_heads: h.
+        groups: the rows of each pair.
         dropout: on the weights.
     """
-    (m, H), h = queries.shape, num_heads
+    (m, H), h = queries.shape, groups.num_heads
     d = H // h
     (W_k, b_k), (W_v, b_v) = (
         (weight.as_nd_ndarray().reshape((h, d, H)), bias.as_nd_ndarray().reshape((h, 1, d)))
         for weight, bias in (key_layer, value_layer)
     )
     queries = (queries * d**-0.5).reshape((m, h, d)).transpose((1, 0, 2))
-    asked = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
-    means, sums = [], []
-    start = 0
-    for rows, bias in seen.buckets:
+    projected = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
+    means, sums, start = [], [], 0
+    for rows, mask in zip(groups.rows, groups.masks, strict=True):
         end = start + len(rows)
-        X = x.take(rows)  # (n, t, H)
-        Q = asked if len(rows) == m else asked.slice_axis(0, start, end)
+        X = x.take(as_nd(rows, x.ctx))  # (n, t, H)
+        Q = projected if len(rows) == m else projected.slice_axis(0, start, end)
+        bias = None if mask is None else as_nd(mask.repeat(h, 1), x.ctx)
         weights = _weights(Q, X, bias, dropout)  # (n, h, t)
         means.append(nd.batch_dot(weights, X))
         sums.append(weights.sum(2, keepdims=True))
@@ -317,7 +233,7 @@ def cls_attention(
     return heads.transpose((1, 0, 2)).reshape((m, H))
 
 
-#: Where dropout's random bits come from while a trainer's step is under way.
+#: The generator of dropout masks during a trainer's step.
 _bits: ContextVar[Any] = ContextVar("_bits", default=None)
 
 
@@ -335,11 +251,11 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
 
 
 class Dropout:
-    """What a layer of dropout does, with masks that are drawn faster.
+    """What a layer of dropout does, with masks that are drawn faster on a CPU.
 
-    On a CPU they are made of 16 random bits per element, so that p is met to within 1 / 131072 and
-    the scale is that of the p which is met. They come from `dropout_seed`, or from a generator that
-    is seeded by MXNet's own: `mx.random.seed` repeats them.
+    They are made of 16 random bits per element: p is rounded to a multiple of 1 / 65536. Their
+    generator is that of `dropout_seed`, or seeded by MXNet's own, so that `mx.random.seed` repeats
+    them.
     """
 
     def __init__(self, layer: Any) -> None:

@@ -21,10 +21,8 @@ from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
 
-#: Numbers under one key of the store. The last key of an array has fewer.
+#: Largest and smallest number of values under one key of the store.
 PIECE, SMALLEST = 1 << 20, 16
-#: The workers, once they were found: a process joins the store once.
-_found: list[DistributedWorkers] = []
 
 
 class DistributedWorkers(Workers):
@@ -34,12 +32,13 @@ class DistributedWorkers(Workers):
         rank_timeout: how long to wait for them.
     """
 
+    #: This process's, which joins the store once.
+    joined: DistributedWorkers | None = None
+
     def __init__(self, rank_timeout: timedelta) -> None:
         with joining(os.environ.get(RANK, "?"), rank_timeout):
             self.store = mx.kv.create("dist_sync")
-        # The store must end before the threads of MXNet do. What Python deletes by itself, and
-        # when, depends on whatever else was imported.
-        atexit.register(self._leave)
+        atexit.register(self._leave)  # the store must end before MXNet's threads
         self.size = self.store.num_workers
         self.rank = int(os.environ.get(RANK) or self.store.rank)
         self._keys: set[str] = set()
@@ -58,18 +57,14 @@ class DistributedWorkers(Workers):
         self.store = None
 
     def set_exit_together(self, together: bool) -> None:
-        """See `Workers.set_exit_together`.
-
-        At its exit a worker waits for all others, by default: one that failed would never end.
-        """
+        # By default a worker that exits waits for all others, and one that failed would never end.
         flag = ctypes.c_int(together)
         mx.base.check_call(mx.base._LIB.MXKVStoreSetBarrierBeforeExit(self.store.handle, flag))
 
     def sum(self, values: NDArray) -> NDArray:
-        """See `Workers.sum`."""
         if values.dtype == np.float32:
             return self.sum_on_device(as_nd(values, mx.cpu())).asnumpy()
-        # The store adds float32: what it would round away goes by itself.
+        # The store adds float32, so the rest of each number is sent separately.
         high = values.astype(np.float32)
         parts = np.concatenate([high, (values - high).astype(np.float32)])
         return self.sum(parts).astype(np.float64).reshape(2, -1).sum(0)
@@ -120,8 +115,8 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
         if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("WORLD_SIZE") != "1":
             raise BackendError("torchrun is for PyTorch; for MXNet: bertnli launch")
         return Workers()
-    if not _found:
-        _found.append(DistributedWorkers(rank_timeout or RANK_TIMEOUT))
-    workers = _found[0]
+    if DistributedWorkers.joined is None:
+        DistributedWorkers.joined = DistributedWorkers(rank_timeout or RANK_TIMEOUT)
+    workers = DistributedWorkers.joined
     workers.watch.rank_timeout = rank_timeout or workers.watch.rank_timeout
     return workers

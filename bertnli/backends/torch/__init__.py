@@ -1,7 +1,6 @@
 """bertnli on PyTorch."""
 
 from bertnli.backends.interface import Backend
-from bertnli.backends.torch.checkpoint import load, load_pretrained_model
 from bertnli.backends.torch.dataset import SNLIBERTDataset
 from bertnli.backends.torch.devices import (
     as_devices,
@@ -14,44 +13,24 @@ from bertnli.backends.torch.devices import (
 from bertnli.backends.torch.engine import Trainer
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining, BERTModel
 from bertnli.backends.torch.workers import find_workers
-from bertnli.hub.catalogue import hub_view
 
 BACKEND = Backend(
-    name="torch",
-    BERTModel=BERTModel,
-    BERTClassifier=BERTClassifier,
-    BERTForPretraining=BERTForPretraining,
-    SNLIBERTDataset=SNLIBERTDataset,
-    Trainer=Trainer,
-    load_pretrained_model=load_pretrained_model,
-    load=load,
-    cpu=cpu,
-    try_gpu=try_gpu,
-    try_all_gpus=try_all_gpus,
-    as_devices=as_devices,
-    as_precision=as_precision,
-    find_workers=find_workers,
-    backend_info=backend_info,
-    DATA_HUB=hub_view("torch"),
+    "torch",
+    BERTModel,
+    BERTClassifier,
+    BERTForPretraining,
+    SNLIBERTDataset,
+    Trainer,
+    cpu,
+    try_gpu,
+    try_all_gpus,
+    as_devices,
+    as_precision,
+    find_workers,
+    backend_info,
 )
 
-__all__ = [
-    "BACKEND",
-    "BERTClassifier",
-    "BERTForPretraining",
-    "BERTModel",
-    "SNLIBERTDataset",
-    "Trainer",
-    "as_devices",
-    "as_precision",
-    "backend_info",
-    "cpu",
-    "find_workers",
-    "load",
-    "load_pretrained_model",
-    "try_all_gpus",
-    "try_gpu",
-]
+__all__ = ["BACKEND"]
 
 
 def __dir__() -> list[str]:

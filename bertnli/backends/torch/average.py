@@ -41,5 +41,5 @@ class WeightAverage(BaseWeightAverage):
 
     def _set_means(self, means: Mapping[str, NDArray]) -> None:
         self.means = {
-            name: torch.tensor(mean, device=self.named[name].device) for name, mean in means.items()
+            name: torch.tensor(m, device=self.named[name].device) for name, m in means.items()
         }

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
 
 Item = tuple[tuple[NDArray, NDArray, NDArray], NDArray]
@@ -22,8 +21,3 @@ class SNLIBERTDataset(PairDataset, torch.utils.data.Dataset):
         token_ids, segments, valid_len, label = self.padded(index)
         inputs = (token_ids.astype(np.int64), segments.astype(np.int64), np.int64(valid_len))
         return inputs, np.int64(label)  # type: ignore[return-value]
-
-
-def batch_of(item: object) -> Batch:
-    """Return the Batch of what a DataLoader gave: padding beyond its longest pair is cut off."""
-    return Batch.from_padded(item, lambda tensor: tensor.cpu().numpy())

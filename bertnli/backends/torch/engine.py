@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,14 +13,7 @@ from torch import nn
 
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch.average import WeightAverage
-from bertnli.backends.torch.dataset import batch_of
-from bertnli.backends.torch.devices import (
-    as_devices,
-    as_precision,
-    backend_info,
-    data_parallel,
-    to_device,
-)
+from bertnli.backends.torch.devices import as_devices, as_precision, backend_info, to_device
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.torch.optimizer import Adam
 from bertnli.backends.torch.workers import (
@@ -32,114 +25,83 @@ from bertnli.backends.torch.workers import (
 )
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
-from bertnli.formats import names
 from bertnli.training import trainer
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 
+TABLE = "encoder.token_embedding.weight"
+
 
 class Engine(BaseEngine):
-    """Trains a net with what `torch.optim.Adam` computes; see `BaseEngine`."""
+    """Trains a net with `torch.optim.AdamW`; see `BaseEngine`.
+
+    On a CPU the token embedding's gradient holds only the rows that a batch uses.
+    """
 
     backend = "torch"
     net: BERTClassifier | BERTForPretraining
 
     def _prepare(self, devices: Any, precision: str) -> None:
         self.devices = as_devices(devices)
-        if self.devices[0].type == "cpu":
+        self.on_cpu = self.devices[0].type == "cpu"
+        if self.on_cpu:
             keep_freed_memory()
         self.workers = find_workers(self.limits.rank_timeout)
         self.check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
-        self.parallel = data_parallel(self.net, self.devices)
-        # Row-sparse Adam only pays on CPUs.
-        table = self.net.encoder.token_embedding.weight
-        tables = [table] if self.devices[0].type == "cpu" else []
-        if self.workers.size > 1 and not self.limits.exact_sums:
-            self.parallel = distributed(self.parallel, self.devices, tables)
-        named = self._named()
+        self.net.move_to(self.devices)
+        named = self.net.named_tensors()
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
-        self.optimizer = Adam(named, tables, rates, self.config.clip_norm)
+        self.optimizer = Adam(named, TABLE if self.on_cpu else None, rates, self.config.clip_norm)
         self.weight_average = WeightAverage(named)
+        self.parallel: nn.Module = self.net
+        if len(self.devices) > 1:
+            self.parallel = nn.DataParallel(self.net, self.devices)
+        if self.workers.size > 1:
+            tables = list(self.optimizer.tables.values())
+            self.parallel = distributed(self.parallel, self.devices, tables)
 
-    def step(self, batch: Batch, lr: float, seed: int) -> StepResult:
-        """See `BaseEngine.step`."""
-        result = self._backward(batch, seed)
-        self.before_update(result)
+    def _update(self, lr: float) -> None:
         self.optimizer.step(lr)
-        return result
-
-    def mean_gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
-        """See `BaseEngine.mean_gradients`."""
-        self._backward(batch, seed)
-        return self._gradients()
-
-    def part_gradients(
-        self, part: Batch, seed: int
-    ) -> tuple[StepResult, dict[str, NDArray[np.float32]]]:
-        """See `BaseEngine.part_gradients`."""
-        return self._backward_share(part, part, seed, 1.0), self._gradients()
 
     def _gradients(self) -> dict[str, NDArray[np.float32]]:
         return {
-            names.from_torch(name): parameter.grad.to_dense().cpu().numpy().copy()
-            for name, parameter in self.net.named_parameters()
+            name: parameter.grad.to_dense().cpu().numpy().copy()
+            for name, parameter in self.net.named_tensors().items()
             if parameter.grad is not None
         }
 
-    def apply_gradients(self, gradients: Mapping[str, NDArray], lr: float) -> None:
-        """See `BaseEngine.apply_gradients`."""
-        for name, parameter in self.net.named_parameters():
-            gradient = torch.from_numpy(np.array(gradients[names.from_torch(name)], np.float32))
-            parameter.grad = gradient.to(self.devices[0])
-        self.optimizer.step(lr)
-
-    def backend_info(self) -> dict[str, Any]:
-        """See `BaseEngine.backend_info`."""
-        return {"backend": "torch", **backend_info()}
-
-    def device_kinds(self) -> list[str]:
-        """See `BaseEngine.device_kinds`."""
-        return ["cpu" if device.type == "cpu" else "gpu" for device in self.devices]
-
-    def optimizer_arrays(self) -> dict[str, NDArray]:
-        """See `BaseEngine.optimizer_arrays`."""
-        return self.optimizer.arrays(self._named())
-
-    def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """See `BaseEngine.load_optimizer_arrays`."""
-        self.optimizer.load_arrays(self._named(), arrays)
-
-    def _named(self) -> dict[str, nn.Parameter]:
-        return {names.from_torch(name): p for name, p in self.net.named_parameters()}
-
     def _backward(self, batch: Batch, seed: int) -> StepResult:
-        """Compute the gradients of a batch's mean loss; return what this process's share gave."""
         share = self.workers.share(batch)
         # DistributedDataParallel takes the mean over the processes, and we want the sum.
         weight = self.workers.size / len(batch) if len(share) else 0.0
+        # An empty share runs one pair with weight 0, since all-reduce is collective.
+        computed = share if len(share) else batch[:1]
         with self.workers.watch.exchange(computes=True):
             result = within_memory(
-                self, lambda: self._backward_share(batch, share, seed, weight), len(share)
+                self, lambda: self._backward_share(computed, weight, seed), len(share)
             )
             if self.workers.size > 1:
-                left = self.net.parameters() if self.limits.auto_batch else self.optimizer.tables
-                mean_gradients(left, self.workers, batch.token_ids)
+                tables = self.optimizer.tables.values()
+                alone = self.net.parameters() if self.limits.auto_batch else tables
+                mean_gradients(alone, self.workers, batch.token_ids)
         return result
 
-    def _backward_share(self, batch: Batch, share: Batch, seed: int, weight: float) -> StepResult:
-        """Compute the gradients of a share's summed loss, times a weight."""
+    def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:
+        """Compute the gradients of a share's summed loss, times a weight.
+
+        Args:
+            share: one pair or more.
+            weight: of each loss; where it is 0, the result counts nothing.
+            seed: of dropout.
+        """
         self.net.train()
         for parameter in self.net.parameters():
             parameter.grad = None
         # On a CPU, parts whose activations fit its cache; a GPU is fastest with everything at once.
-        max_tokens = CHUNK_TOKENS if self.devices[0].type == "cpu" else None
-        # An empty share runs one pair with weight 0, since all-reduce is collective.
-        counted = len(share) > 0
-        parts = split_by_length(
-            share if counted else batch[:1], max_tokens, self.limits.micro_batch_size
-        )
+        max_tokens = CHUNK_TOKENS if self.on_cpu else None
+        parts = split_by_length(share, max_tokens, self.limits.micro_batch_size)
         results = []
         with self._sparse_table(), _dropout_seed(seed, self.devices):
             for i, part in enumerate(parts):
@@ -149,44 +111,35 @@ class Engine(BaseEngine):
                     loss_sum, hits = self.net.loss(outputs, part)
                     with lost_is_an_error():
                         (loss_sum * weight).backward()
-                if counted:
+                if weight:
                     results.append((loss_sum.detach(), hits))
-
-        def read() -> tuple[float, float]:
-            return sum(loss.item() for loss, _ in results), sum(hits.item() for _, hits in results)
-
-        return StepResult(read)
+        return StepResult(results)
 
     @contextmanager
     def _sparse_table(self) -> Iterator[None]:
-        """Have the token embedding's gradient hold the rows of the batch alone, on the CPU."""
         embedding = self.net.encoder.token_embedding
         before = embedding.sparse
-        embedding.sparse = self.devices[0].type == "cpu"
+        embedding.sparse = self.on_cpu
         try:
             yield
         finally:
             embedding.sparse = before
 
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
-        """See `BaseEngine.eval_step`."""
         self.net.eval()
         net = self.net if self.workers.size > 1 else self.parallel
         with torch.no_grad():
             return self.net.eval_outputs(net(to_device(batch, self.devices[0])), batch)
 
+    def backend_info(self) -> dict[str, Any]:
+        return {"backend": "torch", **backend_info()}
+
     def is_out_of_memory(self, error: Exception) -> bool:
-        """See `BaseEngine.is_out_of_memory`."""
-        cpu = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError
-        return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or cpu in str(error)
+        text = "DefaultCPUAllocator: can't allocate memory"  # a plain RuntimeError
+        return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or text in str(error)
 
-    def loader_batch(self, item: Any) -> Batch:
-        """See `BaseEngine.loader_batch`."""
-        return batch_of(item)
-
-    def loader_set(self, loader: Any) -> Any:
-        """See `BaseEngine.loader_set`."""
-        return getattr(loader, "dataset", None)
+    def _to_numpy(self, tensor: Any) -> NDArray:
+        return tensor.cpu().numpy()
 
 
 @contextmanager

@@ -1,19 +1,18 @@
 """The operations that decide how fast a step is, where PyTorch's own are slow on a CPU.
 
-They are apart from the model, which reads like the book's, so that each operator of PyTorch's can
-be put back when a release makes it fast.
-Each computes what the plain operation computes, to rounding, and is that plain operation on other
-devices. Under `torch.autocast` to bfloat16 the matrix products, and nothing else, are in bfloat16.
+Each computes what PyTorch's operation computes, to rounding, and is that operation on a GPU, so
+that PyTorch's own can be put back when a release makes it fast. Under `torch.autocast` to bfloat16
+the matrix products, and nothing else, are in bfloat16.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -30,8 +29,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -
         bias: (out,); None for nothing.
     """
     if x.device.type == "cpu":
-        y: Tensor = _CPULinear.apply(x, weight, bias, relu)
-        return y
+        return _CPULinear.apply(x, weight, bias, relu)
     y = functional.linear(x, weight, bias)
     return y.relu() if relu else y
 
@@ -65,12 +63,12 @@ class _CPULinear(torch.autograd.Function):
         return dx, dw, g.sum(0) if ctx.needs_input_grad[2] else None, None
 
 
-def lookup_sum(a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
+def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
     """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    in_a, in_b = (torch.from_numpy(rows).to(a.device) for rows in (rows_a, rows_b))
     if a.device.type == "cpu":
-        found: Tensor = _CPULookupSum.apply(a, b, rows_a, rows_b)
-        return found
-    return a.index_select(0, rows_a) + b.index_select(0, rows_b)
+        return _CPULookupSum.apply(a, b, in_a, in_b)
+    return a.index_select(0, in_a) + b.index_select(0, in_b)
 
 
 class _CPULookupSum(torch.autograd.Function):
@@ -95,25 +93,17 @@ class _CPULookupSum(torch.autograd.Function):
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """Return x weight^T (+ bias), (N, out), of x (N, in) and weight (out, in)."""
     if _ONEDNN is not None and x.dtype == torch.float32:
-        y: Tensor = _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
-        return y
+        return _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
     y = functional.linear(x, weight, bias)
     return y.relu_() if relu else y
 
 
-@dataclass(frozen=True)
-class AttentionGroup:
-    """Rows that attend to each other.
+class AttentionGroup(NamedTuple):
+    """Rows that attend to each other."""
 
-    Args:
-        queries: (n, q) rows of the queries.
-        keys: (n, t) rows of keys and values.
-        bias: (n, 1, t) float32, added to the scores; None for nothing.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    bias: Tensor | None
+    queries: Tensor  # (n, q) rows
+    keys: Tensor  # (n, t) rows of keys and values
+    bias: Tensor | None  # (n, 1, t) float32, added to the scores; None for nothing
 
 
 def attention(
@@ -123,16 +113,13 @@ def attention(
     num_heads: int,
     dropout: Dropout,
 ) -> Tensor:
-    """Return each query's mean of the values, weighted by attention of several heads, (Q, H).
-
-    ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for each head of d = H / num_heads channels, in
-    float32 on the CPU.
+    """Return ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` of all heads, (Q, H).
 
     Args:
         queries: (Q, H).
         keys_values: (N, 2 H), keys before values.
         groups: which queries see which keys; each query is in one of them.
-        num_heads: heads.
+        num_heads: heads, of d = H / num_heads channels.
         dropout: on the weights.
     """
     scale = (queries.shape[1] // num_heads) ** -0.5
@@ -155,19 +142,15 @@ def attention(
 def attention_to_rows(
     queries: Tensor, rows: Tensor, groups: Sequence[AttentionGroup], scale: float, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
-    """Return each query's weighted mean of the rows themselves, (Q, H), and its sum of weights.
+    """Return each query's weighted mean of the rows, (Q, H), and its sum of weights, (Q,).
 
-    The weights, ``dropout(softmax(scale q rows^T + bias))``, have the sum 1 only without dropout.
+    The weights are ``dropout(softmax(scale q rows^T + bias))``.
 
     Args:
-        queries: (Q, H) float32.
-        rows: (N, H) float32.
+        queries, rows: (Q, H) and (N, H) float32.
         groups: which queries see which rows; each query is in one of them.
-        scale: what the products are multiplied by.
+        scale: factor of the products.
         dropout: on the weights.
-
-    Returns:
-        (Q, H) and (Q,).
     """
     if queries.device.type == "cpu":
         return _CPUAttention.apply(queries, rows, groups, 1, scale, dropout)
@@ -190,10 +173,10 @@ def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:
 
 
 class _CPUAttention(torch.autograd.Function):
-    """Plain products on each bucket of pairs; on pairs twice as fast as the fused attention.
+    """Plain products in each group: twice as fast as the fused attention on short pairs.
 
-    Keys and values are one, where there is but one width of them. Returns the means, and for a
-    single head the sums of the weights.
+    Where keys_values are as wide as queries, they are both keys and values. Returns the means, and
+    for a single head the sums of the weights.
     """
 
     @staticmethod
@@ -265,23 +248,22 @@ class _CPUAttention(torch.autograd.Function):
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:
     """Return rows (n, t) of a source (N, parts * H) as (parts, n h, t, d), float32."""
-    found = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
-    heads = _heads(found, parts, num_heads)
+    taken = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
+    heads = _heads(taken, parts, num_heads)
     return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> None:
     """Write heads (parts, n h, t, d) to rows (n, t) of a target (N, parts * H)."""
-    found = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
-    target.index_copy_(0, rows.flatten(), found.to(target.dtype).reshape(rows.numel(), -1))
+    values = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
+    target.index_copy_(0, rows.flatten(), values.to(target.dtype).reshape(rows.numel(), -1))
 
 
 class Dropout:
-    """What a layer of dropout does, with masks that are drawn faster.
+    """What a layer of dropout does, with masks that are drawn faster on a CPU.
 
-    On a CPU they are made of 16 random bits per element, so that p is met to within 1 / 131072 and
-    the scale is that of the p which is met. They come from a generator that is seeded by torch's
-    own: `torch.manual_seed` repeats them.
+    They are made of 16 random bits per element: p is rounded to a multiple of 1 / 65536. Their
+    generator is seeded by torch's own, so that `torch.manual_seed` repeats them.
     """
 
     def __init__(self, layer: nn.Dropout) -> None:
@@ -306,10 +288,8 @@ class Dropout:
     def mask(self, like: Tensor) -> Tensor:
         """Return a mask of zeros and of the scale of what is kept, float32."""
         threshold = min(round(self.p * 65536), 65535)
-        seed = int(torch.randint(2**62, ()))
-        count = -(-like.numel() // 4)
-        raw = np.random.SFC64(seed).random_raw(count)
-        bits = torch.from_numpy(raw.view(np.int16)[: like.numel()]).view(like.shape)
+        bits = np.random.SFC64(int(torch.randint(2**62, ())))
+        raw = bits.random_raw(-(-like.numel() // 4)).view(np.int16)[: like.numel()]
         mask = torch.empty(like.shape, dtype=torch.float32)
-        torch.ge(bits, threshold - 32768, out=mask)
+        torch.ge(torch.from_numpy(raw).view(like.shape), threshold - 32768, out=mask)
         return mask.mul_(65536 / (65536 - threshold))

@@ -1,9 +1,8 @@
-"""Adam on PyTorch: the framework's own, and for a table of which batches use few rows, the same
-numbers with less work."""
+"""Adam on PyTorch; on the token embedding of a CPU, only for the rows in use."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -16,16 +15,15 @@ from bertnli.training.recipe import TensorRate
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
-
-#: Rows of a table that are updated together.
+#: Rows of a table that are updated together, in a processor's cache.
 _BLOCK = 4096
 
 
 class RowAdam:
-    """Adam on those rows of a table that have had a gradient.
+    """Adam on the rows of a table that have had a gradient.
 
-    The moments of all others are zero, and Adam leaves them where they are: what is computed is
-    Adam, with momentum on each row that was ever used, and not a lazy variant of it.
+    The moments of all other rows are zero, so that Adam does not change them. This is Adam, with
+    momentum on each row that was ever used, and not a lazy variant.
 
     Args:
         table: (V, H) float32, on the CPU.
@@ -33,47 +31,40 @@ class RowAdam:
 
     def __init__(self, table: Tensor) -> None:
         self.table = table
-        self.slots = np.full(len(table), -1, np.int64)  # row to place in the lists below
-        self.rows = torch.empty(0, dtype=torch.int64)
-        # Moments of the rows in use. Places beyond them are not touched, and take no memory.
+        self.slots = np.full(len(table), -1, np.int64)  # row to place in the arrays below
+        self.rows = np.empty(0, np.int64)
+        # Memory beyond the rows in use is never touched.
         self.m, self.v = (torch.empty(table.shape, dtype=torch.float32) for _ in range(2))
-        self.num_updates = torch.zeros((), dtype=torch.float32)
 
-    def step(
-        self, rows: NDArray[np.int64], gradients: Tensor, lr: float, weight_decay: float = 0.0
-    ) -> None:
+    def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
         """Take one step.
 
         Args:
-            rows: (N,) rows that have a gradient, in any order, also several times.
-            gradients: (N, H) float32; those of the same row add up.
+            rows: (N,) rows that have a gradient, in any order; the gradients of a row that is there
+                several times are added up.
+            gradients: (N, H) float32.
+            num_updates: steps with this one.
             lr: learning rate.
-            weight_decay: of all rows, also of those that never had a gradient, as in AdamW; one
-                pass over the table costs little beside a step.
         """
-        if weight_decay:
-            self.table.mul_(1 - lr * weight_decay)
         self._add(np.unique(rows[self.slots[rows] < 0]))
         slots = self.slots[rows]
         order = np.argsort(slots, kind="stable")
         starts = np.arange(0, len(self.rows), _BLOCK)
         bounds = np.append(np.searchsorted(slots[order], starts), len(slots))
-        g = torch.empty(_BLOCK, self.table.shape[1], dtype=torch.float32)
         for start, low, high in zip(starts.tolist(), bounds[:-1], bounds[1:], strict=True):
             block = slice(start, start + _BLOCK)
-            own = order[low:high]
-            used = self.rows[block]
-            g.zero_().index_add_(
-                0, torch.from_numpy(slots[own] - start), gradients[torch.from_numpy(own)]
-            )
+            in_block, used = order[low:high], torch.from_numpy(self.rows[block])
+            g = torch.zeros(len(used), self.table.shape[1], dtype=torch.float32)
+            places = torch.from_numpy(slots[in_block] - start)
+            g.index_add_(0, places, gradients[torch.from_numpy(in_block)])
             w = self.table.index_select(0, used)
             adam(
                 [w],
-                [g[: len(w)]],
-                [self.m[block][: len(w)]],
-                [self.v[block][: len(w)]],
+                [g],
+                [self.m[block][: len(used)]],
+                [self.v[block][: len(used)]],
                 [],
-                [self.num_updates.clone()],
+                [torch.tensor(num_updates - 1, dtype=torch.float32)],
                 fused=True,
                 amsgrad=False,
                 beta1=BETA1,
@@ -84,66 +75,58 @@ class RowAdam:
                 maximize=False,
             )
             self.table.index_copy_(0, used, w)
-        self.num_updates += 1
 
     def arrays(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Return the rows that are followed (n,), and their moments, (n, H) each."""
+        """Return the rows in use (n,), and their moments, (n, H) each."""
         n = len(self.rows)
-        return self.rows.numpy(), self.m[:n].numpy(), self.v[:n].numpy()
+        return self.rows, self.m[:n].numpy(), self.v[:n].numpy()
 
-    def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray, num_updates: int) -> None:
-        """Take what `arrays` returned, after so many steps."""
+    def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray) -> None:
+        """Take what `arrays` returned."""
         self.slots[:] = -1
-        self.rows = torch.empty(0, dtype=torch.int64)
+        self.rows = np.empty(0, np.int64)
         self._add(rows.astype(np.int64))
-        n = len(rows)
-        self.m[:n], self.v[:n] = torch.from_numpy(m), torch.from_numpy(v)
-        self.num_updates.fill_(num_updates)
+        self.m[: len(rows)], self.v[: len(rows)] = torch.from_numpy(m), torch.from_numpy(v)
 
     def _add(self, rows: NDArray[np.int64]) -> None:
-        """Begin to follow some rows."""
-        if not len(rows):
-            return
-        self.slots[rows] = len(self.rows) + np.arange(len(rows))
+        """Give rows a place, with moments of zero."""
         new = slice(len(self.rows), len(self.rows) + len(rows))
+        self.slots[rows] = np.arange(new.start, new.stop)
         self.m[new] = self.v[new] = 0
-        self.rows = torch.cat([self.rows, torch.from_numpy(rows)])
+        self.rows = np.concatenate([self.rows, rows])
 
 
 class Adam:
-    """`torch.optim.AdamW`; on the CPU the tables' gradients may be sparse.
-
-    Without weight decay it is Adam (Loshchilov and Hutter, 2019).
+    """`torch.optim.AdamW`; without weight decay it is Adam.
 
     Args:
         named: what to train, by canonical name.
-        tables: those of the parameters that are tables, looked up by row.
-        rates: how each is trained, by the same names.
+        table: name of a parameter that is looked up by row, and may have a sparse gradient; None
+            for no such parameter.
+        rates: how each is trained, by name.
         clip_norm: see `TrainingConfig`.
     """
 
     def __init__(
         self,
         named: Mapping[str, nn.Parameter],
-        tables: Iterable[Tensor],
+        table: str | None,
         rates: Mapping[str, TensorRate],
         clip_norm: float,
     ) -> None:
-        self.tables = {table: RowAdam(table.data) for table in tables}
-        self.table_rates: dict[Tensor, TensorRate] = {}
+        self.dense = {name: parameter for name, parameter in named.items() if name != table}
+        self.tables = {} if table is None else {table: named[table]}
+        self.rows = {name: RowAdam(parameter.data) for name, parameter in self.tables.items()}
         groups: dict[TensorRate, list[nn.Parameter]] = {}
-        for name, parameter in named.items():
-            if parameter in self.tables:
-                self.table_rates[parameter] = rates[name]
-            else:
-                groups.setdefault(rates[name], []).append(parameter)
-        self.dense = torch.optim.AdamW(
+        for name, parameter in self.dense.items():
+            groups.setdefault(rates[name], []).append(parameter)
+        self.adam = torch.optim.AdamW(
             [{"params": members, **rate._asdict()} for rate, members in groups.items()],
             betas=(BETA1, BETA2),
             eps=EPSILON,
             fused=True,
         )
-        self.clip_norm = clip_norm
+        self.rates, self.clip_norm = rates, clip_norm
         self.num_updates = 0
 
     @torch.no_grad()
@@ -154,70 +137,58 @@ class Adam:
             lr: learning rate.
         """
         self.num_updates += 1
+        gradients = [p.grad for p in self.dense.values() if p.grad is not None]
+        for parameter in self.tables.values():
+            assert parameter.grad is not None
+            if not parameter.grad.is_sparse:
+                parameter.grad = parameter.grad.to_sparse(1)
+            if self.clip_norm:  # the norm is that of a row's sum
+                parameter.grad = parameter.grad.coalesce()
+            gradients.append(parameter.grad._values())
         if self.clip_norm:
-            self._clip()
-        for group in self.dense.param_groups:
+            clip(gradients, self.clip_norm)
+        for group in self.adam.param_groups:
             group["lr"] = lr * group["lr_factor"]
-        self.dense.step()
-        for table, optimizer in self.tables.items():
-            gradient = table.grad
-            if gradient is None:
-                continue
-            if not gradient.is_sparse:
-                gradient = gradient.to_sparse(1)
-            rows, gradients = gradient._indices()[0].numpy(), gradient._values()
-            rate = self.table_rates[table]
-            optimizer.step(rows, gradients, lr * rate.lr_factor, rate.weight_decay)
+        self.adam.step()
+        for name, parameter in self.tables.items():
+            rate, gradient = self.rates[name], parameter.grad
+            assert gradient is not None
+            if rate.weight_decay:
+                parameter.mul_(1 - lr * rate.lr_factor * rate.weight_decay)
+            rows = gradient._indices()[0].numpy()
+            self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
-    def _clip(self) -> None:
-        """Scale all gradients down, where their norm is too large."""
-        clipped = [p for group in self.dense.param_groups for p in group["params"]]
-        for table in self.tables:
-            gradient = table.grad
-            if gradient is not None and gradient.is_sparse:
-                # The same row may be there several times; and what clip_grad_norm_ takes is dense.
-                table.grad = gradient.coalesce()
-                rows = table.grad._values()
-                stand_in = rows.detach()
-                stand_in.grad = rows
-                clipped.append(stand_in)
-            else:
-                clipped.append(table)
-        nn.utils.clip_grad_norm_(clipped, self.clip_norm)
-
-    def arrays(self, named: Mapping[str, nn.Parameter]) -> dict[str, NDArray]:
-        """Return the state; see `bertnli.training.moments`.
-
-        Args:
-            named: all parameters, by the names that the arrays shall have.
-        """
-        found: dict[str, NDArray] = {"updates": np.array([self.num_updates], np.int64)}
-        for name, parameter in named.items():
-            if parameter in self.tables:
-                rows, m, v = self.tables[parameter].arrays()
-                found[f"rows/{name}"] = rows
-            else:
+    def arrays(self) -> dict[str, NDArray]:
+        """Return the state; see `bertnli.training.moments`."""
+        state = {"updates": np.array([self.num_updates], np.int64)}
+        for name, parameter in self.dense.items():
+            for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
                 # Before the first step there is none.
-                state = self.dense.state.get(parameter) or dict.fromkeys(
-                    ("exp_avg", "exp_avg_sq"), torch.zeros_like(parameter)
-                )
-                m, v = (state[key].cpu().numpy() for key in ("exp_avg", "exp_avg_sq"))
-            found[f"m/{name}"], found[f"v/{name}"] = m, v
-        return found
+                tensor = self.adam.state[parameter].get(moment, torch.zeros_like(parameter))
+                state[f"{key}/{name}"] = tensor.detach().cpu().numpy()
+        for name, rows in self.rows.items():
+            for key, array in zip(("rows", "m", "v"), rows.arrays(), strict=True):
+                state[f"{key}/{name}"] = array
+        return state
 
-    def load_arrays(self, named: Mapping[str, nn.Parameter], arrays: Mapping[str, NDArray]) -> None:
-        """Take what `arrays` returned, on whatever backend and device."""
+    def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
+        """Take what `arrays` returned, on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
-        for name, parameter in named.items():
-            if parameter in self.tables:
-                self.tables[parameter].load_arrays(*row_moments(arrays, name), self.num_updates)
-                continue
+        for name, parameter in self.dense.items():
             m, v = dense_moments(arrays, name, tuple(parameter.shape))
-            self.dense.state[parameter] = {
-                # Where the fused kernel wants it.
-                "step": torch.tensor(
-                    float(self.num_updates), dtype=torch.float32, device=parameter.device
-                ),
-                "exp_avg": torch.tensor(m, device=parameter.device),
-                "exp_avg_sq": torch.tensor(v, device=parameter.device),
+            device = parameter.device  # where the fused kernel wants all of them
+            self.adam.state[parameter] = {
+                "step": torch.tensor(self.num_updates, dtype=torch.float32, device=device),
+                "exp_avg": torch.tensor(m, device=device),
+                "exp_avg_sq": torch.tensor(v, device=device),
             }
+        for name, rows in self.rows.items():
+            rows.load_arrays(*row_moments(arrays, name))
+
+
+def clip(gradients: list[Tensor], max_norm: float) -> None:
+    """Scale all gradients down if their norm is larger, as `torch.nn.utils.clip_grad_norm_`."""
+    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    scale = (max_norm / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
+    for gradient in gradients:
+        gradient.mul_(scale)

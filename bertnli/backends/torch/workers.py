@@ -24,10 +24,9 @@ from bertnli.training.heartbeat import LOOPBACK
 from bertnli.training.watch import RANK_TIMEOUT, Watch, checked, joining
 from bertnli.training.workers import Workers, lost
 
-#: By how much PyTorch waits longer than the watch: where that cannot tell who is slow, inside a
-#: backward pass.
+#: PyTorch waits longer than the watch, which cannot tell who is slow inside a backward pass.
 MARGIN = timedelta(minutes=1)
-#: What torchrun tells each process.
+#: What torchrun sets in each process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
@@ -42,7 +41,6 @@ class DistributedWorkers(Workers):
         self.rank, self.size, self.watch = watch.rank, watch.size, watch
 
     def sum(self, values: NDArray) -> NDArray:
-        """See `Workers.sum`."""
         self.watch.begin(self.on_rank0, _first_host())
         summed = torch.tensor(values)
         with self.watch.exchange(), lost_is_an_error():
@@ -51,9 +49,9 @@ class DistributedWorkers(Workers):
 
 
 def find_workers(rank_timeout: timedelta | None = None) -> Workers:
-    """Return the processes that torchrun started with this one, or those of the user's own group.
+    """Return the processes that torchrun started with this one, or those of the user's group.
 
-    The group is made where there is none yet: gloo for what is on the CPU, nccl on GPUs.
+    Where there is no group, one is made, of gloo for the CPU and nccl for GPUs.
 
     Args:
         rank_timeout: see `bertnli.training.trainer.Trainer`; None leaves it as it is.
@@ -81,7 +79,7 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
 
 @lru_cache(maxsize=1)
 def _watch_of(group: int) -> Watch:
-    """Return the watch of the default group, by its id: the group itself must not be kept."""
+    """Return the watch of the default group, by its id, since the group itself must not be kept."""
     return Watch(dist.get_rank(), dist.get_world_size())
 
 
@@ -95,9 +93,7 @@ def _first_host() -> str:
 def distributed(
     net: nn.Module, devices: Sequence[torch.device], apart: Sequence[Tensor] = ()
 ) -> DistributedDataParallel:
-    """Return the net, wrapped so that its gradients become their mean over the processes.
-
-    All begin with the weights of the first.
+    """Return the net, with rank 0's weights, wrapped to average gradients over the processes.
 
     Args:
         net: the same in all processes.
@@ -111,17 +107,17 @@ def distributed(
         )
     with lost_is_an_error():
         ids = list(devices) if devices[0].type == "cuda" else None
-        if ids:  # or each process would take some memory of the first GPU
+        if ids:  # otherwise each process takes some memory of the first GPU
             torch.cuda.set_device(ids[0])
         for parameter in apart:
             dist.broadcast(parameter.detach(), 0)
-        names = [name for name, one in net.named_parameters() if any(one is p for p in apart)]
+        names = [name for name, p in net.named_parameters() if any(p is other for other in apart)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, names)
         return DistributedDataParallel(net, ids)
 
 
 def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
-    """Have a backward pass exchange the gradients, with those of passes before, or not yet."""
+    """Return a context in which backward passes average the gradients so far, or do not yet."""
     if isinstance(net, DistributedDataParallel) and not exchange:
         return net.no_sync()
     return nullcontext()
@@ -130,63 +126,49 @@ def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
 def all_reduce(tensor: Tensor) -> None:
     """Sum a tensor over all processes, in place.
 
-    A thread of gloo's holds on to the tensor for a moment after the sum is there. To let go of it,
-    it takes its hold off the tensor, and then, as a thread of Python, off Python's object, and
-    frees both if nobody else has them. Where Python is ending by then, that aborts the process
-    (https://github.com/pytorch/pytorch/pull/179291). So it is waited for, until both are done.
+    A thread of gloo holds the tensor for a moment longer. If Python ends before it lets go, the
+    process aborts (https://github.com/pytorch/pytorch/pull/179291), so we wait for it.
     """
     use_count = tensor._use_count  # type: ignore[attr-defined]
     holders, references = use_count(), sys.getrefcount(tensor)
     dist.all_reduce(tensor)
     if tensor.device.type == "cpu":
         while use_count() > holders or sys.getrefcount(tensor) > references:
-            time.sleep(0)  # which lets the thread have its turn
+            time.sleep(0)
 
 
 def mean_gradients(
     parameters: Iterable[Tensor], workers: Workers, used: NDArray[np.integer]
 ) -> None:
-    """Make gradients their mean over the processes, after a backward pass that does not.
+    """Average gradients over the processes, after a backward pass that does not.
 
-    Those of a whole net, where memory may not suffice: a pass cannot be done again once it has
-    begun to exchange. And those that are sparse, always: see `_sum_of_rows`.
+    That is done for sparse gradients, and with ``auto_batch`` for all: a pass that lacked memory
+    cannot be repeated once it has begun to exchange.
+
+    PyTorch's own sum of sparse tensors is avoided. In gloo (ProcessGroupGloo::runLoop in 2.13) two
+    threads may write its long name at the same time, and free the memory twice.
 
     Args:
         parameters: with gradients.
         workers: the processes.
-        used: rows of the sparse ones that any process has a gradient of, also several times.
+        used: rows of the sparse ones that any process has a gradient of, also repeated.
     """
     rows = torch.from_numpy(np.unique(used).astype(np.int64))
     with lost_is_an_error():
         for parameter in parameters:
-            assert parameter.grad is not None
-            if parameter.grad.is_sparse:
-                parameter.grad = _sum_of_rows(parameter.grad, rows)
+            gradient = parameter.grad
+            assert gradient is not None
+            if not gradient.is_sparse:
+                all_reduce(gradient)
             else:
-                all_reduce(parameter.grad)
-            parameter.grad.div_(workers.size)
-
-
-def _sum_of_rows(gradient: Tensor, rows: Tensor) -> Tensor:
-    """Return the sum over all processes of a gradient with few rows, which may be others in each.
-
-    PyTorch has a sum of sparse tensors. But gloo's threads keep the name of what they did last in
-    one string, without a lock, and that sum's is too long to be kept within it: two threads that
-    write at the same time free its memory twice (ProcessGroupGloo::runLoop in 2.13), which ended
-    three runs in some twelve thousand steps.
-
-    Args:
-        gradient: (V, H), sparse in its first dimension, on the CPU.
-        rows: (U,) int64, ascending: those of all processes.
-    """
-    gradient = gradient.coalesce()
-    values = gradient.values()
-    summed = torch.zeros(len(rows), values.shape[1], dtype=values.dtype)
-    summed[torch.searchsorted(rows, gradient.indices()[0])] = values
-    all_reduce(summed)
-    return torch.sparse_coo_tensor(
-        rows[None], summed, gradient.shape, check_invariants=False, is_coalesced=True
-    )
+                gradient = gradient.coalesce()
+                summed = torch.zeros(len(rows), gradient.shape[1], dtype=gradient.dtype)
+                summed[torch.searchsorted(rows, gradient.indices()[0])] = gradient.values()
+                all_reduce(summed)
+                parameter.grad = gradient = torch.sparse_coo_tensor(
+                    rows[None], summed, gradient.shape, check_invariants=False, is_coalesced=True
+                )
+            gradient.div_(workers.size)
 
 
 @contextmanager

@@ -1,0 +1,138 @@
+"""The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
+
+Shapes: N rows, H num_hiddens, F ffn_num_hiddens, h heads of d = H / h channels each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli.backends.mxnet import kernels
+from bertnli.backends.mxnet.bert import Tensor, activate
+from bertnli.backends.mxnet.kernels import AttentionGroups, Dropout, concat, lookup_sum, take
+from bertnli.data.packing import Chunk
+
+__all__ = ["concat", "lookup_sum", "take"]
+
+#: Tokens computed together; more than PyTorch's, for each operation costs more of Python here.
+CHUNK_TOKENS = 4096
+
+
+def in_float32(X: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which nothing is computed in bfloat16, which MXNet never does."""
+    return nullcontext()
+
+
+def is_on_cpu(tensor: Tensor) -> bool:
+    return tensor.ctx.device_type == "cpu"
+
+
+def to_numpy(tensor: Tensor) -> NDArray:
+    return tensor.asnumpy()
+
+
+def summands(
+    encoder: Any,
+    ids: NDArray[np.int64],
+    segments: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    table: Tensor | None,
+    like: Tensor,
+) -> list[Tensor]:
+    """Return token embeddings, and sums of segment and position embeddings, (N, H) each.
+
+    Args:
+        encoder: has the tables.
+        ids, segments, positions: (N,).
+        table: (U, H), rows of the token embedding that the ids index; None for all of it.
+        like: a tensor on the device.
+    """
+    if table is None:
+        table = encoder.token_embedding.weight.data(like.ctx)
+    segment_table = encoder.segment_embedding.weight.data(like.ctx)
+    position_table = encoder.pos_embedding.data(like.ctx)[0]
+    places = take(segment_table, segments) + take(position_table, positions)
+    return [take(table, ids), places]
+
+
+def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
+    """Return what a dense layer makes of rows, perhaps without its bias."""
+    bias = layer.bias.data(X.ctx) if biased else None
+    return kernels.linear(X, layer.weight.data(X.ctx), bias)
+
+
+def norm(layer: Any, X: Tensor) -> Tensor:
+    gamma, beta = layer.gamma.data(X.ctx), layer.beta.data(X.ctx)
+    return kernels.layer_norm(X, gamma, beta, layer._epsilon)
+
+
+def dropout(layer: Any, X: Tensor) -> Tensor:
+    return Dropout(layer)(X)
+
+
+def add_norm(layer: Any, X: Tensor, Y: Tensor) -> Tensor:
+    """Return the layer normalisation of ``X + dropout(Y)``, (N, H)."""
+    return norm(layer.ln, Dropout(layer.dropout).add(X, Y))
+
+
+def ffn(layer: Any, X: Tensor) -> Tensor:
+    Y = activate(dense(layer.dense1, X), layer.config)  # (N, F)
+    return dense(layer.dense2, Y)
+
+
+def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
+    """Return the logits (R, V) of encoded tokens (R, H)."""
+    hidden, ln, decoder = mlm.mlp
+    return dense(decoder, norm(ln, activate(dense(hidden, X), mlm.config)))
+
+
+def project(layer: Any, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
+    """Return queries, keys and values, (N, H) each."""
+    return tuple(dense(W, X, biased) for W in (layer.W_q, layer.W_k, layer.W_v))
+
+
+def groups(chunk: Chunk, num_heads: int, like: Tensor) -> AttentionGroups:
+    """Return which rows of a chunk attend to which, on the device of another tensor."""
+    return AttentionGroups(chunk, num_heads, like.ctx)
+
+
+def attention(
+    layer: Any,
+    summands: Sequence[tuple[Tensor, ...]],
+    rows: Sequence[NDArray[np.int64]] | None,
+    groups: AttentionGroups,
+) -> Tensor:
+    """Return the results of all heads side by side, (N, H); `W_o` comes after.
+
+    Args:
+        layer: of attention.
+        summands: what `project` gave for rows; or for several tables, which are added.
+        rows: of each table, the one that each row looks up, (N,).
+        groups: which rows attend to which.
+    """
+    if rows is None:
+        gathered = groups.gather(*summands[0])
+    else:
+        tables = zip(summands, rows, strict=True)
+        gathered = kernels.add(*(groups.gather(*table, rows=where) for table, where in tables))
+    return kernels.attention(gathered, groups, Dropout(layer.dropout))
+
+
+def cls_attention(layer: Any, firsts: Tensor, X: Tensor, groups: AttentionGroups) -> Tensor:
+    """Return attention's output for one query of each pair, (m, H), without keys and values.
+
+    Args:
+        layer: of attention, of the last block.
+        firsts: (m, H), the tokens that query, of which the last, to make m round, have no pair.
+        X: (N, H).
+        groups: which rows attend to which.
+    """
+    keys, values = ((W.weight.data(X.ctx), W.bias.data(X.ctx)) for W in (layer.W_k, layer.W_v))
+    queries = dense(layer.W_q, firsts)
+    heads = kernels.cls_attention(queries, X, keys, values, groups, Dropout(layer.dropout))
+    return dense(layer.W_o, heads)

@@ -1,0 +1,165 @@
+"""The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
+
+Shapes: N rows, H num_hiddens, F ffn_num_hiddens, h heads of d = H / h channels each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bertnli.backends.packed import attention_bias
+from bertnli.backends.torch import kernels
+from bertnli.backends.torch.bert import AddNorm, BERTEncoder, MultiHeadAttention, PositionWiseFFN
+from bertnli.backends.torch.kernels import AttentionGroup, Dropout, lookup_sum
+from bertnli.data.packing import CHUNK_TOKENS, Chunk
+
+__all__ = ["CHUNK_TOKENS", "lookup_sum"]
+
+
+def in_float32(X: Tensor) -> AbstractContextManager[Any]:
+    """Return a context in which nothing is computed in bfloat16."""
+    return torch.autocast(X.device.type, enabled=False)
+
+
+def is_on_cpu(tensor: Tensor) -> bool:
+    return tensor.device.type == "cpu"
+
+
+def to_numpy(tensor: Tensor) -> NDArray:
+    return tensor.cpu().numpy()
+
+
+def take(X: Tensor, rows: NDArray[np.int64]) -> Tensor:
+    """Return some rows of X (N, H)."""
+    return X[torch.from_numpy(rows).to(X.device)]
+
+
+def concat(parts: Sequence[Tensor]) -> Tensor:
+    return torch.cat(list(parts))
+
+
+def summands(
+    encoder: BERTEncoder,
+    ids: NDArray[np.int64],
+    segments: NDArray[np.int64],
+    positions: NDArray[np.int64],
+    table: Tensor | None,
+    like: Tensor,
+) -> list[Tensor]:
+    """Return token embeddings, and sums of segment and position embeddings, (N, H) each.
+
+    Args:
+        encoder: has the tables.
+        ids, segments, positions: (N,).
+        table: None; MXNet's may be given.
+        like: a tensor on the device.
+    """
+    embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
+    sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
+    return [embedded, encoder.segment_embedding(sides) + encoder.pos_embedding[0, places]]
+
+
+def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
+    """Return what a dense layer makes of rows, perhaps without its bias."""
+    return kernels.linear(X, layer.weight, layer.bias if biased else None)
+
+
+def norm(layer: nn.LayerNorm, X: Tensor) -> Tensor:
+    return layer(X)
+
+
+def dropout(layer: nn.Dropout, X: Tensor) -> Tensor:
+    return Dropout(layer)(X)
+
+
+def add_norm(layer: AddNorm, X: Tensor, Y: Tensor) -> Tensor:
+    """Return the layer normalisation of ``X + dropout(Y)``, (N, H)."""
+    return layer.ln(Dropout(layer.dropout).add(X, Y))
+
+
+def ffn(layer: PositionWiseFFN, X: Tensor) -> Tensor:
+    relu = isinstance(layer.activation, nn.ReLU)
+    Y = kernels.linear(X, layer.dense1.weight, layer.dense1.bias, relu)  # (N, F)
+    return dense(layer.dense2, Y if relu else layer.activation(Y))
+
+
+def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
+    """Return the logits (R, V) of encoded tokens (R, H)."""
+    hidden, activation, ln, decoder = mlm.mlp
+    return dense(decoder, ln(activation(dense(hidden, X)).float()))
+
+
+def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
+    """Return queries (N, H), and keys and values (N, 2 H)."""
+    weight = torch.cat((layer.W_k.weight, layer.W_v.weight))
+    bias = torch.cat((layer.W_k.bias, layer.W_v.bias)) if biased else None
+    return dense(layer.W_q, X, biased), kernels.linear(X, weight, bias)
+
+
+def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
+    """Return which rows of a chunk attend to which, on the device of another tensor."""
+    buckets = []
+    for bucket in chunk.buckets:
+        rows = torch.from_numpy(bucket.rows).to(like.device)
+        mask = attention_bias(bucket)
+        bias = None if mask is None else torch.from_numpy(mask).to(like.device)
+        buckets.append(AttentionGroup(rows, rows, bias))
+    return buckets
+
+
+def attention(
+    layer: MultiHeadAttention,
+    summands: Sequence[tuple[Tensor, ...]],
+    rows: Sequence[NDArray[np.int64]] | None,
+    groups: list[AttentionGroup],
+) -> Tensor:
+    """Return the results of all heads side by side, (N, H); `W_o` comes after.
+
+    Args:
+        layer: of attention.
+        summands: what `project` gave for rows; or for several tables, which are added.
+        rows: of each table, the one that each row looks up, (N,).
+        groups: which rows attend to which.
+    """
+    queries, keys_values = summands[0]
+    if rows is not None:
+        queries, keys_values = (lookup_sum(*x, *rows) for x in zip(*summands, strict=True))
+    return kernels.attention(queries, keys_values, groups, layer.num_heads, Dropout(layer.dropout))
+
+
+def cls_attention(
+    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: list[AttentionGroup]
+) -> Tensor:
+    """Return attention's output for one query of each pair, (m, H), without keys and values.
+
+    Args:
+        layer: of attention, of the last block.
+        firsts: (m, H), the tokens that query, of which the last, to make m round, have no pair.
+        X: (N, H).
+        groups: which rows attend to which.
+    """
+    (m, H), h = firsts.shape, layer.num_heads
+    d = H // h
+    q = dense(layer.W_q, firsts).view(m, h, d).transpose(0, 1)
+    projected = torch.bmm(q, layer.W_k.weight.view(h, d, H))  # (h, m, H)
+    queries = projected.transpose(0, 1).reshape(m * h, H)  # a token's heads side by side
+    cls_groups, start = [], 0
+    for group in groups:
+        end = start + len(group.keys) * h
+        places = torch.arange(start, end, device=X.device).view(-1, h)  # (n, h)
+        cls_groups.append(AttentionGroup(places, group.keys, group.bias))
+        start = end
+    means, sums = kernels.attention_to_rows(queries, X, cls_groups, d**-0.5, Dropout(layer.dropout))
+    means = means.view(m, h, H).transpose(0, 1)
+    values = torch.bmm(means, layer.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
+    # A zero-valued term gives W_k.bias an exact zero gradient.
+    bias = (layer.W_v.bias + 0 * layer.W_k.bias).view(h, d)
+    heads = values.transpose(0, 1) + sums.view(m, h, 1) * bias  # (m, h, d)
+    return dense(layer.W_o, heads.reshape(m, H))
