@@ -16,12 +16,10 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import suppress
 
 from bertnli.cli import options
 from bertnli.errors import ConfigError
 from bertnli.training.launch import Layout, launch
-from bertnli.training.watch import RANK_TIMEOUT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,11 +73,8 @@ def run(args: argparse.Namespace) -> int:
         )
     if backend is None:
         command = [*command, "--backend", "mxnet"]
-    rank_timeout = RANK_TIMEOUT
-    with suppress(argparse.ArgumentTypeError):  # the workers say what is wrong with it
-        rank_timeout = options.duration(_given(command, "--rank-timeout") or "")
     layout = Layout(args.workers, args.servers, args.hosts, args.host, args.address)
-    return launch(layout, [sys.executable, "-m", "bertnli", *command], rank_timeout)
+    return launch(layout, [sys.executable, "-m", "bertnli", *command])
 
 
 def _given(command: Sequence[str], option: str) -> str | None:

@@ -57,9 +57,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
         type=options.duration,
         default=RANK_TIMEOUT,
         metavar="TIME",
-        help="of several processes: how long one may be silent, or hold the others up, before "
-        "these save what can be saved and end with the exit status 75 (default: 10m); half of "
-        "it, at most 30 s, passes before they say so",
+        help="of several processes: how long each waits for the others before it saves what can be "
+        "saved and ends with the exit status 75 (default: 10m)",
     )
     parser.add_argument(
         "--tensorboard",

@@ -1,7 +1,7 @@
 """The mean of a run's last weights (Izmailov et al., 2018), which is evaluated and saved.
 
-As arrays, the same on every backend and device: ``averages`` (1,) int64 counts the weights that it
-is the mean of, and ``average/NAME`` is a tensor's mean, float32; there is nothing before the first.
+Its arrays are the same on every backend: ``averages`` (1,) int64 is the number of weights in the
+mean, ``average/NAME`` a tensor's mean, float32. There are none before the first update.
 """
 
 from __future__ import annotations
@@ -19,41 +19,46 @@ COUNT, MEAN = "averages", "average/"
 class BaseWeightAverage(ABC):
     """The uniform mean of a net's weights after several steps.
 
-    A backend adds where it is kept, beside the weights. It changes places with them to be evaluated
-    or saved: training never sees it, and no second net is needed.
+    A backend keeps it beside the weights, and exchanges the two to evaluate or save the mean: no
+    second net is needed.
 
     Attributes:
-        count: of how many weights; 0 before the first.
+        count: number of weights in the mean.
+        in_use: whether the net has the mean now; see `in_place`.
     """
 
     count = 0
+    in_use = False
 
     def update(self) -> None:
-        """Take in the weights as they are: ``mean += (weights - mean) / count``."""
+        """Add the present weights: ``mean += (weights - mean) / count``."""
         self.count += 1
         self._add(1 / self.count)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Let the net have the mean, if there is one, for a while."""
-        if self.count:
-            self._swap()
+        """Have the mean, if there is one, as the net's weights within a ``with`` block."""
+        if not self.count:
+            yield
+            return
+        self._swap()
+        self.in_use = True
         try:
             yield
         finally:
-            if self.count:
-                self._swap()
+            self._swap()
+            self.in_use = False
 
     def finish(self) -> None:
-        """Leave the net the mean, if there is one, and forget what it had before."""
+        """Make the mean, if there is one, the net's weights, and forget the others."""
         if self.count:
             self._swap()
         self.load_arrays({})
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the mean under canonical names; nothing if there is none.
+        """Return the mean under canonical names, if there is one.
 
-        The arrays may share memory with it, and change with the next step.
+        The arrays may share its memory, and change with the next step.
         """
         if not self.count:
             return {}
@@ -61,18 +66,18 @@ class BaseWeightAverage(ABC):
         return {COUNT: np.array([self.count], np.int64), **means}
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take what `arrays` returned, on whatever backend and device; other names do not count."""
-        found = {
+        """Take the mean of `arrays`, of any backend, or none; other names are ignored."""
+        means = {
             name.removeprefix(MEAN): array
             for name, array in arrays.items()
             if name.startswith(MEAN)
         }
-        self.count = int(arrays[COUNT][0]) if found else 0
-        self._set_means(found)
+        self.count = int(arrays[COUNT][0]) if means else 0
+        self._set_means(means)
 
     @abstractmethod
     def _add(self, weight: float) -> None:
-        """Move the mean so far towards the weights; all the way if the weight is 1."""
+        """Move the mean towards the weights: ``mean += weight * (weights - mean)``."""
 
     @abstractmethod
     def _swap(self) -> None:
@@ -84,4 +89,4 @@ class BaseWeightAverage(ABC):
 
     @abstractmethod
     def _set_means(self, means: Mapping[str, NDArray]) -> None:
-        """Take a mean by canonical name; nothing for none."""
+        """Set the mean by canonical name; an empty mapping removes it."""

@@ -1,14 +1,13 @@
-"""Where a run stands, on disk, so that it can go on after it was stopped or killed.
+"""The state of a run on disk, from which it resumes after it was stopped or killed.
 
     state/step-000001200/     after 1,200 steps
-      tensors.safetensors     the weights, the optimizer's state, and the mean of the last weights
-                              if one is taken ("weights/NAME", "m/NAME", "average/NAME", ...)
-      state.json              the epochs so far, the sums of the one under way, the run's settings,
-                              where it was computed, the size and checksum of
-                              tensors.safetensors, and a checksum of all of this
+      tensors.safetensors     weights, Adam's moments and, if weights are averaged, their mean
+                              ("weights/NAME", "m/NAME", "v/NAME", "average/NAME", ...)
+      state.json              epochs so far, sums of the one under way, settings, environment,
+                              size and checksum of tensors.safetensors, checksum of all of this
 
-A folder is written under a temporary name, flushed to the disk, and renamed. What a crash, a full
-disk or a flipped bit has damaged all the same is recognised, and the folder before it is taken.
+A state is written under a temporary name, flushed to the disk, and renamed. If it is damaged all
+the same (a crash, a full disk, a flipped bit), its checksums tell, and the state before it is used.
 """
 
 from __future__ import annotations
@@ -19,7 +18,6 @@ import re
 import sys
 import zlib
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +26,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, load_file, save
 
-from bertnli._util.files import is_plain_file, open_regular, read_json_object
+from bertnli._util.files import has_mark, is_plain_file, open_regular, read_json_object
 from bertnli.errors import CheckpointError
 from bertnli.formats.folder import remove_files, replaced_folder
 from bertnli.formats.tensors import write_tensors
@@ -37,12 +35,8 @@ from bertnli.training.history import EpochRecord, History
 FORMAT, VERSION = "bertnli training state", 2
 TENSORS, STATE = "tensors.safetensors", "state.json"
 _NAME = re.compile(r"step-(\d{9,})")
-#: Both files say within so many bytes what they are.
-_BEGIN = 1 << 12
-#: Bytes of a state's JSON file, which has the loss of each step.
-MAX_STATE = 1 << 30
-#: Bytes that are read and summed at a time.
-_BLOCK = 1 << 22
+#: Largest state.json, which has the loss of each step, and read size, in bytes.
+MAX_STATE, _BLOCK = 1 << 30, 1 << 22
 
 
 @dataclass
@@ -65,17 +59,16 @@ class EpochProgress:
 
 @dataclass
 class TrainingState:
-    """Everything that a run's further course depends on, and what it has to tell so far.
+    """What the rest of a run depends on, and its results so far.
 
-    The order of the data and dropout are computed from seed and step: what is not stored cannot be
-    stored wrong.
+    Data order and dropout are functions of seed and step, so they are not stored.
 
     Args:
-        settings: what a run that goes on must have the same; see `bertnli.training.settings`.
+        settings: what a resumed run must repeat; see `bertnli.training.resume.settings_of`.
         history: the finished epochs, and the losses of all steps.
         progress: of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
-        environment: where the last steps were computed; see `bertnli.training.environment`.
+        environment: where the last steps were computed; see `bertnli.training.resume.environment`.
     """
 
     settings: dict[str, Any]
@@ -89,12 +82,30 @@ class TrainingState:
         """Steps taken since the start of the run."""
         return len(self.history.step_losses)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return all but the arrays, as JSON can hold it."""
+        return {
+            "settings": self.settings,
+            "epochs": [asdict(record) for record in self.history.epochs],
+            "step_losses": self.history.step_losses,
+            "progress": asdict(self.progress),
+            "environment": self.environment,
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> TrainingState:
+        """Return the state of `to_dict` and its arrays."""
+        epochs = [EpochRecord(**record) for record in values["epochs"]]
+        history = History(epochs, [float(loss) for loss in values["step_losses"]])
+        progress = EpochProgress(**values["progress"])
+        return cls(values["settings"], history, progress, arrays, values["environment"])
+
 
 def save_state(folder: Path, state: TrainingState, keep: int) -> None:
-    """Add a state to a folder, and take away all but the last ``keep`` of them.
+    """Add a state to a folder, and remove all but the last ``keep``.
 
     Raises:
-        CheckpointError: it cannot be written; the states that were there are left.
+        CheckpointError: it cannot be written; the states before it are left.
     """
     target = folder / f"step-{state.step:09d}"
     if os.path.lexists(target) and not is_state(target):
@@ -103,14 +114,9 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
         with replaced_folder(target) as new:
             new.mkdir()
             size, checksum = write_tensors(new / TENSORS, state.arrays, FORMAT)
-            content = {"tensors": {"bytes": size, "crc32": checksum}, **_described(state)}
-            described = {
-                "format": FORMAT,
-                "version": VERSION,
-                "crc32": _checksum_of(content),
-                "content": content,
-            }
-            text = json.dumps(described) + "\n"
+            content = {"tensors": {"bytes": size, "crc32": checksum}, **state.to_dict()}
+            head = {"format": FORMAT, "version": VERSION, "crc32": _json_checksum(content)}
+            text = json.dumps({**head, "content": content}) + "\n"
             (new / STATE).write_text(text, encoding="utf-8")
         for old in states(folder)[keep:]:
             remove_files(old, (STATE, TENSORS))
@@ -119,12 +125,12 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
 
 
 def load_state(folder: Path) -> TrainingState | None:
-    """Return the newest state of a folder that is whole; None if there is none.
+    """Return the newest undamaged state of a folder; None if it has no states.
 
-    One that is not is left out, and named on standard error.
+    Damaged states are named on standard error.
 
     Raises:
-        CheckpointError: there are states, and all are damaged.
+        CheckpointError: all states are damaged.
     """
     damaged = []
     for path in states(folder):
@@ -134,49 +140,33 @@ def load_state(folder: Path) -> TrainingState | None:
             damaged.append(error)
             print(f"note: {error}; the state before it is taken", file=sys.stderr)
     if damaged:
-        raise CheckpointError(f"no state in {folder} is whole; the newest: {damaged[0]}")
+        raise CheckpointError(f"all states in {folder} are damaged; the newest: {damaged[0]}")
     return None
 
 
 def remove_states(folder: Path) -> None:
-    """Make a folder for states, or remove the states that are in it, and nothing else.
-
-    Raises:
-        OSError: it cannot be made, or they cannot be removed.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
+    """Remove a folder's states, and nothing else."""
     for state in states(folder):
         remove_files(state, (STATE, TENSORS))
 
 
 def states(folder: Path) -> list[Path]:
-    """Return the folders of states, whole or damaged, the newest first."""
-    if not folder.is_dir():
-        return []
-    found = [path for path in folder.iterdir() if is_state(path)]
-    return sorted(found, key=lambda path: int(path.name[5:]), reverse=True)
-
-
-def has_name_of_state(path: Path) -> bool:
-    """Return whether a path is named as a state is; see `is_state`."""
-    return _NAME.fullmatch(path.name) is not None
+    """Return the folders of states, damaged ones included, the newest first."""
+    paths = filter(is_state, folder.iterdir()) if folder.is_dir() else ()
+    return sorted(paths, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def is_state(path: Path) -> bool:
-    """Return whether a path is a folder that `save_state` wrote, by name and content.
+    """Return whether `save_state` wrote a folder, judged by its name and content.
 
     One of its two files may be damaged beyond recognition, or both be empty.
     """
-    if not has_name_of_state(path) or path.is_symlink() or not path.is_dir():
+    if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
         return False
     files = [*path.iterdir()]
-    if not {f.name for f in files} <= {STATE, TENSORS} or not all(map(is_plain_file, files)):
+    if not {file.name for file in files} <= {STATE, TENSORS} or not all(map(is_plain_file, files)):
         return False
-    begins = []
-    for file in files:
-        with suppress(OSError), file.open("rb") as stream:
-            begins.append(stream.read(_BEGIN))
-    return any(FORMAT.encode() in begin for begin in begins) or not any(begins)
+    return any(has_mark(file, FORMAT) for file in files) or not any(f.stat().st_size for f in files)
 
 
 def _read(path: Path) -> TrainingState:
@@ -187,21 +177,21 @@ def _read(path: Path) -> TrainingState:
                 f"{path / STATE}: not a state of this version; use the bertnli that wrote it"
             )
         content = described["content"]
-        if _checksum_of(content) != described["crc32"]:
-            raise CheckpointError(f"{path / STATE} is damaged: its checksum is another")
-        expected = content["tensors"]
-        if _checksum(path / TENSORS) != (expected["bytes"], expected["crc32"]):
-            raise CheckpointError(f"{path / TENSORS} is damaged: its checksum is another")
-        return _state_of(content, load_file(path / TENSORS))
+        tensors = content["tensors"]
+        if _json_checksum(content) != described["crc32"]:
+            raise CheckpointError(f"{path / STATE} is damaged: its checksum differs")
+        if _file_checksum(path / TENSORS) != (tensors["bytes"], tensors["crc32"]):
+            raise CheckpointError(f"{path / TENSORS} is damaged: its checksum differs")
+        return TrainingState.from_dict(content, load_file(path / TENSORS))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
 
 
 def state_to_bytes(state: TrainingState | None) -> bytes:
-    """Return a state, or that there is none, for another process."""
+    """Return a state, or None, as bytes for another process."""
     if state is None:
         return b""
-    text = json.dumps(_described(state)).encode()
+    text = json.dumps(state.to_dict()).encode()
     return len(text).to_bytes(8, "little") + text + save(dict(state.arrays))
 
 
@@ -210,35 +200,15 @@ def state_from_bytes(data: bytes) -> TrainingState | None:
     if not data:
         return None
     end = 8 + int.from_bytes(data[:8], "little")
-    return _state_of(json.loads(data[8:end]), load(data[end:]))
+    return TrainingState.from_dict(json.loads(data[8:end]), load(data[end:]))
 
 
-def _described(state: TrainingState) -> dict[str, Any]:
-    """Return all of a state but its arrays, for JSON."""
-    return {
-        "settings": state.settings,
-        "epochs": [asdict(record) for record in state.history.epochs],
-        "step_losses": state.history.step_losses,
-        "progress": asdict(state.progress),
-        "environment": state.environment,
-    }
-
-
-def _state_of(described: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> TrainingState:
-    history = History(
-        [EpochRecord(**record) for record in described["epochs"]],
-        [float(loss) for loss in described["step_losses"]],
-    )
-    progress = EpochProgress(**described["progress"])
-    return TrainingState(described["settings"], history, progress, arrays, described["environment"])
-
-
-def _checksum_of(content: Any) -> int:
-    """Return the CRC-32 of what JSON makes of a state's content, the same when it is read again."""
+def _json_checksum(content: Any) -> int:
     return zlib.crc32(json.dumps(content).encode())
 
 
-def _checksum(path: Path) -> tuple[int, int]:
+def _file_checksum(path: Path) -> tuple[int, int]:
+    """Return a file's size and CRC-32."""
     size = checksum = 0
     with open_regular(path, CheckpointError) as file:
         while block := file.read(_BLOCK):

@@ -1,9 +1,7 @@
 """The processes that train together, each on its share of every batch.
 
-All of them see the same batches in the same order and take the same steps; what differs is which
-pairs of a batch each computes. The first writes the run's files and speaks. Here is what does not
-depend on how they reach each other: a backend adds the sum over them, and everything else is made
-of sums.
+All see the same batches in the same order and take the same steps. The first one alone writes files
+and prints. A backend provides the sum over the processes; everything else is made of sums.
 """
 
 from __future__ import annotations
@@ -11,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
@@ -19,30 +18,27 @@ from numpy.typing import NDArray
 from bertnli import errors
 from bertnli.data.batches import Batch
 from bertnli.errors import BERTNLIError, ConfigError, RankError
-from bertnli.training.watch import Watch
 
 T = TypeVar("T")
 
-#: Bytes that are sent at a time, two in a number.
+#: Bytes that are broadcast at a time, two in a number.
 _PIECE = 1 << 21
 
 
 class Workers:
-    """The processes of a run; of this class itself, a single one.
+    """The processes of a run. This class itself stands for a single process.
 
     Attributes:
         rank: of this process, from 0.
-        size: how many there are.
-        watch: what says, and does, something about others that are silent.
+        size: number of processes.
     """
 
     rank = 0
     size = 1
-    watch = Watch()
 
     @property
     def is_first(self) -> bool:
-        """Whether this is the process that writes files and speaks."""
+        """Whether this process writes the files and prints."""
         return self.rank == 0
 
     def sum(self, values: NDArray) -> NDArray:
@@ -57,9 +53,9 @@ class Workers:
         return values
 
     def share(self, batch: Batch) -> Batch:
-        """Return this process's pairs of a batch: as many tokens as the others', about.
+        """Return this process's pairs of a batch, with about as many tokens as the others'.
 
-        Of a batch with fewer pairs than there are processes some get none.
+        If a batch has fewer pairs than there are processes, some get none.
         """
         if self.size == 1:
             return batch
@@ -67,7 +63,22 @@ class Workers:
         return batch[longest_first[self.rank :: self.size]]
 
     def set_exit_together(self, together: bool) -> None:
-        """Say whether the processes leave together from here on, or each as it may fail."""
+        """Set whether a process that exits waits for the others."""
+
+    @contextmanager
+    def saving(self, save: Callable[[], str]) -> Iterator[None]:
+        """Save the state of the run if another process is lost within a ``with`` block.
+
+        Args:
+            save: does so, and returns what to do next.
+
+        Raises:
+            RankError: another process was lost; with what ``save`` returned.
+        """
+        try:
+            yield
+        except RankError as error:
+            raise RankError(f"{error}. {save()}") from error
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -79,45 +90,44 @@ class Workers:
         pack: Callable[[T], bytes] = lambda _: b"",
         unpack: Callable[[bytes], Any] = lambda _: None,
     ) -> T:
-        """Do something in the first process alone, and return in each what it gave.
+        """Call a function in the first process, and return its result in all.
 
         Args:
-            work: what to do.
-            pack, unpack: what it gives, to bytes and back; not needed where that is nothing.
+            work: the function.
+            pack, unpack: convert its result to bytes and back; not needed if it is None.
 
         Raises:
-            BERTNLIError: in each process, what it raised in the first; in the others a
-                TrainingError where that was none.
+            BERTNLIError: in all processes, if the function raised it in the first; for any other
+                exception, the others raise TrainingError.
         """
         if self.size == 1:
             return work()
-        result: T
-        message = b""
-        if self.is_first:
-            try:
-                result = work()
-                message = b"+" + pack(result)
-            except Exception as error:
-                known = isinstance(error, BERTNLIError)
-                kind, text = (type(error).__name__, str(error)) if known else ("", repr(error))
-                self._broadcast(b"-" + json.dumps([kind or "TrainingError", text]).encode())
-                raise
-        message = self._broadcast(message)
-        if message[:1] == b"-":
-            kind, text = json.loads(message[1:])
-            raise getattr(errors, kind)(text)
         if not self.is_first:
-            result = unpack(message[1:])
+            message = self._broadcast(b"")
+            if message[:1] == b"-":
+                kind, text = json.loads(message[1:])
+                raise getattr(errors, kind)(text)
+            return unpack(message[1:])
+        try:
+            result = work()
+            message = b"+" + pack(result)
+        except Exception as error:
+            kind, text = type(error).__name__, str(error)
+            if not isinstance(error, BERTNLIError):
+                kind, text = "TrainingError", repr(error)
+            self._broadcast(b"-" + json.dumps([kind, text]).encode())
+            raise
+        self._broadcast(message)
         return result
 
     def check_same(self, settings: Any) -> None:
-        """Raise ConfigError in each process if what JSON makes of the settings is not the same."""
+        """Raise ConfigError in each process unless all have the same settings, compared as JSON."""
         if self.size == 1:
             return
         text = json.dumps(settings, sort_keys=True, default=str).encode()
-        own = np.frombuffer(hashlib.sha1(text).digest(), "<u2").astype(np.float32)
-        first = self.sum(own if self.is_first else np.zeros_like(own))
-        differ = int(self.sum(np.array([(own != first).any()], np.float32))[0])
+        digest = np.frombuffer(hashlib.sha1(text).digest(), "<u2").astype(np.float32)
+        first = self.sum(digest if self.is_first else np.zeros_like(digest))
+        differ = int(self.sum(np.array([(digest != first).any()], np.float32))[0])
         if differ:
             raise ConfigError(
                 f"{differ} of the run's {self.size} processes have other settings or data than the "
@@ -126,26 +136,23 @@ class Workers:
 
     def _broadcast(self, data: bytes) -> bytes:
         """Return the first process's bytes in each."""
-        length = np.frombuffer(np.array([len(data)], "<u8").tobytes(), "<u2").astype(np.float32)
-        total = int(np.frombuffer(self._words(length), "<u8")[0])
-        return b"".join(self._pieces(data, total))[:total]
+        length = int.from_bytes(self._broadcast_piece(len(data).to_bytes(8, "little"), 8), "little")
+        starts = range(0, length, _PIECE)
+        return b"".join(
+            self._broadcast_piece(data[start : start + _PIECE], min(_PIECE, length - start))
+            for start in starts
+        )
 
-    def _pieces(self, data: bytes, total: int) -> Iterator[bytes]:
-        for start in range(0, total, _PIECE):
-            words = np.zeros(-(-min(_PIECE, total - start) // 2), np.float32)
-            if self.is_first:
-                piece = data[start : start + _PIECE]
-                words[:] = np.frombuffer(piece + bytes(len(piece) % 2), "<u2")
-            yield self._words(words)
-
-    def _words(self, words: NDArray[np.float32]) -> bytes:
-        """Return numbers below 2^16 of the first process, as bytes, in each."""
-        sent = words if self.is_first else np.zeros_like(words)
-        return self.sum(sent).astype("<u2").tobytes()
+    def _broadcast_piece(self, piece: bytes, length: int) -> bytes:
+        """Broadcast some bytes, two in a float32, which holds numbers below 2^16 exactly."""
+        words = np.zeros(-(-length // 2), np.float32)
+        if self.is_first:
+            words[:] = np.frombuffer(piece + bytes(length % 2), "<u2")
+        return self.sum(words).astype("<u2").tobytes()[:length]
 
 
 def lost(error: Exception) -> RankError:
-    """Return the error that stands for a process that does not answer any more."""
+    """Return the error for a process that does not answer any more."""
     return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
         "message, that says why"

@@ -1,172 +1,120 @@
-"""Ranks that are silent: what the others say of them, without a framework."""
+"""A process that waits too long for the others saves and ends; without a framework."""
 
 from __future__ import annotations
 
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
-from typing import Any
 
 import processes
 import pytest
 
 from bertnli.errors import ConfigError, RankError
 from bertnli.training import watch as watching
-from bertnli.training.heartbeat import LOOPBACK, Hub, Line, Row, Standing
-from bertnli.training.watch import NOBODY, Watch, awaited, checked, notice_after
+from bertnli.training.watch import STATUS, Watch, checked
+from bertnli.training.workers import Workers
 
-IN_7 = Standing(7, "taking step 3", True)
-COMPUTES = Standing(7, "taking step 3", True, True)
-READS = Standing(6, "reading the batch of step 3")
-IN_8 = Standing(8, "taking step 4", True)
-
-
-@pytest.mark.parametrize(
-    ("rows", "expected"),
-    [
-        ([Row(0, IN_7, 0, 40), Row(1, READS, 40, 40)], {1: "has been silent since"}),
-        ([Row(0, IN_7, 0, 40), Row(1, READS, 0, 40)], {1: "has been reading the batch of step 3"}),
-        ([Row(0, COMPUTES, 0, 40), Row(1, READS, 0, 40)], {1: "has been reading"}),
-        ([Row(0, IN_7, 0, 40), Row(1, IN_7, 0, 40)], {NOBODY: "while all were taking step 3"}),
-        ([Row(0, IN_7, 0, 5), Row(1, IN_7, 5, 5, 5)], {1: "is gone since"}),
-        # One waits for another, which the first of them is not told.
-        (
-            [Row(0, IN_8, 0, 40), Row(1, IN_7, 0, 40), Row(2, READS, 40, 40)],
-            {2: ""},
-        ),
-        (
-            [Row(0, IN_8, 0, 40), Row(1, IN_7, 0, 40), Row(2, READS, 0, 40)],
-            {2: ""},
-        ),
-        # A step that takes long in all, and one in which nobody waits for long.
-        ([Row(0, COMPUTES, 0, 400), Row(1, COMPUTES, 0, 400)], {}),
-        ([Row(0, IN_7, 0, 5), Row(1, READS, 0, 400)], {}),
-        ([Row(0, IN_7, 0, 400), Row(1, READS, 0, 5)], {}),
-        # Nothing is wrong with the others while this rank does not wait.
-        ([Row(0, READS, 0, 400), Row(1, READS, 400, 400)], {}),
-        ([Row(0, READS, 0, 400), Row(1, IN_7, 400, 400, 400)], {}),
-    ],
-)
-def test_who_is_waited_for(rows: list[Row], expected: dict[int, str]) -> None:
-    found = awaited(0, rows, 30)
-    assert found.keys() == expected.keys()
-    assert all(words in found[rank] for rank, words in expected.items())
+#: Of the watches here; a tick is a hundredth of a second.
+TIMEOUT = timedelta(seconds=0.1)
 
 
 @pytest.fixture
-def hub() -> Iterator[Hub]:
-    found = Hub(LOOPBACK, "secret")
-    found.note(0, IN_7)
-    yield found
-    found.close()
+def exits(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The statuses that the process would have ended with; the watch's thread ends instead."""
+    statuses: list[int] = []
+
+    def leave(status: int) -> None:
+        statuses.append(status)
+        threading.Event().wait()
+
+    monkeypatch.setattr(watching, "TICK", 0.01)
+    monkeypatch.setattr(watching.os, "_exit", leave)
+    return statuses
 
 
-def until(condition: Any) -> None:
-    end = time.monotonic() + processes.LIMIT
+@pytest.fixture
+def lifeline() -> Iterator[tuple[int, Callable[[], None]]]:
+    """A pipe's end to watch, and what closes the other end."""
+    end, other = os.pipe()
+    yield end, lambda: os.close(other)
+    os.close(end)
+
+
+def until(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + processes.LIMIT
     while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
-def test_ranks_tell_each_other_where_they_stand(hub: Hub) -> None:
-    lines = [Line(rank, LOOPBACK, hub.port, "secret") for rank in (1, 2)]
-    assert lines[0].rows() == []
-    until(lambda: [line.exchange(READS, 0.05) for line in lines] and len(hub.rows()) == 3)
-    until(lambda: lines[0].exchange(READS, 0.05) or len(lines[0].rows()) == 3)
-    assert [row.standing for row in lines[0].rows()] == [IN_7, READS, READS]
-    lines[1].close()
-    until(lambda: hub.rows()[2].gone >= 0)
-    until(lambda: lines[1].exchange(IN_7, 0.05) or hub.rows()[2].gone < 0)  # it comes again
-    hub.ended = True
-    until(lambda: lines[0].exchange(READS, 0.05) or lines[0].ended)
+def in_exchange(watch: Watch, leaves: threading.Event) -> threading.Thread:
+    """Start a thread that is inside an exchange until an event."""
+
+    def exchange() -> None:
+        with watch.exchange():
+            leaves.wait(processes.LIMIT)
+
+    thread = threading.Thread(target=exchange, daemon=True)
+    thread.start()
+    return thread
 
 
-def test_a_first_rank_that_is_gone(hub: Hub) -> None:
-    line = Line(1, LOOPBACK, hub.port, "secret")
-    until(lambda: line.exchange(READS, 0.05) or line.rows())
-    hub.close()
-    until(lambda: line.exchange(READS, 0.05) or line.rows()[0].gone >= 0)
-    assert [row.rank for row in line.rows()] == [0]
+@pytest.mark.parametrize("save", [lambda: "step 7 was saved", lambda: 1 / 0])
+def test_an_exchange_that_takes_too_long(
+    exits: list[int], capsys: pytest.CaptureFixture[str], save: Callable[[], str]
+) -> None:
+    """It saves if it can. The main thread cannot change the state while it is being written."""
+    watch, leaves = Watch(TIMEOUT), threading.Event()
+    watch.save = save
+    thread = in_exchange(watch, leaves)
+    until(lambda: exits)
+    leaves.set()
+    thread.join(0.1)
+    assert exits == [STATUS] and thread.is_alive()
+    text = capsys.readouterr().err
+    assert "no answer from the other processes for 0.1 s (--rank-timeout)" in text
+    assert "step 7 was saved" in text or "could not be saved: division by zero" in text
 
 
-def test_who_does_not_know_the_word_is_not_heard(hub: Hub) -> None:
-    line = Line(1, LOOPBACK, hub.port, "guess")
-    for _ in range(5):
-        line.exchange(READS, 0.05)
-    assert [row.rank for row in hub.rows()] == [0] and line.rows() == []
+def test_short_exchanges_and_long_work(exits: list[int]) -> None:
+    watch, end = Watch(TIMEOUT), time.monotonic() + 0.5
+    while time.monotonic() < end:
+        with watch.exchange():
+            time.sleep(0.02)
+    time.sleep(0.3)
+    assert exits == []
+
+
+def test_a_closed_lifeline(
+    exits: list[int],
+    lifeline: tuple[int, Callable[[], None]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The process ends when it next waits for the others: until then, its state may be half new."""
+    end, close = lifeline
+    watch = Watch(timedelta(hours=1), end)
+    leaves = threading.Event()
+    leaves.set()
+    in_exchange(watch, leaves).join()
+    close()
+    time.sleep(0.2)
+    assert exits == []
+    in_exchange(watch, threading.Event())
+    until(lambda: exits)
+    assert exits == [STATUS]
+    assert "another process of the run is gone. nothing was saved yet" in capsys.readouterr().err
 
 
 def test_a_rank_timeout_that_is_too_short() -> None:
-    assert notice_after(checked(timedelta(minutes=10))) == 30
-    assert notice_after(checked(timedelta(seconds=10))) == 5
     with pytest.raises(ConfigError, match="rank_timeout is 1 s; give 5 s or more"):
         checked(timedelta(seconds=1))
 
 
-def test_the_state_does_not_change_while_it_is_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The thread that saves ends the process; the main thread waits for that."""
-    ended, left = threading.Event(), threading.Event()
-    monkeypatch.setattr(watching, "_leave", ended.set)
-    watch = Watch(0, 2)
-    watch._running = True
-    gate = threading.Event()
-
-    def save() -> str:
-        gate.wait(processes.LIMIT)
-        return "saved"
-
-    watch.rest(save)
-    watch._standing = IN_7
-    monkeypatch.setattr(watch, "_rows", lambda: [Row(0, IN_7, 0, 900), Row(1, READS, 900, 900)])
-    monkeypatch.setattr(watching, "BEAT", 0.0)
-    ending = threading.Thread(target=watch._judge, args=[watch._rows()])
-    ending.start()
-    until(watch._gate.locked)
-    main = threading.Thread(target=lambda: (watch.go_on(), left.set()))
-    main.start()
-    assert not left.wait(0.2)
-    gate.set()
-    assert ended.wait(processes.LIMIT)
-    ending.join(processes.LIMIT)
-    main.join(processes.LIMIT)
-
-
-@pytest.mark.parametrize(
-    ("rank", "rows", "ends", "saves"),
-    [
-        (0, [Row(0, IN_7, 0, 700), Row(1, IN_7, 0, 700), Row(2, READS, 700, 700)], True, True),
-        (1, [Row(0, IN_7, 0, 700), Row(1, IN_7, 0, 700), Row(2, READS, 700, 700)], False, False),
-        (1, [Row(0, IN_7, 0, 950), Row(1, IN_7, 0, 950), Row(2, READS, 950, 950)], True, False),
-        (1, [Row(0, IN_7, 0, 9), Row(1, IN_7, 0, 9), Row(2, READS, 9, 9, 9)], False, False),
-        # While the first is silent, nothing is known of the others.
-        (1, [Row(0, READS, 700, 700), Row(1, IN_7, 0, 700)], True, True),
-        (2, [Row(0, READS, 700, 700), Row(2, IN_7, 0, 700)], False, False),
-        (2, [Row(0, READS, 950, 950), Row(2, IN_7, 0, 950)], True, False),
-        # A first rank that lives, and hangs.
-        (1, [Row(0, READS, 0, 700), Row(1, IN_7, 0, 700), Row(2, IN_7, 0, 700)], True, True),
-        (2, [Row(0, READS, 0, 700), Row(1, IN_7, 0, 700), Row(2, IN_7, 0, 700)], False, False),
-        (0, [Row(0, IN_7, 0, 700), Row(1, IN_7, 0, 700)], True, True),
-        (1, [Row(0, IN_7, 0, 700), Row(1, IN_7, 0, 700)], False, False),
-    ],
-)
-def test_one_saves_and_the_others_wait_for_it(
-    rank: int, rows: list[Row], ends: bool, saves: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ended: list[bool] = []
-    watch = Watch(rank, 3)
-    monkeypatch.setattr(watch, "_end", lambda found, saves: ended.append(saves))
-    watch._judge(rows)
-    assert ended == [saves] * ends
-
-
-@pytest.mark.parametrize("rank", [0, 1])
-def test_an_error_of_the_framework_saves(rank: int, capsys: pytest.CaptureFixture[str]) -> None:
-    watch = Watch(rank, 2)
+def test_an_error_of_the_framework_saves() -> None:
     with (
-        pytest.raises(RankError, match=r"closed; .*--resume goes on from the last state"),
-        watch.saving(lambda: "nothing"),
+        pytest.raises(RankError, match=r"closed\. step 3 was saved"),
+        Workers().saving(lambda: "step 3 was saved"),
     ):
-        watch.rest(lambda: "step 3 was saved")
         raise RankError("connection closed")
-    assert ("note: step 3 was saved" in capsys.readouterr().err) == (rank == 0)

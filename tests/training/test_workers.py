@@ -9,6 +9,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +21,8 @@ import pytest
 import torch
 import workers_worker
 from numpy.typing import NDArray
+from small_runs import Arrays, assert_same_arrays, weights_of
 
-import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
 from bertnli.backends.mxnet._framework import mx
@@ -31,7 +32,7 @@ from bertnli.training.workers import Workers
 HERE = Path(__file__).parent
 #: The environment of the processes; this one's may hold variables of a launcher, or other threads.
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1"}
-Result = dict[str, NDArray]
+Start = Callable[..., processes.Process]
 
 
 def started(backend: str, count: int, worker: list[str]) -> list[str]:
@@ -54,11 +55,11 @@ def run(command: list[str], status: int | None = 0) -> str:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Result]]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Arrays]]:
     """Trains in so many processes; returns what each of them found."""
 
     @functools.cache
-    def train(backend: str, count: int, settings: str = "{}") -> list[Result]:
+    def train(backend: str, count: int, settings: str = "{}") -> list[Arrays]:
         folder = tmp_path_factory.mktemp(f"{backend}{count}")
         script = str(HERE / "workers_worker.py")
         run(started(backend, count, [script, backend, str(folder), settings]))
@@ -67,7 +68,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Resu
     return train
 
 
-def assert_close(found: Result, expected: Result) -> None:
+def assert_close(found: Arrays, expected: Arrays) -> None:
     """Losses within 1e-6 at each step, and the first gradients as near as float32 brings them.
 
     A batch's pairs pull in different directions, and of their sum fewer digits are right than of
@@ -100,7 +101,7 @@ RECIPE = {"weight_decay": 0.1, "clip_norm": 0.5, "layer_decay": 0.8, "label_smoo
 )
 def test_processes_compute_what_one_does(
     backend: Backend,
-    trained: Callable[..., list[Result]],
+    trained: Callable[..., list[Arrays]],
     count: int,
     settings: dict[str, Any],
 ) -> None:
@@ -115,7 +116,7 @@ def test_processes_compute_what_one_does(
 
 
 def test_two_processes_of_torch_and_two_devices_of_mxnet(
-    trained: Callable[..., list[Result]],
+    trained: Callable[..., list[Arrays]],
 ) -> None:
     two = trained("torch", 2, json.dumps(RECIPE))[0]
     made = workers_worker.make_trainer("mxnet", devices="cpu:0,cpu:1", **RECIPE)
@@ -140,27 +141,22 @@ def command_of(backend: str, count: int, output: Path, *more: str) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def whole(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> dict[str, NDArray]:
-    """The weights of a run of two processes that nothing disturbs."""
-    output = tmp_path_factory.mktemp("whole") / "run"
-    run(command_of(backend.name, 2, output))
-    return weights(output)
+def undisturbed(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Arrays:
+    """The weights of a run of two processes that nothing disturbs; the first writes its files."""
+    home = tmp_path_factory.mktemp("undisturbed")
+    run(command_of(backend.name, 2, home / "run", "--tensorboard", str(home / "tb")))
+    assert len([*(home / "tb").iterdir()]) == 1
+    return weights_of(home / "run" / "last", "torch")
 
 
-def weights(output: Path) -> dict[str, NDArray]:
-    found: dict[str, NDArray] = bertnli.load(output / "last", "torch").arrays()
-    return found
-
-
-def assert_goes_on(backend: str, output: Path, whole: dict[str, NDArray]) -> None:
+def assert_goes_on(backend: str, output: Path, expected: Arrays) -> None:
     run(command_of(backend, 2, output, "--resume"))
     assert (output / "metrics.jsonl").read_text().count("\n") == 5
-    for name, array in weights(output).items():
-        assert array.tobytes() == whole[name].tobytes(), name
+    assert_same_arrays(weights_of(output / "last", "torch"), expected)
 
 
 @pytest.fixture
-def running() -> Iterator[Callable[..., processes.Process]]:
+def running() -> Iterator[Start]:
     """Starts a run and waits until it has saved a state."""
     started = []
 
@@ -192,156 +188,105 @@ def workers_of(output: Path) -> list[int]:
     return [found[rank] for rank in sorted(found)]
 
 
+def sigstop(pid: int) -> None:
+    os.kill(pid, signal.SIGSTOP)
+
+
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_killed_worker_ends_the_run_and_it_goes_on(
-    backend: Backend,
-    whole: dict[str, NDArray],
-    running: Callable[..., processes.Process],
-    tmp_path: Path,
-    victim: int,
+    backend: Backend, undisturbed: Arrays, running: Start, tmp_path: Path, victim: int
 ) -> None:
-    output = tmp_path / "run"
-    process = running(command_of(backend.name, 2, output, "--epochs", "5"), output)
-    found = workers_of(output)
-    assert len(found) == 2
-    os.kill(found[victim], signal.SIGKILL)
-    _, said = process.finish()
-    assert process.returncode != 0
-    assert not workers_of(output)
-    assert "SIGKILL" in said and ("--resume" in said or victim == 0)
-    assert_goes_on(backend.name, output, whole)
-
-
-def test_sigterm_saves_and_ends_all(
-    backend: Backend,
-    whole: dict[str, NDArray],
-    running: Callable[..., processes.Process],
-    tmp_path: Path,
-) -> None:
+    """The first process saves the last complete step."""
     output = tmp_path / "run"
     process = running(command_of(backend.name, 2, output), output)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.finish()
-    assert said.count("stopped by SIGTERM") == 1
-    assert "--resume goes on" in said
-    if backend.name == "mxnet":  # torchrun has a status of its own
-        assert process.returncode == 0
-    assert_goes_on(backend.name, output, whole)
+    workers = workers_of(output)
+    assert len(workers) == 2
+    os.kill(workers[victim], signal.SIGKILL)
+    _, text = process.finish()
+    assert process.returncode != 0
+    assert not workers_of(output)
+    assert "SIGKILL" in text and ("--resume" in text or victim == 0)
+    if victim == 1:
+        assert_state_was_saved(output, text)
+    assert_goes_on(backend.name, output, undisturbed)
 
 
 def test_sigterm_to_every_process(
-    backend: Backend, running: Callable[..., processes.Process], tmp_path: Path
+    backend: Backend, undisturbed: Arrays, running: Start, tmp_path: Path
 ) -> None:
     """As a service manager or a cluster's scheduler sends it: launcher, servers and workers."""
     output = tmp_path / "run"
-    process = running(command_of(backend.name, 2, output, "--epochs", "500"), output)
+    process = running(command_of(backend.name, 2, output), output)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     for pid in (process.pid, *map(int, children)):
         os.kill(pid, signal.SIGTERM)
-    _, said = process.finish()
-    assert "stopped by SIGTERM" in said and "--resume goes on" in said
-    assert (output / "last").is_dir()
+    _, text = process.finish()
+    assert text.count("stopped by SIGTERM") == 1
+    assert "--resume goes on" in text
+    if backend.name == "mxnet":  # torchrun has a status of its own
+        assert process.returncode == 0
+    assert_goes_on(backend.name, output, undisturbed)
 
 
-@pytest.mark.parametrize("victim", [0, pytest.param(1, marks=pytest.mark.long)])
-def test_a_stopped_worker_is_named_and_the_others_save_and_end(
-    backend: Backend,
-    whole: dict[str, NDArray],
-    running: Callable[..., processes.Process],
-    tmp_path: Path,
-    victim: int,
+@pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
+def test_a_stopped_worker_ends_the_run_and_it_goes_on(
+    backend: Backend, undisturbed: Arrays, running: Start, tmp_path: Path, victim: int
 ) -> None:
-    """Also where it is the first, whose folder the other writes in its stead."""
+    """After the rank timeout; the first process saves, unless it is the one that is stopped."""
     output = tmp_path / "run"
-    process = running(command_of(backend.name, 2, output, "--rank-timeout", "10s"), output)
+    process = running(command_of(backend.name, 2, output, "--rank-timeout", "5s"), output)
     stopped = workers_of(output)[victim]
-    os.kill(stopped, signal.SIGSTOP)
+    sigstop(stopped)
     if backend.name == "torch":  # torchrun would wait for half a minute before it kills it
         process.until(lambda: workers_of(output) == [stopped])
         os.kill(stopped, signal.SIGKILL)
-    _, said = process.finish()
+    _, text = process.finish()
     if backend.name == "mxnet":  # torchrun has a status of its own
-        assert process.returncode == 75
+        assert process.returncode == 75 and "for 5 s (--rank-timeout)" in text
     else:
-        assert re.search(r"exitcode *: 75 ", said)
-    assert said.count(f"note: rank {victim} has been silent since") == 2
-    assert "After 10 s of that (--rank-timeout) the others save" in said
-    step = re.search(r"this run ends. step (\d+) was saved in .*--resume goes on", said)
-    assert step is not None, said
+        assert re.search(r"exitcode *: 75 ", text)
+    if victim == 1:
+        assert_state_was_saved(output, text)
+    assert_goes_on(backend.name, output, undisturbed)
+
+
+def assert_state_was_saved(output: Path, text: str) -> None:
+    step = re.search(r"step (\d+) was saved in .*--resume\s+goes\s+on", text)
+    assert step is not None, text
     assert (output / "state" / f"step-{int(step[1]):09d}").is_dir()
-    assert_goes_on(backend.name, output, whole)
 
 
 def test_a_stopped_worker_that_comes_back(
-    backend: Backend,
-    whole: dict[str, NDArray],
-    running: Callable[..., processes.Process],
-    tmp_path: Path,
-) -> None:
-    output, log = tmp_path / "run", tmp_path / "log"
-    with log.open("w") as stderr:
-        command = command_of(backend.name, 2, output, "--rank-timeout", "12s")
-        process = running(command, output, stderr)
-    victim = workers_of(output)[1]
-    os.kill(victim, signal.SIGSTOP)
-    process.until(lambda: "rank 1 has been silent since" in log.read_text())
-    os.kill(victim, signal.SIGCONT)
-    process.finish()
-    said = log.read_text()
-    assert process.returncode == 0, said
-    assert said.count("has been silent") == said.count("rank 1 answers again, after") == 1
-    for name, array in weights(output).items():
-        assert array.tobytes() == whole[name].tobytes(), name
-
-
-@pytest.mark.parametrize("who", ["server", pytest.param("scheduler", marks=pytest.mark.long)])
-@pytest.mark.needs("mxnet")
-def test_a_stopped_server_is_named_and_the_workers_save(
-    running: Callable[..., processes.Process], tmp_path: Path, who: str
+    backend: Backend, undisturbed: Arrays, running: Start, tmp_path: Path
 ) -> None:
     output = tmp_path / "run"
-    more = ("--rank-timeout", "10s", "--epochs", "500")
+    process = running(command_of(backend.name, 2, output), output)
+    victim = workers_of(output)[1]
+    sigstop(victim)
+    time.sleep(2)
+    os.kill(victim, signal.SIGCONT)
+    _, text = process.finish()
+    assert process.returncode == 0, text
+    assert_same_arrays(weights_of(output / "last", "torch"), undisturbed)
+
+
+@pytest.mark.parametrize("role", ["server", pytest.param("scheduler", marks=pytest.mark.long)])
+@pytest.mark.needs("mxnet")
+def test_a_stopped_server_ends_the_run(running: Start, tmp_path: Path, role: str) -> None:
+    """The scheduler is needed at the end alone."""
+    output = tmp_path / "run"
+    epochs = "500" if role == "server" else "5"
+    more = ("--rank-timeout", "5s", "--epochs", epochs)
     process = running(command_of("mxnet", 2, output, *more), output)
-    role = f"DMLC_ROLE={who}".encode()
-    (found,) = (pid for pid in process.pids() if role in Path(f"/proc/{pid}/environ").read_bytes())
-    os.kill(found, signal.SIGSTOP)
-    if who == "scheduler":  # the workers end, and wait for it then
-        process.until(lambda: (output / "last").is_dir())
-        os.kill(found, signal.SIGCONT)
-    _, said = process.finish()
-    assert f"{'server 0' if who == 'server' else 'the scheduler'} has been silent for" in said
-    if who == "server":
-        assert process.returncode == 75
-        assert "has not answered since" in said and "was saved in" in said
-    else:
-        assert process.returncode == 0
-        assert "stopped by SIGTERM" in said and "--resume goes on" in said
-
-
-HANGS = """
-import sys, time
-from datetime import timedelta
-sys.path.insert(0, sys.argv[2])
-import workers_worker
-from bertnli.training.observers import Observer
-
-class Hangs(Observer):
-    def on_step(self, state):
-        if trainer.workers.rank == 1 and state.step == 7:
-            time.sleep(1e6)
-
-trainer, train, _ = workers_worker.make_trainer(sys.argv[1], rank_timeout=timedelta(seconds=8))
-trainer.fit(train, None, 1, 7, output=sys.argv[3], observers=[Hangs()], progress=False)
-"""
-
-
-def test_a_worker_that_lives_and_does_nothing(backend: Backend, tmp_path: Path) -> None:
-    (tmp_path / "hangs.py").write_text(HANGS)
-    words = [str(tmp_path / "hangs.py"), backend.name, str(HERE), str(tmp_path / "run")]
-    said = run(started(backend.name, 2, words), 75 if backend.name == "mxnet" else 1)
-    assert "note: rank 1 has been taking step 7 since" in said
-    assert "this run ends. step 7 was saved in" in said
-    assert (tmp_path / "run/state/step-000000007").is_dir()
+    variable = f"DMLC_ROLE={role}".encode()
+    (pid,) = (p for p in process.pids() if variable in Path(f"/proc/{p}/environ").read_bytes())
+    sigstop(pid)
+    _, text = process.finish()
+    assert process.returncode == 75
+    assert "for 5 s (--rank-timeout)" in text
+    if role == "server":
+        assert_state_was_saved(output, text)
+    assert (output / "last").is_dir() == (role == "scheduler")
 
 
 NAMES = """
@@ -356,7 +301,7 @@ print({event.name for event in profile.events() if event.name.startswith("gloo:"
 
 
 @pytest.mark.needs("torch")
-@pytest.mark.parametrize("how", ["auto", "plain"])
+@pytest.mark.parametrize("how", [pytest.param("auto", marks=pytest.mark.long), "plain"])
 def test_gloo_does_nothing_with_a_long_name(tmp_path: Path, how: str) -> None:
     """Of which two threads would free the memory twice; its only sum with one is that of rows."""
     (tmp_path / "names.py").write_text(NAMES)
@@ -379,6 +324,7 @@ def test_many_steps_do_not_crash(tmp_path: Path) -> None:
 
 FAILS_ALONE = """
 import sys
+import time
 import bertnli, numpy as np
 workers = bertnli.get_backend(sys.argv[1]).find_workers()
 workers.barrier()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import ctypes
 import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -14,9 +16,8 @@ from numpy.typing import NDArray
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.errors import BackendError, ConfigError
-from bertnli.training.heartbeat import LOOPBACK
-from bertnli.training.launch import RANK
-from bertnli.training.watch import RANK_TIMEOUT, Watch, checked, joining
+from bertnli.training.launch import LIFELINE, RANK
+from bertnli.training.watch import RANK_TIMEOUT, Watch, checked
 from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
@@ -29,18 +30,20 @@ class DistributedWorkers(Workers):
     """The workers of MXNet's store ``dist_sync``, whose servers add up what all of them push.
 
     Args:
-        rank_timeout: how long to wait for them.
+        rank_timeout: see `bertnli.training.trainer.Trainer`.
     """
 
     #: This process's, which joins the store once.
     joined: DistributedWorkers | None = None
 
     def __init__(self, rank_timeout: timedelta) -> None:
-        with joining(os.environ.get(RANK, "?"), rank_timeout):
+        rank = os.environ.get(RANK)
+        self.watch = Watch(rank_timeout, None if rank is None else LIFELINE)
+        with self.watch.exchange():
             self.store = mx.kv.create("dist_sync")
         atexit.register(self._leave)  # the store must end before MXNet's threads
         self.size = self.store.num_workers
-        self.rank = int(os.environ.get(RANK) or self.store.rank)
+        self.rank = int(rank or self.store.rank)
         self._keys: set[str] = set()
         self.set_exit_together(together=False)
         present = np.zeros(self.size, np.float32)
@@ -50,11 +53,19 @@ class DistributedWorkers(Workers):
                 f"several of the {self.size} workers have the same rank; give each host a number "
                 "of its own (bertnli launch --host)"
             )
-        self.watch = Watch(self.rank, self.size)
-        self.watch.begin(self.on_rank0, os.environ.get("DMLC_PS_ROOT_URI", LOOPBACK))
 
     def _leave(self) -> None:
-        self.store = None
+        with self.watch.exchange():
+            self.store = None
+
+    @contextmanager
+    def saving(self, save: Callable[[], str]) -> Iterator[None]:
+        """See `Workers.saving`."""
+        before, self.watch.save = self.watch.save, save
+        try:
+            yield
+        finally:
+            self.watch.save = before
 
     def set_exit_together(self, together: bool) -> None:
         # By default a worker that exits waits for all others, and one that failed would never end.
@@ -72,7 +83,9 @@ class DistributedWorkers(Workers):
     def sum_on_device(self, values: Any) -> Any:
         """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the CPU."""
         with self.watch.exchange():
-            return self._sum(values)
+            summed = self._sum(values)
+            summed.wait_to_read()
+            return summed
 
     def _sum(self, values: Any) -> Any:
         sums = []
@@ -104,19 +117,16 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
 
     Args:
-        rank_timeout: see `bertnli.training.trainer.Trainer`; None leaves it as it is.
+        rank_timeout: see `bertnli.training.trainer.Trainer`.
 
     Raises:
         BackendError: torchrun started this process.
     """
-    if rank_timeout is not None:
-        checked(rank_timeout)
+    rank_timeout = checked(rank_timeout or RANK_TIMEOUT)
     if os.environ.get("DMLC_ROLE") != "worker" or os.environ.get("DMLC_NUM_WORKER") == "1":
         if os.environ.get("TORCHELASTIC_RUN_ID") and os.environ.get("WORLD_SIZE") != "1":
             raise BackendError("torchrun is for PyTorch; for MXNet: bertnli launch")
         return Workers()
     if DistributedWorkers.joined is None:
-        DistributedWorkers.joined = DistributedWorkers(rank_timeout or RANK_TIMEOUT)
-    workers = DistributedWorkers.joined
-    workers.watch.rank_timeout = rank_timeout or workers.watch.rank_timeout
-    return workers
+        DistributedWorkers.joined = DistributedWorkers(rank_timeout)
+    return DistributedWorkers.joined

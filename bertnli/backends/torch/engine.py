@@ -78,14 +78,13 @@ class Engine(BaseEngine):
         weight = self.workers.size / len(batch) if len(share) else 0.0
         # An empty share runs one pair with weight 0, since all-reduce is collective.
         computed = share if len(share) else batch[:1]
-        with self.workers.watch.exchange(computes=True):
-            result = within_memory(
-                self, lambda: self._backward_share(computed, weight, seed), len(share)
-            )
-            if self.workers.size > 1:
-                tables = self.optimizer.tables.values()
-                alone = self.net.parameters() if self.limits.auto_batch else tables
-                mean_gradients(alone, self.workers, batch.token_ids)
+        result = within_memory(
+            self, lambda: self._backward_share(computed, weight, seed), len(share)
+        )
+        if self.workers.size > 1:
+            tables = self.optimizer.tables.values()
+            alone = self.net.parameters() if self.limits.auto_batch else tables
+            mean_gradients(alone, self.workers, batch.token_ids)
         return result
 
     def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:

@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,30 +19,22 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from bertnli.errors import BackendError
-from bertnli.training.heartbeat import LOOPBACK
-from bertnli.training.watch import RANK_TIMEOUT, Watch, checked, joining
+from bertnli.training.watch import RANK_TIMEOUT, checked
 from bertnli.training.workers import Workers, lost
 
-#: PyTorch waits longer than the watch, which cannot tell who is slow inside a backward pass.
-MARGIN = timedelta(minutes=1)
 #: What torchrun sets in each process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class DistributedWorkers(Workers):
-    """The processes of torch.distributed's default group.
+    """The processes of torch.distributed's default group."""
 
-    Args:
-        watch: of the group.
-    """
-
-    def __init__(self, watch: Watch) -> None:
-        self.rank, self.size, self.watch = watch.rank, watch.size, watch
+    def __init__(self) -> None:
+        self.rank, self.size = dist.get_rank(), dist.get_world_size()
 
     def sum(self, values: NDArray) -> NDArray:
-        self.watch.begin(self.on_rank0, _first_host())
         summed = torch.tensor(values)
-        with self.watch.exchange(), lost_is_an_error():
+        with lost_is_an_error():
             all_reduce(summed)
         return summed.numpy()
 
@@ -54,40 +45,19 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
     Where there is no group, one is made, of gloo for the CPU and nccl for GPUs.
 
     Args:
-        rank_timeout: see `bertnli.training.trainer.Trainer`; None leaves it as it is.
+        rank_timeout: of a new group; see `bertnli.training.trainer.Trainer`.
     """
-    if rank_timeout is not None:
-        checked(rank_timeout)
+    rank_timeout = checked(rank_timeout or RANK_TIMEOUT)
     if not dist.is_available():
         return Workers()
     if not dist.is_initialized():
         if not all(os.environ.get(name) for name in VARIABLES) or os.environ["WORLD_SIZE"] == "1":
             return Workers()
         kinds = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-        patience = max(rank_timeout or RANK_TIMEOUT, RANK_TIMEOUT)
-        with joining(os.environ["RANK"], patience), lost_is_an_error():
-            dist.init_process_group(kinds, timeout=patience + MARGIN)
+        with lost_is_an_error():
+            dist.init_process_group(kinds, timeout=rank_timeout)
         atexit.register(dist.destroy_process_group)
-        if dist.get_world_size() > 1:
-            DistributedWorkers(_watch_of(id(dist.group.WORLD))).barrier()
-    if dist.get_world_size() == 1:
-        return Workers()
-    workers = DistributedWorkers(_watch_of(id(dist.group.WORLD)))
-    workers.watch.rank_timeout = rank_timeout or workers.watch.rank_timeout
-    return workers
-
-
-@lru_cache(maxsize=1)
-def _watch_of(group: int) -> Watch:
-    """Return the watch of the default group, by its id, since the group itself must not be kept."""
-    return Watch(dist.get_rank(), dist.get_world_size())
-
-
-def _first_host() -> str:
-    """Return the name by which all processes reach the host of the first."""
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ.get("WORLD_SIZE"):  # one host, or unknown
-        return LOOPBACK
-    return os.environ.get("MASTER_ADDR", LOOPBACK)
+    return DistributedWorkers() if dist.get_world_size() > 1 else Workers()
 
 
 def distributed(

@@ -1,9 +1,9 @@
-"""What watches a run while it trains: a bar, a live curve, TensorBoard, or anything of a user's."""
+"""Observers of a run: a progress bar, a live curve, TensorBoard, or a user's own."""
 
-from bertnli.training.observers.interface import Observer, watched
-from bertnli.training.observers.shown import progress_observer
+from bertnli.training.observers.interface import Observer
+from bertnli.training.observers.progress import progress_observer
 
-__all__ = ["Observer", "progress_observer", "watched"]
+__all__ = ["Observer", "progress_observer"]
 
 
 def __dir__() -> list[str]:
