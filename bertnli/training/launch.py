@@ -19,6 +19,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from bertnli._util.machine import available_cores
 from bertnli.errors import ConfigError, RankError
@@ -113,13 +114,15 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
         RankError: a worker, a server or another host died; all processes here were ended.
     """
     address = layout.address or (LOOPBACK, _free_port())
-    with Hosts(layout.hosts, layout.host, address) as hosts, _received_signals() as signals:
-        workers = _start_workers(layout, _variables(layout, address[1], hosts), command)
-        others = _start_servers(layout, _variables(layout, address[1], hosts))
+    with Hosts(layout.hosts, layout.host, address) as hosts:
+        variables = _variables(layout, address[1], hosts)
+        workers = _start_workers(layout, variables, command)
+        children = workers + _start_servers(layout, variables)
         try:
-            return _watch(workers, others, hosts, signals)
+            with _forwarded_signals(workers):
+                return _watch(workers, children, hosts)
         finally:
-            for child in workers + others:
+            for child in children:
                 child.process.kill()
                 child.process.wait()
 
@@ -167,15 +170,11 @@ def _start_workers(
     return workers
 
 
-def _watch(workers: list[Child], others: list[Child], hosts: Hosts, signals: list[int]) -> int:
+def _watch(workers: list[Child], children: list[Child], hosts: Hosts) -> int:
     """Wait until all workers have ended, or one process failed."""
     while True:
-        while signals:
-            signum = signals.pop(0)
-            for worker in workers:
-                worker.process.send_signal(signum)  # does nothing if it has ended
         running = [worker for worker in workers if worker.status is None]
-        failed = next((child for child in workers + others if child.status), None)
+        failed = next((child for child in children if child.status), None)
         if failed is not None:
             _end(workers)
             status = failed.status
@@ -210,12 +209,16 @@ def _end(workers: list[Child]) -> None:
 
 
 @contextmanager
-def _received_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list."""
-    received: list[int] = []
-    before = {s: signal.signal(s, lambda signum, _: received.append(signum)) for s in SIGNALS}
+def _forwarded_signals(workers: list[Child]) -> Iterator[None]:
+    """Pass SIGINT and SIGTERM on, at once: a worker that got the same one may soon have ended."""
+
+    def forward(signum: int, frame: Any) -> None:
+        for worker in workers:
+            worker.process.send_signal(signum)  # does nothing if it has ended
+
+    before = {signum: signal.signal(signum, forward) for signum in SIGNALS}
     try:
-        yield received
+        yield
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)

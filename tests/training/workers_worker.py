@@ -24,9 +24,9 @@ NUM_PAIRS, BATCH_SIZE, STEPS = 136, 7, 20
 def make_trainer(backend: str, dropout: float = 0.0, **settings: Any) -> tuple[Any, Any, Any]:
     """Return a trainer, its training and its dev set."""
     nli = bertnli.get_backend(backend)
-    whole = bertnli.read("sample", "train")
-    vocab = build_vocab(whole, 2)
-    corpus = Corpus(*(column[:NUM_PAIRS] for column in whole), tokenized=False)
+    sample = bertnli.read("sample", "train")
+    vocab = build_vocab(sample, 2)
+    corpus = Corpus(*(column[:NUM_PAIRS] for column in sample), tokenized=False)
     bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 2, dropout, 40, vocab=vocab)
     net = nli.BERTClassifier(bert)
     sets = (
@@ -40,13 +40,13 @@ def make_trainer(backend: str, dropout: float = 0.0, **settings: Any) -> tuple[A
 def results(trainer: Any, train: Any, dev: Any) -> dict[str, Any]:
     """Return the gradients of the first batch, the losses of a run, its scores and weights."""
     first = next(batches(train, BATCH_SIZE, seed=5, shuffle=True))
-    found = {f"gradient/{name}": g for name, g in trainer.gradients(first, 0).items()}
+    arrays = {f"gradient/{name}": g for name, g in trainer.gradients(first, 0).items()}
     history = trainer.fit(train, dev, 1, BATCH_SIZE, progress=False)
-    found["losses"] = np.array(history.step_losses)
+    arrays["losses"] = np.array(history.step_losses)
     record = history.epochs[0]
     assert record.dev_loss is not None and record.dev_accuracy is not None
-    found["scores"] = np.array([record.train_accuracy, record.dev_loss, record.dev_accuracy])
-    return {**found, **{f"weight/{name}": w for name, w in trainer.net.arrays().items()}}
+    arrays["scores"] = np.array([record.train_accuracy, record.dev_loss, record.dev_accuracy])
+    return {**arrays, **{f"weight/{name}": w for name, w in trainer.net.arrays().items()}}
 
 
 if __name__ == "__main__":
