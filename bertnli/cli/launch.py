@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--address",
         type=_address,
         metavar="HOST:PORT",
-        help="of the first of several hosts; its port and the one above it must be free",
+        help="of the first of several hosts; its port must be free",
     )
     parser.add_argument(
         "arguments",
@@ -89,6 +89,6 @@ def _given(command: Sequence[str], option: str) -> str | None:
 def _address(text: str) -> tuple[str, int]:
     """Return host and port, for argparse."""
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65535:
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise argparse.ArgumentTypeError(f"{text!r} is not like node0:9500")
     return host, int(port)

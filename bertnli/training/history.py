@@ -1,4 +1,4 @@
-"""What a run did, epoch by epoch: in memory, as JSON lines, as a curve."""
+"""The results of a run, epoch by epoch: in memory, as JSON lines, as a curve."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from bertnli._util.hints import near_path
 from bertnli.errors import DataError
 from bertnli.plots import plot_curves
 
-#: The file of a run's folder that has a line for each finished epoch.
+#: File of a run's folder with a line for each finished epoch.
 METRICS = "metrics.jsonl"
-#: What a curve's file says of where it comes from.
+#: Identifies the file of a curve.
 CURVE_MARK = "bertnli training curve"
-#: Bytes of that file: those of some 100,000 epochs.
+#: Largest metrics file, in bytes: some 100,000 epochs.
 MAX_METRICS = 1 << 25
 
 
@@ -67,17 +67,12 @@ class History:
     @property
     def best(self) -> EpochRecord:
         """The first epoch with the highest dev accuracy; without a dev set the last epoch."""
-        return max(
-            self.epochs,
-            key=lambda record: (
-                (record.epoch,)
-                if record.dev_accuracy is None
-                else (record.dev_accuracy, -record.epoch)
-            ),
-        )
+        if self.epochs[-1].dev_accuracy is None:
+            return self.epochs[-1]
+        return max(self.epochs, key=lambda record: record.dev_accuracy or 0.0)
 
     def has_stalled(self, patience: int) -> bool:
-        """Return whether so many epochs went by without a better dev accuracy; 0 for never."""
+        """Return whether ``patience`` epochs brought no better dev accuracy; never if it is 0."""
         if not patience or not self.epochs:
             return False
         return self.epochs[-1].epoch - self.best.epoch >= patience
@@ -113,8 +108,8 @@ def read_history(path: str | Path) -> History:
     history = History()
     for number, line in enumerate(lines, 1):
         try:
-            found = json.loads(line)
-            history.epochs.append(EpochRecord(**{name: found[name] for name in names}))
+            values = json.loads(line)
+            history.epochs.append(EpochRecord(**{name: values[name] for name in names}))
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise DataError(
                 f"{file}, line {number}: not an epoch's record, as a run writes them: {error!r}"

@@ -3,8 +3,8 @@
 MXNet's key-value store needs workers, which train; servers, which add up what the workers push; and
 one scheduler, by which they find each other. They wait for each other for ever, so their launcher
 watches them. The standard input of each is a pipe from the launcher, the lifeline: when it closes,
-because the launcher died or closed it, the process ends. Each host has a launcher of its own; a
-connection between the launchers tells them when another one failed.
+because the launcher died or closed it, the process ends. Each host has a launcher of its own, and
+workers whose fellows on another host are gone end after the rank timeout.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from typing import Any
 
 from bertnli._util.machine import available_cores
 from bertnli.errors import ConfigError, RankError
-from bertnli.training.hosts import LOOPBACK, Hosts
 from bertnli.training.stop import SIGNALS
 
+LOOPBACK = "127.0.0.1"
 #: Seconds: between looks at the processes, for the others to save and end after one failed.
 POLL, GRACE = 0.1, 30.0
 #: Variables that tell a worker its rank, which ps-lite leaves to chance, and, if a host has several
@@ -48,8 +48,8 @@ class Layout:
         workers, servers: on each host.
         hosts: number of hosts.
         host: number of this one, from 0.
-        address: host 0's name and port, by which the others reach it; the port above it is used as
-            well. None for a free port on a single host.
+        address: host 0's name and port, by which the others reach it; None for a free port on a
+            single host.
 
     Raises:
         ConfigError: numbers that cannot be.
@@ -111,27 +111,39 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
         0 if all workers ended with it; else the status of the first that failed.
 
     Raises:
-        RankError: a worker, a server or another host died; all processes here were ended.
+        RankError: a worker or a server died; all processes here were ended.
+        ConfigError: the address of host 0 cannot be reached.
     """
-    address = layout.address or (LOOPBACK, _free_port())
-    with Hosts(layout.hosts, layout.host, address) as hosts:
-        variables = _variables(layout, address[1], hosts)
-        workers = _start_workers(layout, variables, command)
-        children = workers + _start_servers(layout, variables)
+    variables = {**os.environ, **_addresses(layout)}
+    workers = _start_workers(layout, variables, command)
+    children = workers + _start_servers(layout, variables)
+    try:
+        with _forwarded_signals(workers):
+            return _watch(workers, children)
+    finally:
+        for child in children:
+            child.process.kill()
+            child.process.wait()
+
+
+def _addresses(layout: Layout) -> dict[str, str]:
+    """Return the variables by which ps-lite's processes find each other."""
+    if layout.address is None:
+        with socket.socket() as free:
+            free.bind((LOOPBACK, 0))
+            root = here = LOOPBACK
+            port = free.getsockname()[1]
+    else:
+        name, port = layout.address
         try:
-            with _forwarded_signals(workers):
-                return _watch(workers, children, hosts)
-        finally:
-            for child in children:
-                child.process.kill()
-                child.process.wait()
-
-
-def _variables(layout: Layout, port: int, hosts: Hosts) -> dict[str, str]:
-    """Return the environment that ps-lite reads."""
-    here, root = hosts.addresses()
+            root = here = socket.gethostbyname(name)
+            if layout.host:  # the address of the interface that leads to host 0
+                with socket.socket(type=socket.SOCK_DGRAM) as probe:
+                    probe.connect((root, port))
+                    here = probe.getsockname()[0]
+        except OSError as error:
+            raise ConfigError(f"--address {name}:{port} cannot be reached: {error}") from error
     return {
-        **os.environ,
         "DMLC_PS_ROOT_URI": root,
         "DMLC_PS_ROOT_PORT": str(port),
         "DMLC_NUM_WORKER": str(layout.workers * layout.hosts),
@@ -170,10 +182,10 @@ def _start_workers(
     return workers
 
 
-def _watch(workers: list[Child], children: list[Child], hosts: Hosts) -> int:
+def _watch(workers: list[Child], children: list[Child]) -> int:
     """Wait until all workers have ended, or one process failed."""
     while True:
-        running = [worker for worker in workers if worker.status is None]
+        running = any(worker.status is None for worker in workers)
         failed = next((child for child in children if child.status), None)
         if failed is not None:
             _end(workers)
@@ -187,14 +199,7 @@ def _watch(workers: list[Child], children: list[Child], hosts: Hosts) -> int:
                 "its last state (--resume)"
             )
         if not running:
-            hosts.finish()
             return 0
-        if hosts.one_failed():
-            _end(workers)
-            raise RankError(
-                "another host's processes are gone; those here were ended. Its own launcher says "
-                "why; the run can go on from its last state (--resume)"
-            )
         time.sleep(POLL)
 
 
@@ -222,9 +227,3 @@ def _forwarded_signals(workers: list[Child]) -> Iterator[None]:
     finally:
         for signum, handler in before.items():
             signal.signal(signum, handler)
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind((LOOPBACK, 0))
-        return int(free.getsockname()[1])

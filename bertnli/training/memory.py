@@ -1,4 +1,4 @@
-"""What is done where memory does not suffice for a batch: less of it is computed together."""
+"""Smaller micro-batches if memory does not suffice."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ T = TypeVar("T")
 
 
 def within_memory(engine: BaseEngine, compute: Callable[[], T], num_pairs: int) -> T:
-    """Return what a function gives that computes a batch in micro-batches.
+    """Return the result of a function that computes a batch in micro-batches.
 
     Args:
-        engine: whose ``micro_batch_size`` is halved, where its ``auto_batch`` says so.
-        compute: may be called again, after that.
+        engine: its ``micro_batch_size`` is halved until the function succeeds, if ``auto_batch``.
+        compute: the function.
         num_pairs: of the batch, in this process.
 
     Raises:
@@ -32,6 +32,7 @@ def within_memory(engine: BaseEngine, compute: Callable[[], T], num_pairs: int) 
             if not engine.is_out_of_memory(error):
                 raise
             size = min(engine.limits.micro_batch_size or num_pairs, num_pairs)
+            lacks = f"memory does not suffice for {size} pairs at a time"
             if size <= 1:
                 raise TrainingError(
                     f"memory does not suffice for one pair at a time: {error}. A smaller model "
@@ -39,15 +40,10 @@ def within_memory(engine: BaseEngine, compute: Callable[[], T], num_pairs: int) 
                 ) from error
             if not engine.limits.auto_batch:
                 raise TrainingError(
-                    f"memory does not suffice for {size} pairs at a time: {error}. With "
-                    f"micro_batch_size={size // 2} (--micro-batch-size {size // 2}) the same "
-                    "steps need less, and auto_batch=True (--auto-batch) finds the size that "
-                    "fits; a run that was saved can go on"
+                    f"{lacks}: {error}. With micro_batch_size={size // 2} (--micro-batch-size "
+                    f"{size // 2}) the same steps need less, and auto_batch=True (--auto-batch) "
+                    "finds the size that fits; a run that was saved can go on"
                 ) from error
             engine.limits.micro_batch_size = size // 2
         # Here the error, and with it the tensors of its frames, is gone.
-        tqdm.write(
-            f"memory does not suffice for {size} pairs at a time; going on with {size // 2}, "
-            "and the same batches",
-            file=sys.stderr,
-        )
+        tqdm.write(f"{lacks}; going on with {size // 2}, and the same batches", file=sys.stderr)

@@ -1,11 +1,8 @@
-"""Adam's state as arrays: the same on every backend and device.
-
-A run that was begun on one can end on another.
+"""Adam's state as arrays, the same on every backend: a run may begin on one and end on another.
 
 ``updates`` (1,) int64 counts the steps; ``m/NAME`` and ``v/NAME`` are a tensor's moments, float32.
-Of a table that is updated by row they are those of the rows that ever had a gradient, (n, H), and
-``rows/NAME`` (n,) int64 says which these are, in the order in which they were first used; the
-moments of all others are zero.
+For a table that is updated by row, they are (n, H), of the rows that ever had a gradient;
+``rows/NAME`` (n,) int64 names these, in the order of their first use. Other rows' moments are zero.
 """
 
 from __future__ import annotations
@@ -19,18 +16,18 @@ Arrays = Mapping[str, NDArray]
 
 
 def dense_moments(arrays: Arrays, name: str, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
-    """Return the moments of all of a tensor, of its shape."""
+    """Return a tensor's moments, of its shape."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
     if rows is None:
         return m, v
-    whole = np.zeros((2, *shape), np.float32)
-    whole[0][rows], whole[1][rows] = m, v
-    return whole[0], whole[1]
+    dense_m, dense_v = np.zeros((2, *shape), np.float32)
+    dense_m[rows], dense_v[rows] = m, v
+    return dense_m, dense_v
 
 
 def row_moments(arrays: Arrays, name: str) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the rows of a table that have moments (n,), and these, (n, H) each."""
+    """Return the rows of a table that have moments (n,), and these moments, (n, H) each."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
     if rows is None:

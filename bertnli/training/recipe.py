@@ -1,7 +1,4 @@
-"""What a recipe makes of tensors and of classes: plain numbers, which the backends compute with.
-
-Written once, they are equal on both.
-"""
+"""Learning rates and weight decay of each tensor, and smoothed targets, for both backends."""
 
 from __future__ import annotations
 
@@ -22,12 +19,7 @@ _NOT_DECAYED = re.compile(r"\.bias$|(^|\.)ln\.weight$")
 
 
 class TensorRate(NamedTuple):
-    """How a tensor is trained.
-
-    Args:
-        lr_factor: what the learning rate of a step is multiplied by.
-        weight_decay: see `TrainingConfig`.
-    """
+    """The factor of a tensor's learning rate, and its weight decay; see `TrainingConfig`."""
 
     lr_factor: float
     weight_decay: float
@@ -39,10 +31,10 @@ def tensor_rates(
     """Return how each tensor is trained.
 
     The heads and the pooler, ``hidden``, have the learning rate itself. Block i of B has it times
-    ``layer_decay ** (B - i)``, and the embeddings, with their layer normalisation, times
-    ``layer_decay ** (B + 1)``: each layer's is a constant factor smaller than that of the layer
-    above (Howard and Ruder, 2018, section 3.2; for Transformers Clark et al., 2020). Biases, and
-    layer normalisation's scales and shifts, do not decay (Devlin et al., 2019, in their code).
+    ``layer_decay ** (B - i)``, the embeddings and their layer normalisation times
+    ``layer_decay ** (B + 1)`` (Howard and Ruder, 2018, section 3.2; for Transformers Clark et al.,
+    2020). Biases, and layer normalisation's scales and shifts, do not decay (Devlin et al., 2019,
+    in their code).
 
     Args:
         names: canonical.
@@ -59,7 +51,7 @@ def tensor_rates(
 
 
 def _depth(name: str, num_blks: int) -> int:
-    """Return how many layers a tensor is below the heads."""
+    """Return the number of layers from the heads down to a tensor."""
     block = _BLOCK.match(name)
     if block is not None:
         return num_blks - int(block[1])
@@ -67,13 +59,12 @@ def _depth(name: str, num_blks: int) -> int:
 
 
 def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
-    """Return a batch with the targets that label smoothing makes of its targets, or of its labels.
+    """Return a batch with smoothed targets: ``(1 - s) * target + s / K`` for K classes.
 
-    ``(1 - s) * target + s / K`` for K classes (Szegedy et al., 2016, section 7), which is what
-    `torch.nn.functional.cross_entropy` makes of them.
+    As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`.
 
     Args:
-        batch: with labels; it comes back as it is where nothing is smoothed.
+        batch: with labels or targets; it is returned itself if s is 0.
         label_smoothing: s.
         num_labels: K.
 

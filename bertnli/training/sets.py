@@ -1,4 +1,4 @@
-"""What a trainer takes its batches of: a set of examples, or a framework's own DataLoader."""
+"""Where a trainer's batches come from: a set of examples, or a framework's own DataLoader."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ Data = ExampleSet | Iterable
 
 
 class Source:
-    """Where a trainer's batches come from.
+    """Batches of a data set.
 
     Args:
-        data: a set, or a loader, whose batches and their order are taken as they come.
-        net: what they are for.
-        loader_batch: makes a batch of a loader's item.
+        data: a set, or a loader, whose batches are taken in their order.
+        net: the net to train or evaluate.
+        loader_batch: converts a loader's item to a batch.
     """
 
     def __init__(self, data: Data, net: Trainable, loader_batch: Callable[[Any], Batch]) -> None:
@@ -29,16 +29,16 @@ class Source:
 
     @property
     def examples(self) -> ExampleSet | None:
-        """The set; None of a loader."""
+        """The set; None for a loader."""
         return self.data if isinstance(self.data, ExampleSet) else None
 
     def name(self) -> str:
-        """Return what tells it from others: a set's digest."""
+        """Return a set's digest, or the type of a loader."""
         data = self.data
         return data.digest() if isinstance(data, ExampleSet) else type(data).__name__
 
     def num_batches(self, batch_size: int) -> int | None:
-        """Return the batches of an epoch, if that is known."""
+        """Return the number of batches in an epoch; None if it is not known."""
         if isinstance(self.data, ExampleSet):
             return -(-len(self.data) // batch_size)
         return len(self.data) if isinstance(self.data, Sized) else None
@@ -46,32 +46,32 @@ class Source:
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, first: int = 0
     ) -> Iterator[Batch]:
-        """Yield an epoch's batches, from one of them on, in an order of its own."""
-        if not isinstance(self.data, ExampleSet):
-            return (self.loader_batch(item) for item in self.data)
-        examples = self.data.at_epoch(seed, epoch)
-        found = batches(examples, batch_size, seed=seed, epoch=epoch, shuffle=True, first=first)
-        return self._prepared(found, self.data)
+        """Yield the batches of an epoch, in its order, from batch ``first`` on."""
+        data = self.data
+        if not isinstance(data, ExampleSet):
+            return (self.loader_batch(item) for item in data)
+        examples = data.at_epoch(seed, epoch)
+        in_order = batches(examples, batch_size, seed=seed, epoch=epoch, shuffle=True, first=first)
+        return (self.net.with_net_labels(batch, data) for batch in in_order)
 
     def eval_batches(self, batch_size: int) -> Iterator[Batch]:
-        """Yield the batches of an evaluation: of a set, examples of similar length together."""
-        if not isinstance(self.data, ExampleSet):
-            return (self.loader_batch(item) for item in self.data)
-        examples = self.data.at_epoch(0, 0)
-        return self._prepared((b for _, b in sorted_batches(examples, batch_size)), self.data)
-
-    def _prepared(self, found: Iterable[Batch], data: ExampleSet) -> Iterator[Batch]:
-        return (self.net.with_net_labels(batch, data) for batch in found)
+        """Yield the batches of an evaluation; those of a set have examples of similar length."""
+        data = self.data
+        if not isinstance(data, ExampleSet):
+            return (self.loader_batch(item) for item in data)
+        examples = data.at_epoch(0, 0)
+        by_length = sorted_batches(examples, batch_size)
+        return (self.net.with_net_labels(batch, data) for _, batch in by_length)
 
     def check(self, what: str, num_workers: int) -> None:
-        """Raise what is wrong with the data before anything is computed.
+        """Check the data before anything is computed.
 
         Args:
             what: the set's name in a message.
             num_workers: processes that share it.
 
         Raises:
-            ConfigError: a loader cannot be shared, or is of no use to the net.
+            ConfigError: a loader that several processes, or this net, cannot use.
             DataError: an empty set, labels missing, a vocabulary that is not the model's.
         """
         data, net = self.data, self.net
@@ -113,13 +113,12 @@ class Source:
 
 
 def _is_loader(data: object) -> bool:
-    """Return whether something gives batches: an iterable, but for a list of pairs of sentences."""
+    """Return whether an object is an iterable of batches, rather than of sentence pairs."""
     if isinstance(data, str | Path | Corpus) or not isinstance(data, Iterable):
         return False
-    return not isinstance(data, list | tuple) or (len(data) > 0 and not _is_text(data[0]))
-
-
-def _is_text(item: object) -> bool:
-    """Return whether something is a sentence, a pair of sentences, or an object with them."""
-    first = item[0] if isinstance(item, list | tuple) and item else item
-    return isinstance(first, str | Mapping)
+    if not isinstance(data, list | tuple):
+        return True
+    first = data[0] if data else ""
+    if isinstance(first, list | tuple) and first:
+        first = first[0]
+    return not isinstance(first, str | Mapping)

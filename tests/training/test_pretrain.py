@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from small_runs import assert_same_arrays
 
 import bertnli
 from bertnli.backends.interface import Backend
@@ -46,14 +47,14 @@ def test_a_run_learns_and_fine_tuning_starts_from_it(
     assert main(options(text_file, run, backend.name, *more)) == 0
     out = capsys.readouterr().out
     assert "600 sentences" in out and "300 examples an epoch" in out
-    found = load_pretrained(run)
-    assert not found.started  # heads and all
+    model = load_pretrained(run)
+    assert not model.started  # heads and all
     nli = bertnli.get_backend(other)
     bert, vocab = nli.load_pretrained_model(run, devices="cpu", dropout=0.0)
     data = PretrainingSet(read_text(text_file), 40, vocab)
     net: Any = nli.BERTForPretraining(bert)
     score = nli.Trainer(net, devices="cpu").evaluate(data)
-    fresh: Any = nli.BERTModel(**found.config.to_dict(), vocab=vocab)
+    fresh: Any = nli.BERTModel(**model.config.to_dict(), vocab=vocab)
     before = nli.Trainer(nli.BERTForPretraining(fresh), devices="cpu").evaluate(data)
     assert score.mlm_loss < before.mlm_loss - 0.5
     assert f"dev acc {score.accuracy:.3f}" in out.splitlines()[-1]
@@ -70,11 +71,11 @@ def test_masked_words_alone_leave_the_rest_as_it_was(
 ) -> None:
     more = ("--epochs", "1", "--tasks", "mlm", "--word-pieces", "300", "--whole-words", "--quiet")
     assert main(options(text_file, tmp_path / "run", backend.name, *more)) == 0
-    found = load_pretrained(tmp_path / "run")
-    assert type(found.vocab) is WordPieceVocab and len(found.vocab) == 300
-    start = backend.BERTModel(**found.config.to_dict()).arrays()
+    model = load_pretrained(tmp_path / "run")
+    assert type(model.vocab) is WordPieceVocab and len(model.vocab) == 300
+    start = backend.BERTModel(**model.config.to_dict()).arrays()
     for name, array in start.items():
-        moved = not np.array_equal(array, found.arrays[name])
+        moved = not np.array_equal(array, model.arrays[name])
         assert moved != name.startswith(("hidden.", "nsp.")), name
 
 
@@ -89,12 +90,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
         trainer = backend.Trainer(net, lr=3e-3, devices="cpu")
         return net, trainer.fit(data, None, epochs, 64, output=output, progress=False, **more)
 
-    whole, history = fit(tmp_path / "whole", 3)
-    fit(tmp_path / "parts", 1)
-    net, again = fit(tmp_path / "parts", 3, resume=True)
+    expected, history = fit(tmp_path / "uninterrupted", 2)
+    fit(tmp_path / "run", 1)
+    net, again = fit(tmp_path / "run", 2, resume=True)
     assert again.step_losses == history.step_losses
-    for name, array in whole.arrays().items():
-        assert np.array_equal(array, net.arrays()[name]), name
+    assert_same_arrays(net.arrays(), expected.arrays())
 
 
 def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_path: Path) -> None:
@@ -104,9 +104,9 @@ def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_pat
     assert {*net.arrays()} == {*net.shapes()}
     bert.load_arrays({name: array + 1 for name, array in bert.arrays().items()}, "")
     net.save(tmp_path / "net")
-    found = load_pretrained(tmp_path / "net").arrays
+    saved = load_pretrained(tmp_path / "net").arrays
     for name, array in bert.arrays().items():
-        assert np.array_equal(found[name], array), name
+        assert np.array_equal(saved[name], array), name
 
 
 def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -> None:

@@ -62,9 +62,8 @@ def test_the_command_s_options() -> None:
     assert config([]) == TrainingConfig()
     argv = ["--recipe", "best", "--clip-norm", "0", "--layer-decay", "0.9", "--patience", "2"]
     argv += ["--epochs", "3", "--seed", "7"]
-    found = config(argv)
     given = {"clip_norm": 0.0, "layer_decay": 0.9, "patience": 2, "num_epochs": 3, "seed": 7}
-    assert found == TrainingConfig(**{**RECIPES["best"], **given})
+    assert config(argv) == TrainingConfig(**{**RECIPES["best"], **given})
 
 
 def test_rates_of_tensors_by_hand() -> None:
@@ -97,12 +96,12 @@ def test_the_steps_that_are_averaged_are_the_last(average: float, total: int) ->
 
 def test_smoothing_by_hand(make_batch: Callable[..., Batch]) -> None:
     batch = make_batch(6)
-    found = smoothed(batch, 0.3, 3).targets
-    assert found is not None and found.dtype == np.float32
-    np.testing.assert_allclose(found, 0.1 + 0.7 * (batch.labels[:, None] == range(3)), rtol=1e-6)
+    targets = smoothed(batch, 0.3, 3).targets
+    assert targets is not None and targets.dtype == np.float32
+    np.testing.assert_allclose(targets, 0.1 + 0.7 * (batch.labels[:, None] == range(3)), rtol=1e-6)
     teacher = np.random.default_rng(0).dirichlet(np.ones(3), 6).astype(np.float32)
-    found = smoothed(replace(batch, targets=teacher), 0.3, 3).targets
-    np.testing.assert_allclose(found, 0.1 + 0.7 * teacher, rtol=1e-6)
+    targets = smoothed(replace(batch, targets=teacher), 0.3, 3).targets
+    np.testing.assert_allclose(targets, 0.1 + 0.7 * teacher, rtol=1e-6)
     assert smoothed(batch, 0.0, 3) is batch
     with pytest.raises(DataError, match="label ids from -1 to -1"):
         smoothed(replace(batch, labels=np.full(6, -1, np.int32)), 0.3, 3)

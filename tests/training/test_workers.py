@@ -210,9 +210,7 @@ def test_a_killed_worker_ends_the_run_and_it_goes_on(
     assert_goes_on(backend.name, output, undisturbed)
 
 
-def test_sigterm_to_every_process(
-    backend: Backend, running: Start, tmp_path: Path
-) -> None:
+def test_sigterm_to_every_process(backend: Backend, running: Start, tmp_path: Path) -> None:
     """As a service manager or a cluster's scheduler sends it: launcher, servers and workers."""
     output = tmp_path / "run"
     process = running(command_of(backend.name, 2, output), output)
@@ -309,8 +307,8 @@ print({event.name for event in profile.events() if event.name.startswith("gloo:"
 def test_gloo_does_nothing_with_a_long_name(tmp_path: Path, how: str) -> None:
     """Of which two threads would free the memory twice; its only sum with one is that of rows."""
     (tmp_path / "names.py").write_text(NAMES)
-    said = run(started("torch", 2, [str(tmp_path / "names.py"), str(HERE), how]))
-    assert "gloo:all_reduce" in said and "sparse" not in said and "coalesced" not in said
+    text = run(started("torch", 2, [str(tmp_path / "names.py"), str(HERE), how]))
+    assert "gloo:all_reduce" in text and "sparse" not in text and "coalesced" not in text
 
 
 @pytest.mark.long
