@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +25,8 @@ from bertnli._util.machine import available_cores
 from bertnli.errors import ConfigError, RankError
 from bertnli.training.stop import SIGNALS
 
+#: Processes by their names in messages.
+Children = dict[str, subprocess.Popen]
 LOOPBACK = "127.0.0.1"
 #: Seconds: between looks at the processes, for the others to save and end after one failed.
 POLL, GRACE = 0.1, 30.0
@@ -70,19 +72,6 @@ class Layout:
             raise ConfigError("several hosts need the address of the first, HOST:PORT")
 
 
-@dataclass
-class Child:
-    """A process that the launcher started, and its name in messages."""
-
-    name: str
-    process: subprocess.Popen
-
-    @property
-    def status(self) -> int | None:
-        """Its exit status; None while it runs; minus the number of the signal that ended it."""
-        return self.process.poll()
-
-
 def end_with_launcher() -> None:
     """Have this process, a server or the scheduler, end when its lifeline closes.
 
@@ -116,14 +105,14 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
     """
     variables = {**os.environ, **_addresses(layout)}
     workers = _start_workers(layout, variables, command)
-    children = workers + _start_servers(layout, variables)
+    children = {**workers, **_start_servers(layout, variables)}
     try:
         with _forwarded_signals(workers):
             return _watch(workers, children)
     finally:
-        for child in children:
-            child.process.kill()
-            child.process.wait()
+        for process in children.values():
+            process.kill()
+            process.wait()
 
 
 def _addresses(layout: Layout) -> dict[str, str]:
@@ -152,74 +141,71 @@ def _addresses(layout: Layout) -> dict[str, str]:
     }
 
 
-def _start(name: str, command: Sequence[str], variables: dict[str, str]) -> Child:
+def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
     # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
-    process = subprocess.Popen(
-        command, env=variables, stdin=subprocess.PIPE, start_new_session=True
-    )
-    return Child(name, process)
+    return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, start_new_session=True)
 
 
-def _start_servers(layout: Layout, variables: dict[str, str]) -> list[Child]:
+def _start_servers(layout: Layout, variables: Mapping[str, str]) -> Children:
     roles = {f"server {i}": "server" for i in range(layout.servers)}
     if layout.host == 0:
         roles["the scheduler"] = "scheduler"
     command = [sys.executable, "-c", SERVE]
-    return [_start(name, command, {**variables, "DMLC_ROLE": roles[name]}) for name in roles]
+    return {name: _start(command, {**variables, "DMLC_ROLE": roles[name]}) for name in roles}
 
 
 def _start_workers(
-    layout: Layout, variables: dict[str, str], command: Sequence[str]
-) -> list[Child]:
+    layout: Layout, variables: Mapping[str, str], command: Sequence[str]
+) -> Children:
     threads = str(max(available_cores() // layout.workers, 1))
-    variables = {**variables, "DMLC_ROLE": "worker"}
-    variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or threads
-    workers = []
+    workers = {}
     for i in range(layout.workers):
-        rank = layout.host * layout.workers + i
-        local = {LOCAL_RANK: str(i)} if layout.workers > 1 else {}
-        workers.append(_start(f"worker {rank}", command, {**variables, RANK: str(rank), **local}))
+        rank = str(layout.host * layout.workers + i)
+        more = {"DMLC_ROLE": "worker", RANK: rank}
+        more["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or threads
+        if layout.workers > 1:
+            more[LOCAL_RANK] = str(i)
+        workers[f"worker {rank}"] = _start(command, {**variables, **more})
     return workers
 
 
-def _watch(workers: list[Child], children: list[Child]) -> int:
+def _watch(workers: Children, children: Children) -> int:
     """Wait until all workers have ended, or one process failed."""
-    while True:
-        running = any(worker.status is None for worker in workers)
-        failed = next((child for child in children if child.status), None)
-        if failed is not None:
-            _end(workers)
-            status = failed.status
-            assert status is not None
-            if failed in workers and status > 0:
-                return status  # it has printed why
-            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else "ended"
-            raise RankError(
-                f"{failed.name} {how}, and all other processes were ended. The run can go on from "
-                "its last state (--resume)"
-            )
-        if not running:
+    failed = None
+    while failed is None:
+        running = any(worker.poll() is None for worker in workers.values())
+        failed = next((name for name, process in children.items() if process.poll()), None)
+        if failed is None and not running:
             return 0
         time.sleep(POLL)
+    _end(workers)
+    status = children[failed].returncode
+    if failed in workers and status > 0:
+        return status  # it has printed why
+    how = f"was ended by {signal.Signals(-status).name}" if status < 0 else "ended"
+    raise RankError(
+        f"{failed} {how}, and all other processes were ended. The run can go on from its last "
+        "state (--resume)"
+    )
 
 
-def _end(workers: list[Child]) -> None:
+def _end(workers: Children) -> None:
     """Close the workers' lifelines, and give them some time to save and end."""
-    for worker in workers:
-        assert worker.process.stdin is not None
-        worker.process.stdin.close()
+    for worker in workers.values():
+        assert worker.stdin is not None
+        worker.stdin.close()
     deadline = time.monotonic() + GRACE
-    while time.monotonic() < deadline and any(worker.status is None for worker in workers):
+    while time.monotonic() < deadline and any(w.poll() is None for w in workers.values()):
         time.sleep(POLL)
 
 
 @contextmanager
-def _forwarded_signals(workers: list[Child]) -> Iterator[None]:
+def _forwarded_signals(workers: Children) -> Iterator[None]:
     """Pass SIGINT and SIGTERM on, at once: a worker that got the same one may soon have ended."""
 
     def forward(signum: int, frame: Any) -> None:
-        for worker in workers:
-            worker.process.send_signal(signum)  # does nothing if it has ended
+        for worker in workers.values():
+            worker.send_signal(signum)  # does nothing if it has ended
 
     before = {signum: signal.signal(signum, forward) for signum in SIGNALS}
     try:

@@ -20,6 +20,7 @@ from bertnli.nets.metrics import Score
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.observers import Observer
+from bertnli.training.ownership import LAST
 from bertnli.training.recipe import smoothed
 from bertnli.training.run import RunFolder
 from bertnli.training.sets import Source
@@ -168,7 +169,7 @@ class Loop:
         record = self._evaluated_epoch()
         if record is None:
             self.folder.save_state(self.state)
-            self.folder.save_last()
+            self.folder.save_net(LAST)
             self._end_together()
             self.average.finish()
             self.stop.leave()

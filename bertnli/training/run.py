@@ -207,11 +207,8 @@ class RunFolder:
         self.save_state(state)
         return f"step {state.step} was saved in {self.path / STATE}; {again}"
 
-    def save_last(self) -> None:
-        """Write ``last/``: the weights as they are, or their average."""
-        self._save_net(LAST)
-
-    def _save_net(self, name: str) -> None:
+    def save_net(self, name: str) -> None:
+        """Write a checkpoint of the weights as they are, or of their average."""
         if self.path is not None:
             with self.average.in_place():
                 self.engine.net.save(self.path / name)
@@ -225,14 +222,14 @@ class RunFolder:
         if self.path is None:
             return
         if state.history.best is state.history.epochs[-1]:
-            self._save_net(BEST)
+            self.save_net(BEST)
         self.save_state(state)
         self._save_after_state(state)
 
     def _save_after_state(self, state: TrainingState) -> None:
         if self.path is None:
             return
-        self.save_last()
+        self.save_net(LAST)
         self._write_metrics(state)
         try:
             with replaced_file(self.path / CURVE) as new:

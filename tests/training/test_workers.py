@@ -290,27 +290,6 @@ def test_a_stopped_server_ends_the_run(running: Start, tmp_path: Path, role: str
     assert (output / "last").is_dir() == (role == "scheduler")
 
 
-NAMES = """
-import sys, torch
-sys.path.insert(0, sys.argv[1])
-import workers_worker
-trainer, train, _ = workers_worker.make_trainer("torch", auto_batch=sys.argv[2] == "auto")
-with torch.profiler.profile() as profile:
-    trainer.fit(train, None, 1, 7, progress=False)
-print({event.name for event in profile.events() if event.name.startswith("gloo:")})
-"""
-
-
-@pytest.mark.needs("torch")
-@pytest.mark.long
-@pytest.mark.parametrize("how", ["auto", "plain"])
-def test_gloo_does_nothing_with_a_long_name(tmp_path: Path, how: str) -> None:
-    """Of which two threads would free the memory twice; its only sum with one is that of rows."""
-    (tmp_path / "names.py").write_text(NAMES)
-    text = run(started("torch", 2, [str(tmp_path / "names.py"), str(HERE), how]))
-    assert "gloo:all_reduce" in text and "sparse" not in text and "coalesced" not in text
-
-
 @pytest.mark.long
 @pytest.mark.needs("torch")
 def test_many_steps_do_not_crash(tmp_path: Path) -> None:
