@@ -110,6 +110,8 @@ class Loop:
         batches = self.train.train_batches(config.batch_size, config.seed, epoch, first)
         for step, batch in enumerate(batches, state.step):
             self._take_step(step, batch)
+            if self.workers.size == 1:  # a signal that came since the votes were counted
+                self.stop.count(self.stop.votes())
             if self._save_due or self.stop.requested:
                 self._record_pending()
             if self.stop.requested:

@@ -191,6 +191,9 @@ def sigstop(pid: int) -> None:
     os.kill(pid, signal.SIGSTOP)
 
 
+@pytest.mark.parametrize(
+    "backend", ["torch", pytest.param("mxnet", marks=pytest.mark.long)], indirect=True
+)
 @pytest.mark.parametrize("victim", [pytest.param(0, marks=pytest.mark.long), 1])
 def test_a_killed_worker_ends_the_run_and_it_goes_on(
     backend: Backend, undisturbed: Arrays, running: Start, tmp_path: Path, victim: int
