@@ -117,14 +117,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file that says what the transformers model of a folder is, and what it says.
-
-    Returns:
-        The path, and nothing where there is no such file.
-
-    Raises:
-        CheckpointError: a config.json cannot be read.
-    """
+    """Return the config.json of a transformers model, and what it says: nothing without one."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -136,16 +129,7 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a folder holds, without its vocabulary.
-
-    Args:
-        file: of the tensors; a config.json is beside it.
-        stored: the tensors, by their names in the file.
-
-    Raises:
-        CheckpointError: config.json is missing or damaged; or the model is not computed here, and
-            the message says what is different.
-    """
+    """Return what a folder holds, without its vocabulary."""
     path, described = read_description(file.parent)
     if not described:
         for name in stored:
@@ -188,11 +172,7 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Return the sizes of a description; see `read_description`.
-
-    Raises:
-        CheckpointError: a size is missing or wrong, or the model is not computed here.
-    """
+    """Return the sizes of a description, or CheckpointError if they are not computed here."""
     kind = described.get("model_type", "bert")
     _check_type(kind, path)
     for name, value in FAMILIES[kind].fixed.items():
@@ -222,9 +202,6 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
 
     As transformers' tokenizers do, up to ``model_max_length`` or, without one, to the model's
     positions; by another rule where `write` wrote its name.
-
-    Raises:
-        CheckpointError: the file is damaged, or pairs are cut in a way that is not done here.
     """
     path = folder / SETTINGS_FILE
     if not is_there(path):
@@ -267,10 +244,6 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
     With labels that is `AutoModelForSequenceClassification`, without `BertForPreTraining`.
     transformers takes over the length at which pairs are cut, and has no rule but its own.
-
-    Raises:
-        CheckpointError: the model is not such a BERT, with the reason.
-        OSError: the folder cannot be written.
     """
     config, vocab, encoding = checkpoint.config, checkpoint.vocab, checkpoint.encoding
     instead = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"

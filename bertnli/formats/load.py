@@ -28,7 +28,9 @@ from bertnli.hub.catalogue import (
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.wordpiece import load_vocab
 
-#: The formats that can be read. Each is asked in turn; the last takes what no other does.
+#: The formats that can be read, which are asked in turn; the last takes what no other does. Each is
+#: a module with `match(file, stored)`, whether a file with these tensors is of the format, and
+#: `read(file, stored)`, which returns a checkpoint without its vocabulary.
 FORMATS: tuple[Any, ...] = (native, gluonnlp, huggingface, book)
 #: Where the tensors' names begin that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
@@ -119,8 +121,8 @@ def locate_local(name: str | Path) -> Path:
     if is_model_name(name):
         raise CheckpointError(
             f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
-            f"with `bertnli train --pretrained {name}`, or give the folder that `bertnli download "
-            f"{name}` prints"
+            f"with `bertnli train --pretrained {name}`. `bertnli download {name}` fetches it and "
+            "prints the folder to give"
         )
     raise CheckpointError(
         f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"

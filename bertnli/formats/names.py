@@ -79,15 +79,12 @@ def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:
-    """Return what a table makes of a tensor's name.
+    """Return what a table makes of a tensor's name, or KeyError.
 
     Args:
         name: such as ``encoder.blks.3.ffn.dense1.weight``.
         table: names of tensors, or of layers, for those of all their tensors; ``{}`` in a key and
             in its value is the number of a block.
-
-    Raises:
-        KeyError: the table does not have it.
     """
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
     template = name
@@ -113,9 +110,6 @@ def canonical(
         stored: the file's names to tensors.
         translate: returns a canonical name, or raises KeyError.
         source: the file, for messages.
-
-    Raises:
-        CheckpointError: there is a tensor of no known BERT, or two under one name that differ.
     """
     arrays: dict[str, NDArray] = {}
     unknown = []

@@ -59,9 +59,6 @@ def find(path: Path) -> Path:
     """Return the file of tensors that a path means: the file itself, or the one of a folder.
 
     Of a run's folder it is that of the best checkpoint, or else of the last.
-
-    Raises:
-        CheckpointError: there is none, or there are several; the message says what to give.
     """
     if path.is_file() and _PART.fullmatch(path.name) is None:
         return path
@@ -99,11 +96,7 @@ def _known(folder: Path) -> Iterator[Path]:
 
 
 def read(file: Path) -> dict[str, NDArray]:
-    """Return the tensors of a file, or of all that an index names, by their names.
-
-    Raises:
-        CheckpointError: it is damaged, or something else.
-    """
+    """Return the tensors of a file, or of all that an index names, by their names."""
     if file.suffix == ".json":
         return unwrapped(_read_shards(file), str(file))
     if file.suffix.lower() == ".safetensors":

@@ -32,7 +32,7 @@ CLASSES = ("entailment", "contradiction", "neutral")
 SIZES = (12, 4, 6, 2, 1, 0.1, 8)
 ROWS = [("neutral", "a dog's life .", "b"), ("entailment", "c", "d e")]
 #: Mutations of each file, here and in the long run.
-FEW, MANY = 2, 5000
+FEW, MANY = 1, 5000
 
 
 def write_corpora(home: Path) -> None:
