@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, whatever ends their process."""
+"""Files and folders that are written completely or not at all, whatever ends their process."""
 
 from __future__ import annotations
 

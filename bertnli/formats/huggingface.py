@@ -185,7 +185,7 @@ def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
         raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
     try:
         return BERTConfig(
-            **{ours: described[theirs] for ours, theirs in SIZES.items()},
+            **{name: described[key] for name, key in SIZES.items()},
             dropout=float(described.get("hidden_dropout_prob", 0.1)),
             activation=ACTIVATIONS[act],
             embedding_norm=True,
@@ -226,14 +226,14 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
 
 
 def _renamed(stored: Mapping[str, NDArray], family: Family, file: Path) -> dict[str, NDArray]:
-    ours = {theirs: name for name, theirs in family.names.items()}
-    prefix = next(iter(ours)).partition(".")[0]
+    table = {value: key for key, value in family.names.items()}
+    prefix = next(iter(table)).partition(".")[0]
 
     def translate(name: str) -> str:
         name = without_gamma(name)
         if name.startswith(family.bare):
             name = f"{prefix}.{name}"
-        return by_template(family.aliases.get(name, name), ours)
+        return by_template(family.aliases.get(name, name), table)
 
     learned = {name: array for name, array in stored.items() if not name.endswith(BUFFERS)}
     return canonical(learned, translate, str(file))
@@ -271,7 +271,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         "tokenizer_class": "BertTokenizer",
         "model_max_length": config.max_len if encoding is None else encoding.max_len,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
-        **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
+        **{f"{token.strip('<>')}_token": text for token, text in SPECIAL.items()},
         **vocab.settings(),
     }
     described = {**_description(checkpoint), "tie_word_embeddings": tied}
@@ -289,10 +289,10 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     described: dict[str, Any] = {
         "architectures": ["BertForPreTraining"],
         "model_type": "bert",
-        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
+        **{key: getattr(config, name) for name, key in SIZES.items()},
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
-        "hidden_act": next(key for key, ours in ACTIVATIONS.items() if ours == config.activation),
+        "hidden_act": next(key for key, act in ACTIVATIONS.items() if act == config.activation),
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": checkpoint.vocab.required("<pad>"),
         **BERT.fixed,

@@ -1,4 +1,4 @@
-"""A pretrained BERT or a saved classifier, whole and checked, from files of any format."""
+"""A pretrained BERT or a saved classifier, complete and checked, from files of any format."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from bertnli.text.wordpiece import load_vocab
 FORMATS: tuple[Any, ...] = (native, gluonnlp, huggingface, book)
 #: Where the tensors' names begin that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
-#: Heads of a pretrained model, each of which a file may lack as a whole.
+#: Heads of a pretrained model, each of which a file may lack altogether.
 HEADS = (*PRETRAINING_HEADS, "hidden.")
 #: The largest multiple to which tools fill up the rows of the word embeddings.
 PADDED = 128
@@ -185,10 +185,10 @@ def _classifier(
     if are_given:
         given += (f"the order of the classes, {', '.join(chosen)}",)
     encoding = checkpoint.encoding or PairEncoding.default(config.max_len)
-    whole = replace(
+    classifier = replace(
         checkpoint, arrays=arrays, config=config, labels=chosen, encoding=encoding, given=given
     )
-    return replace(whole, head=head_of(whole))
+    return replace(classifier, head=head_of(classifier))
 
 
 def _chosen_labels(

@@ -20,8 +20,8 @@ _TORCH = {
     "mlm.decoder": "mlm.mlp.3",
 }
 _MXNET = {"mlm.dense": "mlm.mlp.0", "mlm.ln": "mlm.mlp.1", "mlm.decoder": "mlm.mlp.2"}
-_FROM_TORCH = {theirs: ours for ours, theirs in _TORCH.items()}
-_FROM_MXNET = {theirs: ours for ours, theirs in _MXNET.items()}
+_FROM_TORCH = {value: key for key, value in _TORCH.items()}
+_FROM_MXNET = {value: key for key, value in _MXNET.items()}
 
 #: What PyTorch's wrappers add to names, and what a module may call the net that it holds.
 _WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
@@ -115,13 +115,13 @@ def canonical(
     unknown = []
     for name, array in stored.items():
         try:
-            ours = translate(name)
+            canonical_name = translate(name)
         except KeyError:
             unknown.append(name)
             continue
-        if ours in arrays and arrays[ours].tobytes() != array.tobytes():  # tied ones are the same
+        if canonical_name in arrays and arrays[canonical_name].tobytes() != array.tobytes():
             raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")
-        arrays[ours] = array
+        arrays[canonical_name] = array
     if unknown:
         raise CheckpointError(f"{source}: no BERT has the tensors {', '.join(unknown[:5])}")
     positions, table = "encoder.pos_embedding", "encoder.token_embedding.weight"
