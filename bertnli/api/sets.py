@@ -14,7 +14,8 @@ from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
 from bertnli.errors import ConfigError, LabelError
-from bertnli.formats.load import locate, read_checkpoint
+from bertnli.formats.load import read_checkpoint
+from bertnli.formats.weights import locate
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 

@@ -25,7 +25,8 @@ from bertnli._util.files import COPY_ANEW, expanded
 from bertnli.bert.parameters import check_finite, check_shapes, encoder_shapes
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
-from bertnli.formats.load import locate_local, read_checkpoint, vocab_mismatch
+from bertnli.formats.load import read_checkpoint, vocab_mismatch
+from bertnli.formats.weights import locate_local
 from bertnli.text.pairs import PairEncoding
 
 

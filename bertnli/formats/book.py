@@ -37,11 +37,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     """Return what a file holds, without its vocabulary.
 
-    Sizes and class names are in the config.json beside it, if there is one; without one, the sizes
-    are those of the tensors, and the number of heads is not known.
-
-    Raises:
-        CheckpointError: the tensors are not those of a BERT, or the config.json of another one.
+    Without a config.json the sizes are those of the tensors, and the number of heads is not known.
     """
     of_mxnet = any(name.endswith(".gamma") for name in stored)
     rename = names.from_mxnet if of_mxnet else names.from_torch
@@ -79,11 +75,7 @@ def write_mxnet(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def write_torch(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a new folder with a state dict.
-
-    Raises:
-        BackendError: PyTorch is missing.
-    """
+    """Write a new folder with a state dict; BackendError without PyTorch."""
     try:
         import torch
     except ImportError as error:

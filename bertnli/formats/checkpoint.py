@@ -116,7 +116,7 @@ def head_of(checkpoint: Checkpoint) -> Head | None:
     rows = shapes[WEIGHT][:1]
     if shapes[WEIGHT][1:] != arrays["hidden.weight"].shape[:1] or shapes.get(BIAS) != rows:
         raise CheckpointError(
-            f"{checkpoint.source}: the output layer is not whole: its tensors are {shapes}"
+            f"{checkpoint.source}: the output layer is incomplete: its tensors are {shapes}"
         )
     labels, unnamed = checkpoint.labels, ""
     if labels is None or (len(labels),) != rows:

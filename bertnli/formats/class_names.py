@@ -27,34 +27,37 @@ def read_class_names(described: Mapping[str, Any]) -> tuple[tuple[str, ...] | No
     try:
         ids = _of_id2label(described.get("id2label"))
         labels = _of_label2id(described.get("label2id"))
-        names = [
-            _agreed(i, ids.get(i, ""), [name for name, place in labels.items() if place == i])
-            for i in range(max([*ids, *labels.values()], default=-1) + 1)
-        ]
+        names = _agreed(ids, labels)
     except ValueError as error:
         return None, str(error)
     if not any(names):
         return None, ""
     if not all(names):
         return None, f"id2label does not give class {names.index('')} a name, nor does label2id"
-    places = {_plain(name): i for i, name in enumerate(names)}
-    if len(places) < len(names):
+    if len({*map(_plain, names)}) < len(names):
         return None, f"id2label does not give each class a name of its own: {names}"
-    for name, i in labels.items():
-        if places.get(_plain(name), i) != i:
-            return None, f"label2id and id2label contradict each other about {name!r}"
     return tuple(names), ""
 
 
-def _agreed(i: int, name: str, others: list[str]) -> str:
-    """Return the name of class ``i``, from its name in id2label and its names in label2id."""
-    if name and others and _plain(name) not in map(_plain, others):
-        raise ValueError(
-            f"label2id and id2label contradict each other about class {i}: {name!r}, {others[0]!r}"
-        )
-    if not name and len(others) > 1:
-        raise ValueError(f"label2id has several names of class {i}: {', '.join(others)}")
-    return name or "".join(others)
+def _agreed(ids: Mapping[int, str], labels: Mapping[str, int]) -> list[str]:
+    """Return the name of each class, which may be empty; ValueError for a contradiction."""
+    places = {_plain(name): i for i, name in ids.items() if name}
+    for name, i in labels.items():
+        if places.get(_plain(name), i) != i:
+            raise ValueError(f"label2id and id2label contradict each other about {name!r}")
+    names = []
+    for i in range(max([*ids, *labels.values()], default=-1) + 1):
+        others = [name for name, place in labels.items() if place == i]
+        name = ids.get(i, "")
+        if name and others and _plain(name) not in map(_plain, others):
+            raise ValueError(
+                f"label2id and id2label contradict each other about class {i}: {name!r}, "
+                f"{others[0]!r}"
+            )
+        if not name and len(others) > 1:
+            raise ValueError(f"label2id has several names of class {i}: {', '.join(others)}")
+        names.append(name or "".join(others))
+    return names
 
 
 def _of_id2label(given: Any) -> dict[int, str]:
@@ -68,7 +71,8 @@ def _of_id2label(given: Any) -> dict[int, str]:
     for value in given.values():
         if isinstance(value, bool) or not isinstance(value, str | int | None):
             raise ValueError(f"id2label does not give each class a name, but {value!r:.80}")
-    return {int(i): _name("" if value is None else str(value)) for i, value in given.items()}
+    texts = {int(i): "" if value is None else str(value) for i, value in given.items()}
+    return {i: "" if _NO_NAME.fullmatch(text) else text for i, text in texts.items()}
 
 
 def _of_label2id(given: Any) -> dict[str, int]:
@@ -82,12 +86,7 @@ def _of_label2id(given: Any) -> dict[str, int]:
     for name, number in given.items():
         if isinstance(number, bool) or not re.fullmatch(r"[0-9]{1,6}", str(number)):
             raise ValueError(f"label2id does not give {name!r} a number, but {number!r:.80}")
-    return {name: int(number) for name, number in given.items() if _name(name)}
-
-
-def _name(text: str) -> str:
-    """Return a name as it is, and nothing for a placeholder."""
-    return "" if _NO_NAME.fullmatch(text) else text
+    return {name: int(number) for name, number in given.items() if not _NO_NAME.fullmatch(name)}
 
 
 def _plain(name: str) -> str:

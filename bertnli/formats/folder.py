@@ -1,4 +1,4 @@
-"""Files and folders that are written whole or not at all, whatever ends their process."""
+"""Files and folders that are written completely or not at all, whatever ends their process."""
 
 from __future__ import annotations
 
@@ -48,23 +48,19 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def new_files(targets: Sequence[Path]) -> Iterator[Path]:
-    """Give a place for a new folder, whose files become the targets when all has gone well.
-
-    Args:
-        targets: of one folder; the files have the same names.
+    """Give a place for a new folder, whose files become the targets, which are of one folder.
 
     Raises:
         CheckpointError: a target exists, or cannot be written.
     """
     check_new(*targets, instead="another name")
-    parent = targets[0].parent
     try:
         with temporary_folder(targets[0]) as home:
             yield home / NEW
+            _flush_folder(home / NEW)
             for target in targets:
-                flush_to_disk(home / NEW / target.name)
                 (home / NEW / target.name).rename(target)
-            flush_to_disk(parent)
+            flush_to_disk(targets[0].parent)
     except OSError as error:
         raise CheckpointError(f"{targets[0]} cannot be written: {error}") from error
 
@@ -74,7 +70,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     """Give a place for a folder that takes the target's name, and its place, when all went well.
 
     Its files are on the disk by then. A process that is killed leaves the old folder under the
-    target's name or, in the instant between two renames, where `clear_leftovers` finds it. The old
+    target's name or, in the instant between two renames, where `clear_leftovers` looks. The old
     folder is removed with all that it holds: the caller has looked what that is.
 
     Raises:
@@ -108,20 +104,16 @@ def replaced_file(target: Path) -> Iterator[Path]:
         flush_to_disk(target.parent)
 
 
-def _flush_folder(folder: Path) -> None:
-    for path in (*folder.iterdir(), folder):
-        flush_to_disk(path)
-
-
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Remove the files of these names from a folder, and then the folder, which is empty by then.
-
-    Raises:
-        OSError: something cannot be removed, or something else is in the folder, which stays.
-    """
+    """Remove files from a folder, and then the folder; OSError where that is not empty by then."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
     folder.rmdir()
+
+
+def _flush_folder(folder: Path) -> None:
+    for path in (*folder.iterdir(), folder):
+        flush_to_disk(path)
 
 
 def flush_to_disk(path: Path) -> None:

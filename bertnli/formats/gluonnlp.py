@@ -69,9 +69,6 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     """Return what a file holds, without its vocabulary.
 
     The file's name tells the number of heads. A classifier's does not, nor which model it is.
-
-    Raises:
-        CheckpointError: the tensors are of RoBERTa or DistilBERT, or of no known BERT.
     """
     arrays = _renamed(stored, str(file))
     config = infer_config(arrays, 1, DROPOUT, str(file))

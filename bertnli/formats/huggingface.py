@@ -117,14 +117,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the file that says what the transformers model of a folder is, and what it says.
-
-    Returns:
-        The path, and nothing where there is no such file.
-
-    Raises:
-        CheckpointError: a config.json cannot be read.
-    """
+    """Return the config.json of a transformers model, and what it says: nothing without one."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -136,16 +129,7 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a folder holds, without its vocabulary.
-
-    Args:
-        file: of the tensors; a config.json is beside it.
-        stored: the tensors, by their names in the file.
-
-    Raises:
-        CheckpointError: config.json is missing or damaged; or the model is not computed here, and
-            the message says what is different.
-    """
+    """Return what a folder holds, without its vocabulary."""
     path, described = read_description(file.parent)
     if not described:
         for name in stored:
@@ -188,11 +172,7 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Return the sizes of a description; see `read_description`.
-
-    Raises:
-        CheckpointError: a size is missing or wrong, or the model is not computed here.
-    """
+    """Return the sizes of a description, or CheckpointError if they are not computed here."""
     kind = described.get("model_type", "bert")
     _check_type(kind, path)
     for name, value in FAMILIES[kind].fixed.items():
@@ -205,7 +185,7 @@ def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
         raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
     try:
         return BERTConfig(
-            **{ours: described[theirs] for ours, theirs in SIZES.items()},
+            **{name: described[key] for name, key in SIZES.items()},
             dropout=float(described.get("hidden_dropout_prob", 0.1)),
             activation=ACTIVATIONS[act],
             embedding_norm=True,
@@ -222,9 +202,6 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
 
     As transformers' tokenizers do, up to ``model_max_length`` or, without one, to the model's
     positions; by another rule where `write` wrote its name.
-
-    Raises:
-        CheckpointError: the file is damaged, or pairs are cut in a way that is not done here.
     """
     path = folder / SETTINGS_FILE
     if not is_there(path):
@@ -249,14 +226,14 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
 
 
 def _renamed(stored: Mapping[str, NDArray], family: Family, file: Path) -> dict[str, NDArray]:
-    ours = {theirs: name for name, theirs in family.names.items()}
-    prefix = next(iter(ours)).partition(".")[0]
+    table = {value: key for key, value in family.names.items()}
+    prefix = next(iter(table)).partition(".")[0]
 
     def translate(name: str) -> str:
         name = without_gamma(name)
         if name.startswith(family.bare):
             name = f"{prefix}.{name}"
-        return by_template(family.aliases.get(name, name), ours)
+        return by_template(family.aliases.get(name, name), table)
 
     learned = {name: array for name, array in stored.items() if not name.endswith(BUFFERS)}
     return canonical(learned, translate, str(file))
@@ -267,10 +244,6 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
     With labels that is `AutoModelForSequenceClassification`, without `BertForPreTraining`.
     transformers takes over the length at which pairs are cut, and has no rule but its own.
-
-    Raises:
-        CheckpointError: the model is not such a BERT, with the reason.
-        OSError: the folder cannot be written.
     """
     config, vocab, encoding = checkpoint.config, checkpoint.vocab, checkpoint.encoding
     instead = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"
@@ -298,7 +271,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
         "tokenizer_class": "BertTokenizer",
         "model_max_length": config.max_len if encoding is None else encoding.max_len,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
-        **{f"{token.strip('<>')}_token": theirs for token, theirs in SPECIAL.items()},
+        **{f"{token.strip('<>')}_token": text for token, text in SPECIAL.items()},
         **vocab.settings(),
     }
     described = {**_description(checkpoint), "tie_word_embeddings": tied}
@@ -316,10 +289,10 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
     described: dict[str, Any] = {
         "architectures": ["BertForPreTraining"],
         "model_type": "bert",
-        **{theirs: getattr(config, ours) for ours, theirs in SIZES.items()},
+        **{key: getattr(config, name) for name, key in SIZES.items()},
         "hidden_dropout_prob": config.dropout,
         "attention_probs_dropout_prob": config.dropout,
-        "hidden_act": next(key for key, ours in ACTIVATIONS.items() if ours == config.activation),
+        "hidden_act": next(key for key, act in ACTIVATIONS.items() if act == config.activation),
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": checkpoint.vocab.required("<pad>"),
         **BERT.fixed,

@@ -1,4 +1,4 @@
-"""A pretrained BERT or a saved classifier, whole and checked, from files of any format."""
+"""A pretrained BERT or a saved classifier, complete and checked, from files of any format."""
 
 from __future__ import annotations
 
@@ -8,31 +8,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bertnli._util.files import COPY_ANEW, expanded
+from bertnli._util.files import COPY_ANEW
 from bertnli.bert.config import PRESETS, BERTConfig
 from bertnli.bert.labels import are_distinct, checked_labels
 from bertnli.bert.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
 from bertnli.formats import book, gluonnlp, huggingface, native, weights
 from bertnli.formats.checkpoint import Checkpoint, head_of
-from bertnli.hub.archives import NoArchiveError
-from bertnli.hub.catalogue import (
-    BUNDLED,
-    CLASSIFIER,
-    PRETRAINED,
-    bundled,
-    download_extract,
-    is_model_name,
-    missing_hint,
-)
+from bertnli.formats.weights import locate, locate_local
+from bertnli.hub.catalogue import PRETRAINED
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.wordpiece import load_vocab
 
-#: The formats that can be read. Each is asked in turn; the last takes what no other does.
+#: The formats that can be read, which are asked in turn; the last takes what no other does. Each is
+#: a module with `match(file, stored)`, whether a file with these tensors is of the format, and
+#: `read(file, stored)`, which returns a checkpoint without its vocabulary.
 FORMATS: tuple[Any, ...] = (native, gluonnlp, huggingface, book)
 #: Where the tensors' names begin that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
-#: Heads of a pretrained model, each of which a file may lack as a whole.
+#: Heads of a pretrained model, each of which a file may lack altogether.
 HEADS = (*PRETRAINING_HEADS, "hidden.")
 #: The largest multiple to which tools fill up the rows of the word embeddings.
 PADDED = 128
@@ -103,53 +97,6 @@ def load_checkpoint(
     if labels is not None:
         raise CheckpointError(f"{path} is a pretrained model, which has no classes to name")
     return _pretrained(checkpoint, {"num_heads": num_heads})
-
-
-def locate_local(name: str | Path) -> Path:
-    """Return the folder or the file of tensors that a name means; nothing is downloaded.
-
-    Args:
-        name: a model that comes with bertnli, or the path of a folder, an archive or a file.
-
-    Raises:
-        CheckpointError: it is not here; the message says what may have been meant.
-    """
-    if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
-        return locate(name)
-    if is_model_name(name):
-        raise CheckpointError(
-            f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
-            f"with `bertnli train --pretrained {name}`, or give the folder that `bertnli download "
-            f"{name}` prints"
-        )
-    raise CheckpointError(
-        f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
-        f"{missing_hint(name, BUNDLED)}"
-    )
-
-
-def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER) -> Path:
-    """Return the folder or the file of tensors that a name means, unpacked and downloaded.
-
-    Args:
-        name: as for `locate_local`, or a name of the hub, or a URL.
-        framework: whose file to take where the hub has one for each.
-        kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
-
-    Raises:
-        DownloadError: it is neither here nor to be had.
-    """
-    folder = bundled(name, kind)
-    if folder is not None:
-        return folder
-    path = expanded(name, CheckpointError)
-    if path.is_file() and weights.is_tensors(path):
-        return path
-    try:
-        return Path(download_extract(name, framework=framework))
-    except NoArchiveError as error:
-        hint = f"; give the folder, {path.parent}" if weights.holds_checkpoint(path.parent) else ""
-        raise CheckpointError(f"{error.found}, nor a file of parameters{hint}") from None
 
 
 def read_checkpoint(path: Path, with_vocab: bool = True) -> Checkpoint:
@@ -238,10 +185,10 @@ def _classifier(
     if are_given:
         given += (f"the order of the classes, {', '.join(chosen)}",)
     encoding = checkpoint.encoding or PairEncoding.default(config.max_len)
-    whole = replace(
+    classifier = replace(
         checkpoint, arrays=arrays, config=config, labels=chosen, encoding=encoding, given=given
     )
-    return replace(whole, head=head_of(whole))
+    return replace(classifier, head=head_of(classifier))
 
 
 def _chosen_labels(

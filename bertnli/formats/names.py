@@ -20,8 +20,8 @@ _TORCH = {
     "mlm.decoder": "mlm.mlp.3",
 }
 _MXNET = {"mlm.dense": "mlm.mlp.0", "mlm.ln": "mlm.mlp.1", "mlm.decoder": "mlm.mlp.2"}
-_FROM_TORCH = {theirs: ours for ours, theirs in _TORCH.items()}
-_FROM_MXNET = {theirs: ours for ours, theirs in _MXNET.items()}
+_FROM_TORCH = {value: key for key, value in _TORCH.items()}
+_FROM_MXNET = {value: key for key, value in _MXNET.items()}
 
 #: What PyTorch's wrappers add to names, and what a module may call the net that it holds.
 _WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
@@ -79,15 +79,12 @@ def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:
-    """Return what a table makes of a tensor's name.
+    """Return what a table makes of a tensor's name, or KeyError.
 
     Args:
         name: such as ``encoder.blks.3.ffn.dense1.weight``.
         table: names of tensors, or of layers, for those of all their tensors; ``{}`` in a key and
             in its value is the number of a block.
-
-    Raises:
-        KeyError: the table does not have it.
     """
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
     template = name
@@ -113,21 +110,18 @@ def canonical(
         stored: the file's names to tensors.
         translate: returns a canonical name, or raises KeyError.
         source: the file, for messages.
-
-    Raises:
-        CheckpointError: there is a tensor of no known BERT, or two under one name that differ.
     """
     arrays: dict[str, NDArray] = {}
     unknown = []
     for name, array in stored.items():
         try:
-            ours = translate(name)
+            canonical_name = translate(name)
         except KeyError:
             unknown.append(name)
             continue
-        if ours in arrays and arrays[ours].tobytes() != array.tobytes():  # tied ones are the same
+        if canonical_name in arrays and arrays[canonical_name].tobytes() != array.tobytes():
             raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")
-        arrays[ours] = array
+        arrays[canonical_name] = array
     if unknown:
         raise CheckpointError(f"{source}: no BERT has the tensors {', '.join(unknown[:5])}")
     positions, table = "encoder.pos_embedding", "encoder.token_embedding.weight"

@@ -38,15 +38,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a folder holds, without its vocabulary.
-
-    Args:
-        file: of the tensors.
-        stored: the tensors, by their names in the file.
-
-    Raises:
-        CheckpointError: config.json is damaged, or of another model or version.
-    """
+    """Return what a folder holds, without its vocabulary."""
     config, labels, encoding = read_description(file.parent / CONFIG)
     check_sizes(stored, config, file.parent / CONFIG, {})
     format = f"{FORMATS['output.weight' not in stored]}, version {VERSION}"
@@ -54,11 +46,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a new folder.
-
-    Raises:
-        OSError: it cannot be written.
-    """
+    """Write a new folder."""
     format = FORMATS[checkpoint.labels is None]
     folder.mkdir()
     write_tensors(folder / WEIGHTS, checkpoint.arrays, format)
@@ -134,11 +122,7 @@ def others_beside(folder: Path) -> list[Path]:
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a folder that `is_replaceable`.
-
-    Raises:
-        OSError: it cannot be removed, or something else is in it by now.
-    """
+    """Remove a folder that `is_replaceable`; OSError where something else is in it by now."""
     remove_files(folder, FILES)
 
 
@@ -154,11 +138,7 @@ def is_described(folder: Path, formats: Sequence[str]) -> bool:
 def read_description(
     path: Path,
 ) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None]:
-    """Return sizes, class names and how pairs are cut.
-
-    Raises:
-        CheckpointError: the file is damaged, or of another version.
-    """
+    """Return sizes, class names and how pairs are cut."""
     described = read_json_object(path, CheckpointError)
     if described.get("version", VERSION) != VERSION:
         raise CheckpointError(

@@ -131,10 +131,10 @@ def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
         if expected.logits is not None:
             wanted = [expected.logits]
         outputs = model.outputs(Batch(ids, segments, lens, np.zeros(size, np.int32)))
-        for ours, theirs in zip(wanted, outputs, strict=True):
-            scale = max(1.0, float(np.abs(ours).max()))
+        for right, output in zip(wanted, outputs, strict=True):
+            scale = max(1.0, float(np.abs(right).max()))
             # A NaN must not get lost in a maximum.
-            difference = float(np.maximum(difference, np.abs(ours - theirs).max() / scale))
+            difference = float(np.maximum(difference, np.abs(right - output).max() / scale))
     return difference
 
 
@@ -148,7 +148,7 @@ class _Graph:
         self.constants: dict[str, Any] = {}
 
     def model(self) -> Any:
-        """Return the whole model, with its metadata."""
+        """Return the complete model, with its metadata."""
         labels, encoding = self.checkpoint.labels, self.checkpoint.encoding
         hiddens = self.config.num_hiddens
         outputs: dict[str, tuple[str | int, ...]] = {

@@ -57,32 +57,86 @@ def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
         is_empty = not file.read(1)  # an empty file cannot be mapped
         data = memoryview(b"") if is_empty else np.memmap(file, np.uint8, "r").data
     try:
-        return _read(_Reader(path, data))
+        return _read(_Reader(data), path)
+    except CheckpointError:
+        raise
     except ValueError as error:
-        if isinstance(error, CheckpointError):
-            raise
         raise CheckpointError(
             f"{path} is damaged or not an MXNet .params file: {error}. {COPY_ANEW}"
         ) from error
 
 
-def _read(reader: _Reader) -> dict[str, NDArray] | list[NDArray]:
-    if reader.number("<Q", "the file's magic number") != LIST_MAGIC:
-        raise ValueError("it begins with other bytes")
-    reader.number("<Q", "the reserved number")
-    arrays = [reader.array(i) for i in range(reader.count("arrays"))]
-    names = [reader.name(i) for i in range(reader.count("names"))]
+def _read(reader: _Reader, path: str | Path) -> dict[str, NDArray] | list[NDArray]:
+    if reader.number("Q") != LIST_MAGIC:
+        raise ValueError("it begins with other bytes than its magic number")
+    reader.take(8)
+    arrays = [_read_array(reader, path, f"array {i}") for i in range(reader.count())]
+    names = [bytes(reader.take(reader.number("Q"))).decode() for _ in range(reader.count())]
+    names = [name[4:] if name.startswith(("arg:", "aux:")) else name for name in names]
     if reader.place != len(reader.data):
         raise ValueError(f"{len(reader.data) - reader.place} bytes follow the last name")
     if not names:
         return arrays
     if len(names) != len(arrays):
         raise ValueError(f"{len(arrays)} arrays have {len(names)} names")
-    check_names(names, reader.path)
+    check_names(names, path)
     twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise ValueError(f"two arrays have the same name: {', '.join(twice[:5])}")
     return dict(zip(names, arrays, strict=True))
+
+
+def _read_array(reader: _Reader, path: str | Path, what: str) -> NDArray:
+    version = reader.number("I")
+    is_new = version in (V1, V2, V3)
+    storage = reader.number("i") if version in (V2, V3) else 0
+    if storage != 0:
+        raise CheckpointError(
+            f"{path}: {what} has the storage {STORAGE.get(storage, storage)}, which is not read "
+            "here; save it dense, with tostype('default')"
+        )
+    ndim = reader.number("i") if is_new else version
+    if ndim < 0 or (ndim == 0 and version != V3):
+        raise ValueError(f"{what} has no value")
+    if ndim > MAX_DIMENSIONS:
+        raise ValueError(f"{what} has {ndim} dimensions")
+    shape = reader.numbers(f"{ndim}{'q' if is_new else 'I'}")
+    if min(shape, default=0) < 0:
+        raise ValueError(f"{what} has the shape {shape}")
+    reader.take(8)  # the device
+    flag = reader.number("i")
+    if flag not in DTYPES:
+        raise ValueError(f"{what} has the unknown dtype {flag}")
+    dtype = np.dtype(DTYPES[flag]).newbyteorder("<")
+    values = np.frombuffer(reader.take(math.prod(shape) * dtype.itemsize), dtype).reshape(shape)
+    return widened(values) if flag == BFLOAT16 else values
+
+
+class _Reader:
+    """A place in a file's bytes, which moves on with what is read."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.place = data, 0
+
+    def take(self, size: int) -> memoryview:
+        left = len(self.data) - self.place
+        if not 0 <= size <= left:
+            raise ValueError(f"{size} bytes are expected at byte {self.place}, and {left} are left")
+        self.place += size
+        return self.data[self.place - size : self.place]
+
+    def numbers(self, code: str) -> tuple[int, ...]:
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
+
+    def number(self, code: str) -> int:
+        return self.numbers(code)[0]
+
+    def count(self) -> int:
+        """Return a number of arrays or names, each of which has eight bytes at least."""
+        number, most = self.number("Q"), min((len(self.data) - self.place) // 8, MAX_TENSORS)
+        if number > most:
+            raise ValueError(f"{number} arrays or names are expected, and at most {most} are read")
+        return number
 
 
 def write_params(
@@ -124,65 +178,3 @@ def write_params(
         for name in names:
             encoded = name.encode()
             file.write(struct.pack("<Q", len(encoded)) + encoded)
-
-
-class _Reader:
-    """A place in a file's bytes, which moves on with what is read; ValueError if it is damaged."""
-
-    def __init__(self, path: str | Path, data: memoryview) -> None:
-        self.path, self.data, self.place = path, data, 0
-
-    def take(self, size: int, what: str) -> memoryview:
-        left = len(self.data) - self.place
-        if not 0 <= size <= left:
-            raise ValueError(f"{what} should have {size} bytes at byte {self.place}, of {left}")
-        self.place += size
-        return self.data[self.place - size : self.place]
-
-    def numbers(self, code: str, what: str) -> tuple[int, ...]:
-        return struct.unpack(code, self.take(struct.calcsize(code), what))
-
-    def number(self, code: str, what: str) -> int:
-        return self.numbers(code, what)[0]
-
-    def count(self, what: str) -> int:
-        number = self.number("<Q", f"the number of {what}")
-        most = min((len(self.data) - self.place) // 8, MAX_TENSORS)  # each has eight bytes at least
-        if number > most:
-            raise ValueError(f"it should have {number} {what}, and at most {most} can be read")
-        return number
-
-    def name(self, i: int) -> str:
-        raw = self.take(self.number("<Q", f"the length of name {i}"), f"name {i}")
-        try:
-            name = bytes(raw).decode()
-        except UnicodeDecodeError as error:
-            raise ValueError(f"name {i} is not UTF-8: {error}") from error
-        return name[4:] if name.startswith(("arg:", "aux:")) else name
-
-    def array(self, i: int) -> NDArray:
-        what = f"array {i}"
-        version = self.number("<I", what)
-        is_new = version in (V1, V2, V3)
-        storage = self.number("<i", what) if version in (V2, V3) else 0
-        if storage != 0:
-            raise CheckpointError(
-                f"{self.path}: {what} has the storage {STORAGE.get(storage, storage)}, which is "
-                "not read here; save it dense, with tostype('default')"
-            )
-        ndim = self.number("<i", what) if is_new else version
-        if ndim < 0 or (ndim == 0 and version != V3):
-            raise ValueError(f"{what} has no value")
-        if ndim > MAX_DIMENSIONS:
-            raise ValueError(f"{what} has {ndim} dimensions")
-        shape = self.numbers(f"<{ndim}{'q' if is_new else 'I'}", f"the shape of {what}")
-        if min(shape, default=0) < 0:
-            raise ValueError(f"{what} has the shape {shape}")
-        self.take(8, f"the device of {what}")
-        flag = self.number("<i", f"the dtype of {what}")
-        if flag not in DTYPES:
-            raise ValueError(f"{what} has the unknown dtype {flag}")
-        dtype = np.dtype(DTYPES[flag]).newbyteorder("<")
-        raw = self.take(math.prod(shape) * dtype.itemsize, f"{what}, {shape} {dtype},")
-        values = np.frombuffer(raw, dtype).reshape(shape)
-        return widened(values) if flag == BFLOAT16 else values

@@ -1,4 +1,4 @@
-"""The file of tensors of a checkpoint, whichever program wrote it: found, and read by its names.
+"""The file of tensors that a name, a folder or a path means, whichever program wrote it; and read.
 
 A folder has one such file, or an index and the several files that it names:
 
@@ -12,17 +12,25 @@ import struct
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 from numpy.typing import NDArray
 
-from bertnli._util.files import is_there, open_regular, read_json_object
+from bertnli._util.files import expanded, is_there, open_regular, read_json_object
 from bertnli.errors import CheckpointError
 from bertnli.formats.huggingface import BUFFERS
 from bertnli.formats.names import unwrapped
 from bertnli.formats.params import LIST_MAGIC, read_params
 from bertnli.formats.state_dict import read_state_dict
 from bertnli.formats.tensors import read_tensors
+from bertnli.hub.archives import NoArchiveError
+from bertnli.hub.catalogue import (
+    BUNDLED,
+    CLASSIFIER,
+    bundled,
+    download_extract,
+    is_model_name,
+    missing_hint,
+)
 
 #: The file names of a folder's tensors, the first that is there counts.
 NAMES = (
@@ -38,11 +46,57 @@ SUFFIXES = (".params", ".pt", ".pth", ".bin", ".ckpt", ".safetensors")
 #: One of several files of tensors, and their index.
 _SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(bin|safetensors)")
 _PART = re.compile(rf"{_SHARD.pattern}|(pytorch_)?model\.(bin|safetensors)\.index\.json")
-#: Bytes of a file's name on most systems.
-_LONGEST = 255
+_FILE_NAME = re.compile(r"[\w][\w.+ -]{0,200}", re.ASCII)
 #: Entries of a folder among which checkpoints are looked for.
 MAX_INNER = 1000
 _AGAIN = "copy the whole folder anew from where it came from"
+
+
+def locate_local(name: str | Path) -> Path:
+    """Return the folder or the file of tensors that a name means; nothing is downloaded.
+
+    Args:
+        name: a model that comes with bertnli, or the path of a folder, an archive or a file.
+
+    Raises:
+        CheckpointError: it is not here; the message says what may have been meant.
+    """
+    if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
+        return locate(name)
+    if is_model_name(name):
+        raise CheckpointError(
+            f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
+            f"with `bertnli train --pretrained {name}`. `bertnli download {name}` fetches it and "
+            "prints the folder to give"
+        )
+    raise CheckpointError(
+        f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
+        f"{missing_hint(name, BUNDLED)}"
+    )
+
+
+def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER) -> Path:
+    """Return the folder or the file of tensors that a name means, unpacked and downloaded.
+
+    Args:
+        name: as for `locate_local`, or a name of the hub, or a URL.
+        framework: whose file to take where the hub has one for each.
+        kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
+
+    Raises:
+        DownloadError: it is neither here nor to be had.
+    """
+    folder = bundled(name, kind)
+    if folder is not None:
+        return folder
+    path = expanded(name, CheckpointError)
+    if path.is_file() and is_tensors(path):
+        return path
+    try:
+        return Path(download_extract(name, framework=framework))
+    except NoArchiveError as error:
+        hint = f"; give the folder, {path.parent}" if holds_checkpoint(path.parent) else ""
+        raise CheckpointError(f"{error.found}, nor a file of parameters{hint}") from None
 
 
 def is_tensors(file: Path) -> bool:
@@ -59,9 +113,6 @@ def find(path: Path) -> Path:
     """Return the file of tensors that a path means: the file itself, or the one of a folder.
 
     Of a run's folder it is that of the best checkpoint, or else of the last.
-
-    Raises:
-        CheckpointError: there is none, or there are several; the message says what to give.
     """
     if path.is_file() and _PART.fullmatch(path.name) is None:
         return path
@@ -99,11 +150,7 @@ def _known(folder: Path) -> Iterator[Path]:
 
 
 def read(file: Path) -> dict[str, NDArray]:
-    """Return the tensors of a file, or of all that an index names, by their names.
-
-    Raises:
-        CheckpointError: it is damaged, or something else.
-    """
+    """Return the tensors of a file, or of all that an index names, by their names."""
     if file.suffix == ".json":
         return unwrapped(_read_shards(file), str(file))
     if file.suffix.lower() == ".safetensors":
@@ -125,7 +172,8 @@ def _read_shards(index: Path) -> dict[str, NDArray]:
         raise CheckpointError(f"{index}: weight_map does not say which tensor is in which file")
     named: dict[str, set[str]] = {}
     for name, file in places.items():
-        if not _is_file_name(file):
+        # A path could lead anywhere.
+        if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
             raise CheckpointError(
                 f"{index}: {name} is in {file!r:.80}, which is not the name of a file beside it"
             )
@@ -143,16 +191,6 @@ def _read_shards(index: Path) -> dict[str, NDArray]:
             )
         arrays |= tensors
     return arrays
-
-
-def _is_file_name(file: Any) -> bool:
-    """Return whether it names a file of the same folder; a path could lead anywhere."""
-    return (
-        isinstance(file, str)
-        and file == Path(file).name
-        and not {*"\\\0"} & {*file}
-        and len(file.encode()) <= _LONGEST
-    )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -97,27 +97,27 @@ def ways(place: str, path: Path) -> tuple[Reader, ...]:
 def outcome(place: str, path: Path) -> str:
     """Return what came of a file: ``"read"``, ``"refused"``, or what is wrong."""
     shutil.rmtree(os.environ["BERTNLI_CACHE"], ignore_errors=True)
-    found = ""
+    result = ""
     for way in ways(place, path):
         faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
             watched(way, path)
-            found = "read"
+            result = "read"
         except BERTNLIError as error:
-            found = "refused"
+            result = "refused"
             if len(str(error)) > 5000:
                 return f"a message of {len(str(error))} characters: {error!s:.500}"
         except BaseException as error:
             return f"{type(error).__name__}: {error}"[:200] + traceback.format_exc()[-1500:]
         finally:
             faulthandler.cancel_dump_traceback_later()
-    return found
+    return result
 
 
 def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
     """The bytes of a file with damage, perhaps in its pickle, or another value in its JSON."""
     if raw.startswith(b"PK") and b"data.pkl" in raw and rng.random() < 0.5:
-        with contextlib.suppress(zipfile.BadZipFile):
+        with contextlib.suppress(Exception):  # of an archive that is damaged itself
             return with_damaged_pickle(raw, rng)
     if Path(name).suffix in (".json", ".vocab") and len(raw) < 1 << 16 and rng.random() < 0.5:
         with contextlib.suppress(ValueError, RecursionError, IndexError, TypeError):
@@ -161,10 +161,10 @@ def run() -> None:
     for sample in (b"caf\xe9 " * 9, "Łódź płynie, дом".encode("cp1250", "replace"), bytes(99)):
         streams._about_encoding("utf-8", sample)
     sys.addaudithook(watch)
-    found: dict[str, str] = {}
+    outcomes: dict[str, str] = {}
 
     def tell(case: str, result: str) -> None:
-        found[case] = result
+        outcomes[case] = result
         if result not in ("read", "refused"):
             print(f"{case}: {result}", file=sys.stderr)
 
@@ -189,7 +189,7 @@ def run() -> None:
                 result = outcome(place, p)
             if result not in ("read", "refused"):
                 tell(f"{case}, mutation {number}", result)
-    print(json.dumps({"cases": found, "mutations": done, "slowest": hostile.slowest}))
+    print(json.dumps({"cases": outcomes, "mutations": done, "slowest": hostile.slowest}))
 
 
 if __name__ == "__main__":

@@ -131,13 +131,18 @@ def definition(vocab: dict[str, int] | None = None, **changes: Any) -> bytes:
     ids = {token: i for i, token in enumerate((*SPECIAL, *"abcdefg"))}
     model = {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100}
     model |= {"continuing_subword_prefix": "##", "vocab": ids | (vocab or {})}
-    found: dict[str, Any] = {"version": "1.0", "truncation": None, "padding": None}
-    found |= {"added_tokens": [added(i, token, special=True) for i, token in enumerate(SPECIAL)]}
-    found |= {"normalizer": None, "pre_tokenizer": {"type": "BertPreTokenizer"}}
-    found |= {"post_processor": None, "decoder": None, "model": model}
-    found |= {key: value for key, value in changes.items() if key != "model"}
-    model |= changes.get("model", {})
-    return json.dumps(found).encode()
+    model |= changes.pop("model", {})
+    steps = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
+    return json.dumps(
+        {
+            "version": "1.0",
+            **steps,
+            "added_tokens": [added(i, token, special=True) for i, token in enumerate(SPECIAL)],
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "model": model,
+            **changes,
+        }
+    ).encode()
 
 
 def added(i: int, content: str, **changes: Any) -> dict[str, Any]:

@@ -48,13 +48,13 @@ def file_of(path: Path, *arrays: bytes, names: tuple[bytes, ...] = ()) -> Path:
     return path
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    assert type(found) is type(expected)
-    if isinstance(found, dict):
-        assert list(found) == list(expected)
-        found, expected = list(found.values()), list(expected.values())
-    assert len(found) == len(expected)
-    for one, other in zip(found, expected, strict=True):
+def assert_same(actual: Any, expected: Any) -> None:
+    assert type(actual) is type(expected)
+    if isinstance(actual, dict):
+        assert list(actual) == list(expected)
+        actual, expected = list(actual.values()), list(expected.values())
+    assert len(actual) == len(expected)
+    for one, other in zip(actual, expected, strict=True):
         assert (one.dtype, one.shape, one.tobytes()) == (other.dtype, other.shape, other.tobytes())
 
 
@@ -99,9 +99,9 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
     values = np.array([1.0, -2.5, 3e38, np.inf], "<f4")
     halves = (values.view("<u4") >> 16).astype("<u2")
     array = struct.pack("<Iii q", V2, 0, 1, 4) + CPU + struct.pack("<i", BFLOAT16)
-    found = read_params(file_of(tmp_path / "p", array + halves.tobytes()))
-    assert_same(found, [(halves.astype("<u4") << 16).view("<f4")])
-    np.testing.assert_allclose(found[0], values, rtol=2**-7)
+    actual = read_params(file_of(tmp_path / "p", array + halves.tobytes()))
+    assert_same(actual, [(halves.astype("<u4") << 16).view("<f4")])
+    np.testing.assert_allclose(actual[0], values, rtol=2**-7)
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
         (struct.pack("<Iii2q", V2, 0, 2, 1 << 40, 1 << 40) + CPU + FLOAT32, (), "bytes"),
         (struct.pack("<Iiiq", V2, 0, 1, -1) + CPU + FLOAT32, (), "shape"),
         (struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + struct.pack("<i", 99), (), "dtype 99"),
-        (struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + FLOAT32 + b"\0" * 4, (b"\xff",), "UTF-8"),
+        (struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + FLOAT32 + b"\0" * 4, (b"\xff",), "utf-8"),
         (struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + FLOAT32 + b"\0" * 4, (b"a", b"b"), "2 names"),
     ],
 )
@@ -152,8 +152,8 @@ def test_damaged_files(tmp_path: Path, damage: Any, data: st.DataObject) -> None
     raw = damage(data, (tmp_path / "p").read_bytes())
     (tmp_path / "p").write_bytes(raw)
     try:
-        found = read_params(tmp_path / "p")
+        actual = read_params(tmp_path / "p")
     except CheckpointError:
         return
-    values = list(found.values()) if isinstance(found, dict) else found
+    values = list(actual.values()) if isinstance(actual, dict) else actual
     assert sum(value.nbytes for value in values) <= len(raw) * 2  # bfloat16 doubles

@@ -16,10 +16,10 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 DTYPES = ["float32", "float64", "float16", "uint8", "int8", "int32", "int64", "bool"]
 
 
-def assert_same(found: Any, expected: Any) -> None:
-    found, expected = np.asarray(found), np.asarray(expected)
-    assert (found.dtype, found.shape) == (expected.dtype, expected.shape)
-    assert found.tobytes() == expected.tobytes()
+def assert_same(actual: Any, expected: Any) -> None:
+    actual, expected = np.asarray(actual), np.asarray(expected)
+    assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
+    assert actual.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -27,10 +27,10 @@ def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
     values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
     path = str(tmp_path / "p")
     mx.nd.save(path, {"a": mx.nd.array(values, dtype=dtype), "arg:b": mx.nd.ones((2, 3))})
-    found = read_params(path)
-    assert isinstance(found, dict) and list(found) == ["a", "b"]
-    assert_same(found["a"], values)
-    assert_same(found["b"], np.ones((2, 3), "f4"))
+    arrays = read_params(path)
+    assert isinstance(arrays, dict) and list(arrays) == ["a", "b"]
+    assert_same(arrays["a"], values)
+    assert_same(arrays["b"], np.ones((2, 3), "f4"))
     mx.nd.save(path, [mx.nd.array(values, dtype=dtype)])
     (only,) = read_params(path)
     assert_same(only, values)
@@ -42,11 +42,11 @@ def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path: Path) -> None:
     mx.npx.save(
         path, {"scalar": mx.np.array(2.5), "empty": mx.np.zeros((0, 3)), "é": mx.np.ones(2)}
     )
-    found = read_params(path)
-    assert isinstance(found, dict)
-    assert_same(found["scalar"], np.float32(2.5))
-    assert_same(found["empty"], np.zeros((0, 3), "f4"))
-    assert_same(found["é"], np.ones(2, "f4"))
+    arrays = read_params(path)
+    assert isinstance(arrays, dict)
+    assert_same(arrays["scalar"], np.float32(2.5))
+    assert_same(arrays["empty"], np.zeros((0, 3), "f4"))
+    assert_same(arrays["é"], np.ones(2, "f4"))
 
 
 def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path: Path) -> None:
@@ -73,9 +73,9 @@ def test_what_we_write_mxnet_loads_in_its_mode(tmp_path: Path, dtype: str) -> No
 def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path: Path) -> None:
     path = str(tmp_path / "p")
     write_params(path, {"scalar": np.array(2.5, "f4"), "empty": np.zeros((0, 3), "f4")})
-    found = mx.npx.load(path)
-    assert_same(found["scalar"].asnumpy(), np.float32(2.5))
-    assert_same(found["empty"].asnumpy(), np.zeros((0, 3), "f4"))
+    arrays = mx.npx.load(path)
+    assert_same(arrays["scalar"].asnumpy(), np.float32(2.5))
+    assert_same(arrays["empty"].asnumpy(), np.zeros((0, 3), "f4"))
 
 
 def test_a_block_loads_what_we_write(tmp_path: Path) -> None:
@@ -92,8 +92,8 @@ def test_the_book_s_file_is_read_as_mxnet_reads_it() -> None:
     path = FIXTURES / "mxnet" / "bert.tiny" / "pretrained.params"
     with mx.util.np_shape(True), mx.util.np_array(True):
         expected = {name: value.asnumpy() for name, value in mx.npx.load(str(path)).items()}
-    found = read_params(path)
-    assert isinstance(found, dict)
-    assert set(found) == set(expected)
-    for name, array in found.items():
+    arrays = read_params(path)
+    assert isinstance(arrays, dict)
+    assert set(arrays) == set(expected)
+    for name, array in arrays.items():
         assert_same(array, expected[name])

@@ -17,7 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bertnli.errors import CheckpointError
-from bertnli.formats.state_dict import MAX_TUPLE, read_state_dict
+from bertnli.formats.pickles import MAX_TUPLE
+from bertnli.formats.state_dict import read_state_dict
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 BOOK = FIXTURES / "torch" / "bert.tiny" / "pretrained.params"
