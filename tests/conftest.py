@@ -68,13 +68,6 @@ def _left_out(config: pytest.Config) -> set[str]:
     return {*BACKENDS} - {*config.getoption("--backends").split(",")}
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    chosen, left_out = config.getoption("--backends"), _left_out(config)
-    if not left_out:
-        return f"backends: {chosen}"
-    return f"backends: {chosen} alone; tests that need {', '.join(left_out)} are deselected"
-
-
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leave out a module that imports, at its top, a framework that is not tested."""
     left_out = _left_out(config)
@@ -99,26 +92,22 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _needs(item: pytest.Item) -> set[str]:
     """The backends that a test needs: by its fixtures, its parameters or a mark."""
-    found = {name for mark in item.iter_markers("needs") for name in mark.args}
     if NEED_BOTH & {*getattr(item, "fixturenames", ())}:
-        found |= {*BACKENDS}
+        return {*BACKENDS}
+    needed = {name for mark in item.iter_markers("needs") for name in mark.args}
     spec = getattr(item, "callspec", None)
     for value in spec.params.values() if spec is not None else ():
         several = value if isinstance(value, tuple | list) else [value]
-        found |= {one for one in several if isinstance(one, str) and one in BACKENDS}
-    return found
+        needed |= {one for one in several if isinstance(one, str) and one in BACKENDS}
+    return needed
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Unpack archives into a folder of this run, not into the user's cache."""
-    before = os.environ.get("BERTNLI_CACHE")
-    os.environ["BERTNLI_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    yield
-    if before is None:
-        del os.environ["BERTNLI_CACHE"]
-    else:
-        os.environ["BERTNLI_CACHE"] = before
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BERTNLI_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
 @pytest.fixture(scope="session", params=BACKENDS)
@@ -167,10 +156,7 @@ class Golden:
     def net(self, nli: Backend) -> Any:
         """The classifier on a backend, its output layer as in the reference."""
         net = nli.BERTClassifier(self.bert(nli))
-        output = {
-            "output.weight": self.values["output_weight"],
-            "output.bias": self.values["output_bias"],
-        }
+        output = {f"output.{key}": self.values[f"output_{key}"] for key in ("weight", "bias")}
         net.load_arrays({**net.arrays(), **output}, "golden.npz")
         return net
 
@@ -183,9 +169,8 @@ def read_golden(name: str) -> Golden:
         train = dict(file)
 
     def tensors(prefix: str) -> dict[str, NDArray]:
-        start = prefix + "/"
-        found = {key[len(start) :]: value for key, value in train.items() if key.startswith(start)}
-        return {FROM_FRAMEWORK[name](key): value for key, value in found.items()}
+        parts = {key.partition("/")[::2]: value for key, value in train.items()}
+        return {FROM_FRAMEWORK[name](key): v for (kind, key), v in parts.items() if kind == prefix}
 
     inputs = ("token_ids", "segments", "valid_lens", "labels")
     return Golden(
@@ -212,23 +197,26 @@ def golden(backend: Backend, goldens: dict[str, Golden]) -> Golden:
 class TorchLoop:
     """PyTorch's own tools around a net, as the book's loop uses them."""
 
+    def __init__(self) -> None:
+        import torch
+
+        from bertnli.backends.torch import kernels, layers
+
+        self.torch, self.layers, self.Dropout = torch, layers, kernels.Dropout
+
     def scope(self) -> AbstractContextManager[None]:
         """PyTorch has one kind of tensors only: nothing to switch."""
         return nullcontext()
 
     def tensor(self, array: NDArray) -> Any:
-        import torch
-
-        return torch.from_numpy(array)
+        return self.torch.from_numpy(array)
 
     def array(self, tensor: Any) -> NDArray:
         return tensor.detach().numpy()
 
     def save(self, bert: Any, path: Path) -> None:
         """Write a model's file as the book does."""
-        import torch
-
-        torch.save(bert.state_dict(), path)
+        self.torch.save(bert.state_dict(), path)
 
     def in_training(self, layer: Any, *inputs: Any) -> NDArray:
         """What a layer makes of arrays, and of what is none, while training."""
@@ -236,24 +224,16 @@ class TorchLoop:
 
     def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
-        from bertnli.backends.torch import layers
-
-        return _packed_attention(self, layers, layer.train(), X)
+        return _packed_attention(self, layer.train(), X)
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of dropout does where there is no padding, while training."""
-        from bertnli.backends.torch.kernels import Dropout
-
-        return self.array(Dropout(layer.train())(self.tensor(X)))
+        return self.array(self.Dropout(layer.train())(self.tensor(X)))
 
     def half_dropout(self, monkeypatch: Any) -> None:
         """Have all dropout multiply with 1 / 2."""
-        import torch
-
-        from bertnli.backends.torch.kernels import Dropout
-
-        monkeypatch.setattr(Dropout, "mask", lambda self, like: torch.full_like(like, 0.5))
-        monkeypatch.setattr(torch.nn.Dropout, "forward", lambda self, X: X * 0.5)
+        monkeypatch.setattr(self.Dropout, "mask", lambda _, like: like.new_full(like.shape, 0.5))
+        monkeypatch.setattr(self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5)
 
     def dropout_layers(self, net: Any) -> set[str]:
         """The places of a net's dropout layers."""
@@ -267,9 +247,7 @@ class TorchLoop:
 
     def train(self, net: Any, batches: list[Batch], lr: float = 1e-4) -> list[float]:
         """Steps of the book's loop; returns the sums of the losses."""
-        import torch
-
-        optimizer = torch.optim.Adam(net.parameters(), lr=lr)
+        optimizer = self.torch.optim.Adam(net.parameters(), lr=lr)
         net.train()
         loss_sums = []
         for batch in batches:
@@ -287,20 +265,18 @@ class TorchLoop:
         trainer.engine.optimizer.step(lr)
 
     def _loss_sum(self, net: Any, batch: Batch) -> Any:
-        import torch
-
-        inputs = [torch.from_numpy(a) for a in (batch.token_ids, batch.segments, batch.valid_lens)]
-        labels = torch.from_numpy(batch.labels).long()
-        return torch.nn.CrossEntropyLoss(reduction="none")(net(inputs), labels).sum()
+        inputs, labels = [*map(self.tensor, batch.inputs())], self.tensor(batch.labels).long()
+        return self.torch.nn.CrossEntropyLoss(reduction="none")(net(inputs), labels).sum()
 
 
 class MXNetLoop:
     """Gluon's own tools around a net, as the book's loop uses them."""
 
     def __init__(self) -> None:
+        from bertnli.backends.mxnet import kernels, layers
         from bertnli.backends.mxnet._framework import mx
 
-        self.mx = mx
+        self.mx, self.layers, self.Dropout = mx, layers, kernels.Dropout
 
     @contextmanager
     def scope(self) -> Iterator[None]:
@@ -327,33 +303,24 @@ class MXNetLoop:
 
     def packed_attention(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of attention makes of pairs (B, T, H) without padding, while training."""
-        from bertnli.backends.mxnet import layers
-
         with self.scope(), self.mx.autograd.record():
-            return _packed_attention(self, layers, layer, X)
+            return _packed_attention(self, layer, X)
 
     def fast_dropout(self, layer: Any, X: NDArray) -> NDArray:
         """What a layer of dropout does where there is no padding, while training."""
-        from bertnli.backends.mxnet.kernels import Dropout
-
         with self.scope(), self.mx.autograd.record():
-            return self.array(Dropout(layer)(self.tensor(X)))
+            return self.array(self.Dropout(layer)(self.tensor(X)))
 
     def half_dropout(self, monkeypatch: Any) -> None:
         """Have all dropout multiply with 1 / 2."""
-        from bertnli.backends.mxnet.kernels import Dropout
-
-        monkeypatch.setattr(Dropout, "mask", lambda self, like: like.ones_like() * 0.5)
+        monkeypatch.setattr(self.Dropout, "mask", lambda self, like: like.ones_like() * 0.5)
         monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", lambda self, X: X * 0.5)
 
     def dropout_layers(self, net: Any, prefix: str = "") -> set[str]:
         """The places of a net's dropout layers."""
-        found = set()
-        for name, layer in net._children.items():
-            if type(layer).__name__ == "Dropout":
-                found.add(prefix + name)
-            found |= self.dropout_layers(layer, f"{prefix}{name}.")
-        return found
+        children = net._children.items()
+        places = {prefix + name for name, layer in children if type(layer).__name__ == "Dropout"}
+        return places.union(*(self.dropout_layers(x, f"{prefix}{name}.") for name, x in children))
 
     def gradients(self, net: Any, batch: Batch, forward: Any = None) -> dict[str, NDArray]:
         """The gradients of the sum of a batch's losses; forward is called in place of the net."""
@@ -389,7 +356,8 @@ class MXNetLoop:
             return float(losses.sum().asnumpy())
 
 
-def _packed_attention(loop: Any, layers: Any, layer: Any, X: NDArray) -> NDArray:
+def _packed_attention(loop: Any, layer: Any, X: NDArray) -> NDArray:
+    layers = loop.layers
     B, T, H = X.shape
     [chunk] = pack(np.full(B, T), T)
     rows = loop.tensor(X.reshape(B * T, H)[chunk.tokens])
@@ -443,7 +411,6 @@ def random_batch(
 
 @pytest.fixture(scope="session")
 def make_batch() -> Callable[..., Batch]:
-    """See `random_batch`."""
     return random_batch
 
 
@@ -498,7 +465,6 @@ def random_checkpoint(
 
 @pytest.fixture(scope="session")
 def make_checkpoint() -> Callable[..., Checkpoint]:
-    """See `random_checkpoint`."""
     return random_checkpoint
 
 

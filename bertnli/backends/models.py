@@ -1,8 +1,7 @@
 """What the models of both backends have in common: start values, weights by name, losses.
 
-A backend's ``model`` combines these classes with its layers (``heads``) and with its `Net`, the few
-functions on tensors that they need. Shapes: B pairs, T tokens, P predictions of a pair, R of a
-batch, H num_hiddens, V vocab_size.
+A backend's ``model`` combines these classes with its layers (``heads``) and with its `Net`. Shapes:
+B pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ class Net(HoldsArrays):
 
     @abstractmethod
     def shapes(self) -> Shapes:
-        """Return name and shape of each tensor."""
+        """Return each tensor's name and shape."""
 
     @abstractmethod
     def named_tensors(self) -> dict[str, Any]:
@@ -113,9 +112,6 @@ class Net(HoldsArrays):
         check_shapes(arrays, self.shapes(), source)
         self.set_values(arrays)
 
-    def _remember_weights(self) -> None:
-        self._weights = tuple(self.named_tensors().values())
-
     def _check_input(self, tokens: Tensor) -> None:
         self.check_weights()
         self.check_length(tokens.shape[1])
@@ -162,7 +158,7 @@ class BERTNet(PretrainedModel, Net):
                 self.give_values(initial_arrays({name: shape}, seed))
             elif name in arrays:
                 self.give_values({name: arrays[name]})
-        self._remember_weights()
+        self._weights = tuple(self.named_tensors().values())
 
     def shapes(self) -> Shapes:
         return bert_shapes(self.config)
@@ -196,7 +192,7 @@ class PretrainingNet(PretrainingModel, Net):
         if next_sentence:
             self.hidden, self.nsp = bert.hidden, bert.nsp
         self._keep_whole(bert)
-        self._remember_weights()
+        self._weights = tuple(self.named_tensors().values())
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
@@ -260,7 +256,7 @@ class ClassifierNet(Classifier, Net):
         self.output_origin = layer.origin
         self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
         self.give_values(layer.arrays, bert)
-        self._remember_weights()
+        self._weights = tuple(self.named_tensors().values())
 
     def shapes(self) -> Shapes:
         return classifier_shapes(self.config, len(self.labels))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,6 @@ from numpy.typing import NDArray
 import bertnli
 from bertnli import parity
 from bertnli.backends.interface import Backend
-from bertnli.bert import referee
 from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import batches
 from bertnli.data.masking import PretrainingBatch
@@ -21,15 +21,11 @@ from bertnli.data.text import Text, build_text_vocab
 STEPS, BATCH_SIZE = 50, 16
 
 
-def sample_text() -> Text:
+def make_set(next_sentence: bool = True) -> PretrainingSet:
     """The premises and hypotheses that come with bertnli, a pair a document."""
     premises, hypotheses, _ = bertnli.read("sample", "train")
     sentences = [s for pair in zip(premises, hypotheses, strict=True) for s in pair]
-    return Text(sentences, [i // 2 for i in range(len(sentences))])
-
-
-def make_set(next_sentence: bool = True) -> PretrainingSet:
-    text = sample_text()
+    text = Text(sentences, [i // 2 for i in range(len(sentences))])
     return PretrainingSet(text, 32, build_text_vocab(text, 2), next_sentence=next_sentence)
 
 
@@ -45,13 +41,16 @@ def a_batch(data: PretrainingSet, size: int = 24) -> PretrainingBatch:
     return batch
 
 
+def padded_inputs(batch: PretrainingBatch) -> tuple[NDArray, ...]:
+    """The model's inputs, positions padded with 0."""
+    *inputs, positions = batch.inputs()
+    return *inputs, np.maximum(positions, 0)
+
+
 def books_loss(bert: Any, batch: PretrainingBatch, next_sentence: bool, loop: Any) -> float:
-    """The book's: every token of every block, positions padded with 0 and weighted with 0."""
-    there = batch.pred_positions >= 0
-    positions = np.where(there, batch.pred_positions, 0)
-    inputs = (batch.token_ids, batch.segments, batch.valid_lens, positions)
+    """The book's: every token of every block; padding of the positions is weighted with 0."""
     with loop.scope():
-        _, mlm, nsp = bert(*(loop.tensor(array) for array in inputs))
+        _, mlm, nsp = bert(*map(loop.tensor, padded_inputs(batch)))
     nsp_logits = loop.array(nsp).astype(np.float64) if next_sentence else None
     return mean_loss(loop.array(mlm).astype(np.float64), nsp_logits, batch)
 
@@ -68,8 +67,7 @@ def mean_loss(mlm: NDArray, nsp: NDArray | None, batch: PretrainingBatch) -> flo
 
 def log_softmax(logits: NDArray) -> NDArray:
     shifted = logits - logits.max(-1, keepdims=True)
-    found: NDArray = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
-    return found
+    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize("next_sentence", [True, False])
@@ -99,15 +97,13 @@ def test_gradients_agree_and_parts_add_up(
 ) -> None:
     data = make_set(next_sentence)
     batch = a_batch(data)
-    found = {}
-    for nli in both:
-        for size in (None, 5):
-            net = make_net(nli, data)
-            trainer = nli.Trainer(net, devices="cpu", micro_batch_size=size)
-            found[nli.name, size] = trainer.gradients(batch, 0)
-    first = found["torch", None]
+    first, *others = (
+        nli.Trainer(make_net(nli, data), devices="cpu", micro_batch_size=size).gradients(batch, 0)
+        for nli in both
+        for size in (None, 5)
+    )
     assert {*first} == {*make_net(both[0], data).shapes()}
-    for other in found.values():
+    for other in others:
         for name, gradient in first.items():
             if not parity.is_key_bias(name):
                 scale = abs(gradient).max()
@@ -134,12 +130,9 @@ def test_gradients_are_slopes_of_the_float64_loss(backend: Backend) -> None:
 
 
 def referee_loss(arrays: dict[str, NDArray], net: Any, batch: PretrainingBatch) -> float:
-    there = batch.pred_positions >= 0
-    positions = np.where(there, batch.pred_positions, 0)
-    inputs = (batch.token_ids, batch.segments, batch.valid_lens, positions)
-    found = referee.forward(arrays, net.config, *inputs)
-    assert found.mlm_logits is not None and found.nsp_logits is not None
-    return mean_loss(found.mlm_logits, found.nsp_logits, batch)
+    output = parity.forward(arrays, net.config, *padded_inputs(batch))
+    assert output.mlm_logits is not None and output.nsp_logits is not None
+    return mean_loss(output.mlm_logits, output.nsp_logits, batch)
 
 
 @pytest.mark.parametrize(
@@ -154,11 +147,9 @@ def test_fifty_steps_have_the_same_losses(
     losses = []
     for nli in both:
         trainer = nli.Trainer(make_net(nli, data, activation=activation), lr=lr, devices="cpu")
-        found = []
-        for epoch in range(-(-STEPS * BATCH_SIZE // len(data))):
-            for batch in batches(data.at_epoch(0, epoch), BATCH_SIZE, epoch=epoch, shuffle=True):
-                if len(found) < STEPS:
-                    found.append(trainer.train_step(batch, lr, 0).read()[0] / len(batch))
-        losses.append(np.array(found))
+        epochs = range(-(-STEPS * BATCH_SIZE // len(data)))
+        steps = (b for e in epochs for b in batches(data.at_epoch(0, e), 16, epoch=e, shuffle=True))
+        means = [trainer.train_step(b, lr, 0).read()[0] / len(b) for b in islice(steps, STEPS)]
+        losses.append(np.array(means))
     assert np.abs(losses[0] - losses[1]).max() <= 1e-4
     assert losses[0][-5:].mean() < losses[0][:5].mean()

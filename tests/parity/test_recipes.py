@@ -56,8 +56,8 @@ def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
     return tensors, torch.optim.AdamW(groups)
 
 
-def check(found: Arrays, expected: Mapping[str, torch.Tensor], tolerance: float) -> None:
-    for name, array in found.items():
+def check(arrays: Arrays, expected: Mapping[str, torch.Tensor], tolerance: float) -> None:
+    for name, array in arrays.items():
         right = expected[name].numpy()
         apart = np.abs(array - right) / np.maximum(1, np.abs(right))
         assert apart.max() <= tolerance, name
@@ -152,11 +152,11 @@ def test_soft_targets_weigh_the_classes_losses(
     expected = torch.nn.functional.cross_entropy(
         logits, labels, label_smoothing=0.3, reduction="sum"
     )
-    found = trainer.gradients(soft, 0)
+    gradients = trainer.gradients(soft, 0)
     parts = [(0.7, batch.labels), *((0.1, np.full_like(batch.labels, k)) for k in range(3))]
     each = [(w, trainer.gradients(replace(batch, labels=ids), 0)) for w, ids in parts]
-    for name, gradient in found.items():
-        right = sum(weight * gradients[name] for weight, gradients in each)
+    for name, gradient in gradients.items():
+        right = sum(weight * arrays[name] for weight, arrays in each)
         if not parity.is_key_bias(name):
             assert np.abs(gradient - right).max() <= 1e-5 * np.abs(right).max(), name
     assert trainer.train_step(soft, LR, 0).read()[0] == pytest.approx(float(expected), abs=1e-5)
@@ -203,11 +203,11 @@ def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None
         model.load_state_dict(parameters(arrays).state_dict())
         average.update_parameters(model)
     assert int(average.n_averaged) == 5
-    found = trainer.net.arrays()
-    check(found, {n.replace("/", "."): p.detach() for n, p in average.module.items()}, 3e-7)
-    assert np.abs(found["output.weight"] - plain.net.arrays()["output.weight"]).max() > 1e-4
+    averaged = trainer.net.arrays()
+    check(averaged, {n.replace("/", "."): p.detach() for n, p in average.module.items()}, 3e-7)
+    assert np.abs(averaged["output.weight"] - plain.net.arrays()["output.weight"]).max() > 1e-4
     last = bertnli.load(tmp_path / "last", backend.name).arrays()
-    for name, array in found.items():
+    for name, array in averaged.items():
         assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
 
 

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
-from bertnli.backends.mxnet.average import WeightAverage
 from bertnli.backends.mxnet.devices import (
     as_devices,
     as_precision,
@@ -21,7 +20,7 @@ from bertnli.backends.mxnet.devices import (
 )
 from bertnli.backends.mxnet.kernels import dropout_seed, take
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
-from bertnli.backends.mxnet.optimizer import Adam
+from bertnli.backends.mxnet.optimizer import Adam, WeightAverage
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length

@@ -76,9 +76,9 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
     # same in training, where it computes mean and variance itself; and products with a column of
     # ones sum the gradients of gamma and beta quickly.
     N, H = x.shape
-    one, zero, mean, variance, column = _constants(N, x.ctx)
+    ones, zeros, mean, variance, column = _constants(N, x.ctx)
     rows = x.reshape((1, N, H, 1))
-    normal = nd.BatchNorm(rows, one, zero, mean, variance, eps=epsilon, fix_gamma=True, axis=1)
+    normal = nd.BatchNorm(rows, ones, zeros, mean, variance, eps=epsilon, fix_gamma=True, axis=1)
     gammas, betas = (
         nd.FullyConnected(column, vector.reshape((H, 1)), num_hidden=H, no_bias=True)
         for vector in (gamma, beta)
@@ -146,11 +146,9 @@ class AttentionGroups:
     def _head_rows(self, rows: NDArray | None) -> list[Tensor]:
         """Return each bucket's rows of single heads, (n h, t)."""
         heads = np.arange(self.num_heads)[:, None]
-        all_rows = (own if rows is None else rows[own] for own in self.rows)
-        return [
-            as_nd((own[:, None] * self.num_heads + heads).reshape(-1, own.shape[1]), self.device)
-            for own in all_rows
-        ]
+        buckets = self.rows if rows is None else [rows[bucket] for bucket in self.rows]
+        places = (bucket[:, None] * self.num_heads + heads for bucket in buckets)  # (n, h, t)
+        return [as_nd(each.reshape(-1, each.shape[2]), self.device) for each in places]
 
 
 def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tensor]]:

@@ -1,6 +1,6 @@
 """The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
 
-Shapes: N rows, H num_hiddens, F ffn_num_hiddens, h heads of d = H / h channels each.
+`bertnli.backends.torch.layers` has the same functions, and says what each returns.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ CHUNK_TOKENS = 4096
 
 
 def in_float32(X: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is computed in bfloat16, which MXNet never does."""
-    return nullcontext()
+    return nullcontext()  # MXNet has no bfloat16
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
@@ -44,14 +43,6 @@ def summands(
     table: Tensor | None,
     like: Tensor,
 ) -> list[Tensor]:
-    """Return token embeddings, and sums of segment and position embeddings, (N, H) each.
-
-    Args:
-        encoder: has the tables.
-        ids, segments, positions: (N,).
-        table: (U, H), rows of the token embedding that the ids index; None for all of it.
-        like: a tensor on the device.
-    """
     if table is None:
         table = encoder.token_embedding.weight.data(like.ctx)
     segment_table = encoder.segment_embedding.weight.data(like.ctx)
@@ -61,7 +52,6 @@ def summands(
 
 
 def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
-    """Return what a dense layer makes of rows, perhaps without its bias."""
     bias = layer.bias.data(X.ctx) if biased else None
     return kernels.linear(X, layer.weight.data(X.ctx), bias)
 
@@ -76,7 +66,6 @@ def dropout(layer: Any, X: Tensor) -> Tensor:
 
 
 def add_norm(layer: Any, X: Tensor, Y: Tensor) -> Tensor:
-    """Return the layer normalisation of ``X + dropout(Y)``, (N, H)."""
     return norm(layer.ln, Dropout(layer.dropout).add(X, Y))
 
 
@@ -86,18 +75,15 @@ def ffn(layer: Any, X: Tensor) -> Tensor:
 
 
 def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
-    """Return the logits (R, V) of encoded tokens (R, H)."""
     hidden, ln, decoder = mlm.mlp
     return dense(decoder, norm(ln, activate(dense(hidden, X), mlm.config)))
 
 
 def project(layer: Any, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
-    """Return queries, keys and values, (N, H) each."""
     return tuple(dense(W, X, biased) for W in (layer.W_q, layer.W_k, layer.W_v))
 
 
 def groups(chunk: Chunk, num_heads: int, like: Tensor) -> AttentionGroups:
-    """Return which rows of a chunk attend to which, on the device of another tensor."""
     return AttentionGroups(chunk, num_heads, like.ctx)
 
 
@@ -107,14 +93,6 @@ def attention(
     rows: Sequence[NDArray[np.int64]] | None,
     groups: AttentionGroups,
 ) -> Tensor:
-    """Return the results of all heads side by side, (N, H); `W_o` comes after.
-
-    Args:
-        layer: of attention.
-        summands: what `project` gave for rows; or for several tables, which are added.
-        rows: of each table, the one that each row looks up, (N,).
-        groups: which rows attend to which.
-    """
     if rows is None:
         gathered = groups.gather(*summands[0])
     else:
@@ -124,14 +102,6 @@ def attention(
 
 
 def cls_attention(layer: Any, firsts: Tensor, X: Tensor, groups: AttentionGroups) -> Tensor:
-    """Return attention's output for one query of each pair, (m, H), without keys and values.
-
-    Args:
-        layer: of attention, of the last block.
-        firsts: (m, H), the tokens that query, of which the last, to make m round, have no pair.
-        X: (N, H).
-        groups: which rows attend to which.
-    """
     keys, values = ((W.weight.data(X.ctx), W.bias.data(X.ctx)) for W in (layer.W_k, layer.W_v))
     queries = dense(layer.W_q, firsts)
     heads = kernels.cls_attention(queries, X, keys, values, groups, Dropout(layer.dropout))

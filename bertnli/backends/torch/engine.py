@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from torch import nn
 
 from bertnli.backends.memory import keep_freed_memory
-from bertnli.backends.torch.average import WeightAverage
 from bertnli.backends.torch.devices import as_devices, as_precision, backend_info, to_device
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
-from bertnli.backends.torch.optimizer import Adam
+from bertnli.backends.torch.optimizer import Adam, WeightAverage
 from bertnli.backends.torch.workers import (
     distributed,
     exchanging,

@@ -58,7 +58,8 @@ def summands(
     Args:
         encoder: has the tables.
         ids, segments, positions: (N,).
-        table: None; MXNet's may be given.
+        table: (U, H), rows of the token embedding that the ids index; None for all of it, and on
+            PyTorch always None.
         like: a tensor on the device.
     """
     embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))

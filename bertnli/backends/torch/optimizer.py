@@ -1,4 +1,4 @@
-"""Adam on PyTorch; on the token embedding of a CPU, only for the rows in use."""
+"""Adam on PyTorch, on a CPU only for the rows of the token embedding in use; mean weights."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from bertnli.training.average import BaseWeightAverage
 from bertnli.training.moments import dense_moments, row_moments
 from bertnli.training.recipe import TensorRate
 
@@ -192,3 +193,36 @@ def clip(gradients: list[Tensor], max_norm: float) -> None:
     scale = (max_norm / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
         gradient.mul_(scale)
+
+
+class WeightAverage(BaseWeightAverage):
+    """The mean of parameters, beside them on their device; see `BaseWeightAverage`.
+
+    Args:
+        named: the parameters by canonical name.
+    """
+
+    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+        self.named = named
+        self.means: dict[str, Tensor] = {}
+
+    def _add(self, weight: float) -> None:
+        for name, parameter in self.named.items():
+            if weight == 1:
+                self.means[name] = parameter.data.clone()
+            else:
+                self.means[name].lerp_(parameter.data, weight)
+
+    def _swap(self) -> None:
+        for name, parameter in self.named.items():
+            weights = parameter.data.clone()
+            parameter.data.copy_(self.means[name])
+            self.means[name] = weights
+
+    def _means(self) -> dict[str, NDArray[np.float32]]:
+        return {name: mean.cpu().numpy() for name, mean in self.means.items()}
+
+    def _set_means(self, means: Mapping[str, NDArray]) -> None:
+        self.means = {
+            name: torch.tensor(m, device=self.named[name].device) for name, m in means.items()
+        }
