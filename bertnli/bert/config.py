@@ -1,27 +1,62 @@
-"""The sizes of a BERT and the settings of a training run, as plain, checked values."""
+"""The sizes of a BERT and the settings of a training run, as immutable, validated values."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
+from math import inf
 from numbers import Integral, Real
 from typing import Any
 
 from bertnli.errors import ConfigError
 
-#: What is between the two dense layers of a feed-forward network; ``"gelu"`` is exact, with the
-#: error function, ``"gelu_tanh"`` its approximation (Hendrycks and Gimpel, 2016).
+#: The activation of the feed-forward networks; ``"gelu"`` is exact, with the error function,
+#: ``"gelu_tanh"`` its approximation (Hendrycks and Gimpel, 2016).
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh")
+PRECISIONS = ("fp32", "bf16", "auto")
+SCHEDULES = ("constant", "linear")
+
+#: What a field must be: its type, a test, and the description in an error message.
+Rule = tuple[type, Callable[[Any], bool], str]
+
+
+def _one_of(values: tuple[str, ...]) -> Rule:
+    return str, values.__contains__, f"one of {list(values)}"
+
+
+_COUNT: Rule = (Integral, lambda value: value >= 1, "a whole number above 0")
+_COUNT_OR_0: Rule = (Integral, lambda value: value >= 0, "a whole number, 0 or above")
+_PROBABILITY: Rule = (Real, lambda value: 0 <= value < 1, "a probability below 1")
+_FRACTION: Rule = (Real, lambda value: 0 <= value <= 1, "a fraction of the steps, 0 to 1")
+_POSITIVE_OR_0: Rule = (Real, lambda value: 0 <= value < inf, "a positive number, or 0 for none")
+
+
+def _check(config: Any, rules: Mapping[str, Rule]) -> None:
+    """Raise ConfigError for the first field that breaks its rule."""
+    for name, (kind, is_valid, expected) in rules.items():
+        value = getattr(config, name)
+        is_kind = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+        if not (is_kind and is_valid(value)):
+            raise ConfigError(f"{name} is {value!r}; it must be {expected}")
+
+
+_SIZES = ("num_hiddens", "ffn_num_hiddens", "num_heads", "num_blks", "max_len")
+_SIZE: Rule = (int, *_COUNT[1:])
+_BERT_RULES: dict[str, Rule] = {
+    **dict.fromkeys(("vocab_size", *_SIZES), _SIZE),
+    "dropout": _PROBABILITY,
+    "activation": _one_of(ACTIVATIONS),
+    "embedding_norm": (bool, lambda value: True, "True or False"),
+    "norm_eps": (float, lambda value: 0 < value < 1, "a small positive number"),
+}
 
 
 @dataclass(frozen=True)
 class BERTConfig:
-    """The sizes of a BERT encoder, in the book's names, and in what BERTs differ.
+    """The sizes of a BERT encoder, by the book's names, and the settings in which BERTs differ.
 
     The defaults are the book's BERT. That of Devlin et al. (2019) has ``activation="gelu"``,
-    ``embedding_norm=True`` and ``norm_eps=1e-12``. They are one model with three settings, so that
-    what is true of one, the fast path above all, is true of the other.
+    ``embedding_norm=True`` and ``norm_eps=1e-12``.
 
     Args:
         vocab_size: number of tokens of the vocabulary.
@@ -39,6 +74,10 @@ class BERTConfig:
     Raises:
         ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1),
             an unknown activation.
+
+    Examples:
+        >>> BERTConfig(1000, **PRESETS["bert.small"]).num_blks
+        2
     """
 
     vocab_size: int
@@ -53,22 +92,7 @@ class BERTConfig:
     norm_eps: float = 1e-5
 
     def __post_init__(self) -> None:
-        if not 0 <= self.dropout < 1:
-            raise ConfigError(f"dropout is {self.dropout!r}; it is a probability below 1")
-        if self.activation not in ACTIVATIONS:
-            raise ConfigError(
-                f"activation is {self.activation!r}; it is one of {list(ACTIVATIONS)}"
-            )
-        if not isinstance(self.embedding_norm, bool):
-            raise ConfigError(f"embedding_norm is {self.embedding_norm!r}; it is True or False")
-        if not (isinstance(self.norm_eps, float) and 0 < self.norm_eps < 1):
-            raise ConfigError(f"norm_eps is {self.norm_eps!r}; it is a small positive number")
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.type != "int":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ConfigError(f"{field.name} is {value!r}; it must be a whole number above 0")
+        _check(self, _BERT_RULES)
         if self.num_hiddens % self.num_heads:
             raise ConfigError(
                 f"num_hiddens={self.num_hiddens} does not divide into num_heads={self.num_heads} "
@@ -83,11 +107,10 @@ class BERTConfig:
     def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:
         """Return the configuration of ``to_dict``; an unknown or missing size is a ConfigError."""
         if not isinstance(values, Mapping):
-            raise ConfigError(f"sizes are names and values, and not {values!r:.100}")
-        known = {field.name for field in fields(cls)}
-        unknown = sorted(set(values) - known)
+            raise ConfigError(f"a mapping of sizes is expected, not {values!r:.100}")
+        unknown = sorted(set(values) - {field.name for field in fields(cls)})
         if unknown:
-            raise ConfigError(f"unknown sizes {unknown}; known are {sorted(known)}")
+            raise ConfigError(f"unknown sizes {unknown}; known are {sorted(_BERT_RULES)}")
         try:
             return cls(**values)
         except TypeError as error:
@@ -97,53 +120,42 @@ class BERTConfig:
 #: Sizes of the book's pretrained models, and of the one that comes with bertnli. The vocabulary's
 #: size comes with each model's file.
 PRESETS: dict[str, dict[str, int]] = {
-    "bert.mini": {
-        "num_hiddens": 128,
-        "ffn_num_hiddens": 256,
-        "num_heads": 4,
-        "num_blks": 3,
-        "max_len": 128,
-    },
-    "bert.small": {
-        "num_hiddens": 256,
-        "ffn_num_hiddens": 512,
-        "num_heads": 4,
-        "num_blks": 2,
-        "max_len": 512,
-    },
-    "bert.base": {
-        "num_hiddens": 768,
-        "ffn_num_hiddens": 3072,
-        "num_heads": 12,
-        "num_blks": 12,
-        "max_len": 512,
-    },
+    "bert.mini": dict(zip(_SIZES, (128, 256, 4, 3, 128), strict=True)),
+    "bert.small": dict(zip(_SIZES, (256, 512, 4, 2, 512), strict=True)),
+    "bert.base": dict(zip(_SIZES, (768, 3072, 12, 12, 512), strict=True)),
 }
 
 
-PRECISIONS = ("fp32", "bf16", "auto")
-
-
 def check_precision(precision: str) -> None:
-    """Raise ConfigError for what is no precision."""
+    """Raise ConfigError for an unknown precision."""
     if precision not in PRECISIONS:
         raise ConfigError(f"precision is {precision!r}; it is one of {list(PRECISIONS)}")
 
 
-#: What a recipe says of the settings of `TrainingConfig`; of the others, their defaults hold.
-#: ``"book"`` is the chapter's: Adam at a constant rate. ``"best"`` is how Devlin et al. (2019,
-#: appendix A.2, and their code) train.
+#: The settings of `TrainingConfig` that a recipe changes. ``"book"`` is the chapter's: Adam at a
+#: constant rate. ``"best"`` is how Devlin et al. (2019, appendix A.2, and their code) train.
 RECIPES: dict[str, dict[str, Any]] = {
     "book": {},
     "best": {"schedule": "linear", "warmup": 0.1, "weight_decay": 0.01, "clip_norm": 1.0},
 }
 
+_TRAINING_RULES: dict[str, Rule] = {
+    "lr": (Real, lambda value: 0 < value < inf, "a positive number"),
+    **dict.fromkeys(("num_epochs", "batch_size"), _COUNT),
+    "schedule": _one_of(SCHEDULES),
+    **dict.fromkeys(("warmup", "average"), _FRACTION),
+    **dict.fromkeys(("seed", "patience"), _COUNT_OR_0),
+    **dict.fromkeys(("weight_decay", "clip_norm"), _POSITIVE_OR_0),
+    "layer_decay": (Real, lambda value: 0 < value <= 1, "a factor above 0, 1 for equal rates"),
+    "label_smoothing": _PROBABILITY,
+}
+
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a run trains: everything that the order of the data and the step sizes depend on.
+    """How a run trains: all settings that the order of the data and the step sizes depend on.
 
-    What an option is off at is its default; given beside the recipe ``"best"``, it turns one off.
+    An option's default turns it off; given beside the recipe ``"best"``, too.
 
     Args:
         lr: peak learning rate of Adam.
@@ -151,21 +163,22 @@ class TrainingConfig:
         batch_size: sentence pairs in a step, over all devices.
         schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
         warmup: fraction of all steps, from 0 to 1, over which the rate rises linearly.
-        seed: where every random choice of the run comes from.
-        weight_decay: by which fraction of itself, times the learning rate, a weight shrinks in each
+        seed: seed of every random choice of the run.
+        weight_decay: fraction of itself, times the learning rate, by which a weight shrinks in each
             step, beside Adam (Loshchilov and Hutter, 2019); biases and layer normalisation do not.
-        clip_norm: what the norm of the gradient of the mean loss, over all tensors, is scaled down
-            to where it is larger (Pascanu et al., 2013); 0 for no clipping.
-        layer_decay: by what the learning rate is multiplied from each block to the one below it
+        clip_norm: the norm of the gradient of the mean loss, over all tensors, is scaled down to
+            this where it is larger (Pascanu et al., 2013); 0 for no clipping.
+        layer_decay: the learning rate is multiplied by this from each block to the one below it
             (Howard and Ruder, 2018), above 0 to 1; see `bertnli.training.recipe.tensor_rates`.
         label_smoothing: share of the probability that is taken from the right class and given to
             all classes alike (Szegedy et al., 2016), from 0 to below 1.
         average: fraction of all steps, from 0 to 1, the last ones, after which the weights are
             averaged (Izmailov et al., 2018); the average is what is evaluated and saved.
-        patience: the run ends after so many epochs without a better dev accuracy; 0 for all epochs.
+        patience: the run ends after this many epochs without a better dev accuracy; 0 for all
+            epochs.
 
     Raises:
-        ConfigError: a value that cannot work.
+        ConfigError: a value of another type or outside its range.
     """
 
     lr: float = 1e-4
@@ -182,43 +195,7 @@ class TrainingConfig:
     patience: int = 0
 
     def __post_init__(self) -> None:
-        for name, value in asdict(self).items():
-            if name in ("num_epochs", "batch_size", "seed", "patience"):
-                if isinstance(value, bool) or not isinstance(value, Integral):
-                    raise ConfigError(f"{name} is {value!r}; it must be a whole number")
-            elif name not in ("recipe", "schedule") and not isinstance(value, Real):
-                raise ConfigError(f"{name} is {value!r}; it must be a number")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"lr is {self.lr!r}; it must be a positive number")
-        for name in ("num_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
-        if self.schedule not in ("constant", "linear"):
-            raise ConfigError(f"schedule is {self.schedule!r}; it is 'constant' or 'linear'")
-        for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; it is a fraction of the steps, 0 to 1"
-                )
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed!r}; it must not be negative")
-        for name in ("weight_decay", "clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; it is a positive number, or 0 for none"
-                )
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(
-                f"layer_decay is {self.layer_decay!r}; it is a factor above 0, 1 for equal rates"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(
-                f"label_smoothing is {self.label_smoothing!r}; it is a probability below 1"
-            )
-        if self.patience < 0:
-            raise ConfigError(
-                f"patience is {self.patience!r}; it is a number of epochs, or 0 for all of them"
-            )
+        _check(self, _TRAINING_RULES)
 
     @classmethod
     def of_recipe(cls, recipe: str, **given: Any) -> TrainingConfig:
@@ -226,27 +203,27 @@ class TrainingConfig:
 
         Args:
             recipe: one of `RECIPES`.
-            given: settings in place of the recipe's; one that is None is left to it.
+            given: settings in place of the recipe's; None keeps the recipe's.
 
         Raises:
-            ConfigError: there is no such recipe, or a value cannot work.
+            ConfigError: an unknown recipe, or a value outside its range.
         """
         if recipe not in RECIPES:
             raise ConfigError(f"recipe is {recipe!r}; it is one of {list(RECIPES)}")
-        own = {name: value for name, value in given.items() if value is not None}
-        return cls(**{**RECIPES[recipe], **own})
+        changed = {name: value for name, value in given.items() if value is not None}
+        return cls(**{**RECIPES[recipe], **changed})
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a step depends on how many steps the whole run has."""
+        """Whether a step depends on the number of steps of the run."""
         return self.schedule != "constant" or bool(self.warmup or self.average)
 
     def lr_at(self, step: int, total_steps: int) -> float:
-        """Return the learning rate of one step.
+        """Return the learning rate of a step.
 
         Args:
             step: number of the step, from 0.
-            total_steps: steps of the whole run.
+            total_steps: steps of the run.
         """
         warmup_steps = round(self.warmup * total_steps)
         if step < warmup_steps:
@@ -256,12 +233,6 @@ class TrainingConfig:
         return self.lr * (total_steps - step) / max(1, total_steps - warmup_steps)
 
     def averages_at(self, step: int, total_steps: int) -> bool:
-        """Return whether the weights after a step are averaged; the last step's are, if any.
-
-        Args:
-            step: number of the step, from 0.
-            total_steps: steps of the whole run.
-        """
-        if not self.average:
-            return False
-        return step >= total_steps - max(1, round(self.average * total_steps))
+        """Return whether the weights after a step are averaged; see `lr_at` for the arguments."""
+        last_steps = max(1, round(self.average * total_steps)) if self.average else 0
+        return step >= total_steps - last_steps

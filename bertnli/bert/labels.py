@@ -1,4 +1,4 @@
-"""The class names and their order: labels are names first, ids second."""
+"""The class names and their order. Labels are matched by name; their ids are places in a list."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from bertnli.errors import ConfigError, DataError
 LABELS = ("entailment", "contradiction", "neutral")
 #: The classes of a two-way set: does the hypothesis follow, or not?
 TWO_WAY = ("entailment", "non-entailment")
-#: What the second of them is called in the sets that have it (HANS, RTE, ...).
+#: The spellings of the second class in the sets that have it (HANS, RTE, ...).
 NOT_ENTAILMENT = frozenset(
     f"{no}{between}entailment" for no in ("non", "not") for between in ("-", "_", " ")
 )
 
 
 def are_distinct(labels: Sequence[str]) -> bool:
-    """Return whether each class has a name of its own; upper and lower case are the same."""
+    """Return whether the names are distinct, whatever their case, and none is empty."""
     return len({label.strip().lower() for label in labels} | {""}) > len(labels)
 
 
@@ -29,40 +29,41 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
     """Return class names that a user gave, in their order.
 
     Raises:
-        ConfigError: it is no list of strings, or a class has no name of its own.
+        ConfigError: it is no list of strings, has fewer than two, or two of them are the same.
     """
-    # A text would be taken for its letters; a dictionary or a set tells no order of the logits.
-    listed = isinstance(labels, Iterable) and not isinstance(labels, str | bytes | Mapping | Set)
-    found = list(labels) if listed else []
-    if not listed or not all(isinstance(name, str) for name in found):
+    # A string would be split into letters; mappings and sets do not fix the order of the logits.
+    is_list = isinstance(labels, Iterable) and not isinstance(labels, str | bytes | Mapping | Set)
+    names = tuple(labels) if is_list else (None,)
+    if not all(isinstance(name, str) for name in names):
         raise ConfigError(
-            f"labels is {found or labels!r:.200}; a list of strings is expected, a name for each "
-            "class in the order of the logits, such as ['entailment', 'neutral', 'contradiction']"
+            f"labels is {list(names) if is_list else labels!r:.200}; a list of strings is "
+            "expected, a name for each class in the order of the logits, such as "
+            "['entailment', 'neutral', 'contradiction']"
         )
-    if len(found) < 2:
-        raise ConfigError(f"labels={found} (--labels) has no two classes; give two names at least")
-    if not are_distinct(found):
-        raise ConfigError(f"labels={found} (--labels) do not give each class a name of its own")
-    return tuple(map(str, found))
+    if len(names) < 2:
+        raise ConfigError(f"labels={[*names]} (--labels) must name two classes or more")
+    if not are_distinct(names):
+        raise ConfigError(f"labels={[*names]} (--labels) must be distinct, and not empty")
+    return tuple(map(str, names))
 
 
-def label_permutation(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return where each expected label stands among the found ones, matched by name.
+def label_permutation(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
+    """Return the place of each expected label among other ones, matched by name.
 
-    ``logits[:, label_permutation(found, expected)]`` has its columns in the expected order.
+    ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order.
 
     Args:
-        found: names in a file's order; upper and lower case are the same.
+        labels: names in the present order; case does not matter.
         expected: names in the order wanted.
 
     Raises:
-        DataError: the two are not the same set of names, or a name stands twice.
+        DataError: the two are not the same set of names, or a name is repeated.
     """
-    places = {name.strip().lower(): i for i, name in enumerate(found)}
+    places = {name.strip().lower(): i for i, name in enumerate(labels)}
     wanted = [name.strip().lower() for name in expected]
-    if len(places) != len(found) or sorted(places) != sorted(wanted):
+    if len(places) != len(labels) or sorted(places) != sorted(wanted):
         raise DataError(
-            f"the labels {list(found)} are not the labels {list(expected)} in another order; "
+            f"the labels {list(labels)} are not the labels {list(expected)} in another order; "
             "say which stands for which"
         )
     return np.array([places[name] for name in wanted], dtype=np.int64)
@@ -74,35 +75,31 @@ def canonical_label(name: str) -> str:
     return TWO_WAY[1] if name in NOT_ENTAILMENT else name
 
 
-def label_merging(found: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place among the expected labels that each found one is part of, by name.
+def label_merging(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
+    """Return the place of each label among the expected ones, matched by name.
 
-    The same names in any order are matched. Where entailment and non-entailment are expected of
-    the three classes of NLI, neutral and contradiction are both parts of non-entailment.
+    Where entailment and non-entailment are expected of the three classes of NLI, neutral and
+    contradiction are both mapped to non-entailment.
 
     Args:
-        found: names of a classifier's classes, in the order of its logits.
+        labels: names of a classifier's classes, in the order of its logits.
         expected: names of a set's classes.
 
     Raises:
-        DataError: there is no such way from one to the other.
+        DataError: the classes cannot be matched.
     """
-    names, wanted = [canonical_label(n) for n in found], [canonical_label(n) for n in expected]
+    names, wanted = ([canonical_label(name) for name in side] for side in (labels, expected))
     if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
         names = [name if name == TWO_WAY[0] else TWO_WAY[1] for name in names]
         return np.array([wanted.index(name) for name in names], dtype=np.int64)
-    if sorted(wanted) != sorted(names):
-        raise DataError(
-            f"the classes {list(expected)} of the set are not the classifier's, {list(found)}; say "
-            f"which it has for each with label_map= (--label-map {_proposed_map(found, expected)}),"
-            " or load the classifier with other names for its classes, labels= (--labels)"
-        )
-    return label_permutation(wanted, names)
-
-
-def _proposed_map(found: Sequence[str], expected: Sequence[str]) -> str:
-    """Return a ``--label-map`` from a set's classes to a classifier's, as far as it is known."""
-    known = {canonical_label(name): name for name in found}
+    if sorted(wanted) == sorted(names):
+        return label_permutation(wanted, names)
+    known = dict(zip(names, labels, strict=True))
     if sorted(known) == sorted(TWO_WAY):  # neutral and contradiction are no entailment
         known |= dict.fromkeys(LABELS[1:], known[TWO_WAY[1]])
-    return ",".join(f"{name}={known.get(canonical_label(name), 'CLASS')}" for name in expected)
+    proposed = ",".join(f"{to}={known.get(canonical_label(to), 'CLASS')}" for to in expected)
+    raise DataError(
+        f"the classes {list(expected)} of the set are not the classifier's, {list(labels)}; say "
+        f"which it has for each with label_map= (--label-map {proposed}), or load the classifier "
+        "with other names for its classes, labels= (--labels)"
+    )

@@ -7,21 +7,24 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert.config import BERTConfig
-from bertnli.errors import CheckpointError, ConfigError
+from bertnli.errors import CheckpointError
 
 Shapes = dict[str, tuple[int, ...]]
 
-_BLOCK = re.compile(r"encoder\.blks\.(\d+)\.")
-#: Where the tensors' names begin that only the next sentence depends on, while pretraining.
+#: Prefixes of the tensors that only the next-sentence task of pretraining trains.
 SENTENCE_HEADS = ("hidden.", "nsp.")
 #: The layer of all embeddings together.
 EMBEDDING = "encoder.embedding"
+#: Advice about wrong shapes where the user gave the sizes.
+OTHER_SIZES = (
+    "Give the sizes that the checkpoint was made with, or leave them out to take them from the file"
+)
 
 
 def encoder_shapes(config: BERTConfig) -> Shapes:
@@ -33,16 +36,15 @@ def encoder_shapes(config: BERTConfig) -> Shapes:
         "encoder.segment_embedding.weight": (2, hiddens),
     }
     if config.embedding_norm:
-        shapes |= _layer_norm("encoder.ln", hiddens)
-    for i in range(config.num_blks):
-        block = f"encoder.blks.{i}"
+        shapes |= _layer("encoder.ln", hiddens)
+    for block in (f"encoder.blks.{i}" for i in range(config.num_blks)):
         for projection in ("W_q", "W_k", "W_v", "W_o"):
-            shapes |= _dense(f"{block}.attention.{projection}", hiddens, hiddens)
-        shapes |= _layer_norm(f"{block}.addnorm1.ln", hiddens)
-        shapes |= _dense(f"{block}.ffn.dense1", ffn, hiddens)
-        shapes |= _dense(f"{block}.ffn.dense2", hiddens, ffn)
-        shapes |= _layer_norm(f"{block}.addnorm2.ln", hiddens)
-    return shapes | _dense("hidden", hiddens, hiddens)
+            shapes |= _layer(f"{block}.attention.{projection}", hiddens, hiddens)
+        shapes |= _layer(f"{block}.addnorm1.ln", hiddens)
+        shapes |= _layer(f"{block}.ffn.dense1", ffn, hiddens)
+        shapes |= _layer(f"{block}.ffn.dense2", hiddens, ffn)
+        shapes |= _layer(f"{block}.addnorm2.ln", hiddens)
+    return shapes | _layer("hidden", hiddens, hiddens)
 
 
 def bert_shapes(config: BERTConfig) -> Shapes:
@@ -50,16 +52,21 @@ def bert_shapes(config: BERTConfig) -> Shapes:
     hiddens = config.num_hiddens
     return (
         encoder_shapes(config)
-        | _dense("mlm.dense", hiddens, hiddens)
-        | _layer_norm("mlm.ln", hiddens)
-        | _dense("mlm.decoder", config.vocab_size, hiddens)
-        | _dense("nsp.output", 2, hiddens)
+        | _layer("mlm.dense", hiddens, hiddens)
+        | _layer("mlm.ln", hiddens)
+        | _layer("mlm.decoder", config.vocab_size, hiddens)
+        | _layer("nsp.output", 2, hiddens)
     )
 
 
 def classifier_shapes(config: BERTConfig, num_labels: int) -> Shapes:
     """Return name and shape of each tensor of a BERTClassifier: encoder, pooler, output layer."""
-    return encoder_shapes(config) | _dense("output", num_labels, config.num_hiddens)
+    return encoder_shapes(config) | _layer("output", num_labels, config.num_hiddens)
+
+
+def _layer(name: str, *shape: int) -> Shapes:
+    """Return the tensors of a dense layer (units, in_units) or a layer normalisation (width,)."""
+    return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
 def layer_names(config: BERTConfig) -> list[str]:
@@ -69,16 +76,8 @@ def layer_names(config: BERTConfig) -> list[str]:
 
 def layer_of(name: str) -> str:
     """Return the layer, see `layer_names`, that a classifier's tensor belongs to."""
-    found = re.match(r"encoder\.blks\.\d+|hidden|output", name)
-    return EMBEDDING if found is None else found[0]
-
-
-def _dense(name: str, units: int, in_units: int) -> Shapes:
-    return {f"{name}.weight": (units, in_units), f"{name}.bias": (units,)}
-
-
-def _layer_norm(name: str, width: int) -> Shapes:
-    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+    match = re.match(r"encoder\.blks\.\d+|hidden|output", name)
+    return EMBEDDING if match is None else match[0]
 
 
 def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, NDArray[np.float32]]:
@@ -94,20 +93,17 @@ def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, ND
         content: hexadecimal digits that the values depend on too; see `content_of`.
     """
     words = [int(content[i : i + 8], 16) for i in range(0, len(content), 8)]
-    return {name: _initial_array(name, shape, [seed, *words]) for name, shape in shapes.items()}
-
-
-def _initial_array(name: str, shape: tuple[int, ...], seeds: list[int]) -> NDArray[np.float32]:
-    seed, *words = seeds
-    rng = np.random.default_rng([seed, zlib.crc32(name.encode()), *words])
-    if "embedding" in name:
-        return rng.standard_normal(shape, dtype=np.float32) * np.float32(0.02)
-    if name.endswith(".bias"):
-        return np.zeros(shape, dtype=np.float32)
-    if name.endswith("ln.weight"):
-        return np.ones(shape, dtype=np.float32)
-    limit = 1 / np.sqrt(shape[-1])
-    return rng.uniform(-limit, limit, shape).astype(np.float32)
+    arrays = {}
+    for name, shape in shapes.items():
+        rng = np.random.default_rng([seed, zlib.crc32(name.encode()), *words])
+        if "embedding" in name:
+            arrays[name] = rng.standard_normal(shape, np.float32) * np.float32(0.02)
+        elif name.endswith((".bias", "ln.weight")):
+            arrays[name] = np.full(shape, name.endswith("ln.weight"), np.float32)
+        else:
+            limit = 1 / np.sqrt(shape[-1])
+            arrays[name] = rng.uniform(-limit, limit, shape).astype(np.float32)
+    return arrays
 
 
 def infer_config(
@@ -117,41 +113,27 @@ def infer_config(
 
     Args:
         arrays: canonical name to array.
-        num_heads: number of heads, which no shape tells.
-        dropout: probability, which no shape tells either.
+        num_heads, dropout: sizes that no shape tells.
         source: where the arrays come from, for the error message.
 
     Raises:
         CheckpointError: a tensor is missing that any BERT has.
-        ConfigError: num_heads or dropout cannot be.
+        ConfigError: num_heads or dropout is invalid.
     """
+    blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:
-        blocks = {int(m[1]) for m in (_BLOCK.match(name) for name in arrays) if m}
-        if blocks != {*range(len(blocks))}:
+        if blocks != {*map(str, range(len(blocks)))}:
             raise ValueError(f"its {len(blocks)} blocks are not numbered from 0")
-        vocab_size, num_hiddens = arrays["encoder.token_embedding.weight"].shape
-        return BERTConfig(
-            vocab_size=int(vocab_size),
-            num_hiddens=int(num_hiddens),
-            ffn_num_hiddens=int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0]),
-            num_heads=num_heads,
-            num_blks=len(blocks),
-            dropout=dropout,
-            max_len=int(arrays["encoder.pos_embedding"].shape[1]),
-        )
-    except ConfigError:
-        raise
+        vocab_size, num_hiddens = map(int, arrays["encoder.token_embedding.weight"].shape)
+        ffn_num_hiddens = int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0])
+        max_len = int(arrays["encoder.pos_embedding"].shape[1])
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{source}: its tensors are not those of a BERT ({type(error).__name__}: {error}); "
             f"it holds {_some(sorted(arrays))}"
         ) from error
-
-
-#: What to do about tensors of other shapes, where the user gave the sizes.
-OTHER_SIZES = (
-    "Give the sizes that the checkpoint was made with, or leave them out to take them from the file"
-)
+    sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, len(blocks), dropout, max_len)
+    return BERTConfig(*sizes)
 
 
 def check_shapes(
@@ -159,48 +141,38 @@ def check_shapes(
 ) -> None:
     """Check that the arrays are exactly the tensors expected, of finite numbers.
 
-    The error names the tensor and both shapes, where a framework would fail later or not at all.
-
     Args:
         arrays: canonical name to tensor.
         shapes: name to shape of each tensor of the model.
         source: where the arrays come from, for the error message.
-        advice: what to do about others, for the error message.
+        advice: what to do about wrong shapes, for the error message.
 
     Raises:
         CheckpointError: naming the tensors that are missing, unknown, of another shape, with both
             shapes, or of another kind than floating-point numbers; see `check_finite` as well.
     """
-    missing = [name for name in shapes if name not in arrays]
-    unknown = [name for name in arrays if name not in shapes]
-    wrong = [
-        f"{name} is {tuple(arrays[name].shape)} in the file, {shape} in the model"
-        for name, shape in shapes.items()
-        if name in arrays and tuple(arrays[name].shape) != shape
-    ]
-    numbers = [
-        f"{name} ({array.dtype})" for name, array in arrays.items() if array.dtype.kind != "f"
-    ]
-    problems = []
+    numbers = [f"{name} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind != "f"]
     if numbers:
         raise CheckpointError(
             f"{source}: weights are floating-point numbers, and these are not: {_some(numbers)}"
         )
-    if wrong:
-        problems.append(f"shapes differ: {_some(wrong)}")
-    if missing:
-        problems.append(f"tensors missing: {_some(missing)}")
-    if unknown:
-        problems.append(f"tensors not in the model: {_some(unknown)}")
-    if problems:
-        raise CheckpointError(f"{source}: {'; '.join(problems)}. {advice}")
+    problems = {
+        "shapes differ": [
+            f"{name} is {tuple(arrays[name].shape)} in the file, {shape} in the model"
+            for name, shape in shapes.items()
+            if name in arrays and tuple(arrays[name].shape) != shape
+        ],
+        "tensors missing": [name for name in shapes if name not in arrays],
+        "tensors not in the model": [name for name in arrays if name not in shapes],
+    }
+    text = "; ".join(f"{what}: {_some(names)}" for what, names in problems.items() if names)
+    if text:
+        raise CheckpointError(f"{source}: {text}. {advice}")
     check_finite(arrays, source)
 
 
 def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
     """Check that no value is NaN, infinite, or too large for float32, in which models compute.
-
-    Such weights would answer like any others.
 
     Args:
         arrays: name to tensor, of floating-point numbers.
@@ -224,6 +196,6 @@ def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
         )
 
 
-def _some(items: list[str], limit: int = 5) -> str:
+def _some(items: Sequence[str], limit: int = 5) -> str:
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(items[:limit]) + more
