@@ -66,10 +66,15 @@ class BodyLimit:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle a request."""
+        task = asyncio.current_task()
+        assert task is not None
+        deadline = asyncio.get_running_loop().call_later(self.seconds, task.cancel)
         try:
-            status, body = await asyncio.wait_for(self._read(receive), self.seconds)
-        except asyncio.TimeoutError:
+            status, body = await self._read(receive)
+        except asyncio.CancelledError:  # by the deadline; asyncio.timeout is not in Python 3.10
             status, body = 408, b""
+        finally:
+            deadline.cancel()
         if status != 200:
             error = {
                 408: f"the body did not arrive within {self.seconds:g} seconds (--read-timeout)",

@@ -38,9 +38,9 @@ async function get(path, body, signal) {
     signal,
   };
   const answer = await fetch(path, options || {});
-  const found = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(found.error || `the server answered ${answer.status}`);
-  return found;
+  const content = await answer.json().catch(() => ({}));
+  if (!answer.ok) throw new Error(content.error || `the server answered ${answer.status}`);
+  return content;
 }
 
 async function ask() {
@@ -81,8 +81,8 @@ async function ask() {
 async function explain(pair, signal) {
   const backend = $("by").value || served.backends[0];
   try {
-    const found = await get("explain", { ...pair, backend }, signal);
-    if (!signal.aborted) showWords(found);
+    const explanation = await get("explain", { ...pair, backend }, signal);
+    if (!signal.aborted) showWords(explanation);
   } catch (error) {
     if (signal.aborted) return;
     hideWords();
@@ -91,28 +91,28 @@ async function explain(pair, signal) {
 }
 
 function showAnswers(answers) {
-  const found = answers.map(({ backend, predictions }) => ({ backend, ...predictions[0] }));
+  const results = answers.map(({ backend, predictions }) => ({ backend, ...predictions[0] }));
   $("answers").replaceChildren(
-    ...found.map(({ backend, label, probabilities }) =>
+    ...results.map(({ backend, label, probabilities }) =>
       make("div", {}, make("h3", {}, nameOf(backend)), bars(label, probabilities)),
     ),
   );
   $("answer").hidden = false;
-  $("verdict").textContent = verdict(found);
-  $("difference").hidden = found.length < 2;
-  if (found.length > 1) $("difference").textContent = difference(found);
+  $("verdict").textContent = verdict(results);
+  $("difference").hidden = results.length < 2;
+  if (results.length > 1) $("difference").textContent = difference(results);
 }
 
 /** Return what is to be said of a pair that the model could not read as it is. */
 function remarks({ unknown_share: unknown, is_cut: cut }) {
-  const found = [];
+  const sentences = [];
   if (unknown > MANY_UNKNOWN) {
-    found.push(
+    sentences.push(
       `The model does not know ${percent(unknown)} of this pair's words, so its answer means little.`,
     );
   }
-  if (cut) found.push(`The pair has more than ${served.max_len} tokens and was cut.`);
-  return found.join(" ");
+  if (cut) sentences.push(`The pair has more than ${served.max_len} tokens and was cut.`);
+  return sentences.join(" ");
 }
 
 function bars(label, probabilities) {
@@ -133,13 +133,13 @@ function bars(label, probabilities) {
   return make("ul", { className: "bars" }, ...rows);
 }
 
-function verdict(found) {
-  const [first, ...others] = found;
+function verdict(results) {
+  const [first, ...others] = results;
   if (others.every(({ label }) => label === first.label)) {
     const p = percent(first.probabilities[first.label]);
     return `${first.label[0].toUpperCase()}${first.label.slice(1)}, with ${p}.`;
   }
-  const each = found.map(({ backend, label }) => `${nameOf(backend)} says ${label}`);
+  const each = results.map(({ backend, label }) => `${nameOf(backend)} says ${label}`);
   return `They differ: ${each.join(", ")}.`;
 }
 
