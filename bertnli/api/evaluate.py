@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from bertnli._util.text import aligned
 from bertnli.api.loading import backend_of, say_precision
 from bertnli.api.sets import describe, describe_encoding
 from bertnli.backends.interface import Backend
@@ -84,14 +85,14 @@ class Report:
             accuracy, loss = f"{metrics.accuracy:.4f}", f"{metrics.loss:.4f}"
             within = f"{low:.4f}-{high:.4f}"
             cells.append([name, set_name, str(metrics.num_pairs), accuracy, within, loss])
-        lines = _aligned(cells)
+        lines = aligned(cells)
         if len(self.found["checkpoints"]) > 1:
             cells = [["set", "accuracy: mean", "sd", "loss: mean", "sd"]]
             for one in self.found["sets"]:
                 both = (one["summary"][what] for what in ("accuracy", "loss"))
                 numbers = (f"{s[key]:.4f}" for s in both for key in ("mean", "sd"))
                 cells.append([one["name"], *numbers])
-            lines += ["", *_aligned(cells)]
+            lines += ["", *aligned(cells)]
         return "\n".join(lines)
 
     def summary(self) -> str:
@@ -106,7 +107,7 @@ class Report:
             sd = percent(summary["accuracy"]["sd"])
             accuracy, ece = percent(summary["accuracy"]["mean"]), percent(summary["ece"]["mean"])
             cells.append([one["name"], str(one["pairs"]), accuracy, sd, baseline, hard, ece])
-        return "\n".join(_aligned(cells))
+        return "\n".join(aligned(cells))
 
 
 def evaluate(
@@ -225,11 +226,3 @@ def _models(
         if progress:
             say_precision(trainer.net.precision, trainer.engine.precision_reason)
         yield str(model), trainer
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -150,3 +150,9 @@ def describe_unknown(shares: NDArray[np.float64]) -> str:
         f"warning: the model does not know more than a third of the tokens of {len(many)} of "
         f"{len(shares)} pairs (the first: pair {many[0] + 1}), so these answers mean little"
     )
+
+
+def note_test_split(sources: Iterable[str], split: str | None) -> None:
+    """Print a note where a test split is scored."""
+    if split == "test" or any(source.endswith(":test") for source in sources):
+        note("the test split is meant to be used once, when every choice has been made")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from numbers import Integral, Real
 from typing import Any
 
+from bertnli._util.options import documented, option
 from bertnli.errors import ConfigError
 
 #: What is between the two dense layers of a feed-forward network; ``"gelu"`` is exact, with the
@@ -139,86 +140,93 @@ RECIPES: dict[str, dict[str, Any]] = {
 }
 
 
+SCHEDULES = ("constant", "linear")
+#: Settings, which of their values are valid, and how to say so.
+_CHECKS: tuple[tuple[tuple[str, ...], Callable[[Any], bool], str], ...] = (
+    (("lr",), lambda value: value > 0, "must be a positive number"),
+    (("num_epochs", "batch_size"), lambda value: value >= 1, "must be at least 1"),
+    (("warmup", "average"), lambda value: 0 <= value <= 1, "is a fraction of the steps, 0 to 1"),
+    (
+        ("seed", "weight_decay", "clip_norm", "patience"),
+        lambda value: value >= 0,
+        "must not be negative",
+    ),
+    (("layer_decay",), lambda value: 0 < value <= 1, "is a factor above 0, 1 for equal rates"),
+    (("label_smoothing",), lambda value: 0 <= value < 1, "is a probability below 1"),
+)
+
+
+@documented
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a run trains: everything that the order of the data and the step sizes depend on.
 
-    What an option is off at is its default; given beside the recipe ``"best"``, it turns one off.
-
-    Args:
-        lr: peak learning rate of Adam.
-        num_epochs: passes over the training set.
-        batch_size: sentence pairs in a step, over all devices.
-        schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
-        warmup: fraction of all steps, from 0 to 1, over which the rate rises linearly.
-        seed: where every random choice of the run comes from.
-        weight_decay: by which fraction of itself, times the learning rate, a weight shrinks in each
-            step, beside Adam (Loshchilov and Hutter, 2019); biases and layer normalisation do not.
-        clip_norm: what the norm of the gradient of the mean loss, over all tensors, is scaled down
-            to where it is larger (Pascanu et al., 2013); 0 for no clipping.
-        layer_decay: by what the learning rate is multiplied from each block to the one below it
-            (Howard and Ruder, 2018), above 0 to 1; see `bertnli.training.recipe.tensor_rates`.
-        label_smoothing: share of the probability that is taken from the right class and given to
-            all classes alike (Szegedy et al., 2016), from 0 to below 1.
-        average: fraction of all steps, from 0 to 1, the last ones, after which the weights are
-            averaged (Izmailov et al., 2018); the average is what is evaluated and saved.
-        patience: the run ends after so many epochs without a better dev accuracy; 0 for all epochs.
+    An option is off at its default; given beside the recipe ``"best"``, the default turns it off.
 
     Raises:
         ConfigError: a value that cannot work.
     """
 
-    lr: float = 1e-4
-    num_epochs: int = 5
-    batch_size: int = 512
-    schedule: str = "constant"
-    warmup: float = 0.0
-    seed: int = 0
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
-    layer_decay: float = 1.0
-    label_smoothing: float = 0.0
-    average: float = 0.0
-    patience: int = 0
+    lr: float = option(
+        "learning rate of Adam, the peak of a schedule; a small model from scratch needs more, "
+        "such as 1e-3",
+        default=1e-4,
+        metavar="RATE",
+    )
+    num_epochs: int = option("passes over the training set", "--epochs", default=5)
+    batch_size: int = option("pairs in a step, over all devices and processes", default=512)
+    schedule: str = option(
+        "linear falls to 0 at the end of the run", default="constant", choices=SCHEDULES
+    )
+    warmup: float = option(
+        "share of all steps over which the rate rises", default=0.0, metavar="FRACTION"
+    )
+    seed: int = option("start values, order of the data and dropout depend on it alone", default=0)
+    weight_decay: float = option(
+        "decoupled weight decay (Loshchilov and Hutter, 2019), times the learning rate; not of "
+        "biases and layer normalisation",
+        default=0.0,
+        metavar="RATE",
+    )
+    clip_norm: float = option(
+        "largest norm of the gradient, over all tensors (Pascanu et al., 2013); 0 for no limit",
+        default=0.0,
+        metavar="NORM",
+    )
+    layer_decay: float = option(
+        "of the learning rate, from each block to the one below it (Howard and Ruder, 2018)",
+        default=1.0,
+        metavar="FACTOR",
+    )
+    label_smoothing: float = option(
+        "probability that is taken from the right class and given to all alike (Szegedy et al., "
+        "2016)",
+        default=0.0,
+        metavar="P",
+    )
+    average: float = option(
+        "share of all steps, the last, whose weights are averaged (Izmailov et al., 2018)",
+        default=0.0,
+        metavar="FRACTION",
+    )
+    patience: int = option(
+        "end after as many epochs without a better dev accuracy; 0 for never",
+        default=0,
+    )
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if name in ("num_epochs", "batch_size", "seed", "patience"):
                 if isinstance(value, bool) or not isinstance(value, Integral):
                     raise ConfigError(f"{name} is {value!r}; it must be a whole number")
-            elif name not in ("recipe", "schedule") and not isinstance(value, Real):
+            elif name != "schedule" and not (isinstance(value, Real) and math.isfinite(value)):
                 raise ConfigError(f"{name} is {value!r}; it must be a number")
-        if not (math.isfinite(self.lr) and self.lr > 0):
-            raise ConfigError(f"lr is {self.lr!r}; it must be a positive number")
-        for name in ("num_epochs", "batch_size"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be at least 1")
-        if self.schedule not in ("constant", "linear"):
-            raise ConfigError(f"schedule is {self.schedule!r}; it is 'constant' or 'linear'")
-        for name in ("warmup", "average"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; it is a fraction of the steps, 0 to 1"
-                )
-        if self.seed < 0:
-            raise ConfigError(f"seed is {self.seed!r}; it must not be negative")
-        for name in ("weight_decay", "clip_norm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise ConfigError(
-                    f"{name} is {getattr(self, name)!r}; it is a positive number, or 0 for none"
-                )
-        if not 0 < self.layer_decay <= 1:
-            raise ConfigError(
-                f"layer_decay is {self.layer_decay!r}; it is a factor above 0, 1 for equal rates"
-            )
-        if not 0 <= self.label_smoothing < 1:
-            raise ConfigError(
-                f"label_smoothing is {self.label_smoothing!r}; it is a probability below 1"
-            )
-        if self.patience < 0:
-            raise ConfigError(
-                f"patience is {self.patience!r}; it is a number of epochs, or 0 for all of them"
-            )
+        if self.schedule not in SCHEDULES:
+            raise ConfigError(f"schedule is {self.schedule!r}; it is one of {list(SCHEDULES)}")
+        for names, is_valid, expected in _CHECKS:
+            for name in names:
+                if not is_valid(getattr(self, name)):
+                    raise ConfigError(f"{name} is {getattr(self, name)!r}; it {expected}")
 
     @classmethod
     def of_recipe(cls, recipe: str, **given: Any) -> TrainingConfig:

@@ -85,8 +85,7 @@ def test_a_list_given_again_adds_to_it(command: str, option: argparse.Action) ->
 
 def test_no_option_keeps_its_last_value_without_a_word() -> None:
     for name, action in options_of_commands():
-        switches = argparse._StoreTrueAction | argparse._StoreFalseAction
-        harmless = argparse._AppendAction | switches | argparse._HelpAction
+        harmless = argparse._StoreConstAction | argparse._HelpAction
         assert isinstance(action, _Store | harmless), (name, action.option_strings)
 
 
