@@ -146,8 +146,15 @@ def test_options_become_arguments() -> None:
     assert given.items() >= flags.items()
     given = {name: value for name, value in given.items() if value is not False or name == "header"}
     assert given == {
-        **{"output": "x", "train": ["a", "b"], "num_epochs": 3, "resume": True, "header": False},
-        **{"dev": 0.1, "probabilities": "probabilities", "dropout": 0.1, "recipe": "book"},
+        "output": "x",
+        "train": ["a", "b"],
+        "num_epochs": 3,
+        "resume": True,
+        "header": False,
+        "dev": 0.1,
+        "probabilities": "probabilities",
+        "dropout": 0.1,
+        "recipe": "book",
         "precision": "fp32",
     }
 
