@@ -287,15 +287,22 @@ def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[st
 def test_info_tells_what_does_not_fit(
     checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    vocab, config = checkpoint / "best" / "vocab.json", checkpoint / "best" / "config.json"
-    tokens, description = json.loads(vocab.read_text()), json.loads(config.read_text())
-    vocab.write_text(json.dumps(tokens[:-1]))
-    assert "the vocabulary has 6 tokens, the model 7" in fails(capsys, "info", str(checkpoint))
-    vocab.write_text(json.dumps(tokens))
-    config.write_text(json.dumps({**description, "labels": ["yes", "no"]}))
-    assert main(["info", str(checkpoint), "--json"]) == 0
-    (problem,) = json.loads(capsys.readouterr().out)["problems"]
-    assert problem.startswith("2 names for 3 outputs")
+    def problem() -> str:
+        assert main(["info", str(checkpoint), "--json"]) == 0
+        (text,) = json.loads(capsys.readouterr().out)["problems"]
+        return text
+
+    for name, key, cut, expected in (
+        ("vocab.json", None, 6, "the vocabulary has 6 tokens, the model rows for 7"),
+        ("config.json", "labels", 2, "2 names for 3 outputs"),
+    ):
+        path = checkpoint / "best" / name
+        text = path.read_text()
+        content = json.loads(text)
+        part = content[:cut] if key is None else {**content, key: content[key][:cut]}
+        path.write_text(json.dumps(part))
+        assert expected in problem()
+        path.write_text(text)
     weights = checkpoint / "best" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
     assert "damaged" in fails(capsys, "info", str(checkpoint))
