@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.api.loading import backend_of, say_precision
+from bertnli._util.text import aligned
+from bertnli.api.loading import backend_of, print_precision
 from bertnli.api.sets import describe, describe_encoding
 from bertnli.backends.interface import Backend
 from bertnli.data.corpus import Corpus
@@ -31,30 +32,30 @@ Model = str | Path | Classifier | Trainer
 
 @dataclass(frozen=True)
 class Report:
-    """What classifiers score on sets. As text it is the table, or one score in full.
+    """The scores of classifiers on sets. As text it is the table, or one score in full.
 
     Args:
-        found: all of it, as JSON can hold it; ``docs/evaluation.md`` describes it.
+        values: all of it, as JSON can hold it; ``docs/evaluation.md`` describes it.
         is_first: whether this is the first of the processes that computed it.
     """
 
-    found: dict[str, Any]
+    values: dict[str, Any]
     is_first: bool = True
 
     @property
     def scores(self) -> list[tuple[str, str, Metrics]]:
         """Checkpoint, set and score, of each checkpoint on each set."""
         rows = []
-        for i, checkpoint in enumerate(self.found["checkpoints"]):
-            for one in self.found["sets"]:
-                scored, labels = one["checkpoints"][i], tuple(one["labels"])
-                metrics = Metrics(labels, np.array(scored["confusion"]), scored["loss"])
-                rows.append((checkpoint["name"], one["name"], metrics))
+        for i, checkpoint in enumerate(self.values["checkpoints"]):
+            for data in self.values["sets"]:
+                score, labels = data["checkpoints"][i], tuple(data["labels"])
+                metrics = Metrics(labels, np.array(score["confusion"]), score["loss"])
+                rows.append((checkpoint["name"], data["name"], metrics))
         return rows
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it."""
-        return self.found
+        return self.values
 
     def to_json(self) -> str:
         """Return the scores alone, as `Metrics.to_dict` has them; of several a list."""
@@ -63,16 +64,16 @@ class Report:
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
         """Write ``report.json`` and the page ``report.html``; see `write_report`."""
-        return write_report(self.found, folder)
+        return write_report(self.values, folder)
 
     def plot(self) -> Any:
         """Return a figure of the confusion matrices."""
         return plot_confusion({f"{c}: {s}": metrics for c, s, metrics in self.scores})
 
     def warnings(self) -> Iterator[str]:
-        """Yield what to say of classes that seem to be in another order."""
-        for one in self.found["sets"]:
-            yield from filter(None, (scored["order"] for scored in one["checkpoints"]))
+        """Yield a warning for each score whose classes seem to be in another order."""
+        for data in self.values["sets"]:
+            yield from filter(None, (score["order"] for score in data["checkpoints"]))
 
     def __str__(self) -> str:
         scores = self.scores
@@ -81,32 +82,31 @@ class Report:
         cells = [["checkpoint", "set", "pairs", "accuracy", "95% interval", "loss"]]
         for name, set_name, metrics in scores:
             low, high = wilson_interval(int(metrics.confusion.trace()), metrics.num_pairs)
-            accuracy, loss = f"{metrics.accuracy:.4f}", f"{metrics.loss:.4f}"
-            within = f"{low:.4f}-{high:.4f}"
-            cells.append([name, set_name, str(metrics.num_pairs), accuracy, within, loss])
-        lines = _aligned(cells)
-        if len(self.found["checkpoints"]) > 1:
+            numbers = (f"{metrics.accuracy:.4f}", f"{low:.4f}-{high:.4f}", f"{metrics.loss:.4f}")
+            cells.append([name, set_name, str(metrics.num_pairs), *numbers])
+        lines = aligned(cells)
+        if len(self.values["checkpoints"]) > 1:
             cells = [["set", "accuracy: mean", "sd", "loss: mean", "sd"]]
-            for one in self.found["sets"]:
-                both = (one["summary"][what] for what in ("accuracy", "loss"))
-                numbers = (f"{s[key]:.4f}" for s in both for key in ("mean", "sd"))
-                cells.append([one["name"], *numbers])
-            lines += ["", *_aligned(cells)]
+            for data in self.values["sets"]:
+                columns = (data["summary"][what] for what in ("accuracy", "loss"))
+                means = (f"{c[key]:.4f}" for c in columns for key in ("mean", "sd"))
+                cells.append([data["name"], *means])
+            lines += ["", *aligned(cells)]
         return "\n".join(lines)
 
     def summary(self) -> str:
         """Return a table of the sets: means over the checkpoints, beside the baseline's score."""
         cells = [["set", "pairs", "accuracy", "sd", "hypothesis alone", "hard subset", "ECE"]]
-        for one in self.found["sets"]:
-            summary, baseline, hard = one["summary"], "-", "-"
-            if one["baseline"]:
-                baseline = percent(one["baseline"]["accuracy"]["accuracy"])
-                hard_summary = one["breakdowns"][0]["rows"][0]["summary"]
+        for data in self.values["sets"]:
+            summary, baseline, hard = data["summary"], "-", "-"
+            if data["baseline"]:
+                baseline = percent(data["baseline"]["accuracy"]["accuracy"])
+                hard_summary = data["breakdowns"][0]["rows"][0]["summary"]
                 hard = percent(hard_summary and hard_summary["mean"])
-            sd = percent(summary["accuracy"]["sd"])
-            accuracy, ece = percent(summary["accuracy"]["mean"]), percent(summary["ece"]["mean"])
-            cells.append([one["name"], str(one["pairs"]), accuracy, sd, baseline, hard, ece])
-        return "\n".join(_aligned(cells))
+            accuracy, sd = (percent(summary["accuracy"][key]) for key in ("mean", "sd"))
+            ece = percent(summary["ece"]["mean"])
+            cells.append([data["name"], str(data["pairs"]), accuracy, sd, baseline, hard, ece])
+        return "\n".join(aligned(cells))
 
 
 def evaluate(
@@ -146,59 +146,61 @@ def evaluate(
         progress: print to standard error what is read, and how far the work is.
         reading: as for `bertnli.read`; its ``labels`` are the first classifier's.
 
+    Returns:
+        The scores.
+
     Raises:
         BERTNLIError: of a source, as `bertnli.read`; of a checkpoint, as `bertnli.load`; of scores,
             as `bertnli.evaluation.report`.
     """
-    several: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
-    how = (_Encoding if progress else Encoding)(max_len, truncation, batch_size)
-    found = _models(several, backend, devices, labels, num_heads, precision, how, progress)
-    first = next(found)
+    given: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
+    encoding = (_PrintedEncoding if progress else Encoding)(max_len, truncation, batch_size)
+    options = {"labels": labels, "num_heads": num_heads}
+    named = _models(given, backend, devices, precision, options, encoding, progress)
+    first = next(named)
     is_first = not isinstance(first[1], Trainer) or first[1].workers.is_first
-    progress = progress and is_first
     net = first[1].net if isinstance(first[1], Trainer) else first[1]
     reading = {"labels": net.labels, **reading}
-    listed = sources if isinstance(sources, list) and not _is_pairs(sources) else [sources]
-    sets = read_sets(listed, split, default="dev", **reading)
+    progress = progress and is_first
 
-    def said(corpus: Corpus, what: str = "") -> Corpus:
+    def printed(corpus: Corpus, what: str = "") -> Corpus:
         if progress:
             print(f"{what}{describe(corpus)}", file=sys.stderr)
         return corpus
 
-    for one in sets:
-        said(one)
+    several = sources if isinstance(sources, list) and not _is_pairs(sources) else [sources]
+    sets = [printed(data) for data in read_sets(several, split, default="dev", **reading)]
     held_out = baseline = None
     if baseline_on is not None:
-        baseline = said(read_sets([baseline_on], default="train", **reading)[0], "baseline: ")
+        baseline = printed(read_sets([baseline_on], default="train", **reading)[0], "baseline: ")
     if calibrate_on is not None:
-        held_out = said(read(calibrate_on, **reading), "temperature: ")
-    scored = report(
-        chain([first], found),
+        held_out = printed(read(calibrate_on, **reading), "temperature: ")
+    values = report(
+        chain([first], named),
         sets,
         baseline_on=baseline,
         calibrate_on=held_out,
-        encoding=how,
+        encoding=encoding,
         progress=progress,
     )
-    return Report(scored, is_first)
+    return Report(values, is_first)
 
 
-class _Encoding(Encoding):
-    """An encoding that says how many pairs were cut, or hold words that the model does not know."""
+class _PrintedEncoding(Encoding):
+    """Prints how many pairs were cut, or have words that the model does not know."""
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
-        found = super().dataset(net, corpus)
-        print(describe_encoding(found), file=sys.stderr)
-        return found
+        dataset = super().dataset(net, corpus)
+        print(describe_encoding(dataset), file=sys.stderr)
+        return dataset
 
 
 def _is_pairs(sources: list) -> bool:
     """Return whether a list is a set itself: of pairs, or of objects with their fields."""
     return all(
-        isinstance(one, tuple | dict)
-        or (isinstance(one, list) and len(one) in (2, 3) and isinstance(one[0], str))
-        for one in sources
+        isinstance(item, tuple | dict)
+        or (isinstance(item, list) and len(item) in (2, 3) and isinstance(item[0], str))
+        for item in sources
     )
 
 
@@ -206,30 +208,21 @@ def _models(
     models: Sequence[Model],
     backend: str | Backend | None,
     devices: Any,
-    labels: Sequence[str] | None,
-    num_heads: int | None,
     precision: str,
+    options: dict[str, Any],
     encoding: Encoding,
     progress: bool,
 ) -> Iterator[tuple[str, Classifier | Trainer]]:
     """Yield name and classifier or trainer of each, loaded when its turn comes."""
-    for i, model in enumerate(models):
+    for i, model in enumerate(models, 1):
         if not isinstance(model, str | Path):
-            yield (f"model {i + 1}" if len(models) > 1 else "model"), model
+            yield (f"model {i}" if len(models) > 1 else "model"), model
             continue
-        found = backend_of(backend)
-        net = found.load(model, found.as_devices(devices), labels, num_heads)
+        framework = backend_of(backend)
+        net = framework.load(model, framework.as_devices(devices), **options)
         # Too long a max_len is refused before anything is read.
         net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
-        trainer = found.Trainer(net, devices=devices, precision=precision)
+        trainer = framework.Trainer(net, devices=devices, precision=precision)
         if progress:
-            say_precision(trainer.net.precision, trainer.engine.precision_reason)
+            print_precision(trainer.net.precision, trainer.engine.precision_reason)
         yield str(model), trainer
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return [
-        "  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]

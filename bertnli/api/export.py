@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.progress import LogLines
-from bertnli.api.runs import encoding_of
-from bertnli.api.sets import describe, describe_encoding, read_ids
+from bertnli.api.sets import describe, describe_encoding, encoding_of, read_ids
 from bertnli.data.batches import sorted_batches
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
@@ -28,14 +27,14 @@ FAR = 0.2
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written; as text, the proof.
+    """An exported graph. As text it is the proof.
 
     Args:
         target: the folder, or the file.
         graphs: the files of graphs.
         differences: of each, how far its outputs are from the float64 referee's, by the largest.
         accuracies: of each, on the pairs that were given; none without pairs.
-        checkpoint: what they were made of.
+        checkpoint: the source.
         checked: lines on the pairs.
     """
 
@@ -47,10 +46,9 @@ class Exported:
     checked: tuple[str, ...]
 
     def __str__(self) -> str:
-        return "\n".join(self._lines())
+        return "\n".join(self._lines(self.checkpoint, self.target))
 
-    def _lines(self) -> Iterator[str]:
-        checkpoint, target = self.checkpoint, self.target
+    def _lines(self, checkpoint: Checkpoint, target: Path) -> Iterator[str]:
         yield (
             f"{target}: opset {onnx.OPSET}, inputs {', '.join(onnx.INPUTS)}, any batch, up to "
             f"{checkpoint.config.max_len} tokens"
@@ -60,8 +58,8 @@ class Exported:
         else:
             yield "outputs: last_hidden_state and pooler_output, for there are no classes"
         if checkpoint.encoding is not None:
-            how = checkpoint.encoding
-            yield f"pairs are cut at {how.max_len} tokens ({how.truncation})"
+            encoding = checkpoint.encoding
+            yield f"pairs are cut at {encoding.max_len} tokens ({encoding.truncation})"
         for graph, value in zip(self.graphs, self.differences, strict=True):
             yield (
                 f"{graph.name}: {graph.stat().st_size / 1e6:.1f} MB, {value:.1e} of the largest "
@@ -112,6 +110,9 @@ def export(
         batch_size: pairs computed at a time.
         reading: as for `bertnli.read`; its ``labels`` are the checkpoint's.
 
+    Returns:
+        The graphs and the proof.
+
     Raises:
         BERTNLIError: of a checkpoint, as `bertnli.load`; of a source, as `bertnli.read`; a target
             that is there already; or a graph that computes something else.
@@ -120,61 +121,66 @@ def export(
         raise ConfigError("a split, and how a table is read, are of --check SOURCE")
     target = Path(target)
     is_file = target.suffix.lower() == ".onnx"
-    graphs = [target / onnx.MODEL, target / onnx.INT8]
     if is_file:
-        graphs = [target, target.with_suffix(".int8.onnx")]
-    graphs = graphs[: 1 + int8]
-    if is_file:
+        graphs = [target, target.with_suffix(".int8.onnx")][: 1 + int8]
         check_new(*graphs, instead="another name")
     else:
+        graphs = [target / onnx.MODEL, target / onnx.INT8][: 1 + int8]
         check_new(target)
     checkpoint = load_checkpoint(source, labels, num_heads)
     if checkpoint.encoding is not None:
         encoding = encoding_of(checkpoint.config, checkpoint.encoding, max_len, truncation)
         checkpoint = replace(checkpoint, encoding=encoding)
     dataset = None if check is None else _dataset(checkpoint, check, split, reading)
-    files = [graph.name for graph in graphs]
     with new_files(graphs) if is_file else new_folder(target) as folder:
         folder.mkdir()
-        onnx.write_onnx(folder / files[0], checkpoint)
+        written = [folder / graph.name for graph in graphs]
+        onnx.write_onnx(written[0], checkpoint)
         if not is_file:
             checkpoint.vocab.save(folder / checkpoint.vocab.FILE)
         if int8:
-            onnx.quantize(folder / files[0], folder / files[1])
-        apart = [onnx.largest_difference(folder / name, checkpoint) for name in files]
-        if not np.isfinite(apart).all():
+            onnx.quantize(*written)
+        differences = [onnx.largest_difference(graph, checkpoint) for graph in written]
+        if not np.isfinite(differences).all():
             raise CheckpointError(f"{source} has no int8 graph that computes numbers")
-    scores, checked = [], []
-    if dataset is not None:
-        checked = [describe(dataset), describe_encoding(dataset)]
+    accuracies, lines = [], []
+    if dataset is not None and checkpoint.labels is not None:
+        lines = [describe(dataset), describe_encoding(dataset)]
         for graph in graphs:
-            logits = _logits(onnx.OnnxModel(graph), dataset, batch_size)
-            scores.append(metrics_of(logits, checkpoint.labels or (), dataset).accuracy)
-    found = tuple(graphs), tuple(apart), tuple(scores)
-    return Exported(target, *found, replace(checkpoint, source=str(source)), tuple(checked))
+            logits = _logits(onnx.OnnxModel(graph), dataset, len(checkpoint.labels), batch_size)
+            accuracies.append(metrics_of(logits, checkpoint.labels, dataset).accuracy)
+    return Exported(
+        target=target,
+        graphs=tuple(graphs),
+        differences=tuple(differences),
+        accuracies=tuple(accuracies),
+        checkpoint=replace(checkpoint, source=str(source)),
+        checked=tuple(lines),
+    )
 
 
 def _dataset(
     checkpoint: Checkpoint, check: Any, split: str | None, reading: dict[str, Any]
 ) -> PairDataset:
-    how, labels = checkpoint.encoding, checkpoint.labels
-    if labels is None or how is None:
+    encoding, labels = checkpoint.encoding, checkpoint.labels
+    if labels is None or encoding is None:
         raise ConfigError(
             f"{checkpoint.source} is a pretrained model, with no classes to score; leave --check "
             "out"
         )
-    found = read_ids(check, split, checkpoint.vocab, how, **{"labels": labels, **reading})
-    if not len(found):
-        raise DataError(f"{found.source} has no pair to score")
-    return found
+    dataset = read_ids(check, split, checkpoint.vocab, encoding, **{"labels": labels, **reading})
+    if not len(dataset):
+        raise DataError(f"{dataset.source} has no pair to score")
+    return dataset
 
 
-def _logits(model: onnx.OnnxModel, dataset: PairDataset, batch_size: int) -> NDArray[np.float32]:
-    found: list[NDArray] = [np.zeros(0)] * len(dataset)
+def _logits(
+    model: onnx.OnnxModel, dataset: PairDataset, num_labels: int, batch_size: int
+) -> NDArray[np.float32]:
+    logits = np.zeros((len(dataset), num_labels), np.float32)
     lines, done = LogLines(dataset.source or "the set", total=len(dataset)), 0
     for indices, batch in sorted_batches(dataset, batch_size):
-        for index, row in zip(indices, model.outputs(batch)[0], strict=True):
-            found[index] = row
+        logits[indices] = model.outputs(batch)[0]
         done += len(batch)
         lines.update(done)
-    return np.stack(found)
+    return logits

@@ -1,30 +1,29 @@
-"""How long a corpus's pairs are, and what their padding would cost, in one call."""
+"""The lengths of a corpus's pairs, and the cost of their padding, in one call."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bertnli.api.sets import describe, read_ids, tokens_of, whatever_the_classes
+from bertnli.api.sets import describe, labelled_or_not, read_ids, read_tokens
 from bertnli.data.dataset import PairDataset
 from bertnli.data.padding import PaddingCost, padding_cost
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_lengths
 
-_SHARES = (50, 90, 99)
-
 
 @dataclass(frozen=True)
 class Lengths:
-    """Tokens of a set's pairs.
+    """Tokens of a set's pairs. As text it is a table.
 
     Args:
         source: a line on the set.
         dataset: its pairs, cut to length.
-        cost: what their padding would cost.
+        cost: the cost of their padding.
     """
 
     source: str
@@ -37,7 +36,7 @@ class Lengths:
         return {
             "pairs": len(lengths),
             "mean": float(lengths.mean()),
-            "percentiles": {str(p): int(np.percentile(lengths, p)) for p in _SHARES},
+            "percentiles": {str(p): int(np.percentile(lengths, p)) for p in (50, 90, 99)},
             "longest": int(lengths.max()),
             "cut": int(self.dataset.is_cut.sum()),
             **self.cost.to_dict(),
@@ -48,28 +47,24 @@ class Lengths:
         return plot_lengths(self.dataset.lengths, self.cost)
 
     def __str__(self) -> str:
-        found = self.to_dict()
-        shares = ", ".join(f"{p}% have up to {n}" for p, n in found["percentiles"].items())
-        rows = (
-            ("of the pairs", "tokens"),
-            ("computed here", "computed"),
-            ("each batch padded to its longest pair", "to_longest"),
-            (f"all padded to {found['max_len']} tokens", "to_max_len"),
-        )
-        width = max(len(what) for what, _ in rows)
-        tokens = found["tokens"]
+        values = self.to_dict()
+        shares = ", ".join(f"{p}% have up to {n}" for p, n in values["percentiles"].items())
+        rows = {
+            "of the pairs": values["tokens"],
+            "computed here": values["computed"],
+            "each batch padded to its longest pair": values["to_longest"],
+            f"all padded to {values['max_len']} tokens": values["to_max_len"],
+        }
+        width = max(map(len, rows))
         return "\n".join(
             [
                 self.source,
-                f"tokens of a pair: {found['mean']:.1f} on average; {shares}; {found['longest']} "
+                f"tokens of a pair: {values['mean']:.1f} on average; {shares}; {values['longest']} "
                 "the longest",
-                f"pairs of more than {found['max_len']} tokens, which are cut: {found['cut']:,}, "
-                f"{found['cut'] / found['pairs']:.2%}",
-                f"tokens of an epoch, in batches of {found['batch_size']}:",
-                *(
-                    f"  {what:<{width}}  {found[key]:>14,}  {found[key] / tokens:.2f}"
-                    for what, key in rows
-                ),
+                f"pairs of more than {values['max_len']} tokens, which are cut: "
+                f"{values['cut']:,}, {values['cut'] / values['pairs']:.2%}",
+                f"tokens of an epoch, in batches of {values['batch_size']}:",
+                *(f"  {k:<{width}}  {n:>14,}  {n / values['tokens']:.2f}" for k, n in rows.items()),
             ]
         )
 
@@ -93,16 +88,17 @@ def lengths(
         max_len, truncation: how pairs are cut; None for the checkpoint's way.
         batch_size: pairs of a step.
 
+    Returns:
+        The lengths and the cost of padding.
+
     Raises:
         ConfigError: the checkpoint has no vocabulary, or the source no pairs.
         BERTNLIError: of a source, as `bertnli.read`.
     """
-    labels, vocab, how = tokens_of(checkpoint, max_len, truncation)
-    dataset = whatever_the_classes(
-        lambda one, **options: read_ids(one, split, vocab, how, **options),
-        source,
-        **{"labels": labels, **reading},
-    )
+    tokens = read_tokens(checkpoint, max_len, truncation)
+    assert tokens.encoding is not None
+    read = partial(read_ids, split=split, vocab=tokens.vocab, encoding=tokens.encoding)
+    dataset = labelled_or_not(read, source, **{"labels": tokens.labels, **reading})
     if not len(dataset):
         raise ConfigError(f"{dataset.source} has no pairs to count")
     return Lengths(describe(dataset), dataset, padding_cost(dataset, batch_size))

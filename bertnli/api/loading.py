@@ -1,4 +1,4 @@
-"""Classifiers by path, on the backend asked for or on the first that is installed."""
+"""Classifiers by path, on the chosen backend or on the first that is installed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,7 @@ from bertnli.nets.classifier import Classifier
 
 
 def backend_of(backend: str | Backend | None) -> Backend:
-    """Return a backend by its name; the first that is installed if it is None.
-
-    Raises:
-        BackendError: it is missing, or there is none.
-    """
+    """Return a backend by its name; the first that is installed for None."""
     if isinstance(backend, Backend):
         return backend
     names = [backend] if backend is not None else available_backends()
@@ -49,6 +45,9 @@ def load(
         labels: the classes' names in the order of the logits, where it has none.
         num_heads: attention heads, where it does not tell.
 
+    Returns:
+        The backend's ``BERTClassifier``.
+
     Raises:
         CheckpointError: there is no checkpoint, it is damaged, or its classes have no names or
             others than given.
@@ -59,30 +58,20 @@ def load(
 
 
 def loaded(
-    model: str | Path | Classifier,
-    backend: str | None = None,
-    devices: Any = None,
-    labels: Sequence[str] | None = None,
-    num_heads: int | None = None,
-    precision: str = "fp32",
+    model: str | Path | Classifier, backend: Any = None, precision: str = "fp32", **options: Any
 ) -> Classifier:
-    """Return a classifier that is given as such, or by its path; see `load`.
-
-    Args:
-        precision: of its matrix products, where it is loaded; standard error says what ``"auto"``
-            chose.
-    """
+    """Return a classifier that is given as such or by its path, as `load`, in a precision."""
     if isinstance(model, Classifier):
         return model
-    found = backend_of(backend)
-    where = found.as_devices(devices)
-    net: Classifier = found.load(model, where, labels, num_heads)
-    net.precision, reason = found.as_precision(precision, where[0])
-    say_precision(net.precision, reason)
+    framework = backend_of(backend)
+    devices = framework.as_devices(options.pop("devices", None))
+    net: Classifier = framework.load(model, devices, **options)
+    net.precision, reason = framework.as_precision(precision, devices[0])
+    print_precision(net.precision, reason)
     return net
 
 
-def say_precision(precision: str, reason: str) -> None:
+def print_precision(precision: str, reason: str) -> None:
     """Print to standard error which precision is used, where there is a reason to give."""
     if reason:
         print(f"precision: {precision}, for {reason}", file=sys.stderr)

@@ -49,57 +49,57 @@ def predict(
         backend, devices, labels, num_heads, precision: of a checkpoint; see `bertnli.load`.
         batch_size, max_len, truncation: see `Classifier.predict`.
         progress: print to standard error what was guessed of the source, how far the work is, and
-            how many pairs were cut or hold words that the model does not know.
+            how many pairs were cut or have words that the model does not know.
 
     Raises:
         BERTNLIError: of a checkpoint, as `bertnli.load`; of a pair that cannot be read, as
             `bertnli.read`, after the answers to the pairs before it.
     """
-    net = loaded(model, backend, devices, labels, num_heads, precision)
-    how = net.encoding.overridden(max_len, truncation, net.config.max_len)
-    told = {"on_note": note} if progress else {}
-    pairs = read.pairs(source, split, **told, **reading)
-    name = str(source) if isinstance(source, str | Path) else "the pairs"
-    name = "standard input" if name == STANDARD_INPUT else name
-    at_once = batch_size * (BATCHES_AT_ONCE if isinstance(source, str | Path) else 1)
-    return _predictions(net, _chunks(pairs, at_once, name), batch_size, how, progress and name)
+    net = loaded(model, backend, precision, devices=devices, labels=labels, num_heads=num_heads)
+    encoding = net.encoding.overridden(max_len, truncation, net.config.max_len)
+    pairs = read.pairs(source, split, **({"on_note": note} if progress else {}), **reading)
+    is_stream, is_file = source == STANDARD_INPUT, isinstance(source, str | Path)
+    chunks = _chunks(pairs, batch_size * (BATCHES_AT_ONCE if is_file else 1), is_stream)
+    name = "standard input" if is_stream else str(source) if is_file else "the pairs"
+    return _predictions(net, chunks, batch_size, encoding, name if progress else "")
 
 
 def _predictions(
-    net: Classifier, chunks: Iterable[list[Pair]], batch_size: int, how: Any, name: str | bool
+    net: Classifier, chunks: Iterable[list[Pair]], batch_size: int, encoding: Any, name: str
 ) -> Iterator[Prediction]:
-    lines, done, num_cut = LogLines(str(name)), 0, 0
-    unknown_shares = array("d")
+    lines, num_cut, unknown_shares = LogLines(name), 0, array("d")
     try:
         for chunk in chunks:
-            options = {"max_len": how.max_len, "truncation": how.truncation}
-            found = net.predict(chunk, batch_size=batch_size, **options)
-            num_cut += sum(one.is_cut for one in found)
-            unknown_shares.extend(one.unknown_share for one in found)
-            yield from found
-            done += len(found)
+            predictions = net.predict(
+                chunk,
+                batch_size=batch_size,
+                max_len=encoding.max_len,
+                truncation=encoding.truncation,
+            )
+            num_cut += sum(prediction.is_cut for prediction in predictions)
+            unknown_shares.extend(prediction.unknown_share for prediction in predictions)
+            yield from predictions
             if name:
-                lines.update(done)
+                lines.update(len(unknown_shares))
     finally:
         if name and num_cut:
             print(
-                f"{num_cut} of {len(unknown_shares)} pairs had more than {how.max_len} tokens and "
-                "were cut; --max-len sets another length",
+                f"{num_cut} of {len(unknown_shares)} pairs had more than {encoding.max_len} tokens "
+                "and were cut; --max-len sets another length",
                 file=sys.stderr,
             )
-        unread = describe_unknown(np.array(unknown_shares))
-        if name and unread:
-            print(unread, file=sys.stderr)
+        warning = describe_unknown(np.array(unknown_shares))
+        if name and warning:
+            print(warning, file=sys.stderr)
 
 
-def _chunks(pairs: Iterable[Pair], size: int, name: str) -> Iterator[list[Pair]]:
+def _chunks(pairs: Iterable[Pair], size: int, is_stream: bool) -> Iterator[list[Pair]]:
     """Yield pairs, some at a time; those before a bad line come before its error."""
-    is_stream = name == "standard input"
     chunk: list[Pair] = []
     try:
         for pair in pairs:
             chunk.append(pair)
-            if len(chunk) == size or (is_stream and not _more_is_waiting()):
+            if len(chunk) == size or (is_stream and not _has_input()):
                 yield chunk
                 chunk = []
     except BERTNLIError:
@@ -110,7 +110,7 @@ def _chunks(pairs: Iterable[Pair], size: int, name: str) -> Iterator[list[Pair]]
         yield chunk
 
 
-def _more_is_waiting() -> bool:
+def _has_input() -> bool:
     """Return whether standard input can be read without waiting, as far as can be told."""
     try:
         return bool(select.select([sys.stdin], [], [], 0)[0])

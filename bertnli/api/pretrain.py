@@ -7,8 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bertnli.api.loading import backend_of
-from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
+from bertnli.api.runs import MIN_FREQ, Run, Setup
+from bertnli.api.sets import encoding_of
 from bertnli.backends.interface import Backend
 from bertnli.bert.parameters import bert_shapes
 from bertnli.data.pretraining import PretrainingSet
@@ -62,48 +62,42 @@ def pretrain(
         BERTNLIError: of a text, as `bertnli.data.text.read_text`; of settings, folders and
             training, as ``Trainer`` and its ``fit``.
     """
-    found = backend_of(backend)
-    setup = Setup(found, devices, output, progress, recipe, rank_timeout, options, READING)
+    setup = Setup(backend, devices, output, progress, recipe, rank_timeout, options)
     if pretrained is not None and (min_freq is not None or word_pieces is not None):
         raise ConfigError("a pretrained model brings its vocabulary with it")
-    read = read_text(text, split_sentences, text_column, **setup.more)
+    train_text = read_text(text, split_sentences, text_column, **setup.reading)
     if pretrained is not None:
         bert = setup.pretrained(pretrained, dropout)
     else:
         vocab: Vocab
         if word_pieces is not None:
-            vocab = train_word_pieces(read.sentences, word_pieces)
+            vocab = train_word_pieces(train_text.sentences, word_pieces)
         else:
-            vocab = build_text_vocab(read, MIN_FREQ if min_freq is None else min_freq)
+            vocab = build_text_vocab(train_text, MIN_FREQ if min_freq is None else min_freq)
         bert = setup.from_scratch(model, vocab, dropout)
-    net = found.BERTForPretraining(bert, next_sentence=next_sentence)
-    length = encoding_of(net.config, None, max_len, None).max_len
+    net = setup.backend.BERTForPretraining(bert, next_sentence=next_sentence)
 
-    def encoded(one: Text, name: str) -> PretrainingSet:
+    def encoded(name: str, text: Text) -> PretrainingSet:
         data = PretrainingSet(
-            one,
-            length,
+            text,
+            encoding_of(net.config, None, max_len, None).max_len,
             net.required_vocab(),
             next_sentence=next_sentence,
             whole_words=whole_words,
             mask_rate=mask_rate,
         )
-        setup.say(f"{name}: {_describe(data)}")
+        skipped = ", ".join(f"{n} ({reason})" for reason, n in data.skipped.items())
+        setup.print(
+            f"{name}: {len(data.documents)} sentences, {data.num_tokens} tokens, {len(data)} "
+            f"examples an epoch from {data.source}"
+            + (f"; sentences left out: {skipped}" if skipped else "")
+        )
         return data
 
-    train_set, dev_set = encoded(read, "text"), None
+    train_set, dev_set = encoded("text", train_text), None
     if dev_text is not None:
-        dev = read_text(dev_text, split_sentences, text_column, **setup.more)
-        dev_set = encoded(dev, "dev text")
-    setup.say(setup.describe_model(pretrained, net.config, bert_shapes(net.config)))
-    setup.say(describe_vocab(train_set.token_ids, net.required_vocab(), "text"))
-    setup.say(setup.where)
+        dev = read_text(dev_text, split_sentences, text_column, **setup.reading)
+        dev_set = encoded("dev text", dev)
+    setup.print_model(pretrained, net.config, bert_shapes(net.config))
+    setup.print_vocab(train_set.token_ids, net.required_vocab(), "text")
     return setup.fit(net, train_set, dev_set, pretrained is not None)
-
-
-def _describe(data: PretrainingSet) -> str:
-    skipped = ", ".join(f"{n} ({reason})" for reason, n in data.skipped.items())
-    return (
-        f"{len(data.documents)} sentences, {data.num_tokens} tokens, {len(data)} examples an epoch "
-        f"from {data.source}" + (f"; sentences left out: {skipped}" if skipped else "")
-    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from bertnli._util.hints import did_you_mean
 from bertnli._util.outputs import check_output_folder
-from bertnli.api.loading import say_precision
+from bertnli.api.loading import backend_of, print_precision
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.bert.parameters import Shapes
@@ -26,18 +26,18 @@ from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
 from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
-from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.ownership import STATE, check_run_folder
 from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
 
-#: A model's sizes: what they are called here, and the argument of ``BERTModel``.
+#: A model's sizes: their names here, and the arguments of ``BERTModel``.
 SIZES = {
     **{name: name for name in ("num_hiddens", "ffn_num_hiddens", "num_heads", "num_blks")},
     "max_positions": "max_len",
 }
+#: What the options of a run are for: settings, arguments of ``Trainer``, of ``fit``, of `read`.
 SETTINGS = tuple(field.name for field in fields(TrainingConfig))
 TRAINER = ("precision", "micro_batch_size", "auto_batch")
 FIT = ("overwrite", "resume", "save_every", "keep", "tensorboard", "on_epoch", "observers")
@@ -61,61 +61,50 @@ class Run:
 
 
 class Setup:
-    """A run before its data and its model are there: what was asked for, checked.
-
-    Args:
-        backend: which one.
-        devices: of the backend, or their names.
-        output: the run's folder; None to write nothing.
-        progress: print what is done, in the first of several processes.
-        recipe: see `TrainingConfig.of_recipe`.
-        rank_timeout: see `Trainer`.
-        options: sizes (`SIZES`), settings (`SETTINGS`), arguments of ``Trainer`` (`TRAINER`) and of
-            ``fit`` (`FIT`); None leaves each to its default.
-        more: names of further options, which the caller takes.
+    """The checked options of a run, before its data and its model are there.
 
     Raises:
-        ConfigError: a setting that cannot be, or a folder that cannot be written.
-        TypeError: an option that nobody takes.
+        ConfigError: an invalid setting, or a folder that cannot be written.
+        TypeError: an unknown option.
     """
 
     def __init__(
         self,
-        backend: Backend,
+        backend: str | Backend | None,
         devices: Any,
         output: str | Path | None,
         progress: bool,
         recipe: str,
         rank_timeout: timedelta | None,
         options: Mapping[str, Any],
-        more: Iterable[str] = (),
     ) -> None:
-        known = (*SIZES, *SETTINGS, *TRAINER, *FIT, *more)
+        known = (*SIZES, *SETTINGS, *TRAINER, *FIT, *READING)
         for name in options:
             if name not in known:
                 hint = did_you_mean(name, known)
                 raise TypeError(f"got an unexpected keyword argument {name!r}{hint}")
         given = {name: value for name, value in options.items() if value is not None}
-        settings, self.trainer, self.fit_options, self.more = (
+        sizes, settings, self.trainer, self.fit_options, self.reading = (
             {name: given[name] for name in names if name in given}
-            for names in (SETTINGS, TRAINER, FIT, tuple(more))
+            for names in (SIZES, SETTINGS, TRAINER, FIT, READING)
         )
-        self.sizes = {SIZES[name]: given[name] for name in SIZES if name in given}
+        self.sizes = {SIZES[name]: size for name, size in sizes.items()}
         self.config = TrainingConfig.of_recipe(recipe, **settings)
-        self.backend, self.devices = backend, backend.as_devices(devices)
+        self.backend = backend_of(backend)
+        self.devices = self.backend.as_devices(devices)
         self.rank_timeout = rank_timeout or RANK_TIMEOUT
-        self.workers = backend.find_workers(self.rank_timeout)
+        self.workers = self.backend.find_workers(self.rank_timeout)
         self.progress = progress and self.workers.is_first
         self.output = None if output is None else Path(output)
-        if self.workers.size == 1:  # else the first alone writes, and tells all when it does
+        if self.workers.size == 1:  # of several, the first checks, and tells all
             if self.output is not None:
                 overwrite, resume = (bool(given.get(name)) for name in ("overwrite", "resume"))
                 check_run_folder(self.output, overwrite, resume)
             if "tensorboard" in given:
                 check_output_folder(given["tensorboard"], "TensorBoard")
 
-    def say(self, text: str) -> None:
-        """Print, unless asked not to."""
+    def print(self, text: str) -> None:
+        """Print the progress of the run, unless it is quiet."""
         if self.progress:
             print(text, flush=True)
 
@@ -132,48 +121,40 @@ class Setup:
         options = {"dropout": dropout, "seed": self.config.seed, "vocab": vocab}
         return self.backend.BERTModel(len(vocab), **sizes, **options)
 
-    def describe_model(
+    def print_model(
         self, pretrained: str | Path | None, config: BERTConfig, shapes: Shapes
-    ) -> str:
-        """Return a line on the model."""
+    ) -> None:
+        """Print a line on the model."""
         parameters = sum(math.prod(shape) for shape in shapes.values())
-        return (
+        self.print(
             f"model: {without_secrets(str(pretrained or 'from scratch'))}, {config.num_blks} "
             f"blocks, {config.num_hiddens} wide, {config.ffn_num_hiddens} inside, "
             f"{config.num_heads} heads, {config.max_len} positions, {parameters:,} parameters"
         )
 
-    @property
-    def where(self) -> str:
-        """A line on what computes."""
-        return f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}"
+    def print_vocab(self, token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> None:
+        """Print a line on the vocabulary, and the share of a set that it does not know."""
+        unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
+        self.print(f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>")
 
     def fit(
-        self,
-        net: Trainable,
-        train_set: ExampleSet,
-        dev_set: ExampleSet | None,
-        is_pretrained: bool,
+        self, net: Trainable, train: ExampleSet, dev: ExampleSet | None, is_pretrained: bool
     ) -> Run:
-        """Train a net, and say what was done."""
+        """Train a net, and print what was done."""
+        self.print(f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}")
         if self.workers.size > 1:
-            self.say(f"processes: {self.workers.size}, each with its share of every batch")
+            self.print(f"processes: {self.workers.size}, each with its share of every batch")
         settings = asdict(self.config)
         epochs, batch_size = settings.pop("num_epochs"), settings.pop("batch_size")
-        trainer = self.backend.Trainer(
-            net,
-            devices=self.devices,
-            rank_timeout=self.rank_timeout,
-            **self.trainer,
-            **settings,
-        )
+        where = {"devices": self.devices, "rank_timeout": self.rank_timeout}
+        trainer = self.backend.Trainer(net, **where, **self.trainer, **settings)
         if self.progress:
-            say_precision(trainer.net.precision, trainer.engine.precision_reason)
-        self.fit_options.setdefault("on_epoch", lambda record: self.say(str(record)))
+            print_precision(trainer.net.precision, trainer.engine.precision_reason)
+        self.fit_options.setdefault("on_epoch", lambda record: self.print(str(record)))
         try:
             history = trainer.fit(
-                train_set,
-                dev_set,
+                train,
+                dev,
                 epochs,
                 batch_size,
                 output=self.output,
@@ -185,34 +166,11 @@ class Setup:
                 print(_describe_stop(self.output, stop), file=sys.stderr)
             raise
         if self.output is not None:
-            self.say(_describe_best(self.output, history.best))
-        if isinstance(train_set, PairDataset) and self.progress:
-            for warning in _warnings_of_chance(history, train_set, dev_set, is_pretrained):
+            self.print(_describe_best(self.output, history.best))
+        if isinstance(train, PairDataset) and self.progress:
+            for warning in _warnings_of_chance(history, train, dev, is_pretrained):
                 print(f"warning: {warning}", file=sys.stderr)
         return Run(net, history, self.output)
-
-
-def encoding_of(
-    config: BERTConfig, own: PairEncoding | None, max_len: int | None, truncation: str | None
-) -> PairEncoding:
-    """Return how pairs are cut to length: as asked for, or else a checkpoint's own way.
-
-    Args:
-        config: the model's sizes.
-        own: the checkpoint's way; None where it has none, for the book's.
-        max_len, truncation: what was asked for; None for nothing.
-
-    Raises:
-        ConfigError: ``max_len`` is more than the model has positions.
-    """
-    own = own or PairEncoding.default(config.max_len)
-    return own.overridden(max_len, truncation, config.max_len)
-
-
-def describe_vocab(token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> str:
-    """Return a line on the vocabulary, and on what it does not know of a set."""
-    unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
-    return f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>"
 
 
 def _describe_stop(output: Path, stop: BaseException) -> str:
@@ -232,13 +190,13 @@ def _describe_best(output: Path, best: EpochRecord) -> str:
 
 
 def _warnings_of_chance(
-    history: History, train_set: PairDataset, dev_set: ExampleSet | None, is_pretrained: bool
+    history: History, train: PairDataset, dev: ExampleSet | None, is_pretrained: bool
 ) -> Iterator[str]:
-    """Yield what to say of a classifier that predicts no better than chance; see `chance_bound`."""
+    """Yield a warning of a classifier that predicts no better than chance; see `chance_bound`."""
     best = history.best
-    name, data, accuracy, tries = "dev", dev_set, best.dev_accuracy, len(history.epochs)
+    name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
     if accuracy is None:
-        name, data, accuracy, tries = "training", train_set, best.train_accuracy, 1
+        name, data, accuracy, tries = "training", train, best.train_accuracy, 1
     assert isinstance(data, PairDataset)
     share, majority, low = chance_bound(accuracy, data.labels, tries)
     label = data.label_names[majority]
@@ -249,7 +207,7 @@ def _warnings_of_chance(
         yield (
             f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
             f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
-            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train_set)}, a smaller "
+            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train)}, a smaller "
             f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
             "higher --lr"
         )

@@ -1,19 +1,22 @@
-"""Sets of pairs as the calls read them, and what is said of a set while work goes on."""
+"""Sets of pairs as the calls read them, and the lines that are printed about a set."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli.bert.config import BERTConfig
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.sources import default_split
 from bertnli.errors import ConfigError, LabelError
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.load import read_checkpoint
 from bertnli.formats.weights import locate
 from bertnli.text.pairs import PairEncoding
@@ -24,85 +27,59 @@ Result = TypeVar("Result", Corpus, PairDataset)
 MANY_UNKNOWN = 1 / 3
 
 
-class Tokens(NamedTuple):
-    """What a checkpoint's tokens are.
-
-    Args:
-        labels: its classes; None of a pretrained model.
-        vocab: its vocabulary.
-        encoding: how pairs are cut to length.
-    """
-
-    labels: Sequence[str] | None
-    vocab: Vocab
-    encoding: PairEncoding
+def encoding_of(
+    config: BERTConfig, own: PairEncoding | None, max_len: int | None, truncation: str | None
+) -> PairEncoding:
+    """Return how pairs are cut: as the arguments say, else in the model's own way or the book's."""
+    encoding = own or PairEncoding.default(config.max_len)
+    return encoding.overridden(max_len, truncation, config.max_len)
 
 
-def tokens_of(
-    checkpoint: str | Path, max_len: int | None = None, truncation: str | None = None
-) -> Tokens:
-    """Return what a checkpoint's tokens are; no framework is needed.
-
-    Args:
-        checkpoint: its path, or a name of the hub.
-        max_len, truncation: how pairs are cut; None for the checkpoint's way.
-
-    Raises:
-        ConfigError: it has no vocabulary.
-        CheckpointError: as `bertnli.load`.
-    """
-    contents = read_checkpoint(locate(checkpoint))
-    if not len(contents.vocab):
-        raise ConfigError(f"{checkpoint} has no vocabulary; name a checkpoint that has one")
-    own = contents.encoding or PairEncoding.default(contents.config.max_len)
-    encoding = own.overridden(max_len, truncation, contents.config.max_len)
-    return Tokens(contents.labels, contents.vocab, encoding)
+def read_tokens(
+    path: str | Path, max_len: int | None = None, truncation: str | None = None
+) -> Checkpoint:
+    """Return a checkpoint that has a vocabulary and an encoding; no framework is needed."""
+    checkpoint = read_checkpoint(locate(path))
+    if not len(checkpoint.vocab):
+        raise ConfigError(f"{path} has no vocabulary; name a checkpoint that has one")
+    encoding = encoding_of(checkpoint.config, checkpoint.encoding, max_len, truncation)
+    return replace(checkpoint, encoding=encoding)
 
 
 def read_ids(
     source: Any,
     split: str | None,
     vocab: Vocab,
-    how: PairEncoding,
+    encoding: PairEncoding,
     *,
     default: str = "dev",
     **reading: Any,
 ) -> PairDataset:
-    """Return a source as ids, cut as ``how`` says.
-
-    Args:
-        default: the split of a source with several, where ``split`` is None.
-        source, split, vocab, reading: see `PairDataset.read`.
-    """
+    """Return a source as ids; of a source with several splits, ``default`` unless ``split``."""
     return PairDataset.read(
         source,
         split or default_split(source, default),
-        how.max_len,
+        encoding.max_len,
         vocab,
-        truncation=how.truncation,
+        truncation=encoding.truncation,
         verbose=False,
         **reading,
     )
 
 
-def whatever_the_classes(read: Callable[..., Result], source: Any, **options: Any) -> Result:
-    """Return what a function reads of a source; without labels, and a note why, if need be.
-
-    Args:
-        read: takes the source, and ``labelled``.
-        source: can be read twice, or the error is raised.
-        options: further arguments.
-    """
+def labelled_or_not(read: Callable[..., Result], source: Any, **options: Any) -> Result:
+    """Return what a function reads; without labels, and with a note, if no classes are known."""
     try:
         return read(source, **options)
     except LabelError as error:
+        # A stream cannot be read twice.
         if not isinstance(source, str | Path | Mapping) or str(source).startswith(("-", "/dev/")):
             raise
-        why = f"{error}"
-    options = {k: v for k, v in options.items() if k not in ("label", "label_map", "probabilities")}
-    found = read(source, labelled=False, **options)
-    found.notes += (f"read without classes: {why}",)
-    return found
+        note_text = f"read without classes: {error}"
+    unlabelled = {k: v for k, v in options.items() if k not in ("label", "label_map")}
+    result = read(source, labelled=False, **unlabelled)
+    result.notes += (note_text,)
+    return result
 
 
 def note(text: str) -> None:
@@ -110,13 +87,16 @@ def note(text: str) -> None:
     print(f"note: {text}", file=sys.stderr)
 
 
-def describe(corpus: Corpus | PairDataset) -> str:
-    """Return in one line how many pairs a corpus has, from where, and what was left out.
+def note_test_split(sources: Iterable[str], split: str | None) -> None:
+    """Print a note where a test split is scored."""
+    if split == "test" or any(source.endswith(":test") for source in sources):
+        note("the test split is meant to be used once, when every choice has been made")
 
-    What was guessed of its source is printed as notes.
-    """
-    for guess in corpus.notes:
-        note(guess)
+
+def describe(corpus: Corpus | PairDataset) -> str:
+    """Print the notes on a corpus, and return a line on its pairs and what was left out."""
+    for text in corpus.notes:
+        note(text)
     skipped = ", ".join(f"{n} ({reason})" for reason, n in corpus.skipped.items())
     return f"{len(corpus.labels)} pairs from {corpus.source}" + (
         f"; rows left out: {skipped}" if skipped else ""
@@ -129,16 +109,11 @@ def describe_encoding(dataset: PairDataset) -> str:
         f"{int(dataset.is_cut.sum())} of {len(dataset)} pairs have more than {dataset.max_len} "
         f"tokens and were cut ({dataset.truncation})"
     )
-    unread = describe_unknown(dataset.unknown_shares)
-    return f"{cut}\n{unread}" if unread else cut
+    return "\n".join(filter(None, [cut, describe_unknown(dataset.unknown_shares)]))
 
 
 def describe_unknown(shares: NDArray[np.float64]) -> str:
-    """Return a warning of pairs whose words a model hardly knows; nothing if there are none.
-
-    Args:
-        shares: of each pair's tokens, the share that the model does not know.
-    """
+    """Return a warning of pairs with many unknown tokens, by the share of each; empty if none."""
     many = np.flatnonzero(shares > MANY_UNKNOWN)
     if not len(many):
         return ""

@@ -8,7 +8,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
-from bertnli.api.sets import tokens_of, whatever_the_classes
+from bertnli.api.sets import labelled_or_not, read_tokens
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
@@ -19,12 +19,12 @@ from bertnli.plots import plot_summary
 
 @dataclass(frozen=True)
 class Summary:
-    """What is in some sets.
+    """What is in some sets. As text it is a paragraph for each.
 
     Args:
-        sets: of each a summary.
-        shared: of each two sets that share any, their names, and the different premises and pairs
-            that are in both.
+        sets: a summary of each.
+        shared: for each two sets with common premises, their names, and the number of different
+            premises and pairs that are in both.
     """
 
     sets: list[SetSummary]
@@ -33,34 +33,34 @@ class Summary:
     @classmethod
     def of(cls, corpora: Sequence[Corpus], datasets: Sequence[PairDataset | None]) -> Summary:
         """Return the summary of corpora; see `SetSummary.of`."""
-        sets = [SetSummary.of(*both) for both in zip(corpora, datasets, strict=True)]
+        sets = [SetSummary.of(*pair) for pair in zip(corpora, datasets, strict=True)]
         shared = []
-        for one, other in combinations(corpora, 2):
-            premises = len({*one.premises} & {*other.premises})
+        for first, second in combinations(corpora, 2):
+            premises = len({*first.premises} & {*second.premises})
             if premises:
-                pairs = len(one.pairs() & other.pairs())
-                both = [one.name, other.name]
-                shared.append({"sets": both, "premises": premises, "pairs": pairs})
+                names = [first.name, second.name]
+                pairs = len(first.pairs() & second.pairs())
+                shared.append({"sets": names, "premises": premises, "pairs": pairs})
         return cls(sets, shared)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as JSON can hold it, but for each pair's length."""
-        found = asdict(self)
-        for one in found["sets"]:
-            del one["lengths"]
-        return found
+        values = asdict(self)
+        for summary in values["sets"]:
+            del summary["lengths"]
+        return values
 
     def plot(self) -> Any:
         """Return a figure; see `bertnli.plots.plot_summary`."""
         return plot_summary(self.sets)
 
     def __str__(self) -> str:
-        lines = [line for one in self.sets for line in one.lines()]
-        for one in self.shared:
-            lines.append(
-                f"{' and '.join(one['sets'])} share {one['premises']:,} premises and "
-                f"{one['pairs']:,} pairs"
-            )
+        lines = [line for summary in self.sets for line in summary.lines()]
+        lines += [
+            f"{' and '.join(common['sets'])} share {common['premises']:,} premises and "
+            f"{common['pairs']:,} pairs"
+            for common in self.shared
+        ]
         return "\n".join(lines)
 
 
@@ -81,26 +81,25 @@ def summarize(
         checkpoint: a model, whose tokens are counted and whose classes are wanted; None for words.
         max_len: tokens of a pair; None for the checkpoint's.
 
+    Returns:
+        The summary.
+
     Raises:
         BERTNLIError: of a source, as `bertnli.read`; the checkpoint has no vocabulary.
     """
-    tokens = None if checkpoint is None else tokens_of(checkpoint, max_len)
+    tokens = None if checkpoint is None else read_tokens(checkpoint, max_len)
     if tokens is not None:
         reading = {"labels": tokens.labels, **reading}
     corpora: list[Corpus] = []
     for source in sources:
-        splits: list[str | None] = [
-            one for one in SPLITS if split is None and default_split(source, one)
-        ]
-        for name in splits or [None]:
-            corpora.append(whatever_the_classes(read, source, split=name or split, **reading))
-            if isinstance(source, Mapping) and name is not None:
-                corpora[-1].name = name
+        names = [name for name in SPLITS if split is None and default_split(source, name)]
+        for name in (*names,) or (split,):
+            corpora.append(labelled_or_not(read, source, split=name, **reading))
+            if isinstance(source, Mapping) and names:
+                corpora[-1].name = str(name)
     datasets: list[PairDataset | None] = [None] * len(corpora)
-    if tokens is not None:
-        vocab, how = tokens.vocab, tokens.encoding
-        datasets = [
-            PairDataset(one, how.max_len, vocab, truncation=how.truncation, verbose=False)
-            for one in corpora
-        ]
+    if tokens is not None and tokens.encoding is not None:
+        options: Any = {"max_len": tokens.encoding.max_len, "vocab": tokens.vocab, "verbose": False}
+        options["truncation"] = tokens.encoding.truncation
+        datasets = [PairDataset(corpus, **options) for corpus in corpora]
     return Summary.of(corpora, datasets)

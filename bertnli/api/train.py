@@ -7,21 +7,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from bertnli.api.loading import backend_of
-from bertnli.api.runs import MIN_FREQ, READING, Run, Setup, describe_vocab, encoding_of
-from bertnli.api.sets import describe, read_ids
+from bertnli.api.runs import MIN_FREQ, Run, Setup
+from bertnli.api.sets import describe, encoding_of, read_ids
 from bertnli.backends.interface import Backend
 from bertnli.bert.parameters import classifier_shapes
-from bertnli.data.corpus import Corpus
-from bertnli.data.dataset import PairDataset, build_vocab
+from bertnli.data.dataset import build_vocab
 from bertnli.data.read import train_and_dev
 from bertnli.data.sources import own_dev
 from bertnli.errors import ConfigError
 from bertnli.hub.catalogue import CLASSIFIER, PRETRAINED
 from bertnli.nets.classifier import Classifier
-from bertnli.text.vocab import Vocab
-
-_Sets = tuple[PairDataset, PairDataset | None]
 
 
 def train(
@@ -76,88 +71,52 @@ def train(
             ``Trainer`` and its ``fit``.
         KeyboardInterrupt, SystemExit: after Ctrl-C and SIGTERM; see ``fit``.
     """
-    found = backend_of(backend)
-    setup = Setup(found, devices, output, progress, recipe, rank_timeout, options, READING)
-    cut = max_len, truncation
-    if pretrained is None:
-        if new_head:
-            raise ConfigError(
-                "new_head (--new-head) is for pretrained (--pretrained); from scratch the head is "
-                "new anyway"
-            )
-        corpora = train_and_dev(train, dev, seed=setup.config.seed, **setup.more)
-        vocab = build_vocab(corpora[0], MIN_FREQ if min_freq is None else min_freq)
-        bert = setup.from_scratch(model, vocab, dropout)
-        net = _classifier(setup, bert, corpora[0].label_names, new_head)
-        sets = _encoded(net, corpora, *cut)
-    else:
+    setup = Setup(backend, devices, output, progress, recipe, rank_timeout, options)
+    reading, bert = setup.reading, None
+    if pretrained is not None:
         if min_freq is not None or model is not None:
             raise ConfigError(
                 "--min-freq and --model are for training from scratch; a pretrained model brings "
                 "its vocabulary and sizes with it"
             )
-        kind = PRETRAINED if new_head else CLASSIFIER
-        bert = setup.pretrained(pretrained, dropout, kind=kind)
-        net, sets = _read_for(setup, bert, train, dev, new_head, *cut)
-    train_set, dev_set = sets
-    setup.say(f"train: {describe(train_set)}")
+        bert = setup.pretrained(pretrained, dropout, kind=PRETRAINED if new_head else CLASSIFIER)
+    elif new_head:
+        raise ConfigError(
+            "new_head (--new-head) is for pretrained (--pretrained); from scratch the head is "
+            "new anyway"
+        )
+
+    def classifier(labels: Sequence[str]) -> Classifier:
+        seed = setup.config.seed
+        net: Classifier = setup.backend.BERTClassifier(bert, labels, seed=seed, new_head=new_head)
+        return net
+
+    if bert is None or isinstance(dev, float):
+        corpora = train_and_dev(train, dev, seed=setup.config.seed, **reading)
+        if bert is None:
+            vocab = build_vocab(corpora[0], MIN_FREQ if min_freq is None else min_freq)
+            bert = setup.from_scratch(model, vocab, dropout)
+        net = classifier(corpora[0].label_names)
+        train_set = net.encode(corpora[0], max_len, truncation)
+        dev_set = None if corpora[1] is None else net.encode(corpora[1], max_len, truncation)
+    else:  # from the source to ids at once
+        encoding = encoding_of(bert.config, bert.head and bert.head.encoding, max_len, truncation)
+        train_set = read_ids(train, None, bert.vocab, encoding, default="train", **reading)
+        net = classifier(train_set.label_names)
+        own = encoding_of(net.config, net.encoding, max_len, truncation)
+        if own != encoding:  # the classes are not those of the checkpoint, so its way is not taken
+            train_set = read_ids(train, None, bert.vocab, own, default="train", **reading)
+        dev = own_dev(train) if dev is None else dev
+        reading = {"labels": train_set.label_names, **reading, "probabilities": None}
+        dev_set = None if dev is None else read_ids(dev, None, bert.vocab, own, **reading)
+    setup.print(f"train: {describe(train_set)}")
     if dev_set is not None:
-        setup.say(f"dev: {describe(dev_set)}")
-    shapes = classifier_shapes(net.config, len(net.labels))
-    setup.say(setup.describe_model(pretrained, net.config, shapes))
-    setup.say(f"output layer: {net.output_origin}")
-    setup.say(describe_vocab(train_set.token_ids, net.required_vocab(), "training set"))
-    setup.say(
+        setup.print(f"dev: {describe(dev_set)}")
+    setup.print_model(pretrained, net.config, classifier_shapes(net.config, len(net.labels)))
+    setup.print(f"output layer: {net.output_origin}")
+    setup.print_vocab(train_set.token_ids, net.required_vocab(), "training set")
+    setup.print(
         f"pairs: {int(train_set.is_cut.sum())} have more than {train_set.max_len} tokens "
         f"(--max-len) and were cut; {-(-len(train_set) // setup.config.batch_size)} steps an epoch"
     )
-    setup.say(setup.where)
     return setup.fit(net, train_set, dev_set, pretrained is not None)
-
-
-def _classifier(setup: Setup, bert: Any, labels: Sequence[str], new_head: bool) -> Classifier:
-    net: Classifier = setup.backend.BERTClassifier(
-        bert, labels, seed=setup.config.seed, new_head=new_head
-    )
-    return net
-
-
-def _encoded(
-    net: Classifier,
-    corpora: tuple[Corpus, Corpus | None],
-    max_len: int | None,
-    truncation: str | None,
-) -> _Sets:
-    train, dev = corpora
-    encoded = net.encode(train, max_len, truncation)
-    return encoded, None if dev is None else net.encode(dev, max_len, truncation)
-
-
-def _read_for(
-    setup: Setup,
-    bert: Any,
-    train: Any,
-    dev: Any,
-    new_head: bool,
-    max_len: int | None,
-    truncation: str | None,
-) -> tuple[Classifier, _Sets]:
-    """Return the classifier on a pretrained BERT, and its sets: from the source to ids at once."""
-    if isinstance(dev, float):
-        corpora = train_and_dev(train, dev, seed=setup.config.seed, **setup.more)
-        net = _classifier(setup, bert, corpora[0].label_names, new_head)
-        return net, _encoded(net, corpora, max_len, truncation)
-    vocab: Vocab = bert.vocab
-    how = encoding_of(bert.config, bert.head and bert.head.encoding, max_len, truncation)
-
-    options = setup.more
-    train_set = read_ids(train, None, vocab, how, default="train", **options)
-    net = _classifier(setup, bert, train_set.label_names, new_head)
-    own = encoding_of(net.config, net.encoding, max_len, truncation)
-    if own != how:  # the classes are not those of the checkpoint, whose way of cutting went
-        train_set = read_ids(train, None, vocab, own, default="train", **options)
-    dev = own_dev(train) if dev is None else dev
-    if dev is None:
-        return net, (train_set, None)
-    options = {"labels": train_set.label_names, **options, "probabilities": None}
-    return net, (train_set, read_ids(dev, None, vocab, own, **options))

@@ -8,6 +8,7 @@ from math import inf
 from numbers import Integral, Real
 from typing import Any
 
+from bertnli._util.options import documented, option
 from bertnli.errors import ConfigError
 
 #: The activation of the feed-forward networks; ``"gelu"`` is exact, with the error function,
@@ -151,48 +152,63 @@ _TRAINING_RULES: dict[str, Rule] = {
 }
 
 
+@documented
 @dataclass(frozen=True)
 class TrainingConfig:
     """How a run trains: all settings that the order of the data and the step sizes depend on.
 
-    An option's default turns it off; given beside the recipe ``"best"``, too.
-
-    Args:
-        lr: peak learning rate of Adam.
-        num_epochs: passes over the training set.
-        batch_size: sentence pairs in a step, over all devices.
-        schedule: ``"constant"`` or ``"linear"`` (falls to 0 at the end of the run).
-        warmup: fraction of all steps, from 0 to 1, over which the rate rises linearly.
-        seed: seed of every random choice of the run.
-        weight_decay: fraction of itself, times the learning rate, by which a weight shrinks in each
-            step, beside Adam (Loshchilov and Hutter, 2019); biases and layer normalisation do not.
-        clip_norm: the norm of the gradient of the mean loss, over all tensors, is scaled down to
-            this where it is larger (Pascanu et al., 2013); 0 for no clipping.
-        layer_decay: the learning rate is multiplied by this from each block to the one below it
-            (Howard and Ruder, 2018), above 0 to 1; see `bertnli.training.recipe.tensor_rates`.
-        label_smoothing: share of the probability that is taken from the right class and given to
-            all classes alike (Szegedy et al., 2016), from 0 to below 1.
-        average: fraction of all steps, from 0 to 1, the last ones, after which the weights are
-            averaged (Izmailov et al., 2018); the average is what is evaluated and saved.
-        patience: the run ends after this many epochs without a better dev accuracy; 0 for all
-            epochs.
+    An option is off at its default; given beside the recipe ``"best"``, the default turns it off.
 
     Raises:
         ConfigError: a value of another type or outside its range.
     """
 
-    lr: float = 1e-4
-    num_epochs: int = 5
-    batch_size: int = 512
-    schedule: str = "constant"
-    warmup: float = 0.0
-    seed: int = 0
-    weight_decay: float = 0.0
-    clip_norm: float = 0.0
-    layer_decay: float = 1.0
-    label_smoothing: float = 0.0
-    average: float = 0.0
-    patience: int = 0
+    lr: float = option(
+        "learning rate of Adam, the peak of a schedule; a small model from scratch needs more, "
+        "such as 1e-3",
+        default=1e-4,
+        metavar="RATE",
+    )
+    num_epochs: int = option("passes over the training set", "--epochs", default=5)
+    batch_size: int = option("pairs in a step, over all devices and processes", default=512)
+    schedule: str = option(
+        "linear falls to 0 at the end of the run", default="constant", choices=SCHEDULES
+    )
+    warmup: float = option(
+        "share of all steps over which the rate rises", default=0.0, metavar="FRACTION"
+    )
+    seed: int = option("start values, order of the data and dropout depend on it alone", default=0)
+    weight_decay: float = option(
+        "decoupled weight decay (Loshchilov and Hutter, 2019), times the learning rate; not of "
+        "biases and layer normalisation",
+        default=0.0,
+        metavar="RATE",
+    )
+    clip_norm: float = option(
+        "largest norm of the gradient, over all tensors (Pascanu et al., 2013); 0 for no limit",
+        default=0.0,
+        metavar="NORM",
+    )
+    layer_decay: float = option(
+        "of the learning rate, from each block to the one below it (Howard and Ruder, 2018)",
+        default=1.0,
+        metavar="FACTOR",
+    )
+    label_smoothing: float = option(
+        "probability that is taken from the right class and given to all alike (Szegedy et al., "
+        "2016)",
+        default=0.0,
+        metavar="P",
+    )
+    average: float = option(
+        "share of all steps, the last, whose weights are averaged (Izmailov et al., 2018)",
+        default=0.0,
+        metavar="FRACTION",
+    )
+    patience: int = option(
+        "end after as many epochs without a better dev accuracy; 0 for never",
+        default=0,
+    )
 
     def __post_init__(self) -> None:
         _check(self, _TRAINING_RULES)

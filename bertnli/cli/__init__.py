@@ -1,64 +1,94 @@
-"""The command line, one module per command; nothing of a framework in it."""
+"""The command line: options into dataclasses, a call of `bertnli.api`, its result; no framework."""
 
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from bertnli._util.hints import near_path
-from bertnli.cli import (
-    completion,
-    convert,
-    curve,
-    data,
-    demo,
-    doctor,
-    download,
-    evaluate,
-    explain,
-    export,
-    info,
-    launch,
-    lengths,
-    parity,
-    predict,
-    pretrain,
-    serve,
-    train,
-)
-from bertnli.cli.parser import Parser
+from bertnli._util.options import argument
+from bertnli.cli.checkpoints import Convert, Download, Export, Info
+from bertnli.cli.corpora import Curve, Data, Lengths
+from bertnli.cli.demo import Demo
+from bertnli.cli.doctor import Doctor
+from bertnli.cli.evaluate import Evaluate
+from bertnli.cli.explain import Explain
+from bertnli.cli.parity import Parity
+from bertnli.cli.parser import Command, Parser, build
+from bertnli.cli.predict import Predict
+from bertnli.cli.serve import Serve
 from bertnli.cli.terminal import printable_output
-from bertnli.errors import BERTNLIError, CheckpointWarning, RankError, without_secrets
+from bertnli.cli.training import Launch, Pretrain, Train
+from bertnli.errors import BackendError, BERTNLIError, CheckpointWarning, RankError, without_secrets
 from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 
-#: Each module's docstring is its command's help.
-COMMANDS = {
-    "data": data,
-    "train": train,
-    "pretrain": pretrain,
-    "launch": launch,
-    "evaluate": evaluate,
-    "predict": predict,
-    "explain": explain,
-    "serve": serve,
-    "download": download,
-    "info": info,
-    "curve": curve,
-    "lengths": lengths,
-    "convert": convert,
-    "export": export,
-    "parity": parity,
-    "demo": demo,
-    "doctor": doctor,
-    "completion": completion,
-}
+SHELLS = ("bash", "zsh", "tcsh")
+#: What an option's value is called where it is the path of a file, or of a folder.
+FILES = {"DST", "FILE", "MODEL", "PATH", "RUN", "SOURCE", "SOURCE|SHARE", "SRC"}
+FOLDERS = {"DIR"}
 
+
+@dataclass(frozen=True, kw_only=True)
+class Completion(Command):
+    """Print a script with which a shell completes bertnli's commands, options and files.
+
+    Needs shtab: pip install "bertnli[completion]".
+
+    examples:
+      mkdir -p ~/.local/share/bash-completion/completions
+      bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
+          for each new bash, where the package bash-completion is installed
+      mkdir -p ~/.zfunc
+      bertnli completion zsh > ~/.zfunc/_bertnli
+          for zsh; ~/.zshrc has `fpath+=~/.zfunc` before `compinit`
+      bertnli completion tcsh > ~/.bertnli-completion.csh
+          for tcsh; ~/.tcshrc has `source ~/.bertnli-completion.csh`
+    """
+
+    shell: str = argument("whose language the script is in", choices=SHELLS)
+
+    def run(self) -> None:
+        """Print the script."""
+        try:
+            import shtab
+        except ImportError:
+            raise BackendError(
+                'completion needs shtab: pip install "bertnli[completion]"'
+            ) from None
+        parser = make_parser()
+        for action in _actions(parser):
+            if action.metavar in FILES:
+                action.complete = shtab.FILE  # type: ignore[attr-defined]
+            elif action.metavar in FOLDERS:
+                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        print(shtab.complete(parser, self.shell))
+
+
+def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
+    """Yield all options and arguments of a parser and of its commands."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for command in action.choices.values():
+                yield from _actions(command)
+        else:
+            yield action
+
+
+COMMANDS: dict[str, type[Command]] = {
+    command.__name__.lower(): command
+    for command in (
+        *(Data, Train, Pretrain, Launch, Evaluate, Predict, Explain, Serve, Download),
+        *(Info, Curve, Lengths, Convert, Export, Parity, Demo, Doctor, Completion),
+    )
+}
 #: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
 BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
 #: What the frameworks say in errors of no class of their own, where there is no memory.
@@ -66,27 +96,30 @@ OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate", "out of memory",
 
 
 def make_parser() -> Parser:
-    """Return the parser of all commands; the chosen one's function is in ``args.run``."""
+    """Return the parser of all commands."""
     parser = Parser(
         prog="bertnli",
         description="Fine-tune BERT for natural language inference, on PyTorch or Apache MXNet.",
         epilog="`bertnli COMMAND --help` shows a command's options and examples.",
     )
     parser.add_argument("--version", action="version", version=f"bertnli {__version__}")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    for name, module in COMMANDS.items():
-        description, heading, examples = (module.__doc__ or "").partition("\nexample")
-        command = commands.add_parser(
+    commands = parser.add_subparsers(dest="bertnli", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        description, heading, examples = (inspect.getdoc(command) or "").partition("\nexample")
+        commands.add_parser(
             name,
             help=description.partition("\n")[0].rstrip("."),
             description=description,
             epilog=(heading + examples).strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        module.add_arguments(command)
-        command.set_defaults(run=module.run)
-    parser.set_defaults(make_parser=make_parser)
+        ).add_options(command)
     return parser
+
+
+def parse(argv: Sequence[str] | None = None) -> Command:
+    """Return the command that arguments describe; exit if they are wrong, after saying why."""
+    values = vars(make_parser().parse_args(argv))
+    return build(COMMANDS[values["bertnli"]], values)
 
 
 @printable_output()
@@ -99,68 +132,60 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit status: 0; 1 where `parity` finds a difference or `doctor` no backend; 2 for input
         that cannot be used (one line on stderr says why); 75 if another process of a run is gone or
-        silent; 130 after Ctrl-C; 141 if whoever read our
-        output stopped reading.
+        silent; 130 after Ctrl-C; 141 if nobody reads the output any more.
 
     Raises:
         SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
     """
-    parser = make_parser()
     if not (sys.argv[1:] if argv is None else argv):
-        parser.print_help()
+        make_parser().print_help()
         return 0
-    args = parser.parse_args(argv)
+    command = parse(argv)
+    name = type(command).__name__.lower()
     with warnings.catch_warnings():
-        warnings.showwarning = _shown(args.command, warnings.showwarning)
+        warnings.showwarning = _show_warning(name, warnings.showwarning)
         warnings.simplefilter("always", CheckpointWarning)
-        return _status(args)
+        try:
+            status = command.run() or 0
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Python flushes stdout once more at its end, and would complain again.
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return BROKEN_PIPE
+        except KeyboardInterrupt:
+            print(f"bertnli {name}: interrupted", file=sys.stderr)
+            return INTERRUPTED
+        except Exception as error:
+            reason = _reason(error)
+            if reason is None:
+                raise
+            print(f"bertnli {name}: {reason}", file=sys.stderr)
+            return RANK_LOST if isinstance(error, RankError) else BAD_INPUT
+    return status
 
 
-def _shown(command: str, other: Callable[..., None]) -> Callable[..., None]:
-    """Return a ``showwarning`` that words our own warnings as a command's errors are."""
+def _show_warning(command: str, default: Callable[..., None]) -> Callable[..., None]:
+    """Return a ``showwarning`` that prints our own warnings as a command's errors are printed."""
 
     def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
         if issubclass(category, CheckpointWarning):
             print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
         else:
-            other(message, category, *where, **file)
+            default(message, category, *where, **file)
 
     return show
 
 
-def _status(args: argparse.Namespace) -> int:
-    """Run a command, and return the status that it ends with."""
-    try:
-        status: int = args.run(args)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        # Python flushes stdout once more at its end, and would complain again.
-        with suppress(OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
-    except (BERTNLIError, OSError) as error:
+def _reason(error: Exception) -> str | None:
+    """Return what to print of an error of the input; None of an error in the program."""
+    text = " ".join(str(error).split())
+    if isinstance(error, BERTNLIError | OSError):
         hint = ""
         if isinstance(error, FileNotFoundError) and error.filename is not None:
             hint = near_path(str(error.filename))
-        text = " ".join(without_secrets(str(error)).split())
-        print(f"bertnli {args.command}: {text}{hint}", file=sys.stderr)
-        return RANK_LOST if isinstance(error, RankError) else BAD_INPUT
-    except KeyboardInterrupt:
-        print(f"bertnli {args.command}: interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except Exception as error:
-        reason = _too_much(error)
-        if reason is None:
-            raise
-        print(f"bertnli {args.command}: {reason}", file=sys.stderr)
-        return BAD_INPUT
-    return status
-
-
-def _too_much(error: Exception) -> str | None:
-    """Return what to say of an error that means too large an input; None of any other."""
-    text = " ".join(str(error).split())
-    if isinstance(error, MemoryError) or any(told in text for told in OUT_OF_MEMORY):
+        return " ".join(without_secrets(str(error)).split()) + hint
+    if isinstance(error, MemoryError) or any(words in text for words in OUT_OF_MEMORY):
         return (
             f"memory does not suffice ({text[:200] or 'no more could be had'}); smaller batches "
             "(--batch-size), shorter pairs (--max-len) or a smaller model need less"
@@ -172,7 +197,7 @@ def _too_much(error: Exception) -> str | None:
     return None
 
 
-__all__ = ["COMMANDS", "main", "make_parser"]
+__all__ = ["COMMANDS", "main", "make_parser", "parse"]
 
 
 def __dir__() -> list[str]:

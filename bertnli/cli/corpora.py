@@ -1,135 +1,121 @@
-"""Options on how sources of pairs are read, the same for every command, and what they mean."""
+"""The commands that look at corpora and at training curves."""
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from bertnli.cli.parser import comma_list
-from bertnli.data.formats import FORMATS
-
-SOURCE = "SOURCE"
-SOURCE_HELP = (
-    "a file (TSV, CSV, JSON, parquet, Arrow), a folder or archive of such files, `-` for standard "
-    "input, SNLI (downloaded once), sample (the small corpus that comes with bertnli), or any of "
-    "these with a split, such as SNLI:dev"
-)
-#: Options and the arguments of `bertnli.read` that they are.
-READING = {
-    "table_format": "format",
-    "delimiter": "delimiter",
-    "quoted": "quoted",
-    "header": "header",
-    "encoding": "encoding",
-    "premise_column": "premise",
-    "hypothesis_column": "hypothesis",
-    "label_column": "label",
-    "label_map": "label_map",
-}
+from bertnli._util.options import argument, option
+from bertnli.api.lengths import lengths
+from bertnli.api.sets import note
+from bertnli.api.summarize import summarize
+from bertnli.cli import options
+from bertnli.cli.parser import Command, arguments, group
+from bertnli.errors import ConfigError
+from bertnli.plots import FORMATS, check_figure_path, plot_curves
+from bertnli.training.history import read_history
 
 
-def add_reading_options(
-    parser: argparse.ArgumentParser,
-    format: str = "--format",
-    columns: Iterable[str] = ("premise", "hypothesis", "label"),
-) -> None:
-    """Add the options on how a source is read.
+@dataclass(frozen=True, kw_only=True)
+class Data(Command):
+    """Show what is in a source of pairs, before anything is trained on it.
 
-    Args:
-        parser: of the command.
-        format: what the option for the format is called.
-        columns: those that the command reads.
+    Rows and those left out, classes, lengths, repeated pairs and those with several labels,
+    premises that splits or sources share, and the first pairs. With a checkpoint, its tokens are
+    counted, and those that it does not know. No framework is needed.
+
+    examples:
+      bertnli data sample
+      bertnli data mine.csv
+      bertnli data train.csv dev.csv --checkpoint bert.mini --plot data.png
+      bertnli data SNLI:dev --json
     """
-    group = parser.add_argument_group(
-        "how a source is read",
-        "what is not given is told by the source; notes say what was guessed",
+
+    source: list[str] = options.source_argument(nargs="+")
+    split: str | None = options.split_option("train, dev and test, each as a set")
+    checkpoint: str | None = option(
+        "whose tokens to count, and whose classes to take (default: words are counted)",
+        metavar="MODEL",
     )
-    group.add_argument(format, dest="table_format", choices=FORMATS, help="format of the file")
-    group.add_argument(
-        "--delimiter", type=_delimiter, metavar="CHAR", help=r"between fields, such as ; or \t"
+    labels: list[str] | None = options.labels_option("classes of your own, such as yes,no")
+    max_len: int | None = option("tokens that the model reads")
+    output: options.Output = group(options.Output)
+    reading: options.Reading = options.reading_group(options.Reading)
+
+    def run(self) -> None:
+        options.check_plot(self.output.plot)
+        summary = summarize(*self.source, **arguments(self, "source", "plot", "json"))
+        for text in (text for each in summary.sets for text in each.notes):
+            note(text)
+        self.output.write(summary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths(Command):
+    """Show how long a corpus's pairs are, and what their padding would cost if it were computed.
+
+    Helps to choose --max-len: pairs that are longer are cut. Tokens are counted with the vocabulary
+    of a checkpoint, in word pieces if it has these; no framework is needed.
+
+    examples:
+      bertnli lengths sample
+      bertnli lengths SNLI:train --checkpoint bert.small.torch.zip --plot lengths.png
+      bertnli lengths mine.csv --premise-column text --hypothesis-column claim \\
+          --label-column y --label-map 0=entailment,1=contradiction,2=neutral --json
+    """
+
+    source: str = options.source_argument()
+    split: str | None = options.split_option()
+    checkpoint: str = option(
+        "whose vocabulary and classes to take", default=options.BUNDLED_MODEL, metavar="PATH"
     )
-    for option, what in (
-        ("quoted", "fields may stand in quotation marks"),
-        ("header", "the first line names the columns"),
-    ):
-        either = group.add_mutually_exclusive_group()
-        either.add_argument(f"--{option}", action="store_true", default=None, help=what)
-        either.add_argument(
-            f"--no-{option}", dest=option, action="store_false", default=None, help="the contrary"
-        )
-    group.add_argument("--encoding", metavar="NAME", help="of the text (default: UTF-8)")
-    for column in columns:
-        group.add_argument(
-            f"--{column}-column",
-            metavar="NAME",
-            help=f"column of the {column}: its name, its number from 1, or keys with dots between",
-        )
-    if "label" in columns:
-        group.add_argument(
-            "--label-map",
-            type=_label_map,
-            metavar="MAP",
-            help="what the file writes for each class, such as "
-            "0=entailment,1=contradiction,2=neutral; a class of - is none",
-        )
-    group.add_argument(
-        "--skip-bad-rows",
-        action="store_true",
-        help="leave malformed rows out and count them (default: they are an error)",
+    cut: options.Cut = group(options.Cut)
+    batch_size: int = options.batch_option(default=512)
+    output: options.Output = group(options.Output)
+    reading: options.Reading = options.reading_group(options.Reading)
+
+    def run(self) -> None:
+        options.check_plot(self.output.plot)
+        self.output.write(lengths(**arguments(self, "plot", "json")))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Command):
+    """Draw the training curves of runs, of either backend, into one picture.
+
+    Of one run it is the book's figure: train loss, train accuracy and dev accuracy. Of several,
+    which may be under way, loss and accuracy stand side by side, a colour for each run.
+
+    examples:
+      bertnli curve runs/first
+      bertnli curve runs/demo/torch runs/demo/mxnet -o curves.png
+      bertnli curve runs/seed0 runs/seed1 runs/seed2 -o seeds.svg --names "seed 0,seed 1,seed 2"
+    """
+
+    runs: list[str] = argument("folders of runs", metavar="RUN", nargs="+")
+    output: Path = option(
+        f"{', '.join(FORMATS)} by its name",
+        "-o",
+        "--output",
+        default=Path("curve.png"),
+        metavar="FILE",
+    )
+    names: list[str] | None = option(
+        "of the runs (default: their paths)", type=options.comma_list, metavar="NAMES"
     )
 
-
-def reading_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the arguments of `bertnli.read` that were given as options."""
-    given = {name: getattr(args, option, None) for option, name in READING.items()}
-    given["on_error"] = "skip" if args.skip_bad_rows else None
-    return {name: value for name, value in given.items() if value is not None}
-
-
-def add_split_option(parser: argparse.ArgumentParser, default: str = "dev") -> None:
-    """Add --split."""
-    parser.add_argument(
-        "--split",
-        metavar="NAME",
-        help=f"of a source with several: train, dev, test, or such as dev_matched (default: "
-        f"{default})",
-    )
-
-
-def say_test(sources: Iterable[str], split: str | None) -> None:
-    """Print a note where a test split is scored."""
-    if split == "test" or any(source.endswith(":test") for source in sources):
-        print(
-            "note: the test split is meant to be used once, when every choice has been made",
-            file=sys.stderr,
-        )
-
-
-def source_or_share(text: str) -> str | float:
-    """Return a share of the training pairs, or else the source that an option names."""
-    try:
-        return text if Path(text).exists() else float(text)
-    except ValueError:
-        return text
-
-
-def _delimiter(text: str) -> str:
-    text = {r"\t": "\t", "tab": "\t"}.get(text, text)
-    if len(text) != 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ; or \\t")
-    return text
-
-
-@comma_list
-def _label_map(text: str) -> dict[str, str]:
-    found: dict[str, str] = {}
-    for item in text.split(","):
-        key, sign, value = (part.strip() for part in item.partition("="))
-        if not (key and sign and value):
-            raise argparse.ArgumentTypeError(f"{text!r} is not like 0=entailment,1=neutral")
-        if found.setdefault(key, value) != value:
-            raise argparse.ArgumentTypeError(f"{key} is to be both {found[key]} and {value}")
-    return found
+    def run(self) -> None:
+        check_figure_path(self.output, "--output")
+        names = self.names or self.runs
+        if len(names) != len(self.runs):
+            raise ConfigError(f"--names has {len(names)} names for {len(self.runs)} runs")
+        if len(set(names)) < len(names):
+            raise ConfigError("a run is given twice, or two have one name; name each once")
+        histories = {name: read_history(path) for name, path in zip(names, self.runs, strict=True)}
+        for name, history in histories.items():
+            if not history.epochs:
+                raise ConfigError(f"{name} has no finished epoch yet; there is nothing to draw")
+        if len(histories) == 1 and self.names is None:
+            histories = {"": next(iter(histories.values()))}
+        plot_curves(histories).savefig(self.output)
+        print(f"wrote {self.output}")

@@ -1,93 +1,78 @@
-"""Show what the answer to a pair came from: each token's share, and attention.
-
-A token's share is what it adds to the probability of a class, from a pair on whose words are all
-masked, by integrated gradients. --plot draws the shares beside the attention, as a heat map.
-
-examples:
-  bertnli explain "A man is asleep." "A man is awake."
-  bertnli explain "A man is asleep." "A man is awake." --label neutral --plot pair.png
-  bertnli explain --checkpoint runs/small --block 0 --head 2 --plot head.png \\
-      "A man is asleep." "A man is awake."
-  bertnli explain "A man is asleep." "A man is awake." --json > pair.json
-"""
+"""The command that explains an answer."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from bertnli._util.options import argument, at_least, flag, option
 from bertnli.api.loading import loaded
 from bertnli.api.sets import describe_unknown
 from bertnli.cli import options
+from bertnli.cli.parser import Command, arguments, group
 from bertnli.errors import ConfigError
-from bertnli.plots import check_figure_path
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the command's options."""
-    parser.add_argument("premise", metavar="PREMISE", help="text as people write it")
-    parser.add_argument("hypothesis", metavar="HYPOTHESIS", help="likewise")
-    options.add_checkpoint_option(parser)
-    parser.add_argument(
-        "--label", metavar="NAME", help="the class to explain (default: the most probable)"
-    )
-    parser.add_argument(
-        "--steps",
-        type=options.positive,
+@dataclass(frozen=True, kw_only=True)
+class Explain(Command):
+    """Show what the answer to a pair came from: each token's share, and attention.
+
+    A token's share is what it adds to the probability of a class, from a pair on whose words are
+    all masked, by integrated gradients. --plot draws the shares beside the attention, as a heat
+    map.
+
+    examples:
+      bertnli explain "A man is asleep." "A man is awake."
+      bertnli explain "A man is asleep." "A man is awake." --label neutral --plot pair.png
+      bertnli explain --checkpoint runs/small --block 0 --head 2 --plot head.png \\
+          "A man is asleep." "A man is awake."
+      bertnli explain "A man is asleep." "A man is awake." --json > pair.json
+    """
+
+    premise: str = argument("text as people write it", metavar="PREMISE")
+    hypothesis: str = argument("likewise", metavar="HYPOTHESIS")
+    checkpoint: str = options.checkpoint_option()
+    label: str | None = option("the class to explain (default: the most probable)", metavar="NAME")
+    steps: int = option(
+        "points of the integral; more of them make the shares add up better",
         default=50,
-        metavar="N",
-        help="points of the integral; more of them make the shares add up better (default: 50)",
+        type=at_least(1),
     )
-    parser.add_argument(
-        "--plot",
-        type=Path,
-        metavar="FILE",
-        help="draw attention and shares into this file: .png, .pdf or .svg",
+    plot: Path | None = options.plot_option(
+        "draw attention and shares into this file: .png, .pdf or .svg"
     )
-    for name in ("block", "head"):
-        parser.add_argument(
-            f"--{name}",
-            type=int,
-            metavar="N",
-            help=f"of --plot: the {name}, from 0 (default: the mean of all)",
+    block: int | None = option("of --plot: the block, from 0 (default: the mean of all)")
+    head: int | None = option("of --plot: the head, from 0 (default: the mean of all)")
+    json: bool = flag("print one JSON object, attention of all heads included")
+    unnamed: options.Unnamed = group(options.Unnamed)
+    cut: options.Cut = group(options.Cut)
+    where: options.Where = options.where_group()
+
+    def run(self) -> None:
+        if self.plot is None and (self.block is not None or self.head is not None):
+            raise ConfigError("--block and --head choose what --plot draws; give --plot FILE")
+        options.check_plot(self.plot)
+        if self.where.precision == "bf16":
+            raise ConfigError("explain computes in fp32; leave --precision out")
+        net = loaded(self.checkpoint, **arguments(self.where), **arguments(self.unnamed))
+        explanation = net.explain(
+            self.premise,
+            self.hypothesis,
+            label=self.label,
+            steps=self.steps,
+            **arguments(self.cut),
         )
-    parser.add_argument(
-        "--json", action="store_true", help="print one JSON object, attention of all heads included"
-    )
-    options.add_checkpoint_options(parser)
-    options.add_encoding_options(parser)
-    options.add_backend_options(parser)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Explain, and print or draw it."""
-    if args.plot is None and (args.block is not None or args.head is not None):
-        raise ConfigError("--block and --head choose what --plot draws; give --plot FILE")
-    if args.plot is not None:
-        check_figure_path(args.plot, "--plot")
-    if args.precision == "bf16":
-        raise ConfigError("explain computes in fp32; leave --precision out")
-    net = loaded(args.checkpoint, **options.loading_of(args))
-    found = net.explain(
-        args.premise,
-        args.hypothesis,
-        label=args.label,
-        steps=args.steps,
-        max_len=args.max_len,
-        truncation=args.truncation,
-    )
-    if args.plot is not None:
-        found.plot(args.block, args.head).savefig(args.plot)
-        print(f"wrote {args.plot}", file=sys.stderr)
-    print(json.dumps(found.to_dict()) if args.json else found)
-    if found.is_cut:
-        how = net.encoding.overridden(args.max_len, args.truncation, net.config.max_len)
-        print(f"the pair had more than {how.max_len} tokens and was cut", file=sys.stderr)
-    unread = describe_unknown(np.array([found.unknown_share]))
-    if unread:
-        print(unread, file=sys.stderr)
-    return 0
+        if self.plot is not None:
+            explanation.plot(self.block, self.head).savefig(self.plot)
+            print(f"wrote {self.plot}", file=sys.stderr)
+        print(json.dumps(explanation.to_dict()) if self.json else explanation)
+        if explanation.is_cut:
+            how = net.encoding.overridden(self.cut.max_len, self.cut.truncation, net.config.max_len)
+            print(f"the pair had more than {how.max_len} tokens and was cut", file=sys.stderr)
+        unread = describe_unknown(np.array([explanation.unknown_share]))
+        if unread:
+            print(unread, file=sys.stderr)

@@ -1,185 +1,206 @@
-"""Options that several commands have, and what they mean."""
+"""Options that several commands have, and the types of their values."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import re
+from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from bertnli._util.options import argument, at_least, flag, option
 from bertnli.backends import NAMES
 from bertnli.bert.config import PRECISIONS
-from bertnli.cli.parser import comma_list
+from bertnli.cli.parser import group
+from bertnli.data.formats import FORMATS
 from bertnli.plots import check_figure_path
 from bertnli.text.pairs import TRUNCATIONS
 
 #: The model that comes with bertnli.
 BUNDLED_MODEL = "bert.mini"
+SOURCE = "SOURCE"
+SOURCE_HELP = (
+    "a file (TSV, CSV, JSON, parquet, Arrow), a folder or archive of such files, `-` for standard "
+    "input, SNLI (downloaded once), sample (the small corpus that comes with bertnli), or any of "
+    "these with a split, such as SNLI:dev"
+)
 
 
-def add_backend_options(parser: argparse.ArgumentParser) -> None:
-    """Add --backend, --devices and --precision."""
-    group = parser.add_argument_group("where to compute")
-    group.add_argument(
-        "--backend",
-        choices=NAMES,
-        help=f"the framework (default: the first of {', '.join(NAMES)} that is installed)",
-    )
-    group.add_argument(
-        "--devices",
-        type=listed,
-        metavar="NAMES",
-        help="cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
-    )
-    add_precision_option(group)
-
-
-def add_precision_option(group: Any) -> None:
-    """Add --precision."""
-    group.add_argument(
-        "--precision",
-        choices=PRECISIONS,
-        default="fp32",
-        help="of matrix products; auto takes bf16 where the hardware has it (default: fp32)",
-    )
-
-
-def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """Add --plot and --json."""
-    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it: .png, .pdf or .svg")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def check_output(args: argparse.Namespace) -> None:
-    """Raise an error if the figure that --plot names cannot be written, before any work."""
-    if args.plot is not None:
-        check_figure_path(args.plot, "--plot")
-
-
-def put_out(args: argparse.Namespace, found: Any) -> int:
-    """Print a result as text or JSON, draw it if asked to, and return the exit status.
-
-    Args:
-        found: has ``to_dict`` and ``plot``.
-    """
-    print(json.dumps(found.to_dict(), indent=2) if args.json else found)
-    if args.plot is not None:
-        found.plot().savefig(args.plot)
-    return 0
-
-
-def add_encoding_options(parser: Any) -> None:
-    """Add --max-len and --truncation."""
-    parser.add_argument(
-        "--max-len",
-        type=int,
-        metavar="N",
-        help="tokens of a pair, special ones included; longer pairs are cut (default: what the "
-        "classifier was trained with; 128 where that is not known, and for a new one)",
-    )
-    parser.add_argument(
-        "--truncation",
-        choices=TRUNCATIONS,
-        help="how long pairs are cut: book takes tokens off the longer sentence, longest_first "
-        "does so as transformers does, ratio keeps the ratio of the two lengths (default: what the "
-        "classifier was trained with; book where that is not known, and for a new one)",
-    )
-
-
-def add_model_argument(parser: argparse.ArgumentParser) -> None:
-    """Add MODEL, the checkpoint."""
-    parser.add_argument(
-        "model",
-        metavar="MODEL",
-        help=f"folder of a run or a checkpoint, or {BUNDLED_MODEL}, which comes with bertnli",
-    )
-
-
-def add_checkpoint_option(parser: argparse.ArgumentParser) -> None:
-    """Add --checkpoint, which is the bundled model where it is left out."""
-    parser.add_argument(
-        "--checkpoint",
-        default=BUNDLED_MODEL,
-        metavar="PATH",
-        help="folder of a run or a checkpoint (default: the small model that comes with bertnli)",
-    )
-
-
-def add_checkpoint_options(parser: argparse.ArgumentParser) -> None:
-    """Add --labels and --num-heads, of a checkpoint that does not tell them."""
-    parser.add_argument(
-        "--labels",
-        type=names,
-        metavar="NAMES",
-        help="the classes in the order of the logits, where the checkpoint does not name them, or "
-        "contradicts itself",
-    )
-    parser.add_argument(
-        "--num-heads",
-        type=positive,
-        metavar="N",
-        help="attention heads, which files of parameters alone do not tell",
-    )
-
-
-def add_batch_option(parser: argparse.ArgumentParser, batch_size: int) -> None:
-    """Add --batch-size, of work without training."""
-    parser.add_argument(
-        "--batch-size",
-        type=positive,
-        default=batch_size,
-        metavar="N",
-        help=f"pairs computed at a time (default: {batch_size})",
-    )
-
-
-def loading_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return what `bertnli.load` is given, and --precision."""
-    names = ("backend", "devices", "labels", "num_heads", "precision")
-    return {name: getattr(args, name) for name in names}
-
-
-def cut_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Return how pairs are to be cut to length; None leaves it to the checkpoint."""
-    return {"max_len": args.max_len, "truncation": args.truncation}
-
-
-@comma_list
-def listed(text: str) -> list[str]:
-    """Return what stands with commas between, for argparse."""
+def comma_list(text: str) -> list[str]:
+    """Return the items of a list with commas."""
     return [item.strip() for item in text.split(",")]
 
 
-@comma_list
-def names(text: str) -> tuple[str, ...]:
-    """Return the class names that stand with commas between them, for argparse."""
-    found = tuple(name.strip() for name in text.split(","))
-    if len(found) < 2 or not all(found) or len(set(found)) < len(found):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of classes such as yes,no")
-    return found
-
-
-def not_negative(text: str) -> int:
-    """Return a whole number from 0 on, for argparse."""
-    number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f"{number} is below 0")
-    return number
-
-
-def positive(text: str) -> int:
-    """Return a whole number above 0, for argparse."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{number} is not above 0")
-    return number
-
-
 def duration(text: str) -> timedelta:
-    """Return a time such as 30s, 10m or 1h, for argparse."""
-    found = re.fullmatch(r"(\d+)([smh])", text)
-    if found is None or int(found[1]) < 1:
+    """Return a time such as 30s, 10m or 1h."""
+    match = re.fullmatch(r"0*([1-9]\d*)([smh])", text)
+    if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not like 30s, 10m or 1h")
-    return timedelta(seconds=int(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]])
+    return timedelta(seconds=int(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]])
+
+
+def _label_map(text: str) -> dict[str, str]:
+    items = [item.partition("=") for item in text.split(",")]
+    classes = {key.strip(): value.strip() for key, _, value in items}
+    if not all((*classes, *classes.values())) or len(classes) < len(items):
+        raise argparse.ArgumentTypeError(f"{text!r} is not like 0=entailment,1=neutral")
+    return classes
+
+
+def _delimiter(text: str) -> str:
+    text = {r"\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character, such as ; or \\t")
+    return text
+
+
+source_argument = partial(argument, SOURCE_HELP, metavar=SOURCE)
+model_argument = partial(
+    argument,
+    f"folder of a run or a checkpoint, or {BUNDLED_MODEL}, which comes with bertnli",
+    metavar="MODEL",
+)
+checkpoint_option = partial(
+    option,
+    "folder of a run or a checkpoint (default: the small model that comes with bertnli)",
+    default=BUNDLED_MODEL,
+    metavar="PATH",
+)
+batch_option = partial(option, "pairs computed at a time", type=at_least(1))
+labels_option = partial(option, type=comma_list, metavar="NAMES")
+
+
+def split_option(default: str = "dev") -> Any:
+    """Return --split."""
+    text = "of a source with several: train, dev, test, or such as dev_matched"
+    return option(f"{text} (default: {default})", metavar="NAME")
+
+
+def column_option(column: str) -> Any:
+    """Return the option that names a column."""
+    text = f"column of the {column}: its name, its number from 1, or keys with dots between"
+    return option(text, f"--{column}-column", metavar="NAME")
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """How a table is read, whatever its columns are."""
+
+    format: str | None = option("format of the file", choices=FORMATS)
+    delimiter: str | None = option(
+        r"between fields, such as ; or \t", type=_delimiter, metavar="CHAR"
+    )
+    quoted: bool | None = option("fields may stand in quotation marks")
+    header: bool | None = option("the first line names the columns")
+    encoding: str | None = option("of the text (default: UTF-8)", metavar="NAME")
+    on_error: str | None = option(
+        "leave malformed rows out and count them (default: they are an error)",
+        "--skip-bad-rows",
+        const="skip",
+    )
+
+
+@dataclass(frozen=True)
+class PairReading(TableReading):
+    """How pairs are read whose labels do not matter."""
+
+    premise: str | None = column_option("premise")
+    hypothesis: str | None = column_option("hypothesis")
+
+
+@dataclass(frozen=True)
+class Reading(PairReading):
+    """How labelled pairs are read."""
+
+    label: str | None = column_option("label")
+    label_map: dict[str, str] | None = option(
+        "what the file writes for each class, such as 0=entailment,1=contradiction,2=neutral; a "
+        "class of - is none",
+        type=_label_map,
+        metavar="MAP",
+    )
+
+
+reading_group = partial(
+    group,
+    title="how a source is read",
+    description="what is not given is told by the source; notes say what was guessed",
+)
+
+
+@dataclass(frozen=True)
+class Cut:
+    """How pairs are cut to length."""
+
+    max_len: int | None = option(
+        "tokens of a pair, special ones included; longer pairs are cut (default: what the "
+        "classifier was trained with; 128 where that is not known, and for a new one)",
+    )
+    truncation: str | None = option(
+        "how long pairs are cut: book takes tokens off the longer sentence, longest_first "
+        "does so as transformers does, ratio keeps the ratio of the two lengths (default: what "
+        "the classifier was trained with; book where that is not known, and for a new one)",
+        choices=TRUNCATIONS,
+    )
+
+
+@dataclass(frozen=True)
+class Unnamed:
+    """What a checkpoint may not tell."""
+
+    labels: list[str] | None = labels_option(
+        "the classes in the order of the logits, where the checkpoint does not name them, or "
+        "contradicts itself"
+    )
+    num_heads: int | None = option(
+        "attention heads, which files of parameters alone do not tell",
+        type=at_least(1),
+    )
+
+
+@dataclass(frozen=True)
+class Where:
+    """Where to compute."""
+
+    backend: str | None = option(
+        f"the framework (default: the first of {', '.join(NAMES)} that is installed)",
+        choices=NAMES,
+    )
+    devices: list[str] | None = option(
+        "cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
+        type=comma_list,
+        metavar="NAMES",
+    )
+    precision: str = option(
+        "of matrix products; auto takes bf16 where the hardware has it",
+        default="fp32",
+        choices=PRECISIONS,
+    )
+
+
+where_group = partial(group, Where, "where to compute")
+plot_option = partial(option, metavar="FILE")
+json_option = partial(flag, "print one JSON object")
+
+
+def check_plot(path: Path | None) -> None:
+    """Raise an error if a figure cannot be written; to call before any work."""
+    if path is not None:
+        check_figure_path(path, "--plot")
+
+
+@dataclass(frozen=True)
+class Output:
+    """How a result is printed."""
+
+    plot: Path | None = plot_option("draw it: .png, .pdf or .svg")
+    json: bool = json_option()
+
+    def write(self, result: Any) -> None:
+        """Print a result, which has ``to_dict`` and ``plot``, and draw it."""
+        print(json.dumps(result.to_dict(), indent=2) if self.json else result)
+        if self.plot is not None:
+            result.plot().savefig(self.plot)

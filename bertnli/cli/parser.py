@@ -1,64 +1,141 @@
-"""The parser of a command: argparse, with nothing lost where an option is given twice, and hints.
+"""Dataclasses from the command line, by argparse: each field that has help is an option.
 
-Of an option that is a list, one given again adds to it. Of any other, a number or a choice given
-again takes the place of the one before, with a note, so that a script's line can be overridden at
-its end; a name or a file would be lost, and is an error.
+An option that is a list adds up where it is given twice. Of a number or a choice the second takes
+the place of the first, with a note, so that a script's line can be overridden at its end. A second
+name or file is an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from pathlib import Path
+from types import NoneType
+from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
 
 from bertnli._util.hints import did_you_mean, nearest
 
-#: What a second value may take the place of.
-_SETTINGS = (int, float, timedelta)
-#: argparse's own words.
+#: argparse's words.
 _UNKNOWN = "unrecognized arguments"
-_Convert = Callable[[str], Any]
+T = TypeVar("T")
 
 
-def comma_list(convert: _Convert) -> _Convert:
-    """Mark a function, an option's type, as one that takes a list with commas."""
-    convert.is_comma_list = True  # type: ignore[attr-defined]
-    return convert
+def section(title: str, description: str | None = None) -> Any:
+    """Return a field without a value: the options after it are a section of the help."""
+    return field(default=None, metadata={"title": title, "description": description})
+
+
+def group(options: type, title: str = "", description: str | None = None) -> Any:
+    """Return a field that is a group of options, of a dataclass; a section if it has a title."""
+    titles = {"title": title, "description": description} if title else {}
+    return field(default_factory=options, metadata=titles)
+
+
+def optional(config: type, default: str) -> Any:
+    """Return a class with the options of a dataclass, each None unless it is given.
+
+    Args:
+        config: has a default for each option.
+        default: what the help says before it, such as ``"default"``.
+    """
+    options = []
+    for item in fields(config):
+        help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
+        options.append(
+            (
+                item.name,
+                f"{item.type} | None",
+                field(default=None, metadata={**item.metadata, "help": help}),
+            )
+        )
+    return make_dataclass(config.__name__, options, frozen=True)
+
+
+def _short(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command: its options, and what it does. The docstring is its help."""
+
+    def run(self) -> int | None:
+        """Run the command, and return its exit status; None for 0."""
+        raise NotImplementedError
+
+
+def arguments(options: Any, *without: str) -> dict[str, Any]:
+    """Return options, and those of their groups, as keyword arguments without those of None."""
+    values: dict[str, Any] = {}
+    for item in fields(options):
+        value = getattr(options, item.name)
+        if is_dataclass(value):
+            values |= arguments(value, *without)
+        elif value is not None and item.name not in without:
+            values[item.name] = value
+    return values
+
+
+def build(options: type[T], values: Mapping[str, Any]) -> T:
+    """Return the options that have these values; the others have their defaults."""
+    kinds = get_type_hints(options)
+    groups: dict[str, Any] = {
+        name: build(kind, values)  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+        if is_dataclass(kind)
+    }
+    return options(**groups, **{name: values[name] for name in kinds if name in values})
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser whose options add up, and whose errors say what may have been meant."""
+    """An argparse parser of dataclasses, whose errors say what may have been meant.
+
+    Options have no defaults here: a namespace holds those that were given.
+    """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "allow_abbrev": False})
-        for name in (None, "store"):
-            self.register("action", name, _Store)
+
+    def add_options(self, options: Any, place: Any = None) -> None:
+        """Add the options of a dataclass, those of its groups among them."""
+        place, kinds, exclusive = place or self, get_type_hints(options), dict[str, Any]()
+        for item in fields(options):
+            inner = place
+            if "title" in item.metadata:
+                inner = self.add_argument_group(**item.metadata)
+            if is_dataclass(kinds[item.name]):
+                self.add_options(kinds[item.name], inner)
+            elif "help" in item.metadata:
+                name = item.metadata.get("exclusive")
+                if name is not None:
+                    if name not in exclusive:
+                        exclusive[name] = place.add_mutually_exclusive_group()
+                    inner = exclusive[name]
+                _add_option(inner, item, kinds[item.name])
+            else:
+                place = inner
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `argparse.ArgumentParser.parse_known_args`; what is not known is an error here."""
+        """See `argparse.ArgumentParser.parse_known_args`; an unknown option is an error."""
         self.words = list(sys.argv[1:] if args is None else args)
-        self.given: dict[argparse.Action, Any] = {}
-        found, unknown = super().parse_known_args(args, namespace)
-        for action, value in self.given.items():
-            if isinstance(action, _Store):
-                action.finish(self, found, value)
-        if unknown and not self._take_late(found, unknown):
+        values, unknown = super().parse_known_args(args, namespace)
+        if unknown and not self._take_late(values, unknown):
             self.error(f"{_UNKNOWN}: {' '.join(unknown)}")
-        return found, []
+        return values, []
 
-    def _take_late(self, found: argparse.Namespace, words: list[str]) -> bool:
-        """Take sources that stand after options, which argparse leaves; see bpo-14191."""
+    def _take_late(self, values: argparse.Namespace, words: list[str]) -> bool:
+        """Take positional arguments after options, which argparse leaves; see bpo-14191."""
         for action in self._actions:
             if action.option_strings or any(word.startswith("-") for word in words):
                 continue
-            before = getattr(found, action.dest)
             if action.nargs == "+":
-                setattr(found, action.dest, [*before, *words])
+                getattr(values, action.dest).extend(words)
                 return True
-            if action.nargs == "?" and before is None and len(words) == 1:
-                setattr(found, action.dest, words[0])
+            if action.nargs == "?" and not hasattr(values, action.dest) and len(words) == 1:
+                setattr(values, action.dest, words[0])
                 return True
         return False
 
@@ -70,11 +147,10 @@ class Parser(argparse.ArgumentParser):
             raise
 
     def error(self, message: str) -> NoReturn:
-        """Print the error with a hint for each option that there is not, and exit."""
+        """Print the error with a hint for each unknown option, and exit."""
         options = self._option_string_actions
         words = self.words[: self.words.index("--")] if "--" in self.words else self.words
-        for word in words:
-            name = word.partition("=")[0]
+        for name in (word.partition("=")[0] for word in words):
             if not name.startswith("-") or name in options:
                 continue
             near = nearest(name, options)
@@ -85,14 +161,39 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
-class _Store(argparse.Action):
-    """What argparse's own action of an option does, when it is given once."""
+def _add_option(place: Any, item: Field[Any], kind: Any) -> None:
+    """Add the option of one field; its type tells a flag and a number."""
+    keywords = {**item.metadata, "default": argparse.SUPPRESS}
+    flags, positional = keywords.pop("flags"), keywords.pop("positional", False)
+    keywords.pop("exclusive", None)
+    has_default = item.default not in (MISSING, None, ()) and not isinstance(item.default, bool)
+    if has_default and "default: " not in keywords["help"]:
+        keywords["help"] += f" (default: {_short(item.default)})"
+    value_type = next((arg for arg in get_args(kind) if arg is not NoneType), kind)
+    if positional:
+        place.add_argument(item.name, action=_Store, **keywords)
+        return
+    flags = flags or ("--" + item.name.replace("_", "-"),)
+    keywords["dest"] = item.name
+    if kind is bool or ("const" in keywords and "nargs" not in keywords):
+        keywords.setdefault("const", not item.default)
+        place.add_argument(*flags, action="store_const", **keywords)
+    elif value_type is bool:
+        either = place.add_mutually_exclusive_group()
+        either.add_argument(*flags, action="store_true", **keywords)
+        keywords["help"] = "the contrary"
+        either.add_argument(flags[0].replace("--", "--no-"), action="store_false", **keywords)
+    else:
+        if value_type in (int, float, Path):
+            keywords.setdefault("type", value_type)
+        if value_type is int:
+            keywords.setdefault("metavar", "N")
+        required = item.default is MISSING
+        place.add_argument(*flags, action=_Store, required=required, **keywords)
 
-    def __init__(self, *args: Any, **options: Any) -> None:
-        self.convert: _Convert | None = None
-        if getattr(options.get("type"), "is_comma_list", False):
-            self.convert = options.pop("type")
-        super().__init__(*args, **options)
+
+class _Store(argparse.Action):
+    """Store a value; merge or replace an earlier one, or refuse a second."""
 
     def __call__(
         self,
@@ -101,33 +202,20 @@ class _Store(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Take a value, beside the one before if there is one."""
-        assert isinstance(parser, Parser)
-        if option_string is not None and self in parser.given:
-            values = self._both(parser.given[self], values)
-        parser.given[self] = values
+        """Take a value."""
+        first = getattr(namespace, self.dest, values)
+        if isinstance(first, list) and first is not values:
+            values = [*first, *values]
+        elif isinstance(first, dict):
+            for key in first.keys() & values.keys():
+                if first[key] != values[key]:
+                    what = f"{key} is to be both {first[key]} and {values[key]}"
+                    raise argparse.ArgumentError(self, what)
+            values = first | values
+        elif first != values:
+            if self.choices is None and not isinstance(values, int | float | timedelta):
+                what = f"given twice, as {str(first)!r} and {str(values)!r}; it takes one"
+                raise argparse.ArgumentError(self, what)
+            name = "/".join(self.option_strings)
+            print(f"note: {name} is given twice; {values} is taken, not {first}", file=sys.stderr)
         setattr(namespace, self.dest, values)
-
-    def _both(self, first: Any, second: Any) -> Any:
-        if isinstance(first, list):
-            return [*first, *second]
-        if first == second:
-            return second
-        if self.convert is not None:
-            return f"{first},{second}"
-        if self.choices is None and not isinstance(second, _SETTINGS):
-            raise argparse.ArgumentError(
-                self, f"given twice, as {str(first)!r} and {str(second)!r}; it takes one"
-            )
-        name = "/".join(self.option_strings)
-        print(f"note: {name} is given twice; {second} is taken, not {first}", file=sys.stderr)
-        return second
-
-    def finish(self, parser: Parser, namespace: argparse.Namespace, values: Any) -> None:
-        """Convert a list with commas, now that all of it is there."""
-        if self.convert is None:
-            return
-        try:
-            setattr(namespace, self.dest, self.convert(values))
-        except argparse.ArgumentTypeError as error:
-            parser.error(str(argparse.ArgumentError(self, str(error))))

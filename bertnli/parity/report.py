@@ -6,7 +6,7 @@ installed and of the float64 referee.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bertnli._util.text import aligned
+from bertnli.backends import NAMES
 from bertnli.backends.interface import Backend
 from bertnli.bert import referee
 from bertnli.bert.labels import LABELS, label_permutation
@@ -107,6 +109,29 @@ class ParityReport:
         tolerances = {"activations": ACTIVATIONS, "gradients": GRADIENTS, "losses": LOSSES}
         return {**asdict(self), "tolerances": tolerances, "agrees": self.agrees}
 
+    def __str__(self) -> str:
+        return "\n".join(self._lines())
+
+    def _lines(self) -> Iterator[str]:
+        yield f"{self.source}: {self.pairs} pairs, {self.tokens} tokens, no dropout"
+        for missing in sorted(set(NAMES) - set(self.backends)):
+            yield f"{missing} is not installed, and so not compared"
+        yield "\nactivations: max abs difference (norm of the difference by the norm)"
+        yield from _table(self.activations)
+        yield "\ngradients, the worst tensor of each layer; without key biases, which have none"
+        yield from _table(self.layer_gradients())
+        if any(self.losses.values()):
+            yield f"\nlosses of steps at the rate {self.lr:g}, in nats"
+            steps = enumerate(zip(*self.losses.values(), strict=True), 1)
+            rows = [[str(step), *(f"{loss:.7f}" for loss in losses)] for step, losses in steps]
+            yield from aligned([["step", *self.losses], *rows])
+        yield (
+            f"\ntolerances: activations {ACTIVATIONS:g}, gradients {GRADIENTS:g} of their norm; "
+            f"losses {LOSSES:g} nats"
+        )
+        yield from self.problems
+        yield "verdict: " + ("they agree" if self.agrees else "they do not agree")
+
     def plot(self, path: str | Path) -> None:
         """Draw the losses, and their differences, step by step, to a PNG file.
 
@@ -133,6 +158,12 @@ class ParityReport:
             axes.legend(fontsize="small", frameon=False, columnspacing=1.2, **above)
         figure.tight_layout()
         figure.savefig(path)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    pairs = list(rows[0].absolute)
+    cells = [[r.name, *(f"{r.absolute[p]:.1e} ({r.relative[p]:.1e})" for p in pairs)] for r in rows]
+    return aligned([["layer", *pairs], *cells])
 
 
 def parity_report(

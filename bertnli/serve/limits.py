@@ -4,39 +4,47 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from bertnli._util.options import at_least, documented, option
 from bertnli.errors import ConfigError
 
 
+def _seconds(text: str) -> float:
+    return int(text) / 1000
+
+
+@documented
 @dataclass(frozen=True)
 class Limits:
     """The limits of a server.
 
-    Args:
-        max_batch: pairs in a batch.
-        max_wait: seconds that a batch which is not full waits for more pairs.
-        max_queue: pairs that wait for a backend; an explanation counts as a full batch.
-        max_pairs: pairs in a request.
-        max_body: bytes of a request's body.
-        max_chars: characters of a sentence.
-        max_connections: open connections.
-        read_timeout: seconds to send a request's body, and that an idle connection stays open.
-        timeout: seconds from the end of a request to its answer.
-        batching: whether the pairs of several requests are computed in one batch.
-
     Raises:
-        ConfigError: a number that is too small, or two that contradict one another.
+        ConfigError: numbers that contradict one another, or a time that is not above 0.
     """
 
-    max_batch: int = 64
-    max_wait: float = 0.0
-    max_queue: int = 1024
-    max_pairs: int = 256
-    max_body: int = 262_144
-    max_chars: int = 2_000
-    max_connections: int = 1024
-    read_timeout: float = 10.0
-    timeout: float = 30.0
-    batching: bool = True
+    max_batch: int = option("pairs computed at a time", default=64, type=at_least(1))
+    max_wait: float = option(
+        "milliseconds (in Python seconds) that a batch which is not full waits for more pairs "
+        "(default: 0; the next batch gathers while one is computed)",
+        default=0.0,
+        type=_seconds,
+        metavar="MS",
+    )
+    max_queue: int = option("pairs that wait for a backend", default=1024, type=at_least(1))
+    batching: bool = option(
+        "compute each request by itself, to compare", "--no-batching", default=True
+    )
+    max_pairs: int = option("pairs of a request", default=256, type=at_least(1))
+    max_chars: int = option("characters of a sentence", default=2_000, type=at_least(1))
+    max_body: int = option(
+        "size of a request's body", default=262_144, type=at_least(1), metavar="BYTES"
+    )
+    max_connections: int = option("open connections", default=1024, type=at_least(1))
+    read_timeout: float = option(
+        "seconds to send a request's body, and that an idle connection stays open",
+        default=10.0,
+        metavar="S",
+    )
+    timeout: float = option("seconds that an answer may take", default=30.0, metavar="S")
 
     def __post_init__(self) -> None:
         for name in ("read_timeout", "timeout"):

@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
-from bertnli.cli import convert as command
 from bertnli.cli import main
+from bertnli.cli.checkpoints import Convert
 from bertnli.errors import CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS, convert, digests
@@ -251,6 +251,6 @@ def test_the_first_example_works(
 ) -> None:
     """Of the command's help, with the model that comes with bertnli."""
     monkeypatch.chdir(tmp_path)
-    _, _, examples = (command.__doc__ or "").partition("\nexamples:\n")
+    _, _, examples = (Convert.__doc__ or "").partition("examples:\n")
     assert main(examples.splitlines()[0].split()[1:]) == 0
     assert "max abs difference 0" in capsys.readouterr().out

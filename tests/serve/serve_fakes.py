@@ -84,7 +84,8 @@ def pairs_of(name: str, count: int) -> list[Pair]:
 
 
 if __name__ == "__main__":
-    from bertnli.cli import main, serve
+    from bertnli.cli import main
+    from bertnli.cli.serve import Serve
 
-    serve._load = lambda *_: FakeNet()  # type: ignore[assignment]
+    Serve.load = lambda *_: FakeNet()  # type: ignore[method-assign]
     sys.exit(main())

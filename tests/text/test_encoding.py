@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 import bertnli
 from bertnli.backends.interface import Backend
-from bertnli.cli import main, make_parser
-from bertnli.cli import serve as serve_command
+from bertnli.cli import main, parse
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import CheckpointError, ConfigError
@@ -105,8 +104,8 @@ def tables(tmp_path: Path) -> tuple[Path, Path]:
 
 def by_worker(argv: list[str], name: str, work: Callable[[Worker], Any]) -> Any:
     """Return what the thread of `bertnli serve` answers."""
-    args = make_parser().parse_args(["serve", *argv])
-    worker = Worker(name, lambda: serve_command._load(args, name), Limits(), Metrics())
+    command: Any = parse(["serve", *argv])
+    worker = Worker(name, lambda: command.load(name), Limits(), Metrics())
     worker.start()
     try:
         return work(worker)

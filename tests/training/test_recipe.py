@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from numpy.typing import NDArray
 
 import bertnli
 from bertnli.bert.config import RECIPES, TrainingConfig
-from bertnli.cli.recipes import add_training_options
+from bertnli.cli import parse
+from bertnli.cli.parser import arguments
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.packing import split_by_length
@@ -51,13 +51,11 @@ def test_what_a_recipe_sets() -> None:
 
 
 def test_the_command_s_options() -> None:
-    parser = argparse.ArgumentParser()
-    add_training_options(parser)
-
     def config(argv: list[str]) -> TrainingConfig:
-        given = vars(parser.parse_args(argv))
-        settings = {field.name: given[field.name] for field in fields(TrainingConfig)}
-        return TrainingConfig.of_recipe(given["recipe"], **settings)
+        command: Any = parse(["train", "--output", "x", "--train", "y", *argv])
+        return TrainingConfig.of_recipe(
+            command.training.recipe, **arguments(command.training.settings)
+        )
 
     assert config([]) == TrainingConfig()
     argv = ["--recipe", "best", "--clip-norm", "0", "--layer-decay", "0.9", "--patience", "2"]

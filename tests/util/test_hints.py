@@ -85,8 +85,7 @@ def test_a_list_given_again_adds_to_it(command: str, option: argparse.Action) ->
 
 def test_no_option_keeps_its_last_value_without_a_word() -> None:
     for name, action in options_of_commands():
-        switches = argparse._StoreTrueAction | argparse._StoreFalseAction
-        harmless = argparse._AppendAction | switches | argparse._HelpAction
+        harmless = argparse._StoreConstAction | argparse._HelpAction
         assert isinstance(action, _Store | harmless), (name, action.option_strings)
 
 
@@ -180,7 +179,7 @@ def test_names_of_models_that_are_no_checkpoint_here(
                 f"without a classifier; train one with `bertnli train --pretrained {name}`" in said
             )
         else:
-            assert f"`bertnli download {name}` fetches it and prints the folder to give" in said
+            assert f"`bertnli download {name}` prints" in said
         assert "Did you mean" not in said
     theirs = "Models of Hugging Face's hub are not downloaded; of one, give the folder of a down"
     train = ["train", "--train", "sample", "--output", "x", "--pretrained", "{}"]

@@ -1,0 +1,343 @@
+"""The commands that train."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from bertnli._util.options import argument, at_least, flag, option, required
+from bertnli.api.pretrain import pretrain
+from bertnli.api.runs import MIN_FREQ, SCRATCH_MODEL
+from bertnli.api.train import train
+from bertnli.bert.config import PRESETS, RECIPES, TrainingConfig
+from bertnli.cli import options
+from bertnli.cli.parser import Command, arguments, group, optional, section
+from bertnli.errors import ConfigError
+from bertnli.training.launch import Layout, launch
+from bertnli.training.run import KEEP, SAVE_EVERY
+from bertnli.training.watch import RANK_TIMEOUT
+
+TASKS = ("mlm,nsp", "mlm")
+
+
+def _steps_or_time(text: str) -> int | timedelta:
+    try:
+        return at_least(1)(text) if text.isdecimal() else options.duration(text)
+    except argparse.ArgumentTypeError:
+        words = f"{text!r} is neither like 500 nor like 30s, 10m or 1h"
+        raise argparse.ArgumentTypeError(words) from None
+
+
+def _source_or_share(text: str) -> str | float:
+    """Return a share of the training pairs, or the source that an option names."""
+    try:
+        return text if Path(text).exists() else float(text)
+    except ValueError:
+        return text
+
+
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise argparse.ArgumentTypeError(f"{text!r} is not like node0:9500")
+    return host, int(port)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folder:
+    """A run's folder, and what is written there."""
+
+    output: str = required("folder of the run", metavar="DIR")
+    overwrite: bool = flag(
+        "replace the run that --output holds; what no run wrote is left",
+        exclusive="start",
+    )
+    resume: bool = flag(
+        "go on where the run in --output was stopped; start it if there is none. Give the "
+        "same options as before. The weights become the same to the bit on the same machine, with "
+        "as many threads and the same versions, elsewhere to rounding: a note says what differs",
+        exclusive="start",
+    )
+    save_every: int | timedelta = option(
+        "how often to save a state to go on from while an epoch is under way, in steps (500) "
+        "or time (30s, 10m, 1h; default: 10m); one is saved after every epoch too (default: 10m)",
+        default=SAVE_EVERY,
+        type=_steps_or_time,
+        metavar="WHEN",
+    )
+    keep: int = option("how many such states to keep", default=KEEP, type=at_least(1))
+    rank_timeout: timedelta = option(
+        "of several processes: how long each waits for the others before it saves what can be "
+        "saved and ends with the exit status 75",
+        default=RANK_TIMEOUT,
+        type=options.duration,
+        metavar="TIME",
+    )
+    tensorboard: str | None = option(
+        "also write each step's loss and each epoch's numbers there, for TensorBoard; one "
+        "folder for each run",
+        metavar="DIR",
+    )
+    quiet: bool = flag("print nothing but errors; no progress bar")
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The sizes of a BERT, and its dropout."""
+
+    num_hiddens: int | None = option("width of every token's vector")
+    ffn_num_hiddens: int | None = option("width inside the feed-forward networks")
+    num_heads: int | None = option("attention heads")
+    num_blks: int | None = option("encoder blocks")
+    max_positions: int | None = option("positions that have an embedding")
+    dropout: float = option("probability", default=0.1, metavar="P")
+
+
+#: The settings of a run; None leaves one to the recipe.
+Settings: Any = optional(TrainingConfig, "book")
+BEST = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in RECIPES["best"].items())
+
+
+@dataclass(frozen=True)
+class Training:
+    """The recipe, and the settings in place of the recipe's."""
+
+    recipe: str = option(
+        f"book: Adam at a constant rate, as the chapter; best: {BEST}",
+        default="book",
+        choices=sorted(RECIPES),
+    )
+    settings: Settings = group(Settings)
+    micro_batch_size: int | None = option(
+        "pairs of a step that a process computes together, at most: the same steps in less "
+        "memory (default: what is fastest)",
+        type=at_least(1),
+    )
+    auto_batch: bool = flag(
+        "where memory does not suffice, halve that number and go on with the same batches",
+    )
+    cut: options.Cut = group(options.Cut)
+
+
+pretrained_option = partial(option, metavar="MODEL", exclusive="start")
+model_option = partial(option, choices=sorted(PRESETS), exclusive="start")
+min_freq_option = partial(
+    option,
+    f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})",
+)
+training_group = partial(
+    group,
+    Training,
+    "training",
+    "what is not given is the recipe's; 0 turns an option of it off (1 for --layer-decay)",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train(Command):
+    """Train a classifier of sentence pairs, on a pretrained BERT or on a small one from scratch.
+
+    The output folder gets best/ (the epoch with the highest dev accuracy), last/, metrics.jsonl,
+    curve.png, and state/, from which --resume goes on, whatever ended the run. The first Ctrl-C or
+    SIGTERM ends it after the step under way and saves last/ and state/; after SIGTERM the exit
+    status is 0, so that a cluster may move the run.
+
+    examples:
+      bertnli train --train sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
+          --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
+          from scratch, on the small corpus that comes with bertnli: nothing is downloaded
+      bertnli train --train SNLI --pretrained bert.small --output runs/small
+          the book's chapter
+      bertnli train --train train.csv --dev dev.csv --premise-column text \\
+          --hypothesis-column claim --label-column y \\
+          --label-map 0=entailment,1=contradiction,2=neutral \\
+          --batch-size 32 --lr 1e-3 --output runs/mine
+          from scratch, on tables of your own; small steps, for few pairs
+      bertnli train --train pairs.csv --dev 0.1 --pretrained bert.mini --output runs/mine
+          a tenth of the pairs is held out, by premise
+      bertnli train --train SNLI --pretrained bert.base --recipe best --output runs/best
+          with warm-up, decays and clipping, in place of the chapter's plain Adam
+      bertnli train --train SNLI --pretrained bert.base --output runs/base --resume --save-every 5m
+          the same line again, as often as it was stopped
+    """
+
+    folder: Folder = group(Folder)
+    _data: None = section("data")
+    train: list[str] = required(options.SOURCE_HELP, nargs="+", metavar=options.SOURCE)
+    dev: str | float | None = option(
+        "what the best epoch is chosen by; or a share of the training pairs to hold out, such "
+        "as 0.1, by premise (default: the dev split of --train, if it has one)",
+        type=_source_or_share,
+        metavar="SOURCE|SHARE",
+    )
+    probabilities: str | None = option(
+        "train on the probabilities that a teacher gave each class: an object in each line of "
+        "--train, as `bertnli predict --json` writes them (key: probabilities)",
+        "--soft-labels",
+        nargs="?",
+        const="probabilities",
+        metavar="KEY",
+    )
+    labels: list[str] | None = options.labels_option(
+        "the classes, in the order of their ids (default: those of --train)"
+    )
+    reading: options.Reading = options.reading_group(options.Reading)
+    _model: None = section(
+        "model", "from scratch by default, with a vocabulary of the training set"
+    )
+    pretrained: str | None = pretrained_option(
+        "start from a name of the hub, a folder or zip with pretrained.params and "
+        "vocab.json, a Hugging Face folder of a BERT, or a .params file of GluonNLP with its "
+        "vocabulary beside it; sizes not given are taken from the file"
+    )
+    model: str | None = model_option(
+        f"from scratch, with the sizes of this one (default: {SCRATCH_MODEL})"
+    )
+    new_head: bool = flag(
+        "begin with a new output layer, also where --pretrained is a classifier of the same "
+        "classes, which is gone on with otherwise; of a model that comes with bertnli, begin with "
+        "the pretrained one",
+    )
+    sizes: Sizes = group(Sizes)
+    min_freq: int | None = min_freq_option()
+    training: Training = training_group()
+    where: options.Where = options.where_group()
+
+    def run(self) -> None:
+        sources = self.train if len(self.train) > 1 else self.train[0]
+        given = arguments(self, "train", "quiet")
+        train(sources, **given, progress=not self.folder.quiet)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Command):
+    """Pretrain a BERT on plain text: masked words, and which sentence follows.
+
+    A line of a text file is a sentence, and an empty line ends a document; with --text-column, a
+    row of a table is a document. The output folder is a run's, as with `bertnli train`, and
+    `bertnli train --pretrained RUN` takes its best/: the last epoch, or with --dev-text the one
+    with the most masked words predicted right.
+
+    examples:
+      bertnli pretrain --text corpus.txt --output runs/pretrained --epochs 10 --batch-size 256 \\
+          --lr 1e-3 --schedule linear --warmup 0.05
+          bert.small's sizes, with a vocabulary of the text's words
+      bertnli pretrain --text wiki.txt --split-sentences --word-pieces 8000 --whole-words \\
+          --tasks mlm --output runs/mlm
+          a line is a paragraph; word pieces are learned of the text, and words masked as a whole
+      bertnli pretrain --text reviews.csv --text-column review --pretrained bert.small \\
+          --output runs/adapted
+          go on with a model that there is, on text of your own
+    """
+
+    folder: Folder = group(Folder)
+    _text: None = section("text")
+    text: list[str] = required(
+        "text files, UTF-8, a sentence a line; or tables",
+        nargs="+",
+        metavar=options.SOURCE,
+    )
+    text_column: str | None = option(
+        "the column of text, where --text and --dev-text name tables", metavar="NAME"
+    )
+    dev_text: list[str] | None = option(
+        "what the best epoch is chosen by", nargs="+", metavar=options.SOURCE
+    )
+    split_sentences: bool = flag("a line is a document of several sentences, which end at . ! or ?")
+    _tasks: None = section("tasks")
+    tasks: str = option(
+        "mlm,nsp: masked words and the next sentence; mlm: masked words alone",
+        default=TASKS[0],
+        choices=TASKS,
+        metavar="TASKS",
+    )
+    whole_words: bool = flag("mask all pieces of a word")
+    mask_rate: float = option(
+        "of an example's tokens that are predicted", default=0.15, metavar="SHARE"
+    )
+    _model: None = section("model")
+    pretrained: str | None = pretrained_option("go on with this one; see `bertnli train --help`")
+    model: str | None = model_option(
+        f"from start values, with the sizes of this one (default: {SCRATCH_MODEL})"
+    )
+    sizes: Sizes = group(Sizes)
+    min_freq: int | None = min_freq_option(exclusive="vocabulary")
+    word_pieces: int | None = option(
+        "learn so many word pieces of the text, instead of taking its words",
+        type=at_least(1),
+        exclusive="vocabulary",
+    )
+    training: Training = training_group()
+    where: options.Where = options.where_group()
+    reading: options.TableReading = options.reading_group(options.TableReading)
+
+    def run(self) -> None:
+        if self.training.cut.truncation not in (None, "book"):
+            raise ConfigError("--truncation is for labelled pairs; text is cut as the book cuts it")
+        pretrain(
+            **arguments(self, "quiet", "tasks", "truncation"),
+            next_sentence=self.tasks == TASKS[0],
+            progress=not self.folder.quiet,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Launch(Command):
+    """Start several processes that train together on MXNet, on one host or several.
+
+    Each process computes its share of every batch, and the numbers are those of one process. All
+    are ended when one dies; the same command with --resume goes on. For PyTorch, use torchrun.
+
+    examples:
+      bertnli launch --workers 2 -- train --train SNLI --pretrained bert.small --output runs/small
+      bertnli launch --workers 4 --hosts 2 --host 0 --address node0:9500 -- train ...
+      bertnli launch --workers 4 --hosts 2 --host 1 --address node0:9500 -- train ...
+          the same on each host but for --host
+    """
+
+    workers: int = required(
+        "processes that train, on each host",
+        type=at_least(1),
+    )
+    servers: int = option(
+        "processes that add up gradients, on each host",
+        default=1,
+        type=at_least(1),
+    )
+    hosts: int = option("hosts", default=1, type=at_least(1))
+    host: int = option("this one, from 0", default=0, type=at_least(0), metavar="I")
+    address: tuple[str, int] | None = option(
+        "of the first of several hosts; its port must be free",
+        type=_address,
+        metavar="HOST:PORT",
+    )
+    command: list[str] = argument(
+        "what each worker runs: `train` and its options",
+        metavar="-- COMMAND",
+        nargs=argparse.REMAINDER,
+    )
+
+    def run(self) -> int:
+        command = self.command[1:] if self.command[:1] == ["--"] else self.command
+        if command[:1] != ["train"]:
+            raise ConfigError(
+                "say what the workers shall run, after --: bertnli launch --workers 2 -- train ..."
+            )
+        parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+        parser.add_argument("--backend")
+        backend = parser.parse_known_args(command)[0].backend
+        if backend not in (None, "mxnet"):
+            raise ConfigError(
+                f"launch is for MXNet, not {backend}; for PyTorch: torchrun --nproc-per-node "
+                f"{self.workers} -m bertnli {shlex.join(command)}"
+            )
+        if backend is None:
+            command = [*command, "--backend", "mxnet"]
+        layout = Layout(self.workers, self.servers, self.hosts, self.host, self.address)
+        return launch(layout, [sys.executable, "-m", "bertnli", *command])
