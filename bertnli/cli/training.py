@@ -74,7 +74,7 @@ class Folder:
     keep: int = option("how many such states to keep", default=KEEP, type=at_least(1))
     rank_timeout: timedelta = option(
         "of several processes: how long each waits for the others before it saves what can be "
-        "saved and ends with the exit status 75",
+        "saved and ends with the exit status 75 (default: 10m)",
         default=RANK_TIMEOUT,
         type=options.duration,
         metavar="TIME",
