@@ -66,7 +66,7 @@ class Folder:
     )
     save_every: int | timedelta = option(
         "how often to save a state to go on from while an epoch is under way, in steps (500) "
-        "or time (30s, 10m, 1h; default: 10m); one is saved after every epoch too (default: 10m)",
+        "or time (30s, 10m, 1h; default: 10m); one is saved after every epoch too",
         default=SAVE_EVERY,
         type=_steps_or_time,
         metavar="WHEN",

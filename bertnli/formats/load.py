@@ -130,18 +130,16 @@ def _pretrained(
 ) -> Checkpoint:
     given = {name: size for name, size in sizes.items() if size is not None}
     config = _complete_config(checkpoint, given.get("num_heads", usual_heads))
-    wrong = [f"{name}={size}" for name, size in given.items() if getattr(config, name) != size]
-    if wrong:
-        raise CheckpointError(
-            f"{checkpoint.source} has other sizes than {', '.join(wrong)}; leave them out to take "
-            "the file's"
-        )
+    wrong = {name: size for name, size in given.items() if getattr(config, name) != size}
+    advice = f"Leave {', '.join(wrong)} out to take the file's sizes" if wrong else COPY_ANEW
     arrays = {k: array for k, array in checkpoint.arrays.items() if not k.startswith("output.")}
-    shapes = bert_shapes(config)
+    shapes = bert_shapes(replace(config, **wrong))
     absent = tuple(head for head in HEADS if not any(name.startswith(head) for name in arrays))
     lacking = {name: shape for name, shape in shapes.items() if name.startswith(absent)}
     there = {name: shape for name, shape in shapes.items() if name not in lacking}
-    check_shapes(arrays, there, checkpoint.source, COPY_ANEW)
+    check_shapes(arrays, there, checkpoint.source, advice)
+    if wrong:  # of sizes that no shape shows
+        raise CheckpointError(f"{checkpoint.source} has other sizes than {wrong}. {advice}")
     return replace(
         checkpoint,
         arrays=arrays | initial_arrays(lacking, 0),
