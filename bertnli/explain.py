@@ -42,6 +42,11 @@ class Explanation:
         attention: (blocks, heads, T, T) float64; row i of a head is token i's attention to each
             token, and sums to 1.
         unknown_share, is_cut: see `Prediction`.
+
+    Examples:
+        >>> why = bertnli.load("bert.mini").explain("A man is asleep.", "A man is awake.")
+        >>> why.label, len(why.tokens), why.saliency.shape
+        ('contradiction', 13, (13,))
     """
 
     premise: str

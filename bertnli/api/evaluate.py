@@ -37,6 +37,12 @@ class Report:
     Args:
         values: all of it, as JSON can hold it; ``docs/evaluation.md`` describes it.
         is_first: whether this is the first of the processes that computed it.
+
+    Examples:
+        >>> report = bertnli.evaluate("bert.mini", "sample", "dev", progress=False)
+        >>> [(checkpoint, name, metrics)] = report.scores
+        >>> checkpoint, metrics.num_pairs
+        ('bert.mini', 90)
     """
 
     values: dict[str, Any]
@@ -152,6 +158,11 @@ def evaluate(
     Raises:
         BERTNLIError: of a source, as `bertnli.read`; of a checkpoint, as `bertnli.load`; of scores,
             as `bertnli.evaluation.report`.
+
+    Examples:
+        >>> report = bertnli.evaluate("bert.mini", "sample", "test", progress=False)
+        >>> report.scores[0][2].accuracy > 0.5
+        True
     """
     given: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     encoding = (_PrintedEncoding if progress else Encoding)(max_len, truncation, batch_size)

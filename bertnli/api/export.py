@@ -36,6 +36,11 @@ class Exported:
         accuracies: of each, on the pairs that were given; none without pairs.
         checkpoint: the source.
         checked: lines on the pairs.
+
+    Examples:
+        >>> exported = bertnli.export("bert.mini", "mini.onnx")
+        >>> exported.target.name, max(exported.differences) < 1e-4
+        ('mini.onnx', True)
     """
 
     target: Path
@@ -116,6 +121,10 @@ def export(
     Raises:
         BERTNLIError: of a checkpoint, as `bertnli.load`; of a source, as `bertnli.read`; a target
             that is there already; or a graph that computes something else.
+
+    Examples:
+        >>> bertnli.export("bert.mini", "graph.onnx").target.exists()
+        True
     """
     if check is None and (split is not None or reading):
         raise ConfigError("a split, and how a table is read, are of --check SOURCE")

@@ -24,6 +24,11 @@ class Lengths:
         source: a line on the set.
         dataset: its pairs, cut to length.
         cost: the cost of their padding.
+
+    Examples:
+        >>> lengths = bertnli.lengths("sample", "dev")
+        >>> len(lengths.dataset), lengths.to_dict()["cut"]
+        (90, 0)
     """
 
     source: str
@@ -94,6 +99,10 @@ def lengths(
     Raises:
         ConfigError: the checkpoint has no vocabulary, or the source no pairs.
         BERTNLIError: of a source, as `bertnli.read`.
+
+    Examples:
+        >>> int(bertnli.lengths("sample", "dev", max_len=16).dataset.lengths.max())
+        16
     """
     tokens = read_tokens(checkpoint, max_len, truncation)
     assert tokens.encoding is not None

@@ -53,6 +53,11 @@ def load(
             others than given.
         ConfigError: the number of heads is unknown.
         BackendError: the framework, or any framework, is missing.
+
+    Examples:
+        >>> net = bertnli.load("bert.mini", backend="torch")
+        >>> net.predict([("A man is asleep.", "A man is awake.")])[0].label
+        'contradiction'
     """
     return backend_of(backend).load(path, devices, labels, num_heads)
 

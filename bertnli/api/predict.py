@@ -54,6 +54,11 @@ def predict(
     Raises:
         BERTNLIError: of a checkpoint, as `bertnli.load`; of a pair that cannot be read, as
             `bertnli.read`, after the answers to the pairs before it.
+
+    Examples:
+        >>> pairs = [("A man is asleep.", "A man is awake.")]
+        >>> [prediction.label for prediction in bertnli.predict("bert.mini", pairs, progress=False)]
+        ['contradiction']
     """
     net = loaded(model, backend, precision, devices=devices, labels=labels, num_heads=num_heads)
     encoding = net.encoding.overridden(max_len, truncation, net.config.max_len)

@@ -61,6 +61,15 @@ def pretrain(
     Raises:
         BERTNLIError: of a text, as `bertnli.data.text.read_text`; of settings, folders and
             training, as ``Trainer`` and its ``fit``.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> sentences = "a dog runs . it is fast .\\n\\na cat sleeps . it is warm .\\n" * 20
+        >>> _ = Path("text.txt").write_text(sentences)
+        >>> sizes = {"num_hiddens": 8, "ffn_num_hiddens": 16, "num_heads": 2, "num_blks": 1}
+        >>> run = bertnli.pretrain("text.txt", num_epochs=1, max_len=32, progress=False, **sizes)
+        >>> run.net.config.num_hiddens
+        8
     """
     setup = Setup(backend, devices, output, progress, recipe, rank_timeout, options)
     if pretrained is not None and (min_freq is not None or word_pieces is not None):

@@ -53,6 +53,11 @@ class Run:
         net: as it was after the last step; ``folder / "best"`` has the best epoch's.
         history: the numbers of each epoch.
         folder: of the run; None where nothing was written.
+
+    Examples:
+        >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
+        >>> run.net.labels
+        ('entailment', 'contradiction', 'neutral')
     """
 
     net: Any

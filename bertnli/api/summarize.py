@@ -25,6 +25,11 @@ class Summary:
         sets: a summary of each.
         shared: for each two sets with common premises, their names, and the number of different
             premises and pairs that are in both.
+
+    Examples:
+        >>> summary = bertnli.summarize("sample")
+        >>> [part.pairs for part in summary.sets]
+        [780, 90, 90]
     """
 
     sets: list[SetSummary]
@@ -86,6 +91,10 @@ def summarize(
 
     Raises:
         BERTNLIError: of a source, as `bertnli.read`; the checkpoint has no vocabulary.
+
+    Examples:
+        >>> bertnli.summarize("sample", split="dev").sets[0].pairs
+        90
     """
     tokens = None if checkpoint is None else read_tokens(checkpoint, max_len)
     if tokens is not None:

@@ -70,6 +70,11 @@ def train(
         BERTNLIError: of a source, as `bertnli.read`; of settings, folders and training, as
             ``Trainer`` and its ``fit``.
         KeyboardInterrupt, SystemExit: after Ctrl-C and SIGTERM; see ``fit``.
+
+    Examples:
+        >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
+        >>> run.net.predict([("A man is asleep.", "A man is awake.")])[0].label
+        'contradiction'
     """
     setup = Setup(backend, devices, output, progress, recipe, rank_timeout, options)
     reading, bert = setup.reading, None

@@ -22,6 +22,11 @@ def get_backend(name: str) -> Backend:
     Raises:
         BackendError: the name is unknown, or the framework is not installed or does not work here;
             the message says what to install.
+
+    Examples:
+        >>> nli = bertnli.get_backend("torch")
+        >>> nli.name
+        'torch'
     """
     if name not in NAMES:
         hint = did_you_mean(str(name), NAMES)
@@ -32,7 +37,12 @@ def get_backend(name: str) -> Backend:
 
 
 def available_backends() -> list[str]:
-    """Return the names of the backends whose framework is installed."""
+    """Return the names of the backends whose framework is installed.
+
+    Examples:
+        >>> "torch" in bertnli.available_backends()
+        True
+    """
     return [name for name in NAMES if importlib.util.find_spec(name) is not None]
 
 

@@ -77,7 +77,7 @@ class BERTConfig:
             an unknown activation.
 
     Examples:
-        >>> BERTConfig(1000, **PRESETS["bert.small"]).num_blks
+        >>> bertnli.BERTConfig(1000, **bertnli.PRESETS["bert.small"]).num_blks
         2
     """
 
@@ -161,6 +161,11 @@ class TrainingConfig:
 
     Raises:
         ConfigError: a value of another type or outside its range.
+
+    Examples:
+        >>> config = bertnli.TrainingConfig(lr=1e-3, schedule="linear", warmup=0.1)
+        >>> config.lr_at(0, 100) < config.lr_at(10, 100) > config.lr_at(90, 100)
+        True
     """
 
     lr: float = option(

@@ -35,6 +35,12 @@ class Prediction:
             ones left out; of a pair that consists of them the answer means nothing.
         is_cut: whether the pair was longer than ``max_len``, and lost tokens.
         premise, hypothesis: the pair.
+
+    Examples:
+        >>> net = bertnli.load("bert.mini")
+        >>> [prediction] = net.predict([("A man is asleep.", "A man is awake.")])
+        >>> prediction.label, round(prediction.probabilities["contradiction"], 2)
+        ('contradiction', 0.87)
     """
 
     label: str

@@ -102,6 +102,12 @@ class Metrics:
         labels: class names.
         confusion: (labels, labels) counts; row the true class, column the predicted one.
         loss: mean cross-entropy, in nats.
+
+    Examples:
+        >>> import numpy as np
+        >>> metrics = bertnli.Metrics(("entailment", "other"), np.array([[8, 2], [1, 9]]), loss=0.4)
+        >>> metrics.accuracy, metrics.num_pairs
+        (0.85, 20)
     """
 
     labels: tuple[str, ...]

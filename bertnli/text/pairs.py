@@ -84,7 +84,12 @@ class PairEncoding:
 def get_tokens_and_segments(
     tokens_a: Sequence[str], tokens_b: Sequence[str] | None = None
 ) -> tuple[list[str], list[int]]:
-    """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1."""
+    """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1.
+
+    Examples:
+        >>> bertnli.get_tokens_and_segments(["a", "dog"], ["runs"])
+        (['<cls>', 'a', 'dog', '<sep>', 'runs', '<sep>'], [0, 0, 0, 0, 1, 1])
+    """
     tokens = ["<cls>", *tokens_a, "<sep>"]
     segments = [0] * len(tokens)
     if tokens_b is not None:

@@ -64,7 +64,12 @@ class Tokens(str):
 
 
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
-    """Return the tokens of each line: what stands between white space, as the book does it."""
+    """Return the tokens of each line: what stands between white space, as the book does it.
+
+    Examples:
+        >>> bertnli.tokenize(["a man is asleep", "a man sleeps"])
+        [['a', 'man', 'is', 'asleep'], ['a', 'man', 'sleeps']]
+    """
     return [line.split() for line in lines]
 
 
@@ -95,6 +100,10 @@ def treebank_tokenize(sentence: str) -> list[str]:
 
     Args:
         sentence: text as people write it; of any length, also empty.
+
+    Examples:
+        >>> bertnli.treebank_tokenize("It isn't here.")
+        ['It', 'is', "n't", 'here', '.']
     """
     tokens: list[str] = []
     open_double = False

@@ -30,6 +30,11 @@ class Vocab:
         token_to_idx: ids by token.
         token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
         min_freq: what it was made with; None for a loaded vocabulary.
+
+    Examples:
+        >>> vocab = bertnli.Vocab([["a", "dog"], ["a", "cat"]], min_freq=2)
+        >>> vocab["a"], vocab["dog"] == vocab.unk
+        (1, True)
     """
 
     #: The name of its file in a checkpoint.

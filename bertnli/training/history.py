@@ -32,6 +32,12 @@ class EpochRecord:
         pairs_per_second: training pairs over the whole wall time of the epoch's training, data
             preparation included.
         train_seconds, dev_seconds: wall time.
+
+    Examples:
+        >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
+        >>> history = run.history
+        >>> history.epochs[0].epoch, history.epochs[0].dev_accuracy > 0.3
+        (1, True)
     """
 
     epoch: int
@@ -59,6 +65,12 @@ class History:
     Args:
         epochs: one record per finished epoch.
         step_losses: mean loss of every step's batch, in nats.
+
+    Examples:
+        >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
+        >>> history = run.history
+        >>> len(history.step_losses), history.best.epoch
+        (2, 1)
     """
 
     epochs: list[EpochRecord] = field(default_factory=list)
