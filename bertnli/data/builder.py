@@ -1,4 +1,4 @@
-"""A corpus from the rows of tables, whose labels are told when all are known."""
+"""A corpus from the rows of tables; the labels are decided when all rows are known."""
 
 from __future__ import annotations
 
@@ -7,23 +7,27 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bertnli.data.classes import decide, option, raw_label
+from bertnli.bert.labels import LABELS
+from bertnli.data.classes import NO_CLASS, class_of_number, decide, proposed_map, raw_label
 from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, shown
 from bertnli.data.layouts import annotators_of
 from bertnli.data.plan import Plan
-from bertnli.data.reading import Reading, bad_row, rows_of_part, sentence
+from bertnli.data.reading import Reading, bad_row, check_column, sentence
 from bertnli.data.sources import Part
-from bertnli.data.table import BadRow, value_of
+from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import ConfigError, DataError, LabelError
 from bertnli.text.tokenize import Tokens
 
-#: The share of a table's rows from which on an unknown label is a class.
+#: The share of all rows above which an unknown label is a class, and not a bad row.
 RARE = 0.02
+#: The id of an unknown label.
+_UNKNOWN = -2
 
 
 class Builder:
-    """Collects the rows of tables; what their labels mean is decided when all are known."""
+    """Collects the rows of tables."""
 
     def __init__(self, how: Reading) -> None:
         self.how = how
@@ -33,20 +37,13 @@ class Builder:
         self.numbers: list[int] = []
         self.raws: dict[str, int] = {}
         self.first: dict[str, tuple[str, int]] = {}
-        self.targets: list[Any] = []
+        self.targets: list[Mapping[str, float]] = []
         self.groups: dict[str, list[str]] = {}
         self.annotations: dict[int, dict[str, int]] = {}
         self.skipped: Counter[str] = Counter()
         self.parts: dict[str, int] = {}
         self.notes: list[str] = []
         self.plans: list[Plan] = []
-        self.called: dict[str, str] = {}
-
-    def bad(self, source: str, number: int, what: object) -> None:
-        """Raise a DataError about a bad row, or count it."""
-        if self.how.on_error == "raise":
-            raise bad_row(source, number, what)
-        self.skipped[MALFORMED] += 1
 
     def read(self, part: Part) -> None:
         """Read a table."""
@@ -56,43 +53,34 @@ class Builder:
             self.notes += [f"{table.source}: {note}" for note in table.notes]
             for column in plan.groups:
                 self.groups.setdefault(column, [""] * before)
-            self.called = self._called(table.source, plan)
-            for number, row in rows_of_part(table, plan, part.split):
-                if isinstance(row, BadRow):
-                    self.bad(table.source, number, row)
-                    continue
-                try:
-                    self._add(table.source, plan, number, row)
-                except BadRow as problem:
-                    self.bad(table.source, number, problem)
+
+            def add(number: int, row: Mapping[str, Any]) -> None:
+                self._add(table, plan, number, row)
+
+            def count(*_: Any) -> None:
+                self.skipped[MALFORMED] += 1
+
+            for _ in self.how.rows(table, plan, part.split, add, count):
+                pass
         for values in self.groups.values():
             values += [""] * (len(self.codes) - len(values))
         name, times = table.source, 1
-        while name in self.parts and name != next(reversed(self.parts)):  # not the one before
+        while name in self.parts and name != next(reversed(self.parts)):
             times += 1
             name = f"{table.source} ({times})"
         self.parts[name] = self.parts.get(name, 0) + len(self.codes) - before
 
-    def _called(self, source: str, plan: Plan) -> dict[str, str]:
-        """Return what to call the numbers of a table, which mean others in the first one."""
-        own, first = plan.numbers, self.plans[0].numbers
-        if own == first:
-            return {}
-        names = own or [f"{i} of {source}" for i in range(len(first))]
-        given = {*map(raw_label, self.how.label_map or ())}
-        return {str(i): name for i, name in enumerate(names) if str(i) not in given}
-
-    def _add(self, source: str, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
-        empty = plan.may_be_empty
-        premise = sentence(plan.premise, row, "premise", empty)
-        hypothesis = sentence(plan.hypothesis, row, "hypothesis", empty)
+    def _add(self, table: Table, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
+        premise = sentence(plan.premise, row, "premise", plan.may_be_empty)
+        hypothesis = sentence(plan.hypothesis, row, "hypothesis", plan.may_be_empty)
         raw = ""
         if plan.label is not None:
             value = value_of(row, plan.label)
-            if value is None and plan.label not in row and "." not in plan.label:
-                raise BadRow(f"no {plan.label!r}; the row has {shown.repr(sorted(map(str, row)))}")
+            if value is None:
+                check_column(row, [plan.label])
             raw = raw_label(value)
-            raw = self.called.get(raw, raw)
+            if plan.numbers:
+                raw = class_of_number(raw, plan.numbers, self.how.label_map)
         if self.how.probabilities is not None:
             target = _probabilities(row, self.how.probabilities)
             if plan.label is None:
@@ -103,154 +91,141 @@ class Builder:
                     f"{list(self.targets[0])}"
                 )
             self.targets.append(target)
-        if plan.annotators and (found := annotators_of(row, plan.annotators)):
-            self.annotations[len(self.codes)] = found
+        if plan.annotators and (annotators := annotators_of(row, plan.annotators)):
+            self.annotations[len(self.codes)] = annotators
         for column in plan.groups:
             value = value_of(row, column)
             self.groups[column].append("" if value is None else str(value))
         self.premises.append(premise)
         self.hypotheses.append(hypothesis)
         if raw not in self.raws:
-            self.first[raw] = (source, number)
+            self.first[raw] = (table.source, number)
         self.codes.append(self.raws.setdefault(raw, len(self.raws)))
         self.numbers.append(number)
 
-    def corpus(self, name: str) -> Corpus:
-        """Return the rows so far, those without a label left out.
-
-        Raises:
-            DataError: see `decide`; or all sentences are empty.
-        """
-        plan = self.plans[0]
-        names, ids = self._ids(plan)
-        labels = np.array([ids[raw] for raw in self.raws], np.int64)[self.codes]
-        keep = np.flatnonzero(labels >= -1).tolist()
-        if len(keep) == len(labels):  # in place: there may be millions
-            premises, hypotheses = self.premises, self.hypotheses
+    def corpus(self, title: str) -> Corpus:
+        """Return the rows; those without a label are left out."""
+        plan, rows = self.plans[0], np.arange(len(self.codes))
+        is_labelled = plan.label is not None or self.how.probabilities is not None
+        names, ids = tuple(self.how.labels or LABELS), dict[str, int]()
+        if is_labelled:
+            names, ids = self._classes(plan)
+        labels = np.array([ids.get(raw, _UNKNOWN) for raw in self.raws], np.int64)[self.codes]
+        if is_labelled:
+            rows = np.flatnonzero(labels >= 0)
+            self.skipped += Counter({NO_LABEL: int((labels == NO_CLASS).sum())})
         else:
-            premises = [self.premises[i] for i in keep]
-            hypotheses = [self.hypotheses[i] for i in keep]
-        if premises and not any(s.strip() for column in (premises, hypotheses) for s in column):
+            labels[:] = NO_CLASS
+        premises, hypotheses, kept = self.premises, self.hypotheses, rows.tolist()
+        if len(rows) < len(labels):
+            premises = [premises[i] for i in kept]
+            hypotheses = [hypotheses[i] for i in kept]
+        sentences = (premises, hypotheses)
+        if premises and not any(text.strip() for column in sentences for text in column):
             columns = ", ".join(map(repr, (*plan.premise.names, *plan.hypothesis.names)))
             raise DataError(
                 f"{next(iter(self.parts))}: no column with a sentence in it: {columns} are empty "
                 f"in all {len(premises)} rows. Name the columns to read, with premise= and "
                 "hypothesis= (--premise-column, --hypothesis-column)"
             )
-        order = {name: i for i, name in enumerate(names)}
-        kept = np.array(keep, np.int64)
-        ends = np.cumsum([0, *self.parts.values()])
+        ends = np.searchsorted(rows, np.cumsum([0, *self.parts.values()]))
         return Corpus(
             premises,
             hypotheses,
-            labels[kept].tolist(),
-            tokenized=all(isinstance(s, Tokens) for c in (premises, hypotheses) for s in c if s),
+            labels[rows].tolist(),
+            tokenized=all(isinstance(text, Tokens) for c in sentences for text in c if text),
             label_names=names,
-            targets=self._targets(kept, names),
-            annotations=self._annotated(keep, order),
-            groups={key: [values[i] for i in keep] for key, values in self.groups.items()},
-            rows=np.array(self.numbers, np.int64)[kept],
-            parts=dict(zip(self.parts, np.diff(np.searchsorted(kept, ends)).tolist(), strict=True)),
+            targets=self._targets(rows, names),
+            annotations=self._annotations(rows, names),
+            groups={key: [values[i] for i in kept] for key, values in self.groups.items()},
+            rows=np.array(self.numbers, np.int64)[rows],
+            parts=dict(zip(self.parts, np.diff(ends).tolist(), strict=True)),
             skipped=+self.skipped,
             source=", ".join(self.parts),
-            name=name,
+            name=title,
             layout=plan.layout,
             notes=dict.fromkeys(self.notes),
         )
 
-    def _ids(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Return the classes, and of each label its id, -2 for one that is left out."""
-        how = self.how
-        if plan.label is None and how.probabilities is None:
-            return tuple(how.labels or decide({}, labels=None, label_map=None)[0]), {"": -1}
+    def _classes(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
+        """Return the classes, and the id of each label."""
+        counts = dict(
+            zip(self.raws, np.bincount(np.array(self.codes, np.int64)).tolist(), strict=True)
+        )
         source = ", ".join(self.parts)
-        times = np.bincount(np.array(self.codes, np.int64), minlength=len(self.raws)).tolist()
-        counts = dict(zip(self.raws, times, strict=True))
-        names, meaning = decide(
+        names, ids = decide(
             counts,
-            labels=how.labels,
-            label_map=how.label_map,
+            labels=self.how.labels,
+            label_map=self.how.label_map,
             numbers=plan.numbers,
             source=source,
-            column=plan.label or str(how.probabilities),
+            column=plan.label or str(self.how.probabilities),
             lines={raw: number for raw, (_, number) in self.first.items()},
         )
-        ids = {raw: -2 if name is None else names.index(name) for raw, name in meaning.items()}
-        known = {name for name in meaning.values() if name is not None}
-        unknown = {raw: count for raw, count in counts.items() if raw not in meaning}
+        unknown = {raw: count for raw, count in counts.items() if raw not in ids}
         if unknown:
             often = max(unknown, key=lambda raw: unknown[raw])
+            known = {names[i] for i in ids.values() if i >= 0}
             what = (
                 f"label {shown.repr(often)} is none of {list(names)}; say what the file writes "
-                f"for each class with {option([*unknown], names, known)}"
+                f"for each class with {proposed_map([*unknown], names, known)}"
             )
-            # A class that comes back is no bad row.
-            if unknown[often] > 1 and unknown[often] > RARE * len(self.codes):
-                where, number = self.first[often]
-                raise LabelError(f"{where}, line {number} and {unknown[often] - 1} others: {what}")
-            if how.on_error == "raise":
-                raise bad_row(*self.first[often], what)
+            source, number = self.first[often]
+            if unknown[often] > max(1, RARE * len(self.codes)):
+                others = unknown[often] - 1
+                raise LabelError(f"{source}, line {number} and {others} others: {what}")
+            if self.how.on_error == "raise":
+                raise bad_row(source, number, what)
             counted = ", ".join(f"{shown.repr(raw)} in {n}" for raw, n in unknown.items())
             self.notes.append(f"{source}: rows with unknown labels are left out: {counted}")
             self.skipped[MALFORMED] += sum(unknown.values())
-            ids |= dict.fromkeys(unknown, -2)
-        if without := sum(counts[raw] for raw, name in meaning.items() if name is None):
-            self.skipped[NO_LABEL] += without
         return names, ids
 
-    def _annotated(self, keep: Sequence[int], order: Mapping[str, int]) -> Any:
-        """Return how many annotators chose each class, (N, classes); None where nobody tells."""
-        if not self.annotations:
-            return None
-        found: Any = np.zeros((len(keep), len(order)), np.int32)
-        counts: Counter[str] = Counter()
-        for one in self.annotations.values():
-            counts.update(dict.fromkeys(one, 1))
+    def _annotations(
+        self, rows: NDArray[np.int64], names: Sequence[str]
+    ) -> NDArray[np.int32] | None:
+        """Return how many annotators chose each class, (rows, classes); None where unknown."""
+        numbers = self.plans[0].numbers
+        raws = Counter(raw for counts in self.annotations.values() for raw in counts)
+        classes = {raw: class_of_number(raw, numbers, self.how.label_map) for raw in raws}
         try:
-            _, meaning = decide(
-                counts, labels=[*order], label_map=self.how.label_map, numbers=self.plans[0].numbers
-            )
-        except (DataError, ConfigError):  # of others than the classes: they say nothing
+            _, ids = decide(Counter(classes.values()), labels=names, label_map=self.how.label_map)
+        except (DataError, ConfigError):  # other classes than the labels'
             return None
-        for place, i in enumerate(keep):
+        annotations = np.zeros((len(rows), len(names)), np.int32)
+        for place, i in enumerate(rows.tolist() if self.annotations else ()):
             for raw, n in self.annotations.get(i, {}).items():
-                name = meaning.get(raw)
-                if name is not None:
-                    found[place, order[name]] += n
-        return found if found.any() else None
+                if (label := ids.get(classes[raw], NO_CLASS)) >= 0:
+                    annotations[place, label] += n
+        return annotations if annotations.any() else None
 
-    def _targets(self, kept: Any, names: Sequence[str]) -> Any:
+    def _targets(self, rows: NDArray[np.int64], names: Sequence[str]) -> NDArray[np.float32] | None:
         if self.how.probabilities is None:
             return None
-        rows = []
-        for i in kept.tolist():
-            found = {str(key).lower(): value for key, value in self.targets[i].items()}
-            if {*found} != {name.lower() for name in names}:
-                part = next(iter(self.parts))
+        lowered = [name.lower() for name in names]
+        targets = np.empty((len(rows), len(names)), np.float32)
+        for place, i in enumerate(rows.tolist()):
+            target = {str(key).lower(): value for key, value in self.targets[i].items()}
+            if {*target} != {*lowered}:
                 raise DataError(
-                    f"{part}, line {self.numbers[i]}: the probabilities are "
+                    f"{next(iter(self.parts))}, line {self.numbers[i]}: the probabilities are "
                     f"{shown.repr(self.targets[i])}; an object with a number for each of "
                     f"{list(names)} is expected"
                 )
-            rows.append([found[name.lower()] for name in names])
-        return np.array(rows, np.float32).reshape(len(rows), len(names))
+            targets[place] = [target[name] for name in lowered]
+        return targets
 
 
 def _probabilities(row: Mapping[str, Any], column: str) -> Mapping[str, float]:
-    """Return what a row says of each class.
-
-    Raises:
-        BadRow: it is something else.
-    """
-    found = value_of(row, column)
-    if not isinstance(found, Mapping):
+    """Return the probability of each class."""
+    target = value_of(row, column)
+    if not isinstance(target, Mapping):
         raise BadRow(
-            f"{column!r} is {shown.repr(found)}; probabilities are expected, an object "
+            f"{column!r} is {shown.repr(target)}; probabilities are expected, an object "
             "with one for each class"
         )
-    values = list(found.values())
-    if any(isinstance(v, bool) or not isinstance(v, int | float) for v in values) or not (
-        all(v >= 0 for v in values) and abs(sum(values) - 1) < 1e-3
-    ):
-        raise BadRow(f"the probabilities {shown.repr(found)} are not, or do not sum to 1")
-    return found
+    values = list(target.values())
+    are_numbers = all(type(value) in (int, float) and value >= 0 for value in values)
+    if not are_numbers or not abs(sum(values) - 1) < 1e-3:
+        raise BadRow(f"the probabilities {shown.repr(target)} are negative, or do not sum to 1")
+    return target

@@ -1,4 +1,4 @@
-"""A corpus of sentence pairs, and how one is put together row by row."""
+"""A corpus: sentence pairs, their labels, and what is known of their source."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert.labels import LABELS
-from bertnli.errors import ConfigError, DataError
+from bertnli.errors import DataError
 from bertnli.text.tokenize import Tokens
 
-#: Writes a value of a file into a message: the beginning of it, if it is long or deep.
+#: Shortens a value of a file for a message.
 shown = reprlib.Repr()
 shown.maxstring = shown.maxother = 80
 shown.maxlist = shown.maxdict = 12
 #: Reasons to leave a row out.
 NO_LABEL, MALFORMED = "no gold label", "malformed"
-#: The layout of a file of somebody's own.
+#: The layout of a table with the user's own columns.
 TABLE = "table"
-#: What is said where pairs are given in another form.
+#: Advice where pairs are given in another form.
 ONE_LIST = "Give one list of pairs: predict([(premise, hypothesis)])"
 
 
@@ -33,31 +33,33 @@ class _Columns(NamedTuple):
 
 
 class Corpus(_Columns):
-    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` gives.
+    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` returns.
 
     Attributes:
         premises, hypotheses: sentences.
-        labels: class ids, places in ``label_names``; -1 where the source has no labels.
+        labels: class ids, indices into ``label_names``; -1 without a label.
         label_names: the names of the classes.
-        tokenized: whether the sentences are tokens with spaces between them (SNLI's parse columns),
-            and not text as people write it. Where False, those of type `Tokens` are all the same:
-            a file may have parses of some sentences only.
-        targets: (N, label_names) float32, what a teacher says of each pair; None for labels alone.
-        annotations: (N, label_names) int32, how many annotators chose each class; None where the
-            source does not tell.
-        groups: column to each pair's value of it, such as ``{"genre": ["fiction", ...]}``.
-        rows: (N,) int64, where each pair stands in its file: the line (of CSV and JSON documents:
-            that where the record begins), or the row's number, from 1; see `where`.
-        parts: name of each file (or table) to how many of the pairs are from it, in their order.
-        skipped: reason to number of rows left out; rows in the source = rows here + rows skipped.
-            Rows of a TSV or JSONL file are its lines, each up to a line feed, that are not empty
-            (in JSONL: that are not white space alone); those of a CSV file are its records that are
-            not empty lines. The header is none. Where quotation marks of a CSV file do not pair,
-            the line where the record began is a row, and reading goes on with the next line.
-        source: where they come from.
-        name: what to call it in a report.
-        layout: the published layout that the columns are those of, or ``"table"``.
-        notes: what was guessed of the source, and which option decides it.
+        tokenized: whether all sentences are tokens with spaces between them (SNLI's parse columns).
+            Where False, single sentences may still be `Tokens`.
+        targets: (N, classes) float32, a teacher's probabilities; None for labels alone.
+        annotations: (N, classes) int32, the number of annotators who chose each class; None where
+            the source does not have them.
+        groups: column to its value for each pair, such as ``{"genre": ["fiction", ...]}``.
+        rows: (N,) int64, the line (of CSV and JSON documents: the record's first line) or the
+            number of the row in its file, from 1; see `where`.
+        parts: name of each file or table to its number of pairs, in the order of the pairs.
+        skipped: reason to number of rows left out; rows in the source = pairs + rows skipped. A
+            header and empty lines are not rows. Where the quotation marks of a CSV file do not
+            pair, the line where the record begins is a bad row, and the next line a new record.
+        source: the files or tables.
+        name: a name for reports.
+        layout: the published layout of the columns, or ``"table"``.
+        notes: guesses about the source, with the options that decide them.
+
+    Examples:
+        >>> corpus = Corpus.from_pairs([("A man sleeps.", "A man rests.")])
+        >>> corpus.premises, corpus.labels
+        (['A man sleeps.'], [-1])
     """
 
     tokenized: bool
@@ -96,7 +98,7 @@ class Corpus(_Columns):
         if not len(premises) == len(hypotheses) == len(labels):
             raise DataError(
                 f"{len(premises)} premises, {len(hypotheses)} hypotheses and {len(labels)} labels; "
-                "there must be as many of each"
+                "the three lists must have the same length"
             )
         corpus.tokenized = tokenized
         corpus.label_names = tuple(label_names)
@@ -114,41 +116,37 @@ class Corpus(_Columns):
         """Return unlabelled pairs of raw sentences, or of `Tokens`, as a corpus.
 
         Raises:
-            DataError: naming the first item that is not a pair of strings with something in them.
+            DataError: naming the first item that is not a pair of non-empty strings.
         """
-        premises, hypotheses = [], []
         if not isinstance(pairs, Iterable) or isinstance(pairs, str | Mapping):
             raise DataError(f"a list of pairs is expected, not {shown.repr(pairs)}. {ONE_LIST}")
-        if isinstance(pairs, Sequence) and pairs and all(isinstance(one, str) for one in pairs):
-            line = ONE_LIST
-            if len(pairs) == 2:
-                line = f"For this pair: predict([{shown.repr(tuple(pairs))}])"
-            raise DataError(f"a list of pairs is expected, not one of sentences. {line}")
-        for i, pair in enumerate(pairs):
-            if (
-                isinstance(pair, str)
-                or not isinstance(pair, Sequence)
-                or len(pair) != 2
-                or not all(map(is_sentence, pair))
-            ):
+        listed = list(pairs)
+        if listed and all(isinstance(item, str) for item in listed):
+            advice = f"For this pair: predict([{shown.repr(tuple(listed))}])"
+            raise DataError(
+                "a list of pairs is expected, not a list of sentences. "
+                + (advice if len(listed) == 2 else ONE_LIST)
+            )
+        for i, pair in enumerate(listed):
+            is_list = isinstance(pair, Sequence) and not isinstance(pair, str)
+            if not (is_list and len(pair) == 2 and all(map(is_sentence, pair))):
                 raise DataError(
-                    f"pair {i} is {shown.repr(pair)}; two sentences are expected, none empty"
+                    f"pair {i} is {shown.repr(pair)}; two non-empty sentences are expected"
                 )
-            premises.append(pair[0])
-            hypotheses.append(pair[1])
-        return cls(premises, hypotheses, [-1] * len(premises), tokenized=False)
+        columns = [pair[0] for pair in listed], [pair[1] for pair in listed]
+        return cls(*columns, [-1] * len(listed), tokenized=False)
 
     def where(self, index: int) -> str:
         """Return the file and the line, or row, of a pair."""
-        before = 0
+        end = 0
         for part, count in self.parts.items():
-            before += count
-            if index < before:
+            end += count
+            if index < end:
                 return f"{part}, line {self.rows[index]}"
         raise IndexError(f"pair {index} of {len(self.labels)}")
 
     def subset(self, indices: NDArray[np.int64], name: str = "") -> Corpus:
-        """Return some of the pairs, in the order of ``indices``; what was left out stays here."""
+        """Return the pairs at ``indices``, in that order; ``skipped`` and ``notes`` are empty."""
         order = indices.tolist()
         return Corpus(
             *([column[i] for i in order] for column in self),
@@ -164,23 +162,17 @@ class Corpus(_Columns):
         )
 
     def pairs(self) -> set[tuple[str, str]]:
-        """Return the different pairs of sentences, without their labels."""
+        """Return the distinct pairs of sentences, without their labels."""
         return set(zip(self.premises, self.hypotheses, strict=True))
 
     def digest(self) -> str:
-        """Return the SHA-256 of the set of pairs: the same whatever their order, in hexadecimal."""
-        found = hashlib.sha256()
+        """Return the SHA-256 of the set of pairs in hexadecimal; their order does not matter."""
+        digest = hashlib.sha256()
         for pair in sorted(self.pairs()):
-            found.update(repr(pair).encode())
-        return found.hexdigest()
+            digest.update(repr(pair).encode())
+        return digest.hexdigest()
 
 
-def is_sentence(found: Any) -> bool:
-    """Return whether this is a sentence with something in it, or an empty one of a parse."""
-    return isinstance(found, str) and (isinstance(found, Tokens) or bool(found.strip()))
-
-
-def check_on_error(on_error: str) -> None:
-    """Raise ConfigError for what is no way to treat malformed rows."""
-    if on_error not in ("raise", "skip"):
-        raise ConfigError(f"on_error is {on_error!r}; it is 'raise' or 'skip'")
+def is_sentence(value: Any) -> bool:
+    """Return whether this is a non-blank string, or the `Tokens` of a parse, which may be empty."""
+    return isinstance(value, str) and (isinstance(value, Tokens) or bool(value.strip()))

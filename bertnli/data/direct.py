@@ -1,32 +1,43 @@
-"""From a source to token ids at once: by columns where that is sure, else row by row."""
+"""From a source to token ids: column by column with pyarrow where that is safe, else by rows.
+
+`NotSure` is raised where pyarrow might read something differently from the row-by-row readers,
+which then read the source from its start, and whose errors name the line.
+"""
 
 from __future__ import annotations
 
-import io
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from bertnli.data.arrays import NotSure, record_batches, text_batches
 from bertnli.data.cache import cached
 from bertnli.data.class_names import names_beside
-from bertnli.data.classes import decide, raw_label
-from bertnli.data.columnar import Columns, encode_columns
+from bertnli.data.classes import class_of_number, decide, raw_label
+from bertnli.data.columnar import Columns, NotSure, Piece, arrow_library, encode_pieces
 from bertnli.data.corpus import MALFORMED, NO_LABEL
 from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.data.formats import TextFormat
 from bertnli.data.plan import Plan
 from bertnli.data.read import read_parts
 from bertnli.data.reading import Reading
 from bertnli.data.sources import Part, parts_of
-from bertnli.data.streams import PIECE, encoding_of, open_bytes
+from bertnli.data.streams import MAX_LINE, encoding_of, open_bytes
+from bertnli.data.table import BadRow
 from bertnli.errors import DataError
 from bertnli.text.vocab import Vocab
+
+#: Bytes of a text file, or rows of a table, in a piece.
+PIECE, ROWS = 4 << 20, 1 << 14
+BOM = b"\xef\xbb\xbf"
+LF, CR, QUOTE = b'\n\r"'
 
 
 def encode_source(
@@ -38,17 +49,13 @@ def encode_source(
     how: Reading,
     cache: bool,
 ) -> EncodedPairs:
-    """Return a source as ids: what `read` and `encode_corpus` give, faster.
-
-    With pyarrow (the extra ``fast``) a table in columns is encoded column by column; where that
-    might read something differently, row by row.
+    """Return a source as ids: the result of `read` and `encode_corpus`, faster.
 
     Args:
         source, split: see `bertnli.read`.
         max_len, vocab, truncation: see `PairDataset`.
-        how: the source is read.
-        cache: keep the ids of files beside them (else in the folder of downloads), and take them
-            from there, memory-mapped, if nothing that they depend on has changed.
+        how: the options of `bertnli.read`.
+        cache: keep the ids of files on disk, and take them from there; see `cached`.
 
     Raises:
         ConfigError, DataError: as `read` and `PairDataset`.
@@ -72,11 +79,6 @@ def encode_source(
 def _by_columns(
     parts: Sequence[Part], max_len: int, vocab: Vocab, truncation: str, how: Reading
 ) -> EncodedPairs:
-    """Return the pairs of tables in columns.
-
-    Raises:
-        NotSure: they are in other formats, are read in several ways, or something in them may be.
-    """
     if any(part.path is not None and not Path(part.path).is_file() for part in parts):
         raise NotSure("a pipe is read once")
     notes: dict[str, None] = {}
@@ -88,67 +90,165 @@ def _by_columns(
     plan = plans[0]
     if any(other != plan for other in plans) or any(part.split for part in parts):
         raise NotSure("columns are not the same, or not all rows are read")
-    columns = chain.from_iterable(_columns_of(part, how) for part in parts)
-    found = encode_columns(columns, vocab, max_len, truncation, official=plan.may_be_empty)
-    if found.ends_empty:
-        raise NotSure("rows of empty fields at the end are none")
-    skipped: Counter[str] = Counter({MALFORMED: found.malformed})
-    source = ", ".join(str(part.path or part.name) for part in parts)
+    pieces = chain.from_iterable(_pieces(part, how) for part in parts)
+    encoded = encode_pieces(pieces, vocab, max_len, truncation, official=plan.may_be_empty)
     counts: Counter[str] = Counter()
-    for raw, count in (found.labels or {}).items():
-        counts[raw_label(raw)] += count
+    raws = []
     try:
-        names, meaning = decide(
+        for label, count in (encoded.labels or {}).items():
+            raws.append(class_of_number(raw_label(label), plan.numbers, how.label_map))
+            counts[raws[-1]] += count
+        names, ids = decide(
             counts, labels=how.labels, label_map=how.label_map, numbers=plan.numbers
         )
-    except DataError as error:  # which the plain way says with its lines
+    except (BadRow, DataError) as error:
         raise NotSure from error
-    for raw, count in counts.items():
-        if raw not in meaning:
-            raise NotSure("the plain way names the line")
-        if meaning[raw] is None:
-            skipped[NO_LABEL] += count
-    called = [meaning.get(raw_label(raw)) for raw in found.labels or ()]
-    ids = np.array([-1 if name is None else names.index(name) for name in called], np.int64)
-    return replace(found.resolved(ids, names, dict(+skipped), source), notes=tuple(notes))
+    if any(raw not in ids for raw in counts):
+        raise NotSure("an unknown label")
+    skipped = Counter({MALFORMED: encoded.malformed})
+    skipped[NO_LABEL] = sum(count for raw, count in counts.items() if ids[raw] < 0)
+    pairs = encoded.resolved([ids[raw] for raw in raws])
+    source = ", ".join(str(part.path or part.name) for part in parts)
+    return replace(
+        pairs, label_names=names, skipped=dict(+skipped), source=source, notes=tuple(notes)
+    )
 
 
-def _columns_of(part: Part, how: Reading) -> Iterator[Columns]:
-    """Yield the columns of a table that are read, piece by piece."""
+def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
+    """Yield the pieces of a table, as functions that parse them."""
     with ExitStack() as stack:
         table, plan = stack.enter_context(how.opened(part))
-        found = [
+        names = [
             name if name in table.columns else None
             for column in (plan.premise, plan.hypothesis)
             for name in (column.parse, column.text)
         ]
-        names = [name for name in (*found, plan.label) if name is not None]
+        names.append(plan.label)
         if table.batches is not None:
-            batches = record_batches(batch.select(names) for batch in table.batches(names))
+            wanted = list(dict.fromkeys(name for name in names if name is not None))
+            for batch in table.batches(wanted):
+                if batch.schema.names != wanted:
+                    raise NotSure("a nested column")
+                for start in range(0, batch.num_rows, ROWS):
+                    yield partial(_columns, batch.slice(start, ROWS), names)
         elif table.format in ("tsv", "csv") and Path(str(part.path)).is_file():
             stream = stack.enter_context(open_bytes(str(part.path)))
-            written = how.written(stream.head, str(part.path))
+            text = how.text_format(stream.head, str(part.path))
             encoding, mark = encoding_of(stream.head, how.encoding)
-            if encoding.lower() not in ("utf-8", "utf8"):
-                raise NotSure("pyarrow reads UTF-8")
-            file = io.BufferedReader(stream, PIECE)
-            file.read(mark)
-            lines = [file.readline() for _ in range(written.skip + written.header)]
-            is_open = written.quoted and any(line.count(b'"') % 2 for line in lines)
-            if is_open or written.spaced or written.mark != '"':
-                raise NotSure("a name of several lines, spaces or other marks around fields")
-            places = [table.columns.index(name) for name in names]
+            stream.file.read(mark)
+            header = [stream.file.readline() for _ in range(text.skip + text.header)]
+            is_open = text.quoted and any(line.count(b'"') % 2 for line in header)
+            is_odd = not text.delimiter.isascii() or text.delimiter == "\0"
+            if encoding != "utf-8" or is_open or text.spaced or is_odd:
+                raise NotSure("not UTF-8, or another style than pyarrow knows")
             width = len(table.columns)
-            batches = text_batches(
-                file, width, places, written.delimiter, written.quoted, how.on_error
-            )
+            keys = [None if name is None else str(table.columns.index(name)) for name in names]
+            for piece in (_records if text.quoted else _lines)(stream.file, text.delimiter):
+                yield partial(_text_columns, piece, width, keys, text, how.on_error)
         else:
             raise NotSure("not in columns")
-        for batch in batches:
-            arrays = iter(batch.columns)
-            five: list[Any] = [
-                None if name is None else next(arrays) for name in (*found, plan.label)
-            ]
-            if any(column is not None and str(column.type) != "string" for column in five[:4]):
-                raise NotSure("a number is no sentence")
-            yield Columns(*five)._replace(malformed=batch.malformed)
+
+
+def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
+    """Return the columns of a record batch or table, as arrays of strings or of int64."""
+    pa = arrow_library()
+    arrays: list[Any] = []
+    for name in names:
+        array = None if name is None else batch.column(name)
+        if array is not None and pa.types.is_dictionary(array.type):
+            array = array.dictionary_decode()
+        if array is not None and pa.types.is_integer(array.type) and len(arrays) == 4:
+            array = array.cast(pa.int64())
+        elif array is not None:
+            if str(array.type) not in ("string", "large_string", "string_view"):
+                raise NotSure(f"a column of type {array.type}")
+            array.validate(full=True)
+            array = array.cast(pa.string())
+        arrays.append(array)
+    return Columns(*arrays)
+
+
+def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
+    """Yield pieces that end with a line."""
+    try:
+        while piece := file.read(PIECE):
+            end = file.readline(MAX_LINE)
+            if len(end) == MAX_LINE:
+                raise NotSure("a long line")
+            yield piece + end
+    except (OSError, EOFError, zlib.error, DataError) as error:
+        raise NotSure from error
+
+
+def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
+    """Yield pieces that end with a CSV record.
+
+    A line end is inside of quotes where an odd number of quotation marks precedes it, provided that
+    all of these open or close a field, or are doubled inside one.
+    """
+    opens, closes = np.zeros((2, 256), np.bool_)
+    opens[[ord(delimiter), LF, QUOTE]] = closes[[ord(delimiter), LF, CR, QUOTE]] = True
+    rest, pieces = b"", _lines(file)
+    while (more := next(pieces, b"")) or rest:
+        rest += more
+        characters = np.frombuffer(b"\n" + rest + b"\n", np.uint8)
+        quotes = np.flatnonzero(characters == QUOTE)
+        before, after = characters[quotes[::2] - 1], characters[quotes[1::2] + 1]
+        if not (opens[before].all() and closes[after].all()):
+            raise NotSure("a quotation mark inside an unquoted field, or text after a quoted one")
+        ends = np.flatnonzero(characters[: len(rest) + 1] == LF)
+        ends = ends[np.searchsorted(quotes, ends) % 2 == 0]  # the first is 0
+        is_long = np.diff(ends, append=len(rest)).max() > MAX_LINE
+        if is_long or (not more and len(quotes) % 2):
+            raise NotSure("a long field, or a quotation mark that is not closed")
+        end = int(ends[-1]) if more else len(rest)
+        if end:
+            yield rest[:end]
+        rest = rest[end:]
+
+
+def _text_columns(
+    piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
+) -> Columns:
+    """Return the columns of some rows of a text file, which ``keys`` number from 0."""
+    pa, malformed = arrow_library(), 0
+    has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
+    if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):
+        raise NotSure("pyarrow ends a line at CR, and drops a BOM; some csv modules refuse NULs")
+
+    def leave_out(row: Any) -> str:
+        nonlocal malformed
+        malformed += 1
+        return "skip" if on_error == "skip" else "error"
+
+    names = list(dict.fromkeys(key for key in keys if key is not None))
+    try:
+        if not piece.isascii():
+            piece.decode("utf-8")  # also the columns that are not read
+        table = pa.csv.read_csv(
+            pa.BufferReader(piece),
+            pa.csv.ReadOptions(
+                use_threads=False,
+                block_size=len(piece) + 1,
+                column_names=list(map(str, range(width))),
+            ),
+            pa.csv.ParseOptions(
+                delimiter=text.delimiter,
+                quote_char='"' if text.quoted else False,
+                escape_char=False,
+                newlines_in_values=text.quoted,
+                invalid_row_handler=leave_out,
+            ),
+            pa.csv.ConvertOptions(
+                check_utf8=False,
+                include_columns=names,
+                column_types=dict.fromkeys(names, pa.string()),
+                strings_can_be_null=False,
+            ),
+        )
+    except ValueError as error:  # not UTF-8, or of pyarrow
+        raise NotSure from error
+    arrays: list[Any] = [
+        None if key is None else table.column(key).combine_chunks() for key in keys
+    ]
+    return Columns(*arrays)._replace(malformed=malformed)

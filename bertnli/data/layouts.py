@@ -1,14 +1,13 @@
-"""The layouts that sets of sentence pairs are published in, known by their columns.
+"""The layouts of published sets of sentence pairs, recognised by their columns.
 
-Names of columns are the same in upper and lower case, with spaces, dashes or underscores. Where a
-set comes in several forms that differ in columns, each has an entry; a form that is another set's
-needs none (MedNLI is laid out as SNLI is). Facts are of the sets' own files and of the papers or
-pages that are named.
+Case, spaces, dashes and underscores in column names do not matter. A set that comes in several
+forms has several entries; one that shares another's columns has none (MedNLI has SNLI's).
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,23 +20,23 @@ from bertnli.data.table import value_of
 _TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
 _NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")
 LABEL_COLUMNS = ("gold_label", "label", "gold")
-#: Columns among which names are looked for; a damaged file may have millions.
+#: Columns that are looked at; a damaged file may have millions.
 MAX_COLUMNS = 1 << 12
-#: SICK's column of parts.
-SEMEVAL = "SemEval_set"
+#: Columns that name the split of a row: SICK's, and others'.
+SPLIT_COLUMNS = ("semeval_set", "split")
 
 
 @dataclass(frozen=True)
 class Layout:
-    """How a published set is laid out.
+    """The columns of a published set.
 
     Args:
         name: of the set.
-        premise, hypothesis: where the sentences are.
-        labels: names that the column of the class may have.
-        marks: further columns by which the layout is known.
+        premise, hypothesis: the columns of the sentences.
+        labels: possible names of the class's column.
+        marks: further columns that a table must have.
         groups: columns whose values are scored apart, where the file has them.
-        numbers: the classes of 0, 1 and so on, where the set itself defines them.
+        numbers: the classes of 0, 1, ... where the set itself defines them.
     """
 
     name: str
@@ -48,13 +47,19 @@ class Layout:
     groups: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
 
+    def fits(self, names: Mapping[str, str]) -> bool:
+        """Return whether a table with these names, by `key_of`, has the layout's columns."""
+        sentences = self.premise.names, self.hypothesis.names
+        return all(any(key_of(name) in names for name in columns) for columns in sentences) and all(
+            key_of(mark) in names for mark in self.marks
+        )
+
 
 def _pair(premise: str, hypothesis: str) -> tuple[SentenceColumn, SentenceColumn]:
     return SentenceColumn(premise), SentenceColumn(hypothesis)
 
 
-#: The first whose columns a table has is its layout. A new set is a line here; the guide's table is
-#: made of this one.
+#: The first that fits is a table's layout. The guide's table is made of these.
 LAYOUTS = (
     # McCoy et al. (2019), heuristics_evaluation_set.txt: its texts are tokens, its parses not read.
     Layout("HANS", *_TEXTS, marks=("heuristic",), groups=("heuristic",)),
@@ -81,7 +86,7 @@ LAYOUTS = (
         "SICK",
         *_pair("sentence_A", "sentence_B"),
         ("entailment_label", "entailment_judgment"),
-        groups=(SEMEVAL,),
+        groups=("SemEval_set",),
     ),
     # Nie et al. (2020), rounds R1 to R3.
     Layout("ANLI", *_pair("context", "hypothesis")),
@@ -99,49 +104,42 @@ LAYOUTS = (
     Layout(TABLE, *_NAMED),
     Layout(TABLE, PREMISE, HYPOTHESIS),
 )
-#: GLUE's WNLI has numbers, which its own page defines, and columns that tell it from no other.
+#: GLUE's WNLI has numbers, which its page defines, and the columns of GLUE's other sets.
 WNLI = replace(LAYOUTS[-3], name="WNLI", numbers=TWO_WAY[::-1])
-#: Columns with what each annotator chose.
+#: Columns of annotators' labels. ChaosNLI counts them, by name or in the order e, n, c.
+COUNTER, COUNTS = "label_counter", "label_count"
 ANNOTATORS = ("annotator_labels", "old_labels", *(f"label{i}" for i in range(1, 6)))
-#: ChaosNLI's column of counts, and the classes of a list of counts in its order.
-COUNTER, COUNTED, COUNTS = "label_counter", ("e", "n", "c"), "label_count"
-
-
-def has_sentences(columns: Sequence[str]) -> bool:
-    """Return whether columns of these names are known as those of sentences."""
-    names = {key_of(column): column for column in columns[:MAX_COLUMNS]}
-    return any(is_laid_out(layout, names) for layout in LAYOUTS)
 
 
 def key_of(name: str) -> str:
-    """Return what is the same of a name in upper and lower case, with spaces and with dashes."""
+    """Return a column's name in lower case, with underscores for spaces and dashes."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
-def is_laid_out(layout: Layout, names: Mapping[str, str]) -> bool:
-    """Return whether a table with these names, by `key_of`, has the columns of a layout."""
-    sentences = layout.premise, layout.hypothesis
-    return all(any(key_of(n) in names for n in column.names) for column in sentences) and all(
-        key_of(mark) in names for mark in layout.marks
-    )
+def names_by_key(columns: Sequence[str]) -> dict[str, str]:
+    """Return the first column of each `key_of`."""
+    return {key_of(column): column for column in reversed(columns[:MAX_COLUMNS])}
+
+
+def has_sentences(columns: Sequence[str]) -> bool:
+    """Return whether columns of these names fit a layout."""
+    names = names_by_key(columns)
+    return any(layout.fits(names) for layout in LAYOUTS)
 
 
 def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, int]:
-    """Return how many annotators chose each label, as they are written."""
-    found: dict[str, int] = {}
+    """Return how many annotators chose each label, as the labels are written."""
+    counts: dict[str, int] = {}
     for column in columns:
         value = value_of(row, column)
         if isinstance(value, str):
             if text := value.strip():
-                found[text] = found.get(text, 0) + 1
+                counts[text] = counts.get(text, 0) + 1
             continue
-        if column.lower() == COUNTS and isinstance(value, list):
-            value = dict(zip(COUNTED, value, strict=False))
+        if isinstance(value, list) and column.lower() == COUNTS:
+            value = dict(zip("enc", value, strict=False))
         if isinstance(value, Mapping):
             return {str(k): v for k, v in value.items() if type(v) is int and 0 <= v < 1 << 20}
-        for one in value if isinstance(value, list) else []:
-            if isinstance(one, str) and one.strip():
-                found[one.strip()] = found.get(one.strip(), 0) + 1
-        if isinstance(value, list) and found:  # ChaosNLI's old labels are a part of its others
-            return found
-    return found
+        if isinstance(value, list) and any(isinstance(label, str) for label in value):
+            return Counter(label.strip() for label in value if isinstance(label, str))
+    return counts

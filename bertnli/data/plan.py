@@ -1,14 +1,14 @@
-"""Which columns of a table are read: those of a layout, of the user, or what is in them tells.
+"""Which columns of a table are read: a layout's, the user's, or those that the content suggests.
 
-A guess is a note with the option that decides it, and one that would change classes is not made: an
-exchanged answer looks like a right one.
+A guess is a note with the option that decides it. What is too doubtful for a guess is proposed in
+the error message: premise and hypothesis exchanged give answers that look right.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bertnli._util.hints import did_you_mean
@@ -20,27 +20,32 @@ from bertnli.data.layouts import (
     COUNTS,
     LABEL_COLUMNS,
     LAYOUTS,
-    MAX_COLUMNS,
-    SEMEVAL,
+    SPLIT_COLUMNS,
     WNLI,
-    Layout,
-    is_laid_out,
     key_of,
+    names_by_key,
 )
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import DataError, LabelError
 
-#: Columns of which some are proposed.
+#: Columns that may be proposed.
 MAX_PROPOSED = 100
 _FRACTION = re.compile(r"\d*\.\d*[1-9]\d*(e-?\d+)?")
-#: What in a name means the hypothesis, more than anything else; and what the premise.
+#: Words in a column's name that mean the hypothesis (positive) or the premise, and how surely.
 _SIDES = (
     (r"hyp|claim|statement|aussage|behauptung|these", 2),
     (r"quer|question|frage|summary|second|(^|[^a-z])(2|b)$|[a-z]2$", 1),
     (r"text|context|doc|passage|evidence|article|first|(^|[^a-z])(1|a)$|[a-z]1$", -1),
     (r"pr[eä]m", -2),
 )
+_CLASS_NAME = re.compile(r"label|class|gold|target|judg")
+#: Advice for an error about columns.
+NAME_THEM = (
+    "Name the columns to read, with premise=, hypothesis= and label= (--premise-column, "
+    "--hypothesis-column, --label-column), by name or by number from 1"
+)
+Rows = Sequence[Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -48,14 +53,14 @@ class Plan:
     """Which columns of a table are read.
 
     Args:
-        premise, hypothesis: where the sentences are, as the table writes it.
+        premise, hypothesis: the columns of the sentences, as the table writes them.
         label: the column of the class; None for none.
         layout: the name of the layout.
         groups: columns whose values are kept.
         annotators: columns of annotators' labels.
-        part: the column that says which split a row is of.
-        numbers: the classes of 0, 1 and so on, where they are known.
-        may_be_empty: an empty sentence is no fault, as in SNLI, which has some.
+        part: the column that names the split of a row.
+        numbers: the classes of 0, 1, ... where they are known.
+        may_be_empty: whether an empty sentence is allowed, as SNLI has some.
         notes: what was guessed.
     """
 
@@ -68,10 +73,10 @@ class Plan:
     part: str | None = None
     numbers: tuple[str, ...] = ()
     may_be_empty: bool = False
-    notes: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = ()
 
     def columns(self, *more: str | None) -> list[str]:
-        """Return the columns that are read, each once."""
+        """Return the columns that are read, without repetition."""
         sentences = (*self.premise.names, *self.hypothesis.names)
         others = (self.label, self.part, *self.groups, *self.annotators, *more)
         return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
@@ -79,187 +84,148 @@ class Plan:
 
 def plan_of(
     table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    *,
-    premise: str | int | None = None,
-    hypothesis: str | int | None = None,
-    label: str | int | None = None,
-    labelled: bool = True,
-    probabilities: str | None = None,
+    rows: Rows,
+    premise: str | int | None,
+    hypothesis: str | int | None,
+    label: str | int | None,
+    labelled: bool,
+    probabilities: str | None,
 ) -> Plan:
-    """Return which columns of a table to read.
-
-    Args:
-        table: of any format.
-        rows: the first of them.
-        premise, hypothesis, label: the user's columns, by name or by number from 1.
-        labelled: whether a column of the class is needed.
-        probabilities: the column of the classes' probabilities, which tell the class where no
-            column does.
-
-    Raises:
-        DataError: a column is not there, or twice, with those that there are.
-    """
-    names = {key_of(column): column for column in reversed(table.columns[:MAX_COLUMNS])}
-    given = [premise, hypothesis, label]
-    numbers = {str(one) for one in given if one is not None and str(one).isdecimal()}
-    if numbers <= {*table.columns}:  # a header of numbers, of which one is meant
-        given = [None if one is None else str(one) for one in given]
-    else:
-        given = [int(str(one)) if str(one) in numbers else one for one in given]
-    columns = [_column(table, names, one) for one in given]
-    by_place = {c for c, one in zip(columns, given, strict=True) if type(one) is int}
-    layout = next((one for one in LAYOUTS if is_laid_out(one, names)), None)
+    """Return which columns of a table to read."""
+    names = names_by_key(table.columns)
+    given = (premise, hypothesis, label)
+    digits = {str(column) for column in given if column is not None and str(column).isdecimal()}
+    by_number = not digits <= {*table.columns}  # else the header itself has these numbers
+    columns = [_column(table, names, column, by_number) for column in given]
+    numbered = {name for name, c in zip(columns, given, strict=True) if str(c).isdecimal()}
+    first, second, chosen = columns
+    layout = next((layout for layout in LAYOUTS if layout.fits(names)), None)
     if layout is not None and layout.name == "GLUE" and "wnli" in table.source.lower():
         layout = WNLI
-    notes: list[str] = []
-    if columns[0] is not None and columns[1] is not None:
-        found = SentenceColumn(columns[0]), SentenceColumn(columns[1])
+    notes: tuple[str, ...] = ()
+    if first and second:
+        sentences = SentenceColumn(first), SentenceColumn(second)
         layout = None if layout is None or layout.name == TABLE else layout
     elif layout is not None:
-        first, second = columns[:2]
-        found = (
-            SentenceColumn(first) if first else _written(layout.premise, names),
-            SentenceColumn(second) if second else _written(layout.hypothesis, names),
+        sentences = (
+            SentenceColumn(first) if first else _as_written(layout.premise, names),
+            SentenceColumn(second) if second else _as_written(layout.hypothesis, names),
         )
     else:
-        places, note = _by_content(table, rows, labelled)
-        found = SentenceColumn(columns[0] or places[0]), SentenceColumn(columns[1] or places[1])
-        columns[2] = columns[2] or places[2]
-        notes += note
-    _check_once(table, [n for one in found for n in one.names], by_place)
-    what = columns[2]
-    if labelled and what is None:
+        guess, notes = _guess(table, rows, labelled)
+        sentences = SentenceColumn(first or guess[0]), SentenceColumn(second or guess[1])
+        chosen = chosen or guess[2]
+    if labelled and chosen is None:
         wanted = LABEL_COLUMNS if layout is None else layout.labels
-        what = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
-        if what is None and probabilities is None:
-            raise LabelError(_no_label(table, rows, found, wanted))
-    if what is not None:
-        _check_once(table, [what], by_place)
-    if not labelled:
-        what = None
+        chosen = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
+        if chosen is None and probabilities is None:
+            raise LabelError(_no_label(table, rows, sentences, wanted))
+    chosen = chosen if labelled else None
+    for name in (*sentences[0].names, *sentences[1].names, *([chosen] if chosen else [])):
+        is_ambiguous = name in table.repeated and name not in numbered
+        if is_ambiguous or table.columns.count(name) > 1:
+            raise DataError(
+                f"{table.source}, line 1: two columns {name!r}; the header has "
+                f"{shown.repr(list(table.columns))}. Rename one. {NAME_THEM}"
+            )
+    if layout is None and table.columns[:1] == ("1",) and chosen is not None:
+        # Khot et al. (2018): SciTail's tables have no header, and two classes.
+        is_scitail = {str(value_of(row, chosen)) for row in rows} <= {"entails", "neutral"}
+        layout = replace(LAYOUTS[-1], name="SciTail") if is_scitail else None
     groups = () if layout is None else layout.groups
+    annotators = [name for name in (COUNTER, COUNTS, *ANNOTATORS) if name in names and labelled]
     return Plan(
-        *found,
-        what,
-        _name_of(layout, table, rows, what),
-        tuple(names[key_of(group)] for group in groups if key_of(group) in names),
-        tuple(
-            names[name]
-            for name in (COUNTER, COUNTS, *ANNOTATORS)
-            if name in names and labelled and not (name == COUNTS and COUNTER in names)
-        ),
-        names.get(key_of(SEMEVAL), names.get("split")),
-        table.class_names.get(what or "", () if layout is None else layout.numbers),
-        any(one.parse is not None and one.parse in table.columns for one in (PREMISE, HYPOTHESIS)),
-        tuple(notes),
+        *sentences,
+        chosen,
+        TABLE if layout is None else layout.name,
+        groups=tuple(names[key_of(group)] for group in groups if key_of(group) in names),
+        annotators=tuple(names[name] for name in annotators),
+        part=next((names[name] for name in SPLIT_COLUMNS if name in names), None),
+        numbers=table.class_names.get(chosen or "", () if layout is None else layout.numbers),
+        may_be_empty=any(side.parse in table.columns for side in (PREMISE, HYPOTHESIS)),
+        notes=notes,
     )
 
 
-def _name_of(
-    layout: Layout | None, table: Table, rows: Sequence[Mapping[str, Any]], label: str | None
-) -> str:
-    if layout is not None:
-        return layout.name
-    # Khot et al. (2018): SciTail's tables have no header, and these two classes.
-    classes = {value_of(row, label) for row in rows} if label else set()
-    return "SciTail" if table.columns[:1] == ("1",) and classes <= {"entails", "neutral"} else TABLE
-
-
-def _column(table: Table, names: Mapping[str, str], given: str | int | None) -> str | None:
+def _column(
+    table: Table, names: Mapping[str, str], given: str | int | None, by_number: bool
+) -> str | None:
     """Return a column that the user names, as the table writes it."""
     if given is None:
         return None
     text = str(given)
-    if isinstance(given, int) and 1 <= given <= len(table.columns):
-        return table.columns[given - 1]
-    if text in table.columns:
+    if by_number and text.isdecimal() and 1 <= int(text) <= len(table.columns):
+        return table.columns[int(text) - 1]
+    if text in table.columns or not table.columns:
         return text
     if key_of(text) in names:
-        spelled = [one for one in table.columns if key_of(one) == key_of(text)]
-        if len(spelled) > 1:
-            raise DataError(
-                f"{table.source}, line 1: two columns {text!r}: {', '.join(spelled)}; give the one "
-                "that is meant as it is written there"
-            )
         return names[key_of(text)]
     if key_of(text.partition(".")[0]) in names and table.format in ("json", "jsonl", "pairs"):
-        return text
-    if not table.columns:
-        return text
+        return text  # a key of later rows
     raise DataError(
         f"{table.source}, line 1: no column {given!r}; the header has "
-        f"{shown.repr(list(table.columns))}. Name the columns to read, with premise=, hypothesis= "
-        "and label= (--premise-column, --hypothesis-column, --label-column), by name or by number "
-        f"from 1{did_you_mean(text, table.columns)}"
+        f"{shown.repr(list(table.columns))}. {NAME_THEM}{did_you_mean(text, table.columns)}"
     )
 
 
-def _written(one: SentenceColumn, names: Mapping[str, str]) -> SentenceColumn:
-    """Return a sentence's columns as a table writes them."""
-    parse = None if one.parse is None else names.get(key_of(one.parse))
-    return SentenceColumn(names.get(key_of(one.text), one.text), parse)
+def _as_written(column: SentenceColumn, names: Mapping[str, str]) -> SentenceColumn:
+    parse = None if column.parse is None else names.get(key_of(column.parse))
+    return SentenceColumn(names.get(key_of(column.text), column.text), parse)
 
 
-def _check_once(table: Table, columns: Sequence[str], by_place: Container[str | None]) -> None:
-    for name in columns:
-        if (name in table.twice and name not in by_place) or table.columns.count(name) > 1:
-            raise DataError(
-                f"{table.source}, line 1: two columns {name!r}; the header has "
-                f"{shown.repr(list(table.columns))}. Rename one, or name the columns to read, with "
-                "premise=, hypothesis= and label= (--premise-column, --hypothesis-column, "
-                "--label-column), by number from 1"
-            )
-
-
-def _by_content(
-    table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool
-) -> tuple[tuple[str, str, str | None], list[str]]:
-    """Return the columns of a table whose names are not known: by what stands in them."""
+def _guess(
+    table: Table, rows: Rows, labelled: bool
+) -> tuple[tuple[str, str, str | None], tuple[str, ...]]:
+    """Return the columns of a table with unknown names, and notes."""
     has_header = bool(table.columns) and table.columns[0] not in ("0", "1")
-    if len(table.columns) == 2 and not labelled:
-        first, second = _in_order(*table.columns)
-        said = f"premise is column {first!r}, hypothesis column {second!r}"
-        options = " (--premise-column, --hypothesis-column)"
-        return (first, second, None), [said + options] if has_header else []
-    if len(table.columns) == 3 and rows:
-        classes = [c for c in table.columns if _is_class(rows, c, has_header)]
-        if len(classes) == 1:
-            first, second = _in_order(*(c for c in table.columns if c != classes[0]))
-            said = f"premise is column {first!r}, hypothesis column {second!r}"
-            options = " (--premise-column, --hypothesis-column"
-            if labelled:
-                said, options = f"{said}, class {classes[0]!r}", f"{options}, --label-column"
-            return (first, second, classes[0]), [f"{said}{options})"]
-    raise DataError(_no_columns(table, rows, "no columns of sentences that are known", labelled))
+    classes = [column for column in table.columns[:3] if _is_class(rows, column, has_header)]
+    label = classes[0] if len(classes) == 1 and len(table.columns) == 3 else None
+    sentences = [column for column in table.columns if column != label]
+    if len(sentences) != 2 or (labelled and label is None):
+        raise DataError(_no_columns(table, rows, labelled))
+    first, second = _in_order(*sentences)
+    note = f"premise is column {first!r}, hypothesis column {second!r}"
+    options = "--premise-column, --hypothesis-column"
+    if label is not None and labelled:
+        note, options = f"{note}, class {label!r}", f"{options}, --label-column"
+    notes = (f"{note} ({options})",) if label is not None or has_header else ()
+    return (first, second, label), notes
+
+
+def _is_class(rows: Rows, column: str, has_header: bool) -> bool:
+    """Return whether a column has classes; under a header of unknown names, by their names."""
+    try:
+        raws = [raw_label(value_of(row, column)) for row in rows]
+    except BadRow:
+        return False
+    is_named = any(raw.lower() in NAMES for raw in raws)
+    is_index = len({*raws}) == len(raws)
+    return all(map(is_spelling, raws)) and (is_named or not (has_header or is_index))
+
+
+def _sides(name: str) -> list[int]:
+    return [side for words, side in _SIDES if re.search(words, name.lower())]
 
 
 def _in_order(first: str, second: str) -> tuple[str, str]:
     """Return two columns of sentences, the premise's first, as far as their names tell."""
-    return (second, first) if _side(first) > _side(second) else (first, second)
+    sides = [0 if name.isdecimal() else sum(_sides(name)) for name in (first, second)]
+    return (second, first) if sides[0] > sides[1] else (first, second)
 
 
-def _side(name: str) -> int:
-    """Return how far a name means the hypothesis; the number of a column means nothing."""
-    return not name.isdecimal() and sum(
-        sign for words, sign in _SIDES if re.search(words, name.lower())
-    )
-
-
-def _is_sided(name: str) -> bool:
-    return any(re.search(words, name.lower()) for words, _ in _SIDES)
+def _values(table: Table, rows: Rows) -> dict[str, list[Any]]:
+    """Return the values of each column that may be proposed."""
+    columns = [c for c in table.columns[:MAX_PROPOSED] if c not in table.repeated]
+    values = {column: [value_of(row, column) for row in rows] for column in columns}
+    return {c: [value for value in cells if value is not None] for c, cells in values.items()}
 
 
 def _no_label(
-    table: Table,
-    rows: Sequence[Mapping[str, Any]],
-    sentences: Sequence[SentenceColumn],
-    wanted: Sequence[str],
+    table: Table, rows: Rows, sentences: Sequence[SentenceColumn], wanted: Sequence[str]
 ) -> str:
-    """Return what to say where the column of the class is missing."""
-    taken = [name for one in sentences for name in one.names]
-    values = {c: [value_of(row, c) for row in rows] for c in table.columns[:MAX_PROPOSED]}
-    near = _proposed_label(values, (taken[0], taken[-1]))
+    near = _label_column(
+        _values(table, rows), [name for column in sentences for name in column.names]
+    )
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
         f"{shown.repr(list(table.columns))}. Name the column of the class with label= "
@@ -268,79 +234,48 @@ def _no_label(
     )
 
 
-def _is_class(rows: Sequence[Mapping[str, Any]], column: str, has_header: bool) -> bool:
-    try:
-        written = [raw_label(value_of(row, column)) for row in rows]
-    except BadRow:
-        return False
-    # A table of a header's own names is somebody's own; that needs more than a number to be told.
-    # Numbers that count the rows are an index.
-    known, counts = any(r.lower() in NAMES for r in written), len({*written}) == len(written)
-    return all(map(is_spelling, written)) and (known or not (has_header or counts))
-
-
-def _no_columns(table: Table, rows: Sequence[Mapping[str, Any]], what: str, labelled: bool) -> str:
-    """Return what to say where columns are missing, with the line that reads the table."""
-    where = "its columns are" if table.columns else "it has no columns:"
+def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
     text = (
-        f"{table.source}, line 1: {what}; {where} {shown.repr(list(table.columns))}. Name the "
-        "columns to read, with premise=, hypothesis= and label= (--premise-column, "
-        "--hypothesis-column, --label-column), by name or by number from 1"
+        f"{table.source}, line 1: no known columns of sentences; its columns are "
+        f"{shown.repr(list(table.columns))}. {NAME_THEM}"
     )
     if len(table.columns) == 1 and table.format in ("tsv", "csv"):
-        return text + (
-            "; or say what stands between the fields, with delimiter= (--delimiter), for one "
-            "column was found"
-        )
-    near = did_you_mean("sentence1", table.columns)
-    proposal = _proposed(table, rows, labelled)
-    return f"{text}. Perhaps {proposal}" if proposal else text + near
-
-
-def _proposed(table: Table, rows: Sequence[Mapping[str, Any]], labelled: bool) -> str | None:
-    """Return options that read a table of unknown columns, as far as they can be guessed."""
-    values = {
-        column: [value for row in rows if (value := value_of(row, column)) is not None]
-        for column in table.columns[:MAX_PROPOSED]
-        if column not in table.twice
-    }
+        return f"{text}; or give the delimiter with delimiter= (--delimiter): it has one column"
+    values = _values(table, rows)
     texts = [
         column
-        for column, found in values.items()
-        if found and all(isinstance(v, str) and not is_number(v) for v in found)
-        if len(found) < 3 or len({*found}) > 1  # the same in all rows is no sentence
-        if _is_sided(column) or any(" " in v for v in found)
+        for column, cells in values.items()
+        if cells and all(isinstance(cell, str) and not is_number(cell) for cell in cells)
+        if len(cells) < 3 or len({*cells}) > 1
+        if _sides(column) or any(" " in cell for cell in cells)
     ]
-    texts.sort(key=lambda c: (not _is_sided(c), -sum(map(len, values[c])) / len(values[c])))
+    texts.sort(key=lambda c: (not _sides(c), -sum(map(len, values[c])) / len(values[c])))
     if len(texts) < 2:
-        return None
+        return text
     first, second = _in_order(*sorted(texts[:2], key=table.columns.index))
-    named = {"premise": first, "hypothesis": second}
-    label = _proposed_label(values, (first, second))
-    if label is not None and labelled:
-        named["label"] = label
-    return " ".join(f"--{what}-column {_quoted(column)}" for what, column in named.items())
+    proposal = f"--premise-column {_quoted(first)} --hypothesis-column {_quoted(second)}"
+    label = _label_column(values, (first, second)) if labelled else None
+    return f"{text}. Perhaps {proposal}" + (f" --label-column {_quoted(label)}" if label else "")
 
 
-def _proposed_label(values: Mapping[str, list[Any]], taken: tuple[str, str]) -> str | None:
-    """Return the column that seems to be the class's: of few values, known or with a name."""
-    best = None
-    for column, found in values.items():
-        if column in taken or not found or any(isinstance(v, list | dict) for v in found):
+def _label_column(values: Mapping[str, list[Any]], taken: Sequence[str]) -> str | None:
+    """Return the column that seems to be the class's: it has few values, with known names."""
+    scores = {}
+    for column, cells in values.items():
+        raws = {str(cell).strip().lower() for cell in cells}
+        is_nested = any(isinstance(cell, list | dict) for cell in cells)
+        if column in taken or not cells or is_nested or any(map(_FRACTION.fullmatch, raws)):
             continue
-        raws = [str(value).strip() for value in found]
-        if any(_FRACTION.fullmatch(raw) for raw in raws):  # a probability is no class
-            continue
-        few = len({*raws}) <= max(3, len(raws) // 4) and max(map(len, raws)) < 30
-        known = all(map(is_spelling, raws))
-        named = any(word in column.lower() for word in ("label", "class", "gold", "target", "judg"))
-        likely = few and all(r.lower() in LIKELY for r in raws)
-        few &= len({*raws}) > 1 or len(raws) == 1
-        is_class = known and any(r.lower() in NAMES for r in raws)
-        score = (is_class, named and few, likely, known and few, few)
-        if any(score) and (best is None or score > best[0]):
-            best = (score, column)
-    return None if best is None else best[1]
+        is_known = all(map(is_spelling, raws))
+        has_few = len(raws) <= max(3, len(cells) // 4) and max(map(len, raws)) < 30
+        varies = has_few and (len(raws) > 1 or len(cells) == 1)
+        is_named = _CLASS_NAME.search(column.lower()) is not None
+        scores[column] = (
+            *(is_known and not raws.isdisjoint(NAMES), varies and is_named),
+            *(has_few and raws <= {*LIKELY}, varies and is_known, varies),
+        )
+    best = max(scores, key=lambda column: scores[column], default=None)
+    return best if best is not None and any(scores[best]) else None
 
 
 def _quoted(text: str) -> str:

@@ -1,7 +1,4 @@
-"""The one door for data: anything with sentence pairs becomes a corpus.
-
-What one command reads, every command reads, and so does Python.
-"""
+"""Reading of sentence pairs: `bertnli.read`, and the functions that commands share."""
 
 from __future__ import annotations
 
@@ -16,7 +13,7 @@ import numpy as np
 from bertnli._util.hints import hinted
 from bertnli.data.builder import Builder
 from bertnli.data.corpus import Corpus, is_sentence
-from bertnli.data.reading import SAMPLE, Reading, bad_row, rows_of_part, sentence
+from bertnli.data.reading import SAMPLE, Reading, sentence
 from bertnli.data.sources import Part, own_dev, parts_of
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError
@@ -41,48 +38,56 @@ def read(
     probabilities: str | None = None,
     on_error: str = "raise",
 ) -> Corpus:
-    """Read sentence pairs and their labels from whatever has them.
+    """Read sentence pairs and their labels from a source.
 
-    The published sets are known by their columns, in upper or lower case (see
-    `bertnli.data.layouts.LAYOUTS`). A sentence of SNLI, MultiNLI and sets laid out as they are is
-    the words of its binary parse or, where that is empty or missing, the text. What is guessed is
-    in the corpus's ``notes``.
+    The published sets are recognised by their columns (see `bertnli.data.layouts.LAYOUTS`). A
+    sentence of SNLI, MultiNLI and sets with their columns is the words of its binary parse or,
+    where that is empty or missing, the text. Guesses are in the corpus's ``notes``.
 
     Args:
-        source: the path of a file (TSV, CSV, JSON lines, a document of JSON, parquet, Arrow or
-            feather; perhaps packed by gzip, bz2, xz or zstd), of a folder or an archive of such
-            files, ``"-"`` for standard input; a name of the hub (``"SNLI"``, ``"sample"``); any of
+        source: the path of a file (TSV, CSV, JSON lines, a JSON document, parquet, Arrow or
+            Feather; perhaps packed by gzip, bz2, xz or zstd), of a folder or an archive of such
+            files; ``"-"`` for standard input; a name of the hub (``"SNLI"``, ``"sample"``); any of
             these with a split, ``"SNLI:dev"``; a table of pandas, polars, pyarrow, datasets, or
-            whatever has Arrow's PyCapsule or the DataFrame interchange protocol; a mapping of
-            splits to tables; an iterable of pairs, of pairs with a label, or of dictionaries; or a
-            list of several of these, which are read one after the other.
-        split: ``"train"``, ``"dev"`` or ``"test"`` (validation means dev), or what else a folder's
-            files are called; the book's True is train, False is test.
+            with Arrow's PyCapsule protocol; a mapping of splits to tables; an iterable of pairs, of
+            pairs with a label, or of dictionaries; or a list of several of these, which are read
+            one after the other.
+        split: ``"train"``, ``"dev"`` or ``"test"`` (validation means dev), or the name of a
+            folder's file; the book's True is train, False is test.
         format: ``"tsv"``, ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"`` or ``"arrow"``; None
-            for what name and content tell.
-        delimiter: the character between fields; None to find it.
-        quoted: whether fields may stand in quotation marks; None to tell by the file.
-        header: whether the first line names the columns; None to tell by the file.
-        encoding: of the text; None for UTF-8, or UTF-16 or UTF-32 with a mark.
+            to determine it by name and content.
+        delimiter: the character between fields; None to determine it.
+        quoted: whether fields may be in quotation marks; None to determine it.
+        header: whether the first line names the columns; None to determine it.
+        encoding: of the text; None for UTF-8, or UTF-16 and UTF-32 with a byte order mark.
         premise, hypothesis, label: columns, by name or by number from 1; a dot leads into nested
             objects of JSON.
         labelled: False for pairs without labels, whose ids are -1.
-        labels: the classes that are wanted, in the order of their ids, such as a classifier's; None
-            for the file's own.
-        label_map: what the file writes to what it means, such as ``{"0": "entailment"}``; ``"-"``
-            means none. Without it names are known in the field's spellings, and numbers only where
-            the source says what they mean.
-        probabilities: the key of an object with each class's probability, to be trained on in place
-            of the label: what ``bertnli predict --json`` writes. None for none.
+        labels: the wanted classes in the order of their ids, such as a classifier's; None for the
+            file's own.
+        label_map: label to class, such as ``{"0": "entailment"}``; ``"-"`` means none. Without it
+            names are known in the field's spellings, and numbers only where the source explains
+            them.
+        probabilities: the key of an object with each class's probability, to train on in place of
+            the label: the output of ``bertnli predict --json``.
         on_error: ``"raise"`` or ``"skip"``, for malformed rows.
 
+    Returns:
+        The pairs, with class ids that are indices into ``label_names``.
+
     Raises:
-        ConfigError: an option that is none; a source of several splits, of which none is named.
-        DataError: no such file or column, a malformed row (with file and line), labels whose
-            meaning nobody says, or a file whose sentences are all empty.
+        ConfigError: a wrong option; a source of several splits without ``split``.
+        DataError: no such file or column, a malformed row (with file and line), unexplained
+            labels, or a file whose sentences are all empty.
+
+    Examples:
+        >>> from bertnli import read
+        >>> corpus = read([("A man sleeps.", "A man rests.", "entailment")])
+        >>> corpus.premises, [corpus.label_names[label] for label in corpus.labels]
+        (['A man sleeps.'], ['entailment'])
     """
-    given = {key: value for key, value in locals().items() if key not in ("source", "split")}
-    return read_parts(parts_of(source, split), Reading(**given))
+    options = {key: value for key, value in locals().items() if key not in ("source", "split")}
+    return read_parts(parts_of(source, split), Reading(**options))
 
 
 def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
@@ -97,19 +102,19 @@ def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
 def read_sets(
     sources: Iterable[Any], split: str | None = None, *, default: str | None = None, **options: Any
 ) -> list[Corpus]:
-    """Read several sources, each as a corpus; one that shares its name is called by its source.
+    """Read several sources, each as a corpus; those with the same name are named by their source.
 
     Args:
         sources, split, options: see `read`.
-        default: the split of a source that has some, where nobody says.
+        default: the split of a source that has several, if ``split`` is None.
     """
     how, listed = Reading(**options), list(sources)
-    found = [read_parts(parts_of(one, split, default), how) for one in listed]
-    times = Counter(one.name for one in found)
-    for one in found:
-        if times[one.name] > 1:
-            one.name = one.source
-    return found
+    corpora = [read_parts(parts_of(source, split, default), how) for source in listed]
+    times = Counter(corpus.name for corpus in corpora)
+    for corpus in corpora:
+        if times[corpus.name] > 1:
+            corpus.name = corpus.source
+    return corpora
 
 
 def pairs(
@@ -123,7 +128,7 @@ def pairs(
 
     Args:
         source, split, options: see `read`.
-        on_note: is told what was guessed, and with ``on_error="skip"`` of each row left out.
+        on_note: is called with each guess and, with ``on_error="skip"``, each row left out.
     """
     how = Reading(**{**options, "labelled": False})
     for part in parts_of(source, split):
@@ -131,22 +136,20 @@ def pairs(
         with how.opened(part, SAMPLE if is_file else 1) as (table, plan):
             for note in table.notes:
                 on_note(f"{table.source}: {note}")
-            for number, row in rows_of_part(table, plan, part.split):
-                try:
-                    if isinstance(row, BadRow):
-                        raise row
-                    found = (
-                        sentence(plan.premise, row, "premise", plan.may_be_empty),
-                        sentence(plan.hypothesis, row, "hypothesis", plan.may_be_empty),
-                    )
-                    if not any(s.strip() for s in found) or not all(map(is_sentence, found)):
-                        raise BadRow("both sentences are empty, and so are their parses")
-                except BadRow as problem:
-                    if how.on_error == "raise":
-                        raise bad_row(table.source, number, problem) from None
-                    on_note(f"{table.source}, line {number}: {problem}; left out")
-                    continue
-                yield found
+
+            def pair(number: int, row: Mapping[str, Any], plan: Any = plan) -> tuple[str, str]:
+                sentences = (
+                    sentence(plan.premise, row, "premise", plan.may_be_empty),
+                    sentence(plan.hypothesis, row, "hypothesis", plan.may_be_empty),
+                )
+                if not any(map(str.strip, sentences)) or not all(map(is_sentence, sentences)):
+                    raise BadRow("both sentences are empty, and so are their parses")
+                return sentences
+
+            def left_out(number: int, problem: BadRow, source: str = table.source) -> None:
+                on_note(f"{source}, line {number}: {problem}; left out")
+
+            yield from how.rows(table, plan, part.split, pair, left_out)
 
 
 def train_and_dev(
@@ -157,9 +160,9 @@ def train_and_dev(
     Args:
         train: a source; its train split, where it has several.
         dev: a source; its dev split, where it has several; or a share of the training pairs between
-            0 and 1, which is held out: of whole premises, so that none is on both sides. None for
-            the training source's own dev split, if it has one.
-        seed: of what is held out.
+            0 and 1, which is held out; see `held_out`. None for the training source's own dev
+            split, if it has one.
+        seed: of the pairs held out.
         options: see `read`.
 
     Raises:
@@ -170,25 +173,22 @@ def train_and_dev(
     if isinstance(dev, float):
         return held_out(corpus, dev, seed)
     if dev is None:
-        whole = own_dev(train)
-        if whole is None:
+        dev = own_dev(train)
+        if dev is None:
             return corpus, None
-        dev = parts_of(whole, "dev")
-    else:
-        dev = parts_of(dev, None, "dev")
     how = replace(how, probabilities=None, labels=how.labels or corpus.label_names)
-    return corpus, read_parts(dev, how)
+    return corpus, read_parts(parts_of(dev, None, "dev"), how)
 
 
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:
-    """Return a corpus without some of its pairs, and these: all those of some of its premises.
+    """Return a corpus without some of its pairs, and these: all pairs of some of its premises.
 
-    SNLI has three hypotheses of each premise: with a premise on both sides, the dev score would be
+    SNLI has three hypotheses for each premise: with a premise on both sides, the dev score would be
     too high.
 
     Args:
         corpus: the pairs.
-        share: of them, about as many.
+        share: of the pairs, approximately.
         seed: of the premises' order.
     """
     if not 0 < share < 1:

@@ -1,20 +1,20 @@
-"""How a source is read: which of a table's columns, and its rows."""
+"""How a source is read: the options of `bertnli.read`, and opening a table with them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from bertnli._util.hints import did_you_mean
 from bertnli.bert.labels import checked_labels
-from bertnli.data.arrow import file_table, narrowed
+from bertnli.data.arrow import file_table, narrow
 from bertnli.data.class_names import names_beside
-from bertnli.data.corpus import check_on_error, shown
-from bertnli.data.formats import Written, binary_format, written
+from bertnli.data.corpus import shown
+from bertnli.data.formats import TextFormat, binary_format, text_format
 from bertnli.data.layouts import has_sentences
 from bertnli.data.parses import SentenceColumn
 from bertnli.data.plan import Plan, plan_of
@@ -24,15 +24,14 @@ from bertnli.data.table import BadRow, Row, Table, named_split, value_of
 from bertnli.data.tables import delimited_table, json_table, long_fields
 from bertnli.errors import ConfigError, DataError
 
-#: Rows by which the columns of a table are told.
+#: Rows by which the columns of a table are determined.
 SAMPLE = 50
-#: What files are read as where a user does not say.
-_PLAIN = Written("tsv")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read; see `read`, whose arguments these are."""
+    """How a source is read; the arguments of `bertnli.read`."""
 
     format: str | None = None
     delimiter: str | None = None
@@ -49,105 +48,106 @@ class Reading:
     on_error: str = "raise"
 
     def __post_init__(self) -> None:
-        check_on_error(self.on_error)
-        told = self.label_map or {}
-        if not (isinstance(told, Mapping) and all(isinstance(to, str) for to in told.values())):
+        if self.on_error not in ("raise", "skip"):
+            raise ConfigError(f"on_error is {self.on_error!r}; it is 'raise' or 'skip'")
+        given = {} if self.label_map is None else self.label_map
+        if not isinstance(given, Mapping) or not all(isinstance(to, str) for to in given.values()):
             raise ConfigError(
-                f"label_map is {self.label_map!r}; it is a dictionary from what is written to a "
-                "class, such as {'0': 'entailment'} (--label-map 0=entailment)"
+                f"label_map is {self.label_map!r}; it is a dictionary of labels and classes, such "
+                "as {'0': 'entailment'} (--label-map 0=entailment)"
             )
         if self.labels is not None:
             object.__setattr__(self, "labels", checked_labels(self.labels))
 
     @contextmanager
     def opened(self, part: Part, sample: int = SAMPLE) -> Iterator[tuple[Table, Plan]]:
-        """Open a table, and tell which of its columns are read.
-
-        Args:
-            part: of a source.
-            sample: rows by which that is told; of a pipe one, which comes before the second.
-        """
+        """Open a table, and determine by a sample of its rows which of its columns are read."""
         with ExitStack() as stack:
-            table = part.table
-            if table is None:
-                stack.enter_context(long_fields())
-                table = self._table(part, stack)
+            table = part.table or stack.enter_context(self._file_table(part, sample))
             first = list(islice(table.rows, sample))
             table.rows = chain(first, table.rows)
             good = [row for _, row in first if isinstance(row, Mapping)]
-            if not table.columns and first and not good:  # nothing tells: each row is bad
+            if not table.columns and first and not good:  # every row of the sample is bad
                 table.columns = ("premise", "hypothesis", "label")
-            plan = plan_of(
-                table,
-                good,
-                premise=self.premise,
-                hypothesis=self.hypothesis,
-                label=self.label,
-                labelled=self.labelled,
-                probabilities=self.probabilities,
-            )
+            given = (self.premise, self.hypothesis, self.label)
+            plan = plan_of(table, good, *given, self.labelled, self.probabilities)
             table.notes += plan.notes
             if plan.part is not None and part.split is None:
                 table.notes.append(
-                    f"all its rows are read; {plan.part!r} says which split each is of, and "
-                    f"{table.source}:train takes those of one (--split)"
+                    f"all its rows are read; {plan.part!r} is the split of each, and "
+                    f"{table.source}:train reads one of them (--split)"
                 )
-            read = [c for c in plan.columns(self.probabilities) if c in table.columns]
-            yield narrowed(table, read), plan
+            narrow(table, [c for c in plan.columns(self.probabilities) if c in table.columns])
+            yield table, plan
 
-    def _table(self, part: Part, stack: ExitStack) -> Table:
-        stream = stack.enter_context(open_bytes(str(part.path)))
-        source = str(stream.name)
-        binary = self.format if self.format in ("parquet", "arrow") else None
-        binary = binary or binary_format(stream.head, source)
-        path = None if stream.name == "standard input" else Path(str(part.path))
-        if binary:
-            stream.bounded = False
-            file: Any = stream.source if path is not None and stream.packed is None else stream
-            if file is not stream:
-                file.seek(0)
-            return file_table(file, source, binary, path)
-        how = self.written(stream.head, source)
-        stream.bounded = how.format != "json"
-        file = stack.enter_context(as_text(stream, self.encoding))
-        if how.format in ("json", "jsonl"):
-            table = json_table(file, how.format, source, part.split, SAMPLE if path else 1)
-        else:
-            table = delimited_table(file, how, source)
-        if path is not None:
-            table.class_names = names_beside(path)
-        return table
+    @contextmanager
+    def _file_table(self, part: Part, sample: int) -> Iterator[Table]:
+        with open_bytes(str(part.path)) as stream, long_fields():
+            source = stream.name
+            path = None if source == "standard input" else Path(source)
+            binary = self.format if self.format in ("parquet", "arrow") else None
+            binary = binary or binary_format(stream.head, source)
+            if binary:
+                yield file_table(stream.file, source, binary, path)
+                return
+            how = self.text_format(stream.head, source)
+            with as_text(stream, self.encoding) as file:
+                if how.format in ("jsonl", "json"):
+                    table = json_table(file, how.format, source, part.split, sample)
+                else:
+                    table = delimited_table(file, how, source)
+                if path is not None:
+                    names = names_beside(path)
+                    table.class_names = {c: names[c] for c in table.columns if c in names}
+                yield table
 
-    def written(self, head: bytes, source: str) -> Written:
-        """Return how a text that begins so is written."""
+    def text_format(self, head: bytes, source: str) -> TextFormat:
+        """Return how a text file is written that begins with some bytes."""
         encoding, mark = encoding_of(head, self.encoding)
-        given = {
-            name: value
-            for name in ("format", "delimiter", "quoted", "header")
-            if (value := getattr(self, name)) is not None
-        }
-        text = head[mark:].decode(encoding, errors="replace")
-        return written(text, source, self._known, replace(_PLAIN, **given), given)
+        return text_format(
+            head[mark:].decode(encoding, errors="replace"),
+            source,
+            self._is_header,
+            format=self.format,
+            delimiter=self.delimiter,
+            quoted=self.quoted,
+            header=self.header,
+        )
 
-    def _known(self, columns: Sequence[str]) -> bool:
-        """Return whether a first line is one of names: those that the user gives, or a layout's."""
+    def _is_header(self, columns: Sequence[str]) -> bool:
         names = [column.strip().lower() for column in columns]
         given = [c for c in (self.premise, self.hypothesis, self.label) if isinstance(c, str)]
-        if any(column.lower() in names for column in given):
-            return True
-        return has_sentences(names)
+        return any(column.lower() in names for column in given) or has_sentences(names)
+
+    def rows(
+        self,
+        table: Table,
+        plan: Plan,
+        split: str | None,
+        convert: Callable[[int, Mapping[str, Any]], Result],
+        on_bad: Callable[[int, BadRow], object],
+    ) -> Iterator[Result]:
+        """Yield what ``convert`` makes of each row of a table, or of one of its splits."""
+        for number, row in _rows_of_split(table, plan, split):
+            try:
+                if isinstance(row, BadRow):
+                    raise row
+                yield convert(number, row)
+            except BadRow as problem:
+                if self.on_error == "raise":
+                    raise bad_row(table.source, number, problem) from None
+                on_bad(number, problem)
 
 
 def bad_row(source: str, number: int, what: object) -> DataError:
-    """Return the error of a row that is not left out."""
+    """Return the error of a bad row."""
     return DataError(
         f"{source}, line {number}: {what}. Mend the line, or leave such rows out with "
         "on_error='skip' (--skip-bad-rows)"
     )
 
 
-def rows_of_part(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
-    """Yield the rows of a table, or those of one of its parts."""
+def _rows_of_split(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
     if split is None or table.is_part:
         yield from table.rows
         return
@@ -172,22 +172,22 @@ def rows_of_part(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
 
 
 def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_empty: bool) -> str:
-    """Return a sentence of a row.
-
-    Raises:
-        BadRow: there is none.
-    """
-    found = column.read(row)
-    if found is None:
-        found = column.read({name: value_of(row, name) for name in column.names})
-        if found is None and not any(name in row for name in column.names):
-            expected = " or ".join(map(repr, column.names))
-            raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")
-    if not isinstance(found, str) or not (may_be_empty or found.strip()):
-        raise BadRow(f"the {what} is {shown.repr(found)}; a sentence is expected")
-    if not found.isascii():
+    """Return a sentence of a row."""
+    text = column.read(row)
+    if text is None:
+        check_column(row, column.names)
+    if not isinstance(text, str) or not (may_be_empty or text.strip()):
+        raise BadRow(f"the {what} is {shown.repr(text)}; a sentence is expected")
+    if not text.isascii():
         try:
-            found.encode()
+            text.encode()
         except UnicodeEncodeError as error:  # "\\ud800" in JSON
             raise BadRow(f"the {what} has half a character: {error.reason}") from None
-    return found
+    return text
+
+
+def check_column(row: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raise BadRow if a row has none of these columns, whose objects may be nested."""
+    if not any(name in row or "." in name for name in names):
+        expected = " or ".join(map(repr, names))
+        raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")

@@ -1,4 +1,4 @@
-"""A table of any format, as the layouts see it."""
+"""A table of any format: named columns and an iterator of rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What the splits are called in files and in names of files.
+#: What files call a split, and our name for it.
 ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "valid", "validation", "val", "trial"), "dev"),
@@ -15,10 +15,10 @@ ALIASES = {
 
 
 class BadRow(Exception):
-    """What is wrong with a row."""
+    """A malformed row, and what is wrong with it."""
 
 
-#: Number of a row (its line, or its place from 1) and its fields; or what is wrong with it.
+#: The line or number of a row, from 1, and its fields or what is wrong with it.
 Row = tuple[int, Mapping[str, Any] | BadRow]
 
 
@@ -27,17 +27,18 @@ class Table:
     """Rows with named fields.
 
     Args:
-        source: what to call it in messages.
+        source: its name in messages.
         format: ``"tsv"``, ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"``, ``"arrow"``,
             ``"frame"`` or ``"pairs"``.
-        columns: names as they are written. A table without a header has ``"1"``, ``"2"`` and so on;
-            JSON has the keys of its first rows, where a dot stands between those of nested objects.
-        rows: each of them; a bad one is given, not raised.
-        class_names: columns of integers of which the source says what each of them means.
-        notes: what was guessed, and which option decides it.
-        twice: names that stand twice; the later ones are called by their place as well.
-        is_part: the rows are those of the split that is wanted, and of no other.
-        batches: gives the rows of some columns as pyarrow's record batches; None where it cannot.
+        columns: names as written; ``"1"``, ``"2"``, ... without a header; of JSON, the keys of the
+            first rows, those of nested objects after a dot.
+        rows: each row; a malformed one as a `BadRow`, which is not raised.
+        class_names: of columns of integers, the class of 0, 1, ... where the source has them.
+        notes: guesses, and the options that decide them.
+        repeated: column names that stand several times.
+        is_part: whether the rows are already those of the wanted split.
+        batches: yields some columns as pyarrow record batches, from the first row; None where
+            pyarrow cannot.
     """
 
     source: str
@@ -46,36 +47,44 @@ class Table:
     rows: Iterator[Row]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    twice: frozenset[str] = frozenset()
+    repeated: frozenset[str] = frozenset()
     is_part: bool = False
     batches: Callable[[Sequence[str]], Iterator[Any]] | None = None
 
 
-def told_apart(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return names of columns with the place beside those that stand before, and which these are.
+def distinct_names(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """Return column names, repeated ones with their number added, and those that are repeated.
 
-    >>> told_apart(["label", "text", "label"])
+    >>> distinct_names(["label", "text", "label"])
     (('label', 'text', 'label (column 3)'), frozenset({'label'}))
     """
-    seen, twice, found = set[str](), set[str](), []
-    for place, name in enumerate(names, 1):
+    seen: dict[str, None] = {}
+    repeated = set()
+    for number, name in enumerate(names, 1):
         if name in seen:
-            twice.add(name)
-            name = f"{name} (column {place})"
-        seen.add(name)
-        found.append(name)
-    return tuple(found), frozenset(twice)
+            repeated.add(name)
+            name = f"{name} (column {number})"
+        seen[name] = None
+    return tuple(seen), frozenset(repeated)
 
 
 def named_split(name: str) -> str:
-    """Return a split by the name that it has here."""
+    """Return our name of a split."""
     return ALIASES.get(name.lower(), name)
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:
-    """Return a row's value of a column, also of a nested object; None for none."""
+    """Return a row's value; dots lead into nested objects. None for a missing value."""
     if column in row:
         return row[column]
     key, dot, rest = column.partition(".")
     inner = row.get(key) if dot else None
     return value_of(inner, rest) if isinstance(inner, Mapping) else None
+
+
+def keys_of(row: Mapping[str, Any], depth: int = 3) -> Iterator[str]:
+    """Yield the keys of a row, and those of nested objects after a dot."""
+    for key, value in row.items():
+        yield str(key)
+        if depth and isinstance(value, Mapping):
+            yield from (f"{key}.{inner}" for inner in keys_of(value, depth - 1))

@@ -1,7 +1,6 @@
-"""The rows of TSV, CSV and JSON files: every one is given, a bad one as what is wrong with it.
+"""Tables of TSV, CSV and JSON; every row is yielded, a malformed one as a `BadRow`.
 
-Whoever reads them raises it or counts it, so that rows in are rows kept and rows counted, whatever
-the format.
+Readers raise or count these, so that rows in are rows kept plus rows counted in every format.
 """
 
 from __future__ import annotations
@@ -9,47 +8,44 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any
 
-from bertnli.data.formats import Written
+from bertnli.data.formats import TextFormat
 from bertnli.data.layouts import has_sentences
-from bertnli.data.streams import MAX_LINE
-from bertnli.data.table import BadRow, Row, Table, named_split, told_apart
+from bertnli.data.streams import MAX_LINE, lines_of
+from bertnli.data.table import BadRow, Row, Table, distinct_names, keys_of, named_split
 from bertnli.errors import ConfigError, DataError
 
-#: Rows of JSON lines by which their keys are known.
+#: Rows by which the keys of JSON lines are known.
 SAMPLE = 20
 #: Values of a list that is a row, and columns of a table.
 MAX_FIELDS, MAX_COLUMNS = 1000, 10_000
+_SPACE = re.compile(r"\s*")
+#: Line and fields of a record.
+Record = tuple[int, list[str] | BadRow]
 
 
-def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
-    """Return a table of delimited text.
-
-    Args:
-        file: lines end at a line feed alone.
-        how: it is written.
-        source: for messages.
-
-    Raises:
-        DataError: there is no first line, or it has a carriage return inside.
-    """
+def delimited_table(file: io.TextIOBase, how: TextFormat, source: str) -> Table:
+    """Return a table of delimited text."""
+    lines = lines_of(file, source)
     for _ in range(how.skip):
-        file.readline()
-    rows = _csv(file, how) if how.quoted else _split(file, how.delimiter)
-    number, first = next(rows, (1, [""]))
+        next(lines, None)
+    records = _csv(lines, how) if how.quoted else _split(lines, how.delimiter)
+    records = ((number + how.skip, fields) for number, fields in records)
+    number, first = next(records, (1, [""]))
     if isinstance(first, BadRow):
-        raise DataError(f"{source}, line {number + how.skip}: {first}")
+        raise DataError(f"{source}, line {number}: {first}")
     if not any(first):
         raise DataError(f"{source} is empty, or its first line is; a header is expected there")
     if len(first) > MAX_COLUMNS:
         raise DataError(
-            f"{source}, line 1: it has {len(first):,} columns, and a table of pairs has a few; say "
-            "what stands between them with delimiter= (--delimiter)"
+            f"{source}, line 1: it has {len(first):,} columns, and a table of pairs has a few; "
+            "give the delimiter with delimiter= (--delimiter)"
         )
     if any("\r" in name for name in first):
         raise DataError(
@@ -57,19 +53,16 @@ def delimited_table(file: io.TextIOBase, how: Written, source: str) -> Table:
             "or with both. Convert the file (dos2unix -c mac)"
         )
     names = first if how.header else [str(i) for i in range(1, len(first) + 1)]
-    columns, twice = told_apart(names)
+    columns, repeated = distinct_names(names)
     if not how.header:
-        rows = chain([(number, first)], rows)
-    named = _named(rows, columns, how)
-    return Table(source, how.format, columns, named, notes=list(how.notes), twice=twice)
-
-
-def _named(
-    rows: Iterator[tuple[int, list[str] | BadRow]], columns: tuple[str, ...], how: Written
-) -> Iterator[Row]:
+        records = chain([(number, first)], records)
     what = "the header" if how.header else "the first line"
-    for number, fields in _without_end(rows, len(columns)):
-        number += how.skip
+    rows = _named(_without_empty_end(records, len(columns)), columns, what)
+    return Table(source, how.format, columns, rows, notes=list(how.notes), repeated=repeated)
+
+
+def _named(records: Iterable[Record], columns: tuple[str, ...], what: str) -> Iterator[Row]:
+    for number, fields in records:
         if isinstance(fields, BadRow):
             yield number, fields
         elif len(fields) != len(columns):
@@ -78,89 +71,81 @@ def _named(
             yield number, dict(zip(columns, fields, strict=True))
 
 
-def _without_end(rows: Iterator[tuple[int, Any]], width: int) -> Iterator[tuple[int, Any]]:
-    """Yield rows but for those at the end that are empty fields, as spreadsheets write them."""
-    empty: list[tuple[int, Any]] = []
-    for row in rows:
-        if isinstance(row[1], BadRow) or len(row[1]) != width or any(row[1]):
+def _without_empty_end(records: Iterable[Record], width: int) -> Iterator[Record]:
+    """Drop the rows of empty fields at the end, which spreadsheets write."""
+    empty: list[Record] = []
+    for record in records:
+        fields = record[1]
+        if isinstance(fields, BadRow) or len(fields) != width or any(fields):
             yield from empty
             empty.clear()
-            yield row
+            yield record
         else:
-            empty.append(row)
+            empty.append(record)
 
 
-def _split(file: io.TextIOBase, delimiter: str) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Yield number and fields of each line that is not empty."""
-    for number, line in enumerate(file, 1):
+def _split(lines: Iterable[str], delimiter: str) -> Iterator[Record]:
+    """Yield the records of unquoted text: each line that is not empty."""
+    for number, line in enumerate(lines, 1):
         if text := line.rstrip("\r\n"):
             yield number, text.split(delimiter)
 
 
 class _Lines:
-    """The lines of a file, of which those of a record can be given back."""
+    """Lines of which those of a broken record can be read again."""
 
-    def __init__(self, file: io.TextIOBase) -> None:
-        self.file, self.returned, self.record = file, deque[str](), list[str]()
+    def __init__(self, lines: Iterator[str]) -> None:
+        self.lines, self.again, self.record = lines, deque[str](), list[str]()
         self.number = 0
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        line = self.returned.popleft() if self.returned else next(self.file)
+        line = self.again.popleft() if self.again else next(self.lines)
         self.record.append(line)
         self.number += 1
         return line
 
-    def start(self) -> int:
-        """Begin a record; return the number of its first line."""
-        self.record.clear()
-        return self.number + 1
-
-    def give_back(self) -> None:
-        """Give back all lines of the record but the first."""
+    def rewind(self) -> None:
+        """Go back to the second line of the record."""
         self.number -= len(self.record) - 1
-        self.returned.extendleft(reversed(self.record[1:]))
+        self.again.extendleft(reversed(self.record[1:]))
 
 
-def _csv(file: io.TextIOBase, how: Written) -> Iterator[tuple[int, list[str] | BadRow]]:
-    """Yield first line and fields of each record that is not an empty line.
+def _csv(lines: Iterator[str], how: TextFormat) -> Iterator[Record]:
+    """Yield the records of quoted text.
 
-    A quotation mark that is never closed would take all lines after it into one record; what went
-    wrong is therefore its first line alone, and the next line begins another record.
+    An unclosed quotation mark would take all lines after it into one record; the bad row is
+    therefore the record's first line alone, and the next line begins another record.
     """
-    lines = _Lines(file)
-    style: Any = {
-        "delimiter": how.delimiter,
-        "skipinitialspace": how.spaced,
-        "quotechar": how.mark,
-        "strict": True,
-    }
-    reader = csv.reader(lines, **style)
+    source = _Lines(lines)
+    style: Any = {"delimiter": how.delimiter, "skipinitialspace": how.spaced, "strict": True}
+    reader = csv.reader(source, **style)
     while True:
-        start = lines.start()
+        source.record.clear()
+        start = source.number + 1
         try:
-            row = next(reader, None)
+            fields = next(reader, None)
         except csv.Error as error:
             what = f"not CSV: {error}"
-            if "\r" in lines.record[-1].rstrip("\r\n"):
+            if "\r" in source.record[-1].rstrip("\r\n"):
                 what += "; there is a carriage return inside the line"
-            if len(lines.record) > 1:
-                what += f"; a quotation mark that opens here takes all up to line {lines.number}"
+            if len(source.record) > 1:
+                what += f"; a quotation mark that opens here takes all up to line {source.number}"
             yield start, BadRow(what)
-            lines.give_back()
-            reader = csv.reader(lines, **style)
+            source.rewind()
+            reader = csv.reader(source, **style)
             continue
-        if row is None:
+        if fields is None:
             return
-        if row:  # the csv module gives an empty line as a row of no fields
-            yield start, row
+        if fields:  # the csv module returns an empty line as no fields
+            yield start, fields
 
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Lift the csv module's limit of 131,072 characters for a field to `MAX_LINE`, for a while."""
+    """Raise the csv module's limit of 131,072 characters for a field to `MAX_LINE`."""
     before = csv.field_size_limit(MAX_LINE)
     try:
         yield
@@ -171,60 +156,43 @@ def long_fields() -> Iterator[None]:
 def json_table(
     file: io.TextIOBase, format: str, source: str, split: str | None, sample: int = SAMPLE
 ) -> Table:
-    """Return a table of JSON lines, or of a document: a list of objects, or one object.
-
-    Args:
-        file: the text.
-        format: ``"jsonl"`` or ``"json"``.
-        source: for messages.
-        split: which of several lists of an object to take.
-        sample: rows by which the keys are known.
-
-    Raises:
-        DataError: a document is damaged, or has no rows.
-        ConfigError: an object has several lists, and none is of the split's name.
-    """
+    """Return a table of JSON lines, or of a document: a list of objects, or one object."""
     if format == "jsonl":
-        return table_of(_json_lines(file), format, source, sample)
+        return object_rows(_json_lines(lines_of(file, source)), format, source, sample)
     text = file.read().lstrip("\ufeff")
     if text.lstrip()[:1] == "[":
-        return table_of(_elements(text, source), format, source, sample)
+        return object_rows(_elements(text, source), format, source)
     try:
-        found = json.loads(text, object_pairs_hook=_object)
+        document = json.loads(text, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise DataError(f"{source}: not JSON: {error}") from error
-    splits = {named_split(key): v for key, v in found.items()} if isinstance(found, dict) else {}
-    own = None if split is None else splits.get(split)
-    rows = map(_as_row, own) if isinstance(own, list) else _rows_in(found, source)
-    table = table_of(enumerate(rows, 1), format, source, sample)
-    table.is_part = isinstance(own, list)
+    is_split = split is not None and isinstance(document, dict)
+    splits = {named_split(key): value for key, value in document.items()} if is_split else {}
+    part: Any = splits.get(split or "")
+    is_part = isinstance(part, list)
+    rows: Iterable[Any] = part if is_part else _rows_in(document, source)
+    table = object_rows(enumerate(map(_as_row, rows), 1), format, source)
+    table.is_part = is_part
     return table
 
 
-def table_of(rows: Iterator[Row], format: str, source: str, sample: int = SAMPLE) -> Table:
-    """Return a table of objects, whose columns are the keys of the first."""
+def object_rows(rows: Iterable[Row], format: str, source: str, sample: int = SAMPLE) -> Table:
+    """Return a table of objects, whose columns are the keys of the first ``sample``."""
     rows = iter(rows)
     first = list(islice(rows, sample))
-    columns: dict[str, None] = {}
-    for _, row in first:
-        if isinstance(row, Mapping):
-            columns |= dict.fromkeys(_keys(row))
+    columns = dict.fromkeys(
+        key for _, row in first if isinstance(row, Mapping) for key in keys_of(row)
+    )
     return Table(source, format, tuple(columns), chain(first, rows))
 
 
-def _keys(row: Mapping[str, Any], deep: int = 3) -> Iterator[str]:
-    for key, value in row.items():
-        yield str(key)
-        if deep and isinstance(value, Mapping):
-            yield from (f"{key}.{inner}" for inner in _keys(value, deep - 1))
-
-
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    fields = dict(pairs)
+    if len(fields) < len(pairs):
         keys = [key for key, _ in pairs]
-        return BadRow(f"not JSON: {next(k for k in keys if keys.count(k) > 1)!r:.80} stands twice")
-    return found
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        return BadRow(f"not JSON: {repeated!r:.80} stands twice")
+    return fields
 
 
 def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
@@ -237,70 +205,74 @@ def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
     return BadRow(f"a JSON object is expected, not {type(value).__name__}")
 
 
-def _json_lines(file: io.TextIOBase) -> Iterator[Row]:
-    """Yield number and object of each line that is not white space alone."""
-    for number, text in enumerate(file, start=1):
+def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
+    """Yield the row of each line that is not white space alone."""
+    for number, text in enumerate(lines, start=1):
         if number == 1:
             text = text.lstrip("\ufeff")
         if not text.strip():
             continue
         try:
             yield number, _as_row(json.loads(text, object_pairs_hook=_object))
-        # RecursionError: brackets in brackets, some thousand times.
         except (ValueError, RecursionError) as error:
             yield number, BadRow(f"not JSON: {error}")
 
 
 def _elements(text: str, source: str) -> Iterator[Row]:
-    """Yield line and object of each element of a list."""
+    """Yield line and row of each element of a list, so that messages can name the line."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
-    space = json.decoder.WHITESPACE  # type: ignore[attr-defined]
-    place = space.match(text, text.index("[") + 1).end()
-    counted, line = 0, 1
-    while text[place : place + 1] != "]":
-        line += text.count("\n", counted, place)
-        counted = place
+    place, line = text.index("[") + 1, 1
+    while True:
+        begin = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if text[begin : begin + 1] == "]":
+            return
+        line += text.count("\n", place, begin)
         try:
-            value, place = decoder.raw_decode(text, place)
+            value, place = decoder.raw_decode(text, begin)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{source}, line {line}: not JSON: {error}") from error
         yield line, _as_row(value)
-        place = space.match(text, place).end()
-        if text[place : place + 1] == ",":
-            place = space.match(text, place + 1).end()
-        elif text[place : place + 1] != "]":
-            raise DataError(
-                f"{source}, line {line}: not JSON: after the element that begins there neither a "
-                "comma nor the end of the list"
-            )
+        end = _SPACE.match(text, place).end()  # type: ignore[union-attr]
+        if text[end : end + 1] not in (",", "]"):
+            raise DataError(f"{source}, line {line}: not JSON: no comma after the element there")
+        line += text.count("\n", begin, end)
+        place = end + (text[end] == ",")
 
 
-def _rows_in(found: Any, source: str) -> Iterator[Any]:
-    """Yield the rows of a document that is one object."""
-    if not isinstance(found, dict):
+def _rows_in(document: Any, source: str) -> Iterable[Any]:
+    """Return the rows of a document that is an object: its list of objects, or one of pandas'."""
+    if not isinstance(document, dict):
         raise DataError(
-            f"{source}: a list of objects is expected, or an object with one, not {found!r:.80}"
+            f"{source}: a list of objects is expected, or an object with one, not {document!r:.80}"
         )
-    if set(found) >= {"columns", "data"}:  # pandas' orient="split"
-        names = list(map(str, found["columns"]))
-        return (_as_row(dict(zip(names, row, strict=False))) for row in found["data"])
-    lists = {key: value for key, value in found.items() if isinstance(value, list)}
-    objects = {k: v for k, v in lists.items() if v and all(isinstance(r, dict) for r in v)}
-    if len(objects) > 1:
+    names, data = document.get("columns"), document.get("data")
+    if isinstance(names, list) and isinstance(data, list):  # pandas' orient="split"
+        return [dict(zip(map(str, names), row, strict=False)) for row in data]
+    values = list(document.values())
+    lists = {
+        key: value
+        for key, value in document.items()
+        if isinstance(value, list) and value and all(isinstance(row, dict) for row in value)
+    }
+    if len(lists) > 1:
         raise ConfigError(
-            f"{source} has several lists, {', '.join(map(repr, objects))}; name one of them as the "
-            f"split, such as {source}:{next(iter(objects))}"
+            f"{source} has several lists, {', '.join(map(repr, lists))}; name one of them as the "
+            f"split, such as {source}:{next(iter(lists))}"
         )
-    if objects:
-        return map(_as_row, next(iter(objects.values())))
-    if lists and len(lists) == len(found) and len({len(v) for v in lists.values()}) == 1:
-        return (dict(zip(lists, row, strict=True)) for row in zip(*lists.values(), strict=True))
-    columns = [value for value in found.values() if isinstance(value, dict)]
-    inner = [v for v in columns if any(isinstance(one, list) for one in v.values())]
-    if len(inner) == 1 and not lists and not has_sentences(list(found)):
+    if lists:
+        return next(iter(lists.values()))
+    if all(isinstance(value, list) for value in values) and len({*map(len, values)}) == 1:
+        return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
+    inner = [
+        value
+        for value in values
+        if isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
+    ]
+    if len(inner) == 1 and not has_sentences([*document]):
         return _rows_in(inner[0], source)  # an object around it
-    if columns and len(columns) == len(found) and len({tuple(v) for v in columns}) == 1:
-        if has_sentences(list(columns[0])) or all(key.isdecimal() for key in found):
-            return iter(columns)  # pandas' orient="index": rows by their ids
-        return ({k: v[row] for k, v in found.items()} for row in columns[0])  # pandas' default
-    return iter([found])
+    if values and all(isinstance(value, dict) for value in values):  # by rows or by columns
+        if has_sentences([*values[0]]) or all(key.isdecimal() for key in document):
+            return values
+        if len({*map(tuple, values)}) == 1:
+            return [{key: document[key][row] for key in document} for row in values[0]]
+    return [document]

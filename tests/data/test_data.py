@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 from collections import Counter
 from pathlib import Path
@@ -17,7 +16,7 @@ import bertnli
 from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.errors import ConfigError, DataError, LabelError
+from bertnli.errors import ConfigError, DataError
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.vocab import Vocab
 
@@ -58,107 +57,12 @@ def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
             assert getattr(batch, name).dtype == np.int32
 
 
-def test_a_folder_without_a_split(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"has no file of pairs: looked for .*\.txt"):
-        bertnli.read(tmp_path, "dev")
-    official(tmp_path / "snli_1.0_test.txt", [("neutral", "a", "b")])
-    with pytest.raises(DataError, match=r"no split .dev.: it has test"):
-        bertnli.read(tmp_path, "dev")
-    (tmp_path / "snli_1.0_dev.txt").write_text("a\tb\n")
-    with pytest.raises(DataError, match="line 1"):
-        bertnli.read(tmp_path, "dev")
-
-
-BAD_ROWS: list[tuple[Any, str]] = [
-    (("maybe", "a", "b"), "label 'maybe'"),
-    (("1", "a", "b"), "label '1'"),
-    (("neutral", "a"), "13 columns"),
-]
-
-
-@pytest.mark.parametrize(("bad", "says"), BAD_ROWS)
-@pytest.mark.parametrize("end", ["\n", "\r\n"])
-def test_malformed_rows_are_named_or_counted(tmp_path: Path, bad: Any, says: str, end: str) -> None:
-    path = tmp_path / "snli_1.0_dev.txt"
-    good = ("neutral", "( A ( dog . ) )", "B")
-    official(path, [good, ("-", "a", "b"), bad, good], end)
-    with pytest.raises(DataError, match=r"snli_1\.0_dev\.txt, line 4") as caught:
-        bertnli.read(tmp_path, "dev")
-    assert says in str(caught.value)
-    corpus = bertnli.read(tmp_path, "dev", on_error="skip")
-    assert corpus.skipped == {"no gold label": 1, "malformed": 1}
-    assert corpus.premises == ["A dog ."] * 2
-    assert corpus.labels == [2, 2]
-
-
 def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path: Path) -> None:
     official(tmp_path / "snli_1.0_dev.txt", [("neutral", "a", "( )")])
     assert tuple(bertnli.read(tmp_path, "dev")) == (["a"], [""], [2])
     (tmp_path / "t.tsv").write_text("gold_label\tsentence1\tsentence2\nneutral\ta\t \n")
     with pytest.raises(DataError, match="line 2: the hypothesis is ' '"):
         bertnli.read(tmp_path / "t.tsv")
-
-
-def test_official_jsonl_and_gz(tmp_path: Path) -> None:
-    rows = [
-        {"gold_label": "entailment", "sentence1": "It's so.", "sentence2": "Yes."},
-        {"gold_label": "-", "sentence1": "x", "sentence2": "y"},
-    ]
-    parsed = [
-        {**row, "sentence1_binary_parse": "( It ( 's so ) . )", "sentence2_binary_parse": "Yes ."}
-        for row in rows
-    ]
-    for tokenized, records in ((False, rows), (True, parsed)):
-        text = "".join(json.dumps(record) + "\n" for record in records)
-        (tmp_path / "snli_1.0_test.jsonl.gz").write_bytes(gzip.compress(text.encode()))
-        corpus = bertnli.read(tmp_path, "test")
-        assert corpus.tokenized is tokenized
-        assert corpus.premises == ["It 's so ." if tokenized else "It's so."]
-        assert corpus.skipped == {"no gold label": 1}
-
-
-@pytest.mark.parametrize("label", [1, ["neutral"], {}, None, ""])
-def test_a_label_is_in_words(tmp_path: Path, label: Any) -> None:
-    rows = [{"gold_label": each, "sentence1": "a", "sentence2": "b"} for each in ("neutral", label)]
-    path = tmp_path / "snli_1.0_dev.jsonl"
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    reason = "malformed" if label not in (None, "") else "no gold label"
-    if reason == "malformed":
-        with pytest.raises(DataError, match=r"dev\.jsonl, line 2: (the )?label"):
-            bertnli.read(tmp_path, "dev")
-    corpus = bertnli.read(tmp_path, "dev", on_error="skip")
-    assert (tuple(corpus), corpus.skipped) == ((["a"], ["b"], [2]), {reason: 1})
-
-
-TABLES = {
-    "t.tsv": 'text\tclaim\ty\nHe said "no\tB é\t0\nC\tD\t-\n\n',
-    "t.csv": 'text,claim,y\n"He said ""no",B é,0\nC,D,-\n',
-    "t.jsonl": '{"text": "He said \\"no", "claim": "B é", "y": 0}\n\n'
-    '{"text": "C", "claim": "D", "y": "-"}\n',
-}
-
-
-@pytest.mark.parametrize("name", sorted(TABLES))
-@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
-def test_tables(tmp_path: Path, name: str, bom: bytes) -> None:
-    options = {"premise": "text", "hypothesis": "claim", "label": "y"}
-    path = tmp_path / name
-    path.write_bytes(bom + TABLES[name].encode())
-    corpus = bertnli.read(path, **options, label_map={"0": "contradiction"})
-    assert tuple(corpus) == (['He said "no'], ["B é"], [1])
-    assert not corpus.tokenized
-    assert corpus.skipped == {"no gold label": 1}
-    for unknown in ({}, {"label_map": {"1": "contradiction"}}):
-        with pytest.raises(DataError, match="'y' is 0 in 1 rows"):
-            bertnli.read(path, **options, **unknown)
-    with pytest.raises(ConfigError, match=r"'contradicton', which is none of .*'contradiction'"):
-        bertnli.read(path, **options, label_map={"0": "contradicton", "1": "neutral"})
-    with pytest.raises(ConfigError, match="'contradicton', which is none of"):
-        bertnli.read(path, **options, label_map={"0": "contradicton"}, labels=bertnli.LABELS)
-    with pytest.raises(DataError, match="'verdict'"):
-        bertnli.read(path, **{**options, "label": "verdict"})
-    unlabelled = bertnli.read(path, **{**options, "label": None}, labelled=False)
-    assert unlabelled.labels == [-1, -1]
 
 
 def soft(path: Path, *answers: str) -> Path:
@@ -195,46 +99,6 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
     table.write_text("sentence1\tsentence2\tgold_label\tp\nA\tB\tneutral\t0.5\n")
     with pytest.raises(DataError, match=r"line 2: 'p' is '0\.5'; "):
         bertnli.read(table, probabilities="p")
-
-
-def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="no such file"):
-        bertnli.read(tmp_path / "none.tsv")
-    (tmp_path / "t.data").write_text("")
-    with pytest.raises(DataError, match="empty"):
-        bertnli.read(tmp_path / "t.data")
-    (tmp_path / "t.tsv").write_bytes(b"gold_label\tsentence1\tsentence2\nneutral\t\xff\tb\n")
-    with pytest.raises(DataError, match="UTF-8"):
-        bertnli.read(tmp_path / "t.tsv")
-    (tmp_path / "t.tsv.gz").write_bytes(b"\x1f\x8bno gzip")
-    with pytest.raises(DataError, match="cannot be read"):
-        bertnli.read(tmp_path / "t.tsv.gz")
-    with pytest.raises(ConfigError, match="on_error"):
-        bertnli.read(tmp_path / "t.tsv", on_error="ignore")
-
-
-CELL = st.text(st.characters(exclude_characters="\n\t\r", exclude_categories=["Cs"]), max_size=8)
-LABEL = st.sampled_from([*bertnli.LABELS, "-", "maybe", "Neutral"])
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=st.lists(st.lists(st.one_of(LABEL, CELL), min_size=1, max_size=4), max_size=8))
-def test_rows_in_are_rows_kept_and_skipped(
-    tmp_path_factory: pytest.TempPathFactory, rows: list
-) -> None:
-    path = tmp_path_factory.mktemp("rows") / "t.tsv"
-    rows = [["neutral", "a", "b"], *rows]  # whose labels are names
-    lines = ["gold_label\tsentence1\tsentence2", *("\t".join(row) for row in rows)]
-    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="")
-    try:
-        corpus = bertnli.read(path, on_error="skip")
-    except LabelError:  # a class that comes back
-        assert max(Counter(row[0] for row in rows if len(row) == 3).values()) > 1
-        return
-    rows = [row for row in rows if row != [""]]  # an empty line
-    while rows[-1] == ["", "", ""]:
-        rows.pop()
-    assert len(corpus.labels) + sum(corpus.skipped.values()) == len(rows)
 
 
 def test_sample_corpus() -> None:

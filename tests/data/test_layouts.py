@@ -16,7 +16,7 @@ import pytest
 
 import bertnli
 from bertnli.bert.labels import LABELS, TWO_WAY
-from bertnli.data.corpus import TABLE, Corpus
+from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
 
 E, C, N = LABELS
@@ -643,16 +643,6 @@ def test_numbers_mean_something_in_wnli_alone(tmp_path: Path) -> None:
     assert [two.label_names[i] for i in two.labels] == [NO, E]
 
 
-def test_a_headless_table_of_four_columns_says_how_it_is_read(tmp_path: Path) -> None:
-    """SciTail's form for DGEM."""
-    rows = [(*PLAIN[0], "neutral", "nobody<>says$$$no"), (*PLAIN[1], "entails", "feet<>are$$$it")]
-    path = write(tmp_path / "scitail_1.0_structure_dev.tsv", unquoted(rows))
-    line = "--premise-column 1 --hypothesis-column 2 --label-column 3"
-    with pytest.raises(DataError, match=line):
-        bertnli.read(path)
-    Case("", {}, [], classed(N, E)).check(bertnli.read(path, premise=1, hypothesis=2, label=3))
-
-
 @pytest.mark.parametrize("split", [None, "train", "dev", "validation", "test"])
 def test_sick_in_one_file_has_parts(tmp_path: Path, split: str | None) -> None:
     path = write(tmp_path / "SICK.txt", text_of(CASES["SICK"], "tsv"))
@@ -721,66 +711,3 @@ def test_the_hub_s_files_say_what_their_numbers_mean(
     bare = hub_file(tmp_path / f"bare.{ending}", columns, None)
     with pytest.raises(DataError, match="label_map"):
         bertnli.read(bare)
-
-
-def test_multinli_of_the_hub_has_genres(tmp_path: Path) -> None:
-    columns = {
-        "promptID": [1, 2],
-        "pairID": ["1n", "2e"],
-        "premise": [BAKER[0], GOATS[0]],
-        "premise_binary_parse": [BAKER[1], GOATS[1]],
-        "premise_parse": ["", ""],
-        "hypothesis": [GOATS[0], FEET[0]],
-        "hypothesis_binary_parse": [GOATS[1], ""],
-        "hypothesis_parse": ["", ""],
-        "genre": ["letters", "fiction"],
-        "label": [1, 0],
-    }
-    corpus = bertnli.read(hub_file(tmp_path / "x.parquet", columns, (E, N, C)))
-    assert corpus.groups["genre"] == ["letters", "fiction"]
-    assert [corpus.label_names[i] for i in corpus.labels] == [N, E]
-    assert len(corpus.hypotheses) == 2
-
-
-# ----- what holds for all of them
-
-
-def test_bad_rows_have_a_line_or_are_counted(tmp_path: Path) -> None:
-    made = CASES["MultiNLI"]
-    rows = [{**made.rows[0], "gold_label": "maybe"}, made.rows[1]]
-    path = write(tmp_path / "a.txt", text_of(Case("", {}, rows, []), "tsv"))
-    with pytest.raises(DataError, match=r"a\.txt, line 2: label 'maybe'"):
-        bertnli.read(path)
-    found = bertnli.read(path, on_error="skip")
-    assert found.groups["genre"] == ["letters"] and found.skipped == {"malformed": 1}
-    assert found.annotations is not None and found.annotations.tolist() == [[1, 0, 0]]
-
-
-def test_columns_named_by_the_user_are_no_layout_s(tmp_path: Path) -> None:
-    path = write(tmp_path / "snli.txt", text_of(CASES["SNLI"], "tsv"))
-    given = bertnli.read(path, premise="sentence1", hypothesis="sentence2")
-    CASES["XNLI"].check(given)
-    assert given.layout in ("SNLI", TABLE)
-    turned = bertnli.read(path, premise="SENTENCE2", hypothesis="Sentence1")
-    assert (turned.premises, turned.hypotheses) == (given.hypotheses, given.premises)
-
-
-def test_a_table_of_ones_own_in_the_order_of_the_classifier(tmp_path: Path) -> None:
-    order = (N, E, C)
-    path = write(tmp_path / "a.tsv", "gold_label\tsentence1\tsentence2\nEntailment\ta\tb\n")
-    found = bertnli.read(path, labels=order)
-    assert found.label_names == order and found.labels == [1]
-    with pytest.raises(DataError, match="no such file"):
-        bertnli.read(tmp_path / "none.tsv")
-
-
-def test_the_digest_is_that_of_the_pairs(tmp_path: Path) -> None:
-    made = CASES["RTE"]
-    found = [
-        bertnli.read(write(tmp_path / f"x.{format}", text_of(made, format)))
-        for format in ("csv", "jsonl")
-    ]
-    assert found[0].digest() == found[1].digest()
-    assert bertnli.read(write(tmp_path / "c.tsv", text_of(CASES["QNLI"], "tsv")))
-    other = write(tmp_path / "o.tsv", "sentence1\tsentence2\tlabel\na\tb\tneutral\n")
-    assert bertnli.read(other).digest() != found[0].digest()

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import bertnli
-from bertnli.data import arrays
+from bertnli.data import direct
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.parses import sentence_of
 from bertnli.data.read import pairs
@@ -86,7 +86,7 @@ def encoded(rows: list[Any]) -> list[int]:
     return found
 
 
-@settings(max_examples=150)
+@settings(max_examples=40)
 @given(rows=ROWS, layout=st.sampled_from(["snli", "multinli"]), piece=st.sampled_from([1, 1 << 20]))
 @example([("neutral", *[{"text": "A dog runs.", "parse": "", "is": "A dog runs."}] * 2)], "snli", 1)
 def test_each_reader_takes_the_parse_where_there_is_one(
@@ -105,7 +105,7 @@ def test_each_reader_takes_the_parse_where_there_is_one(
             return PairDataset.read(folder, "dev", 64, VOCAB, cache=False, verbose=False)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(arrays, "PIECE", piece)
+            patch.setattr(direct, "PIECE", piece)
             if all_empty:
                 for read in (*readers, at_once):
                     with pytest.raises(DataError, match=r"'sentence1_binary_.* empty in all"):

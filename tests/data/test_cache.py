@@ -1,0 +1,111 @@
+"""The cache of encoded corpora: used until something changes, and made again where damaged."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bertnli.data.cache import ARRAYS, cached
+from bertnli.data.corpus import Corpus
+from bertnli.data.encode import EncodedPairs, encode_corpus
+from bertnli.errors import DataError
+from bertnli.text.vocab import RESERVED_TOKENS, Vocab
+
+CORPUS = Corpus(["a dog"] * 50, ["b ."] * 50, [0, 1] * 25, tokenized=True, skipped={"malformed": 2})
+PAIRS = encode_corpus(CORPUS, 16, Vocab(["a", "dog", "b"], 0, RESERVED_TOKENS), "book")
+
+
+class Cached:
+    """A file whose ids are cached."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file, self.runs = folder / "file.tsv", 0
+        self.file.write_text("some text")
+        self.makes()
+
+    def makes(self, *depends: Any, sources: list[Path] | None = None) -> bool:
+        """Ask the cache; return whether it had to make the ids."""
+        before, sources = self.runs, sources or [self.file]
+
+        def make() -> EncodedPairs:
+            self.runs += 1
+            return PAIRS
+
+        pairs = cached(sources, list(depends), make)
+        assert pairs.source == ", ".join(map(str, sources))
+        for name in (*ARRAYS, "label_names", "skipped"):
+            np.testing.assert_array_equal(getattr(pairs, name), getattr(PAIRS, name))
+        return self.runs > before
+
+    @property
+    def entry(self) -> Path:
+        (entry,) = (self.file.parent / ".bertnli").iterdir()
+        return entry
+
+
+@pytest.fixture
+def entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cached:
+    monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "downloads"))
+    (tmp_path / "data").mkdir()
+    return Cached(tmp_path / "data")
+
+
+def test_it_is_used_until_something_changes(entry: Cached, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert entry.runs == 1 and not entry.makes()
+    os.utime(entry.file, (1, 1))
+    copy = entry.file.with_name("copy")
+    copy.write_bytes(entry.file.read_bytes())
+    assert not entry.makes() and not entry.makes(sources=[copy])
+    for depends in ((16,), (16, "ratio"), ("16",)):
+        assert entry.makes(*depends) and not entry.makes(*depends)
+    assert entry.makes(sources=[entry.file, copy]) and not entry.makes(sources=[copy, entry.file])
+    stat = entry.file.stat()
+    entry.file.write_text("other txt")  # of the same length and age
+    os.utime(entry.file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert entry.makes()
+    assert not (entry.file.parent.parent / "downloads").exists()
+    with pytest.raises(DataError, match="cannot be read"):
+        entry.makes(sources=[Path("missing")])
+
+
+@pytest.mark.parametrize("name", [*(f"{name}.npy" for name in ARRAYS), "meta.json"])
+def test_a_damaged_entry_is_made_again(entry: Cached, name: str) -> None:
+    path = entry.entry / name
+    content = path.read_bytes()
+    middle = len(content) // 2
+    bit = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+    for damaged in (content[:-3], content + b"123", b"", b"[" * len(content), bit, None):
+        path.unlink()
+        if damaged is not None:
+            path.write_bytes(damaged)
+        assert entry.makes() and not entry.makes()
+        assert path.read_bytes() == content
+
+
+def test_a_file_whose_folder_cannot_be_written(entry: Cached) -> None:
+    downloads = entry.file.parent.parent / "downloads"
+    for path in [*entry.entry.iterdir()]:
+        path.unlink()
+    entry.entry.rmdir()
+    (entry.file.parent / ".bertnli").rmdir()
+    (entry.file.parent / ".bertnli").write_text("a file, where the folder would be")
+    assert entry.makes() and not entry.makes()
+    assert len(list((downloads / "encoded").iterdir())) == 1
+    (downloads / "encoded").rename(downloads / "moved")
+    (downloads / "encoded").write_text("no folder either")
+    assert entry.makes() and entry.makes()
+
+
+def test_several_may_write_an_entry_at_once(entry: Cached) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for result in [
+            pool.submit(cached, [entry.file], [i // 4], lambda: PAIRS) for i in range(40)
+        ]:
+            np.testing.assert_array_equal(result.result().token_ids, PAIRS.token_ids)
+    for folder in (entry.file.parent / ".bertnli").iterdir():
+        assert len(list(folder.iterdir())) == len(ARRAYS) + 1
