@@ -130,7 +130,9 @@ def _pretrained(
 ) -> Checkpoint:
     given = {name: size for name, size in sizes.items() if size is not None}
     config = _complete_config(checkpoint, given.get("num_heads", usual_heads))
-    wrong = {name: size for name, size in given.items() if getattr(config, name) != size}
+    wrong: dict[str, Any] = {
+        name: size for name, size in given.items() if getattr(config, name) != size
+    }
     advice = f"Leave {', '.join(wrong)} out to take the file's sizes" if wrong else COPY_ANEW
     arrays = {k: array for k, array in checkpoint.arrays.items() if not k.startswith("output.")}
     shapes = bert_shapes(replace(config, **wrong))

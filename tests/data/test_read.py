@@ -210,7 +210,7 @@ def test_a_corpus_is_the_same_in_whatever_form(tmp_path: Path, kind: str, plain:
 # ----- sources
 
 
-@pytest.mark.parametrize("kind", [*EQUAL][:13] + ["gz", "parquet", "feather"])
+@pytest.mark.parametrize("kind", [*[*EQUAL][:13], "gz", "parquet", "feather"])
 def test_standard_input(
     tmp_path: Path, kind: str, plain: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
