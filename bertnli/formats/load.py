@@ -133,8 +133,6 @@ def _pretrained(
     wrong: dict[str, Any] = {
         name: size for name, size in given.items() if getattr(config, name) != size
     }
-        name: size for name, size in given.items() if getattr(config, name) != size
-    }
     advice = f"Leave {', '.join(wrong)} out to take the file's sizes" if wrong else COPY_ANEW
     arrays = {k: array for k, array in checkpoint.arrays.items() if not k.startswith("output.")}
     shapes = bert_shapes(replace(config, **wrong))
