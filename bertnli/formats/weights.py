@@ -66,8 +66,8 @@ def locate_local(name: str | Path) -> Path:
     if is_model_name(name):
         raise CheckpointError(
             f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
-            f"with `bertnli train --pretrained {name}`. `bertnli download {name}` fetches it and "
-            "prints the folder to give"
+            f"with `bertnli train --pretrained {name}`, or give the folder that `bertnli download "
+            f"{name}` prints"
         )
     raise CheckpointError(
         f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"

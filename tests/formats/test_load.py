@@ -179,7 +179,7 @@ def test_where_names_are_none_or_wrong_the_given_ones_decide(
     if "2 names" in message:
         assert "2 names for 3 outputs; give the names" in capsys.readouterr().out
     for wrong in (["a", "a", "b"], ["a", " ", "b"]):
-        with pytest.raises(ConfigError, match=r"\(--labels\) do not give each class a name"):
+        with pytest.raises(ConfigError, match=r"\(--labels\) must be distinct"):
             load_checkpoint(folder, labels=wrong)
 
 
