@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertnli._util.options import flag, option
+from bertnli._util.options import flag, group, option
 from bertnli.api.loading import backend_of
 from bertnli.backends import NAMES, get_backend
 from bertnli.cli import options
-from bertnli.cli.parser import Command, arguments, group
+from bertnli.cli.parser import Command, arguments
 from bertnli.serve.limits import Limits
 
 BOTH, LOCAL = "both", ("localhost", "127.0.0.1", "::1")
@@ -43,9 +43,7 @@ class ServeWhere(options.Where):
         f"{', '.join(NAMES)} that is installed)",
         choices=(*NAMES, BOTH),
     )
-    devices: list[str] | None = option(
-        "cpu or gpu:1 (default: a GPU, or else the CPU)", type=options.comma_list, metavar="NAMES"
-    )
+    devices: options.Names | None = option("cpu or gpu:1 (default: a GPU, or else the CPU)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,12 +65,11 @@ class Serve(Command):
     checkpoint: str = options.checkpoint_option()
     host: str = option("address to listen on", default=LOCAL[1])
     port: int = option("0 for a free one", default=8000, type=_port, metavar="PORT")
-    allow_host: list[str] = option(
+    allow_host: list[options.Name] = option(
         "answer requests for this name too; give it again for each name, or * for all "
         "(default: localhost and the address of --host alone)",
         default=(),
         type=_host_names,
-        metavar="NAME",
     )
     access_log: bool = flag("print a line for each request")
     unnamed: options.Unnamed = group(options.Unnamed)
