@@ -54,8 +54,7 @@ class Evaluate(Command):
     split: options.Name | None = options.split_option()
     also: options.Models | None = option(
         "further checkpoints, such as those of other seeds: mean and sample standard "
-        "deviation are given",
-        nargs="+",
+        "deviation are given"
     )
     json: bool = flag("print JSON")
     plot: options.File | None = option("draw the confusion matrices: .png, .pdf or .svg")
@@ -66,10 +65,10 @@ class Evaluate(Command):
     report: options.Folder | None = option("write report.html and report.json there")
     baseline_on: options.Source | None = option(
         "train the hypothesis-only baseline on these pairs, those of the training (default: "
-        "the train split of the first source, if it has one)",
+        "the train split of the first source, if it has one)"
     )
     calibrate_on: options.Source | None = option(
-        "fit a temperature on these pairs, on which no checkpoint was trained",
+        "fit a temperature on these pairs, on which no checkpoint was trained"
     )
     reading: options.Reading = options.reading_group(options.Reading)
     where: options.Where = options.where_group()
@@ -137,9 +136,7 @@ class Predict(Command):
 
     model: options.Model = argument(options.MODEL_HELP)
     source: options.Source | None = argument(
-        f"{options.SOURCE_HELP} (default: standard input)",
-        nargs="?",
-        default=None,
+        f"{options.SOURCE_HELP} (default: standard input)", nargs="?", default=None
     )
     pair: list[str] | None = option(
         "two sentences, as people write them, instead of a source",
@@ -149,7 +146,7 @@ class Predict(Command):
     split: options.Name | None = options.split_option("none")
     json: bool = flag(
         "print JSON objects with premise, hypothesis, label, probabilities, unknown_share (of "
-        "the tokens, those that the model does not know) and is_cut (longer than --max-len)",
+        "the tokens, those that the model does not know) and is_cut (longer than --max-len)"
     )
     reading: options.PairReading = options.reading_group(options.PairReading)
     unnamed: options.Unnamed = group(options.Unnamed)
@@ -203,8 +200,7 @@ class Explain(Command):
     checkpoint: str = options.checkpoint_option()
     label: options.Name | None = option("the class to explain (default: the most probable)")
     steps: options.Count = option(
-        "points of the integral; more of them make the shares add up better",
-        default=50,
+        "points of the integral; more of them make the shares add up better", default=50
     )
     plot: options.File | None = option(
         "draw attention and shares into this file: .png, .pdf or .svg"
@@ -224,11 +220,7 @@ class Explain(Command):
             raise ConfigError("explain computes in fp32; leave --precision out")
         net = loaded(self.checkpoint, **arguments(self.where), **arguments(self.unnamed))
         explanation = net.explain(
-            self.premise,
-            self.hypothesis,
-            label=self.label,
-            steps=self.steps,
-            **arguments(self.cut),
+            self.premise, self.hypothesis, label=self.label, steps=self.steps, **arguments(self.cut)
         )
         if self.plot is not None:
             explanation.plot(self.block, self.head).savefig(self.plot)

@@ -44,7 +44,7 @@ class Download(Command):
         choices=NAMES,
     )
     folder: options.Folder | None = option(
-        f"where to keep it (default: the cache folder, which ${CACHE_VARIABLE} moves)",
+        f"where to keep it (default: the cache folder, which ${CACHE_VARIABLE} moves)"
     )
 
     def run(self) -> None:
@@ -152,9 +152,7 @@ class Export(Command):
     target: str = argument("a new folder, or a new file NAME.onnx", metavar="DST")
     to: str = required("the format", "--format", choices=["onnx"])
     int8: bool = flag("write the graph with int8 weights too")
-    check: options.Source | None = option(
-        f"score the graphs on it: {options.SOURCE_HELP}",
-    )
+    check: options.Source | None = option(f"score the graphs on it: {options.SOURCE_HELP}")
     split: options.Name | None = options.split_option()
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)

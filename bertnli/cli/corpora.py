@@ -34,7 +34,7 @@ class Data(Command):
     source: options.Sources = argument(options.SOURCE_HELP)
     split: options.Name | None = options.split_option("train, dev and test, each as a set")
     checkpoint: options.Model | None = option(
-        "whose tokens to count, and whose classes to take (default: words are counted)",
+        "whose tokens to count, and whose classes to take (default: words are counted)"
     )
     labels: options.Names | None = option("classes of your own, such as yes,no")
     max_len: int | None = option("tokens that the model reads")
@@ -93,10 +93,7 @@ class Curve(Command):
 
     runs: list[str] = argument("folders of runs", metavar="RUN", nargs="+")
     output: options.File = option(
-        f"{', '.join(FORMATS)} by its name",
-        "-o",
-        "--output",
-        default=Path("curve.png"),
+        f"{', '.join(FORMATS)} by its name", "-o", "--output", default=Path("curve.png")
     )
     names: options.Names | None = option("of the runs (default: their paths)")
 

@@ -140,7 +140,7 @@ class Cut:
 
     max_len: int | None = option(
         "tokens of a pair, special ones included; longer pairs are cut (default: what the "
-        "classifier was trained with; 128 where that is not known, and for a new one)",
+        "classifier was trained with; 128 where that is not known, and for a new one)"
     )
     truncation: str | None = option(
         "how long pairs are cut: book takes tokens off the longer sentence, longest_first "
@@ -158,9 +158,7 @@ class Unnamed:
         "the classes in the order of the logits, where the checkpoint does not name them, or "
         "contradicts itself"
     )
-    num_heads: Count | None = option(
-        "attention heads, which files of parameters alone do not tell",
-    )
+    num_heads: Count | None = option("attention heads, which files of parameters alone do not tell")
 
 
 @dataclass(frozen=True)
@@ -168,11 +166,10 @@ class Where:
     """Where to compute."""
 
     backend: str | None = option(
-        f"the framework (default: the first of {', '.join(NAMES)} that is installed)",
-        choices=NAMES,
+        f"the framework (default: the first of {', '.join(NAMES)} that is installed)", choices=NAMES
     )
     devices: Names | None = option(
-        "cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
+        "cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)"
     )
     precision: str = option(
         "of matrix products; auto takes bf16 where the hardware has it",

@@ -65,11 +65,12 @@ class Serve(Command):
     checkpoint: str = options.checkpoint_option()
     host: str = option("address to listen on", default=LOCAL[1])
     port: int = option("0 for a free one", default=8000, type=_port, metavar="PORT")
-    allow_host: list[options.Name] = option(
+    allow_host: list[str] = option(
         "answer requests for this name too; give it again for each name, or * for all "
         "(default: localhost and the address of --host alone)",
         default=(),
         type=_host_names,
+        metavar="NAME",
     )
     access_log: bool = flag("print a line for each request")
     unnamed: options.Unnamed = group(options.Unnamed)

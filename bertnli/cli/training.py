@@ -55,8 +55,7 @@ class Folder:
 
     output: options.Folder = required("folder of the run")
     overwrite: bool = flag(
-        "replace the run that --output holds; what no run wrote is left",
-        exclusive="start",
+        "replace the run that --output holds; what no run wrote is left", exclusive="start"
     )
     resume: bool = flag(
         "go on where the run in --output was stopped; start it if there is none. Give the "
@@ -79,7 +78,7 @@ class Folder:
     )
     tensorboard: options.Folder | None = option(
         "also write each step's loss and each epoch's numbers there, for TensorBoard; one "
-        "folder for each run",
+        "folder for each run"
     )
     quiet: bool = flag("print nothing but errors; no progress bar")
 
@@ -113,10 +112,10 @@ class Training:
     settings: Settings = group(Settings)
     micro_batch_size: options.Count | None = option(
         "pairs of a step that a process computes together, at most: the same steps in less "
-        "memory (default: what is fastest)",
+        "memory (default: what is fastest)"
     )
     auto_batch: bool = flag(
-        "where memory does not suffice, halve that number and go on with the same batches",
+        "where memory does not suffice, halve that number and go on with the same batches"
     )
     cut: options.Cut = group(options.Cut)
 
@@ -124,8 +123,7 @@ class Training:
 pretrained_option = partial(option, exclusive="start")
 model_option = partial(option, choices=sorted(PRESETS), exclusive="start")
 min_freq_option = partial(
-    option,
-    f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})",
+    option, f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})"
 )
 training_group = partial(
     group,
@@ -198,7 +196,7 @@ class Train(Command):
     new_head: bool = flag(
         "begin with a new output layer, also where --pretrained is a classifier of the same "
         "classes, which is gone on with otherwise; of a model that comes with bertnli, begin with "
-        "the pretrained one",
+        "the pretrained one"
     )
     sizes: Sizes = group(Sizes)
     min_freq: int | None = min_freq_option()
@@ -234,9 +232,7 @@ class Pretrain(Command):
 
     folder: Folder = group(Folder)
     _text: None = section("text")
-    text: options.Sources = required(
-        "text files, UTF-8, a sentence a line; or tables",
-    )
+    text: options.Sources = required("text files, UTF-8, a sentence a line; or tables")
     text_column: options.Name | None = option(
         "the column of text, where --text and --dev-text name tables"
     )
@@ -263,8 +259,7 @@ class Pretrain(Command):
     sizes: Sizes = group(Sizes)
     min_freq: int | None = min_freq_option(exclusive="vocabulary")
     word_pieces: options.Count | None = option(
-        "learn so many word pieces of the text, instead of taking its words",
-        exclusive="vocabulary",
+        "learn so many word pieces of the text, instead of taking its words", exclusive="vocabulary"
     )
     training: Training = training_group()
     where: options.Where = options.where_group()
@@ -294,19 +289,12 @@ class Launch(Command):
           the same on each host but for --host
     """
 
-    workers: options.Count = required(
-        "processes that train, on each host",
-    )
-    servers: options.Count = option(
-        "processes that add up gradients, on each host",
-        default=1,
-    )
+    workers: options.Count = required("processes that train, on each host")
+    servers: options.Count = option("processes that add up gradients, on each host", default=1)
     hosts: options.Count = option("hosts", default=1)
     host: int = option("this one, from 0", default=0, type=at_least(0), metavar="I")
     address: tuple[str, int] | None = option(
-        "of the first of several hosts; its port must be free",
-        type=_address,
-        metavar="HOST:PORT",
+        "of the first of several hosts; its port must be free", type=_address, metavar="HOST:PORT"
     )
     command: list[str] = argument(
         "what each worker runs: `train` and its options",
