@@ -30,6 +30,17 @@ flag = partial(option, default=False)
 argument = partial(option, default=MISSING, positional=True)
 
 
+def section(title: str, description: str | None = None) -> Any:
+    """Return a field without a value: the options after it are a section of the help."""
+    return field(default=None, metadata={"title": title, "description": description})
+
+
+def group(options: type, title: str = "", description: str | None = None) -> Any:
+    """Return a field that is a group of options, of a dataclass; a section if it has a title."""
+    titles = {"title": title, "description": description} if title else {}
+    return field(default_factory=options, metadata=titles)
+
+
 def at_least(least: int) -> Callable[[str], int]:
     """Return the ``type`` of whole numbers that are not below a number."""
 

@@ -211,8 +211,7 @@ class TrainingConfig:
         metavar="FRACTION",
     )
     patience: int = option(
-        "end after as many epochs without a better dev accuracy; 0 for never",
-        default=0,
+        "end after as many epochs without a better dev accuracy; 0 for never", default=0
     )
 
     def __post_init__(self) -> None:

@@ -7,25 +7,16 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from bertnli._util.hints import near_path
 from bertnli._util.options import argument
-from bertnli.cli.checkpoints import Convert, Download, Export, Info
-from bertnli.cli.corpora import Curve, Data, Lengths
-from bertnli.cli.demo import Demo
-from bertnli.cli.doctor import Doctor
-from bertnli.cli.evaluate import Evaluate
-from bertnli.cli.explain import Explain
-from bertnli.cli.parity import Parity
+from bertnli.cli import answers, backends, checkpoints, corpora, serve, training
 from bertnli.cli.parser import Command, Parser, build
-from bertnli.cli.predict import Predict
-from bertnli.cli.serve import Serve
 from bertnli.cli.terminal import printable_output
-from bertnli.cli.training import Launch, Pretrain, Train
 from bertnli.errors import BackendError, BERTNLIError, CheckpointWarning, RankError, without_secrets
 from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
@@ -56,7 +47,6 @@ class Completion(Command):
     shell: str = argument("whose language the script is in", choices=SHELLS)
 
     def run(self) -> None:
-        """Print the script."""
         try:
             import shtab
         except ImportError:
@@ -64,29 +54,21 @@ class Completion(Command):
                 'completion needs shtab: pip install "bertnli[completion]"'
             ) from None
         parser = make_parser()
-        for action in _actions(parser):
-            if action.metavar in FILES:
-                action.complete = shtab.FILE  # type: ignore[attr-defined]
-            elif action.metavar in FOLDERS:
-                action.complete = shtab.DIRECTORY  # type: ignore[attr-defined]
+        complete = dict.fromkeys(FILES, shtab.FILE) | dict.fromkeys(FOLDERS, shtab.DIRECTORY)
+        for command in parser.commands.values():
+            for action in command._actions:
+                if isinstance(action.metavar, str) and action.metavar in complete:
+                    action.complete = complete[action.metavar]  # type: ignore[attr-defined]
         print(shtab.complete(parser, self.shell))
-
-
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    """Yield all options and arguments of a parser and of its commands."""
-    for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for command in action.choices.values():
-                yield from _actions(command)
-        else:
-            yield action
 
 
 COMMANDS: dict[str, type[Command]] = {
     command.__name__.lower(): command
     for command in (
-        *(Data, Train, Pretrain, Launch, Evaluate, Predict, Explain, Serve, Download),
-        *(Info, Curve, Lengths, Convert, Export, Parity, Demo, Doctor, Completion),
+        *(corpora.Data, training.Train, training.Pretrain, training.Launch, answers.Evaluate),
+        *(answers.Predict, answers.Explain, serve.Serve, checkpoints.Download, checkpoints.Info),
+        *(corpora.Curve, corpora.Lengths, checkpoints.Convert, checkpoints.Export),
+        *(backends.Parity, backends.Demo, backends.Doctor, Completion),
     )
 }
 #: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
@@ -104,6 +86,7 @@ def make_parser() -> Parser:
     )
     parser.add_argument("--version", action="version", version=f"bertnli {__version__}")
     commands = parser.add_subparsers(dest="bertnli", metavar="COMMAND", required=True)
+    parser.commands = commands.choices
     for name, command in COMMANDS.items():
         description, heading, examples = (inspect.getdoc(command) or "").partition("\nexample")
         commands.add_parser(
@@ -140,13 +123,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not (sys.argv[1:] if argv is None else argv):
         make_parser().print_help()
         return 0
-    command = parse(argv)
-    name = type(command).__name__.lower()
+    values = vars(make_parser().parse_args(argv))
+    name = values["bertnli"]
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning(name, warnings.showwarning)
         warnings.simplefilter("always", CheckpointWarning)
         try:
-            status = command.run() or 0
+            status = build(COMMANDS[name], values).run() or 0
             sys.stdout.flush()
         except BrokenPipeError:
             # Python flushes stdout once more at its end, and would complain again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 
-from bertnli._util.options import argument, flag, option, required
+from bertnli._util.options import argument, flag, group, option, required
 from bertnli._util.outputs import check_output_folder
 from bertnli.api.convert import convert
 from bertnli.api.export import export
@@ -13,7 +13,7 @@ from bertnli.api.info import info
 from bertnli.api.sets import note_test_split
 from bertnli.backends import NAMES, available_backends
 from bertnli.cli import options
-from bertnli.cli.parser import Command, arguments, group
+from bertnli.cli.parser import Command, arguments
 from bertnli.data.formats import FORMATS as TABLE_FORMATS
 from bertnli.data.sources import SAMPLE
 from bertnli.errors import ConfigError
@@ -36,18 +36,15 @@ class Download(Command):
       bertnli download bert.small --backend torch --folder models
     """
 
-    name: str | None = argument(
-        "a name of the hub, or a URL", metavar="NAME", nargs="?", default=None
-    )
+    name: options.Name | None = argument("a name of the hub, or a URL", nargs="?", default=None)
     list: bool = flag("print the names of the hub")
     backend: str | None = option(
         "whose file of a pretrained model; the framework need not be installed (default: the "
         "first one that is)",
         choices=NAMES,
     )
-    folder: str | None = option(
-        f"where to keep it (default: the cache folder, which ${CACHE_VARIABLE} moves)",
-        metavar="DIR",
+    folder: options.Folder | None = option(
+        f"where to keep it (default: the cache folder, which ${CACHE_VARIABLE} moves)"
     )
 
     def run(self) -> None:
@@ -155,14 +152,11 @@ class Export(Command):
     target: str = argument("a new folder, or a new file NAME.onnx", metavar="DST")
     to: str = required("the format", "--format", choices=["onnx"])
     int8: bool = flag("write the graph with int8 weights too")
-    check: str | None = option(
-        f"score the graphs on it: {options.SOURCE_HELP}",
-        metavar=options.SOURCE,
-    )
-    split: str | None = options.split_option()
+    check: options.Source | None = option(f"score the graphs on it: {options.SOURCE_HELP}")
+    split: options.Name | None = options.split_option()
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
-    batch_size: int = options.batch_option(default=64)
+    batch_size: options.Count = option("pairs computed at a time", default=64)
     reading: CheckReading = options.reading_group(CheckReading)
 
     def run(self) -> None:

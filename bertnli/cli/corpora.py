@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from bertnli._util.options import argument, option
+from bertnli._util.options import argument, group, option
 from bertnli.api.lengths import lengths
 from bertnli.api.sets import note
 from bertnli.api.summarize import summarize
 from bertnli.cli import options
-from bertnli.cli.parser import Command, arguments, group
+from bertnli.cli.parser import Command, arguments
 from bertnli.errors import ConfigError
 from bertnli.plots import FORMATS, check_figure_path, plot_curves
 from bertnli.training.history import read_history
@@ -31,13 +31,12 @@ class Data(Command):
       bertnli data SNLI:dev --json
     """
 
-    source: list[str] = options.source_argument(nargs="+")
-    split: str | None = options.split_option("train, dev and test, each as a set")
-    checkpoint: str | None = option(
-        "whose tokens to count, and whose classes to take (default: words are counted)",
-        metavar="MODEL",
+    source: options.Sources = argument(options.SOURCE_HELP)
+    split: options.Name | None = options.split_option("train, dev and test, each as a set")
+    checkpoint: options.Model | None = option(
+        "whose tokens to count, and whose classes to take (default: words are counted)"
     )
-    labels: list[str] | None = options.labels_option("classes of your own, such as yes,no")
+    labels: options.Names | None = option("classes of your own, such as yes,no")
     max_len: int | None = option("tokens that the model reads")
     output: options.Output = group(options.Output)
     reading: options.Reading = options.reading_group(options.Reading)
@@ -64,13 +63,13 @@ class Lengths(Command):
           --label-column y --label-map 0=entailment,1=contradiction,2=neutral --json
     """
 
-    source: str = options.source_argument()
-    split: str | None = options.split_option()
+    source: options.Source = argument(options.SOURCE_HELP)
+    split: options.Name | None = options.split_option()
     checkpoint: str = option(
         "whose vocabulary and classes to take", default=options.BUNDLED_MODEL, metavar="PATH"
     )
     cut: options.Cut = group(options.Cut)
-    batch_size: int = options.batch_option(default=512)
+    batch_size: options.Count = option("pairs computed at a time", default=512)
     output: options.Output = group(options.Output)
     reading: options.Reading = options.reading_group(options.Reading)
 
@@ -93,16 +92,10 @@ class Curve(Command):
     """
 
     runs: list[str] = argument("folders of runs", metavar="RUN", nargs="+")
-    output: Path = option(
-        f"{', '.join(FORMATS)} by its name",
-        "-o",
-        "--output",
-        default=Path("curve.png"),
-        metavar="FILE",
+    output: options.File = option(
+        f"{', '.join(FORMATS)} by its name", "-o", "--output", default=Path("curve.png")
     )
-    names: list[str] | None = option(
-        "of the runs (default: their paths)", type=options.comma_list, metavar="NAMES"
-    )
+    names: options.Names | None = option("of the runs (default: their paths)")
 
     def run(self) -> None:
         check_figure_path(self.output, "--output")

@@ -9,24 +9,23 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from bertnli._util.options import argument, at_least, flag, option
+from bertnli._util.options import at_least, flag, group, option
 from bertnli.backends import NAMES
 from bertnli.bert.config import PRECISIONS
-from bertnli.cli.parser import group
 from bertnli.data.formats import FORMATS
 from bertnli.plots import check_figure_path
 from bertnli.text.pairs import TRUNCATIONS
 
 #: The model that comes with bertnli.
 BUNDLED_MODEL = "bert.mini"
-SOURCE = "SOURCE"
 SOURCE_HELP = (
     "a file (TSV, CSV, JSON, parquet, Arrow), a folder or archive of such files, `-` for standard "
     "input, SNLI (downloaded once), sample (the small corpus that comes with bertnli), or any of "
     "these with a split, such as SNLI:dev"
 )
+MODEL_HELP = f"folder of a run or a checkpoint, or {BUNDLED_MODEL}, which comes with bertnli"
 
 
 def comma_list(text: str) -> list[str]:
@@ -57,32 +56,36 @@ def _delimiter(text: str) -> str:
     return text
 
 
-source_argument = partial(argument, SOURCE_HELP, metavar=SOURCE)
-model_argument = partial(
-    argument,
-    f"folder of a run or a checkpoint, or {BUNDLED_MODEL}, which comes with bertnli",
-    metavar="MODEL",
-)
+#: Types of values: how argparse reads them, and what the help calls them.
+Count = Annotated[int, ("type", at_least(1))]
+Duration = Annotated[timedelta, ("type", duration), ("metavar", "TIME")]
+Names = Annotated[list[str], ("type", comma_list), ("metavar", "NAMES")]
+Name = Annotated[str, ("metavar", "NAME")]
+Folder = Annotated[str, ("metavar", "DIR")]
+File = Annotated[Path, ("metavar", "FILE")]
+Model = Annotated[str, ("metavar", "MODEL")]
+Source = Annotated[str, ("metavar", "SOURCE")]
+Models = Annotated[list[str], ("metavar", "MODEL"), ("nargs", "+")]
+Sources = Annotated[list[str], ("metavar", "SOURCE"), ("nargs", "+")]
+
 checkpoint_option = partial(
     option,
     "folder of a run or a checkpoint (default: the small model that comes with bertnli)",
     default=BUNDLED_MODEL,
     metavar="PATH",
 )
-batch_option = partial(option, "pairs computed at a time", type=at_least(1))
-labels_option = partial(option, type=comma_list, metavar="NAMES")
 
 
 def split_option(default: str = "dev") -> Any:
     """Return --split."""
     text = "of a source with several: train, dev, test, or such as dev_matched"
-    return option(f"{text} (default: {default})", metavar="NAME")
+    return option(f"{text} (default: {default})")
 
 
 def column_option(column: str) -> Any:
     """Return the option that names a column."""
     text = f"column of the {column}: its name, its number from 1, or keys with dots between"
-    return option(text, f"--{column}-column", metavar="NAME")
+    return option(text, f"--{column}-column")
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class TableReading:
     )
     quoted: bool | None = option("fields may stand in quotation marks")
     header: bool | None = option("the first line names the columns")
-    encoding: str | None = option("of the text (default: UTF-8)", metavar="NAME")
+    encoding: Name | None = option("of the text (default: UTF-8)")
     on_error: str | None = option(
         "leave malformed rows out and count them (default: they are an error)",
         "--skip-bad-rows",
@@ -107,15 +110,15 @@ class TableReading:
 class PairReading(TableReading):
     """How pairs are read whose labels do not matter."""
 
-    premise: str | None = column_option("premise")
-    hypothesis: str | None = column_option("hypothesis")
+    premise: Name | None = column_option("premise")
+    hypothesis: Name | None = column_option("hypothesis")
 
 
 @dataclass(frozen=True)
 class Reading(PairReading):
     """How labelled pairs are read."""
 
-    label: str | None = column_option("label")
+    label: Name | None = column_option("label")
     label_map: dict[str, str] | None = option(
         "what the file writes for each class, such as 0=entailment,1=contradiction,2=neutral; a "
         "class of - is none",
@@ -137,7 +140,7 @@ class Cut:
 
     max_len: int | None = option(
         "tokens of a pair, special ones included; longer pairs are cut (default: what the "
-        "classifier was trained with; 128 where that is not known, and for a new one)",
+        "classifier was trained with; 128 where that is not known, and for a new one)"
     )
     truncation: str | None = option(
         "how long pairs are cut: book takes tokens off the longer sentence, longest_first "
@@ -151,14 +154,11 @@ class Cut:
 class Unnamed:
     """What a checkpoint may not tell."""
 
-    labels: list[str] | None = labels_option(
+    labels: Names | None = option(
         "the classes in the order of the logits, where the checkpoint does not name them, or "
         "contradicts itself"
     )
-    num_heads: int | None = option(
-        "attention heads, which files of parameters alone do not tell",
-        type=at_least(1),
-    )
+    num_heads: Count | None = option("attention heads, which files of parameters alone do not tell")
 
 
 @dataclass(frozen=True)
@@ -166,13 +166,10 @@ class Where:
     """Where to compute."""
 
     backend: str | None = option(
-        f"the framework (default: the first of {', '.join(NAMES)} that is installed)",
-        choices=NAMES,
+        f"the framework (default: the first of {', '.join(NAMES)} that is installed)", choices=NAMES
     )
-    devices: list[str] | None = option(
-        "cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)",
-        type=comma_list,
-        metavar="NAMES",
+    devices: Names | None = option(
+        "cpu, gpu (all of them), gpu:1 or gpu:0,gpu:1 (default: all GPUs, or else the CPU)"
     )
     precision: str = option(
         "of matrix products; auto takes bf16 where the hardware has it",
@@ -182,7 +179,6 @@ class Where:
 
 
 where_group = partial(group, Where, "where to compute")
-plot_option = partial(option, metavar="FILE")
 json_option = partial(flag, "print one JSON object")
 
 
@@ -196,7 +192,7 @@ def check_plot(path: Path | None) -> None:
 class Output:
     """How a result is printed."""
 
-    plot: Path | None = plot_option("draw it: .png, .pdf or .svg")
+    plot: File | None = option("draw it: .png, .pdf or .svg")
     json: bool = json_option()
 
     def write(self, result: Any) -> None:

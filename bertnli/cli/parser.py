@@ -14,7 +14,7 @@ from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, 
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType
-from typing import Any, NoReturn, TypeVar, get_args, get_type_hints
+from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from bertnli._util.hints import did_you_mean, nearest
 
@@ -23,35 +23,15 @@ _UNKNOWN = "unrecognized arguments"
 T = TypeVar("T")
 
 
-def section(title: str, description: str | None = None) -> Any:
-    """Return a field without a value: the options after it are a section of the help."""
-    return field(default=None, metadata={"title": title, "description": description})
-
-
-def group(options: type, title: str = "", description: str | None = None) -> Any:
-    """Return a field that is a group of options, of a dataclass; a section if it has a title."""
-    titles = {"title": title, "description": description} if title else {}
-    return field(default_factory=options, metadata=titles)
-
-
 def optional(config: type, default: str) -> Any:
-    """Return a class with the options of a dataclass, each None unless it is given.
+    """Return a class with a dataclass's options, each None; the help has the default, so named."""
 
-    Args:
-        config: has a default for each option.
-        default: what the help says before it, such as ``"default"``.
-    """
-    options = []
-    for item in fields(config):
+    def without_default(item: Field[Any]) -> tuple[str, str, Any]:
         help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
-        options.append(
-            (
-                item.name,
-                f"{item.type} | None",
-                field(default=None, metadata={**item.metadata, "help": help}),
-            )
-        )
-    return make_dataclass(config.__name__, options, frozen=True)
+        optional_field = field(default=None, metadata={**item.metadata, "help": help})
+        return item.name, f"{item.type} | None", optional_field
+
+    return make_dataclass(config.__name__, map(without_default, fields(config)), frozen=True)
 
 
 def _short(value: Any) -> str:
@@ -81,7 +61,7 @@ def arguments(options: Any, *without: str) -> dict[str, Any]:
 
 def build(options: type[T], values: Mapping[str, Any]) -> T:
     """Return the options that have these values; the others have their defaults."""
-    kinds = get_type_hints(options)
+    kinds = get_type_hints(options, include_extras=True)
     groups: dict[str, Any] = {
         name: build(kind, values)  # type: ignore[arg-type]
         for name, kind in kinds.items()
@@ -96,12 +76,18 @@ class Parser(argparse.ArgumentParser):
     Options have no defaults here: a namespace holds those that were given.
     """
 
+    commands: Mapping[str, Parser]
+
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def add_options(self, options: Any, place: Any = None) -> None:
         """Add the options of a dataclass, those of its groups among them."""
-        place, kinds, exclusive = place or self, get_type_hints(options), dict[str, Any]()
+        place, kinds, exclusive = (
+            place or self,
+            get_type_hints(options, include_extras=True),
+            dict[str, Any](),
+        )
         for item in fields(options):
             inner = place
             if "title" in item.metadata:
@@ -161,15 +147,23 @@ class Parser(argparse.ArgumentParser):
         super().error(message)
 
 
+def _value_type(kind: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the type of an option's value, and what an annotation says to argparse."""
+    for part in (kind, *get_args(kind)):
+        if get_origin(part) is Annotated:
+            return part.__origin__, dict(part.__metadata__)
+    return next((part for part in get_args(kind) if part is not NoneType), kind), {}
+
+
 def _add_option(place: Any, item: Field[Any], kind: Any) -> None:
     """Add the option of one field; its type tells a flag and a number."""
-    keywords = {**item.metadata, "default": argparse.SUPPRESS}
+    value_type, keywords = _value_type(kind)
+    keywords |= {**item.metadata, "default": argparse.SUPPRESS}
     flags, positional = keywords.pop("flags"), keywords.pop("positional", False)
     keywords.pop("exclusive", None)
     has_default = item.default not in (MISSING, None, ()) and not isinstance(item.default, bool)
     if has_default and "default: " not in keywords["help"]:
         keywords["help"] += f" (default: {_short(item.default)})"
-    value_type = next((arg for arg in get_args(kind) if arg is not NoneType), kind)
     if positional:
         place.add_argument(item.name, action=_Store, **keywords)
         return

@@ -10,11 +10,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertnli._util.options import flag, option
+from bertnli._util.options import flag, group, option
 from bertnli.api.loading import backend_of
 from bertnli.backends import NAMES, get_backend
 from bertnli.cli import options
-from bertnli.cli.parser import Command, arguments, group
+from bertnli.cli.parser import Command, arguments
 from bertnli.serve.limits import Limits
 
 BOTH, LOCAL = "both", ("localhost", "127.0.0.1", "::1")
@@ -43,9 +43,7 @@ class ServeWhere(options.Where):
         f"{', '.join(NAMES)} that is installed)",
         choices=(*NAMES, BOTH),
     )
-    devices: list[str] | None = option(
-        "cpu or gpu:1 (default: a GPU, or else the CPU)", type=options.comma_list, metavar="NAMES"
-    )
+    devices: options.Names | None = option("cpu or gpu:1 (default: a GPU, or else the CPU)")
 
 
 @dataclass(frozen=True, kw_only=True)

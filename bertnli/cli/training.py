@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bertnli._util.options import argument, at_least, flag, option, required
+from bertnli._util.options import argument, at_least, flag, group, option, required, section
 from bertnli.api.pretrain import pretrain
 from bertnli.api.runs import MIN_FREQ, SCRATCH_MODEL
 from bertnli.api.train import train
 from bertnli.bert.config import PRESETS, RECIPES, TrainingConfig
 from bertnli.cli import options
-from bertnli.cli.parser import Command, arguments, group, optional, section
+from bertnli.cli.parser import Command, arguments, optional
 from bertnli.errors import ConfigError
 from bertnli.training.launch import Layout, launch
 from bertnli.training.run import KEEP, SAVE_EVERY
@@ -53,10 +53,9 @@ def _address(text: str) -> tuple[str, int]:
 class Folder:
     """A run's folder, and what is written there."""
 
-    output: str = required("folder of the run", metavar="DIR")
+    output: options.Folder = required("folder of the run")
     overwrite: bool = flag(
-        "replace the run that --output holds; what no run wrote is left",
-        exclusive="start",
+        "replace the run that --output holds; what no run wrote is left", exclusive="start"
     )
     resume: bool = flag(
         "go on where the run in --output was stopped; start it if there is none. Give the "
@@ -71,18 +70,15 @@ class Folder:
         type=_steps_or_time,
         metavar="WHEN",
     )
-    keep: int = option("how many such states to keep", default=KEEP, type=at_least(1))
-    rank_timeout: timedelta = option(
+    keep: options.Count = option("how many such states to keep", default=KEEP)
+    rank_timeout: options.Duration = option(
         "of several processes: how long each waits for the others before it saves what can be "
         "saved and ends with the exit status 75 (default: 10m)",
         default=RANK_TIMEOUT,
-        type=options.duration,
-        metavar="TIME",
     )
-    tensorboard: str | None = option(
+    tensorboard: options.Folder | None = option(
         "also write each step's loss and each epoch's numbers there, for TensorBoard; one "
-        "folder for each run",
-        metavar="DIR",
+        "folder for each run"
     )
     quiet: bool = flag("print nothing but errors; no progress bar")
 
@@ -114,22 +110,20 @@ class Training:
         choices=sorted(RECIPES),
     )
     settings: Settings = group(Settings)
-    micro_batch_size: int | None = option(
+    micro_batch_size: options.Count | None = option(
         "pairs of a step that a process computes together, at most: the same steps in less "
-        "memory (default: what is fastest)",
-        type=at_least(1),
+        "memory (default: what is fastest)"
     )
     auto_batch: bool = flag(
-        "where memory does not suffice, halve that number and go on with the same batches",
+        "where memory does not suffice, halve that number and go on with the same batches"
     )
     cut: options.Cut = group(options.Cut)
 
 
-pretrained_option = partial(option, metavar="MODEL", exclusive="start")
+pretrained_option = partial(option, exclusive="start")
 model_option = partial(option, choices=sorted(PRESETS), exclusive="start")
 min_freq_option = partial(
-    option,
-    f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})",
+    option, f"from scratch: words seen less often become <unk> (default: {MIN_FREQ})"
 )
 training_group = partial(
     group,
@@ -169,7 +163,7 @@ class Train(Command):
 
     folder: Folder = group(Folder)
     _data: None = section("data")
-    train: list[str] = required(options.SOURCE_HELP, nargs="+", metavar=options.SOURCE)
+    train: options.Sources = required(options.SOURCE_HELP)
     dev: str | float | None = option(
         "what the best epoch is chosen by; or a share of the training pairs to hold out, such "
         "as 0.1, by premise (default: the dev split of --train, if it has one)",
@@ -184,14 +178,14 @@ class Train(Command):
         const="probabilities",
         metavar="KEY",
     )
-    labels: list[str] | None = options.labels_option(
+    labels: options.Names | None = option(
         "the classes, in the order of their ids (default: those of --train)"
     )
     reading: options.Reading = options.reading_group(options.Reading)
     _model: None = section(
         "model", "from scratch by default, with a vocabulary of the training set"
     )
-    pretrained: str | None = pretrained_option(
+    pretrained: options.Model | None = pretrained_option(
         "start from a name of the hub, a folder or zip with pretrained.params and "
         "vocab.json, a Hugging Face folder of a BERT, or a .params file of GluonNLP with its "
         "vocabulary beside it; sizes not given are taken from the file"
@@ -202,7 +196,7 @@ class Train(Command):
     new_head: bool = flag(
         "begin with a new output layer, also where --pretrained is a classifier of the same "
         "classes, which is gone on with otherwise; of a model that comes with bertnli, begin with "
-        "the pretrained one",
+        "the pretrained one"
     )
     sizes: Sizes = group(Sizes)
     min_freq: int | None = min_freq_option()
@@ -238,17 +232,11 @@ class Pretrain(Command):
 
     folder: Folder = group(Folder)
     _text: None = section("text")
-    text: list[str] = required(
-        "text files, UTF-8, a sentence a line; or tables",
-        nargs="+",
-        metavar=options.SOURCE,
+    text: options.Sources = required("text files, UTF-8, a sentence a line; or tables")
+    text_column: options.Name | None = option(
+        "the column of text, where --text and --dev-text name tables"
     )
-    text_column: str | None = option(
-        "the column of text, where --text and --dev-text name tables", metavar="NAME"
-    )
-    dev_text: list[str] | None = option(
-        "what the best epoch is chosen by", nargs="+", metavar=options.SOURCE
-    )
+    dev_text: options.Sources | None = option("what the best epoch is chosen by")
     split_sentences: bool = flag("a line is a document of several sentences, which end at . ! or ?")
     _tasks: None = section("tasks")
     tasks: str = option(
@@ -262,16 +250,16 @@ class Pretrain(Command):
         "of an example's tokens that are predicted", default=0.15, metavar="SHARE"
     )
     _model: None = section("model")
-    pretrained: str | None = pretrained_option("go on with this one; see `bertnli train --help`")
+    pretrained: options.Model | None = pretrained_option(
+        "go on with this one; see `bertnli train --help`"
+    )
     model: str | None = model_option(
         f"from start values, with the sizes of this one (default: {SCRATCH_MODEL})"
     )
     sizes: Sizes = group(Sizes)
     min_freq: int | None = min_freq_option(exclusive="vocabulary")
-    word_pieces: int | None = option(
-        "learn so many word pieces of the text, instead of taking its words",
-        type=at_least(1),
-        exclusive="vocabulary",
+    word_pieces: options.Count | None = option(
+        "learn so many word pieces of the text, instead of taking its words", exclusive="vocabulary"
     )
     training: Training = training_group()
     where: options.Where = options.where_group()
@@ -301,21 +289,12 @@ class Launch(Command):
           the same on each host but for --host
     """
 
-    workers: int = required(
-        "processes that train, on each host",
-        type=at_least(1),
-    )
-    servers: int = option(
-        "processes that add up gradients, on each host",
-        default=1,
-        type=at_least(1),
-    )
-    hosts: int = option("hosts", default=1, type=at_least(1))
+    workers: options.Count = required("processes that train, on each host")
+    servers: options.Count = option("processes that add up gradients, on each host", default=1)
+    hosts: options.Count = option("hosts", default=1)
     host: int = option("this one, from 0", default=0, type=at_least(0), metavar="I")
     address: tuple[str, int] | None = option(
-        "of the first of several hosts; its port must be free",
-        type=_address,
-        metavar="HOST:PORT",
+        "of the first of several hosts; its port must be free", type=_address, metavar="HOST:PORT"
     )
     command: list[str] = argument(
         "what each worker runs: `train` and its options",

@@ -159,7 +159,7 @@ def test_the_command(
     changes: dict[str, Any],
     status: int,
 ) -> None:
-    monkeypatch.setattr("bertnli.cli.doctor.diagnose", lambda: {**HEALTHY, **changes})
+    monkeypatch.setattr("bertnli.cli.backends.diagnose", lambda: {**HEALTHY, **changes})
     assert main(["doctor"]) == status
     text = capsys.readouterr().out
     assert "~/venv/python" in text and "tokenizers -" in text
