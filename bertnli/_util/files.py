@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -140,16 +139,6 @@ def read_json_object(
     if not isinstance(value, dict):
         raise error(f"{path}: an object is expected, not a {type(value).__name__}")
     return value
-
-
-def unique_keys(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object, for ``object_pairs_hook``; ValueError names a key with two values."""
-    values: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in values:
-            raise ValueError(f"two values of one key, {key!r:.60}")
-        values[key] = value
-    return values
 
 
 def as_path(path: str | Path) -> Path:
