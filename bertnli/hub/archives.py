@@ -12,6 +12,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -90,17 +91,14 @@ def _is_intact(home: Path) -> bool:
 
 def _move_aside(home: Path) -> None:
     """Rename a folder that is not intact: the changes in it may be a user's work."""
-    if not home.exists():
-        return
-    number = 1
-    while (aside := home.with_name(f"{home.name}.changed-{number}")).exists():
-        number += 1
-    home.rename(aside)
-    print(
-        f"{home} is not as it was unpacked; it is now {aside.name}, and the archive is unpacked "
-        "anew",
-        file=sys.stderr,
-    )
+    if home.exists():
+        names = (home.with_name(f"{home.name}.changed-{number}") for number in count(1))
+        aside = home.rename(next(path for path in names if not path.exists()))
+        print(
+            f"{home} is not as it was unpacked; it is now {aside.name}, and the archive is "
+            "unpacked anew",
+            file=sys.stderr,
+        )
 
 
 def _unpack(archive: Path, home: Path) -> None:
@@ -108,19 +106,13 @@ def _unpack(archive: Path, home: Path) -> None:
     with temporary_folder(home) as temporary:
         content = temporary / NEW
         content.mkdir()
-        with open(archive, "rb") as file:
-            magic = file.read(6)
         try:
-            if magic.startswith(b"PK") or zipfile.is_zipfile(archive):
-                _unzip(archive, content)
-            else:
-                _untar(archive, content, magic)
+            _extract(archive, content)
         except DownloadError:
             raise
         except tarfile.ReadError as error:
-            raise NoArchiveError(
-                f"{archive} is neither a zip nor a tar archive ({error})"
-            ) from None
+            reason = f"{archive} is neither a zip nor a tar archive ({error})"
+            raise NoArchiveError(reason) from None
         except Exception as error:  # the readers raise anything for a damaged archive
             hint = "" if isinstance(error, OSError) else f". {COPY_ANEW}"
             raise DownloadError(f"{archive} cannot be unpacked: {error}{hint}") from error
@@ -128,23 +120,24 @@ def _unpack(archive: Path, home: Path) -> None:
         content.rename(home)
 
 
-def _unzip(archive: Path, folder: Path) -> None:
-    with zipfile.ZipFile(archive) as zipped:
-        _check(archive, ((info.filename, info.file_size) for info in zipped.infolist()))
-        zipped.extractall(folder)
-
-
-def _untar(archive: Path, folder: Path, magic: bytes) -> None:
-    opener = next((opener for begin, opener in OPENERS.items() if magic.startswith(begin)), None)
-    # tarfile holds a header of any length in memory: decompress to a file of bounded size first.
+def _extract(archive: Path, folder: Path) -> None:
     with tempfile.TemporaryFile(dir=folder.parent) as unpacked, open(archive, "rb") as file:
+        magic = file.read(6)
+        file.seek(0)
+        if magic.startswith(b"PK") or zipfile.is_zipfile(archive):
+            with zipfile.ZipFile(archive) as zipped:
+                _check(archive, ((info.filename, info.file_size) for info in zipped.infolist()))
+                zipped.extractall(folder)
+            return
+        opener = next((open for begin, open in OPENERS.items() if magic.startswith(begin)), None)
         if opener is not None:
+            # tarfile holds a header of any length in memory: bound what it reads.
             with opener(file) as source:
                 while chunk := source.read(1 << 20):
                     _check(archive, [("", unpacked.tell() + len(chunk))])
                     unpacked.write(chunk)
             unpacked.seek(0)
-        with tarfile.open(fileobj=file if opener is None else unpacked, mode="r:") as tar:
+        with tarfile.open(fileobj=unpacked if opener else file, mode="r:") as tar:
             _check(archive, ((member.name, member.size) for member in tar))
             if not all(member.isfile() or member.isdir() for member in tar):
                 raise DownloadError(f"{archive} is refused: it has links or devices")
@@ -153,14 +146,11 @@ def _untar(archive: Path, folder: Path, magic: bytes) -> None:
 
 def _check(archive: Path, members: Iterable[tuple[str, int]]) -> None:
     """Raise DownloadError if the members, names and sizes, are too many or too large."""
-    size = archive.stat().st_size
-    limit, count, total = MAX_UNPACKED + MAX_RATIO * size, 0, 0
-    for name, unpacked_size in members:
-        count += name.count("/") + 1
-        total += unpacked_size
-        if count > MAX_MEMBERS:
+    limit, number, total = MAX_UNPACKED + MAX_RATIO * archive.stat().st_size, 0, 0
+    for name, size in members:
+        number, total = number + name.count("/") + 1, total + size
+        if size < 0 or total > limit or number > MAX_MEMBERS:
             raise DownloadError(
-                f"{archive} is refused: more than {MAX_MEMBERS:,} files and folders"
+                f"{archive} is refused: it unpacks to {number:,} files or folders of {total:,} "
+                f"bytes; at most {MAX_MEMBERS:,} of {limit:,} bytes are expected"
             )
-        if unpacked_size < 0 or total > limit:
-            raise DownloadError(f"{archive} is refused: its {size:,} bytes unpack to {total:,}")
