@@ -59,7 +59,7 @@ def test_the_version_stands_in_one_place() -> None:
     assert files == [ROOT / "bertnli" / "version.py"]
 
 
-#: Packages with vulnerabilities that can be reached through bertnli, and the first versions without.
+#: Packages with vulnerabilities that bertnli would expose, and the first versions without.
 VULNERABLE = {
     "requests": "2.32.4",
     "filelock": "3.20.3",
