@@ -83,11 +83,8 @@ class Explanation:
         for name, index, count in (("block", block, blocks), ("head", head, heads)):
             if index is not None and not -count <= index < count:
                 raise ConfigError(f"{name} is {index}; the model has {name}s 0 to {count - 1}")
-        chosen = self.attention if block is None else self.attention[block][None]
-        if head is not None:
-            chosen = chosen[:, head][:, None]
-        mean: NDArray[np.float64] = chosen.mean(axis=(0, 1))
-        return mean
+        chosen = self.attention.mean(0) if block is None else self.attention[block]
+        return np.asarray(chosen.mean(0) if head is None else chosen[head])
 
     def plot(self, block: int | None = None, head: int | None = None) -> Any:
         """Return a figure: the attention of a head as a heat map, and each token's share.
@@ -129,14 +126,13 @@ class Explanation:
         largest = max(float(np.abs(self.saliency).max()), 1e-12)
         words: dict[int, list[str]] = {0: [], 1: []}
         for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
-            if not share:  # <cls> and <sep>
-                continue
             colour = "37, 99, 235" if share > 0 else "217, 72, 15"
-            style = f"background: rgba({colour}, {0.6 * abs(share) / largest:.2f})"
-            words[segment].append(
-                f'<span style="{style}; padding: 1px 3px; border-radius: 3px" '
-                f'title="{share:+.3f}">{html.escape(token)}</span>'
+            style = (
+                f"background: rgba({colour}, {0.6 * abs(share) / largest:.2f}); padding: 1px 3px"
             )
+            if share:  # not <cls> and <sep>
+                word = f'<span style="{style}" title="{share:+.3f}">{html.escape(token)}</span>'
+                words[segment].append(word)
         answer = html.escape(self._answer())
         return f"<p>{' '.join(words[0])}<br>{' '.join(words[1])}<br><small>{answer}</small></p>"
 
@@ -190,16 +186,17 @@ def explain(
     ]
     kept = np.isin(ids, ends)
     table = arrays[TOKEN_TABLE]
-    own = table[ids]  # (T, H)
-    blank = np.where(kept[:, None], own, table[mask])
-    (masked, whole), _ = net.probability_gradients(_repeated(batch, 2), np.stack([blank, own]), 0)
-    class_id = int(whole.argmax()) if label is None else net.labels.index(label)
+    embedded = table[ids]  # (T, H)
+    blank = np.where(kept[:, None], embedded, table[mask])
+    ends_of_path = np.stack([blank, embedded])
+    (baseline, probabilities), _ = net.probability_gradients(_repeated(batch, 2), ends_of_path, 0)
+    class_id = int(probabilities.argmax()) if label is None else net.labels.index(label)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     points, weights = (nodes + 1) / 2, weights / 2  # of the interval from 0 to 1
-    mean = np.zeros(own.shape)
+    mean = np.zeros(embedded.shape)
     for start in range(0, steps, POINTS_AT_ONCE):
         along = points[start : start + POINTS_AT_ONCE, None, None]
-        path = (blank + along * (own - blank)).astype(np.float32)
+        path = (blank + along * (embedded - blank)).astype(np.float32)
         _, slopes = net.probability_gradients(_repeated(batch, len(path)), path, class_id)
         mean += np.einsum("s,sth->th", weights[start : start + POINTS_AT_ONCE], slopes)
     return Explanation(
@@ -207,11 +204,11 @@ def explain(
         hypothesis,
         tuple(vocab.to_tokens(ids)),
         tuple(map(int, batch.segments[0])),
-        net.labels[int(whole.argmax())],
-        dict(zip(net.labels, map(float, whole), strict=True)),
+        net.labels[int(probabilities.argmax())],
+        dict(zip(net.labels, map(float, probabilities), strict=True)),
         net.labels[class_id],
-        float(masked[class_id]),
-        ((own - blank) * mean).sum(axis=1),
+        float(baseline[class_id]),
+        ((embedded - blank) * mean).sum(axis=1),
         np.concatenate(attention),
         float(dataset.unknown_shares[0]),
         bool(dataset.is_cut[0]),

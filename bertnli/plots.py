@@ -36,7 +36,7 @@ def new_figure(width: float, height: float) -> Any:
     """Return an empty figure without a window, and without pyplot's global state.
 
     Args:
-        width, height: inches.
+        width, height: inches. The layout leaves room for titles, labels and legends.
 
     Raises:
         BackendError: matplotlib is missing.
@@ -46,7 +46,7 @@ def new_figure(width: float, height: float) -> Any:
         from matplotlib.figure import Figure
     except ImportError:
         raise BackendError(NO_MATPLOTLIB) from None
-    figure = Figure(figsize=(width, height), dpi=150)
+    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
 
@@ -76,27 +76,19 @@ def plot_curves(histories: Mapping[str, Any]) -> Any:
         return _single_run(history, "epoch", f"{name} ".lstrip())
     figure = new_figure(8.6, 3.8)
     panels = figure.subplots(1, 2)
-    handles = []
     # Similar runs cover each other: the first are drawn broad and pale, the last thin.
-    widths = np.linspace(3.5, 1.2, max(len(histories), 2))
-    for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=False)):
+    widths = np.linspace(3.5, 1.2, len(histories))
+    for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=True)):
         style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
-        style["linewidth"] = width
+        style |= {"linewidth": width, "markersize": 2.5 + width}
         for axes, quantity in zip(panels, ("loss", "accuracy"), strict=True):
-            for split, line, marker in (("train", "--", ""), ("dev", "-", "o")):
-                points = _points(history, "epoch", f"{split}_{quantity}")
-                size = 2.5 + width
-                axes.plot(*points, linestyle=line, marker=marker, markersize=size, **style)
-        handles.append(panels[0].plot([], [], label=name, **style)[0])
+            axes.plot(*_points(history, "epoch", f"train_{quantity}"), "--", **style)
+            axes.plot(*_points(history, "epoch", f"dev_{quantity}"), "-o", **style)
+        panels[0].plot([], [], label=name, **style)
     for axes, quantity in zip(panels, ("loss, nats", "accuracy"), strict=True):
         axes.set_title(f"{quantity} (dashed: train, dots: dev)", fontsize="medium")
         _label_x(axes, "epoch")
-    columns = min(len(histories), 3)
-    rows = -(-len(histories) // columns)
-    figure.tight_layout(rect=(0, 0.02 + 0.055 * rows, 1, 1))
-    figure.legend(
-        handles=handles, loc="lower center", ncols=columns, fontsize="small", frameon=False
-    )
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
 
 
@@ -123,7 +115,6 @@ def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
     axes.set_title(title, fontsize="small")
     if axes.lines:
         axes.legend(fontsize="small")
-    figure.tight_layout()
     return figure
 
 
@@ -155,25 +146,16 @@ def plot_confusion(scores: Mapping[str, Any]) -> Any:
         counts = metrics.confusion
         shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-        for (row, column), count in np.ndenumerate(counts):
-            share = shares[row, column]
-            axes.text(
-                column,
-                row,
-                f"{count:,}\n{share:.0%}",
-                ha="center",
-                va="center",
-                fontsize="small",
-                color="white" if share > 0.55 else "black",
-            )
+        style = {"ha": "center", "va": "center", "fontsize": "small"}
+        for (row, column), share in np.ndenumerate(shares):
+            text = f"{counts[row, column]:,}\n{share:.0%}"
+            axes.text(column, row, text, color="white" if share > 0.55 else "black", **style)
         ticks = range(len(metrics.labels))
         axes.set_xticks(ticks, metrics.labels, rotation=20, ha="right", fontsize="small")
         axes.set_yticks(ticks, metrics.labels, fontsize="small")
-        axes.set_xlabel("predicted")
-        axes.set_ylabel("true")
+        axes.set(xlabel="predicted", ylabel="true")
         accuracy = f"accuracy {metrics.accuracy:.1%} of {metrics.num_pairs:,} pairs"
         axes.set_title(f"{title}\n{accuracy}".strip(), fontsize="small")
-    figure.tight_layout()
     return figure
 
 
@@ -194,8 +176,7 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     left.axvline(cost.max_len, color="0.4", linestyle=":", label=f"max_len, {cost.max_len}")
     left.set_xlim(0, 1.05 * len(counts))
     left.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
-    left.set_xlabel("tokens of a pair")
-    left.set_ylabel("pairs")
+    left.set(xlabel="tokens of a pair", ylabel="pairs")
     left.set_title(f"{len(lengths):,} pairs", fontsize="medium")
     left.legend(fontsize="small")
     bars = {
@@ -207,21 +188,15 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     padded = list(bars.values())
     right.barh(places, padded, BAR, color="0.8", label="padding")
     right.barh(places, cost.tokens, BAR, color="C0", label="tokens of pairs")
+    style = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": "small"}
     for place, value in zip(places, padded, strict=True):
-        right.annotate(
-            f"{value / cost.tokens:.2f} times the pairs' tokens",
-            (0, place + BAR / 2),
-            (3, 3),  # points above the bar
-            textcoords="offset points",
-            fontsize="small",
-        )
+        text = f"{value / cost.tokens:.2f} times the pairs' tokens"
+        right.annotate(text, (0, place + BAR / 2), **style)
     right.set_yticks(places, bars, fontsize="small")
-    right.set_ylim(-1, len(bars) - 0.35)
-    right.set_xlabel("tokens of an epoch")
+    right.set(ylim=(-1, len(bars) - 0.35), xlabel="tokens of an epoch")
     right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
     right.legend(fontsize="small", loc="lower right", ncols=2, frameon=False)
-    figure.tight_layout()
     return figure
 
 
@@ -243,8 +218,7 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
     left.set_xticks(range(len(names)), names, fontsize="small")
     left.set_ylabel("share of the pairs")
     right.set_xlabel(f"{sets[0].unit} of a pair")
-    figure.legend(loc="lower center", ncols=3, fontsize="small", frameon=False)
-    figure.tight_layout(rect=(0, 0.06 * -(-len(sets) // 3), 1, 1))
+    figure.legend(loc="outside lower center", ncols=3, fontsize="small", frameon=False)
     return figure
 
 
@@ -261,17 +235,14 @@ def plot_explanation(explanation: Any, attention: NDArray) -> Any:
     tokens = explanation.tokens
     size = max(3.2, 0.26 * len(tokens))
     figure = new_figure(size + 4.2, size + 1.2)
-    figure.set_layout_engine("constrained")
     left, right = figure.subplots(1, 2, width_ratios=[size, 2.4], sharey=True)
     image = left.imshow(attention, cmap="Blues", vmin=0, aspect="auto")
     places = range(len(tokens))
     left.set_xticks(places, tokens, rotation=90)
     left.set_yticks(places, tokens)
     left.tick_params(length=0)
-    between = explanation.segments.index(1) - 0.5 if 1 in explanation.segments else None
-    if between is not None:
-        for line in (left.axhline, left.axvline, right.axhline):
-            line(between, color="0.6", linewidth=0.8)
+    for line in (left.axhline, left.axvline, right.axhline):  # between premise and hypothesis
+        line(explanation.segments.index(1) - 0.5, color="0.6", linewidth=0.8)
     left.set_title("attention: a row's token takes from the columns'", fontsize=9)
     bar = figure.colorbar(image, ax=left, location="bottom", fraction=0.04, pad=0.02)
     bar.set_label("attention weight", fontsize=9)

@@ -1,1 +1,1 @@
-"""What every room needs: files, messages, temporary folders, the machine."""
+"""Files, messages, temporary folders and the machine, for every part of the package."""

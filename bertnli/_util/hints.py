@@ -1,4 +1,4 @@
-"""Did you mean ...? The known name that is nearest to a mistyped one, for messages of errors."""
+"""Did you mean ...? Hints at the known name that is most similar to a mistyped one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import inspect
 from collections.abc import Callable, Iterable
 from itertools import islice
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: What other tools call a thing, and our name for it, where the letters do not tell.
+#: Names in other tools, and ours, where the letters are not similar.
 SYNONYMS = {
     "learning_rate": "lr",
     "num_train_epochs": "num_epochs",
@@ -37,24 +37,22 @@ SYNONYMS = {
     "pt": "torch",
     "mx": "mxnet",
 }
-#: How alike two names must be, from 0 to 1; see `difflib.get_close_matches`.
+#: How similar two names must be, from 0 to 1; see `difflib.get_close_matches`.
 CUTOFF = 0.6
-#: Names among which one is looked for: a file's header may have millions.
+#: Most names that are compared: the header of a file may have millions.
 MAX_KNOWN = 1000
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that a mistyped one is most like, in any case; None if none is.
+    """Return the known name that is most similar to a mistyped one; None if none is.
 
-    Dashes before a name, and dashes or underscores in it, count for nothing.
+    Case, leading dashes, and the difference of dashes and underscores are ignored.
     """
-    by_key: dict[str, str] = {}
-    for one in islice(known, MAX_KNOWN):
-        by_key.setdefault(_key(one), one)
+    by_key = {_key(candidate): candidate for candidate in reversed([*islice(known, MAX_KNOWN)])}
     key = _key(name)
-    meant = _key(SYNONYMS.get(key, ""))
-    if meant in by_key:
-        return by_key[meant]
+    synonym = _key(SYNONYMS.get(key, ""))
+    if synonym in by_key:
+        return by_key[synonym]
     near = difflib.get_close_matches(key, by_key, n=1, cutoff=CUTOFF)
     return by_key[near[0]] if near else None
 
@@ -70,14 +68,14 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def no_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
-    """Return the error for a name that an object or a module lacks, with the one that was meant."""
-    # Without the object Python, which would add a hint of its own to a traceback, has none.
+    """Return the error for a name that an object or a module lacks, with a similar name."""
     hint = "" if name.startswith("__") else did_you_mean(name, known)
+    # With the object, Python would add another hint to the traceback.
     return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name, obj=None)
 
 
 def near_path(path: str | Path) -> str:
-    """Return ``". Did you mean this?"`` for a path that is not there, by the names beside it."""
+    """Return ``". Did you mean this?"`` for a missing path, by the names beside it, or nothing."""
     path = Path(path)
     try:
         names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
@@ -88,14 +86,14 @@ def near_path(path: str | Path) -> str:
 
 
 def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator: a TypeError about a function's arguments then says what was meant.
+    """Return a decorator that adds a hint to a TypeError about a function's arguments.
 
     Args:
-        usage: what to say where the arguments do not fit in another way than by a name.
-        beside: the method of the same object that may take what this one does not.
+        usage: the hint where no keyword argument is unknown.
+        beside: a method of the same object that may take an unknown keyword argument.
     """
 
-    def decorated(function: Callable[P, R]) -> Callable[P, R]:
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
         signature = inspect.signature(function)
 
         @functools.wraps(function)
@@ -103,37 +101,32 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
-                what, names = f": {error}", _names(signature)
-                hint = f". {usage}" if usage else ""
+                names, called = _names(function), _call(function)
                 unknown = next((name for name in kwargs if name not in names), None)
-                if unknown is not None:
-                    what = f" got an unexpected keyword argument {unknown!r}"
-                    hint = _meant(unknown, names, args, beside)
-                raise TypeError(f"{_called(function, args)}{what}{hint}") from None
+                if unknown is None:
+                    hint = f". {usage}" if usage else ""
+                    raise TypeError(f"{called}: {error}{hint}") from None
+                other = getattr(type(args[0]), beside) if beside else function
+                near = nearest(unknown, names + _names(other))
+                hint = (
+                    f"Did you mean {near!r}?" if near in names else f"{_call(other)} takes {near!r}"
+                )
+                if near is None:
+                    hint = f"It takes {', '.join(names)}"
+                raise TypeError(
+                    f"{called} got an unexpected keyword argument {unknown!r}. {hint}"
+                ) from None
             return function(*args, **kwargs)
 
         return checked
 
-    return decorated
+    return decorate
 
 
-def _names(signature: inspect.Signature) -> list[str]:
-    return [name for name in signature.parameters if name not in ("self", "options")]
+def _names(function: Callable[..., Any]) -> list[str]:
+    parameters = inspect.signature(function).parameters
+    return [name for name in parameters if name not in ("self", "options")]
 
 
-def _meant(name: str, names: list[str], args: tuple[object, ...], beside: str) -> str:
-    """Return what takes a name like this one, this function or the method beside it."""
-    method = getattr(type(args[0]), beside) if beside else None
-    near = nearest(name, names + ([] if method is None else _names(inspect.signature(method))))
-    if near is None:
-        return f". It takes {', '.join(names)}"
-    if method is None or near in names:
-        return f". Did you mean {near!r}?"
-    return f". {_called(method, args)} takes {near!r}"
-
-
-def _called(function: Callable[..., object], args: tuple[object, ...]) -> str:
-    """Return what the user wrote to call a function: its name, or that of its class."""
-    if function.__name__ == "__init__" and args:
-        return f"{type(args[0]).__name__}()"
-    return f"{function.__name__}()"
+def _call(function: Callable[..., Any]) -> str:
+    return f"{function.__qualname__.removesuffix('.__init__')}()"

@@ -1,4 +1,4 @@
-"""What this process may use of the machine."""
+"""The processor that this process may use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-#: Instructions that the frameworks have faster code for: a flag of Linux's, what people call it.
+#: Instructions for which the frameworks have faster code: Linux's flag to the usual name.
 INSTRUCTIONS = {
     "avx2": "AVX2",
     "fma": "FMA",
@@ -34,33 +34,29 @@ def available_cores() -> int:
 
 
 def openmp_threads() -> int | None:
-    """Return how many threads OpenMP would start in this process; None where it has none."""
+    """Return how many threads OpenMP would start in this process; None if it is not loaded."""
     if sys.platform != "linux":
         return None
     try:
-        library = ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD)
+        return int(ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD).omp_get_max_threads())
     except OSError:
         return None
-    return int(library.omp_get_max_threads())
 
 
 def cpu(root: Path = ROOT) -> dict[str, Any]:
-    """Return the processor's name, and which of `INSTRUCTIONS` it has; None where nobody tells."""
-    found: dict[str, str] = {}
+    """Return the processor's name, and its `INSTRUCTIONS`; None where these are not known."""
+    values: dict[str, str] = {}
     for line in text_of(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
-        found.setdefault(key.strip().lower(), value.strip())
-    flags = found.get("flags") or found.get("features")
-    name = found.get("model name") or platform.processor() or platform.machine()
-    known = None
-    if flags is not None:
-        has = set(flags.split())
-        known = [name for flag, name in INSTRUCTIONS.items() if flag in has]
-    return {"name": name, "instructions": known}
+        values.setdefault(key.strip().lower(), value.strip())
+    flags = values.get("flags") or values.get("features")
+    known = [name for flag, name in INSTRUCTIONS.items() if flag in (flags or "").split()]
+    name = values.get("model name") or platform.processor() or platform.machine()
+    return {"name": name, "instructions": known if flags else None}
 
 
 def text_of(path: Path) -> str:
-    """Return a file's text; none where it cannot be read."""
+    """Return a file's text, empty if it cannot be read."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

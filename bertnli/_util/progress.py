@@ -1,4 +1,4 @@
-"""Progress of long work in a log, where no bar can be drawn: a line now and then."""
+"""Progress of long work in a log, where no bar can be drawn."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ EVERY = 30.0
 
 
 class LogLines:
-    """Prints on standard error how far some work is, a line every `EVERY` seconds.
-
-    Work that takes less than that prints nothing.
+    """Prints on standard error how much of some work is done, a line every `EVERY` seconds.
 
     Args:
         what: the beginning of each line.
@@ -21,7 +19,7 @@ class LogLines:
         total: how many there are; None if that is not known.
         done: how many were done before the clock started.
         more: how many follow after these, for the time that is left.
-        clock: gives seconds.
+        clock: returns seconds.
     """
 
     def __init__(
@@ -35,17 +33,11 @@ class LogLines:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.what, self.unit, self.total, self.more = what, unit, total, more
-        self._before, self._clock = done, clock
-        self._start = clock()
+        self._before, self._clock, self._start = done, clock, clock()
         self._next = self._start + EVERY
 
     def update(self, done: float, note: str = "") -> None:
-        """Print a line if one is due.
-
-        Args:
-            done: how many are done by now.
-            note: what else to say.
-        """
+        """Print a line if one is due, with a note."""
         now = self._clock()
         if now < self._next:
             return
@@ -59,9 +51,8 @@ class LogLines:
 
 
 def duration(seconds: float) -> str:
-    """Return a time as a person says it."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
+    """Return a time in the largest unit of which there are two or more."""
+    for size, unit in ((3600, "h"), (60, "min")):
+        if seconds >= 100 * size / 60:
+            return f"{seconds / size:.{int(unit == 'h')}f} {unit}"
+    return f"{seconds:.0f} s"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from bertnli._util.hints import hinted, no_attribute
 from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.load import load_classifier, load_pretrained
-from bertnli.hub.catalogue import PRETRAINED, HubView, hub_view
+from bertnli.hub.catalogue import PRETRAINED, HubView
 from bertnli.text.vocab import Vocab
 from bertnli.training.workers import Workers
 
@@ -39,7 +39,7 @@ class Backend:
     @property
     def DATA_HUB(self) -> HubView:
         """The book's downloads in this framework's format, by name."""
-        return hub_view(self.name)
+        return HubView(self.name)
 
     @hinted()
     def load_pretrained_model(

@@ -52,8 +52,8 @@ class Download(Command):
             raise ConfigError("give either a name to download or --list, which prints the names")
         if self.name is None:
             width = max(map(len, DATA_HUB), default=0)
-            for name, entry in sorted(DATA_HUB.items()):
-                print(f"{name:<{width}}  {', '.join(sorted(entry.files))}")
+            for name, files in sorted(DATA_HUB.items()):
+                print(f"{name:<{width}}  {', '.join(sorted(files))}")
             return
         if self.folder is not None:
             check_output_folder(self.folder, "download")

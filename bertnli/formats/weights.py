@@ -96,7 +96,7 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
         return Path(download_extract(name, framework=framework))
     except NoArchiveError as error:
         hint = f"; give the folder, {path.parent}" if holds_checkpoint(path.parent) else ""
-        raise CheckpointError(f"{error.found}, nor a file of parameters{hint}") from None
+        raise CheckpointError(f"{error}, nor a file of parameters{hint}") from None
 
 
 def is_tensors(file: Path) -> bool:

@@ -1,14 +1,14 @@
-"""Named downloads: a name becomes a verified local file or folder."""
+"""A name -> a verified local file or folder."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, MutableMapping
 from importlib import resources
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from bertnli._util.files import expanded
@@ -19,7 +19,7 @@ from bertnli.hub.fetch import fetch, is_here
 
 #: The environment variable that moves the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
-#: What comes with bertnli, in folders of the package: pretrained models, and classifiers.
+#: Models that come with bertnli, each in two folders of the package.
 BUNDLED = ("bert.mini",)
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 #: Key of a file that every framework reads.
@@ -28,61 +28,38 @@ ANY = "any"
 _D2L = "http://d2l-data.s3-accelerate.amazonaws.com/"
 
 
-@dataclass(frozen=True)
-class HubFile:
-    """Where a file is, and the SHA-1 it must have; None if that is not known."""
+class HubFile(NamedTuple):
+    """The URL of a file, and the SHA-1 it must have; None if that is not known."""
 
     url: str
     sha1: str | None
 
 
-@dataclass
-class HubEntry:
-    """What a name of the hub means.
-
-    Args:
-        name: the name.
-        files: framework to file; the key ``"any"`` for data that every framework reads.
-    """
-
-    name: str
-    files: dict[str, HubFile] = field(default_factory=dict)
-
-
-def _entry(name: str, **files: tuple[str, str]) -> HubEntry:
-    return HubEntry(name, {key: HubFile(url, sha1) for key, (url, sha1) in files.items()})
-
-
-#: Every entry, by name: the book's, and those that `register` adds.
-DATA_HUB: dict[str, HubEntry] = {
-    entry.name: entry
-    for entry in (
-        _entry(
-            "bert.base",
-            torch=(_D2L + "bert.base.torch.zip", "225d66f04cae318b841a13d32af3acc165f253ac"),
-            mxnet=(_D2L + "bert.base.zip", "7b3820b35da691042e5d34c0971ac3edbd80d3f4"),
-        ),
-        _entry(
-            "bert.small",
-            torch=(_D2L + "bert.small.torch.zip", "c72329e68a732bef0452e4b96a1c341c8910f81f"),
-            mxnet=(_D2L + "bert.small.zip", "a4e718a47137ccd1809c9107ab4f5edd317bae2c"),
-        ),
-        _entry(
-            "SNLI",
-            any=(
-                "https://nlp.stanford.edu/projects/snli/snli_1.0.zip",
-                "9fcde07509c7e87ec61c640c1b2753d9041758e4",
-            ),
-        ),
-    )
+#: Every name, the book's and those that `register` adds, to its files by framework; the key
+#: ``"any"`` is for data that every framework reads.
+DATA_HUB: dict[str, dict[str, HubFile]] = {
+    "bert.base": {
+        "torch": HubFile(_D2L + "bert.base.torch.zip", "225d66f04cae318b841a13d32af3acc165f253ac"),
+        "mxnet": HubFile(_D2L + "bert.base.zip", "7b3820b35da691042e5d34c0971ac3edbd80d3f4"),
+    },
+    "bert.small": {
+        "torch": HubFile(_D2L + "bert.small.torch.zip", "c72329e68a732bef0452e4b96a1c341c8910f81f"),
+        "mxnet": HubFile(_D2L + "bert.small.zip", "a4e718a47137ccd1809c9107ab4f5edd317bae2c"),
+    },
+    "SNLI": {
+        ANY: HubFile(
+            "https://nlp.stanford.edu/projects/snli/snli_1.0.zip",
+            "9fcde07509c7e87ec61c640c1b2753d9041758e4",
+        )
+    },
 }
 
 
 def register(name: str, url: str, sha1: str | None = None, framework: str = ANY) -> None:
-    """Give a download a name, or one more framework's file to a name.
+    """Give a download a name, or add a framework's file to a name.
 
     Args:
-        name: what to ask for.
+        name: the name for `download`.
         url: where the file is.
         sha1: hexadecimal SHA-1 that is checked after the download and before every use; None not to
             check.
@@ -93,80 +70,54 @@ def register(name: str, url: str, sha1: str | None = None, framework: str = ANY)
     """
     if sha1 is not None and not re.fullmatch("[0-9a-fA-F]{40}", sha1):
         raise DownloadError(f"the SHA-1 of {name} is {sha1!r}; 40 hexadecimal digits are expected")
-    entry = DATA_HUB.setdefault(name, HubEntry(name))
-    entry.files[framework] = HubFile(url, sha1.lower() if sha1 else None)
+    DATA_HUB.setdefault(name, {})[framework] = HubFile(url, sha1.lower() if sha1 else None)
 
 
 class HubView(MutableMapping[str, tuple[str, str | None]]):
     """One framework's view of the hub, as the book writes it: name to (URL, SHA-1).
 
-    It shows what is in the hub now; ``view[name] = (url, sha1)`` registers a file for the
-    framework.
+    ``view[name] = (url, sha1)`` registers a file for the framework.
     """
 
     def __init__(self, framework: str) -> None:
         self.framework = framework
 
-    def _files(self) -> Mapping[str, HubFile]:
-        files = {
-            name: entry.files.get(self.framework, entry.files.get(ANY))
-            for name, entry in DATA_HUB.items()
-        }
-        return {name: file for name, file in files.items() if file is not None}
-
-    def __getitem__(self, name: str) -> tuple[str, str | None]:
-        file = self._files()[name]
-        return file.url, file.sha1
+    def __getitem__(self, name: str) -> HubFile:
+        files = DATA_HUB[name]
+        return files[self.framework if self.framework in files else ANY]
 
     def __setitem__(self, name: str, value: tuple[str, str | None]) -> None:
         register(name, *value, framework=self.framework)
 
     def __delitem__(self, name: str) -> None:
-        self[name]  # a KeyError if this framework has no such file
-        files = DATA_HUB[name].files
+        files = DATA_HUB[name]
         del files[self.framework if self.framework in files else ANY]
         if not files:
             del DATA_HUB[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._files())
+        return (name for name, files in DATA_HUB.items() if {self.framework, ANY} & {*files})
 
     def __len__(self) -> int:
-        return len(self._files())
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return without_secrets(f"HubView({self.framework!r}: {dict(self)})")
 
 
-def hub_view(framework: str) -> HubView:
-    """Return one framework's view of the hub."""
-    return HubView(framework)
-
-
 def corpus_names() -> list[str]:
     """Return the names of the hub that mean data, which every framework reads."""
-    return sorted(name for name, entry in DATA_HUB.items() if ANY in entry.files)
-
-
-def model_names(framework: str) -> list[str]:
-    """Return the names of the hub that mean a checkpoint of a framework."""
-    return sorted(name for name, entry in DATA_HUB.items() if framework in entry.files)
+    return sorted(name for name, files in DATA_HUB.items() if ANY in files)
 
 
 def is_model_name(name: str | Path) -> bool:
     """Return whether a name of the hub means a pretrained model."""
-    entry = DATA_HUB.get(str(name))
-    return entry is not None and ANY not in entry.files
+    return str(name) in DATA_HUB and ANY not in DATA_HUB[str(name)]
 
 
 def missing_hint(name: str | Path, known: Iterable[str]) -> str:
-    """Return for the end of a message what may have been meant by what is not here, or nothing.
-
-    Args:
-        name: neither a path nor a name that is known.
-        known: names that are.
-    """
-    if _of_hugging_face(str(name)):
+    """Return a hint for the end of a message about a name that is neither a path nor known."""
+    if _is_of_hugging_face(str(name)):
         return (
             f"{near_path(name)}. Models of Hugging Face's hub are not downloaded; of one, give the "
             "folder of a downloaded copy"
@@ -174,13 +125,12 @@ def missing_hint(name: str | Path, known: Iterable[str]) -> str:
     return did_you_mean(str(name), known) or near_path(name)
 
 
-def _of_hugging_face(name: str) -> bool:
+def _is_of_hugging_face(name: str) -> bool:
     """Return whether a name is like microsoft/deberta-base, bert-base-uncased or roberta-base."""
     owner, _, model = name.rpartition("/")
     if owner:  # and no folder of that name
         return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(owner).exists()
-    words = model.lower().split("-")
-    return len(words) > 1 and "bert" in words[0] and (len(words) > 2 or words[0] != "bert")
+    return re.match(r"bert-.*-|\w+bert\w*-|bert\w+-", model.lower()) is not None
 
 
 def bundled(name: str | Path, kind: str) -> Path | None:
@@ -210,10 +160,10 @@ def download(
     framework: str | None = None,
     progress: bool = True,
 ) -> str:
-    """Return the path of a named file, fetching it if it is not here yet.
+    """Return the path of a named file, downloading it if it is not here yet.
 
-    Each URL's file has a folder of its own, named by the URL's hash: two URLs that end alike are
-    two files.
+    The file of each URL has a folder named by the URL's hash: URLs that end alike are different
+    files.
 
     Args:
         name: a name of the hub, or a URL.
@@ -226,15 +176,16 @@ def download(
         DownloadError: the name is unknown, the file cannot be fetched, or it is not the one
             expected.
     """
-    file = _file_of(name, sha1, framework)
-    target = _kept_at(Path(folder or cache_dir()).expanduser(), file.url)
-    # A file with another hash stays until a good one replaces it.
+    file = (
+        HubFile(name, sha1.lower() if sha1 else None) if "://" in name else _named(name, framework)
+    )
+    target = _target(Path(folder or cache_dir()).expanduser(), file.url)
     try:
-        if not is_here(target, file.sha1):  # what is here needs no lock, and no right to write
+        if not is_here(target, file.sha1):  # a file that is here needs no lock, no right to write
             fetch(file.url, file.sha1, target, progress)
+    except DownloadError:
+        raise
     except OSError as error:
-        if isinstance(error, DownloadError):
-            raise
         raise DownloadError(
             f"{target} cannot be written: {error}. Choose another folder, or move the cache with "
             f"the environment variable {CACHE_VARIABLE}"
@@ -242,44 +193,39 @@ def download(
     return str(target)
 
 
-def _file_of(name: str, sha1: str | None, framework: str | None) -> HubFile:
-    if "://" in name:
-        return HubFile(name, sha1.lower() if sha1 else None)
-    entry = DATA_HUB.get(name)
-    if entry is None:
-        known = [*(model_names(framework) if framework else DATA_HUB), *BUNDLED]
+def _named(name: str, framework: str | None) -> HubFile:
+    """Return a framework's file of a name."""
+    files = DATA_HUB.get(name)
+    if files is None:
+        matching = [key for key, files in DATA_HUB.items() if framework in (None, *files)]
+        known = {*BUNDLED, *matching}
         hint = missing_hint(name, known)
-        end = "" if hint.endswith("?") else "."
         raise DownloadError(
             f"{name!r} is neither a name that bertnli downloads nor a local folder or archive"
-            f"{hint}{end} Known names: {', '.join(sorted({*known}))}"
+            f"{hint}{'' if hint.endswith('?') else '.'} Known names: {', '.join(sorted(known))}"
         )
-    file = entry.files.get(framework or ANY, entry.files.get(ANY))
-    if file is None and framework is None and len(entry.files) == 1:
-        file = next(iter(entry.files.values()))
+    file = files.get(framework or ANY, files.get(ANY))
+    if file is None and framework is None and len(files) == 1:
+        (file,) = files.values()
     if file is None:
-        asked = f"and none for {framework}" if framework else "so say which"
+        missing = f"and none for {framework}" if framework else "so say which"
         raise DownloadError(
-            f"{name} has one file for each of {sorted(entry.files)}, {asked}: framework='torch', "
+            f"{name} has one file for each of {sorted(files)}, {missing}: framework='torch', "
             "say, or get_backend(...).load_pretrained_model, which knows"
         )
     return file
 
 
-def _kept_at(folder: Path, url: str) -> Path:
-    """Return where a URL's file is kept: its key is the whole URL, user and query included."""
+def _target(folder: Path, url: str) -> Path:
+    """Return where a URL's file is kept: in a folder named by the hash of the URL."""
     key = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:16]
-    return folder / key / _file_name(url)
-
-
-def _file_name(url: str) -> str:
     try:
         name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
     except ValueError:
         raise DownloadError(f"{url} is not a URL") from None  # the reason would quote a password
-    if not name or name in (".", "..") or "\\" in name or "\0" in name:
+    if name in ("", ".", "..") or "\\" in name or "\0" in name:
         raise DownloadError(f"the URL {url} does not end in a file's name")
-    return name
+    return folder / key / name
 
 
 def download_extract(
@@ -289,7 +235,7 @@ def download_extract(
     framework: str | None = None,
     progress: bool = True,
 ) -> str:
-    """Return the folder of a named archive's content, fetching and unpacking it once.
+    """Return the folder of a named archive's content, downloading and unpacking it once.
 
     Args:
         name: a name of the hub, a URL, or the path of a local folder (returned as it is) or archive
@@ -299,14 +245,12 @@ def download_extract(
         progress: show a bar.
 
     Raises:
-        DownloadError: as `download`; or the archive is damaged, or has members that would be
-            written outside its folder.
+        DownloadError: as `download`; or the archive is damaged, or too large for a corpus or a
+            model.
     """
     path = expanded(name, DownloadError)
     if path.is_dir():
         return str(path)
-    if path.exists():
-        archive = path
-    else:
-        archive = Path(download(str(name), folder, framework=framework, progress=progress))
-    return str(extracted(archive, Path(folder or cache_dir()).expanduser()))
+    if not path.exists():
+        path = Path(download(str(name), folder, framework=framework, progress=progress))
+    return str(extracted(path, Path(folder or cache_dir()).expanduser()))

@@ -156,7 +156,6 @@ class ParityReport:
             axes.grid(alpha=0.4)
             above = {"loc": "lower center", "bbox_to_anchor": (0.5, 1.0), "ncols": 4}
             axes.legend(fontsize="small", frameon=False, columnspacing=1.2, **above)
-        figure.tight_layout()
         figure.savefig(path)
 
 

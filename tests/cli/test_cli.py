@@ -363,7 +363,7 @@ def test_printable_text_is_unchanged(capsys: pytest.CaptureFixture[str]) -> None
         ("https://u:pass@h/x.zip?token=abc#f: no", "https://***@h/x.zip?***: no"),
         ("https:/u:pass@h/x.zip: no such file", "https:/***@h/x.zip: no such file"),
         ("a url: /x.zip?token=abc (Caused by X)", "a url: /x.zip?*** (Caused by X)"),
-        ("http://u:pa/s?s#@host:80/x, 'y'", "http://***@host:80/x, 'y'"),
+        ("http://u:pa's?s#@host:80/x, 'y'", "http://***@host:80/x, 'y'"),
         ("git+ssh://token@h/x", "git+ssh://***@h/x"),
         ("u:pass@h/x.zip", "***@h/x.zip"),
         ("http://[::1]:80/a@b/c.zip is here. Is it?", "http://[::1]:80/a@b/c.zip is here. Is it?"),
@@ -412,7 +412,7 @@ def test_commands_show_no_secrets_of_urls(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(fetch, "ATTEMPTS", 1)
+    monkeypatch.setattr(fetch, "RETRY", 0)
     monkeypatch.chdir(tmp_path)
     url = "http://user:secret@127.0.0.1:1/x.zip?token=secret"
     with suppress(SystemExit):

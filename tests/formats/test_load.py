@@ -509,7 +509,7 @@ def test_a_file_of_a_checkpoint_is_not_its_folder(
     for path, end in (
         (folder / "config.json", f"nor a file of parameters; give the folder, {folder}\n"),
         (tmp_path / "note.txt", "nor a file of parameters\n"),
-        (archive, "is a zip archive that is cut off. Copy it anew from where it came from\n"),
+        (archive, "Copy it anew from where it came from\n"),
     ):
         assert main(["predict", str(path), "--pair", "A.", "B."]) == 2
         assert capsys.readouterr().err.endswith(end)

@@ -35,32 +35,21 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", refused)
 
 
-def test_it_answers_without_a_word_about_where_it_is(
-    backend: Backend, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["predict", "bert.mini", "--backend", backend.name, "--pair", *PAIRS[0]]) == 0
-    assert capsys.readouterr().out.split("\t")[0] == LABELS[0]
-    net = bertnli.load("bert.mini", backend.name)
-    found = [prediction.label for prediction in net.predict(PAIRS)]
-    assert sum(a == b for a, b in zip(found, LABELS, strict=True)) >= 4
-
-
 def test_the_readme_and_the_page_greet_with_it(
     backend: Backend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The README's answers are the command's, and the page's examples are classified right."""
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    asked = re.findall(r"\$ \.venv/bin/bertnli (predict .*)\n(.*)\n", text)
-    assert len(asked) == 2
-    for command, printed in asked:
+    examples = re.findall(r"\$ \.venv/bin/bertnli (predict .*)\n(.*)\n", text)
+    assert len(examples) == 2
+    for command, printed in examples:
         assert main([*shlex.split(command), "--backend", backend.name]) == 0
         label, *numbers = capsys.readouterr().out.rstrip("\n").split("\t")
-        expected, *shown = printed.split("\t")
-        assert label == expected
-        for one, other in zip(numbers, shown, strict=True):
-            name, _, value = one.partition("=")
-            assert other.partition("=")[0] == name
-            assert float(other.partition("=")[2]) == pytest.approx(float(value), abs=1.1e-4)
+        expected_label, *expected = (part.split("=") for part in printed.split("\t"))
+        assert [label] == expected_label
+        for number, (name, value) in zip(numbers, expected, strict=True):
+            assert number.startswith(f"{name}=")
+            assert float(number.partition("=")[2]) == pytest.approx(float(value), abs=1.1e-4)
     page = (Path(bertnli.__file__).parent / "serve/static/page.js").read_text(encoding="utf-8")
     block = page.partition("const EXAMPLES = [")[2].partition("];")[0]
     examples = re.findall(r'\["(.*)", "(.*)"\],', block)
@@ -109,9 +98,7 @@ def test_it_is_small() -> None:
 
 
 @pytest.mark.parametrize("name", ["xnli.dev.tsv", "xnli.dev.jsonl"])
-def test_empty_parses_are_no_empty_sentences(
-    backend: Backend, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_empty_parses_are_no_empty_sentences(name: str, tmp_path: Path) -> None:
     """In the columns of XNLI's files, and of tables written for GLUE's MNLI."""
     header = ["gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "genre"]
     header += ["sentence1", "sentence2"]
@@ -119,17 +106,5 @@ def test_empty_parses_are_no_empty_sentences(
     lines = ["\t".join(row) for row in (header, *rows)]
     if name.endswith("jsonl"):
         lines = [json.dumps(dict(zip(header, row, strict=True))) for row in rows]
-    path = tmp_path / name
-    path.write_text("\n".join(lines) + "\n")
-
-    def printed(*argv: str) -> str:
-        capsys.readouterr()
-        assert main([*argv, str(path)]) == 0
-        return capsys.readouterr().out
-
-    where = ["--backend", backend.name, "--json"]
-    answers = [json.loads(line) for line in printed("predict", "bert.mini", *where).splitlines()]
-    assert [(one["premise"], one["hypothesis"]) for one in answers] == PAIRS
-    right = sum(one["label"] == label for one, label in zip(answers, LABELS, strict=True))
-    assert json.loads(printed("evaluate", "bert.mini", *where))["accuracy"] == right / 5 >= 0.8
-    assert json.loads(printed("lengths", "--json"))["mean"] > 10
+    (tmp_path / name).write_text("\n".join(lines) + "\n")
+    assert bertnli.read(tmp_path / name).pairs() == {*PAIRS}

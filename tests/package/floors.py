@@ -34,15 +34,15 @@ def requirements() -> list[Requirement]:
 
 def floors() -> dict[str, str]:
     """Return the oldest version of each package, by its name as it is written."""
-    found: dict[str, str] = {}
+    oldest: dict[str, str] = {}
     for need in requirements():
         for rule in need.specifier:
             if rule.operator in (">=", "=="):
-                assert found.get(need.name) in (None, rule.version), need
-                found[need.name] = rule.version
-    without = {need.name for need in requirements()} - {*found}
+                assert oldest.get(need.name) in (None, rule.version), need
+                oldest[need.name] = rule.version
+    without = {need.name for need in requirements()} - {*oldest}
     assert not without, f"without an oldest version: {without}"
-    return found
+    return oldest
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What is built of the project: the version in one place, and whole distributions."""
+"""The version, the dependencies, and the built distributions."""
 
 from __future__ import annotations
 
@@ -51,16 +51,16 @@ def text(name: str) -> str:
 def test_the_version_stands_in_one_place() -> None:
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", __version__)
     assert 'version = { attr = "bertnli.version.__version__" }' in text("pyproject.toml")
-    found = [
+    files = [
         path
         for path in (ROOT / "bertnli").rglob("*.py")
         if re.search(r"^__version__\s*=", path.read_text(encoding="utf-8"), re.MULTILINE)
     ]
-    assert found == [ROOT / "bertnli" / "version.py"]
+    assert files == [ROOT / "bertnli" / "version.py"]
 
 
-#: Packages with holes that can be reached through bertnli, and the first versions without.
-HOLES = {
+#: Packages with vulnerabilities that bertnli would expose, and the first versions without.
+VULNERABLE = {
     "requests": "2.32.4",
     "filelock": "3.20.3",
     "h11": "0.16",
@@ -71,10 +71,10 @@ HOLES = {
 }
 
 
-def test_versions_with_holes_are_not_accepted() -> None:
-    found = floors()
-    for name, version in HOLES.items():
-        assert Version(found[name]) >= Version(version), name
+def test_vulnerable_versions_are_not_accepted() -> None:
+    oldest = floors()
+    for name, version in VULNERABLE.items():
+        assert Version(oldest[name]) >= Version(version), name
 
 
 def test_the_versions_that_are_tested_are_accepted() -> None:
@@ -91,8 +91,8 @@ def test_the_page_on_compatibility_has_the_oldest_versions() -> None:
     rows = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", section, re.MULTILINE))
     assert rows == floors()
     for name in ("PyTorch", "NumPy"):
-        (said,) = re.findall(rf"^\| {name} \| ([\d.]+) and later", page, re.MULTILINE)
-        assert said == floors()[{"PyTorch": "torch", "NumPy": "numpy"}[name]]
+        (version,) = re.findall(rf"^\| {name} \| ([\d.]+) and later", page, re.MULTILINE)
+        assert version == floors()[{"PyTorch": "torch", "NumPy": "numpy"}[name]]
 
 
 def test_the_image_is_pinned_and_has_the_versions_that_are_tested() -> None:

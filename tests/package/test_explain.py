@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -48,7 +49,7 @@ def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
 
 
 @pytest.mark.needs("torch")
-def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> None:
+def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -> None:
     import torch
     from captum import attr
 
@@ -59,21 +60,20 @@ def test_captum_finds_the_same(explained: Explanation, bundled: Classifier) -> N
     blank = ids.where((ids == vocab["<cls>"]) | (ids == vocab["<sep>"]), vocab["<mask>"])
 
     def probabilities(embedded: torch.Tensor) -> torch.Tensor:
-        whole = segments.expand(len(embedded), -1)
-        encoded = net.encoder.embed(embedded, whole)
+        encoded = net.encoder.embed(embedded, segments.expand(len(embedded), -1))
         for blk in net.encoder.blks:
             encoded = blk(encoded)
         return net.output(net.hidden(encoded[:, 0])).softmax(1)
 
     table = net.encoder.token_embedding
-    theirs = attr.IntegratedGradients(probabilities).attribute(
+    expected = attr.IntegratedGradients(probabilities).attribute(
         table(ids).detach(),
         table(blank).detach(),
         target=net.labels.index(explained.target),
         n_steps=50,
         method="gausslegendre",
     )
-    shares = theirs.sum(2)[0].detach().numpy()
+    shares = expected.sum(2)[0].detach().numpy()
     np.testing.assert_allclose(explained.saliency, shares, atol=2e-5)
 
 
@@ -94,22 +94,24 @@ def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> 
         attn_implementation="eager",
     )
     torch.manual_seed(0)
-    theirs = transformers.BertForSequenceClassification(config).eval()
-    for parameter in theirs.parameters():
+    model = transformers.BertForSequenceClassification(config).eval()
+    for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.4)
-    theirs.save_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     (tmp_path / "vocab.txt").write_text("\n".join([*special, *words]) + "\n")
     net = backend.load(tmp_path, "cpu")
-    found = net.explain("w1 w2 w3", "w4 w5")
-    assert found.tokens[1:4] == ("w1", "w2", "w3")
+    explained = net.explain("w1 w2 w3", "w4 w5")
+    assert explained.tokens[1:4] == ("w1", "w2", "w3")
     ids = torch.tensor([[2, *(special + words).index("w1") + np.arange(3), 3, 9, 10, 3]])
     with torch.no_grad():
-        output = theirs(ids, token_type_ids=torch.tensor([found.segments]), output_attentions=True)
+        output = model(
+            ids, token_type_ids=torch.tensor([explained.segments]), output_attentions=True
+        )
     for block, attention in enumerate(output.attentions):
-        np.testing.assert_allclose(found.attention[block], attention[0].numpy(), atol=2e-6)
+        np.testing.assert_allclose(explained.attention[block], attention[0].numpy(), atol=2e-6)
     probabilities = output.logits.softmax(1)[0].tolist()
-    assert list(found.probabilities.values()) == pytest.approx(probabilities, abs=1e-5)
+    assert list(explained.probabilities.values()) == pytest.approx(probabilities, abs=1e-5)
 
 
 @pytest.mark.needs("torch", "mxnet")
@@ -127,8 +129,8 @@ def test_backends_explain_alike() -> None:
 def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanation) -> None:
     shares = [bundled.explain(*PAIR, label=label) for label in bundled.labels]
     # The probabilities of all classes sum to 1, on the whole way.
-    np.testing.assert_allclose(sum(one.saliency for one in shares), 0, atol=1e-5)
-    assert [one.target for one in shares] == list(bundled.labels)
+    np.testing.assert_allclose(sum(explanation.saliency for explanation in shares), 0, atol=1e-5)
+    assert [explanation.target for explanation in shares] == list(bundled.labels)
     blocks, heads, T, _ = explained.attention.shape
     assert (blocks, heads) == (bundled.config.num_blks, bundled.config.num_heads)
     np.testing.assert_allclose(explained.attention.sum(3), 1, atol=1e-9)
@@ -141,21 +143,22 @@ def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanat
             explained.attention_of(**wrong)
 
 
-def test_training_goes_on_as_if_nothing_was_explained(backend: Backend) -> None:
-    vocab = build_vocab(bertnli.read("sample", "train"), 2)
-    data = backend.SNLIBERTDataset(bertnli.read("sample", "train"), 32, vocab, verbose=False)
-    after = []
+def test_explaining_leaves_no_trace_in_training(backend: Backend) -> None:
+    vocab = build_vocab(bertnli.read("sample", "dev"), 1)
+    data = backend.SNLIBERTDataset(bertnli.read("sample", "dev"), 32, vocab, verbose=False)
+    arrays = []
     for explains in (False, True):
-        bert = backend.BERTModel(len(vocab), 16, 32, 2, 2, 0.1, 32, vocab=vocab)
-        net = backend.BERTClassifier(bert)
+        net = backend.BERTClassifier(
+            backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.1, 32, vocab=vocab)
+        )
         trainer = backend.Trainer(net, 1e-3, "cpu")
         for step in range(2):
             trainer.train_step(data.batch(np.arange(8)), 1e-3, step).read()
             if explains:
                 net.explain("A man sleeps.", "A man eats.")
-        after.append(net.arrays())
-    for name, array in after[0].items():
-        np.testing.assert_array_equal(array, after[1][name], err_msg=name)
+        arrays.append(net.arrays())
+    for name, array in arrays[0].items():
+        np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
 
 
 def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifier) -> None:
@@ -171,30 +174,31 @@ def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifi
         backend.BERTClassifier(bert).explain("a", "a")
 
 
-def test_it_shows_itself(
+def test_the_command_prints_and_draws(
     backend: Backend,
     explained: Explanation,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    where = ["--backend", backend.name, "--devices", "cpu"]
+    command = ["explain", *PAIR, "--backend", backend.name, "--devices", "cpu"]
     png = tmp_path / "pair.png"
-    assert main(["explain", *PAIR, *where, "--plot", str(png), "--block", "0", "--head", "1"]) == 0
-    lines = capsys.readouterr().out.splitlines()
+    assert main([*command, "--plot", str(png), "--block", "0", "--head", "1"]) == 0
+    assert capsys.readouterr().out == f"{explained}\n"
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert main([*command, "--json"]) == 0
+    values = json.loads(capsys.readouterr().out)
+    assert values["tokens"] == list(explained.tokens)
+    np.testing.assert_allclose(values["attention"], explained.attention, atol=1e-9)
+    assert main([*command, "--head", "1"]) == 2
+    assert "--plot FILE" in capsys.readouterr().err
+    assert main([*command, "--plot", "pair.xyz"]) == 2
+    assert "--plot writes .png, .pdf, .svg" in capsys.readouterr().err
+
+
+def test_text_and_html(explained: Explanation) -> None:
+    lines = str(explained).splitlines()
     assert lines[0].startswith(f"{explained.label} 0.")
     assert len(lines) == 1 + len(explained.tokens)
     assert any(line.startswith("hypothesis  nobody") for line in lines)
-    assert png.read_bytes().startswith(b"\x89PNG")
-    assert main(["explain", *PAIR, *where, "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["tokens"] == list(explained.tokens)
-    np.testing.assert_allclose(found["attention"], explained.attention, atol=1e-9)
-    page = bertnli.load("bert.mini", backend=backend.name).explain("a < b", "<b>x</b>")
-    assert "<b>x" not in page._repr_html_()
-    assert main(["explain", *PAIR, *where, "--head", "1"]) == 2
-    assert "--plot FILE" in capsys.readouterr().err
-
-
-def test_a_picture_of_no_known_kind_is_refused_first(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", *PAIR, "--checkpoint", "no/such", "--plot", "pair.xyz"]) == 2
-    assert "--plot writes .png, .pdf, .svg" in capsys.readouterr().err
+    page = replace(explained, tokens=("<b>",) * len(explained.tokens))._repr_html_()
+    assert "<b>" not in page and page.count("&lt;b&gt;") == 13

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import bertnli
+from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.padding import padding_cost
@@ -28,22 +29,20 @@ def history(epochs: int, dev: bool = True, start: float = 1.1) -> History:
     return History(records, [start / (1 + i / 10) for i in range(10 * epochs)])
 
 
-def written(folder: Path, found: History) -> str:
+def written(folder: Path, run: History) -> str:
     folder.mkdir(parents=True)
-    (folder / "metrics.jsonl").write_text(found.to_lines())
+    (folder / "metrics.jsonl").write_text(run.to_lines())
     return str(folder)
 
 
 def test_a_run_is_read_back(tmp_path: Path) -> None:
-    found = history(3)
-    folder = written(tmp_path / "run", found)
-    assert read_history(folder).epochs == found.epochs
-    assert read_history(Path(folder) / "metrics.jsonl").epochs == found.epochs
-    without = history(2, dev=False)
-    assert read_history(written(tmp_path / "two", without)).epochs == without.epochs
+    for run in (history(3), history(2, dev=False)):
+        folder = written(tmp_path / str(len(run.epochs)), run)
+        assert read_history(folder).epochs == run.epochs
+        assert read_history(Path(folder) / "metrics.jsonl").epochs == run.epochs
 
 
-@pytest.mark.parametrize("line", ["", "{", "[]", "3", '{"epoch": 1}', "[" * 100_000])
+@pytest.mark.parametrize("line", ["", "[]", '{"epoch": 1}', "[" * 100_000])
 def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
     folder = written(tmp_path / "run", history(1))
     with (Path(folder) / "metrics.jsonl").open("a") as file:
@@ -75,9 +74,9 @@ def test_curves_of_several_runs_share_a_picture() -> None:
 
 
 def test_a_long_run_under_way_is_drawn_with_few_points() -> None:
-    found = history(2)
-    found.step_losses = [1.0, 3.0] * 5 * MAX_POINTS
-    (axes,) = plot_progress(found, "a title").axes
+    run = history(2)
+    run.step_losses = [1.0, 3.0] * 5 * MAX_POINTS
+    (axes,) = plot_progress(run, "a title").axes
     steps = axes.lines[0]
     assert len(steps.get_xdata()) == MAX_POINTS
     assert steps.get_ydata() == pytest.approx(np.full(MAX_POINTS, 2.0))
@@ -95,9 +94,13 @@ def test_a_confusion_matrix_has_counts_and_shares() -> None:
     assert axes.get_title() == "one\naccuracy 80.0% of 10 pairs"
 
 
-def test_what_padding_costs_by_hand() -> None:
+@pytest.fixture(scope="module")
+def data() -> PairDataset:
     corpus = bertnli.read("sample", "train")
-    data = PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
+    return PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
+
+
+def test_what_padding_costs_by_hand(data: PairDataset) -> None:
     cost = padding_cost(data, 64)
     assert cost.tokens == data.lengths.sum()
     assert cost.to_max_len == len(data) * 40
@@ -106,48 +109,34 @@ def test_what_padding_costs_by_hand() -> None:
     assert cost.to_longest == sum(len(batch) * batch.max() for batch in batches)
     assert cost.tokens < cost.computed <= 1.07 * cost.tokens
     assert cost.computed < cost.to_longest < cost.to_max_len
-    left, right = plot_lengths(data.lengths, cost).axes
+
+
+def test_lengths_are_drawn_and_no_label_touches_a_bar(data: PairDataset) -> None:
+    cost = padding_cost(data, 64)
+    figure = plot_lengths(data.lengths, cost)
+    left, right = figure.axes
     assert sum(bar.get_height() for bar in left.patches) == len(data)
-    assert [bar.get_width() for bar in right.patches[:3]] == [
-        cost.to_max_len,
-        cost.to_longest,
-        cost.computed,
-    ]
-
-
-def test_every_axis_has_a_label_and_no_label_touches_a_bar() -> None:
-    corpus = bertnli.read("sample", "train")
-    data = PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
-    metrics = Metrics(("yes", "no"), np.array([[8, 2], [0, 0]]), 0.3)
-    lengths = plot_lengths(data.lengths, padding_cost(data, 64))
-    for figure in (
-        plot_curves({"": history(3)}),
-        plot_progress(history(3)),
-        plot_confusion({"one": metrics}),
-    ):
-        for axes in figure.axes:
-            assert axes.get_xlabel() and axes.get_ylabel()
-    left, right = lengths.axes
+    widths = [bar.get_width() for bar in right.patches[:3]]
+    assert widths == [cost.to_max_len, cost.to_longest, cost.computed]
     assert left.get_xlabel() and left.get_ylabel() and right.get_xlabel()  # bars have names
-    lengths.canvas.draw()
+    figure.canvas.draw()
     bars = [bar.get_window_extent() for bar in right.patches]
     labels = [text.get_window_extent() for text in right.texts]
     assert len(labels) == 3
     assert not any(label.overlaps(bar) for label in labels for bar in bars)
-    gaps = [min(abs(label.y0 - bar.y1) for bar in bars) for label in labels]
-    assert min(gaps) >= 2  # pixels
+    assert min(min(abs(label.y0 - bar.y1) for bar in bars) for label in labels) >= 2  # pixels
 
 
 def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     picture = tmp_path / "lengths.svg"
     assert main(["lengths", "sample", "--plot", str(picture), "--json"]) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert found["pairs"] == 90 and found["longest"] <= found["max_len"] == 128
-    assert found["tokens"] == pytest.approx(found["mean"] * 90)
+    values = json.loads(capsys.readouterr().out)
+    assert values["pairs"] == 90 and values["longest"] <= values["max_len"] == 128
+    assert values["tokens"] == pytest.approx(values["mean"] * 90)
     assert "<svg" in picture.read_text()
     assert main(["lengths", "sample", "--split", "train", "--max-len", "12"]) == 0
-    said = capsys.readouterr().out
-    assert "780 pairs from" in said and "all padded to 12 tokens" in said
+    printed = capsys.readouterr().out
+    assert "780 pairs from" in printed and "all padded to 12 tokens" in printed
 
 
 def test_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +151,7 @@ def test_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "message"),
     [
         (["none"], "none is no run's folder"),
         (["one", "one"], "given twice"),
@@ -177,10 +166,26 @@ def test_a_curve_that_cannot_be_drawn(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     argv: list[str],
-    said: str,
+    message: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "one", history(2))
     written(tmp_path / "empty", History())
     assert main(["curve", *argv]) == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
+
+
+def test_evaluate_draws_the_confusion_matrix(
+    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = ["--backend", backend.name, "--devices", "cpu"]
+    picture = tmp_path / "confusion.png"
+    assert main(["evaluate", "bert.mini", "sample", *where, "--plot", str(picture)]) == 0
+    assert "accuracy 0." in capsys.readouterr().out
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    for options, message in (
+        (["--plot", "confusion.bmp"], "writes .png, .pdf, .svg"),
+        (["--plot", "c.png", "--report", str(tmp_path / "report")], "a report has the matrices"),
+    ):
+        assert main(["evaluate", "bert.mini", "sample", *where, *options]) == 2
+        assert message in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""The rooms of the house: what imports what, and how few things lie in the hall."""
+"""The packages of bertnli: what imports what."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def imported(path: Path) -> set[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            names |= {one if one in MODULES else node.module for one in inner}
+            names |= {name if name in MODULES else node.module for name in inner}
         elif isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
     return names & MODULES.keys()
@@ -43,7 +43,7 @@ def test_no_modules_import_each_other() -> None:
     check({name: imported(path) - {name} for name, path in MODULES.items()})
 
 
-def test_no_rooms_import_each_other() -> None:
+def test_no_packages_import_each_other() -> None:
     graph = defaultdict[str, set[str]](set)
     for name, path in MODULES.items():
         room = name.split(".")[1:2]
@@ -62,5 +62,5 @@ def test_above_the_backends_there_is_no_framework() -> None:
     for name, path in MODULES.items():
         if not name.startswith("bertnli.backends."):
             tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-            found = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module}
-            assert not any(one.split(".")[0] in ("torch", "mxnet") for one in found), name
+            sources = {n.module for n in tree if isinstance(n, ast.ImportFrom) and n.module}
+            assert not {source.split(".")[0] for source in sources} & {"torch", "mxnet"}, name

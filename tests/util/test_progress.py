@@ -43,8 +43,8 @@ def test_what_is_not_known_is_not_said(capsys: pytest.CaptureFixture[str]) -> No
 
 
 @pytest.mark.parametrize(
-    ("seconds", "said"),
+    ("seconds", "text"),
     [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5_990, "100 min"), (9_000, "2.5 h")],
 )
-def test_duration(seconds: float, said: str) -> None:
-    assert duration(seconds) == said
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
