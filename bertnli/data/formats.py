@@ -36,9 +36,6 @@ NOT_TABLES = {
     "its path, with .zip at its end. Save the sheet as CSV UTF-8 (Excel: File, Save as; pandas: "
     "read_excel(path).to_csv(...)), and give that file",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls). Save the sheet as CSV UTF-8",
-    b"SQLite format 3\0": "a database of SQLite. Export the table as CSV",
-    b"%PDF": "a PDF. Give the table itself as CSV, TSV or JSON lines",
-    b"\x80\x04\x95": "a pickle. Save the table as parquet or CSV",
 }
 DELIMITERS = (",", "\t", ";", "|")
 #: Characters, records and leading lines that are looked at.

@@ -114,11 +114,6 @@ def test_sample_corpus() -> None:
     assert not premises["dev"] & premises["test"]
 
 
-def test_corpus_from_pairs_and_lengths() -> None:
-    corpus = Corpus.from_pairs([("It's me.", "No.")])
-    assert corpus.labels == [-1]
-    with pytest.raises(DataError, match="2 premises, 1 hypotheses"):
-        Corpus(["a", "b"], ["c"], [0, 1], tokenized=True)
 
 
 WORDS = st.lists(st.sampled_from(["a", "b", "C", "Dog", "zebra", "."]), min_size=1, max_size=12)
@@ -205,9 +200,6 @@ def test_dataset_refuses() -> None:
         dataset.batch(np.array([0]), pad_to=4)
 
 
-def test_vocabulary_file_must_be_there(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.json: cannot be read"):
-        Vocab.load(tmp_path / "none.json")
 
 
 def test_empty_dataset_has_no_batches() -> None:

@@ -308,7 +308,7 @@ def outcome(make: Any, *args: Any, **options: Any) -> Any:
     except BERTNLIError as error:
         found = error
     assert len(str(found)) < 4000
-    return found
+    return problem
 
 
 def check(source: Any, expected: int | None, **options: Any) -> Any:
@@ -335,7 +335,7 @@ def check(source: Any, expected: int | None, **options: Any) -> Any:
     for on_error in ("skip", "raise"):
         answered = outcome(lambda: list(pairs(given(), on_error=on_error, **options)))  # noqa: B023
         assert isinstance(answered, list | DataError | ConfigError), answered
-    return found
+    return problem
 
 
 def check_ids(source: Any, **options: Any) -> None:

@@ -779,16 +779,6 @@ def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path: Path) 
              [(*row[:2], (N, E, C)[row[2]]) for row in NUMBERS])  # fmt: skip
 
 
-def test_numbers_are_the_same_with_a_point(tmp_path: Path) -> None:
-    """As pandas writes them, where some are missing."""
-    rows = [("a", "b", "2.0"), ("c", "d", "0.0"), ("e", "f", ""), ("g", "h", "-1.0")]
-    path = write(tmp_path / "x.csv", csv_of(rows))
-    with pytest.raises(DataError, match="0 in 1 rows, 2 in 1 rows") as caught:
-        read(path)
-    assert {"0": E, "2": C} in proposed_maps(str(caught.value))
-    found = read(path, label_map={"0": E, "1": N, "2": C})
-    assert rows_of(found) == [("a", "b", C), ("c", "d", E)]
-    assert found.skipped == {"no gold label": 2}
 
 
 def test_numbers_with_a_meaning() -> None:
@@ -947,33 +937,10 @@ def test_a_source_s_own_dev_split_is_taken(tmp_path: Path) -> None:
     assert sample == (read("sample", "train"), read("sample", "dev"))
 
 
-# ----- what newcomers met
 
 
-def test_columns_are_all_names_or_all_numbers(tmp_path: Path) -> None:
-    path = write(tmp_path / "x.csv", csv_of(ROWS_OF_THREE, ("0", "1", "2")))
-    for columns in ((1, 2, 3), ("1", "2", "3")):
-        found = read(path, header=True, **dict(zip(COLUMNS, columns, strict=True)))
-        assert rows_of(found) == ROWS_OF_THREE
-    found = read(path, header=True, **dict(zip(COLUMNS, "012", strict=True)))
-    assert rows_of(found) == ROWS_OF_THREE
 
 
-@pytest.mark.parametrize("header", [("A", "B", "C"), ("s1", "s2", "e"), ("P", "H", "N")])
-def test_a_letter_is_no_proof_of_a_class(tmp_path: Path, header: Any) -> None:
-    found = read(write(tmp_path / "x.csv", csv_of(ROWS_OF_THREE, header)))
-    assert rows_of(found) == ROWS_OF_THREE
-    assert any("--no-header" in note for note in found.notes)
-
-
-@pytest.mark.parametrize("count", [1, 2, 6, 40])
-def test_the_index_of_pandas_is_no_class(tmp_path: Path, count: int) -> None:
-    rows = [(f"A man {i} sleeps here.", f"A man rests {i}.") for i in range(count)]
-    path = tmp_path / "x.csv"
-    pandas.DataFrame(rows, columns=["text", "claim"]).to_csv(path)
-    with pytest.raises(DataError, match="--premise-column text --hypothesis-column claim"):
-        list(pairs(path))
-    assert list(pairs(path, premise="text", hypothesis="claim")) == rows
 
 
 @pytest.mark.parametrize(
@@ -1001,11 +968,6 @@ def test_texts_of_excel_lose_their_quotes(tmp_path: Path) -> None:
     assert read(write(tmp_path / "x.txt", bare)).premises[0] == '"A man, old, sleeps."'
 
 
-def test_a_damaged_character_is_no_other_encoding(tmp_path: Path) -> None:
-    lines_of = [f"Die Bäckerin {i} schläft.\tDie Köchin schläft." for i in range(20)]
-    damaged = "\n".join(["premise\thypothesis", *lines_of]).encode() + b"\nDas Caf\xe9.\tx\n"
-    with pytest.raises(DataError, match="single characters are damaged"):
-        list(pairs(write(tmp_path / "x.tsv", damaged)))
 
 
 def test_a_corpus_and_a_table_of_lists_are_sources() -> None:
@@ -1039,12 +1001,6 @@ def test_a_space_after_the_comma_is_no_part_of_a_sentence(tmp_path: Path) -> Non
     assert ids.digest() == PairDataset(read(path), 32, vocab, verbose=False).digest()
 
 
-def test_files_of_the_folder_itself_go_before_deeper_ones(tmp_path: Path) -> None:
-    (tmp_path / "part").mkdir()
-    write(tmp_path / "part" / "train.csv", csv_of(ROWS_OF_THREE[:1], COLUMNS))
-    write(tmp_path / "train.csv", csv_of(ROWS_OF_THREE, COLUMNS))
-    assert rows_of(read(tmp_path, "train")) == ROWS_OF_THREE
-    assert len(read(f"{tmp_path}:part/train").labels) == 1
 
 
 @pytest.mark.parametrize("label", [E, 1])
@@ -1128,24 +1084,6 @@ def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str)
     same(read(path, encoding=encoding), rows)
 
 
-@pytest.mark.parametrize(
-    ("encoding", "text"),
-    [
-        ("cp1250", "Łódź płynie po rzece a kot śpi na krześle."),
-        ("iso8859_2", "Łódź płynie po rzece a kot śpi na krześle."),
-        ("cp1254", "Bir kadın pencerenin yanında şarkı söylüyor."),
-        ("cp1252", "Un garçon déçu."),
-        ("mac_roman", "Il a été très déçu par le café."),
-    ],
-)
-def test_the_alphabets_of_europe_are_shown(tmp_path: Path, encoding: str, text: str) -> None:
-    rows = [(text, "No.", E)] * 20
-    path = write(tmp_path / "x.csv", csv_of(rows).encode(encoding))
-    with pytest.raises(DataError) as caught:
-        read(path)
-    told = str(caught.value)
-    assert f"(--encoding {encoding}), as which it has {text[:14]!r}"[:-1] in told
-    same(read(path, encoding=encoding), rows)
 
 
 def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path: Path) -> None:
@@ -1240,36 +1178,8 @@ def test_columns_of_one_name_are_distinct_names_by_number(tmp_path: Path) -> Non
         assert list(pairs(source, premise=2, hypothesis=1)) == [("c d", "a b")]
 
 
-def test_probabilities_tell_the_class_where_no_column_does(tmp_path: Path) -> None:
-    rows = [
-        {
-            "premise": "a",
-            "hypothesis": "b",
-            "p": {"entailment": 0.1, "neutral": 0.7, "contradiction": 0.2},
-        },
-        {
-            "premise": "c",
-            "hypothesis": "d",
-            "p": {"entailment": 0.8, "neutral": 0.1, "contradiction": 0.1},
-        },
-    ]
-    path = write(tmp_path / "t.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
-    corpus = read(path, probabilities="p")
-    assert [corpus.label_names[i] for i in corpus.labels] == ["neutral", "entailment"]
-    with pytest.raises(DataError) as caught:
-        read(path)
-    assert "p.entailment)" not in str(caught.value) and "--label-column p" not in str(caught.value)
 
 
-def test_columns_that_pandas_numbers(tmp_path: Path) -> None:
-    frame = pandas.DataFrame([["x", "a b", "c", "neutral"], ["x", "d e", "f", "entailment"]])
-    assert list(pairs(frame, premise=1, hypothesis=2)) == [("a b", "c"), ("d e", "f")]
-    frame.iloc[:, 1:].to_csv(tmp_path / "t.csv", index=False)  # 1,2,3
-    frame = frame.iloc[:, 1:].set_axis(range(3), axis=1)
-    frame.to_csv(tmp_path / "u.csv", index=False)  # 0,1,2
-    for source in (frame, tmp_path / "u.csv"):
-        assert read(source).premises == ["a b", "d e"]
-        assert read(source).labels == [2, 0]
 
 
 def test_what_is_no_source_is_told(tmp_path: Path) -> None:
