@@ -13,7 +13,7 @@ from typing import Any
 
 from bertnli._util.hints import did_you_mean
 from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
-from bertnli.data.corpus import TABLE, shown
+from bertnli.data.corpus import TABLE, short_repr
 from bertnli.data.layouts import (
     ANNOTATORS,
     COUNTER,
@@ -126,7 +126,7 @@ def plan_of(
         if is_ambiguous or table.columns.count(name) > 1:
             raise DataError(
                 f"{table.source}, line 1: two columns {name!r}; the header has "
-                f"{shown.repr(list(table.columns))}. Rename one. {NAME_THEM}"
+                f"{short_repr(list(table.columns))}. Rename one. {NAME_THEM}"
             )
     if layout is None and table.columns[:1] == ("1",) and chosen is not None:
         # Khot et al. (2018): SciTail's tables have no header, and two classes.
@@ -164,7 +164,7 @@ def _column(
         return text  # a key of later rows
     raise DataError(
         f"{table.source}, line 1: no column {given!r}; the header has "
-        f"{shown.repr(list(table.columns))}. {NAME_THEM}{did_you_mean(text, table.columns)}"
+        f"{short_repr(list(table.columns))}. {NAME_THEM}{did_you_mean(text, table.columns)}"
     )
 
 
@@ -228,7 +228,7 @@ def _no_label(
     )
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
-        f"{shown.repr(list(table.columns))}. Name the column of the class with label= "
+        f"{short_repr(list(table.columns))}. Name the column of the class with label= "
         f"(--label-column{'' if near is None else ' ' + _quoted(near)}); pairs without classes are "
         "for `bertnli predict`, and read with labelled=False"
     )
@@ -237,7 +237,7 @@ def _no_label(
 def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
     text = (
         f"{table.source}, line 1: no known columns of sentences; its columns are "
-        f"{shown.repr(list(table.columns))}. {NAME_THEM}"
+        f"{short_repr(list(table.columns))}. {NAME_THEM}"
     )
     if len(table.columns) == 1 and table.format in ("tsv", "csv"):
         return f"{text}; or give the delimiter with delimiter= (--delimiter): it has one column"

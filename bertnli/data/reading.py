@@ -13,7 +13,7 @@ from bertnli._util.hints import did_you_mean
 from bertnli.bert.labels import checked_labels
 from bertnli.data.arrow import file_table, narrow
 from bertnli.data.class_names import names_beside
-from bertnli.data.corpus import shown
+from bertnli.data.corpus import short_repr
 from bertnli.data.formats import TextFormat, binary_format, text_format
 from bertnli.data.layouts import has_sentences
 from bertnli.data.parses import SentenceColumn
@@ -177,7 +177,7 @@ def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_e
     if text is None:
         check_column(row, column.names)
     if not isinstance(text, str) or not (may_be_empty or text.strip()):
-        raise BadRow(f"the {what} is {shown.repr(text)}; a sentence is expected")
+        raise BadRow(f"the {what} is {short_repr(text)}; a sentence is expected")
     if not text.isascii():
         try:
             text.encode()
@@ -190,4 +190,4 @@ def check_column(row: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise BadRow if a row has none of these columns, whose objects may be nested."""
     if not any(name in row or "." in name for name in names):
         expected = " or ".join(map(repr, names))
-        raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")
+        raise BadRow(f"no {expected}; the row has {short_repr(sorted(map(str, row)))}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets.info import DatasetInfosDict
 
-from bertnli.data.arrow import file_table, narrow, object_table, rows_of
+from bertnli.data.arrow import file_table, narrow, object_table
 from bertnli.data.class_names import names_beside
 from bertnli.data.table import BadRow, Table
 from bertnli.errors import DataError
@@ -85,9 +84,9 @@ def opened(content: bytes, path: Path | None = None) -> Table:
 
 def rows(table: Table | None) -> list[Any]:
     assert table is not None
-    numbers, found = zip(*table.rows, strict=True)
-    assert numbers == tuple(range(1, len(found) + 1))
-    return list(found)
+    numbers, values = zip(*table.rows, strict=True)
+    assert numbers == tuple(range(1, len(values) + 1))
+    return list(values)
 
 
 def batches(table: Table | None, *columns: str) -> Any:
@@ -117,12 +116,12 @@ def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) 
         "small": pa.array([1, None, 0, 2], pa.int8()),
     }
     table = opened(written(write, pa.table(columns)))
-    found = batches(table, *columns)
-    assert found.schema.types == [*[pa.string()] * 4, pa.int8()]
-    assert found.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
+    values = batches(table, *columns)
+    assert values.schema.types == [*[pa.string()] * 4, pa.int8()]
+    assert values.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
         "bytes": texts.to_pylist()
     }
-    assert rows(table) == found.to_pylist()
+    assert rows(table) == values.to_pylist()
 
 
 @each_format
@@ -131,8 +130,6 @@ def test_text_that_is_not_utf8_is_a_bad_row(write: Callable[[Any, Any], None]) -
         first, bad, last = rows(opened(written(write, pa.table({"a": column, "b": [0, 1, 2]}))))
         assert (first, last) == ({"a": "a", "b": 0}, {"a": "c", "b": 2})
         assert isinstance(bad, BadRow) and "0xff" in str(bad)
-
-
 
 
 def outcome(content: bytes) -> list[Any] | None:
@@ -149,9 +146,9 @@ def outcome(content: bytes) -> list[Any] | None:
 def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
     content = written(write, pa.table(COLUMNS))
     for size in range(0, len(content), 7):
-        found = outcome(content[:size])
+        values = outcome(content[:size])
         # A stream may end after any batch.
-        assert found is None or (write is ipc_stream and found == ROWS[: len(found)])
+        assert values is None or (write is ipc_stream and values == ROWS[: len(values)])
     chosen = np.random.default_rng(1)
     for _ in range(300):
         damaged = bytearray(content)
@@ -274,13 +271,9 @@ def test_objects(make: Callable[[], Any]) -> None:
             name: COLUMNS[name] for name in ("label", "premise")
         }
         assert batches(table, "premise").schema.types == [pa.string()]
-    found = rows(table)
-    assert found == ROWS
-    assert all(isinstance(row["premise"], str | None) for row in found)
-
-
-
-
+    values = rows(table)
+    assert values == ROWS
+    assert all(isinstance(row["premise"], str | None) for row in values)
 
 
 def test_pandas_columns_without_good_names() -> None:
@@ -298,10 +291,10 @@ def test_pandas_columns_without_good_names() -> None:
 
 def test_a_data_set_has_its_own_order() -> None:
     for change in (
-        lambda found: found.select([3, 0]),
-        lambda found: found.shuffle(seed=1),
-        lambda found: found.filter(lambda row: row["label"] in (0, 1)),
-        lambda found: found.with_format("numpy", columns=["label"]).sort("hypothesis"),
+        lambda data: data.select([3, 0]),
+        lambda data: data.shuffle(seed=1),
+        lambda data: data.filter(lambda row: row["label"] in (0, 1)),
+        lambda data: data.with_format("numpy", columns=["label"]).sort("hypothesis"),
     ):
         changed = change(as_dataset())
         expected = list(changed.with_format(None))

@@ -141,9 +141,9 @@ def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
         second = "A bed ." if PARSES[1] in columns else "A bed."
         for corpus in (bertnli.read(tmp_path, "dev"), bertnli.read(path)):
             assert (corpus.premises, corpus.hypotheses) == ([first], [second])
-        corpus = PairDataset.read(tmp_path, "dev", 64, VOCAB, cache=False, verbose=False)
+        dataset = PairDataset.read(tmp_path, "dev", 64, VOCAB, cache=False, verbose=False)
         expected = PairDataset(corpus, 64, VOCAB, verbose=False)
-        np.testing.assert_array_equal(corpus.token_ids, expected.token_ids)
+        np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
 def test_named_columns_are_read_as_they_are(tmp_path: Path) -> None:
@@ -189,8 +189,8 @@ def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> N
     for vocab in (pieces, cased):
         expected = PairDataset(corpus, 64, vocab, verbose=False)
         for _ in range(2):
-            corpus = PairDataset.read(tmp_path, "test", 64, vocab, verbose=False)
-            np.testing.assert_array_equal(corpus.token_ids, expected.token_ids)
+            dataset = PairDataset.read(tmp_path, "test", 64, vocab, verbose=False)
+            np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
 def test_a_placeholder_that_is_the_sentence_stays() -> None:
