@@ -82,18 +82,10 @@ class Plan:
         return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
 
 
-def plan_of(
-    table: Table,
-    rows: Rows,
-    premise: str | int | None,
-    hypothesis: str | int | None,
-    label: str | int | None,
-    labelled: bool,
-    probabilities: str | None,
-) -> Plan:
-    """Return which columns of a table to read."""
-    names = names_by_key(table.columns)
-    given = (premise, hypothesis, label)
+def plan_of(table: Table, rows: Rows, how: Any) -> Plan:
+    """Return which columns of a table to read; ``how`` is the `Reading`."""
+    names, labelled = names_by_key(table.columns), how.labelled
+    given = (how.premise, how.hypothesis, how.label)
     digits = {str(column) for column in given if column is not None and str(column).isdecimal()}
     by_number = not digits <= {*table.columns}  # else the header itself has these numbers
     columns = [_column(table, names, column, by_number) for column in given]
@@ -118,7 +110,7 @@ def plan_of(
     if labelled and chosen is None:
         wanted = LABEL_COLUMNS if layout is None else layout.labels
         chosen = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
-        if chosen is None and probabilities is None:
+        if chosen is None and how.probabilities is None:
             raise LabelError(_no_label(table, rows, sentences, wanted))
     chosen = chosen if labelled else None
     for name in (*sentences[0].names, *sentences[1].names, *([chosen] if chosen else [])):

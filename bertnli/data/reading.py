@@ -69,8 +69,7 @@ class Reading:
             good = [row for _, row in first if isinstance(row, Mapping)]
             if not table.columns and first and not good:  # every row of the sample is bad
                 table.columns = ("premise", "hypothesis", "label")
-            given = (self.premise, self.hypothesis, self.label)
-            plan = plan_of(table, good, *given, self.labelled, self.probabilities)
+            plan = plan_of(table, good, self)
             table.notes += plan.notes
             if plan.part is not None and part.split is None:
                 table.notes.append(
@@ -104,15 +103,8 @@ class Reading:
     def text_format(self, head: bytes, source: str) -> TextFormat:
         """Return how a text file is written that begins with some bytes."""
         encoding, mark = encoding_of(head, self.encoding)
-        return text_format(
-            head[mark:].decode(encoding, errors="replace"),
-            source,
-            self._is_header,
-            format=self.format,
-            delimiter=self.delimiter,
-            quoted=self.quoted,
-            header=self.header,
-        )
+        text = head[mark:].decode(encoding, errors="replace")
+        return text_format(text, source, self._is_header, self)
 
     def _is_header(self, columns: Sequence[str]) -> bool:
         names = [column.strip().lower() for column in columns]

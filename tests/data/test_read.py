@@ -1107,26 +1107,13 @@ def test_json_by_ids_is_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", [";", ",", "\t"])
-def test_titles_above_and_empty_rows_below_are_no_pairs(tmp_path: Path, sign: str) -> None:
-    rows = [
-        ["My survey", "", ""],
-        ["# of 2024"],
-        ["", "", ""],
-        ["premise", "hypothesis", "label"],
-        ["A man sleeps.", "He rests.", "entailment"],
-        ["A man runs.", "He rests.", "contradiction"],
-        ["", "", ""],
-        ["", "", ""],
-    ]
-    path = tmp_path / "survey.csv"
-    path.write_text("".join(sign.join(row) + "\r\n" for row in rows))
-    corpus = read(path)
-    assert corpus.premises == ["A man sleeps.", "A man runs."]
-    assert corpus.labels == [0, 1] and corpus.rows.tolist() == [5, 6] and not corpus.skipped
-    assert any("line 4" in note for note in corpus.notes)
-    assert list(pairs(path)) == list(zip(corpus.premises, corpus.hypotheses, strict=True))
-    with pytest.raises(DataError, match="line 7"):  # above a pair it may be a lost one
-        read(write(path, path.read_text() + sign.join(rows[4])))
+def test_empty_rows_at_the_end_are_no_pairs(tmp_path: Path, sign: str) -> None:
+    path = write(
+        tmp_path / "x.csv", csv_of([*ROWS_OF_THREE, ("", "", ""), ("", "", "")], sign=sign)
+    )
+    same(read(path), ROWS_OF_THREE)
+    with pytest.raises(DataError, match="line 5"):  # above a pair it may be a lost one
+        read(write(path, path.read_text() + csv_of(ROWS_OF_THREE, None, sign=sign)))
 
 
 def test_a_class_that_comes_back_is_no_bad_row(tmp_path: Path) -> None:
