@@ -13,7 +13,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from bertnli.data.class_names import Names, known_names, names_beside, schema_names
+from bertnli.data.class_names import Names, names_beside, schema_names
 from bertnli.data.table import BadRow, Row, Table, distinct_names, keys_of
 from bertnli.errors import DataError
 
@@ -137,7 +137,7 @@ def _table(
                 yield pa.RecordBatch.from_arrays(texts, names=names)
 
     columns = tuple(_schema_keys(pa, schema))
-    names = known_names({**(beside or {}), **schema_names(schema)})
+    names = {**(beside or {}), **schema_names(schema)}
     names = {column: names[column] for column in columns if column in names}
     return Table(source, format, columns, rows_of(batches(schema.names)), names, batches=batches)
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bertnli.bert.labels import LABELS
 from bertnli.data.classes import NO_CLASS, class_of_number, decide, proposed_map, raw_label
-from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, shown
+from bertnli.data.corpus import MALFORMED, NO_LABEL, Corpus, short_repr
 from bertnli.data.layouts import annotators_of
 from bertnli.data.plan import Plan
 from bertnli.data.reading import Reading, bad_row, check_column, sentence
@@ -87,7 +87,7 @@ class Builder:
                 raw = max(target, key=lambda name: target[name])
             if self.targets and {*self.targets[0]} != {*target}:
                 raise BadRow(
-                    f"the probabilities are {shown.repr(target)}; those of the rows before are of "
+                    f"the probabilities are {short_repr(target)}; those of the rows before are of "
                     f"{list(self.targets[0])}"
                 )
             self.targets.append(target)
@@ -167,7 +167,7 @@ class Builder:
             often = max(unknown, key=lambda raw: unknown[raw])
             known = {names[i] for i in ids.values() if i >= 0}
             what = (
-                f"label {shown.repr(often)} is none of {list(names)}; say what the file writes "
+                f"label {short_repr(often)} is none of {list(names)}; say what the file writes "
                 f"for each class with {proposed_map([*unknown], names, known)}"
             )
             source, number = self.first[often]
@@ -176,7 +176,7 @@ class Builder:
                 raise LabelError(f"{source}, line {number} and {others} others: {what}")
             if self.how.on_error == "raise":
                 raise bad_row(source, number, what)
-            counted = ", ".join(f"{shown.repr(raw)} in {n}" for raw, n in unknown.items())
+            counted = ", ".join(f"{short_repr(raw)} in {n}" for raw, n in unknown.items())
             self.notes.append(f"{source}: rows with unknown labels are left out: {counted}")
             self.skipped[MALFORMED] += sum(unknown.values())
         return names, ids
@@ -209,7 +209,7 @@ class Builder:
             if {*target} != {*lowered}:
                 raise DataError(
                     f"{next(iter(self.parts))}, line {self.numbers[i]}: the probabilities are "
-                    f"{shown.repr(self.targets[i])}; an object with a number for each of "
+                    f"{short_repr(self.targets[i])}; an object with a number for each of "
                     f"{list(names)} is expected"
                 )
             targets[place] = [target[name] for name in lowered]
@@ -221,11 +221,11 @@ def _probabilities(row: Mapping[str, Any], column: str) -> Mapping[str, float]:
     target = value_of(row, column)
     if not isinstance(target, Mapping):
         raise BadRow(
-            f"{column!r} is {shown.repr(target)}; probabilities are expected, an object "
+            f"{column!r} is {short_repr(target)}; probabilities are expected, an object "
             "with one for each class"
         )
     values = list(target.values())
     are_numbers = all(type(value) in (int, float) and value >= 0 for value in values)
     if not are_numbers or not abs(sum(values) - 1) < 1e-3:
-        raise BadRow(f"the probabilities {shown.repr(target)} are negative, or do not sum to 1")
+        raise BadRow(f"the probabilities {short_repr(target)} are negative, or do not sum to 1")
     return target

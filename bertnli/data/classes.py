@@ -16,7 +16,7 @@ import numpy as np
 
 from bertnli._util.hints import did_you_mean
 from bertnli.bert.labels import LABELS, NOT_ENTAILMENT, TWO_WAY, canonical_label
-from bertnli.data.corpus import shown
+from bertnli.data.corpus import short_repr
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError, LabelError
 
@@ -72,7 +72,7 @@ def raw_label(value: Any) -> str:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     if not isinstance(value, int | float):
-        raise BadRow(f"the label is {shown.repr(value)}; a name or a number is expected")
+        raise BadRow(f"the label is {short_repr(value)}; a name or a number is expected")
     return str(value)
 
 
@@ -141,7 +141,7 @@ def decide(
     if counts and not meaning:
         known = list(labels or own.values() or LABELS)
         counted = ", ".join(
-            f"{shown.repr(raw)} in {n} rows" + (f" (line {lines[raw]} first)" if lines else "")
+            f"{short_repr(raw)} in {n} rows" + (f" (line {lines[raw]} first)" if lines else "")
             for raw, n in [*counts.items()][:12]
         )
         raise LabelError(

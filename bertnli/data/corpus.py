@@ -14,10 +14,11 @@ from bertnli.bert.labels import LABELS
 from bertnli.errors import DataError
 from bertnli.text.tokenize import Tokens
 
+_REPR = reprlib.Repr()
+_REPR.maxstring = _REPR.maxother = 80
+_REPR.maxlist = _REPR.maxdict = 12
 #: Shortens a value of a file for a message.
-shown = reprlib.Repr()
-shown.maxstring = shown.maxother = 80
-shown.maxlist = shown.maxdict = 12
+short_repr = _REPR.repr
 #: Reasons to leave a row out.
 NO_LABEL, MALFORMED = "no gold label", "malformed"
 #: The layout of a table with the user's own columns.
@@ -119,10 +120,10 @@ class Corpus(_Columns):
             DataError: naming the first item that is not a pair of non-empty strings.
         """
         if not isinstance(pairs, Iterable) or isinstance(pairs, str | Mapping):
-            raise DataError(f"a list of pairs is expected, not {shown.repr(pairs)}. {ONE_LIST}")
+            raise DataError(f"a list of pairs is expected, not {short_repr(pairs)}. {ONE_LIST}")
         listed = list(pairs)
         if listed and all(isinstance(item, str) for item in listed):
-            advice = f"For this pair: predict([{shown.repr(tuple(listed))}])"
+            advice = f"For this pair: predict([{short_repr(tuple(listed))}])"
             raise DataError(
                 "a list of pairs is expected, not a list of sentences. "
                 + (advice if len(listed) == 2 else ONE_LIST)
@@ -131,7 +132,7 @@ class Corpus(_Columns):
             is_list = isinstance(pair, Sequence) and not isinstance(pair, str)
             if not (is_list and len(pair) == 2 and all(map(is_sentence, pair))):
                 raise DataError(
-                    f"pair {i} is {shown.repr(pair)}; two non-empty sentences are expected"
+                    f"pair {i} is {short_repr(pair)}; two non-empty sentences are expected"
                 )
         columns = [pair[0] for pair in listed], [pair[1] for pair in listed]
         return cls(*columns, [-1] * len(listed), tokenized=False)

@@ -36,13 +36,10 @@ NOT_TABLES = {
     "its path, with .zip at its end. Save the sheet as CSV UTF-8 (Excel: File, Save as; pandas: "
     "read_excel(path).to_csv(...)), and give that file",
     b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls). Save the sheet as CSV UTF-8",
-    b"SQLite format 3\0": "a database of SQLite. Export the table as CSV",
-    b"%PDF": "a PDF. Give the table itself as CSV, TSV or JSON lines",
-    b"\x80\x04\x95": "a pickle. Save the table as parquet or CSV",
 }
 DELIMITERS = (",", "\t", ";", "|")
-#: Characters, records and leading lines that are looked at.
-MAX_SNIFFED, SAMPLE, MAX_ABOVE = 1 << 16, 50, 12
+#: Characters and records that are looked at.
+MAX_SNIFFED, SAMPLE = 1 << 16, 50
 #: A plausible column name: some words, without a full stop at the end.
 _NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
 #: Excel's own line with the delimiter.
@@ -92,17 +89,9 @@ def binary_format(head: bytes, source: str) -> str | None:
     return next((name for magic, name in MAGIC.items() if head.startswith(magic)), None)
 
 
-def text_format(
-    head: str,
-    name: str,
-    is_header: IsHeader,
-    *,
-    format: str | None = None,
-    delimiter: str | None = None,
-    quoted: bool | None = None,
-    header: bool | None = None,
-) -> TextFormat:
-    """Return how a text file is written."""
+def text_format(head: str, name: str, is_header: IsHeader, given: Any) -> TextFormat:
+    """Return how a text file is written that begins with ``head``; ``given`` is the `Reading`."""
+    format, delimiter = given.format, given.delimiter
     if format is not None and format not in FORMATS:
         raise ConfigError(f"format is {format!r}; it is one of {list(FORMATS)} (--format)")
     if delimiter is not None and (len(delimiter) != 1 or delimiter in '\r\n"'):
@@ -114,10 +103,9 @@ def text_format(
     ending = format or suffix_format(name)
     if ending in ("jsonl", "json") and delimiter is None:
         return TextFormat(_json_format(head) or _broken_json_format(head, ending))
-    kind = _json_format(head) if format is None and delimiter is None else None
-    if kind is not None:
+    if format is None and delimiter is None and (kind := _json_format(head)):
         return TextFormat(kind)
-    return _delimited(head, ending, is_header, format == "tsv", delimiter, quoted, header)
+    return _delimited(head, ending, is_header, given)
 
 
 def _lines(head: str, count: int) -> list[str]:
@@ -150,28 +138,16 @@ def _broken_json_format(head: str, ending: str) -> str:
     return "jsonl" if len(lines) > 1 and all(line[0] == "{" for line in lines) else "json"
 
 
-def _delimited(
-    head: str,
-    ending: str | None,
-    is_header: IsHeader,
-    is_tsv: bool,
-    delimiter: str | None,
-    quoted: bool | None,
-    header: bool | None,
-) -> TextFormat:
+def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -> TextFormat:
     notes: list[str] = []
-    skip = 0
+    delimiter, quoted, header, skip = given.delimiter, given.quoted, given.header, 0
     if (sep := _SEP.match(head)) and ending != "tsv":
         head, skip, delimiter = head[sep.end() :], 1, delimiter or sep[1]
-    candidates = DELIMITERS if delimiter is None else (delimiter,)
-    if header is not False and (above := _lines_above(head, candidates, is_header)):
-        head, skip = head.split("\n", above)[above], skip + above
-        notes.append(f"line {skip + 1} is taken for the header, and the lines above it for a title")
     lines = _lines(head[:MAX_SNIFFED].replace("\r\n", "\n"), 20 * SAMPLE)
     if delimiter is None:
         default = "," if ending == "csv" else "\t"
         delimiter = default
-        if not is_tsv:
+        if given.format != "tsv":
             delimiter = max(DELIMITERS, key=lambda d: _score(lines, d, is_header, d == default))
         if delimiter != default and ending is not None:
             notes.append(f"its delimiter is taken to be {delimiter!r} (--delimiter)")
@@ -196,17 +172,6 @@ def _delimited(
             notes.append(f"its first line, {', '.join(records[0])[:80]!r}, is taken for {guess}")
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
     return TextFormat(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
-
-
-def _lines_above(head: str, delimiters: Sequence[str], is_header: IsHeader) -> int:
-    """Return how many lines, a title or comments, are above a known header."""
-    for number, line in enumerate(head[:MAX_SNIFFED].split("\n")[:MAX_ABOVE]):
-        records = [fields for d in delimiters for fields in _records([line], d, d != "\t")]
-        if any(map(is_header, records)):
-            return number
-        if any(sum(map(bool, fields)) > 1 for fields in records) and not line.startswith("#"):
-            break  # a title is in one field
-    return 0
 
 
 def _records(

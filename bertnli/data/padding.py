@@ -1,4 +1,4 @@
-"""What padding would cost: the tokens of an epoch, padded this way or that."""
+"""The cost of padding: the tokens of an epoch, padded in several ways."""
 
 from __future__ import annotations
 
@@ -13,15 +13,14 @@ from bertnli.data.packing import CHUNK_TOKENS, pack
 
 @dataclass(frozen=True)
 class PaddingCost:
-    """Tokens that an epoch's batches have.
+    """Tokens in the batches of an epoch.
 
     Args:
-        batch_size, max_len: of the batches; tokens of a pair, at most.
+        batch_size, max_len: of the batches; the latter, the most tokens of a pair.
         tokens: of the pairs themselves.
         to_max_len: with each pair padded to ``max_len``.
-        to_longest: with each batch padded to its own longest pair.
-        computed: that are computed here, where batches are packed: the pairs' tokens, and the few
-            rows that are spared to have round numbers.
+        to_longest: with each batch padded to its longest pair.
+        computed: that packed batches compute: the pairs', and a few to have round sizes.
     """
 
     batch_size: int
@@ -39,14 +38,7 @@ class PaddingCost:
 def padding_cost(
     dataset: Examples, batch_size: int, *, seed: int = 0, max_tokens: int = CHUNK_TOKENS
 ) -> PaddingCost:
-    """Return what the batches of a set's first epoch cost.
-
-    Args:
-        dataset: encoded pairs.
-        batch_size: pairs in a batch, drawn at random as in training.
-        seed: of the order.
-        max_tokens: of a chunk that is computed together, see `bertnli.data.packing.pack`.
-    """
+    """Return the tokens of a set's first epoch, in batches drawn at random as in training."""
     lengths = dataset.lengths[epoch_order(len(dataset), seed, 0)]
     to_longest = computed = 0
     for start in range(0, len(lengths), batch_size):

@@ -13,7 +13,7 @@ from typing import Any
 
 from bertnli._util.hints import did_you_mean
 from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
-from bertnli.data.corpus import TABLE, shown
+from bertnli.data.corpus import TABLE, short_repr
 from bertnli.data.layouts import (
     ANNOTATORS,
     COUNTER,
@@ -82,18 +82,10 @@ class Plan:
         return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
 
 
-def plan_of(
-    table: Table,
-    rows: Rows,
-    premise: str | int | None,
-    hypothesis: str | int | None,
-    label: str | int | None,
-    labelled: bool,
-    probabilities: str | None,
-) -> Plan:
-    """Return which columns of a table to read."""
-    names = names_by_key(table.columns)
-    given = (premise, hypothesis, label)
+def plan_of(table: Table, rows: Rows, how: Any) -> Plan:
+    """Return which columns of a table to read; ``how`` is the `Reading`."""
+    names, labelled = names_by_key(table.columns), how.labelled
+    given = (how.premise, how.hypothesis, how.label)
     digits = {str(column) for column in given if column is not None and str(column).isdecimal()}
     by_number = not digits <= {*table.columns}  # else the header itself has these numbers
     columns = [_column(table, names, column, by_number) for column in given]
@@ -118,7 +110,7 @@ def plan_of(
     if labelled and chosen is None:
         wanted = LABEL_COLUMNS if layout is None else layout.labels
         chosen = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
-        if chosen is None and probabilities is None:
+        if chosen is None and how.probabilities is None:
             raise LabelError(_no_label(table, rows, sentences, wanted))
     chosen = chosen if labelled else None
     for name in (*sentences[0].names, *sentences[1].names, *([chosen] if chosen else [])):
@@ -126,7 +118,7 @@ def plan_of(
         if is_ambiguous or table.columns.count(name) > 1:
             raise DataError(
                 f"{table.source}, line 1: two columns {name!r}; the header has "
-                f"{shown.repr(list(table.columns))}. Rename one. {NAME_THEM}"
+                f"{short_repr(list(table.columns))}. Rename one. {NAME_THEM}"
             )
     if layout is None and table.columns[:1] == ("1",) and chosen is not None:
         # Khot et al. (2018): SciTail's tables have no header, and two classes.
@@ -164,7 +156,7 @@ def _column(
         return text  # a key of later rows
     raise DataError(
         f"{table.source}, line 1: no column {given!r}; the header has "
-        f"{shown.repr(list(table.columns))}. {NAME_THEM}{did_you_mean(text, table.columns)}"
+        f"{short_repr(list(table.columns))}. {NAME_THEM}{did_you_mean(text, table.columns)}"
     )
 
 
@@ -228,7 +220,7 @@ def _no_label(
     )
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
-        f"{shown.repr(list(table.columns))}. Name the column of the class with label= "
+        f"{short_repr(list(table.columns))}. Name the column of the class with label= "
         f"(--label-column{'' if near is None else ' ' + _quoted(near)}); pairs without classes are "
         "for `bertnli predict`, and read with labelled=False"
     )
@@ -237,7 +229,7 @@ def _no_label(
 def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
     text = (
         f"{table.source}, line 1: no known columns of sentences; its columns are "
-        f"{shown.repr(list(table.columns))}. {NAME_THEM}"
+        f"{short_repr(list(table.columns))}. {NAME_THEM}"
     )
     if len(table.columns) == 1 and table.format in ("tsv", "csv"):
         return f"{text}; or give the delimiter with delimiter= (--delimiter): it has one column"

@@ -13,7 +13,7 @@ from bertnli._util.hints import did_you_mean
 from bertnli.bert.labels import checked_labels
 from bertnli.data.arrow import file_table, narrow
 from bertnli.data.class_names import names_beside
-from bertnli.data.corpus import shown
+from bertnli.data.corpus import short_repr
 from bertnli.data.formats import TextFormat, binary_format, text_format
 from bertnli.data.layouts import has_sentences
 from bertnli.data.parses import SentenceColumn
@@ -69,8 +69,7 @@ class Reading:
             good = [row for _, row in first if isinstance(row, Mapping)]
             if not table.columns and first and not good:  # every row of the sample is bad
                 table.columns = ("premise", "hypothesis", "label")
-            given = (self.premise, self.hypothesis, self.label)
-            plan = plan_of(table, good, *given, self.labelled, self.probabilities)
+            plan = plan_of(table, good, self)
             table.notes += plan.notes
             if plan.part is not None and part.split is None:
                 table.notes.append(
@@ -104,15 +103,8 @@ class Reading:
     def text_format(self, head: bytes, source: str) -> TextFormat:
         """Return how a text file is written that begins with some bytes."""
         encoding, mark = encoding_of(head, self.encoding)
-        return text_format(
-            head[mark:].decode(encoding, errors="replace"),
-            source,
-            self._is_header,
-            format=self.format,
-            delimiter=self.delimiter,
-            quoted=self.quoted,
-            header=self.header,
-        )
+        text = head[mark:].decode(encoding, errors="replace")
+        return text_format(text, source, self._is_header, self)
 
     def _is_header(self, columns: Sequence[str]) -> bool:
         names = [column.strip().lower() for column in columns]
@@ -177,7 +169,7 @@ def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_e
     if text is None:
         check_column(row, column.names)
     if not isinstance(text, str) or not (may_be_empty or text.strip()):
-        raise BadRow(f"the {what} is {shown.repr(text)}; a sentence is expected")
+        raise BadRow(f"the {what} is {short_repr(text)}; a sentence is expected")
     if not text.isascii():
         try:
             text.encode()
@@ -190,4 +182,4 @@ def check_column(row: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise BadRow if a row has none of these columns, whose objects may be nested."""
     if not any(name in row or "." in name for name in names):
         expected = " or ".join(map(repr, names))
-        raise BadRow(f"no {expected}; the row has {shown.repr(sorted(map(str, row)))}")
+        raise BadRow(f"no {expected}; the row has {short_repr(sorted(map(str, row)))}")

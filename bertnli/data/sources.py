@@ -16,7 +16,7 @@ import numpy as np
 from bertnli._util.files import expanded
 from bertnli._util.hints import did_you_mean, near_path
 from bertnli.data.arrow import object_table
-from bertnli.data.corpus import Corpus, is_sentence, shown
+from bertnli.data.corpus import Corpus, is_sentence, short_repr
 from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
 from bertnli.data.streams import STDIN
 from bertnli.data.table import ALIASES, BadRow, Row, Table, named_split
@@ -105,7 +105,7 @@ def parts_of(
         raise DataError("a column alone has no pairs; give the data frame that it is of")
     if not isinstance(source, Iterable) or isinstance(source, bytes | Mapping):
         raise DataError(
-            f"{shown.repr(source)} is no source of pairs; give a path, a name of the hub, a "
+            f"{short_repr(source)} is no source of pairs; give a path, a name of the hub, a "
             "table of pandas, polars, pyarrow or datasets, or a list of pairs"
         )
     name = "the list of pairs"
@@ -187,7 +187,7 @@ def _pairs(items: Iterable[Any]) -> Iterator[Row]:
         elif isinstance(item, list | tuple | np.ndarray) and len(item) in (2, 3):
             yield number, dict(zip(_COLUMNS, item, strict=False))
         else:
-            yield number, BadRow(f"{shown.repr(item)} is no pair, (premise, hypothesis[, label])")
+            yield number, BadRow(f"{short_repr(item)} is no pair, (premise, hypothesis[, label])")
 
 
 def _path_parts(source: str | Path, split: str | None, default: str | None) -> list[Part]:
@@ -221,7 +221,7 @@ def _missing(source: str | Path) -> str:
     if is_model_name(source):
         return f"{source} is a model, and no corpus; a corpus of the hub is {' or '.join(known)}"
     if "\n" in str(source):
-        return f"{shown.repr(source)} is text, and no path; give the path of its file"
+        return f"{short_repr(source)} is text, and no path; give the path of its file"
     return (
         f"{source}: no such file, folder or archive, nor one of the corpora {', '.join(known)}"
         f"{did_you_mean(str(source), known) or near_path(source)}"

@@ -10,7 +10,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.corpus import Corpus, shown
+from bertnli.data.corpus import Corpus, short_repr
 from bertnli.data.dataset import PairDataset
 from bertnli.text.tokenize import lower_tokens
 
@@ -123,4 +123,4 @@ class SetSummary:
         yield f"  different premises: {self.premises:,}; repeated pairs: {self.duplicates:,}"
         yield f"  pairs with several labels: {self.contradictory:,}"
         for premise, hypothesis, label in self.first:
-            yield f"  {label}: {shown.repr(premise)} / {shown.repr(hypothesis)}"
+            yield f"  {label}: {short_repr(premise)} / {short_repr(hypothesis)}"

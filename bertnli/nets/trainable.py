@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes
 from bertnli.data.batches import Batch, ExampleSet
-from bertnli.data.corpus import shown
+from bertnli.data.corpus import short_repr
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
 from bertnli.formats.head import Head
@@ -93,7 +93,7 @@ def check_bert(bert: Any, net: Trainable) -> None:
 
 def in_words(given: Any) -> str:
     """Return what was given, for a message; of a net, whose own words are many lines, its class."""
-    return f"a {type(given).__name__}" if isinstance(given, HoldsArrays) else shown.repr(given)
+    return f"a {type(given).__name__}" if isinstance(given, HoldsArrays) else short_repr(given)
 
 
 def check_backend(model: HoldsArrays, backend: str, what: str) -> None:

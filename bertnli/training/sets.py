@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
-from bertnli.data.corpus import Corpus, shown
+from bertnli.data.corpus import Corpus, short_repr
 from bertnli.errors import ConfigError, DataError
 from bertnli.nets.trainable import Trainable
 
@@ -80,7 +80,7 @@ class Source:
                 article = "an" if what[0] in "aeiou" else "a"
                 raise DataError(
                     f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
-                    f"{shown.repr(data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
+                    f"{short_repr(data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
                     "net.vocab) makes one"
                 )
             if not net.labels:

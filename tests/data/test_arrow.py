@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from datasets.info import DatasetInfosDict
 
-from bertnli.data.arrow import file_table, narrow, object_table, rows_of
+from bertnli.data.arrow import file_table, narrow, object_table
 from bertnli.data.class_names import names_beside
 from bertnli.data.table import BadRow, Table
 from bertnli.errors import DataError
@@ -85,9 +84,9 @@ def opened(content: bytes, path: Path | None = None) -> Table:
 
 def rows(table: Table | None) -> list[Any]:
     assert table is not None
-    numbers, found = zip(*table.rows, strict=True)
-    assert numbers == tuple(range(1, len(found) + 1))
-    return list(found)
+    numbers, values = zip(*table.rows, strict=True)
+    assert numbers == tuple(range(1, len(values) + 1))
+    return list(values)
 
 
 def batches(table: Table | None, *columns: str) -> Any:
@@ -117,12 +116,12 @@ def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) 
         "small": pa.array([1, None, 0, 2], pa.int8()),
     }
     table = opened(written(write, pa.table(columns)))
-    found = batches(table, *columns)
-    assert found.schema.types == [*[pa.string()] * 4, pa.int8()]
-    assert found.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
+    values = batches(table, *columns)
+    assert values.schema.types == [*[pa.string()] * 4, pa.int8()]
+    assert values.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
         "bytes": texts.to_pylist()
     }
-    assert rows(table) == found.to_pylist()
+    assert rows(table) == values.to_pylist()
 
 
 @each_format
@@ -131,36 +130,6 @@ def test_text_that_is_not_utf8_is_a_bad_row(write: Callable[[Any, Any], None]) -
         first, bad, last = rows(opened(written(write, pa.table({"a": column, "b": [0, 1, 2]}))))
         assert (first, last) == ({"a": "a", "b": 0}, {"a": "c", "b": 2})
         assert isinstance(bad, BadRow) and "0xff" in str(bad)
-
-
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
-def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path) -> None:
-    """The texts of the larger file, all of it one row group, would fill 120 MB."""
-    code = """
-import sys
-from bertnli.data.arrow import file_table
-with open(sys.argv[1], "rb") as file:
-    table = file_table(file, "a file", "parquet", None)
-    if sys.argv[2] == "rows":
-        count = sum(1 for _ in table.rows)
-    else:
-        count = sum(batch.num_rows for batch in table.batches(["premise"]))
-status = open("/proc/self/status").read().split()
-print(count, int(status[status.index("VmHWM:") + 1]) // 1024)
-"""
-    for how in ("rows",):
-        peaks = []
-        for count in (150_000, 600_000):
-            texts = pa.array(f"{i} ".ljust(200, "x") for i in range(count))
-            path = tmp_path / "file.parquet"
-            pq.write_table(pa.table({"premise": texts, "label": pa.nulls(count, "int64")}), path,
-                           row_group_size=count, use_dictionary=False)  # fmt: skip
-            command = [sys.executable, "-c", code, str(path), how]
-            found = subprocess.run(command, capture_output=True, text=True, check=True)
-            rows, peak = map(int, found.stdout.split())
-            assert rows == count
-            peaks.append(peak)
-        assert peaks[1] < peaks[0] + 40  # MB
 
 
 def outcome(content: bytes) -> list[Any] | None:
@@ -177,9 +146,9 @@ def outcome(content: bytes) -> list[Any] | None:
 def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
     content = written(write, pa.table(COLUMNS))
     for size in range(0, len(content), 7):
-        found = outcome(content[:size])
+        values = outcome(content[:size])
         # A stream may end after any batch.
-        assert found is None or (write is ipc_stream and found == ROWS[: len(found)])
+        assert values is None or (write is ipc_stream and values == ROWS[: len(values)])
     chosen = np.random.default_rng(1)
     for _ in range(300):
         damaged = bytearray(content)
@@ -302,29 +271,9 @@ def test_objects(make: Callable[[], Any]) -> None:
             name: COLUMNS[name] for name in ("label", "premise")
         }
         assert batches(table, "premise").schema.types == [pa.string()]
-    found = rows(table)
-    assert found == ROWS
-    assert all(isinstance(row["premise"], str | None) for row in found)
-
-
-@pytest.mark.parametrize(
-    "source", [None, 1, "a", [("a", "b")], {"a": ["b"]}, np.zeros((2, 2)), pd.Series(["a"]), object]
-)
-def test_what_is_no_table(source: object) -> None:
-    assert object_table(source) is None
-
-
-def test_pandas_frames_of_more_than_a_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bertnli.data.arrow.BATCH", 2)
-    monkeypatch.setattr("bertnli.data.arrow.SLICE", 3)
-    for make in (as_pandas, as_pandas_categories, as_polars, as_dataset):
-        table = object_table(make())
-        assert table is not None and table.batches is not None
-        assert batches(table, *COLUMNS).to_pydict() == COLUMNS
-        assert rows(table) == ROWS
-        assert list(rows_of(table.batches(["label"]))) == [
-            (i, {"label": label}) for i, label in enumerate(COLUMNS["label"], 1)
-        ]
+    values = rows(table)
+    assert values == ROWS
+    assert all(isinstance(row["premise"], str | None) for row in values)
 
 
 def test_pandas_columns_without_good_names() -> None:
@@ -342,10 +291,10 @@ def test_pandas_columns_without_good_names() -> None:
 
 def test_a_data_set_has_its_own_order() -> None:
     for change in (
-        lambda found: found.select([3, 0]),
-        lambda found: found.shuffle(seed=1),
-        lambda found: found.filter(lambda row: row["label"] in (0, 1)),
-        lambda found: found.with_format("numpy", columns=["label"]).sort("hypothesis"),
+        lambda data: data.select([3, 0]),
+        lambda data: data.shuffle(seed=1),
+        lambda data: data.filter(lambda row: row["label"] in (0, 1)),
+        lambda data: data.with_format("numpy", columns=["label"]).sort("hypothesis"),
     ):
         changed = change(as_dataset())
         expected = list(changed.with_format(None))
@@ -372,82 +321,34 @@ def test_class_names_of_data_sets_and_of_what_they_write(tmp_path: Path) -> None
     assert other.class_names == {}
 
 
-def infos(**names: list[str] | None) -> DatasetInfosDict:
-    """The data set's configurations, as datasets writes them, each with its class names."""
-    return DatasetInfosDict(
-        {
-            config: datasets.DatasetInfo(
-                config_name=config,
-                features=datasets.Features(
-                    {
-                        "premise": datasets.Value("string"),
-                        "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
-                        "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
-                        "several": datasets.Sequence(datasets.ClassLabel(names=["a"])),
-                    }
-                ),
+def test_class_names_of_the_hub_s_files(tmp_path: Path) -> None:
+    def write(**names: list[str] | None) -> None:
+        features = {
+            config: datasets.Features(
+                {
+                    "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
+                    "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
+                }
             )
             for config, one in names.items()
         }
-    )
+        (tmp_path / "dataset_infos.json").write_text("{}")  # it is only kept up where there is one
+        DatasetInfosDict(
+            {
+                config: datasets.DatasetInfo(config_name=config, features=kind)
+                for config, kind in features.items()
+            }
+        ).write_to_directory(tmp_path)
 
-
-KIND = {"more.kind": ("no", "yes")}
-
-
-@pytest.mark.parametrize("file", ["README.md", "dataset_infos.json"])
-def test_class_names_of_the_hub_s_files(tmp_path: Path, file: str) -> None:
-    def write(**names: list[str] | None) -> None:
-        (tmp_path / file).unlink(missing_ok=True)
-        if file == "README.md":
-            infos(**names).to_dataset_card_data(card := datasets.info.DatasetCardData())
-            (tmp_path / file).write_text(f"---\n{card.to_yaml()}\n---\n# About\n")
-        else:
-            (tmp_path / file).write_text("{}")  # it is only kept up where there is one
-            infos(**names).write_to_directory(tmp_path)
-            (tmp_path / "README.md").unlink()
-
+    kind = {"more.kind": ("no", "yes")}
     write(default=CLASSES)
     for place in ("train.parquet", "data/train-0.parquet", "data/plain/train.csv"):
-        assert names_beside(tmp_path / place) == {"label": tuple(CLASSES), **KIND}
+        assert names_beside(tmp_path / place) == {"label": tuple(CLASSES), **kind}
     assert names_beside(tmp_path / "a" / "b" / "c" / "train.csv") == {}
     write(mnli=CLASSES, rte=["entailment", "not_entailment"], stsb=None)
-    assert names_beside(tmp_path / "mnli" / "train.csv") == {"label": tuple(CLASSES), **KIND}
-    assert names_beside(tmp_path / "stsb" / "train.csv") == KIND
-    assert names_beside(tmp_path / "data" / "train.csv") == KIND
-
-
-def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
-    infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card := datasets.info.DatasetCardData())
-    card["configs"] = [
-        {"config_name": "a", "data_files": [{"split": "train", "path": ["one-*", "x/one-*"]}]},
-        {"config_name": "b", "data_files": {"train": "x/two-*.parquet"}},
-    ]
-    (tmp_path / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n")
-    assert names_beside(tmp_path / "x" / "one-1.parquet")["label"] == tuple(CLASSES)
-    assert names_beside(tmp_path / "x" / "two-1.parquet")["label"] == tuple(CLASSES[::-1])
-    assert "label" not in names_beside(tmp_path / "x" / "three-1.parquet")
-
-
-def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
-    label = "[{name: label, dtype: {class_label: {names: {'0': no, '1': \"yes\"}}}}]"
-    (tmp_path / "README.md").write_text(f"---\na: &a {label}\ndataset_info: {{features: *a}}\n---")
-    assert names_beside(tmp_path / "train.csv") == {"label": ("no", "yes")}
-    levels = "".join(
-        f"- &a{i} [{{name: x, struct: *a{i - 1}}}, {{name: y, struct: *a{i - 1}}}]\n"
-        for i in range(1, 30)
-    )
-    bomb = f"a:\n- &a0 {label}\n{levels}dataset_info: {{features: *a29}}\n"
-    nested = "dataset_info: " + "[" * 5000
-    for text in (
-        "# A project\n",
-        "---\ntitle: x\n---\n",
-        f"---\n{bomb}---\n",
-        f"---\n{nested}\n---\n",
-    ):
-        (tmp_path / "README.md").write_text(text)
-        assert names_beside(tmp_path / "train.csv") == {}
-    (tmp_path / "README.md").write_bytes(b"---\n\xff\n---\n")
+    assert names_beside(tmp_path / "mnli" / "train.csv") == {"label": tuple(CLASSES), **kind}
+    assert names_beside(tmp_path / "stsb" / "train.csv") == kind
+    assert names_beside(tmp_path / "data" / "train.csv") == kind
     for text in ("{", "[]", '{"features": 1}', '{"features": {"label": {"names": 1}}}'):
         (tmp_path / "dataset_info.json").write_text(text)
         (tmp_path / "dataset_infos.json").write_text(text)

@@ -286,10 +286,10 @@ def rows_in(format: str, text: str) -> int | None:
     lines = text.split("\n")
     if format == "json":
         try:
-            found = json.loads(text)
+            document = json.loads(text)
         except (ValueError, RecursionError):
             return None
-        return len(found) if isinstance(found, list) else None
+        return len(document) if isinstance(document, list) else None
     if "jsonl" in format:
         return sum(not line.isspace() and line != "" for line in lines)
     if format in ("tsv", "snli txt"):
@@ -306,9 +306,9 @@ def outcome(make: Any, *args: Any, **options: Any) -> Any:
     try:
         return make(*args, **options)
     except BERTNLIError as error:
-        found = error
-    assert len(str(found)) < 4000
-    return found
+        problem = error
+    assert len(str(problem)) < 4000
+    return problem
 
 
 def check(source: Any, expected: int | None, **options: Any) -> Any:
@@ -317,25 +317,25 @@ def check(source: Any, expected: int | None, **options: Any) -> Any:
     def given() -> Any:
         return source() if callable(source) else source
 
-    found = outcome(read, given(), on_error="skip", **options)
+    lenient = outcome(read, given(), on_error="skip", **options)
     strict = outcome(read, given(), **options)
-    if isinstance(found, Corpus):
-        assert expected in (None, kept_and_skipped(found))
-        assert isinstance(strict, Corpus) is (not found.skipped.get("malformed"))
-        assert len({*found.rows.tolist()}) == len(found.labels)
-        if found.labels:
-            assert found.where(0) and found.where(len(found.labels) - 1)
+    if isinstance(lenient, Corpus):
+        assert expected in (None, kept_and_skipped(lenient))
+        assert isinstance(strict, Corpus) is (not lenient.skipped.get("malformed"))
+        assert len({*lenient.rows.tolist()}) == len(lenient.labels)
+        if lenient.labels:
+            assert lenient.where(0) and lenient.where(len(lenient.labels) - 1)
     else:  # what concerns the whole source cannot be left out
-        assert isinstance(found, DataError | ConfigError), found
+        assert isinstance(lenient, DataError | ConfigError), lenient
         assert isinstance(strict, DataError | ConfigError), strict
     if isinstance(strict, Corpus):
-        assert strict == found
-    elif isinstance(found, Corpus):
+        assert strict == lenient
+    elif isinstance(lenient, Corpus):
         assert re.search(r", line \d+: ", str(strict)), strict
     for on_error in ("skip", "raise"):
         answered = outcome(lambda: list(pairs(given(), on_error=on_error, **options)))  # noqa: B023
         assert isinstance(answered, list | DataError | ConfigError), answered
-    return found
+    return lenient
 
 
 def check_ids(source: Any, **options: Any) -> None:
@@ -362,7 +362,7 @@ def check_ids(source: Any, **options: Any) -> None:
 def run_case(
     factory: pytest.TempPathFactory, format: str, content: bytes, packed: str, told: bool
 ) -> None:
-    """Read a file of text, whose format is told, or must be found."""
+    """Read a file of text, whose format is told, or must be determined."""
     path = factory.mktemp("corpus") / (NAMES.get(format, f"t.{format}") + packed)
     write(path, PACKERS[packed](content))
     options: dict[str, Any] = {}

@@ -80,10 +80,10 @@ def ids_of(cell: dict[str, Any]) -> list[int]:
 
 def encoded(rows: list[Any]) -> list[int]:
     cls, sep = VOCAB["<cls>"], VOCAB["<sep>"]
-    found: list[int] = []
+    corpus: list[int] = []
     for _, premise, hypothesis in rows:
-        found += [cls, *ids_of(premise), sep, *ids_of(hypothesis), sep]
-    return found
+        corpus += [cls, *ids_of(premise), sep, *ids_of(hypothesis), sep]
+    return corpus
 
 
 @settings(max_examples=40)
@@ -141,16 +141,16 @@ def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
         second = "A bed ." if PARSES[1] in columns else "A bed."
         for corpus in (bertnli.read(tmp_path, "dev"), bertnli.read(path)):
             assert (corpus.premises, corpus.hypotheses) == ([first], [second])
-        found = PairDataset.read(tmp_path, "dev", 64, VOCAB, cache=False, verbose=False)
+        dataset = PairDataset.read(tmp_path, "dev", 64, VOCAB, cache=False, verbose=False)
         expected = PairDataset(corpus, 64, VOCAB, verbose=False)
-        np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+        np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
 def test_named_columns_are_read_as_they_are(tmp_path: Path) -> None:
     path = tmp_path / "t.tsv"
     write(path, [("neutral", *[{"text": "A dog.", "parse": "( A ( dog . ) )"}] * 2)], "snli")
-    found = bertnli.read(path, premise="sentence1")
-    assert (found.premises, found.hypotheses) == (["A dog."], ["A dog ."])
+    corpus = bertnli.read(path, premise="sentence1")
+    assert (corpus.premises, corpus.hypotheses) == (["A dog."], ["A dog ."])
     assert list(pairs(path, hypothesis="sentence2")) == [("A dog .", "A dog.")]
 
 
@@ -163,8 +163,8 @@ def test_a_corpus_may_have_both_kinds() -> None:
     words = ["<cls>", "(", "-lrb-", "<sep>", "it", "'s", "<sep>"]
     assert vocab.to_tokens(data.token_ids[:7]) == words
     pieces = train_word_pieces(["(a it's"] * 3, 40)
-    found = PairDataset(mixed, 16, pieces, verbose=False)
-    assert pieces.to_tokens(found.token_ids[:4])[1:3] == ["(", "("]
+    corpus = PairDataset(mixed, 16, pieces, verbose=False)
+    assert pieces.to_tokens(corpus.token_ids[:4])[1:3] == ["(", "("]
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), "", "nan", "( )"])
@@ -189,13 +189,13 @@ def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> N
     for vocab in (pieces, cased):
         expected = PairDataset(corpus, 64, vocab, verbose=False)
         for _ in range(2):
-            found = PairDataset.read(tmp_path, "test", 64, vocab, verbose=False)
-            np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+            dataset = PairDataset.read(tmp_path, "test", 64, vocab, verbose=False)
+            np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
 def test_a_placeholder_that_is_the_sentence_stays() -> None:
     for text, parse in (("n/a", "n/a"), ("", "n/a"), (None, "( n/a )")):
-        found = sentence_of(parse, text)
-        assert found == "n/a" and isinstance(found, Tokens)
+        corpus = sentence_of(parse, text)
+        assert corpus == "n/a" and isinstance(corpus, Tokens)
     assert sentence_of("n/a", "A dog.") == "A dog."
     assert sentence_of("", None) == "" and isinstance(sentence_of("", " "), Tokens)
