@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from numbers import Integral
 from typing import Any
 
@@ -12,15 +12,13 @@ from bertnli.errors import ConfigError
 #: ``<cls>`` before the premise, ``<sep>`` after it and after the hypothesis.
 NUM_SPECIAL = 3
 TRUNCATIONS = ("book", "longest_first", "ratio")
-#: Tokens of a pair where nobody says otherwise, as in the book.
+#: Default maximum length of a pair, as in the book.
 DEFAULT_MAX_LEN = 128
 
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """How a classifier's pairs are cut to length.
-
-    It travels with the weights: it changes every answer to a long pair, and no user remembers it.
+    """How a classifier's pairs are cut to length. It is saved with the weights.
 
     Args:
         max_len: tokens of a pair, special ones included; longer pairs are cut.
@@ -57,28 +55,30 @@ class PairEncoding:
         return cls(max_len, truncation)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON can hold it."""
+        """Return the encoding as a dictionary that JSON can hold."""
         return asdict(self)
 
     def overridden(
         self, max_len: int | None, truncation: str | None, positions: int
     ) -> PairEncoding:
-        """Return the encoding with what is given in the place of its own.
+        """Return the encoding with other values.
+
+        Args:
+            max_len, truncation: None to keep the present value.
+            positions: of the model.
 
         Raises:
             ConfigError: ``max_len`` is no number, or more than the model has positions.
         """
         if max_len is not None:
             check_length(max_len)
-        if max_len is not None and max_len > positions:
-            raise ConfigError(
-                f"max_len (--max-len) is {max_len}, and the model has {positions} positions; give "
-                f"{positions} or less"
-            )
-        return PairEncoding(
-            self.max_len if max_len is None else max_len,
-            self.truncation if truncation is None else truncation,
-        )
+            if max_len > positions:
+                raise ConfigError(
+                    f"max_len (--max-len) is {max_len}, and the model has {positions} positions; "
+                    f"give {positions} or less"
+                )
+        given = {"max_len": max_len, "truncation": truncation}
+        return replace(self, **{name: v for name, v in given.items() if v is not None})
 
 
 def get_tokens_and_segments(
@@ -86,9 +86,14 @@ def get_tokens_and_segments(
 ) -> tuple[list[str], list[int]]:
     """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1.
 
-    Examples:
-        >>> bertnli.get_tokens_and_segments(["a", "dog"], ["runs"])
-        (['<cls>', 'a', 'dog', '<sep>', 'runs', '<sep>'], [0, 0, 0, 0, 1, 1])
+        Examples:
+    <<<<<<< HEAD
+            >>> bertnli.get_tokens_and_segments(["a", "dog"], ["runs"])
+            (['<cls>', 'a', 'dog', '<sep>', 'runs', '<sep>'], [0, 0, 0, 0, 1, 1])
+    =======
+            >>> get_tokens_and_segments(["a"], ["b", "c"])
+            (['<cls>', 'a', '<sep>', 'b', 'c', '<sep>'], [0, 0, 0, 1, 1, 1])
+    >>>>>>> ids
     """
     tokens = ["<cls>", *tokens_a, "<sep>"]
     segments = [0] * len(tokens)
@@ -119,17 +124,17 @@ def check_truncation(max_len: int, rule: str) -> None:
 def truncated_lengths(
     len_a: int, len_b: int, max_tokens: int, rule: str = "book"
 ) -> tuple[int, int]:
-    """Return how many tokens of each sentence are kept; the first ones are.
+    """Return how many tokens of each sentence are kept, from its beginning.
 
     Args:
         len_a, len_b: tokens of premise and hypothesis.
         max_tokens: how many both may have together, at least 2.
-        rule: ``"book"`` takes one token after the other off the longer sentence, off the hypothesis
+        rule: ``"book"`` removes tokens one by one from the longer sentence, from the hypothesis
             where they are equal; ``"longest_first"`` is the rule of that name in Hugging Face's
-            tokenizers, which differs from the book's where both sentences are cut and an odd number
-            of tokens is kept: the longer sentence keeps one more, the hypothesis where they are
-            equal; ``"ratio"`` keeps the ratio of the two lengths, rounded to the nearest token (a
-            half goes to the premise), and at least one token of each sentence that has any.
+            tokenizers, which differs where both sentences are cut and an odd number of tokens is
+            kept: the longer sentence keeps one more, the hypothesis where they are equal;
+            ``"ratio"`` keeps the ratio of the two lengths, rounded to the nearest token (a half
+            goes to the premise), and at least one token of each sentence that has any.
     """
     if len_a + len_b <= max_tokens:
         return len_a, len_b
@@ -137,13 +142,9 @@ def truncated_lengths(
         kept_a = (2 * max_tokens * len_a + len_a + len_b) // (2 * (len_a + len_b))
         kept_a = min(max(kept_a, min(len_a, 1)), max_tokens - min(len_b, 1))
         return kept_a, max_tokens - kept_a
-    # What the book's loop ends in: the longer comes down to the shorter, then both in turn, the
-    # hypothesis first.
-    if len_a > len_b and max_tokens - len_b >= len_b:
-        return max_tokens - len_b, len_b
-    if len_b > len_a and max_tokens - len_a > len_a - 1:
-        return (len_a, max_tokens - len_a)
     half, rest = max_tokens // 2, (max_tokens + 1) // 2
-    if rule == "longest_first" and len_a <= len_b:
-        return half, rest
-    return rest, half
+    if len_b <= half and len_a > len_b:  # only the premise is cut
+        return max_tokens - len_b, len_b
+    if len_a <= half and len_b > len_a:  # only the hypothesis
+        return len_a, max_tokens - len_a
+    return (half, rest) if rule == "longest_first" and len_a <= len_b else (rest, half)

@@ -1,8 +1,8 @@
 """Tokenization: of text that is tokens with spaces between them, and of raw English text.
 
-Raw text is cut as the Penn Treebank is, whose conventions SNLI's parse columns follow: punctuation
-is a token of its own, ``n't``, ``'s`` and other clitics are split off, quotation marks become
-`` and '', brackets -LRB-, -RRB- and so on.
+Raw text is cut as in the Penn Treebank, whose conventions SNLI's parse columns follow: punctuation
+marks are tokens, ``n't``, ``'s`` and other clitics are split off, quotation marks become `` and '',
+brackets -LRB-, -RRB- and so on.
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-#: What the treebank writes for characters that mean something else in a parse.
+#: Brackets have a meaning in a parse, so the treebank writes these for them.
 BRACKETS = {"(": "-LRB-", ")": "-RRB-", "[": "-LSB-", "]": "-RSB-", "{": "-LCB-", "}": "-RCB-"}
-
-
 # Abbreviations whose full stop belongs to them, also in the middle of a sentence.
 _ABBREVIATIONS = (
     *("mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "rev", "hon", "pres", "ph.d"),
@@ -34,7 +32,7 @@ _WORD = r"\w+(?:(?:[-'’&@/]|\.(?=[^\W\d]))\w+)*"
 _TOKEN = re.compile(
     "|".join(
         (
-            rf"(?P<whole>{_URL}|{_EMAIL}|{_ABBREVIATION}|{_INITIALS})",
+            rf"(?P<fixed>{_URL}|{_EMAIL}|{_ABBREVIATION}|{_INITIALS})",
             rf"(?P<word>{_NUMBER}|{_WORD})",
             r"(?P<quote>``|''|[\"“”„«»`'‘’])",
             r"(?P<other>\.{3,}|-{2,}|\S)",
@@ -56,20 +54,23 @@ _BEFORE_OPENING = "([{<\"“‘'`-–—"
 class Tokens(str):
     """A sentence that is tokens with spaces between them, as in SNLI's parses, and not text.
 
-    It is a type of its own, for a file may have parses of some rows only, and how a sentence is cut
-    must not depend on where it travels.
+    The type marks single sentences, since a file may have parses of some rows only.
     """
 
     __slots__ = ()
 
 
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
+<<<<<<< HEAD
     """Return the tokens of each line: what stands between white space, as the book does it.
 
     Examples:
         >>> bertnli.tokenize(["a man is asleep", "a man sleeps"])
         [['a', 'man', 'is', 'asleep'], ['a', 'man', 'sleeps']]
     """
+=======
+    """Return the tokens of each line, split at white space as the book does it."""
+>>>>>>> ids
     return [line.split() for line in lines]
 
 
@@ -82,8 +83,8 @@ def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str
     """Yield the lower-cased tokens of each sentence.
 
     Args:
-        sentences: text, of which those that are `Tokens` are cut at their spaces alone.
-        tokenized: whether that holds of all of them, whatever their type.
+        sentences: text; those that are `Tokens` are split at their spaces alone.
+        tokenized: whether all are tokens with spaces between them, whatever their type.
     """
     for sentence in sentences:
         if tokenized or isinstance(sentence, Tokens):
@@ -95,15 +96,23 @@ def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str
 def treebank_tokenize(sentence: str) -> list[str]:
     """Return the Penn Treebank tokens of raw English text, their case kept.
 
-    Nothing is lost: quotation marks, curly apostrophes and brackets are rewritten as the treebank
-    does, and every other character but white space comes out as it went in.
+    Quotation marks, curly apostrophes and brackets are rewritten as in the treebank; all other
+    characters but white space are kept. It takes time in proportion to the text.
 
     Args:
+<<<<<<< HEAD
         sentence: text as people write it; of any length, also empty.
 
     Examples:
         >>> bertnli.treebank_tokenize("It isn't here.")
         ['It', 'is', "n't", 'here', '.']
+=======
+        sentence: text as people write it, of any length.
+
+    Examples:
+        >>> treebank_tokenize("I can't (yet).")
+        ['I', 'ca', "n't", '-LRB-', 'yet', '-RRB-', '.']
+>>>>>>> ids
     """
     tokens: list[str] = []
     open_double = False

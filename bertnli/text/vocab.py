@@ -20,26 +20,35 @@ RESERVED_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>")
 class Vocab:
     """The book's vocabulary: the tokens seen often enough, and reserved ones, sorted.
 
-    Args:
-        tokens: a list of tokens, or of lists of tokens, to count.
-        min_freq: a token seen less often than this is left out.
-        reserved_tokens: tokens that are in it in any case; ``<unk>`` always is.
+        Args:
+            tokens: a list of tokens, or of lists of tokens, to count.
+            min_freq: a token seen less often than this is left out.
+            reserved_tokens: tokens that are always included, as ``<unk>`` is.
 
-    Attributes:
-        idx_to_token: tokens in the order of their ids.
-        token_to_idx: ids by token.
-        token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
-        min_freq: what it was made with; None for a loaded vocabulary.
+        Attributes:
+            idx_to_token: tokens in the order of their ids.
+            token_to_idx: ids by token.
+            token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
+    <<<<<<< HEAD
+            min_freq: what it was made with; None for a loaded vocabulary.
 
-    Examples:
-        >>> vocab = bertnli.Vocab([["a", "dog"], ["a", "cat"]], min_freq=2)
-        >>> vocab["a"], vocab["dog"] == vocab.unk
-        (1, True)
+        Examples:
+            >>> vocab = bertnli.Vocab([["a", "dog"], ["a", "cat"]], min_freq=2)
+            >>> vocab["a"], vocab["dog"] == vocab.unk
+            (1, True)
+    =======
+            min_freq: as given; None for a loaded vocabulary.
+
+        Examples:
+            >>> vocab = Vocab(["a", "dog", "a"], min_freq=2)
+            >>> vocab.idx_to_token, vocab[["a", "dog"]]
+            (['<unk>', 'a'], [1, 0])
+    >>>>>>> ids
     """
 
     #: The name of its file in a checkpoint.
     FILE = "vocab.json"
-    #: Whether a token's id is that of the whole word, lower case.
+    #: Whether each lower-case word is one token.
     WHOLE_WORDS = True
     min_freq: int | None = None
 
@@ -66,16 +75,16 @@ class Vocab:
         """Return the vocabulary of tokens whose ids are their places in the list.
 
         Raises:
-            DataError: a token stands twice, or is not a string.
+            DataError: a token is repeated, or is not a string.
         """
+        wrong = [token for token in idx_to_token if not isinstance(token, str)]
+        if wrong:
+            raise DataError(f"a vocabulary is a list of strings, and has {wrong[0]!r:.80}")
         vocab = cls()
         vocab._set_tokens(list(idx_to_token))
-        wrong = [token for token in vocab.idx_to_token if not isinstance(token, str)]
-        if wrong:
-            raise DataError(f"a vocabulary holds strings, and {wrong[0]!r} is none")
-        if len(vocab.token_to_idx) != len(vocab.idx_to_token):
-            twice = [t for t, n in Counter(vocab.idx_to_token).items() if n > 1]
-            raise DataError(f"the token {twice[0]!r} stands twice in the vocabulary")
+        if len(vocab.token_to_idx) != len(idx_to_token):
+            token, _ = Counter(idx_to_token).most_common(1)[0]
+            raise DataError(f"the token {token!r} is repeated in the vocabulary")
         return vocab
 
     @classmethod
@@ -90,15 +99,15 @@ class Vocab:
             raise DataError(f"{path}: a list of tokens is expected, not {type(tokens).__name__}")
         try:
             return cls.from_list(tokens)
-        except (DataError, TypeError) as error:
+        except DataError as error:
             raise DataError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the tokens as ``load`` reads them."""
+        """Write the tokens to a file for `load`."""
         Path(path).write_text(json.dumps(self.idx_to_token, ensure_ascii=False), encoding="utf-8")
 
     def definition(self) -> Any:
-        """Return all that ids depend on, as JSON can write it."""
+        """Return all that ids depend on, for a cache's key, as JSON can write it."""
         return self.idx_to_token
 
     def __len__(self) -> int:
@@ -117,12 +126,11 @@ class Vocab:
         return self.idx_to_token[int(indices)]
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
-        """Yield the ids of each sentence's tokens, special ones not among them.
+        """Yield the ids of each sentence's tokens, without special ones.
 
         Args:
-            sentences: any number of them.
-            tokenized: whether all are tokens with spaces between them, and not text; `Tokens` are
-                in any case.
+            sentences: text; those that are `Tokens` are split at their spaces alone.
+            tokenized: whether all are tokens with spaces between them, whatever their type.
         """
         unk, get = self.unk, self.token_to_idx.get
         for tokens in lower_tokens(sentences, tokenized):
@@ -130,23 +138,18 @@ class Vocab:
 
     @property
     def unk(self) -> int:
-        """The id of unknown tokens.
-
-        Raises:
-            DataError: the vocabulary has no ``<unk>``.
-        """
+        """The id of unknown tokens; a DataError if the vocabulary has no ``<unk>``."""
         return self.required(UNKNOWN)
 
     def required(self, token: str) -> int:
-        """Return the id of a token that must be there.
+        """Return the id of a special token.
 
         Raises:
-            DataError: it is not; BERT's inputs cannot be made with this vocabulary.
+            DataError: the vocabulary lacks it, and cannot be used for BERT's inputs.
         """
-        try:
-            return self.token_to_idx[token]
-        except KeyError:
+        if token not in self.token_to_idx:
             raise DataError(
                 f"the vocabulary of {len(self)} tokens has no {token!r}, which BERT's inputs need; "
                 f"build it with reserved_tokens={list(RESERVED_TOKENS)}"
-            ) from None
+            )
+        return self.token_to_idx[token]

@@ -16,18 +16,14 @@ from bertnli.text.definition import check_definition
 from bertnli.text.tokenize import BRACKETS, Tokens
 from bertnli.text.tokenizer_config import (
     SETTINGS,
-    SETTINGS_FILE,
     SPECIAL,
-    kept_whole,
     lowercases,
     read_settings,
 )
-from bertnli.text.vocab import UNKNOWN, Vocab
+from bertnli.text.vocab import Vocab
 
-#: More tokens than any vocabulary of word pieces has.
-MAX_TOKENS = 1 << 19
-#: More ids without a token than this are a mistake.
-MAX_GAPS = 1 << 16
+#: Limits of a vocabulary: its size, and how many ids may lack a token.
+MAX_TOKENS, MAX_GAPS = 1 << 19, 1 << 16
 #: Sentences that are cut at a time.
 _BATCH = 4096
 _CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
@@ -35,16 +31,17 @@ _FROM_TREEBANK = {new: old for old, new in BRACKETS.items()} | {"``": '"', "''":
 
 
 class WordPieceVocab(Vocab):
-    """A vocabulary of word pieces, and how text is cut into them.
+    """A vocabulary of word pieces, and the tokenizer that cuts text into them.
 
-    The special tokens answer to the book's names: ``required("<cls>")`` is the id of ``[CLS]``.
-    So data sets, truncation and the cache need not know which kind of vocabulary they have.
+    The special tokens answer to the book's names: ``required("<cls>")`` is the id of ``[CLS]``. So
+    data sets, truncation and the cache work with either kind of vocabulary.
 
     Args:
         definition: the JSON text of a ``tokenizer.json``.
 
     Raises:
-        DataError: it is none.
+        DataError: it is not a definition, or not of BERT's inputs.
+        BackendError: the package tokenizers is missing.
     """
 
     FILE = "tokenizer.json"
@@ -54,29 +51,24 @@ class WordPieceVocab(Vocab):
         super().__init__()
         lib = _tokenizers()
         check_definition(definition)
-        with _own_errors("not a definition of a tokenizer"):
+        with _errors_of_tokenizers("not a definition of a tokenizer"):
             self.tokenizer = lib.Tokenizer.from_str(definition)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
         ids = self.tokenizer.get_vocab(with_added_tokens=True)
-        highest = max(ids.values(), default=-1)
-        if highest - len(ids) >= MAX_GAPS:
-            raise DataError(f"{len(ids)} tokens have ids up to {highest}")
-        tokens = [f"[no token {i}]" for i in range(max(ids.values(), default=-1) + 1)]
+        size = max(ids.values(), default=-1) + 1
+        if size - len(ids) > MAX_GAPS:
+            raise DataError(f"{len(ids)} tokens have ids up to {size - 1}")
+        tokens = [f"[no token {i}]" for i in range(size)]
         for token, i in ids.items():
             tokens[i] = token
         self._set_tokens(tokens)
-        next(self.ids_of(["\U0010fffd"], False))  # which no vocabulary has
+        next(self.ids_of(["\U0010fffd"], False))  # in no vocabulary: [UNK] must be there
         self._check_pairs()
 
     @classmethod
     def load(cls, path: str | Path) -> WordPieceVocab:
-        """Return the vocabulary of a ``tokenizer.json``.
-
-        Raises:
-            DataError: the file cannot be read, or is something else.
-            BackendError: the package tokenizers is missing.
-        """
+        """Return the vocabulary of a ``tokenizer.json``; errors are those of the class."""
         definition = read_text(path, DataError, MAX_VOCAB)
         try:
             return cls(definition)
@@ -96,72 +88,58 @@ class WordPieceVocab(Vocab):
 
         Args:
             pieces: by their ids.
-            lowercase: before cutting.
-            strip_accents: before cutting; None for as ``lowercase``.
-            split_chinese: each Chinese character by itself.
-            longest_word: its characters; a longer one is unknown as a whole.
+            lowercase: whether text is lower-cased first.
+            strip_accents: whether accents are removed first; None for as ``lowercase``.
+            split_chinese: whether each Chinese character is a word.
+            longest_word: its characters; a longer word is unknown.
 
         Raises:
-            DataError: a special token is missing, or a piece stands twice.
+            DataError: a special token is missing, or a piece is repeated.
         """
         tokens = list(pieces)
         if len(tokens) > MAX_TOKENS:
             raise DataError(f"more than {MAX_TOKENS:,} word pieces")
-        lib = _tokenizers()
         ids = {token: i for i, token in enumerate(tokens)}
         missing = [name for name in SPECIAL.values() if name not in ids]
         if missing:
             raise DataError(f"the word pieces have no {', '.join(missing)}")
         if len(ids) < len(tokens):
-            twice = next(token for i, token in enumerate(tokens) if ids[token] != i)
-            raise DataError(f"the word piece {twice!r} stands twice")
-        model = lib.models.WordPiece(
-            ids, unk_token=SPECIAL[UNKNOWN], max_input_chars_per_word=longest_word
-        )
-        tokenizer = lib.Tokenizer(model)
-        tokenizer.normalizer = lib.normalizers.BertNormalizer(
-            clean_text=True,
+            repeated = next(token for i, token in enumerate(tokens) if ids[token] != i)
+            raise DataError(f"the word piece {repeated!r} is repeated")
+        tokenizer = _tokenizers().BertWordPieceTokenizer(
+            ids,
             handle_chinese_chars=split_chinese,
             strip_accents=strip_accents,
             lowercase=lowercase,
         )
-        tokenizer.pre_tokenizer = lib.pre_tokenizers.BertPreTokenizer()
-        tokenizer.decoder = lib.decoders.WordPiece()
-        cls_id, sep_id = (ids[SPECIAL[token]] for token in ("<cls>", "<sep>"))
-        tokenizer.post_processor = lib.processors.TemplateProcessing(
-            single="[CLS] $A [SEP]",
-            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-            special_tokens=[("[CLS]", cls_id), ("[SEP]", sep_id)],
-        )
-        tokenizer.add_special_tokens(list(SPECIAL.values()))
+        tokenizer.model.max_input_chars_per_word = longest_word
         return cls(tokenizer.to_str())
 
     def settings(self) -> dict[str, Any]:
-        """Return how text is made ready for cutting, in the words of a tokenizer_config.json."""
-        normalizer = json.loads(self.tokenizer.to_str())["normalizer"] or {}
+        """Return the normalizer's settings, by their names in a tokenizer_config.json."""
+        normalizer = json.loads(self.definition())["normalizer"] or {}
         return {key: normalizer[ours] for key, ours in SETTINGS.items() if ours in normalizer}
 
     def _check_pairs(self) -> None:
-        """Raise DataError where special tokens stand elsewhere in a pair than in BERT's."""
-        with _own_errors("a pair cannot be cut into word pieces"):
-            parts = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
+        """Raise DataError if the special tokens of a pair are not placed as BERT's."""
+        with _errors_of_tokenizers("a pair cannot be cut into word pieces"):
+            a, b = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
             pair = self.tokenizer.encode("a", "b")
         begin, end = SPECIAL["<cls>"], SPECIAL["<sep>"]
-        a, b = (part.tokens for part in parts)
-        expected = [begin, *a, end, *b, end]
-        segments = [0] * (len(a) + 2) + [1] * (len(b) + 1)
+        expected = [begin, *a.tokens, end, *b.tokens, end]
+        segments = [0] * (len(a.tokens) + 2) + [1] * (len(b.tokens) + 1)
         if (pair.tokens, pair.type_ids) != (expected, segments):
             raise DataError(
                 f"it makes {' '.join(pair.tokens)!r} with the segments {pair.type_ids} of a pair, "
                 f"and only BERT's input is computed here, {' '.join(expected)!r}, {segments}"
             )
 
-    def definition(self) -> Any:
-        """Return all that ids depend on; see `Vocab.definition`."""
+    def definition(self) -> str:
+        """Return the JSON text of the tokenizer."""
         return self.tokenizer.to_str()
 
     def save(self, path: str | Path) -> None:
-        """Write the definition as ``load`` reads it."""
+        """Write the definition to a file for `load`."""
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def required(self, token: str) -> int:
@@ -172,32 +150,31 @@ class WordPieceVocab(Vocab):
         """Yield the ids of each sentence's pieces; see `Vocab.ids_of`."""
         texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
         while batch := list(islice(texts, _BATCH)):
-            with _own_errors("text cannot be cut into word pieces"):
+            with _errors_of_tokenizers("text cannot be cut into word pieces"):
                 encodings = self.tokenizer.encode_batch(batch, add_special_tokens=False)
             for encoding in encodings:
                 yield encoding.ids
 
 
 def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
-    """Return a vocabulary of word pieces that are learned of text, lower case.
+    """Return a vocabulary of lower-case word pieces that is learned from text.
 
     The same text gives the same pieces, with the same ids.
 
     Args:
         sentences: the text.
-        size: of the vocabulary, special tokens and single characters among them.
+        size: of the vocabulary, special tokens and single characters included.
 
     Raises:
         ConfigError: fewer than the special tokens and characters need.
         BackendError: the package tokenizers is missing.
     """
-    texts = list(sentences)
-    special = list(SPECIAL.values())
-    # The trainer numbers the characters that go on with a word in an order that is another in each
-    # process, and merges by these numbers where counts are equal. As special tokens they keep ours.
-    found = _trained(texts, 0, special)
-    going_on = sorted(piece for piece in found if piece.startswith("##") and len(piece) > 2)
-    ids = _trained(texts, size, special + going_on)
+    texts, special = list(sentences), list(SPECIAL.values())
+    # The trainer numbers continuing characters in an order that differs between processes, and
+    # breaks ties of merges by these numbers. As special tokens they get fixed numbers.
+    characters = _trained(texts, 0, special)
+    continuing = sorted(piece for piece in characters if piece.startswith("##") and len(piece) > 2)
+    ids = _trained(texts, size, special + continuing)
     if len(ids) > size:
         raise ConfigError(
             f"{size} word pieces are fewer than the text's characters and the special tokens; "
@@ -206,18 +183,18 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
     return WordPieceVocab.from_pieces(sorted(ids, key=ids.__getitem__))
 
 
-def _trained(texts: Sequence[str], size: int, special: Sequence[str]) -> dict[str, int]:
-    """Return what the trainer learns of text, piece to id; the special ones have the first ids."""
-    lib = _tokenizers()
-    tokenizer = lib.Tokenizer(lib.models.WordPiece(unk_token=SPECIAL[UNKNOWN]))
-    tokenizer.normalizer = lib.normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = lib.pre_tokenizers.BertPreTokenizer()
-    trainer = lib.trainers.WordPieceTrainer(
-        vocab_size=size, special_tokens=list(special), show_progress=False
+def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, int]:
+    """Return the pieces that the trainer learns, piece to id; the special ones come first."""
+    tokenizer = _tokenizers().BertWordPieceTokenizer()
+    tokenizer.train_from_iterator(
+        texts,
+        vocab_size=size,
+        min_frequency=0,
+        limit_alphabet=MAX_TOKENS,
+        special_tokens=special,
+        show_progress=False,
     )
-    tokenizer.train_from_iterator(texts, trainer)
-    ids: dict[str, int] = tokenizer.get_vocab()
-    return ids
+    return tokenizer.get_vocab()
 
 
 def load_vocab(folder: Path) -> Vocab | None:
@@ -226,44 +203,74 @@ def load_vocab(folder: Path) -> Vocab | None:
     A ``vocab.json`` is the book's, or GluonNLP's; see `load_gluonnlp`.
 
     Returns:
-        None where there is none of them.
+        None if there is no such file.
 
     Raises:
-        DataError: one that cannot be read.
+        DataError: the vocabulary or a file of settings cannot be read.
         BackendError: the package tokenizers is missing, and needed.
     """
-    defined = is_there(folder / WordPieceVocab.FILE)
-    settings = read_settings(folder, defined)
-    if defined:
-        return _load_definition(folder, settings)
-    if is_there(folder / Vocab.FILE):
+    path = folder / WordPieceVocab.FILE
+    defined = is_there(path)
+    settings, kept = read_settings(folder, defined)
+    if not defined and is_there(folder / Vocab.FILE):
         return _load_json(folder / Vocab.FILE)
-    path = folder / "vocab.txt"
+    path = path if defined else folder / "vocab.txt"
     if not is_there(path):
         return None
-    settings = settings or {}
-    text = read_text(path, DataError, MAX_VOCAB)
     try:
-        pieces = text.rstrip("\n").split("\n", MAX_TOKENS)
-        _check_added(kept_whole(folder, False))
-        return WordPieceVocab.from_pieces(
-            pieces,
-            settings.get("do_lower_case", lowercases(pieces)),
-            settings.get("strip_accents"),
-            settings.get("tokenize_chinese_chars", True),
-        )
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, DataError) as error:
-        raise DataError(f"{path}, or {SETTINGS_FILE} beside it: {error}") from error
+        vocab = _of_definition(path, settings) if defined else _of_pieces(path, settings or {})
+        own = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
+        lost = sorted(map(str, kept - own))
+        if lost:
+            raise DataError(
+                f"the tokens {lost[:5]} were added; they are read from a tokenizer.json, which a "
+                "fast tokenizer's save_pretrained writes"
+            )
+        return vocab
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
+        raise DataError(f"{path}: {error}") from error
+
+
+def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
+    """Return the vocabulary of a tokenizer.json.
+
+    As in transformers, a BERT's settings in tokenizer_config.json win over those of its normalizer.
+    """
+    definition = read_json_object(path, DataError, MAX_VOCAB)
+    normalizer = definition.get("normalizer") or {}
+    is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
+    if settings and is_bert and normalizer.get("type") == "BertNormalizer":
+        for key, ours in SETTINGS.items():
+            normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
+    return WordPieceVocab(json.dumps(definition))
+
+
+def _of_pieces(path: Path, settings: dict[str, Any]) -> WordPieceVocab:
+    """Return the vocabulary of a vocab.txt."""
+    pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
+    return WordPieceVocab.from_pieces(
+        pieces,
+        settings.get("do_lower_case", lowercases(pieces)),
+        settings.get("strip_accents"),
+        settings.get("tokenize_chinese_chars", True),
+    )
+
+
+def _load_json(path: Path) -> Vocab:
+    """Return the vocabulary of a ``vocab.json``: the book's is a list, GluonNLP's an object."""
+    with open_regular(path, DataError, MAX_VOCAB) as file:
+        is_object = file.read(256).lstrip().startswith(b"{")
+    return load_gluonnlp(path) if is_object else Vocab.load(path)
 
 
 def load_gluonnlp(path: Path) -> WordPieceVocab:
     """Return the word pieces of a vocabulary that GluonNLP wrote, cut as its tokenizer cuts.
 
-    Text is made lower case unless the file's name says ``cased``, or, where it says neither, unless
-    the pieces have capitals.
+    Text is lower-cased unless the file's name has ``cased``; where it has neither that nor
+    ``uncased``, unless the pieces have capitals.
 
     Raises:
-        DataError: it is none, or one of SentencePiece.
+        DataError: it is no vocabulary of GluonNLP, or one of SentencePiece.
         BackendError: the package tokenizers is missing.
     """
     pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
@@ -279,46 +286,9 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
         raise DataError(f"{path}: {error}") from error
 
 
-def _load_json(path: Path) -> Vocab:
-    """Return the vocabulary of a ``vocab.json``: the book's is a list, GluonNLP's an object."""
-    with open_regular(path, DataError, MAX_VOCAB) as file:
-        is_object = file.read(256).lstrip().startswith(b"{")
-    return load_gluonnlp(path) if is_object else Vocab.load(path)
-
-
-def _load_definition(folder: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
-    """Return the vocabulary of a tokenizer.json; what stands beside it of a BERT's wins, as in
-    transformers."""
-    path = folder / WordPieceVocab.FILE
-    definition = read_json_object(path, DataError, MAX_VOCAB)
-    try:
-        normalizer = definition.get("normalizer") or {}
-        is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
-        if settings and is_bert and normalizer.get("type") == "BertNormalizer":
-            for key, ours in SETTINGS.items():
-                normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
-        vocab = WordPieceVocab(json.dumps(definition))
-        own = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
-        _check_added(kept_whole(folder, True) - own)
-        return vocab
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, DataError) as error:
-        raise DataError(f"{path}: {error}") from error
-
-
-def _check_added(tokens: set[str]) -> None:
-    """Raise DataError for tokens that a vocabulary does not keep whole."""
-    tokens = tokens - {*SPECIAL.values()}
-    if tokens:
-        raise DataError(
-            f"the tokens {sorted(map(str, tokens))[:5]} were added; they are read from a "
-            "tokenizer.json, which a fast tokenizer's save_pretrained writes"
-        )
-
-
 @contextmanager
-def _own_errors(what: str) -> Iterator[None]:
-    """Turn the library's errors into ours: it has no class for them, and its panics are no
-    exceptions in Python's sense."""
+def _errors_of_tokenizers(what: str) -> Iterator[None]:
+    """Raise DataError for the package's errors: plain Exceptions, or panics, which are not even."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
@@ -328,7 +298,7 @@ def _own_errors(what: str) -> Iterator[None]:
 
 
 def _as_text(sentence: str) -> str:
-    """Return words of a treebank's parse as text: brackets, quotation marks, clitics as usual."""
+    """Return a treebank's words as ordinary text: brackets, quotation marks, clitics."""
     text = ""
     for word in sentence.split():
         joined = not text or _CLITIC.fullmatch(word)
@@ -339,12 +309,6 @@ def _as_text(sentence: str) -> str:
 def _tokenizers() -> Any:
     try:
         import tokenizers
-        import tokenizers.decoders
-        import tokenizers.models
-        import tokenizers.normalizers
-        import tokenizers.pre_tokenizers
-        import tokenizers.processors
-        import tokenizers.trainers
     except ImportError as error:
         raise BackendError(
             'a vocabulary of word pieces needs the package tokenizers: pip install "bertnli[hf]"'
