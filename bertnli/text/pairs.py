@@ -86,14 +86,9 @@ def get_tokens_and_segments(
 ) -> tuple[list[str], list[int]]:
     """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1.
 
-        Examples:
-    <<<<<<< HEAD
-            >>> bertnli.get_tokens_and_segments(["a", "dog"], ["runs"])
-            (['<cls>', 'a', 'dog', '<sep>', 'runs', '<sep>'], [0, 0, 0, 0, 1, 1])
-    =======
-            >>> get_tokens_and_segments(["a"], ["b", "c"])
-            (['<cls>', 'a', '<sep>', 'b', 'c', '<sep>'], [0, 0, 0, 1, 1, 1])
-    >>>>>>> ids
+    Examples:
+            >>> bertnli.get_tokens_and_segments(["a"], ["b", "c"])
+        (['<cls>', 'a', '<sep>', 'b', 'c', '<sep>'], [0, 0, 0, 1, 1, 1])
     """
     tokens = ["<cls>", *tokens_a, "<sep>"]
     segments = [0] * len(tokens)

@@ -61,16 +61,12 @@ class Tokens(str):
 
 
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
-<<<<<<< HEAD
-    """Return the tokens of each line: what stands between white space, as the book does it.
+    """Return the tokens of each line: split at white space as the book does it.
 
     Examples:
         >>> bertnli.tokenize(["a man is asleep", "a man sleeps"])
         [['a', 'man', 'is', 'asleep'], ['a', 'man', 'sleeps']]
     """
-=======
-    """Return the tokens of each line, split at white space as the book does it."""
->>>>>>> ids
     return [line.split() for line in lines]
 
 
@@ -100,19 +96,11 @@ def treebank_tokenize(sentence: str) -> list[str]:
     characters but white space are kept. It takes time in proportion to the text.
 
     Args:
-<<<<<<< HEAD
-        sentence: text as people write it; of any length, also empty.
-
-    Examples:
-        >>> bertnli.treebank_tokenize("It isn't here.")
-        ['It', 'is', "n't", 'here', '.']
-=======
         sentence: text as people write it, of any length.
 
     Examples:
-        >>> treebank_tokenize("I can't (yet).")
+        >>> bertnli.treebank_tokenize("I can't (yet).")
         ['I', 'ca', "n't", '-LRB-', 'yet', '-RRB-', '.']
->>>>>>> ids
     """
     tokens: list[str] = []
     open_double = False

@@ -20,30 +20,21 @@ RESERVED_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>")
 class Vocab:
     """The book's vocabulary: the tokens seen often enough, and reserved ones, sorted.
 
-        Args:
-            tokens: a list of tokens, or of lists of tokens, to count.
-            min_freq: a token seen less often than this is left out.
-            reserved_tokens: tokens that are always included, as ``<unk>`` is.
+    Args:
+        tokens: a list of tokens, or of lists of tokens, to count.
+        min_freq: a token seen less often than this is left out.
+        reserved_tokens: tokens that are always included, as ``<unk>`` is.
 
-        Attributes:
-            idx_to_token: tokens in the order of their ids.
-            token_to_idx: ids by token.
-            token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
-    <<<<<<< HEAD
-            min_freq: what it was made with; None for a loaded vocabulary.
-
-        Examples:
-            >>> vocab = bertnli.Vocab([["a", "dog"], ["a", "cat"]], min_freq=2)
-            >>> vocab["a"], vocab["dog"] == vocab.unk
-            (1, True)
-    =======
+    Attributes:
+        idx_to_token: tokens in the order of their ids.
+        token_to_idx: ids by token.
+        token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
             min_freq: as given; None for a loaded vocabulary.
 
-        Examples:
-            >>> vocab = Vocab(["a", "dog", "a"], min_freq=2)
-            >>> vocab.idx_to_token, vocab[["a", "dog"]]
-            (['<unk>', 'a'], [1, 0])
-    >>>>>>> ids
+    Examples:
+        >>> vocab = bertnli.Vocab(["a", "dog", "a"], min_freq=2)
+        >>> vocab.idx_to_token, vocab[["a", "dog"]]
+        (['<unk>', 'a'], [1, 0])
     """
 
     #: The name of its file in a checkpoint.
