@@ -58,7 +58,7 @@ class Corpus(_Columns):
         notes: guesses about the source, with the options that decide them.
 
     Examples:
-        >>> corpus = Corpus.from_pairs([("A man sleeps.", "A man rests.")])
+        >>> corpus = bertnli.Corpus.from_pairs([("A man sleeps.", "A man rests.")])
         >>> corpus.premises, corpus.labels
         (['A man sleeps.'], [-1])
     """

@@ -67,6 +67,11 @@ def register(name: str, url: str, sha1: str | None = None, framework: str = ANY)
 
     Raises:
         DownloadError: the hash is not 40 hexadecimal digits.
+
+    Examples:
+        >>> bertnli.register("my.sets", "https://example.org/sets.zip", "0" * 40)
+        >>> bertnli.DATA_HUB["my.sets"]["any"].url
+        'https://example.org/sets.zip'
     """
     if sha1 is not None and not re.fullmatch("[0-9a-fA-F]{40}", sha1):
         raise DownloadError(f"the SHA-1 of {name} is {sha1!r}; 40 hexadecimal digits are expected")
@@ -175,6 +180,12 @@ def download(
     Raises:
         DownloadError: the name is unknown, the file cannot be fetched, or it is not the one
             expected.
+
+    Examples:
+        >>> bertnli.download("SNL")
+        Traceback (most recent call last):
+            ...
+        bertnli.errors.DownloadError: 'SNL' is neither ... Did you mean 'SNLI'? ...
     """
     file = (
         HubFile(name, sha1.lower() if sha1 else None) if "://" in name else _named(name, framework)
@@ -247,6 +258,14 @@ def download_extract(
     Raises:
         DownloadError: as `download`; or the archive is damaged, or too large for a corpus or a
             model.
+
+    Examples:
+        >>> import zipfile
+        >>> from pathlib import Path
+        >>> with zipfile.ZipFile("pairs.zip", "w") as archive:
+        ...     archive.writestr("pairs/dev.tsv", "sentence1\\tsentence2\\tgold_label\\n")
+        >>> Path(bertnli.download_extract("pairs.zip"), "dev.tsv").exists()
+        True
     """
     path = expanded(name, DownloadError)
     if path.is_dir():

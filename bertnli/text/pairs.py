@@ -77,7 +77,7 @@ class PairEncoding:
                     f"max_len (--max-len) is {max_len}, and the model has {positions} positions; "
                     f"give {positions} or less"
                 )
-        given = {"max_len": max_len, "truncation": truncation}
+        given: dict[str, Any] = {"max_len": max_len, "truncation": truncation}
         return replace(self, **{name: v for name, v in given.items() if v is not None})
 
 
@@ -87,7 +87,7 @@ def get_tokens_and_segments(
     """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1.
 
     Examples:
-            >>> bertnli.get_tokens_and_segments(["a"], ["b", "c"])
+        >>> bertnli.get_tokens_and_segments(["a"], ["b", "c"])
         (['<cls>', 'a', '<sep>', 'b', 'c', '<sep>'], [0, 0, 0, 1, 1, 1])
     """
     tokens = ["<cls>", *tokens_a, "<sep>"]
