@@ -96,7 +96,7 @@ def train_both(
     plain = classifier()
     config = TrainingConfig(args.lr, num_epochs=args.epochs, batch_size=args.batch_size, **options)
     train_plainly(plain, train, config)
-    found = {
+    result = {
         "seed": seed,
         "fast": accuracy(dev, lambda part: trainer.evaluate(part).accuracy),
         "plain": accuracy(dev, lambda part: padded_accuracy(plain, part)),
@@ -105,11 +105,11 @@ def train_both(
         "plain_seconds": time.perf_counter() - start,
     }
     precision, fast.precision = fast.precision, "fp32"
-    found["fast weights, fast path, fp32"] = accuracy(
+    result["fast weights, fast path, fp32"] = accuracy(
         dev, lambda part: trainer.evaluate(part).accuracy
     )
     fast.precision = precision
-    return found
+    return result
 
 
 def accuracy(dev: list[PairDataset], of: Callable[[PairDataset], float]) -> float:

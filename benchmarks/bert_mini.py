@@ -195,7 +195,7 @@ def new_pairs(corpus: Corpus, each: float) -> list[tuple[str, str]]:
             having[token].append(i)
     families = [premise for premise in premises if len(by_premise[premise]) > 1]
     seen = {*zip(*corpus[:2], strict=True)}
-    found = []
+    result = []
     kinds = rng.choice(list(KINDS), round(each * len(corpus.labels)), p=[*KINDS.values()])
     for kind in kinds:
         i = int(rng.integers(len(premises)))
@@ -215,8 +215,8 @@ def new_pairs(corpus: Corpus, each: float) -> list[tuple[str, str]]:
             pair = (premises[i], _any(by_premise[premises[other]], rng))
         if pair not in seen:
             seen.add(pair)
-            found.append((pair[0], pair[1]))
-    return found
+            result.append((pair[0], pair[1]))
+    return result
 
 
 def _any(items: list[str], rng: np.random.Generator) -> str:

@@ -135,14 +135,14 @@ def read_train(path: Path) -> list[Pair]:
 
 def read_captions(path: Path) -> dict[str, list[str]]:
     """Return the captions of each photograph, without those that are premises of dev or test."""
-    found = defaultdict(list)
+    result = defaultdict(list)
     with path.open(encoding="utf-8", newline="") as file:
         table = csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
         next(table)
         for caption_id, caption, flag in table:
             if flag == "0" and caption.strip():
-                found[caption_id.partition("#")[0]].append(caption.strip())
-    return found
+                result[caption_id.partition("#")[0]].append(caption.strip())
+    return result
 
 
 def documents(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[list[str]]:
@@ -152,21 +152,21 @@ def documents(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[lis
     hypothesis; and each hypothesis after another caption of the same photograph, if there is one.
     """
     rng = random.Random(SEED)
-    found = []
+    result = []
     for again in (False, True):
         for own in captions.values():
             ordered = list(own)
             if again:
                 rng.shuffle(ordered)
-            found.append(ordered)
+            result.append(ordered)
         for pair in pairs:
             first = pair.premise
             others = [c for c in captions.get(pair.photograph, ()) if c != first]
             if again and others:
                 first = rng.choice(others)
-            found.append([sentence for sentence in (first, pair.hypothesis) if sentence])
-    rng.shuffle(found)
-    return found
+            result.append([sentence for sentence in (first, pair.hypothesis) if sentence])
+    rng.shuffle(result)
+    return result
 
 
 def split(pairs: Sequence[Pair], train: Path, held_out: Path) -> list[Pair]:
@@ -203,14 +203,14 @@ def questions(captions: dict[str, list[str]], pairs: Sequence[Pair]) -> list[tup
     That is each hypothesis with its premise and with the photograph's captions, and new pairs of
     these sentences.
     """
-    found: dict[tuple[str, str], None] = {}
+    result: dict[tuple[str, str], None] = {}
     for pair in pairs:
         if pair.premise and pair.hypothesis:
             for premise in (pair.premise, *captions.get(pair.photograph, ())):
-                found[premise, pair.hypothesis] = None
-    premises, hypotheses = map(list, zip(*found, strict=True))
-    corpus = Corpus(premises, hypotheses, [-1] * len(found), tokenized=False)
-    return [*found, *new_pairs(corpus, NEW_PAIRS)]
+                result[premise, pair.hypothesis] = None
+    premises, hypotheses = map(list, zip(*result, strict=True))
+    corpus = Corpus(premises, hypotheses, [-1] * len(result), tokenized=False)
+    return [*result, *new_pairs(corpus, NEW_PAIRS)]
 
 
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -237,8 +237,8 @@ def run(
     where = ["--output", output, "--precision", "auto", "--seed", seed, "--resume"]
     command(*task, *options, *where)
     with (output / "metrics.jsonl").open(encoding="utf-8") as file:
-        found = [json.loads(row)["dev_accuracy"] for row in file]
-    return [None if score is None else round(100 * score, 2) for score in found]
+        result = [json.loads(row)["dev_accuracy"] for row in file]
+    return [None if score is None else round(100 * score, 2) for score in result]
 
 
 if __name__ == "__main__":

@@ -164,9 +164,9 @@ def make_files(folder: Path, source: Path | None) -> None:
     with open(folder / NAME, "rb") as file, open(folder / "part" / NAME, "wb") as part:
         part.writelines(line for i, line in enumerate(file) if i % PART == 0)
     make_others(folder / "others", folder / NAME)
-    found = build_vocab(read(folder / "part", "train"), 2).idx_to_token
-    others = (f"word{i}" for i in range(VOCAB_SIZE - len(found)))
-    Vocab.from_list([*found, *others]).save(folder / "vocab.json")
+    result = build_vocab(read(folder / "part", "train"), 2).idx_to_token
+    others = (f"word{i}" for i in range(VOCAB_SIZE - len(result)))
+    Vocab.from_list([*result, *others]).save(folder / "vocab.json")
 
 
 def make_others(folder: Path, snli: Path) -> None:

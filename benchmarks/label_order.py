@@ -76,8 +76,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     net = bertnli.load(args.checkpoint)
     corpus = read(args.data)
-    found = Predictions(net, corpus, HypothesisBaseline.train(bertnli.read(args.train)), rng)
-    weak = {**found.kinds(), **simulated(found.confusion(), rng)}
+    predictions = Predictions(net, corpus, HypothesisBaseline.train(bertnli.read(args.train)), rng)
+    weak = {**predictions.kinds(), **simulated(predictions.confusion(), rng)}
     rows = [
         {"kind": kind} | {str(n): 100 * alarms(draw, n, args.draws) for n in SIZES}
         for kind, draw in weak.items()
@@ -86,7 +86,7 @@ def main() -> None:
     show(rows)
     hits = []
     for accuracy in ACCURACIES:
-        errors = model(found.confusion(), accuracy)
+        errors = model(predictions.confusion(), accuracy)
         shares = {str(n): 100 * found_least(errors, n, args.draws // 5, rng) for n in SIZES}
         hits.append({"kind": f"found, {accuracy:.0%}"} | shares)
     print("wrong orders that are found, percent, of the order that is found least often")
@@ -143,7 +143,7 @@ class Predictions:
         wrong = self.predicted != self.true
         everything = np.ones(len(wrong), bool)
         own, premises, hypotheses = self.predicted, self.corpus.premises, self.corpus.hypotheses
-        found = {
+        result = {
             "all pairs": self._drawn(own, everything),
             "hard: baseline wrong": self._drawn(own, self.baseline != self.true),
             "least sure": self._drawn(own, self.unsure),
@@ -157,8 +157,8 @@ class Predictions:
             ("premises of other pairs", [premises[i] for i in other], hypotheses),
             ("not put in", premises, [_negated(text) for text in hypotheses]),
         ):
-            found[kind] = self._drawn(self._logits(first, second).argmax(1), everything)
-        return found
+            result[kind] = self._drawn(self._logits(first, second).argmax(1), everything)
+        return result
 
     def _drawn(self, predicted: NDArray, chosen: NDArray[np.bool_]) -> Draw:
         places = np.flatnonzero(chosen)
@@ -174,9 +174,9 @@ class Predictions:
 
 
 def _confusion(true: NDArray, predicted: NDArray) -> NDArray[np.int64]:
-    found = np.zeros((3, 3), np.int64)
-    np.add.at(found, (true, predicted), 1)
-    return found
+    result = np.zeros((3, 3), np.int64)
+    np.add.at(result, (true, predicted), 1)
+    return result
 
 
 def _negated(text: str) -> str:

@@ -52,21 +52,21 @@ def main() -> None:
     if args.worker:
         print(json.dumps(profile(args)))
         return
-    found: dict[str, dict[str, float]] = {}
+    result: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         data = encode(args.data, folder)
         for name in CONFIGURATIONS:
             command = [sys.executable, __file__, "--worker", name, "--data", data]
             command += ["--size", args.size, "--batch-size", str(args.batch_size)]
             out = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
-            found[name] = json.loads(out.splitlines()[-1])
+            result[name] = json.loads(out.splitlines()[-1])
     kinds = [*(kind for kind, _ in KINDS), "Python, waiting"]
-    print(f"| milliseconds for {args.batch_size} pairs | {' | '.join(found)} |")
-    print("|---|" + "---|" * len(found))
+    print(f"| milliseconds for {args.batch_size} pairs | {' | '.join(result)} |")
+    print("|---|" + "---|" * len(result))
     for kind in [*kinds, "all"]:
-        print(f"| {kind} | {' | '.join(f'{row.get(kind, 0):,.0f}' for row in found.values())} |")
+        print(f"| {kind} | {' | '.join(f'{row.get(kind, 0):,.0f}' for row in result.values())} |")
     if args.json:
-        args.json.write_text(json.dumps(found, indent=2) + "\n")
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 def profile(args: argparse.Namespace) -> dict[str, float]:
@@ -79,12 +79,12 @@ def profile(args: argparse.Namespace) -> dict[str, float]:
     rows = order[args.batch_size : 2 * args.batch_size]
     mxnet = "mxnet" in args.worker
     seconds, operators = (_mxnet_profile if mxnet else _torch_profile)(lambda: train(rows))
-    found = dict.fromkeys((kind for kind, _ in KINDS), 0.0)
+    result = dict.fromkeys((kind for kind, _ in KINDS), 0.0)
     for name, milliseconds in operators.items():
-        found[next(kind for kind, pattern in KINDS if re.search(pattern, name))] += milliseconds
-    found["all"] = seconds * 1e3
-    found["Python, waiting"] = max(0.0, found["all"] - sum(operators.values()))
-    return found
+        result[next(kind for kind, pattern in KINDS if re.search(pattern, name))] += milliseconds
+    result["all"] = seconds * 1e3
+    result["Python, waiting"] = max(0.0, result["all"] - sum(operators.values()))
+    return result
 
 
 def _torch_profile(step: Any) -> tuple[float, dict[str, float]]:

@@ -80,17 +80,17 @@ def main() -> None:
         source = Source(data, trainer.net, trainer.engine.loader_batch)
         epochs = (source.train_batches(args.batch_size, 0, epoch) for epoch in range(args.steps))
         start = time.perf_counter()
-        found = losses[name] = []
+        result = losses[name] = []
         for step, batch in enumerate(islice(chain.from_iterable(epochs), args.steps)):
             lr = trainer.config.lr_at(step, args.steps)
-            found.append(trainer.train_step(batch, lr, step).read()[0] / len(batch))
+            result.append(trainer.train_step(batch, lr, step).read()[0] / len(batch))
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     apart = [abs(a - b) for a, b in zip(*losses.values(), strict=True)]
     print(
         "\n| step | loss, PyTorch | loss, MXNet | apart | most so far |\n|---:|---:|---:|---:|---:|"
     )
     for step in (step for step in SHOWN if step <= args.steps):
-        a, b = (found[step - 1] for found in losses.values())
+        a, b = (result[step - 1] for result in losses.values())
         most = max(apart[:step])
         print(f"| {step} | {a:.6f} | {b:.6f} | {apart[step - 1]:.1e} | {most:.1e} |")
     if args.json is not None:

@@ -514,8 +514,8 @@ def report(args: argparse.Namespace, results: dict[str, dict[str, Any]]) -> None
     if args.json:
         machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
         settings = {"size": args.size, "batch_size": args.batch_size, "rounds": args.rounds}
-        found = {**settings, **machine, "results": results, "ratios": ratios}
-        Path(args.json).write_text(json.dumps(found, indent=2) + "\n")
+        result = {**settings, **machine, "results": results, "ratios": ratios}
+        Path(args.json).write_text(json.dumps(result, indent=2) + "\n")
 
 
 def _cell(values: list[float]) -> str:
@@ -526,7 +526,7 @@ def _cell(values: list[float]) -> str:
 
 def _ratios(results: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
     """Compare rounds with the same rounds."""
-    found = {}
+    result = {}
     for ours in [name for name in results if name.startswith("bertnli")]:
         for theirs in results:
             backends = {"mxnet", "torch"} - {word for word in ("mxnet", "torch") if word in ours}
@@ -541,8 +541,8 @@ def _ratios(results: dict[str, dict[str, Any]]) -> dict[str, tuple[str, str]]:
                 rounds = zip(results[ours][what], results[theirs][what], strict=False)
                 values = [our / their for our, their in rounds]
                 cells.append(f"{statistics.median(values):.2f}" if values else "")
-            found[f"{ours} / {theirs}"] = (cells[0], cells[1])
-    return found
+            result[f"{ours} / {theirs}"] = (cells[0], cells[1])
+    return result
 
 
 if __name__ == "__main__":

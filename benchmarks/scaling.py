@@ -47,7 +47,7 @@ def main() -> None:
     args = parser.parse_args()
 
     nli = bertnli.get_backend(args.backend)
-    found = {
+    result = {
         "pairs in the corpus": corpora(nli, args),
         "tokens in a pair": [{"count": n, **measured(nli, args, length=n)} for n in LENGTHS],
         "pairs in a batch": [
@@ -55,7 +55,7 @@ def main() -> None:
         ],
         "layers": [{"count": n, **measured(nli, args, num_blks=n)} for n in LAYERS],
     }
-    for what, rows in found.items():
+    for what, rows in result.items():
         print(f"\n| {what} | train, us per token | evaluate, us per token | pairs/s in training |")
         print("|---|---|---|---|")
         for row in rows:
@@ -63,9 +63,9 @@ def main() -> None:
             print(f"| {row['count']:,} | {costs} | {1e6 / row['train_us'] / row['tokens']:,.0f} |")
     if args.json:
         settings = {"backend": args.backend, "precision": args.precision, "cores": os.cpu_count()}
-        args.json.write_text(json.dumps({**settings, "results": found}, indent=2) + "\n")
+        args.json.write_text(json.dumps({**settings, "results": result}, indent=2) + "\n")
     if args.plot:
-        plot(found, args.plot)
+        plot(result, args.plot)
 
 
 def trainer_of(nli: Any, args: argparse.Namespace, num_blks: int = 2) -> Any:
@@ -158,15 +158,15 @@ def batch(rng: np.random.Generator, batch_size: int, length: int) -> Batch:
     )
 
 
-def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
+def plot(result: dict[str, list[dict[str, float]]], path: Path) -> None:
     """Draw the cost of a token against each count."""
     import matplotlib
 
     matplotlib.use("agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, len(found), figsize=(14, 3.2), layout="constrained")
-    for axis, (what, rows) in zip(axes, found.items(), strict=True):
+    figure, axes = pyplot.subplots(1, len(result), figsize=(14, 3.2), layout="constrained")
+    for axis, (what, rows) in zip(axes, result.items(), strict=True):
         counts = [row["count"] for row in rows]
         for key, name, marker in (("train_us", "train", "o"), ("evaluate_us", "evaluate", "s")):
             axis.plot(counts, [row[key] for row in rows], marker=marker, label=name)

@@ -88,10 +88,10 @@ async def throughput(args: argparse.Namespace) -> dict[str, Any]:
     turns: dict[str, list[dict[str, float]]] = {name: [] for name in servers}
     for turn in range(args.rounds + 1):
         for name, server in servers.items():
-            found = await _turn(server, bodies, args.clients, args.seconds or 4)
+            result = await _turn(server, bodies, args.clients, args.seconds or 4)
             if turn:
-                turns[name].append(found)
-                print(f"{turn}: {name}, {found['per_second']:.0f} requests/s", file=sys.stderr)
+                turns[name].append(result)
+                print(f"{turn}: {name}, {result['per_second']:.0f} requests/s", file=sys.stderr)
     statuses = {name: server.stop() for name, server in servers.items()}
     ratios = [
         a["per_second"] / b["per_second"]
@@ -210,9 +210,9 @@ class Soak:
             predictions = json.loads(answer)["predictions"]
             self.different += len(predictions) != len(places)
             for place, prediction in zip(places, predictions, strict=False):
-                found = list(prediction["probabilities"].values())
-                first = self.first.setdefault(place, found)
-                apart = max(abs(a - b) for a, b in zip(first, found, strict=True))
+                result = list(prediction["probabilities"].values())
+                first = self.first.setdefault(place, result)
+                apart = max(abs(a - b) for a, b in zip(first, result, strict=True))
                 self.different += apart > ROUNDING
         return str(status)
 
@@ -270,11 +270,11 @@ async def soak(args: argparse.Namespace) -> dict[str, Any]:
         answers = ", ".join(f"{count:,} x {name}" for name, count in sorted(statuses.items()))
         times = [""] * 3
         if kind in GOOD:
-            found = np.percentile(run.latencies[kind], (50, 95, 99)) * 1e3
+            result = np.percentile(run.latencies[kind], (50, 95, 99)) * 1e3
             percentiles[kind] = dict(
-                zip(("p50_ms", "p95_ms", "p99_ms"), found.tolist(), strict=True)
+                zip(("p50_ms", "p95_ms", "p99_ms"), result.tolist(), strict=True)
             )
-            times = [f"{value:.1f}" for value in found]
+            times = [f"{value:.1f}" for value in result]
         print(f"| {kind} | {answers} | {' | '.join(times)} |")
     memory = _memory(run.memory)
     wrong = _wrong(run, status)
@@ -316,17 +316,17 @@ def _memory(samples: list[tuple[float, float]]) -> dict[str, float]:
 
 def _wrong(run: Soak, status: int) -> list[str]:
     """Return what was not as it should be."""
-    found = []
+    result = []
     for kind, statuses in run.statuses.items():
         right = {"200"} if kind in GOOD else {"400", "408", "413", "422"}
         right = {"left"} if kind == "leaves" else right
         if set(statuses) - right:
-            found.append(f"{kind}: {dict(statuses)}")
+            result.append(f"{kind}: {dict(statuses)}")
     if run.lost or run.different:
-        found.append(f"{run.lost} answers lost, {run.different} different")
+        result.append(f"{run.lost} answers lost, {run.different} different")
     if status:
-        found.append(f"exit status {status}")
-    return found
+        result.append(f"exit status {status}")
+    return result
 
 
 if __name__ == "__main__":

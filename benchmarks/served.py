@@ -25,10 +25,10 @@ class Server:
         atexit.register(self.process.kill)  # where this script is broken off; else it has ended
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
-        found = re.search(r"http://\S+", line)
-        if found is None:
+        result = re.search(r"http://\S+", line)
+        if result is None:
             raise SystemExit(f"the server did not start: {line}")
-        where = urlsplit(found[0])
+        where = urlsplit(result[0])
         assert where.hostname is not None and where.port is not None
         self.address = (where.hostname, where.port)
 

@@ -198,18 +198,18 @@ def drive(args: argparse.Namespace) -> None:
     print(f"{args.size}, batch {args.batch_size}, medians of {args.rounds} rounds\n")
     print("| | train, pairs/s | evaluate, pairs/s | one pair, p50, ms | p99, ms |")
     print("|---|---|---|---|---|")
-    for name, found in results.items():
-        middle = {key: statistics.median(values) for key, values in found.items()}
+    for name, result in results.items():
+        middle = {key: statistics.median(values) for key, values in result.items()}
         print(
             f"| {name} | {middle['train']:,.0f} | {middle['evaluate']:,.0f} | "
             f"{middle['p50_ms']:.1f} | {middle['p99_ms']:.1f} |"
         )
-    found = results["torch fp32"]
-    alone = statistics.median(found["matrix_gflops"])
+    result = results["torch fp32"]
+    alone = statistics.median(result["matrix_gflops"])
     print(f"\na torch fp32 training step, of the {alone:.0f} GFLOP/s of its matrix products alone:")
     for kind in ("useful", "needed"):
-        rates = found[f"{kind}_gflops"]
-        shares = [rate / m for rate, m in zip(rates, found["matrix_gflops"], strict=True)]
+        rates = result[f"{kind}_gflops"]
+        shares = [rate / m for rate, m in zip(rates, result["matrix_gflops"], strict=True)]
         print(
             f"{kind} operations: {statistics.median(rates):.0f} GFLOP/s, "
             f"{statistics.median(shares):.0%}"

@@ -36,11 +36,11 @@ def main() -> None:
     arguments = parser.parse_args()
     pairs = list(sentences(arguments.file))
     start = time.perf_counter()
-    found = [treebank_tokenize(raw) for raw, _ in pairs]
+    result = [treebank_tokenize(raw) for raw, _ in pairs]
     seconds = time.perf_counter() - start
     wrong = [
         (raw, ours, theirs)
-        for (raw, theirs), ours in zip(pairs, found, strict=True)
+        for (raw, theirs), ours in zip(pairs, result, strict=True)
         if ours != theirs
     ]
     for raw, ours, theirs in wrong[: arguments.limit]:

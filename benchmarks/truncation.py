@@ -89,21 +89,21 @@ def accuracies(
     net: Any, corpus: Corpus, max_len: int, differs: NDArray[np.bool_]
 ) -> dict[str, Any]:
     """Return either rule's accuracy, and on which pairs one alone is right."""
-    found: dict[str, Any] = {}
+    result: dict[str, Any] = {}
     places = label_permutation(net.labels, corpus.label_names)
     right = {}
     for rule in TRUNCATIONS:
         dataset = PairDataset(corpus, max_len, net.vocab, truncation=rule, verbose=False)
         right[rule] = logits_of(net, dataset)[:, places].argmax(axis=1) == corpus.labels
-        found[f"{rule}_accuracy"] = float(right[rule].mean())
+        result[f"{rule}_accuracy"] = float(right[rule].mean())
         correct, total = int(right[rule].sum()), len(right[rule])
-        found[f"{rule}_interval"] = wilson_interval(correct, total)
-        found[f"{rule}_accuracy_where_they_differ"] = (
+        result[f"{rule}_interval"] = wilson_interval(correct, total)
+        result[f"{rule}_accuracy_where_they_differ"] = (
             float(right[rule][differs].mean()) if differs.any() else None
         )
-    found["book_alone_right"] = int((right["book"] & ~right["ratio"]).sum())
-    found["ratio_alone_right"] = int((right["ratio"] & ~right["book"]).sum())
-    return found
+    result["book_alone_right"] = int((right["book"] & ~right["ratio"]).sum())
+    result["ratio_alone_right"] = int((right["ratio"] & ~right["book"]).sum())
+    return result
 
 
 def show(rows: list[dict[str, Any]]) -> None:

@@ -65,13 +65,13 @@ class Process(subprocess.Popen):
         Raises:
             AssertionError: there was none; with all stacks. All its processes were ended.
         """
-        found: list[str] = []
-        reader = threading.Thread(target=lambda: found.append(self.stdout.readline()), daemon=True)
+        result: list[str] = []
+        reader = threading.Thread(target=lambda: result.append(self.stdout.readline()), daemon=True)
         reader.start()
         reader.join(limit)
-        if not found:
+        if not result:
             self.fail(f"wrote no line within {limit:g} s")
-        return found[0]
+        return result[0]
 
     def until(self, condition: Callable[[], Any], limit: float = LIMIT, alive: bool = True) -> Any:
         """Wait until a condition is true, and return it.
@@ -85,13 +85,13 @@ class Process(subprocess.Popen):
             AssertionError: it did not become true; with all stacks. All its processes were ended.
         """
         end = time.monotonic() + limit
-        while not (found := condition()):
+        while not (result := condition()):
             if alive and self.poll() is not None:
                 self.fail(f"ended with the status {self.returncode}, too early")
             if time.monotonic() > end:
                 self.fail(f"was waited for in vain for {limit:g} s")
             time.sleep(0.02)
-        return found
+        return result
 
     def fail(self, what: str) -> None:
         """Have all processes write their stacks, end them, and raise AssertionError with it all."""
@@ -118,12 +118,12 @@ class Process(subprocess.Popen):
 
     def pids(self) -> list[int]:
         """Return it and all that it started, wherever they belong by now."""
-        found = []
+        result = []
         for path in Path("/proc").glob("[0-9]*/environ"):
             with suppress(OSError):
                 if f"{MARK}={self.mark}".encode() in path.read_bytes().split(b"\0"):
-                    found.append(int(path.parent.name))
-        return sorted(found)
+                    result.append(int(path.parent.name))
+        return sorted(result)
 
 
 def _described(pid: int) -> str:

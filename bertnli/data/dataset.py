@@ -139,12 +139,12 @@ class PairDataset(ExampleSet):
         """
         vocab = _check(vocab, max_len, truncation)
         how = Reading(**options)
-        found: Corpus | EncodedPairs
+        content: Corpus | EncodedPairs
         if how.probabilities is None:
-            found = encode_source(source, split, max_len, vocab, truncation, how, cache)
+            content = encode_source(source, split, max_len, vocab, truncation, how, cache)
         else:
-            found = read_parts(parts_of(source, split), how)
-        return cls(found, max_len, vocab, truncation=truncation, verbose=verbose)
+            content = read_parts(parts_of(source, split), how)
+        return cls(content, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:
         """Return the same pairs, to be trained on probabilities: a teacher's, say.
@@ -156,9 +156,9 @@ class PairDataset(ExampleSet):
         Raises:
             DataError: another shape, or something that is no probability.
         """
-        found = copy.copy(self)
-        found.targets = self._checked(targets)
-        return found
+        copied = copy.copy(self)
+        copied.targets = self._checked(targets)
+        return copied
 
     def _checked(self, targets: NDArray) -> NDArray[np.float32]:
         """Return targets, if that is what they are."""
@@ -182,12 +182,12 @@ class PairDataset(ExampleSet):
 
     def digest(self) -> str:
         """Return the SHA-256 of the pairs, their classes, targets and order, in hexadecimal."""
-        found = hashlib.sha256(repr(self.label_names).encode())
+        digest = hashlib.sha256(repr(self.label_names).encode())
         for array in (self.token_ids, self.offsets, self.premise_lens, self.labels):
-            found.update(np.ascontiguousarray(array).data)
+            digest.update(np.ascontiguousarray(array).data)
         if self.targets is not None:
-            found.update(self.targets.data)
-        return found.hexdigest()
+            digest.update(self.targets.data)
+        return digest.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PairDataset:
         """Return the set itself: its pairs are the same in each epoch."""

@@ -120,10 +120,10 @@ class PretrainingSet(ExampleSet):
     def digest(self) -> str:
         """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
         settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
-        found = hashlib.sha256(repr(settings).encode())
+        digest = hashlib.sha256(repr(settings).encode())
         for part in (self.token_ids, self.ends, self.documents):
-            found.update(np.ascontiguousarray(part).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(part).data)
+        return digest.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PretrainingEpoch:
         """Return the examples of an epoch, a function of the seed and the epoch alone."""

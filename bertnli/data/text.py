@@ -83,7 +83,7 @@ def read_text(
 
 def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
     """Yield the sentences of each document of a file."""
-    found: list[str] = []
+    document: list[str] = []
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     with open_bytes(path) as stream, as_text(stream) as file:
@@ -92,12 +92,12 @@ def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
             if split_sentences and text:
                 yield _split(text)
             elif text:
-                found.append(text)
-            elif found:
-                yield found
-                found = []
-    if found:
-        yield found
+                document.append(text)
+            elif document:
+                yield document
+                document = []
+    if document:
+        yield document
 
 
 def _rows(source: Any, column: str | int, **reading: Any) -> Iterator[list[str]]:

@@ -106,11 +106,11 @@ def test_each_sentence_of_other_documents_is_as_likely() -> None:
     data = make_set([["a1 b1"] * 3, ["a2 b2"] * 1000, ["a3 b3"] * 2])
     drawn = {0: np.zeros(1005), 1: np.zeros(1005), 2: np.zeros(1005)}
     for epoch in range(300):
-        found = data.at_epoch(0, epoch)
-        others = found.labels == 0
+        result = data.at_epoch(0, epoch)
+        others = result.labels == 0
         own = data.documents[data.firsts[others]]
         for document, counts in drawn.items():
-            np.add.at(counts, found.seconds[others][own == document], 1)
+            np.add.at(counts, result.seconds[others][own == document], 1)
     for document, counts in drawn.items():
         assert not counts[data.documents == document].any()
     few = drawn[1][data.documents != 1]  # each some 30,000 times
@@ -154,8 +154,8 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
 
     def ids(seed: int, epoch: int, first: int = 0) -> list[bytes]:
         examples = data.at_epoch(seed, epoch)
-        found = batches(examples, 7, seed=seed, epoch=epoch, shuffle=True, first=first)
-        return [batch.token_ids.tobytes() for batch in found]
+        result = batches(examples, 7, seed=seed, epoch=epoch, shuffle=True, first=first)
+        return [batch.token_ids.tobytes() for batch in result]
 
     assert ids(0, 1) == ids(0, 1)
     assert ids(0, 1)[2:] == ids(0, 1, first=2)  # as a run that goes on takes them
@@ -209,8 +209,8 @@ def test_all_pieces_of_a_word_are_masked_together(pieces: list[int], seed: int) 
     lens = np.array([len(tokens) + 2], np.int32)
     zeros = np.zeros_like(ids)
     batch = Batch(ids, zeros, lens, zeros[:, 0])
-    found = Masking(vocab, 0.3, whole_words=True)(batch, np.random.default_rng(seed))
-    chosen = {*found.pred_positions[found.pred_positions >= 0].tolist()}
+    result = Masking(vocab, 0.3, whole_words=True)(batch, np.random.default_rng(seed))
+    chosen = {*result.pred_positions[result.pred_positions >= 0].tolist()}
     start, whole = 1, 0
     for n in pieces:
         own = {*range(start, start + n)} & chosen
@@ -244,6 +244,6 @@ def test_sentences_of_special_tokens_alone_are_left_out() -> None:
 def test_the_same_text_gives_the_same_word_pieces() -> None:
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = [f"{a}{b}{b}{a}" for a in letters for b in letters]  # equally often, all of them
-    found = [train_word_pieces([" ".join(words)], 120).idx_to_token for _ in range(4)]
-    assert found == [found[0]] * 4
-    assert len(found[0]) == 120 and len({*found[0]}) == 120
+    result = [train_word_pieces([" ".join(words)], 120).idx_to_token for _ in range(4)]
+    assert result == [result[0]] * 4
+    assert len(result[0]) == 120 and len({*result[0]}) == 120

@@ -35,8 +35,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_what_is_counted(folder: Path) -> None:
-    found = bertnli.summarize(folder, on_error="skip")
-    train, dev = found.sets
+    result = bertnli.summarize(folder, on_error="skip")
+    train, dev = result.sets
     assert (train.rows, train.pairs, train.skipped) == (7, 5, {"malformed": 1, "no gold label": 1})
     assert train.classes == {"entailment": 3, "contradiction": 1, "neutral": 1}
     assert (train.duplicates, train.contradictory, train.premises) == (1, 1, 2)
@@ -44,8 +44,8 @@ def test_what_is_counted(folder: Path) -> None:
     assert train.unit == "words" and dev.cut is None and dev.unknown_share is None
     assert (dev.longest, dev.mean) == (9, 8.5)
     assert dev.first[0] == ("A cat sleeps.", "A cat runs.", "contradiction")
-    assert found.shared == [{"sets": [train.name, dev.name], "premises": 1, "pairs": 1}]
-    text = str(found)
+    assert result.shared == [{"sets": [train.name, dev.name], "premises": 1, "pairs": 1}]
+    text = str(result)
     for part in ("5 pairs of 7 rows", "entailment 3 (60.0%)", "repeated pairs: 1", "1 (malformed)"):
         assert part in text
     assert text.endswith("share 1 premises and 1 pairs")
@@ -56,15 +56,15 @@ def test_tokens_of_a_model(folder: Path) -> None:
     assert dev.unit == "tokens" and dev.unknown_share is not None and dev.unknown_share < 0.2
     assert dev.longest == 9 and dev.cut == 2
     rare = [("zxqv zxqv", "qqq", "neutral")]
-    (found,) = bertnli.summarize(rare, checkpoint="bert.mini").sets
-    assert found.unknown_share == 0.5  # three of six, for three are special
+    (result,) = bertnli.summarize(rare, checkpoint="bert.mini").sets
+    assert result.unknown_share == 0.5  # three of six, for three are special
 
 
 def test_sources_of_other_kinds() -> None:
     rows = [("A dog.", "A cat."), ("A dog.", "A cow.")]
-    found = bertnli.summarize({"train": rows, "validation": rows[:1]}, labelled=False)
-    assert [one.name for one in found.sets] == ["train", "dev"]
-    assert [one.classes["-"] for one in found.sets] == [2, 1] and found.shared[0]["pairs"] == 1
+    result = bertnli.summarize({"train": rows, "validation": rows[:1]}, labelled=False)
+    assert [one.name for one in result.sets] == ["train", "dev"]
+    assert [one.classes["-"] for one in result.sets] == [2, 1] and result.shared[0]["pairs"] == 1
     (nothing,) = bertnli.summarize([("a b", "c", "-")]).sets
     assert (nothing.rows, nothing.pairs, nothing.longest) == (1, 0, 0) and nothing.first == []
 
@@ -75,8 +75,8 @@ def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     picture = tmp_path / "data.png"
     argv = ["data", "--json", str(folder / "dev.tsv"), "sample:dev", "--plot", str(picture)]
     assert main(argv) == 0
-    found = json.loads(capsys.readouterr().out)
-    assert [one["pairs"] for one in found["sets"]] == [2, 90] and found["shared"] == []
+    result = json.loads(capsys.readouterr().out)
+    assert [one["pairs"] for one in result["sets"]] == [2, 90] and result["shared"] == []
     assert picture.read_bytes().startswith(b"\x89PNG")
     (tmp_path / "doubtful.csv").write_text("eins,zwei\nA dog.,A cat.\n")
     argv = ["predict", "bert.mini", str(tmp_path / "doubtful.csv"), "--no-header"]

@@ -77,6 +77,6 @@ def test_placeholders_and_numbers_are_no_names(ids: Any, labels: Any) -> None:
     ],
 )
 def test_what_is_wrong_is_said(ids: Any, labels: Any, problem: str) -> None:
-    names, found = read_class_names({"id2label": ids, "label2id": labels})
+    names, result = read_class_names({"id2label": ids, "label2id": labels})
     assert names is None
-    assert problem in found
+    assert problem in result

@@ -74,9 +74,9 @@ def test_each_wrong_order_of_a_model_that_has_learned_is_found(
     order: tuple[int, ...], times: int
 ) -> None:
     columns = times * REAL[:, list(order)]  # the column of class i has the predictions of another
-    found = scored(columns.tolist()).better_permutation()
-    assert found is not None
-    renamed, accuracy = found
+    result = scored(columns.tolist()).better_permutation()
+    assert result is not None
+    renamed, accuracy = result
     assert accuracy == pytest.approx(0.68)
     for i, meant in enumerate(order):
         assert renamed.get("abc"[i], "abc"[i]) == "abc"[meant]
@@ -115,12 +115,12 @@ def test_false_alarms_and_hits() -> None:
 
     def alarms(rows: NDArray, size: int, times: int = 400) -> float:
         even = np.full(len(rows), 1 / len(rows))
-        found = 0
+        result = 0
         for _ in range(times):
             pairs = rng.multinomial(size, even)
             drawn = [rng.multinomial(n, row) for n, row in zip(pairs, rows, strict=True)]
-            found += scored(np.array(drawn).tolist()).better_permutation() is not None
-        return found / times
+            result += scored(np.array(drawn).tolist()).better_permutation() is not None
+        return result / times
 
     rows = REAL / REAL.sum(1, keepdims=True)
     for weak in (

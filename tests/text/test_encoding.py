@@ -81,7 +81,7 @@ def json_rows(text: str) -> NDArray[np.float64]:
 
 def by_hand(net: Any, how: PairEncoding) -> NDArray[np.float64]:
     """Return the probabilities of the pairs, cut here, token by token."""
-    found = []
+    result = []
     for premise, hypothesis in PAIRS:
         a, b = premise.split(), hypothesis.split()
         if len(a) + len(b) > how.max_len - 3:
@@ -89,8 +89,8 @@ def by_hand(net: Any, how: PairEncoding) -> NDArray[np.float64]:
             a, b = a[: kept[0]], b[: kept[1]]
         corpus = Corpus.from_pairs([(" ".join(a), " ".join(b))])
         batch = PairDataset(corpus, POSITIONS, net.vocab, verbose=False).batch(np.array([0]))
-        found.append(softmax(net.logits(batch))[0])
-    return np.array(found)
+        result.append(softmax(net.logits(batch))[0])
+    return np.array(result)
 
 
 @pytest.fixture
@@ -132,9 +132,9 @@ def test_every_command_cuts_as_in_training(
     cut = sum(len(a.split()) + len(b.split()) > max_len - 3 for a, b in PAIRS)
     chosen = ["--backend", backend.name, "--devices", "cpu"]
 
-    def same(found: Any) -> None:
-        assert np.abs(np.array(found) - expected).max() <= 1e-5
-        assert np.array_equal(np.argmax(found, 1), expected.argmax(1))
+    def same(result: Any) -> None:
+        assert np.abs(np.array(result) - expected).max() <= 1e-5
+        assert np.array_equal(np.argmax(result, 1), expected.argmax(1))
 
     loaded = backend.load(folder, "cpu")
     assert loaded.encoding == how
@@ -158,9 +158,9 @@ def test_every_command_cuts_as_in_training(
     report = str(tmp_path / "report")
     argv = ["evaluate", folder, str(labelled), "--report", report, *chosen]
     assert main(argv) == 0
-    found = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
-    assert found["checkpoints"][0]["max_len"] == max_len
-    scored = found["sets"][0]["checkpoints"][0]
+    result = json.loads((tmp_path / "report" / "report.json").read_text(encoding="utf-8"))
+    assert result["checkpoints"][0]["max_len"] == max_len
+    scored = result["sets"][0]["checkpoints"][0]
     assert (scored["cut"], scored["loss"]) == (cut, pytest.approx(own, abs=1e-5))
 
     same(
@@ -206,8 +206,8 @@ def test_an_option_overrides_what_travels(
     assert np.abs(json_rows(capsys.readouterr().out) - expected).max() <= 1e-5
     served = by_worker(argv, backend.name, lambda worker: worker.predict(PAIRS).result())
     assert np.abs(rows(served) - expected).max() <= 1e-5
-    found = net.predict(PAIRS, max_len=20, truncation="ratio")
-    assert np.abs(rows(found) - expected).max() <= 1e-5
+    result = net.predict(PAIRS, max_len=20, truncation="ratio")
+    assert np.abs(rows(result) - expected).max() <= 1e-5
     for wrong in (net.predict, lambda pairs, **given: net.explain(*pairs[0], **given)):
         with pytest.raises(ConfigError, match=f"give {POSITIONS} or less"):
             wrong(PAIRS, max_len=POSITIONS + 1)
@@ -247,14 +247,14 @@ def test_it_travels_to_hugging_face_and_back(
 
 
 def test_a_folder_of_hugging_face_brings_its_own(tmp_path: Path) -> None:
-    def found(**settings: Any) -> PairEncoding:
+    def result(**settings: Any) -> PairEncoding:
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
         return read_encoding(tmp_path, 512)
 
     assert read_encoding(tmp_path, 512) == PairEncoding(512, "longest_first")
-    assert found(model_max_length=128) == PairEncoding(128, "longest_first")
-    assert found(model_max_length=1e30).max_len == found().max_len == 512
-    assert found(model_max_length=256.0, pair_truncation="book") == PairEncoding(256, "book")
+    assert result(model_max_length=128) == PairEncoding(128, "longest_first")
+    assert result(model_max_length=1e30).max_len == result().max_len == 512
+    assert result(model_max_length=256.0, pair_truncation="book") == PairEncoding(256, "book")
     wrongs = (
         {"model_max_length": 0},
         {"model_max_length": "128"},
@@ -265,7 +265,7 @@ def test_a_folder_of_hugging_face_brings_its_own(tmp_path: Path) -> None:
     for wrong in wrongs:
         name = next(iter(wrong))[-8:]
         with pytest.raises(CheckpointError, match=rf"tokenizer_config.json: .*{name}"):
-            found(**wrong)
+            result(**wrong)
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(2, 40))
@@ -348,8 +348,8 @@ def test_words_that_the_model_does_not_know_are_said(
     backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pair = ("一个男人在睡觉。", "😀")
-    (found,) = bertnli.load("bert.mini", backend.name, "cpu").predict([pair])
-    assert found.unknown_share > 0.8
+    (result,) = bertnli.load("bert.mini", backend.name, "cpu").predict([pair])
+    assert result.unknown_share > 0.8
     chosen = ["--backend", backend.name, "--devices", "cpu"]
     assert main(["predict", "bert.mini", "--pair", *pair, *chosen]) == 0
     assert "does not know" in capsys.readouterr().err
@@ -377,4 +377,4 @@ def test_words_that_the_model_does_not_know_are_said(
     assert "1 of 2 pairs (the first: pair 2)" in capsys.readouterr().err
     argv = ["--checkpoint", "bert.mini"]
     (served,) = by_worker(argv, backend.name, lambda worker: worker.predict([pair]).result())
-    assert served.unknown_share == found.unknown_share
+    assert served.unknown_share == result.unknown_share

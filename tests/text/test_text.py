@@ -197,8 +197,8 @@ def test_truncation_refuses() -> None:
 
 def test_label_order() -> None:
     assert LABELS == ("entailment", "contradiction", "neutral")
-    found = ["CONTRADICTION", "neutral", "entailment"]
-    assert label_permutation(found, LABELS).tolist() == [2, 0, 1]
+    result = ["CONTRADICTION", "neutral", "entailment"]
+    assert label_permutation(result, LABELS).tolist() == [2, 0, 1]
     for other in (["yes", "no", "neutral"], ["entailment"] * 3, ["entailment", "neutral"]):
         with pytest.raises(DataError, match="are not the labels"):
             label_permutation(other, LABELS)

@@ -47,8 +47,8 @@ def test_another_way_of_cutting_is_refused(folder: Path, file: str, key: str, va
     (folder / file).write_text(json.dumps({"model_type": "bert", key: value}))
     with pytest.raises(DataError, match=rf"{re.escape(file)}: {key}") as raised:
         load_vocab(folder)
-    found = value["AutoTokenizer"] if key == "auto_map" else value
-    assert str(found) in str(raised.value)
+    result = value["AutoTokenizer"] if key == "auto_map" else value
+    assert str(result) in str(raised.value)
     assert "is computed here" in str(raised.value)
 
 
@@ -143,12 +143,12 @@ def template(single: str, pair: str, *tokens: str) -> dict[str, Any]:
     """A post-processor, as a tokenizer.json has it."""
 
     def parts(text: str) -> list[Any]:
-        found = []
+        result = []
         for part in text.split():
             name, _, segment = part.partition(":")
             kind = "Sequence" if name.startswith("$") else "SpecialToken"
-            found.append({kind: {"id": name.strip("$"), "type_id": int(segment or 0)}})
-        return found
+            result.append({kind: {"id": name.strip("$"), "type_id": int(segment or 0)}})
+        return result
 
     special = {t: {"id": t, "ids": [PIECES.index(t)], "tokens": [t]} for t in tokens}
     return {
