@@ -83,11 +83,8 @@ class Parser(argparse.ArgumentParser):
 
     def add_options(self, options: Any, place: Any = None) -> None:
         """Add the options of a dataclass, those of its groups among them."""
-        place, kinds, exclusive = (
-            place or self,
-            get_type_hints(options, include_extras=True),
-            dict[str, Any](),
-        )
+        place, exclusive = place or self, dict[str, Any]()
+        kinds = get_type_hints(options, include_extras=True)
         for item in fields(options):
             inner = place
             if "title" in item.metadata:

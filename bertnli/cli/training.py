@@ -50,7 +50,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Folder:
+class RunOptions:
     """A run's folder, and what is written there."""
 
     output: options.Folder = required("folder of the run")
@@ -161,7 +161,7 @@ class Train(Command):
           the same line again, as often as it was stopped
     """
 
-    folder: Folder = group(Folder)
+    run_options: RunOptions = group(RunOptions)
     _data: None = section("data")
     train: options.Sources = required(options.SOURCE_HELP)
     dev: str | float | None = option(
@@ -206,7 +206,7 @@ class Train(Command):
     def run(self) -> None:
         sources = self.train if len(self.train) > 1 else self.train[0]
         given = arguments(self, "train", "quiet")
-        train(sources, **given, progress=not self.folder.quiet)
+        train(sources, **given, progress=not self.run_options.quiet)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,7 +230,7 @@ class Pretrain(Command):
           go on with a model that there is, on text of your own
     """
 
-    folder: Folder = group(Folder)
+    run_options: RunOptions = group(RunOptions)
     _text: None = section("text")
     text: options.Sources = required("text files, UTF-8, a sentence a line; or tables")
     text_column: options.Name | None = option(
@@ -259,7 +259,8 @@ class Pretrain(Command):
     sizes: Sizes = group(Sizes)
     min_freq: int | None = min_freq_option(exclusive="vocabulary")
     word_pieces: options.Count | None = option(
-        "learn so many word pieces of the text, instead of taking its words", exclusive="vocabulary"
+        "learn this many word pieces of the text, instead of taking its words",
+        exclusive="vocabulary",
     )
     training: Training = training_group()
     where: options.Where = options.where_group()
@@ -271,7 +272,7 @@ class Pretrain(Command):
         pretrain(
             **arguments(self, "quiet", "tasks", "truncation"),
             next_sentence=self.tasks == TASKS[0],
-            progress=not self.folder.quiet,
+            progress=not self.run_options.quiet,
         )
 
 

@@ -65,7 +65,7 @@ class Watch:
         try:
             yield
         finally:
-            with self._lock:  # held for good while the process is being ended
+            with self._lock:  # held until the process has ended
                 self._waits = False
 
     def _run(self) -> None:
