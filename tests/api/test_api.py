@@ -73,15 +73,9 @@ def test_a_call_trains_as_the_command_does(
     for source in [ROWS] if pretrained else [table, *forms(tmp_path)]:
         run = bertnli.train(source, 0.25, **given, **quiet(backend))
         assert run.folder is None and run.history.epochs[-1].dev_accuracy is not None
-<<<<<<< HEAD
-        result = run.net.arrays()
-        assert {*result} == {*expected}
-        assert all(result[name].tobytes() == expected[name].tobytes() for name in result)
-=======
         arrays = run.net.arrays()
         assert {*arrays} == {*expected}
         assert all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
->>>>>>> commands
 
 
 def test_a_source_brings_its_own_dev_split(
@@ -111,18 +105,6 @@ def test_scores(
     assert main(["evaluate", "bert.mini", "sample", str(table), *where, "--json"]) == 0
     out, err = capsys.readouterr()
     assert "24 pairs from" in err and "24 pairs have more than 128 tokens" in err
-<<<<<<< HEAD
-    result = bertnli.evaluate("bert.mini", ["sample", table], **quiet(backend))
-    assert json.loads(result.to_json()) == json.loads(out) and capsys.readouterr().err == ""
-    assert [row[:2] for row in result.scores] == [
-        ("bert.mini", "sample, dev"),
-        ("bert.mini", "pairs.csv"),
-    ]
-    assert "pairs.csv" in str(result).splitlines()[2]
-    net = bertnli.load("bert.mini", backend.name, "cpu")
-    alone = bertnli.evaluate(net, ROWS, progress=False)
-    assert alone.scores[0][2].accuracy == result.scores[1][2].accuracy
-=======
     report = bertnli.evaluate("bert.mini", ["sample", table], **quiet(backend))
     assert json.loads(report.to_json()) == json.loads(out) and capsys.readouterr().err == ""
     assert [row[:2] for row in report.scores] == [
@@ -133,7 +115,6 @@ def test_scores(
     net = bertnli.load("bert.mini", backend.name, "cpu")
     alone = bertnli.evaluate(net, ROWS, progress=False)
     assert alone.scores[0][2].accuracy == report.scores[1][2].accuracy
->>>>>>> commands
     assert str(alone).startswith("accuracy ")
     several = bertnli.evaluate(
         [net, "bert.mini"], "sample", baseline_on="sample:train", **quiet(backend)
@@ -161,19 +142,11 @@ def test_answers_come_as_pairs_do(backend: Backend, table: Path) -> None:
     first = next(answers)
     assert len(taken) < len(ROWS)  # a batch, and some by which the columns are told
     assert (first.premise, first.hypothesis) == ROWS[0][:2]
-<<<<<<< HEAD
-    result = [first, *answers]
-    expected = net.predict([row[:2] for row in ROWS], batch_size=4)
-    read = list(bertnli.predict("bert.mini", table, **quiet(backend)))
-    for one, two, three in zip(result, expected, read, strict=True):
-        assert one.label == two.label == three.label
-=======
     predictions = [first, *answers]
     expected = net.predict([row[:2] for row in ROWS], batch_size=4)
     read = list(bertnli.predict("bert.mini", table, **quiet(backend)))
     for streamed, listed, from_file in zip(predictions, expected, read, strict=True):
         assert streamed.label == listed.label == from_file.label
->>>>>>> commands
         assert np.allclose(
             [*streamed.probabilities.values()], [*from_file.probabilities.values()], atol=1e-5
         )
