@@ -1,8 +1,9 @@
-"""The encoder of BERT, as the chapter writes it.
+"""The encoder of BERT, as the chapter writes it: padded and plain.
 
-Everything here is padded and plain; `heads` puts a classifier on top, and `packed` computes the
-same numbers faster. Shapes: B pairs, T tokens, H num_hiddens, F ffn_num_hiddens, h heads of
-d = H / h channels each.
+`heads` puts a classifier on top; `packed` computes the same numbers faster. Shapes: B pairs, T
+tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
+also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
+is False in the book, and True in Hugging Face's models.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ def dense_layer(units: int, in_units: int, activation: str | None = None) -> Any
 
 
 def activate(X: Tensor, config: BERTConfig) -> Tensor:
-    """Return ReLU of X, as in the book, or GELU, which is computed in one of two ways."""
+    """Return ReLU of X as in the book, GELU as in Hugging Face, or GELU's tanh approximation."""
     if config.activation == "relu":
         return npx.relu(X)
     if config.activation == "gelu":
@@ -37,18 +38,17 @@ def activate(X: Tensor, config: BERTConfig) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
-    """Return softmax over the keys, of which those that are padding get a weight of 0.
+    """Return softmax over the keys; keys that are padding get a weight of 0.
 
     Args:
         scores: (B, h, T, T), of each query and key.
-        valid_lens: (B,) or (B, T), how many keys may be seen; None for all. Where there are none,
-            all keys weigh the same.
+        valid_lens: keys that are not padding, (B,), or (B, T) for each query; None for all.
     """
     if valid_lens is not None:
         keys = np.arange(scores.shape[-1], ctx=scores.ctx)
         valid_lens = valid_lens.astype("float32").reshape((len(scores), 1, -1, 1))
         padding = keys >= valid_lens  # (B, 1, 1 or T, T)
-        scores = scores - 1e30 * padding.astype("float32")
+        scores = scores - 1e30 * padding.astype("float32")  # exp(-1e30) is 0
     return npx.softmax(scores, axis=-1)
 
 
@@ -135,20 +135,20 @@ class BERTEncoder(nn.Block):
         shape = (1, config.max_len, config.num_hiddens)
         self.pos_embedding = self.params.get("pos_embedding", shape=shape)
         self.ln = None
-        if config.embedding_norm:  # as Devlin et al. (2019) have it, and the book does not
+        if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
             self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
             self.dropout = nn.Dropout(config.dropout)
         self.blks = nn.Sequential()
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        """Return the encoded tokens, (B, T, H); see `BERTModel`."""
+        """Encode ids (B, T) in segments (B, T) of 0 and 1; valid_lens (B,) leaves out padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
         for blk in self.blks:
             X = blk(X, valid_lens)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Return what the first block gets of embedded tokens, (B, T, H)."""
+        """Add segments and positions to token embeddings X: the first block's input, (B, T, H)."""
         X = X + self.segment_embedding(segments) + self.pos_embedding.data(X.ctx)[:, : X.shape[1]]
         return X if self.ln is None else self.dropout(self.ln(X))

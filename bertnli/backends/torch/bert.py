@@ -1,8 +1,9 @@
-"""The encoder of BERT, as the chapter writes it.
+"""The encoder of BERT, as the chapter writes it: padded and plain.
 
-Everything here is padded and plain; `heads` puts a classifier on top, and `packed` computes the
-same numbers faster. Shapes: B pairs, T tokens, H num_hiddens, F ffn_num_hiddens, h heads of
-d = H / h channels each.
+`heads` puts a classifier on top; `packed` computes the same numbers faster. Shapes: B pairs, T
+tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
+also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
+is False in the book, and True in Hugging Face's models.
 """
 
 from __future__ import annotations
@@ -16,24 +17,23 @@ from bertnli.bert.config import BERTConfig
 
 
 def activation_layer(config: BERTConfig) -> nn.Module:
-    """Return ReLU, as in the book, or one of the two ways to compute GELU."""
+    """Return ReLU as in the book, GELU as in Hugging Face, or GELU's tanh approximation."""
     if config.activation == "relu":
         return nn.ReLU()
     return nn.GELU(approximate="none" if config.activation == "gelu" else "tanh")
 
 
 def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
-    """Return softmax over the keys, of which those that are padding get a weight of 0.
+    """Return softmax over the keys; keys that are padding get a weight of 0.
 
     Args:
         scores: (B, h, T, T), of each query and key.
-        valid_lens: (B,) or (B, T), how many keys may be seen; None for all. Where there are none,
-            all keys weigh the same.
+        valid_lens: keys that are not padding, (B,), or (B, T) for each query; None for all.
     """
     if valid_lens is not None:
         keys = torch.arange(scores.shape[-1], device=scores.device)
         padding = keys >= valid_lens.reshape(len(scores), 1, -1, 1)  # (B, 1, 1 or T, T)
-        scores = scores - 1e30 * padding.to(scores.dtype)
+        scores = scores - 1e30 * padding.to(scores.dtype)  # exp(-1e30) is 0
     return scores.softmax(dim=-1)
 
 
@@ -114,19 +114,19 @@ class BERTEncoder(nn.Module):
         self.segment_embedding = nn.Embedding(2, config.num_hiddens)
         self.pos_embedding = nn.Parameter(torch.randn(1, config.max_len, config.num_hiddens))
         self.ln = None
-        if config.embedding_norm:  # as Devlin et al. (2019) have it, and the book does not
+        if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
             self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
             self.dropout = nn.Dropout(config.dropout)
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        """Return the encoded tokens, (B, T, H); see `BERTModel`."""
+        """Encode ids (B, T) in segments (B, T) of 0 and 1; valid_lens (B,) leaves out padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
         for blk in self.blks:
             X = blk(X, valid_lens)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Return what the first block gets of embedded tokens, (B, T, H)."""
+        """Add segments and positions to token embeddings X: the first block's input, (B, T, H)."""
         X = X + self.segment_embedding(segments) + self.pos_embedding[:, : X.shape[1]]
         return X if self.ln is None else self.dropout(self.ln(X))

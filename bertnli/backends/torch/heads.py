@@ -62,7 +62,7 @@ class BERTModel(nn.Module):
         """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
 
         Args:
-            tokens, segments: (B, T) integers.
+            tokens, segments: (B, T) integers; segments are 0, or 1 after the first ``<sep>``.
             valid_lens: (B,) tokens that are not padding; None where nothing is.
             pred_positions: (B, P) positions whose tokens to predict.
         """
@@ -73,7 +73,7 @@ class BERTModel(nn.Module):
 
 
 class BERTClassifier(nn.Module):
-    """A BERT's encoder and pooler, shared with it, and an output layer on ``<cls>``."""
+    """A BERT's encoder and pooler (``hidden``), shared, and an output layer on ``<cls>``."""
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
