@@ -144,7 +144,7 @@ def encode_pieces(
     encoder = _Encoder(vocab, max_len, truncation, official)
     try:
         return Encoded(in_order(lambda piece: encoder.encode(piece()), pieces))
-    except (ValueError, encoder.arrow.ArrowException) as error:  # such as too large for int32
+    except encoder.arrow.ArrowException as error:  # such as text too large for int32
         raise NotSure from error
 
 

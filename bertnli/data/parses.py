@@ -37,8 +37,8 @@ class SentenceColumn(NamedTuple):
 
     def read(self, row: Mapping[str, Any]) -> Any:
         """Return the sentence of a row, `Tokens` if it is the parse's; other values unchanged."""
-        text = value_of(row, self.text)
-        parse = None if self.parse is None else value_of(row, self.parse)
+        text = row[self.text] if self.text in row else value_of(row, self.text)
+        parse = None if self.parse is None else row.get(self.parse)
         if parse is None or (isinstance(parse, float) and math.isnan(parse)):
             return text
         return sentence_of(parse, text) if isinstance(parse, str) else parse

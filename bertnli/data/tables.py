@@ -36,7 +36,8 @@ def delimited_table(file: io.TextIOBase, how: TextFormat, source: str) -> Table:
     for _ in range(how.skip):
         next(lines, None)
     records = _csv(lines, how) if how.quoted else _split(lines, how.delimiter)
-    records = ((number + how.skip, fields) for number, fields in records)
+    if how.skip:
+        records = ((number + how.skip, fields) for number, fields in records)
     number, first = next(records, (1, [""]))
     if isinstance(first, BadRow):
         raise DataError(f"{source}, line {number}: {first}")

@@ -141,7 +141,7 @@ def run() -> None:
                     way(path)  # whatever is imported late
     for encoding in (
         *streams._LIKELY,
-        *(name for _, name in streams.BOMS),
+        *streams.BOMS.values(),
         "cp437",
         "utf-8-sig",
         "idna",
@@ -151,7 +151,7 @@ def run() -> None:
     ):
         codecs.lookup(encoding)
     for sample in (b"caf\xe9 " * 9, "Łódź płynie, дом".encode("cp1250", "replace"), bytes(99)):
-        streams._about_encoding("utf-8", sample)
+        streams._proposal("utf-8", sample, b"")
     sys.addaudithook(watch)
     outcomes: dict[str, str] = {}
 
