@@ -38,8 +38,8 @@ NOT_TABLES = {
     b"\xd0\xcf\x11\xe0": "an old spreadsheet (.xls). Save the sheet as CSV UTF-8",
 }
 DELIMITERS = (",", "\t", ";", "|")
-#: Characters and records that are looked at.
-MAX_SNIFFED, SAMPLE = 1 << 16, 50
+#: Characters, records and leading lines that are looked at.
+MAX_SNIFFED, SAMPLE, MAX_ABOVE = 1 << 16, 50, 12
 #: A plausible column name: some words, without a full stop at the end.
 _NAME = re.compile(r"[^\W\d][\w.\- ()/#]{0,39}(?<![.!?])")
 #: Excel's own line with the delimiter.
@@ -143,6 +143,10 @@ def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -
     delimiter, quoted, header, skip = given.delimiter, given.quoted, given.header, 0
     if (sep := _SEP.match(head)) and ending != "tsv":
         head, skip, delimiter = head[sep.end() :], 1, delimiter or sep[1]
+    candidates = DELIMITERS if delimiter is None else (delimiter,)
+    if header is not False and (above := _lines_above(head, candidates, is_header)):
+        head, skip = head.split("\n", above)[above], skip + above
+        notes.append(f"line {skip + 1} is taken for the header, and the lines above it for a title")
     lines = _lines(head[:MAX_SNIFFED].replace("\r\n", "\n"), 20 * SAMPLE)
     if delimiter is None:
         default = "," if ending == "csv" else "\t"
@@ -172,6 +176,17 @@ def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -
             notes.append(f"its first line, {', '.join(records[0])[:80]!r}, is taken for {guess}")
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
     return TextFormat(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
+
+
+def _lines_above(head: str, delimiters: Sequence[str], is_header: IsHeader) -> int:
+    """Return how many lines, a title or comments, are above a known header."""
+    for number, line in enumerate(head[:MAX_SNIFFED].split("\n")[:MAX_ABOVE]):
+        records = [fields for d in delimiters for fields in _records([line], d, d != "\t")]
+        if any(map(is_header, records)):
+            return number
+        if any(sum(map(bool, fields)) > 1 for fields in records) and not line.startswith("#"):
+            break  # a title is in one field
+    return 0
 
 
 def _records(

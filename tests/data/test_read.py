@@ -1107,6 +1107,17 @@ def test_json_by_ids_is_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", [";", ",", "\t"])
+def test_titles_above_the_header_are_no_pairs(tmp_path: Path, sign: str) -> None:
+    above = [["My survey", "", ""], ["# of 2024"], ["", "", ""]]
+    title = "".join(sign.join(row) + "\r\n" for row in above)
+    path = write(tmp_path / "survey.csv", title + csv_of(ROWS_OF_THREE, sign=sign))
+    corpus = read(path)
+    same(corpus, ROWS_OF_THREE)
+    assert any("line 4" in note for note in corpus.notes)
+    assert list(pairs(path)) == [row[:2] for row in ROWS_OF_THREE]
+
+
+@pytest.mark.parametrize("sign", [";", ",", "\t"])
 def test_empty_rows_at_the_end_are_no_pairs(tmp_path: Path, sign: str) -> None:
     path = write(
         tmp_path / "x.csv", csv_of([*ROWS_OF_THREE, ("", "", ""), ("", "", "")], sign=sign)
