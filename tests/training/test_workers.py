@@ -55,7 +55,7 @@ def run(command: list[str], status: int | None = 0) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., list[Arrays]]:
     """Trains in so many processes; returns each one's results."""
 
@@ -139,7 +139,7 @@ def command_of(backend: str, count: int, output: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "bertnli", "launch", "--workers", str(count), "--", *train]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def undisturbed(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Arrays:
     """The weights of a run of two processes that nothing disturbs; the first writes its files."""
     home = tmp_path_factory.mktemp("undisturbed")
