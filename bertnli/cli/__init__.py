@@ -7,7 +7,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -77,8 +77,8 @@ BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate", "out of memory", "bad_alloc")
 
 
-def make_parser() -> Parser:
-    """Return the parser of all commands."""
+def make_parser(words: Iterable[str] = COMMANDS) -> Parser:
+    """Return the parser of all commands; only commands among the words have their options."""
     parser = Parser(
         prog="bertnli",
         description="Fine-tune BERT for natural language inference, on PyTorch or Apache MXNet.",
@@ -89,19 +89,21 @@ def make_parser() -> Parser:
     parser.commands = commands.choices
     for name, command in COMMANDS.items():
         description, heading, examples = (inspect.getdoc(command) or "").partition("\nexample")
-        commands.add_parser(
+        subparser = commands.add_parser(
             name,
             help=description.partition("\n")[0].rstrip("."),
             description=description,
             epilog=(heading + examples).strip(),
             formatter_class=argparse.RawDescriptionHelpFormatter,
-        ).add_options(command)
+        )
+        if name in words:
+            subparser.add_options(command)
     return parser
 
 
-def parse(argv: Sequence[str] | None = None) -> Command:
+def parse(argv: Sequence[str]) -> Command:
     """Return the command that arguments describe; exit if they are wrong, after saying why."""
-    values = vars(make_parser().parse_args(argv))
+    values = vars(make_parser(argv).parse_args(argv))
     return build(COMMANDS[values["bertnli"]], values)
 
 
@@ -120,10 +122,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
     """
-    if not (sys.argv[1:] if argv is None else argv):
-        make_parser().print_help()
+    words = sys.argv[1:] if argv is None else argv
+    parser = make_parser(words)
+    if not words:
+        parser.print_help()
         return 0
-    values = vars(make_parser().parse_args(argv))
+    values = vars(parser.parse_args(words))
     name = values["bertnli"]
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning(name, warnings.showwarning)
