@@ -191,7 +191,7 @@ class PretrainingNet(PretrainingModel, Net):
         self.encoder, self.mlm = bert.encoder, bert.mlm
         if next_sentence:
             self.hidden, self.nsp = bert.hidden, bert.nsp
-        self._keep_whole(bert)
+        self._all_arrays = bert.arrays
         self._weights = tuple(self.named_tensors().values())
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Batches: what a backend gets, the examples they are made of, and in which order."""
+"""Batches: a backend's input, the sets of examples they are made of, and their order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Batch:
         segments: (B, T) int32; 0 for the premise and padding, 1 for the hypothesis.
         valid_lens: (B,) int32, tokens that are not padding.
         labels: (B,) int32 class ids; -1 where there is no label.
-        targets: (B, labels) float32, the probability that each class is to have, which is trained
+        targets: (B, labels) float32, the probability that each class should have, which is trained
             on in place of the label; None for the label.
     """
 
@@ -39,12 +39,12 @@ class Batch:
         return len(self.token_ids)
 
     def __getitem__(self: AnyBatch, rows: slice | NDArray[np.int64]) -> AnyBatch:
-        """Return some of the pairs, padded as they are."""
+        """Return some of the pairs, with the same padding."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: a[rows] for n, a in arrays.items() if a is not None})
 
     def relabelled(self: AnyBatch, ids: NDArray[np.int32]) -> AnyBatch:
-        """Return the pairs with other ids for their classes.
+        """Return the pairs with other class ids.
 
         Args:
             ids: (labels,) the new id of each class; a permutation.
@@ -61,36 +61,32 @@ class Batch:
         """Return the batch of ``((token_ids, segments, valid_lens), labels)``.
 
         Args:
-            item: what a framework's DataLoader gives; padding beyond the longest pair is cut off.
-            to_numpy: makes an array of one of its tensors.
+            item: of a framework's DataLoader; padding beyond the longest pair is cut off.
+            to_numpy: converts one of its tensors to an array.
 
         Raises:
             DataError: the item has another form.
         """
         try:
-            (token_ids, segments, valid_lens), labels = item
-            arrays = [to_numpy(tensor) for tensor in (token_ids, segments, valid_lens, labels)]
-            ids, segs, lens, ys = (np.ascontiguousarray(array, np.int32) for array in arrays)
-        except (TypeError, ValueError, AttributeError) as error:
+            inputs, labels = item
+            arrays = [np.asarray(to_numpy(x), np.int32) for x in (*inputs, labels)]
+            ids, segments, lens, labels = arrays
+            width = int(lens.max(initial=1))
+            ids, segments = (np.ascontiguousarray(array[:, :width]) for array in (ids, segments))
+        except (TypeError, ValueError, AttributeError, IndexError) as error:
             raise DataError(
                 "a loader's item must be ((token_ids, segments, valid_lens), labels), as a loader "
                 f"over SNLIBERTDataset gives; got {type(item).__name__}: {error}"
             ) from error
-        longest = int(lens.max(initial=1))
-        return cls(
-            np.ascontiguousarray(ids[:, :longest]),
-            np.ascontiguousarray(segs[:, :longest]),
-            lens,
-            ys,
-        )
+        return cls(ids, segments, np.ascontiguousarray(lens), np.ascontiguousarray(labels))
 
 
 class Examples(ABC):
     """Examples that batches are made of.
 
     Attributes:
-        vocab: what they are encoded with.
-        max_len: tokens of an example, at most.
+        vocab: the vocabulary of their ids.
+        max_len: maximum tokens of an example.
         skipped: reason to number of rows of the source that were left out.
         source: where they come from.
     """
@@ -114,10 +110,7 @@ class Examples(ABC):
 
 
 class ExampleSet(Examples):
-    """A fixed-size set of examples that may be redrawn every epoch.
-
-    Each epoch's are computed, so nothing of them has to be stored for a run to go on.
-    """
+    """A fixed-size set of examples that may be redrawn every epoch."""
 
     @abstractmethod
     def digest(self) -> str:
@@ -129,10 +122,7 @@ class ExampleSet(Examples):
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of n examples in an epoch, a function of the seed and the epoch alone.
-
-    So a run can be repeated, and does not depend on what was drawn before.
-    """
+    """Return the order of n examples in an epoch, a function of the seed and the epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
@@ -151,27 +141,27 @@ def batches(
         dataset: encoded examples.
         batch_size: pairs in a batch.
         seed, epoch: what the order depends on.
-        shuffle: take ``epoch_order`` instead of the dataset's own order.
-        first: how many of them to leave out.
+        shuffle: take `epoch_order` instead of the dataset's order.
+        first: number of batches to skip.
     """
     n = len(dataset)
     order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
-    for indices in _chunks(order[first * batch_size :], batch_size):
+    for indices in split_indices(order, batch_size, first):
         yield dataset.batch(indices)
 
 
 def sorted_batches(dataset: Examples, batch_size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield indices and batches, pairs of similar length together, the longest first.
-
-    For evaluation and prediction, where the order of the pairs does not matter.
-    """
+    """Yield indices and batches of pairs of similar length, the longest first, for evaluation."""
     order = np.argsort(-dataset.lengths, kind="stable")
-    for indices in _chunks(order, batch_size):
+    for indices in split_indices(order, batch_size):
         yield indices, dataset.batch(indices)
 
 
-def _chunks(order: NDArray[np.int64], batch_size: int) -> Iterator[NDArray[np.int64]]:
+def split_indices(
+    order: NDArray[np.int64], batch_size: int, first: int = 0
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the indices of each batch; `batches` has the arguments."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size!r}; a whole number from 1 on is expected")
-    for start in range(0, len(order), batch_size):
+    for start in range(first * batch_size, len(order), batch_size):
         yield order[start : start + batch_size]

@@ -32,14 +32,10 @@ def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
 
     Args:
         corpus: the training pairs.
-        min_freq: a token seen less often is left to ``<unk>``.
+        min_freq: a token seen less often becomes ``<unk>``.
     """
-    tokens = [
-        token
-        for column in corpus[:2]
-        for words in lower_tokens(column, corpus.tokenized)
-        for token in words
-    ]
+    sentences = (*corpus.premises, *corpus.hypotheses)
+    tokens = [token for words in lower_tokens(sentences, corpus.tokenized) for token in words]
     return Vocab(tokens, min_freq, RESERVED_TOKENS)
 
 
@@ -71,12 +67,14 @@ class PairDataset(ExampleSet):
         targets: (N, labels) float32, or None; see `with_targets`.
         skipped: reason to number of rows of the source that were left out.
         source: where the pairs come from.
-        notes: what was guessed of it.
+        notes: what was guessed about the source.
 
     Raises:
         ConfigError: no vocabulary, or a max_len without room for two sentences.
         DataError: the vocabulary lacks a special token; lists of different lengths.
     """
+
+    targets: NDArray[np.float32] | None = None
 
     @hinted()
     def __init__(
@@ -88,28 +86,27 @@ class PairDataset(ExampleSet):
         truncation: str = "book",
         verbose: bool = True,
     ) -> None:
-        vocab = _check(vocab, max_len, truncation)
+        self.vocab = vocab = _check(vocab, max_len, truncation)
         if isinstance(dataset, str | Path):
             raise DataError(
                 f"pairs are expected, and not {str(dataset)!r}; bertnli.read(path) reads a "
                 "file's, and PairDataset.read(path, split, max_len, vocab) encodes them, too"
             )
         if not isinstance(dataset, Corpus | EncodedPairs):
-            premises, hypotheses, labels = dataset
-            dataset = Corpus(list(premises), list(hypotheses), list(labels), tokenized=True)
+            premises, hypotheses, labels = map(list, dataset)
+            dataset = Corpus(premises, hypotheses, labels, tokenized=True)
         targets = None
         if isinstance(dataset, Corpus):
             targets = dataset.targets
             dataset = encode_corpus(dataset, max_len, vocab, truncation)
-        self.vocab = vocab
-        self.max_len = max_len
-        self.truncation = truncation
-        self.token_ids, self.offsets = dataset.token_ids, dataset.offsets
-        self.premise_lens, self.labels = dataset.premise_lens, dataset.labels
-        self.is_cut = dataset.is_cut
-        self.label_names = dataset.label_names
-        self.targets = None if targets is None else self._checked(targets)
-        self.skipped, self.source, self.notes = dataset.skipped, dataset.source, dataset.notes
+        pairs: EncodedPairs = dataset
+        self.max_len, self.truncation = max_len, truncation
+        self.token_ids, self.offsets = pairs.token_ids, pairs.offsets
+        self.premise_lens, self.is_cut = pairs.premise_lens, pairs.is_cut
+        self.labels, self.label_names = pairs.labels, pairs.label_names
+        self.skipped, self.source, self.notes = pairs.skipped, pairs.source, pairs.notes
+        if targets is not None:
+            self.targets = self._checked(targets)
         self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
@@ -127,7 +124,7 @@ class PairDataset(ExampleSet):
         verbose: bool = True,
         **options: Any,
     ) -> Dataset:
-        """Return a source as ids: `bertnli.read` and this class in one, and faster.
+        """Return a source as ids: `bertnli.read` and this class combined, and faster.
 
         Args:
             source, split, options: see `bertnli.read`.
@@ -139,29 +136,28 @@ class PairDataset(ExampleSet):
         """
         vocab = _check(vocab, max_len, truncation)
         how = Reading(**options)
-        content: Corpus | EncodedPairs
+        pairs: Corpus | EncodedPairs
         if how.probabilities is None:
-            content = encode_source(source, split, max_len, vocab, truncation, how, cache)
+            pairs = encode_source(source, split, max_len, vocab, truncation, how, cache)
         else:
-            content = read_parts(parts_of(source, split), how)
-        return cls(content, max_len, vocab, truncation=truncation, verbose=verbose)
+            pairs = read_parts(parts_of(source, split), how)
+        return cls(pairs, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:
-        """Return the same pairs, to be trained on probabilities: a teacher's, say.
+        """Return the same pairs with probabilities to train on, such as a teacher's.
 
         Args:
             targets: (N, labels) numbers, of each pair the probability of each class, in the order
                 of ``label_names``; they sum to 1.
 
         Raises:
-            DataError: another shape, or something that is no probability.
+            DataError: another shape, or values that are no probabilities.
         """
-        copied = copy.copy(self)
-        copied.targets = self._checked(targets)
-        return copied
+        dataset = copy.copy(self)
+        dataset.targets = self._checked(targets)
+        return dataset
 
     def _checked(self, targets: NDArray) -> NDArray[np.float32]:
-        """Return targets, if that is what they are."""
         targets = np.ascontiguousarray(targets, np.float32)
         expected = (len(self), len(self.label_names))
         if targets.shape != expected:
@@ -182,12 +178,11 @@ class PairDataset(ExampleSet):
 
     def digest(self) -> str:
         """Return the SHA-256 of the pairs, their classes, targets and order, in hexadecimal."""
-        digest = hashlib.sha256(repr(self.label_names).encode())
-        for array in (self.token_ids, self.offsets, self.premise_lens, self.labels):
-            digest.update(np.ascontiguousarray(array).data)
-        if self.targets is not None:
-            digest.update(self.targets.data)
-        return digest.hexdigest()
+        sha256 = hashlib.sha256(repr(self.label_names).encode())
+        for array in (self.token_ids, self.offsets, self.premise_lens, self.labels, self.targets):
+            if array is not None:
+                sha256.update(np.ascontiguousarray(array).data)
+        return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PairDataset:
         """Return the set itself: its pairs are the same in each epoch."""
@@ -205,7 +200,7 @@ class PairDataset(ExampleSet):
 
     @property
     def unknown_shares(self) -> NDArray[np.float64]:
-        """Share of ``<unk>`` among each pair's tokens, special ones left out, (N,)."""
+        """Share of ``<unk>`` among each pair's tokens, without special ones, (N,)."""
         before = np.concatenate([[0], np.cumsum(self.token_ids == self.vocab.unk)])
         return np.diff(before[self.offsets]) / np.maximum(self.lengths - NUM_SPECIAL, 1)
 
@@ -213,16 +208,18 @@ class PairDataset(ExampleSet):
         """Return some pairs as a batch.
 
         Args:
-            indices: (B,) which pairs.
+            indices: (B,) places of the pairs.
             pad_to: pad to this length; None for the longest of them.
+
+        Raises:
+            DataError: a pair is longer than ``pad_to``.
         """
         starts = self.offsets[indices]
         lengths = self.offsets[np.asarray(indices) + 1] - starts
-        width = int(lengths.max(initial=0)) if pad_to is None else pad_to
-        if len(lengths) and int(lengths.max()) > width:
-            raise DataError(
-                f"a pair has {int(lengths.max())} tokens and cannot be padded to {width}"
-            )
+        longest = int(lengths.max(initial=0))
+        width = longest if pad_to is None else pad_to
+        if longest > width:
+            raise DataError(f"a pair has {longest} tokens and cannot be padded to {width}")
         columns = np.arange(width)
         valid = columns < lengths[:, None]
         places = np.where(valid, starts[:, None] + columns, 0)
@@ -251,9 +248,5 @@ class PairDataset(ExampleSet):
         if not -len(self) <= index < len(self):
             raise IndexError(f"pair {index} of {len(self)}")
         batch = self.batch(np.array([index % len(self)]), pad_to=self.max_len)
-        return (
-            batch.token_ids[0],
-            batch.segments[0],
-            int(batch.valid_lens[0]),
-            int(batch.labels[0]),
-        )
+        valid_len, label = int(batch.valid_lens[0]), int(batch.labels[0])
+        return batch.token_ids[0], batch.segments[0], valid_len, label

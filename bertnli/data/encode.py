@@ -1,4 +1,4 @@
-"""Sentence pairs as token ids, stored ragged: the plain way, pair by pair."""
+"""Sentence pairs as token ids, stored ragged, and their encoding pair by pair."""
 
 from __future__ import annotations
 
@@ -16,19 +16,7 @@ from bertnli.text.vocab import Vocab
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Sentence pairs as ids, ``<cls> premise <sep> hypothesis <sep>``, one after the other.
-
-    Args:
-        token_ids: (all tokens,) int32, pair after pair.
-        offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
-        premise_lens: (N,) int32, tokens kept of each premise.
-        labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
-        is_cut: (N,) bool, whether a pair lost tokens to ``max_len``.
-        label_names: the names of the classes.
-        skipped: reason to number of rows left out.
-        source: where the pairs come from.
-        notes: what was guessed of it.
-    """
+    """Pairs as ids ``<cls> premise <sep> hypothesis <sep>``; `PairDataset` explains the fields."""
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]

@@ -1,4 +1,4 @@
-"""Masked language modelling: which tokens of a batch are to be predicted, and what stands there.
+"""Masked language modelling: which tokens of a batch to predict, and what replaces them.
 
 Devlin et al. (2019), section 3.1: of each sequence 15 % of the tokens are predicted; 80 % of these
 are replaced by ``<mask>``, 10 % by a random token, and 10 % stay.
@@ -15,7 +15,7 @@ from bertnli.data.batches import Batch
 from bertnli.errors import ConfigError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: What a piece begins with that goes on with a word.
+#: The prefix of a piece that continues a word.
 CONTINUES = "##"
 
 
@@ -27,8 +27,8 @@ class PretrainingBatch(Batch):
         pred_positions: (B, P) int32, the places of the tokens to predict; -1 where a sequence has
             fewer than P.
         pred_ids: (B, P) int32, the tokens that were there; 0 where there is none.
-        pred_weights: (B, P) float32: B over the number of the whole batch's predictions, or 0. So
-            the sum over any part of the batch, over B, adds up to the mean of all predictions.
+        pred_weights: (B, P) float32: B over the number of the batch's predictions, or 0. So the sum
+            over any part of the batch, over B, adds up to the mean of all predictions.
     """
 
     pred_positions: NDArray[np.int32] = field(kw_only=True)
@@ -46,11 +46,11 @@ class Masking:
     Args:
         vocab: of the tokens.
         rate: share of a sequence's tokens that are predicted, special ones counted but never
-            chosen; one at least, as in the book.
+            chosen; at least one token, as in the book.
         whole_words: choose words, and mask all pieces of each.
 
     Raises:
-        ConfigError: a rate that is no share.
+        ConfigError: a rate outside (0, 1).
         DataError: the vocabulary lacks a special token.
     """
 
@@ -58,10 +58,9 @@ class Masking:
         if not 0 < rate < 1:
             raise ConfigError(f"the masking rate is {rate}; it is a share between 0 and 1")
         self.rate, self.whole_words = rate, whole_words
-        special = [vocab.required(token) for token in RESERVED_TOKENS]
         self.mask_id = vocab.required("<mask>")
         self.is_special = np.zeros(len(vocab), bool)
-        self.is_special[special] = True
+        self.is_special[[vocab.required(token) for token in RESERVED_TOKENS]] = True
         self.ordinary = np.flatnonzero(~self.is_special).astype(np.int32)
         self.continues = np.array([t.startswith(CONTINUES) for t in vocab.idx_to_token])
 
@@ -70,7 +69,7 @@ class Masking:
         token_ids, lens = batch.token_ids, batch.valid_lens
         columns = np.arange(token_ids.shape[1])
         maskable = (columns < lens[:, None]) & ~self.is_special[token_ids]
-        keys = rng.random(token_ids.shape, np.float32)
+        keys = rng.random(token_ids.shape, np.float32)  # the lowest keys of a row are chosen
         if self.whole_words:  # a word's pieces share the key of its first
             starts = np.where(self.continues[token_ids] & maskable, 0, columns)
             keys = np.take_along_axis(keys, np.maximum.accumulate(starts, axis=1), axis=1)
@@ -86,7 +85,6 @@ class Masking:
         other = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
         masked = np.where(action < 0.8, np.int32(self.mask_id), token_ids)
         masked = np.where(action >= 0.9, other, masked)
-        weight = np.float32(len(batch) / max(int(counts.sum()), 1))
         return PretrainingBatch(
             np.where(chosen, masked, token_ids).astype(np.int32, copy=False),
             batch.segments,
@@ -94,5 +92,5 @@ class Masking:
             batch.labels,
             pred_positions=np.where(there, places, -1).astype(np.int32),
             pred_ids=ids.astype(np.int32, copy=False),
-            pred_weights=there * weight,
+            pred_weights=there * np.float32(len(batch) / max(int(counts.sum()), 1)),
         )

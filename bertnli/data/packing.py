@@ -1,26 +1,28 @@
-"""Packing: which rows of a padded batch are worth computing, and which of them attend to which.
+"""Packing: a padded batch is computed without its padding, by a plan of NumPy arrays.
 
-A batch of pairs of different lengths is half padding. Everything in BERT but attention works on
-single tokens, so the tokens of all pairs are laid end to end, and only attention sees pairs again,
-in buckets of similar length. Plain NumPy: the backends compute what is planned here.
+Everything in BERT but attention works on single tokens, so the tokens of all pairs are laid end to
+end as rows, and only attention sees pairs again. A batch is cut at three levels:
 
-Any batch, also a random one, costs its tokens and no more, so that batches stay what the shuffle
-made them, and no sorting by length biases an epoch. Packing happens inside the model, from
-``valid_lens``: batches stay padded arrays, which can be split over devices and which a user's own
-loop can make.
+- A **micro-batch** bounds memory: pairs of similar length that are trained one micro-batch after
+  the other, whose gradients are added (`split_by_length`).
+- A **chunk** fits a processor's cache: its tokens go through all layers together (`pack`).
+- A **bucket** bounds attention's padding: pairs of a chunk whose scores are one padded product.
 
-Three more savings need no plan, and every backend's ``packed`` module has them:
+Packing happens inside the model, from ``valid_lens``. So batches stay padded arrays, which can be
+split over devices and made by a user's loop, and stay as the shuffle made them: any batch costs its
+tokens and no more, and no sorting by length biases an epoch.
 
-- A token's embedding is a sum of two, its own and its place's (segment and position). So are its
-  projections in the first block, which are linear, unless the sum is normalised first. Both are
-  computed once for each distinct token and place, of which a batch has far fewer than tokens, and
-  looked up.
-- Of the last block only the tokens asked for are computed; for a classifier these are the first
-  ones.
-- For so few queries no key and no value is computed. A query's product with a key, q (W_k x)^T, is
-  that of q W_k with x itself, and the weighted mean of the values, W_v x, is W_v of the mean.
-  With the biases: that of the keys adds the same to all scores of a query, which softmax does not
-  see; that of the values counts as often as the weights sum to, which is once but for dropout.
+The algebra of the backends, for tokens x, positions p, and a block's projections W:
+
+- First block: the input is x + p, p for segment and position. Unless it is normalised first,
+  W (x + p) = W x + W p is computed once for each distinct token and position of the batch, of which
+  there are far fewer than rows, and looked up.
+- Last block: only the tokens asked for are computed, for a classifier ``<cls>``, after attention
+  without keys and values. A score is q . (W_k x) = (W_k^T q) . x: the query is projected instead of
+  the keys. A weighted mean of values is sum_i a_i W_v x_i = W_v (sum_i a_i x_i): the mean is
+  projected instead of the values.
+- Their biases: b_k adds the same to all scores of a query, which softmax does not see; b_v is
+  added sum_i a_i times, which is 1 but for dropout.
 """
 
 from __future__ import annotations
@@ -32,10 +34,9 @@ from numpy.typing import NDArray
 
 from bertnli.data.batches import Batch
 
-#: Tokens computed together: their activations stay in a processor's cache from one layer to the
-#: next. More of them are a little faster, and need more memory.
+#: Tokens of a chunk. More are a little faster while they fit the cache, and need more memory.
 CHUNK_TOKENS = 3072
-#: A bucket's fixed cost, in attention scores of a head (n t^2 of n pairs).
+#: A bucket's fixed cost, in attention scores of a head (n t^2 of n pairs of t tokens).
 BUCKET_COST = 20_000
 
 
@@ -61,9 +62,9 @@ class Chunk:
 
     Args:
         tokens: (N,) places in the flattened batch (B * T,).
-        used: how many of them are the pairs' tokens; what follows is to spare.
+        used: the number of rows that are not padding.
         pairs: (n,) places of the pairs in the batch.
-        firsts: (m,) row of each pair's first token, and then, to make m round, of the last pair's.
+        firsts: (m,) row of each pair's first token; the last is repeated, so that few shapes occur.
         buckets: the pairs, in the same order.
     """
 
@@ -75,39 +76,36 @@ class Chunk:
 
 
 def pack(valid_lens: NDArray, width: int, max_tokens: int = CHUNK_TOKENS) -> list[Chunk]:
-    """Return the chunks of a padded batch; together they hold each pair once.
+    """Return the chunks of a padded batch, the longest pairs first; each pair is in one of them.
 
-    Pairs are sorted by length. The numbers of rows are rounded up to few different ones, for
-    libraries prepare themselves for each shape that they have not seen, and keep what they made.
+    Numbers of rows are rounded up, since frameworks prepare, and keep, kernels for every new shape.
 
     Args:
         valid_lens: (B,) tokens of each pair that are not padding. A pair without any keeps its
-            padding, for all of that weighs the same in attention.
+            padding, all of which weighs the same in attention.
         width: T of the batch.
-        max_tokens: of a chunk; one pair may have more.
+        max_tokens: of a chunk; a single pair may have more.
     """
-    lengths = computed_lengths(valid_lens, width)
-    groups = similar_lengths(lengths, max_tokens)
-    return [_chunk(pairs, lengths, valid_lens, width) for pairs in groups]
+    lengths = _computed_lengths(valid_lens, width)
+    groups = _similar_lengths(lengths, max_tokens)
+    return [_chunk(pairs, lengths[pairs], valid_lens[pairs], width) for pairs in groups]
 
 
 def split_by_length(
     batch: Batch, max_tokens: int | None = CHUNK_TOKENS, max_pairs: int | None = None
 ) -> list[Batch]:
-    """Return a batch's pairs in parts of similar length, each one chunk to `pack` if max_tokens is.
-
-    Trained one after the other, they need the memory of one; each is cut to its longest pair.
+    """Return a batch's micro-batches, pairs of similar length cut to their longest.
 
     Args:
         batch: with one pair or more.
-        max_tokens, max_pairs: of a part; one pair may have more tokens. None for no limit; where
-            there is none at all, the batch comes back as it is.
+        max_tokens, max_pairs: of a micro-batch; a single pair may have more tokens. None for no
+            limit; without either the batch is returned as it is.
     """
     if max_tokens is None and (max_pairs is None or max_pairs >= len(batch)):
         return [batch]
-    lengths = computed_lengths(batch.valid_lens, batch.token_ids.shape[1])
+    lengths = _computed_lengths(batch.valid_lens, batch.token_ids.shape[1])
     parts = []
-    for pairs in similar_lengths(lengths, max_tokens or int(lengths.sum()), max_pairs):
+    for pairs in _similar_lengths(lengths, max_tokens or int(lengths.sum()), max_pairs):
         width = int(lengths[pairs[0]])
         ids, segments = (
             np.ascontiguousarray(array[pairs, :width])
@@ -117,25 +115,19 @@ def split_by_length(
     return parts
 
 
-def computed_lengths(valid_lens: NDArray, width: int) -> NDArray[np.int64]:
-    """Return how many tokens of each pair are computed, (B,): all T of one without any."""
+def _computed_lengths(valid_lens: NDArray, width: int) -> NDArray[np.int64]:
+    """Return how many tokens of each pair are computed, (B,): all T of a pair without any."""
     return np.where(valid_lens > 0, np.minimum(valid_lens, width), width).astype(np.int64)
 
 
-def similar_lengths(
+def _similar_lengths(
     lengths: NDArray[np.int64], max_tokens: int, max_pairs: int | None = None
 ) -> list[NDArray[np.int64]]:
-    """Return the places of the pairs, the longest first, in parts of about equally many tokens.
-
-    Args:
-        lengths: (B,) tokens of each pair.
-        max_tokens: of a part; one pair may have more.
-        max_pairs: of a part; None for no limit.
-    """
+    """Return the places of the pairs, the longest first, in parts of about equally many tokens."""
     order = np.argsort(-lengths, kind="stable")
     if max_pairs is not None and max_pairs < len(order):
         groups = np.split(order, np.arange(max_pairs, len(order), max_pairs))
-        return [g[part] for g in groups for part in similar_lengths(lengths[g], max_tokens)]
+        return [g[part] for g in groups for part in _similar_lengths(lengths[g], max_tokens)]
     ends = np.cumsum(lengths[order])
     total, longest = int(ends[-1]), int(lengths[order[0]])
     count = 1 if total <= max_tokens else -(-total // max(max_tokens - longest, 1))
@@ -144,34 +136,30 @@ def similar_lengths(
 
 
 def _chunk(
-    pairs: NDArray[np.int64],
-    lengths: NDArray[np.int64],
-    valid_lens: NDArray,
-    width: int,
+    pairs: NDArray[np.int64], lengths: NDArray[np.int64], valid_lens: NDArray, width: int
 ) -> Chunk:
-    own = lengths[pairs]
-    firsts = np.concatenate([[0], np.cumsum(own)[:-1]])
-    used = int(own.sum())
-    size = rounded_up(used + 1)  # the last row is never a token's
+    """Return the chunk of pairs, whose lengths never rise."""
+    firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    used = int(lengths.sum())
+    size = rounded_up(used + 1)  # the last row is always padding
     tokens = np.zeros(size, np.int64)
-    tokens[:used] = np.arange(used) + np.repeat(pairs * width - firsts, own)
+    tokens[:used] = np.arange(used) + np.repeat(pairs * width - firsts, lengths)
     buckets = []
-    for low, high in _bucket_bounds(own):
-        columns = np.arange(own[low])
-        rows = firsts[low:high, None] + columns
-        seen = np.minimum(valid_lens[pairs[low:high]], own[low]).astype(np.int64)
-        rows[columns >= own[low:high, None]] = size - 1
-        everything = bool((seen == own[low]).all())
-        buckets.append(Bucket(pairs[low:high], rows, None if everything else seen))
-    spare = rounded_up(len(pairs)) - len(pairs)
-    return Chunk(tokens, used, pairs, np.concatenate([firsts, firsts[-1:].repeat(spare)]), buckets)
+    for low, high in _bucket_bounds(lengths):
+        columns = np.arange(lengths[low])
+        is_padding = columns >= lengths[low:high, None]
+        rows = np.where(is_padding, size - 1, firsts[low:high, None] + columns)
+        seen = np.minimum(valid_lens[low:high], lengths[low]).astype(np.int64)
+        sees_all = bool((seen == lengths[low]).all())
+        buckets.append(Bucket(pairs[low:high], rows, None if sees_all else seen))
+    firsts = np.pad(firsts, (0, rounded_up(len(pairs)) - len(pairs)), mode="edge")
+    return Chunk(tokens, used, pairs, firsts, buckets)
 
 
 def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Cut lengths, which never rise, where scores of padding and buckets together cost least.
 
-    Finding the best cut takes a dozen comparisons; the first that is good enough would cost half as
-    much again.
+    This dynamic programme takes a dozen comparisons; greedy cuts cost half as much again.
     """
     longest, starts = np.unique(-lengths, return_index=True)
     squares = longest**2  # of each distinct length, the longest first
@@ -179,9 +167,9 @@ def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:
     # costs[j]: of the pairs before the j-th distinct length; cuts[j]: the last bucket's first one.
     costs, cuts = np.zeros(len(starts) + 1), [0]
     for j, end in enumerate(ends, 1):
-        found = costs[:j] + squares[:j] * (end - starts[:j])
-        cuts.append(int(found.argmin()))
-        costs[j] = found[cuts[j]] + BUCKET_COST
+        candidates = costs[:j] + squares[:j] * (end - starts[:j])
+        cuts.append(int(candidates.argmin()))
+        costs[j] = candidates[cuts[j]] + BUCKET_COST
     bounds, j = [], len(starts)
     while j:
         bounds.append((int(starts[cuts[j]]), int(ends[j - 1])))

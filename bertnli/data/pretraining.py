@@ -1,4 +1,4 @@
-"""Text as examples to pretrain on: pairs of sentences, encoded, and masked anew in each epoch."""
+"""Examples to pretrain on: pairs of a text's sentences, encoded, and masked anew in each epoch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bertnli.errors import DataError
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: Streams of random numbers, so that one does not depend on how much of another was drawn.
+#: Streams of random numbers, so that draws of one do not shift those of the other.
 _SECONDS, _MASKS = 1, 2
 
 
@@ -24,8 +24,8 @@ class PretrainingSet(ExampleSet):
 
     Args:
         text: the sentences.
-        max_len: tokens of an example, special ones included; longer ones are cut as the book cuts
-            pairs.
+        max_len: tokens of an example, special ones included; longer ones are cut by the book's
+            rule.
         vocab: the vocabulary of the model.
         next_sentence: for the task to tell whether b follows a: in each epoch, half of the
             sentences are followed by a random one of another document (Devlin et al., 2019,
@@ -34,10 +34,10 @@ class PretrainingSet(ExampleSet):
         whole_words, mask_rate: see `Masking`.
 
     Attributes:
-        num_tokens: of the text.
+        num_tokens: tokens of the text, without special ones.
 
     Raises:
-        ConfigError: a max_len without room for two sentences, a rate that is no share.
+        ConfigError: a max_len without room for two sentences, a rate outside (0, 1).
         DataError: the vocabulary lacks a special token; there is no example.
     """
 
@@ -56,7 +56,7 @@ class PretrainingSet(ExampleSet):
         self.masking = Masking(vocab, mask_rate, whole_words)
         self.source, self.skipped = text.source, dict(text.skipped)
         self.cls, self.sep, self.pad = (vocab.required(t) for t in ("<cls>", "<sep>", "<pad>"))
-        special = {vocab.required(token) for token in RESERVED_TOKENS}  # none can be predicted
+        special = {vocab.required(token) for token in RESERVED_TOKENS}  # never predicted
         flat, ends, documents = array("i"), array("q", [0]), array("q")
         for ids, document in zip(vocab.ids_of(text.sentences, False), text.documents, strict=True):
             if not special.issuperset(ids):
@@ -64,46 +64,38 @@ class PretrainingSet(ExampleSet):
                 ends.append(len(flat))
                 documents.append(document)
         self.token_ids = np.array(flat, np.int32)
+        self.num_tokens = len(flat)
         self.ends = np.array(ends, np.int64)
+        self.sentence_lengths = np.diff(self.ends)  # (S,)
         self.documents = np.array(documents, np.int64)
-        self._count("no words", len(text) - len(self.documents))
-        same = self.documents[1:] == self.documents[:-1]
-        follows = np.append(same, False)
-        self.firsts = np.flatnonzero(follows)
-        self.seconds = self.firsts + 1
-        lone = np.flatnonzero(~follows & ~np.append(False, same))
+        self._count("no words", len(text) - len(documents))
+        continues = self.documents[1:] == self.documents[:-1]
+        has_next, has_previous = np.append(continues, False), np.append(False, continues)
+        is_lone = ~has_next & ~has_previous
+        is_first = has_next if next_sentence else has_next | is_lone
+        self.firsts = np.flatnonzero(is_first)
+        self.seconds = np.where(has_next[self.firsts], self.firsts + 1, -1)
         if next_sentence:
-            self._count("the only sentence of a document", len(lone))
-        else:
-            order = np.argsort(np.concatenate([self.firsts, lone]), kind="stable")
-            self.firsts = np.concatenate([self.firsts, lone])[order]
-            self.seconds = np.concatenate([self.seconds, np.full(len(lone), -1)])[order]
-        if not len(self.firsts):
-            if not next_sentence:
-                raise DataError(f"{self.source} has no sentence with a word in it")
-            raise DataError(
-                f"{self.source}: no document has two sentences; an empty line ends a document, and "
-                "masked words alone (--tasks mlm) need no pairs"
-            )
-        if next_sentence and self.documents[0] == self.documents[-1]:
-            raise DataError(
-                f"{self.source} is one document, so there is no sentence of another to tell from "
-                "the next; put an empty line between documents, or mask words alone (--tasks mlm)"
-            )
+            self._count("the only sentence of a document", int(is_lone.sum()))
+        self._check_not_empty()
 
     def _count(self, reason: str, count: int) -> None:
         if count:
             self.skipped[reason] = self.skipped.get(reason, 0) + count
 
-    @property
-    def num_tokens(self) -> int:
-        """Tokens of the text, special ones not among them."""
-        return len(self.token_ids)
-
-    @property
-    def sentence_lengths(self) -> NDArray[np.int64]:
-        """Tokens of each sentence, (S,)."""
-        return np.diff(self.ends)
+    def _check_not_empty(self) -> None:
+        if not self.next_sentence and not len(self):
+            raise DataError(f"{self.source} has no sentence with a word in it")
+        if not len(self):
+            raise DataError(
+                f"{self.source}: no document has two sentences; an empty line ends a document, and "
+                "masked words alone (--tasks mlm) need no pairs"
+            )
+        if self.next_sentence and self.documents[0] == self.documents[-1]:
+            raise DataError(
+                f"{self.source} is one document, so there is no sentence of another to tell from "
+                "the next; put an empty line between documents, or mask words alone (--tasks mlm)"
+            )
 
     def __len__(self) -> int:
         return len(self.firsts)
@@ -120,23 +112,22 @@ class PretrainingSet(ExampleSet):
     def digest(self) -> str:
         """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
         settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
-        digest = hashlib.sha256(repr(settings).encode())
+        sha256 = hashlib.sha256(repr(settings).encode())
         for part in (self.token_ids, self.ends, self.documents):
-            digest.update(np.ascontiguousarray(part).data)
-        return digest.hexdigest()
+            sha256.update(part.data)
+        return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PretrainingEpoch:
         """Return the examples of an epoch, a function of the seed and the epoch alone."""
         labels = np.ones(len(self), np.int32)
-        seconds = self.seconds
+        seconds = self.seconds.copy()
         if self.next_sentence:
             rng = np.random.default_rng([seed, epoch, _SECONDS])
             labels = rng.integers(0, 2, len(self)).astype(np.int32)
-            seconds = seconds.copy()
             others = np.flatnonzero(labels == 0)
-            own = self.documents[self.firsts[others]]
-            starts = np.searchsorted(self.documents, own)
-            sizes = np.searchsorted(self.documents, own, "right") - starts
+            document = self.documents[self.firsts[others]]
+            starts = np.searchsorted(self.documents, document)
+            sizes = np.searchsorted(self.documents, document, "right") - starts
             drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
             seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
         return PretrainingEpoch(self, seconds, labels, (seed, epoch))
@@ -146,22 +137,22 @@ class PretrainingEpoch(Examples):
     """The examples of one epoch.
 
     Args:
-        whole: the set.
+        data: the set.
         seconds: (N,) the second sentence of each example, or -1.
         labels: (N,) int32, 1 where it follows the first.
-        place: seed and epoch, which the masks depend on.
+        seeds: seed and epoch, which the masks depend on.
     """
 
     def __init__(
         self,
-        whole: PretrainingSet,
+        data: PretrainingSet,
         seconds: NDArray[np.int64],
         labels: NDArray[np.int32],
-        place: tuple[int, int],
+        seeds: tuple[int, int],
     ) -> None:
-        self.whole, self.seconds, self.labels, self.place = whole, seconds, labels, place
-        self.vocab, self.max_len = whole.vocab, whole.max_len
-        self.skipped, self.source = whole.skipped, whole.source
+        self.data, self.seconds, self.labels, self.seeds = data, seconds, labels, seeds
+        self.vocab, self.max_len = data.vocab, data.max_len
+        self.skipped, self.source = data.skipped, data.source
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -169,45 +160,40 @@ class PretrainingEpoch(Examples):
     @property
     def lengths(self) -> NDArray[np.int32]:
         """Tokens of each example, special ones included, (N,) int32."""
-        len_a, len_b = self._lengths(np.arange(len(self)))
-        special = np.where(self.seconds < 0, NUM_SPECIAL - 1, NUM_SPECIAL)
-        return (len_a + len_b + special).astype(np.int32)
+        return np.sum(self._lengths(np.arange(len(self))), axis=0, dtype=np.int32)
 
     def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
         """Return some examples, (B,), as a batch; how it is masked depends on the first of them."""
-        whole, seconds = self.whole, self.seconds[indices]
-        len_a, len_b = (lens[:, None] for lens in self._lengths(indices))
-        lone = seconds[:, None] < 0
-        lens = len_a + len_b + np.where(lone, NUM_SPECIAL - 1, NUM_SPECIAL)
+        data, seconds = self.data, self.seconds[indices]
+        len_a, len_b, num_special = (lens[:, None] for lens in self._lengths(indices))
+        lens = len_a + len_b + num_special
         columns = np.arange(int(lens.max(initial=1)))
-        start_a, start_b = (
-            whole.ends[sentences][:, None] for sentences in (whole.firsts[indices], seconds)
-        )
+        start_a, start_b = data.ends[data.firsts[indices], None], data.ends[seconds, None]
         in_a = (columns > 0) & (columns <= len_a)
         second = (columns > len_a + 1) & (columns < lens)
         in_b = second & (columns < lens - 1)
         places = np.where(in_a, start_a + columns - 1, start_b + columns - len_a - 2)
-        words = whole.token_ids[np.where(in_a | in_b, places, 0)]
-        special = np.where(columns == 0, whole.cls, np.where(columns < lens, whole.sep, whole.pad))
-        rng = np.random.default_rng([*self.place, _MASKS, int(indices[0])])
-        plain = Batch(
+        words = data.token_ids[np.where(in_a | in_b, places, 0)]
+        special = np.where(columns == 0, data.cls, np.where(columns < lens, data.sep, data.pad))
+        batch = Batch(
             np.where(in_a | in_b, words, special).astype(np.int32),
             second.astype(np.int32),
             lens[:, 0].astype(np.int32),
             self.labels[indices],
         )
-        return whole.masking(plain, rng)
+        return data.masking(batch, np.random.default_rng([*self.seeds, _MASKS, int(indices[0])]))
 
-    def _lengths(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return how many tokens of each example's two sentences are kept."""
-        whole, seconds = self.whole, self.seconds[indices]
-        lens = whole.sentence_lengths
-        len_a = lens[whole.firsts[indices]]
-        len_b = np.where(seconds < 0, 0, lens[seconds])
-        room = whole.max_len - np.where(seconds < 0, NUM_SPECIAL - 1, NUM_SPECIAL)
+    def _lengths(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+        """Return the tokens kept of each example's two sentences, and its special tokens."""
+        data, seconds = self.data, self.seconds[indices]
+        is_lone = seconds < 0
+        len_a = data.sentence_lengths[data.firsts[indices]]
+        len_b = np.where(is_lone, 0, data.sentence_lengths[seconds])
+        num_special = np.where(is_lone, NUM_SPECIAL - 1, NUM_SPECIAL)
+        room = data.max_len - num_special
         for i in np.flatnonzero(len_a + len_b > room):
-            if seconds[i] < 0:
+            if is_lone[i]:
                 len_a[i] = room[i]
             else:
                 len_a[i], len_b[i] = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
-        return len_a, len_b
+        return len_a, len_b, num_special

@@ -1,4 +1,4 @@
-"""What is in a corpus: classes, lengths, repeated pairs, the first of them."""
+"""The summary of a corpus: classes, lengths, repeated pairs, the first pairs."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from bertnli.data.corpus import Corpus, short_repr
 from bertnli.data.dataset import PairDataset
 from bertnli.text.tokenize import lower_tokens
 
-#: Pairs that are shown, and the percentiles of lengths.
+#: The number of pairs that are printed, and the percentiles of lengths.
 FIRST, PERCENTILES = 3, (50, 90, 99)
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """What is in a set.
+    """The summary of a set.
 
     Args:
         name, source, layout: of the corpus.
-        rows: of the source: pairs and rows left out.
+        rows: rows of the source: pairs and rows left out.
         pairs: of the corpus.
         classes: name to number of pairs; of those without a label, ``"-"``.
         skipped: reason to number of rows left out.
-        duplicates: pairs that are there before, with the same label.
-        contradictory: different pairs that are there with several labels.
-        premises: different ones.
-        unit: what lengths are counted in, ``"words"`` or a model's ``"tokens"``.
+        duplicates: repetitions of a pair with the same label.
+        contradictory: distinct pairs that have several labels.
+        premises: distinct ones.
+        unit: of lengths, ``"words"`` or a model's ``"tokens"``.
         mean, percentiles, longest: of a pair's length.
         cut: pairs longer than the model reads; None without a model.
         unknown_share: of all tokens, those that the model does not know; None without a model.
         first: the first pairs with their labels.
-        notes: what was guessed of the source.
+        notes: what was guessed about the source.
         lengths: of each pair, (N,).
     """
 
@@ -69,18 +69,18 @@ class SetSummary:
             dataset: the same as a model's ids; None to count words.
         """
         names = [*corpus.label_names, "-"]
-        seen = Counter(zip(*corpus, strict=True))
-        labels_of = Counter(pair[:2] for pair in seen)
+        distinct = Counter(zip(*corpus, strict=True))
+        num_labels = Counter(pair[:2] for pair in distinct)
         counts = Counter(names[label] for label in corpus.labels)
+        cut = unknown = None
         if dataset is None:
             words = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
             lengths = np.array([len(a) + len(b) for a, b in zip(*words, strict=True)], np.int64)
         else:
-            lengths = dataset.lengths.astype(np.int64)
-        some = lengths if len(lengths) else np.zeros(1, np.int64)
-        unknown = None
-        if dataset is not None and len(dataset):
-            unknown = float((dataset.token_ids == dataset.vocab.unk).mean())
+            lengths, cut = dataset.lengths.astype(np.int64), int(dataset.is_cut.sum())
+            if len(dataset):
+                unknown = float((dataset.token_ids == dataset.vocab.unk).mean())
+        sample = lengths if len(lengths) else np.zeros(1, np.int64)
         return cls(
             name=corpus.name,
             source=corpus.source,
@@ -89,14 +89,14 @@ class SetSummary:
             pairs=len(corpus.labels),
             classes={name: counts[name] for name in names if name != "-" or counts[name]},
             skipped=corpus.skipped,
-            duplicates=len(corpus.labels) - len(seen),
-            contradictory=sum(n > 1 for n in labels_of.values()),
+            duplicates=len(corpus.labels) - len(distinct),
+            contradictory=sum(n > 1 for n in num_labels.values()),
             premises=len({*corpus.premises}),
             unit="words" if dataset is None else "tokens",
-            mean=float(some.mean()),
-            percentiles={str(p): int(np.percentile(some, p)) for p in PERCENTILES},
-            longest=int(some.max()),
-            cut=None if dataset is None else int(dataset.is_cut.sum()),
+            mean=float(sample.mean()),
+            percentiles={str(p): int(np.percentile(sample, p)) for p in PERCENTILES},
+            longest=int(sample.max()),
+            cut=cut,
             unknown_share=unknown,
             first=[(p, h, names[i]) for p, h, i in islice(zip(*corpus, strict=True), FIRST)],
             notes=list(corpus.notes),
@@ -104,11 +104,11 @@ class SetSummary:
         )
 
     def lines(self) -> Iterator[str]:
-        """Yield the summary as text."""
-        left_out = ", ".join(f"{n:,} ({reason})" for reason, n in self.skipped.items())
+        """Yield the summary as lines of text."""
         yield f"{self.name}: {self.pairs:,} pairs of {self.rows:,} rows, layout {self.layout}"
-        if left_out:
-            yield f"  left out: {left_out}"
+        if self.skipped:
+            reasons = (f"{n:,} ({reason})" for reason, n in self.skipped.items())
+            yield f"  left out: {', '.join(reasons)}"
         shares = (f"{k} {n:,} ({n / max(self.pairs, 1):.1%})" for k, n in self.classes.items())
         yield f"  classes: {', '.join(shares)}"
         percentiles = ", ".join(f"{p}% have up to {n}" for p, n in self.percentiles.items())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: Where a sentence ends: white space after a full stop, exclamation or question mark.
+#: The end of a sentence: white space after a full stop, exclamation or question mark.
 _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 
@@ -25,7 +26,7 @@ class Text:
     """Sentences in the order of their documents.
 
     Args:
-        sentences: as people write them; none is empty.
+        sentences: raw text; none is empty.
         documents: of each sentence, the number of its document, from 0 and never falling.
         source: where they come from.
         skipped: reason to number of sentences left out.
@@ -48,8 +49,8 @@ def read_text(
     Args:
         paths: of one file or several. A line is a sentence, and an empty line ends a document, as
             in Devlin et al. (2019); so does the end of a file.
-        split_sentences: a line is a paragraph, and a document of its own, as in the book's
-            WikiText; its sentences end at ``.``, ``!`` or ``?``.
+        split_sentences: each line is a paragraph and a document, as in the book's WikiText; its
+            sentences end at ``.``, ``!`` or ``?``.
         column: the paths are sources of tables instead, see `bertnli.read`, and each row of this
             column is a paragraph.
         reading: further arguments of `bertnli.read`.
@@ -65,16 +66,15 @@ def read_text(
     files = list(paths) if isinstance(paths, list | tuple) else [paths]
     sentences: list[str] = []
     documents: list[int] = []
-    document = 0
     for file in files:
         if column is None:
             groups = _documents(expanded(file, DataError), split_sentences)
         else:
-            groups = _rows(file, column, **reading)
-        for group in groups:
+            rows = pairs(file, premise=column, hypothesis=column, **reading)
+            groups = (_split(text) for text, _ in rows)
+        for document, group in enumerate(groups, documents[-1] + 1 if documents else 0):
             sentences += group
             documents += [document] * len(group)
-            document += 1
     source = ", ".join(str(file) if isinstance(file, str | Path) else "a table" for file in files)
     if not sentences:
         raise DataError(f"there is no sentence in {source or 'no file'}")
@@ -83,31 +83,18 @@ def read_text(
 
 def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
     """Yield the sentences of each document of a file."""
-    document: list[str] = []
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     with open_bytes(path) as stream, as_text(stream) as file:
-        for line in file:
-            text = line.strip()
-            if split_sentences and text:
-                yield _split(text)
-            elif text:
-                document.append(text)
-            elif document:
-                yield document
-                document = []
-    if document:
-        yield document
+        lines = map(str.strip, file)
+        if split_sentences:
+            yield from (_split(line) for line in lines if line)
+        else:
+            yield from (list(group) for has_text, group in groupby(lines, bool) if has_text)
 
 
-def _rows(source: Any, column: str | int, **reading: Any) -> Iterator[list[str]]:
-    """Yield the sentences of each row of a table's column."""
-    for text, _ in pairs(source, premise=column, hypothesis=column, **reading):
-        yield _split(text)
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in _SENTENCE_END.split(text.strip()) if part]
+def _split(paragraph: str) -> list[str]:
+    return [part for part in _SENTENCE_END.split(paragraph.strip()) if part]
 
 
 def build_text_vocab(text: Text, min_freq: int = 5) -> Vocab:
@@ -115,7 +102,7 @@ def build_text_vocab(text: Text, min_freq: int = 5) -> Vocab:
 
     Args:
         text: the sentences.
-        min_freq: a token seen less often is left to ``<unk>``.
+        min_freq: a token seen less often becomes ``<unk>``.
     """
     tokens = [token for words in lower_tokens(text.sentences, False) for token in words]
     return Vocab(tokens, min_freq, RESERVED_TOKENS)

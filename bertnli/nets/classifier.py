@@ -26,13 +26,13 @@ from bertnli.text.pairs import PairEncoding
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the classifier says of one pair.
+    """A classifier's answer to one pair.
 
     Args:
         label: name of the most probable class.
         probabilities: class name to probability, in the classifier's order; they sum to 1.
-        unknown_share: share of the pair's tokens that the model does not know (``<unk>``), special
-            ones left out; of a pair that consists of them the answer means nothing.
+        unknown_share: share of ``<unk>`` among the pair's tokens, without special ones; with a high
+            share the answer means little.
         is_cut: whether the pair was longer than ``max_len``, and lost tokens.
         premise, hypothesis: the pair.
 
@@ -55,11 +55,10 @@ class Classifier(Trainable):
     """An NLI classifier: what it does with pairs and files, on any backend.
 
     Attributes:
-        encoding: how pairs are cut to length. It is saved with the weights, `Trainer.fit` takes it
-            from the training set, and `predict` and `explain` cut as it says. A loop of the user's
-            own sets it: ``net.encoding = train_set.encoding``.
-        output_origin: where the output layer comes from: ``"of the checkpoint"``, or ``"new: "``
-            and why.
+        encoding: how pairs are cut to length, in `predict` and `explain`, too. It is saved with the
+            weights, and `Trainer.fit` takes it from the training set. A user's loop sets it:
+            ``net.encoding = train_set.encoding``.
+        output_origin: of the output layer: ``"of the checkpoint"``, or ``"new: "`` and why.
     """
 
     encoding: PairEncoding
@@ -67,15 +66,12 @@ class Classifier(Trainable):
 
     @property
     def num_eval_outputs(self) -> int:
-        """See `Trainable.num_eval_outputs`."""
         return len(self.labels)
 
     def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Metrics:
-        """Return accuracy and all else of logits (N, labels)."""
         return Metrics.from_logits(self.labels, eval_outputs, labels)
 
     def check_set(self, data: ExampleSet, what: str) -> None:
-        """See `Trainable.check_set`."""
         if not isinstance(data, PairDataset):
             raise DataError(f"the {what} set has no labelled pairs, which a classifier learns from")
         label_permutation(self.labels, data.label_names)  # refuses other names
@@ -86,13 +82,11 @@ class Classifier(Trainable):
             )
 
     def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
-        """Give the classes of a set the ids that the net has for their names."""
         assert isinstance(data, PairDataset)
         ids = label_permutation(self.labels, data.label_names).astype(np.int32)
         return batch.relabelled(ids)
 
     def learns_from(self, data: Any) -> None:
-        """Take over how the pairs of a training set were cut to length."""
         if isinstance(data, PairDataset):
             self.encoding = data.encoding
 
@@ -108,14 +102,9 @@ class Classifier(Trainable):
         Raises:
             ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
         """
-        chosen = self.encoding.overridden(max_len, truncation, self.config.max_len)
-        return PairDataset(
-            corpus,
-            chosen.max_len,
-            self.required_vocab(),
-            truncation=chosen.truncation,
-            verbose=False,
-        )
+        how = self.encoding.overridden(max_len, truncation, self.config.max_len)
+        vocab = self.required_vocab()
+        return PairDataset(corpus, how.max_len, vocab, truncation=how.truncation, verbose=False)
 
     @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:
@@ -123,7 +112,7 @@ class Classifier(Trainable):
 
     @abstractmethod
     def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Return what each layer makes of a batch, without dropout and with padding computed.
+        """Return each layer's output for a batch, without dropout and with padding computed.
 
         Returns:
             The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
@@ -136,12 +125,12 @@ class Classifier(Trainable):
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Return the classes' probabilities, and the gradient of one by the tokens' embeddings.
 
-        Without dropout; the gradients of the parameters stay what they were.
+        Without dropout; the parameters' gradients are not changed.
 
         Args:
-            batch: (B, T); its segments and valid_lens count, its token_ids do not.
-            embedded: (B, T, H), what stands for the tokens' embeddings, before segments and
-                positions are added.
+            batch: (B, T); of its arrays, segments and valid_lens are used.
+            embedded: (B, T, H), in place of the tokens' embeddings, before segments and positions
+                are added.
             label: the id of the class.
 
         Returns:
@@ -150,7 +139,7 @@ class Classifier(Trainable):
 
     @hinted("Give two sentences: explain(premise, hypothesis)")
     def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
-        """Return what the answer to a pair came from: see `bertnli.explain.explain`."""
+        """Return each token's share in the answer to a pair; see `bertnli.explain.explain`."""
         return explain(self, premise, hypothesis, **options)
 
     @hinted(ONE_LIST)
@@ -178,20 +167,20 @@ class Classifier(Trainable):
         """
         corpus = Corpus.from_pairs(pairs)
         dataset = self.encode(corpus, max_len, truncation)
-        unknown = dataset.unknown_shares
-        predictions: list[Prediction | None] = [None] * len(dataset)
+        probabilities = np.zeros((len(dataset), len(self.labels)))
         for indices, batch in sorted_batches(dataset, batch_size):
-            for index, row in zip(indices, softmax(self.logits(batch)), strict=True):
-                by_name = dict(zip(self.labels, map(float, row), strict=True))
-                predictions[index] = Prediction(
-                    self.labels[int(row.argmax())],
-                    by_name,
-                    float(unknown[index]),
-                    bool(dataset.is_cut[index]),
-                    corpus.premises[index],
-                    corpus.hypotheses[index],
-                )
-        return [prediction for prediction in predictions if prediction is not None]
+            probabilities[indices] = softmax(self.logits(batch))
+        columns = (
+            probabilities.argmax(axis=1).tolist(),
+            probabilities.tolist(),
+            dataset.unknown_shares.tolist(),
+            dataset.is_cut.tolist(),
+            *corpus[:2],
+        )
+        return [
+            Prediction(self.labels[best], dict(zip(self.labels, row, strict=True)), *details)
+            for best, row, *details in zip(*columns, strict=True)
+        ]
 
     def save(self, folder: str | Path) -> None:
         """Write the classifier to one folder that any backend opens.

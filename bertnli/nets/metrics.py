@@ -1,5 +1,4 @@
-"""How well a net did: a classifier's accuracy, per class precision, recall and F1, the confusion
-matrix; a pretrained model's masked words and next sentences."""
+"""Scores: a classifier's accuracy, classes and confusions; a pretrained model's two tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-#: With more classes than this there are too many orders to try.
+#: Maximum number of classes whose orders are all tried.
 MAX_PERMUTED = 6
 #: What another order must reach to be suspected; see `Metrics.better_permutation`.
 MIN_RECALL, CHANCE_SIGMAS, GAIN_SIGMAS = 0.54, 3.8, 2.8
@@ -50,29 +49,20 @@ class PretrainingMetrics:
     num_predictions: int
     num_pairs: int
 
-    #: Of an example: its tokens' summed loss, how many are right, how many there are; the same of
-    #: its sentences, without the number.
+    #: Columns of an example: mlm loss, mlm hits, number of masked tokens, nsp loss, nsp hit.
     NUM_EVAL_OUTPUTS: ClassVar[int] = 5
 
     @classmethod
     def from_eval_outputs(cls, eval_outputs: NDArray, next_sentence: bool) -> PretrainingMetrics:
         """Score evaluation outputs, (N, NUM_EVAL_OUTPUTS)."""
-        mlm_loss, mlm_hits, count, nsp_loss, nsp_hits = (
-            eval_outputs.astype(np.float64).sum(0).tolist()
-        )
-        n = len(eval_outputs)
-        return cls(
-            mlm_loss / max(count, 1),
-            mlm_hits / max(count, 1),
-            nsp_loss / n if next_sentence else None,
-            nsp_hits / n if next_sentence else None,
-            int(count),
-            n,
-        )
+        n, sums = len(eval_outputs), eval_outputs.astype(np.float64).sum(0).tolist()
+        mlm_loss, mlm_hits = (value / max(sums[2], 1) for value in sums[:2])
+        nsp_loss, nsp_hits = (value / n if next_sentence else None for value in sums[3:])
+        return cls(mlm_loss, mlm_hits, nsp_loss, nsp_hits, int(sums[2]), n)
 
     @property
     def loss(self) -> float:
-        """The loss that is trained, as the book has it: the sum of both tasks' means."""
+        """The loss that is trained, as in the book: the sum of both tasks' means."""
         return self.mlm_loss + (self.nsp_loss or 0.0)
 
     @property
@@ -135,18 +125,16 @@ class Metrics:
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     def better_permutation(self) -> tuple[dict[str, str], float] | None:
-        """Return the other order of the classes that the predictions fit, if there is one.
+        """Return another order of the classes that fits the predictions, if there is one.
 
-        That the classes of a file or a checkpoint are in another order than supposed shows in this
-        way; so does, less and less clearly, a model that is weak on the set. Of all other orders
-        the one with the highest mean recall (that of all classes, whatever their shares) is
-        returned if it looks like the right order of a model that has learned its task:
+        It reveals that the classes of a file or a checkpoint are in another order than supposed. Of
+        all other orders the one with the highest mean recall (over classes, whatever their shares)
+        is returned if it looks like the right order of a model that has learned its task:
 
-        - each class is predicted for its own pairs more often than any other class is;
+        - each class is predicted for its pairs more often than for those of any other class;
         - the mean recall is `MIN_RECALL` or more, and `CHANCE_SIGMAS` standard errors above that of
-          guessing, which is 1 / classes for any model that does not see its input, also for one
-          that always says the same;
-        - it is `GAIN_SIGMAS` standard errors above the mean recall in the order as it is.
+          guessing, which is 1 / classes for any model that does not see its input;
+        - it is `GAIN_SIGMAS` standard errors above the mean recall in the present order.
 
         ``benchmarks/label_order.py`` measures how often that is right and wrong.
 
@@ -160,11 +148,11 @@ class Metrics:
         recalls = self.confusion / pairs[:, None]
         others = [np.array(order) for order in permutations(range(classes))][1:]
         best = max(others, key=lambda order: recalls[rows, order].sum())  # true class -> column
-        own = recalls[rows, best]
-        guessed = 1 / classes
-        error = np.sqrt((guessed * (1 - guessed) / pairs).sum()) / classes
-        lowest = max(MIN_RECALL, guessed + CHANCE_SIGMAS * error)
-        if own.mean() < lowest or (own < recalls.max(axis=1)).any():
+        best_recalls = recalls[rows, best]
+        chance = 1 / classes
+        error = np.sqrt((chance * (1 - chance) / pairs).sum()) / classes
+        lowest = max(MIN_RECALL, chance + CHANCE_SIGMAS * error)
+        if best_recalls.mean() < lowest or (best_recalls < recalls.max(axis=1)).any():
             return None
         moved = np.flatnonzero(best != rows)
         there, here = self.confusion[moved, best[moved]], self.confusion[moved, moved]
@@ -179,20 +167,16 @@ class Metrics:
     def per_class(self) -> dict[str, dict[str, float]]:
         """Return for each class its precision, recall, F1 and support (number of true pairs).
 
-        A ratio with nothing below the line is 0.
+        A ratio with the denominator 0 is 0.
         """
         rows = {}
         for i, label in enumerate(self.labels):
-            right = float(self.confusion[i, i])
+            hits = float(self.confusion[i, i])
             predicted, support = self.confusion[:, i].sum(), self.confusion[i].sum()
-            precision = right / predicted if predicted else 0.0
-            recall = right / support if support else 0.0
-            total = precision + recall
-            f1 = 2 * precision * recall / total if total else 0.0
             rows[label] = {
-                "precision": precision,
-                "recall": recall,
-                "f1": f1,
+                "precision": hits / predicted if predicted else 0.0,
+                "recall": hits / support if support else 0.0,
+                "f1": 2 * hits / (predicted + support) if hits else 0.0,
                 "support": int(support),
             }
         return rows
@@ -209,17 +193,20 @@ class Metrics:
         }
 
     def __str__(self) -> str:
-        width = max(len(CORNER), *(len(label) for label in self.labels))
-        lines = [f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f}, {self.num_pairs} pairs", ""]
-        lines.append(f"{'class':<{width}} precision  recall      f1   pairs")
+        names = [len(label) for label in self.labels]
+        width, column = max(len(CORNER), *names), max(7, *names)
+        lines = [
+            f"accuracy {self.accuracy:.4f}, loss {self.loss:.4f}, {self.num_pairs} pairs",
+            "",
+            f"{'class':<{width}} precision  recall      f1   pairs",
+        ]
         for label, row in self.per_class().items():
             lines.append(
                 f"{label:<{width}} {row['precision']:>9.4f} {row['recall']:>7.4f} "
                 f"{row['f1']:>7.4f} {row['support']:>7}"
             )
-        column = max(7, *(len(label) for label in self.labels))
-        lines += ["", f"{CORNER:<{width}}"]
-        lines[-1] += "".join(f" {label:>{column}}" for label in self.labels)
-        for label, counts in zip(self.labels, self.confusion, strict=True):
-            lines.append(f"{label:<{width}}" + "".join(f" {n:>{column}}" for n in counts))
+        lines.append("")
+        table = [(CORNER, self.labels), *zip(self.labels, self.confusion, strict=True)]
+        for label, cells in table:
+            lines.append(f"{label:<{width}}" + "".join(f" {cell:>{column}}" for cell in cells))
         return "\n".join(lines)

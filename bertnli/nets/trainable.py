@@ -1,9 +1,9 @@
-"""What a trainer trains, on any backend, and what is the same of it on all of them."""
+"""What a trainer trains, on any backend: nets that know their loss and their score."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,7 @@ class HoldsArrays(ABC):
         """Take the values of all tensors from arrays with canonical names."""
 
     def check_weights(self) -> None:
-        """Raise ConfigError if a weight is not float32, since the user's code cast the net.
-
-        The kernels are float32's, and what a framework makes of a mixture depends on the framework.
-        """
+        """Raise ConfigError if the user's code cast the net: its kernels are float32's."""
         for weight in self._weights:
             if "float32" not in str(weight.dtype):
                 dtype = getattr(weight.dtype, "__name__", str(weight.dtype).rpartition(".")[2])
@@ -62,13 +59,22 @@ class HoldsArrays(ABC):
                 f"positions; encode the data with max_len={self.config.max_len} or less"
             )
 
+    def required_vocab(self) -> Vocab:
+        """Return the vocabulary, or raise ConfigError if the model carries none."""
+        if self.vocab is None:
+            raise ConfigError(
+                "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
+                "take the model of load_pretrained_model, whose model brings its vocabulary along"
+            )
+        return self.vocab
+
 
 class PretrainedModel(HoldsArrays):
     """A BERT with its pretraining heads.
 
     Attributes:
         seed: of its start values.
-        head: the output layer of the classifier that it was loaded from, if that was one.
+        head: the output layer of the classifier that it was loaded from, if there was one.
     """
 
     seed: int
@@ -76,9 +82,9 @@ class PretrainedModel(HoldsArrays):
 
 
 def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError if a net is to be made of something else than a BERT of its backend."""
+    """Raise ConfigError unless a net's argument is a BERT of its backend."""
     what = f"{type(net).__name__}() takes a BERT"
-    if isinstance(bert, tuple | list) and any(isinstance(one, PretrainedModel) for one in bert):
+    if isinstance(bert, tuple | list) and any(isinstance(item, PretrainedModel) for item in bert):
         raise ConfigError(
             f"{what} alone, and this is a {type(bert).__name__} of {len(bert)}; unpack it: "
             "bert, vocab = load_pretrained_model(...)"
@@ -91,9 +97,9 @@ def check_bert(bert: Any, net: Trainable) -> None:
     check_backend(bert, net.backend, what)
 
 
-def in_words(given: Any) -> str:
-    """Return what was given, for a message; of a net, whose own words are many lines, its class."""
-    return f"a {type(given).__name__}" if isinstance(given, HoldsArrays) else short_repr(given)
+def in_words(value: Any) -> str:
+    """Return a value for a message; of a net, whose repr has many lines, its class."""
+    return f"a {type(value).__name__}" if isinstance(value, HoldsArrays) else short_repr(value)
 
 
 def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
@@ -106,14 +112,11 @@ def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
 
 
 class Trainable(HoldsArrays):
-    """What a trainer trains: a net that knows its loss, its score, and what it can learn from.
-
-    The trainer knows of neither classes nor masks, so that pretraining needs no second one.
+    """A net that knows its loss, its score, and which sets it can learn from.
 
     Attributes:
-        labels: the names of the classes, in the order of the logits; none if it has no classes.
-        precision: what its matrix products are computed in, ``"fp32"`` or ``"bf16"``; weights are
-            float32.
+        labels: the names of the classes, in the order of the logits; empty without classes.
+        precision: of its matrix products, ``"fp32"`` or ``"bf16"``; weights are float32.
     """
 
     labels: tuple[str, ...] = ()
@@ -122,14 +125,14 @@ class Trainable(HoldsArrays):
     @property
     @abstractmethod
     def num_eval_outputs(self) -> int:
-        """How many numbers `eval_outputs` gives for an example."""
+        """Number of values that `eval_outputs` returns for an example."""
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """Return the sum of a batch's losses, in nats, and the number predicted right.
 
         Args:
-            outputs: what the net's forward pass gave for the batch.
+            outputs: of the net's forward pass.
             batch: with labels.
 
         Returns:
@@ -154,20 +157,11 @@ class Trainable(HoldsArrays):
         """Raise DataError if the net cannot learn from a set, or be scored on it."""
 
     def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
-        """Return a batch of a set as the net wants it."""
+        """Return a batch of a set with the net's class ids."""
         return batch
 
     def learns_from(self, data: Any) -> None:
-        """Take over from a training set what later inputs must share with it; see `Classifier`."""
-
-    def required_vocab(self) -> Vocab:
-        """Return the vocabulary, or raise ConfigError if the model carries none."""
-        if self.vocab is None:
-            raise ConfigError(
-                "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
-                "take the model of load_pretrained_model, whose model brings its vocabulary along"
-            )
-        return self.vocab
+        """Take over settings of a training set that later inputs must share; see `Classifier`."""
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -183,6 +177,8 @@ class PretrainingModel(Trainable):
 
     next_sentence: bool
     num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
+    #: Returns all tensors of the BERT, the untrained ones included, for `save`.
+    _all_arrays: Callable[[], Mapping[str, NDArray]]
 
     def shapes(self) -> Shapes:
         """Return name and shape of each tensor that is trained."""
@@ -190,18 +186,12 @@ class PretrainingModel(Trainable):
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
 
-    def _keep_whole(self, bert: PretrainedModel) -> None:
-        """Keep the untrained tensors for `save`."""
-        self._whole = bert.arrays  # the model itself would count as a part of this one
-
     def score(
         self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
     ) -> PretrainingMetrics:
-        """See `Trainable.score`."""
         return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
 
     def check_set(self, data: ExampleSet, what: str) -> None:
-        """See `Trainable.check_set`."""
         if not isinstance(data, PretrainingSet):
             raise DataError(
                 f"the {what} set has labelled pairs; pretraining takes a PretrainingSet"
@@ -214,6 +204,6 @@ class PretrainingModel(Trainable):
 
     def save(self, folder: str | Path) -> None:
         """Write weights, sizes and vocabulary to one folder that any backend opens."""
-        arrays = self._whole()
+        arrays = self._all_arrays()
         ordered = {name: arrays[name] for name in bert_shapes(self.config)}
         save_native(folder, ordered, self.config, None, self.required_vocab())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from numbers import Integral
 from typing import Any
 
@@ -77,8 +77,8 @@ class PairEncoding:
                     f"max_len (--max-len) is {max_len}, and the model has {positions} positions; "
                     f"give {positions} or less"
                 )
-        given: dict[str, Any] = {"max_len": max_len, "truncation": truncation}
-        return replace(self, **{name: v for name, v in given.items() if v is not None})
+        max_len = self.max_len if max_len is None else max_len
+        return PairEncoding(max_len, truncation or self.truncation)
 
 
 def get_tokens_and_segments(

@@ -75,7 +75,7 @@ class Vocab:
         vocab._set_tokens(list(idx_to_token))
         if len(vocab.token_to_idx) != len(idx_to_token):
             token, _ = Counter(idx_to_token).most_common(1)[0]
-            raise DataError(f"the token {token!r} is repeated in the vocabulary")
+            raise DataError(f"the token {token!r} occurs twice in the vocabulary")
         return vocab
 
     @classmethod

@@ -105,7 +105,7 @@ class WordPieceVocab(Vocab):
             raise DataError(f"the word pieces have no {', '.join(missing)}")
         if len(ids) < len(tokens):
             repeated = next(token for i, token in enumerate(tokens) if ids[token] != i)
-            raise DataError(f"the word piece {repeated!r} is repeated")
+            raise DataError(f"the word piece {repeated!r} occurs twice")
         tokenizer = _tokenizers().BertWordPieceTokenizer(
             ids,
             handle_chinese_chars=split_chinese,
