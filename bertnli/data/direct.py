@@ -234,7 +234,7 @@ def _text_columns(
             ),
             pa.csv.ParseOptions(
                 delimiter=text.delimiter,
-                quote_char='"' if text.quoted else False,
+                quote_char=text.mark if text.quoted else False,
                 escape_char=False,
                 newlines_in_values=text.quoted,
                 invalid_row_handler=leave_out,

@@ -58,6 +58,7 @@ class TextFormat:
         format: one of `FORMATS`.
         delimiter: between fields.
         quoted: whether fields may be in quotation marks.
+        mark: the quotation mark.
         header: whether the first record names the columns.
         skip: lines before it.
         spaced: whether a space after a delimiter is not part of the field.
@@ -67,6 +68,7 @@ class TextFormat:
     format: str
     delimiter: str = "\t"
     quoted: bool = False
+    mark: str = '"'
     header: bool = True
     skip: int = 0
     spaced: bool = False
@@ -162,9 +164,13 @@ def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -
                 "quotation marks around its fields are taken for quotes, as pandas and csv.writer "
                 "write them (--no-quoted takes them for text)"
             )
+    mark = '"'
+    if quoted and _is_marked(lines[:SAMPLE], delimiter):
+        mark = "'"
+        notes.append(f"its fields are in single quotation marks, {mark}")
     spaced = quoted and all(f"{delimiter} " in line for line in lines[:SAMPLE])
     spaced &= bool(lines) and lines[0].count(f"{delimiter} ") == lines[0].count(delimiter)
-    records = _records(lines, delimiter, quoted, spaced)
+    records = _records(lines, delimiter, quoted, spaced, mark)
     if header is None:
         header, doubtful = _has_header(records, is_header)
         if doubtful:
@@ -175,28 +181,46 @@ def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -
             )
             notes.append(f"its first line, {', '.join(records[0])[:80]!r}, is taken for {guess}")
     kind = "tsv" if delimiter == "\t" and not quoted else "csv"
-    return TextFormat(kind, delimiter, quoted, header, skip, spaced, tuple(notes))
+    return TextFormat(kind, delimiter, quoted, mark, header, skip, spaced, tuple(notes))
+
+
+def _is_marked(lines: Sequence[str], delimiter: str) -> bool:
+    """Return whether all fields are in single quotation marks."""
+    between = f"'{delimiter}'"
+    return len(lines) > 1 and all(
+        line[:1] == line[-1:] == "'" and line.count(between) == lines[0].count(between) > 0
+        for line in lines
+    )
 
 
 def _lines_above(head: str, delimiters: Sequence[str], is_header: IsHeader) -> int:
-    """Return how many lines, a title or comments, are above a known header."""
-    for number, line in enumerate(head[:MAX_SNIFFED].split("\n")[:MAX_ABOVE]):
+    """Return how many lines, a title or comments, are above the header."""
+    lines = head[:MAX_SNIFFED].split("\n")
+    for number, line in enumerate(lines[:MAX_ABOVE]):
         records = [fields for d in delimiters for fields in _records([line], d, d != "\t")]
         if any(map(is_header, records)):
             return number
         if any(sum(map(bool, fields)) > 1 for fields in records) and not line.startswith("#"):
             break  # a title is in one field
+    else:
+        return 0
+    # A header of unknown names: all rows from there on have the same columns, three or more.
+    below = [line for line in lines[number:] if line.strip()]
+    for d in delimiters if number and len(below) > 3 else ():
+        widths = {len(record) for record in _records(below, d, d != "\t")[:-1]}
+        if len(widths) == 1 and widths.pop() > 2:
+            return number
     return 0
 
 
 def _records(
-    lines: Sequence[str], delimiter: str, quoted: bool, spaced: bool = False
+    lines: Sequence[str], delimiter: str, quoted: bool, spaced: bool = False, mark: str = '"'
 ) -> list[list[str]]:
     """Return the first records; the last may be cut."""
     if not quoted:
         return [line.rstrip("\r").split(delimiter) for line in lines[:SAMPLE]]
     records: list[list[str]] = []
-    style: Any = {"delimiter": delimiter, "skipinitialspace": spaced}
+    style: Any = {"delimiter": delimiter, "skipinitialspace": spaced, "quotechar": mark}
     try:
         for record in csv.reader((f"{line}\n" for line in lines), **style):
             records.append(record)

@@ -91,6 +91,8 @@ def parts_of(
         return [Part(source.name, None, split, table)]
     if hasattr(source, "read") and not isinstance(source, Mapping):
         raise DataError(f"{type(source).__name__} is an open file; give its path instead")
+    if isinstance(source, Mapping) and _is_frame(source):
+        source = {name: list(column.values()) for name, column in source.items()}
     if isinstance(source, Mapping) and _is_table(source):
         source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
     if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
@@ -159,6 +161,16 @@ def _is_source(item: Any) -> bool:
     if isinstance(item, Path):
         return True
     return not isinstance(item, list | tuple | Mapping) and object_table(item) is not None
+
+
+def _is_frame(source: Mapping[Any, Any]) -> bool:
+    """Return whether a mapping is what ``DataFrame.to_dict`` gives: columns of values by index."""
+    columns = list(source.values())
+    return all(isinstance(column, Mapping) and column for column in columns) and (
+        len({tuple(column) for column in columns}) == 1
+        and not any(isinstance(v, list | Mapping) for column in columns for v in column.values())
+        and not any(named_split(str(name)) in SPLITS for name in source)
+    )
 
 
 def _is_table(source: Mapping[Any, Any]) -> bool:

@@ -22,6 +22,8 @@ from bertnli.errors import ConfigError, DataError
 MAX_LINE = 1 << 22
 #: A packed file may unpack to MAX_UNPACKED + MAX_RATIO * its size.
 MAX_UNPACKED, MAX_RATIO = 1 << 24, 64
+#: Nor may its first MAX_SHORT lines have fewer than SHORT bytes on average.
+MAX_SHORT, SHORT = 1 << 18, 16
 #: Bytes by which format and encoding are determined.
 HEAD = 1 << 20
 STDIN = "-"
@@ -74,7 +76,7 @@ class _Rejoined(io.RawIOBase):
     def __init__(self, name: str, head: bytes, file: Any, packed: Any) -> None:
         super().__init__()
         self.name, self.head, self.file, self.packed = name, head, file, packed
-        self.size = 0
+        self.size = self.lines = 0
 
     def readable(self) -> bool:
         """Return True."""
@@ -87,11 +89,12 @@ class _Rejoined(io.RawIOBase):
         buffer[: len(data)] = data
         self.size += len(data)
         if self.packed is not None and self.packed.seekable():
-            packed = self.packed.tell()
-            if self.size > MAX_UNPACKED + MAX_RATIO * packed:
+            packed, self.lines = self.packed.tell(), self.lines + data.count(b"\n")
+            are_short = self.lines > MAX_SHORT and self.size < SHORT * self.lines
+            if are_short or self.size > MAX_UNPACKED + MAX_RATIO * packed:
                 raise DataError(
-                    f"{self.name}: its first {packed:,} bytes unpack to {self.size:,}, which is "
-                    "not text. If it is right, unpack it first"
+                    f"{self.name}: its first {packed:,} bytes unpack to {self.size:,} in "
+                    f"{self.lines:,} lines, which is not text. If it is right, unpack it first"
                 )
         return len(data)
 

@@ -121,7 +121,8 @@ def _csv(lines: Iterator[str], how: TextFormat) -> Iterator[Record]:
     therefore the record's first line alone, and the next line begins another record.
     """
     source = _Lines(lines)
-    style: Any = {"delimiter": how.delimiter, "skipinitialspace": how.spaced, "strict": True}
+    style: Any = {"delimiter": how.delimiter, "quotechar": how.mark, "strict": True}
+    style["skipinitialspace"] = how.spaced
     reader = csv.reader(source, **style)
     while True:
         source.record.clear()

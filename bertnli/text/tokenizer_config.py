@@ -41,6 +41,7 @@ _DEFINED = ("PreTrainedTokenizerFast", "TokenizersBackend")
 #: Settings that change the ids, with the only values that are supported: those of
 #: BertJapaneseTokenizer, one of every tokenizer, the special tokens (padding is not computed).
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("do_lower_case", "strip_accents", "tokenize_chinese_chars"), (True, False)),
     "word_tokenizer_type": ("basic",),
     "subword_tokenizer_type": ("wordpiece",),
     "do_word_tokenize": (True,),

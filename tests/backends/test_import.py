@@ -230,7 +230,7 @@ def test_dir_shows_the_public_names() -> None:
         "import importlib\n"
         f"modules = [importlib.import_module(name) for name in {PACKAGES}]\n"
         "before = [dir(module) for module in modules]\n"
-        "import bertnli.evaluation.report, bertnli.parity.report, bertnli.cli.train\n"
+        "import bertnli.evaluation.report, bertnli.parity.report, bertnli.cli.training\n"
         "after = [dir(module) for module in modules]\n"
         "public = [sorted(set(module.__all__)) for module in modules]\n"
         "wrong = [n for m in modules for n in dir(m) if type(getattr(m, n, m)) is type(m)]\n"

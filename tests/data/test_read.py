@@ -1172,3 +1172,34 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
         read(frame.premise)
     with pytest.raises(DataError, match="is text, and no path"):
         read(text * 999)
+
+
+def test_a_header_of_unknown_names_under_a_title(tmp_path: Path) -> None:
+    body = "Satz A;Satz B;Urteil\n" + "".join(f"Satz {i}.;Ein Satz.;neutral\n" for i in range(5))
+    for above in ("Mein Titel;;\n", "Mein Titel\n\n", "# eins; zwei; drei\n# vier\n"):
+        corpus = read(write(tmp_path / "t.csv", above + body))
+        assert corpus.premises == [f"Satz {i}." for i in range(5)]
+
+
+def test_single_quotation_marks(tmp_path: Path) -> None:
+    text = "'premise','hypothesis','label'\n'It''s, well','b','neutral'\n'a','c','entailment'\n"
+    corpus = read(write(tmp_path / "t.csv", text))
+    assert corpus.premises == ["It's, well", "a"] and corpus.notes
+
+
+def test_a_frame_as_a_dictionary() -> None:
+    frame = pandas.DataFrame({"premise": ["a"], "hypothesis": ["b"], "label": ["neutral"]})
+    assert read(frame.to_dict()) == read(frame)
+
+
+def test_a_readme_of_the_hub_names_the_classes(tmp_path: Path) -> None:
+    names = "".join(f"          '{i}': {name}\n" for i, name in enumerate((E, N, C)))
+    card = (
+        "---\ndataset_info:\n  features:\n  - name: premise\n    dtype: string\n  - name: label\n"
+        f"    dtype:\n      class_label:\n        names:\n{names}---\n# A set\n"
+    )
+    write(tmp_path / "README.md", card)
+    (tmp_path / "data").mkdir()
+    path = write(tmp_path / "data" / "train.csv", "premise,hypothesis,label\na b,c,2\nd,e f,1\n")
+    corpus = read(path)
+    assert [corpus.label_names[i] for i in corpus.labels] == [C, N]
