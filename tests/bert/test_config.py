@@ -1,4 +1,4 @@
-"""Sizes and settings: what is refused, and the learning rate's course."""
+"""Sizes and settings, the learning rate's schedule, and the tensors' names and shapes."""
 
 from __future__ import annotations
 
@@ -20,42 +20,25 @@ from bertnli.errors import CheckpointError, ConfigError
 TINY = BERTConfig(20, 8, 12, 2, 2, 0.0, 16)
 
 
-def test_config_round_trip() -> None:
-    assert BERTConfig.from_dict(TINY.to_dict()) == TINY
-
-
 @pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"num_heads": 3}, "does not divide"),
-        ({"dropout": 1.0}, "dropout"),
-        ({"num_blks": 0}, "num_blks"),
-        ({"vocab_size": 2.5}, "vocab_size"),
-        ({"colour": 1}, "colour"),
-    ],
+    "change",
+    [{"num_heads": 3}, {"dropout": 1.0}, {"num_blks": 0}, {"vocab_size": 2.5}, {"colour": 1}],
 )
-def test_config_refuses(change: dict, says: str) -> None:
-    with pytest.raises(ConfigError, match=says):
+def test_sizes(change: dict) -> None:
+    assert BERTConfig.from_dict(TINY.to_dict()) == TINY
+    with pytest.raises(ConfigError, match=next(iter(change))):
         BERTConfig.from_dict({**TINY.to_dict(), **change})
 
 
 @pytest.mark.parametrize(
     "change",
     [
-        {"lr": 0},
-        {"lr": float("nan")},
-        {"lr": "1e-3"},
-        {"num_epochs": 0},
-        {"num_epochs": 1.5},
-        {"num_epochs": "3"},
-        {"batch_size": 0},
-        {"batch_size": True},
-        {"schedule": "cosine"},
-        {"warmup": 1.5},
-        {"seed": -1},
+        *({"lr": 0}, {"lr": float("nan")}, {"lr": "1e-3"}, {"num_epochs": 0}),
+        *({"num_epochs": 1.5}, {"batch_size": True}, {"schedule": "cosine"}, {"warmup": 1.5}),
+        *({"seed": -1}, {"layer_decay": 0}, {"clip_norm": float("inf")}),
     ],
 )
-def test_training_config_refuses(change: dict) -> None:
+def test_settings_out_of_range(change: dict) -> None:
     with pytest.raises(ConfigError, match=next(iter(change))):
         TrainingConfig(**change)
 
@@ -63,20 +46,14 @@ def test_training_config_refuses(change: dict) -> None:
 def test_linear_schedule_by_hand() -> None:
     config = TrainingConfig(1.0, schedule="linear", warmup=0.2)
     rates = [config.lr_at(step, 10) for step in range(10)]
-    np.testing.assert_allclose(
-        rates, [0.5, 1.0, 1.0, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8]
-    )
-
-
-def test_constant_schedule_is_constant() -> None:
+    np.testing.assert_allclose(rates, [0.5, 1, 1, 7 / 8, 6 / 8, 5 / 8, 4 / 8, 3 / 8, 2 / 8, 1 / 8])
     assert {TrainingConfig(0.1).lr_at(step, 7) for step in range(7)} == {0.1}
 
 
 @given(st.floats(0, 1), st.integers(1, 300))
 def test_schedule_stays_within_its_peak(warmup: float, total: int) -> None:
     config = TrainingConfig(0.5, schedule="linear", warmup=warmup)
-    rates = [config.lr_at(step, total) for step in range(total)]
-    assert all(0 < rate <= 0.5 for rate in rates)
+    assert all(0 < config.lr_at(step, total) <= 0.5 for step in range(total))
 
 
 def test_presets_are_the_books() -> None:
@@ -84,38 +61,37 @@ def test_presets_are_the_books() -> None:
     assert BERTConfig(5, **PRESETS["bert.small"]) == BERTConfig(5, 256, 512, 4, 2, 0.1, 512)
 
 
-def test_number_of_tensors_is_the_references() -> None:
-    assert len(bert_shapes(TINY)) == 13 + 16 * TINY.num_blks
-
-
-def test_infer_config_inverts_the_shapes() -> None:
+def test_shapes_imply_the_sizes() -> None:
     arrays = initial_arrays(bert_shapes(TINY), seed=0)
+    assert len(arrays) == 13 + 16 * TINY.num_blks  # the reference's number
     assert infer_config(arrays, TINY.num_heads, TINY.dropout, "here") == TINY
     with pytest.raises(CheckpointError, match=r"here.*not those of a BERT"):
         infer_config({"w": np.zeros(3)}, 2, 0.0, "here")
 
 
-def test_check_shapes_names_tensor_and_both_shapes() -> None:
+def test_wrong_shapes_are_named() -> None:
     arrays = initial_arrays(classifier_shapes(TINY, 3), seed=0)
     arrays["output.bias"] = np.zeros(4, np.float32)
     arrays["stray"] = arrays.pop("hidden.bias")
     with pytest.raises(CheckpointError) as caught:
         check_shapes(arrays, classifier_shapes(TINY, 3), "file")
-    message = str(caught.value)
-    assert "output.bias is (4,) in the file, (3,) in the model" in message
-    assert "missing: hidden.bias" in message
-    assert "not in the model: stray" in message
+    for part in (
+        "output.bias is (4,) in the file, (3,) in the model",
+        "missing: hidden.bias",
+        "not in the model: stray",
+    ):
+        assert part in str(caught.value)
 
 
 def test_start_values_depend_on_seed_and_name_alone() -> None:
     shapes = bert_shapes(TINY)
-    whole = initial_arrays(shapes, seed=3)
+    arrays = initial_arrays(shapes, seed=3)
     name = "encoder.blks.1.ffn.dense2.weight"
     alone = initial_arrays({name: shapes[name]}, seed=3)[name]
-    np.testing.assert_array_equal(alone, whole[name])
+    np.testing.assert_array_equal(alone, arrays[name])
     assert not np.array_equal(initial_arrays({name: shapes[name]}, seed=4)[name], alone)
     assert np.abs(alone).max() <= 1 / np.sqrt(12)
-    assert whole["encoder.token_embedding.weight"].std() == pytest.approx(0.02, rel=0.2)
-    assert all((whole[key] == 1).all() for key in shapes if key.endswith("ln.weight"))
-    assert all((whole[key] == 0).all() for key in shapes if key.endswith(".bias"))
-    assert {array.dtype for array in whole.values()} == {np.dtype("float32")}
+    assert arrays["encoder.token_embedding.weight"].std() == pytest.approx(0.02, rel=0.2)
+    assert all((arrays[key] == 1).all() for key in shapes if key.endswith("ln.weight"))
+    assert all((arrays[key] == 0).all() for key in shapes if key.endswith(".bias"))
+    assert {array.dtype for array in arrays.values()} == {np.dtype("float32")}

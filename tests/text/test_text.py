@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertnli.bert.labels import LABELS, label_permutation
 from bertnli.errors import ConfigError, DataError
@@ -96,11 +96,6 @@ def test_treebank_of_ascii_loses_nothing(text: str) -> None:
     assert joined(treebank_tokenize(text)) == plain(text)
 
 
-def test_treebank_takes_linear_time() -> None:
-    for piece in ("a-", "'", '"', "1.", "a.", "x@", "(", "n't", "http://a"):
-        assert treebank_tokenize(piece * 20_000)
-
-
 def test_tokenize_is_the_books() -> None:
     assert tokenize(["a  b\tc", "", " d "]) == [["a", "b", "c"], [], ["d"]]
 
@@ -132,14 +127,6 @@ def test_vocab_refuses(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"vocab\.json"):
         Vocab.load(path)
-
-
-def test_vocab_of_the_references(fixtures: Path) -> None:
-    path = fixtures / "torch" / "bert.tiny" / "vocab.json"
-    vocab = Vocab.load(path)
-    assert vocab[["<cls>", "<mask>", "<pad>", "<sep>", "<unk>"]] == [1, 2, 3, 4, 5]
-    assert vocab.unk == 5
-    assert vocab.idx_to_token == json.loads(path.read_text())
 
 
 def test_missing_special_token_is_named() -> None:
@@ -187,12 +174,20 @@ def test_ratio_by_hand() -> None:
     assert truncated_lengths(100, 1, 10, "ratio") == (9, 1)
 
 
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(2, 40))
+def test_longest_first_is_the_rule_of_tokenizers(a: int, b: int, room: int) -> None:
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.enable_truncation(room, strategy="longest_first")
+    ids = tokenizer.encode(" ".join("a" * a), " ".join("b" * b)).ids
+    assert truncated_lengths(a, b, room, "longest_first") == (ids.count(0), ids.count(1))
+
+
 def test_truncation_refuses() -> None:
     check_truncation(5, "ratio")
-    with pytest.raises(ConfigError, match="max_len=4"):
-        check_truncation(4, "book")
-    with pytest.raises(ConfigError, match="'longest'"):
-        check_truncation(128, "longest")
+    for max_len, rule, message in ((4, "book", "max_len=4"), (128, "longest", "'longest'")):
+        with pytest.raises(ConfigError, match=message):
+            check_truncation(max_len, rule)
 
 
 def test_label_order() -> None:
@@ -204,18 +199,11 @@ def test_label_order() -> None:
             label_permutation(other, LABELS)
 
 
-@pytest.mark.parametrize(
-    ("sentence", "expected"),
-    [
-        ("a" + "'s" * 20_000, ["a", *["'s"] * 20_000]),
-        ("he" + "'LL've" * 9000, ["he", *["'LL", "'ve"] * 9000]),
-        ("+" * 20_000, ["+"] * 20_000),
-        ("x" * 9000 + "n't" * 9000, ["x" * 9000, *["n't"] * 9000]),
-    ],
-    ids=["clitics", "two clitics", "signs", "not"],
-)
-def test_cutting_takes_time_in_proportion(sentence: str, expected: list[str]) -> None:
-    """These took a minute each, or more, when they took the square of it."""
+@pytest.mark.parametrize("word", ["he", "x" * 9000, ""])
+@pytest.mark.parametrize("ending", ["'s", "'LL", "n't", "+"])
+def test_tokenization_takes_linear_time(word: str, ending: str) -> None:
+    """These took a minute each when they took quadratic time."""
     start = time.process_time()
-    assert treebank_tokenize(sentence) == expected
+    tokens = treebank_tokenize(word + ending * 20_000)
+    assert len(tokens) >= 19_999 and {*tokens[2:]} == {ending}
     assert time.process_time() - start < 10  # a fiftieth of it is enough
