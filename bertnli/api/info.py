@@ -99,7 +99,7 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
 
 
 def _problems(checkpoint: Checkpoint) -> Iterator[str]:
-    """Yield what of tokens and class names does not fit the tensors."""
+    """Yield a message for each token count or class name that does not fit the tensors."""
     if len(checkpoint.vocab):
         problem = vocab_mismatch(checkpoint)[0]
         if problem:

@@ -68,7 +68,7 @@ def read_ids(
 
 
 def labelled_or_not(read: Callable[..., Result], source: Any, **options: Any) -> Result:
-    """Return what a function reads; without labels, and with a note, if no classes are known."""
+    """Call ``read``; if the classes are unknown, read without labels and add a note."""
     try:
         return read(source, **options)
     except LabelError as error:

@@ -76,7 +76,7 @@ def summarize(
     max_len: int | None = None,
     **reading: Any,
 ) -> Summary:
-    """Return what is in some sources: classes, lengths, repeated pairs, what splits share.
+    """Summarize sources: classes, lengths, repeated pairs, and pairs that splits share.
 
     A file whose labels nobody explains is summarized without them; a note says why.
 

@@ -91,7 +91,7 @@ def _before_last(
     valid_lens: Tensor,
     table: Tensor | None,
 ) -> Iterator[tuple[Chunk, Any, Tensor]]:
-    """Yield a batch's chunks, their groups, and what all blocks but the last give, (N, H)."""
+    """Yield each chunk, its attention groups, and the last block's input, (N, H)."""
     ids, sides, lens = (ops.to_numpy(x) for x in (tokens, segments, valid_lens))
     T, blks = ids.shape[1], list(encoder.blks)[:-1]
     distinct_ids, id_rows = _distinct(ids)
@@ -120,13 +120,13 @@ def _before_last(
 
 
 def _after(ops: Any, blk: Any, X: Tensor, Y: Tensor) -> Tensor:
-    """Return what a block makes of its input X and its attention's output Y, (N, H)."""
+    """Return a block's output, (N, H), from its input X and its attention's output Y."""
     Y = ops.add_norm(blk.addnorm1, X, Y)
     return ops.add_norm(blk.addnorm2, Y, ops.ffn(blk.ffn, Y))
 
 
 def attention_bias(bucket: Bucket) -> NDArray[np.float32] | None:
-    """Return what to add to scores so that no query sees padding, (n, 1, t); None for nothing.
+    """Return the mask that is added to scores to hide padding, (n, 1, t); None without padding.
 
     The scores of padding become -1e30 exactly, since float32 has no digits left for them: its
     weights are 0, and where no key is valid all keys weigh the same, as in the book.

@@ -62,7 +62,7 @@ def forward(
     valid_lens: ArrayLike | None = None,
     pred_positions: ArrayLike | None = None,
 ) -> RefereeOutput:
-    """Return what a model without dropout computes from these tensors.
+    """Compute a model's outputs from its tensors, without dropout.
 
     Args:
         arrays: canonical name to tensor; a head is computed if its tensors are among them.

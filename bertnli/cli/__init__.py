@@ -165,7 +165,7 @@ def _show_warning(command: str, default: Callable[..., None]) -> Callable[..., N
 
 
 def _reason(error: Exception) -> str | None:
-    """Return what to print of an error of the input; None of an error in the program."""
+    """Return the message of an error of the input; None for an error in the program."""
     text = " ".join(str(error).split())
     if isinstance(error, BERTNLIError | OSError):
         hint = ""

@@ -106,7 +106,7 @@ class Evaluate(Command):
             scores.plot().savefig(self.plot)
 
     def _baseline(self) -> str | None:
-        """Return what the baseline of a report is trained on."""
+        """Return the source that a report's baseline is trained on."""
         if self.report is None or self.baseline_on is not None:
             return self.baseline_on
         source = source_and_split(self.source[0])[0]

@@ -108,7 +108,7 @@ class TableReading:
 
 @dataclass(frozen=True)
 class PairReading(TableReading):
-    """How pairs are read whose labels do not matter."""
+    """Options for reading unlabelled pairs."""
 
     premise: Name | None = column_option("premise")
     hypothesis: Name | None = column_option("hypothesis")

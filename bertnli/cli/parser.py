@@ -193,7 +193,7 @@ class _Store(argparse.Action):
         values: Any,
         option_string: str | None = None,
     ) -> None:
-        """Take a value."""
+        """Put the value into the namespace."""
         first = getattr(namespace, self.dest, values)
         if isinstance(first, list) and first is not values:
             values = [*first, *values]

@@ -35,7 +35,7 @@ def _steps_or_time(text: str) -> int | timedelta:
 
 
 def _source_or_share(text: str) -> str | float:
-    """Return a share of the training pairs, or the source that an option names."""
+    """Parse the option --dev: a share of the training pairs, or a source."""
     try:
         return text if Path(text).exists() else float(text)
     except ValueError:

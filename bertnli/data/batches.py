@@ -118,11 +118,11 @@ class ExampleSet(Examples):
 
     @abstractmethod
     def at_epoch(self, seed: int, epoch: int) -> Examples:
-        """Return the examples of an epoch, a function of the seed and the epoch alone."""
+        """Return the examples of an epoch, which only depend on seed and epoch."""
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of n examples in an epoch, a function of the seed and the epoch alone."""
+    """Return the order of n examples in an epoch, which only depends on seed and epoch."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 

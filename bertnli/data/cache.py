@@ -43,7 +43,7 @@ META = "meta.json"
 def cached(
     sources: Sequence[Path], depends: list[Any], make: Callable[[], EncodedPairs]
 ) -> EncodedPairs:
-    """Return what ``make`` makes of some files, from the cache if it was made before."""
+    """Return the arrays that ``make`` computes from some files, or the cached ones."""
     key, source = _key(sources, depends), ", ".join(map(str, sources))
     entries = [folder / key for folder in _folders(sources[0])]
     for entry in entries:

@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class NotSure(Exception):
-    """The row-by-row readers must decide."""
+    """The columnar reader cannot be sure of a piece; it is read row by row instead."""
 
 
 class Columns(NamedTuple):

@@ -133,7 +133,7 @@ def _json_format(head: str) -> str | None:
 
 
 def _broken_json_format(head: str, ending: str) -> str:
-    """Return what a file called JSON seems to be whose first line is not an object."""
+    """Guess between JSON and JSON lines if the first line is not an object."""
     lines = _lines(head, 3)
     if ending == "jsonl" or not lines or lines[0].lstrip()[0] not in "[{":
         return "jsonl"

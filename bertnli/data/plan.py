@@ -206,7 +206,7 @@ def _in_order(first: str, second: str) -> tuple[str, str]:
 
 
 def _values(table: Table, rows: Rows) -> dict[str, list[Any]]:
-    """Return the values of each column that may be proposed."""
+    """Return the values of each column that an error message may propose."""
     columns = [c for c in table.columns[:MAX_PROPOSED] if c not in table.repeated]
     values = {column: [value_of(row, column) for row in rows] for column in columns}
     return {c: [value for value in cells if value is not None] for c, cells in values.items()}

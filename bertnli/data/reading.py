@@ -119,7 +119,7 @@ class Reading:
         convert: Callable[[int, Mapping[str, Any]], Result],
         on_bad: Callable[[int, BadRow], object],
     ) -> Iterator[Result]:
-        """Yield what ``convert`` makes of each row of a table, or of one of its splits."""
+        """Yield each row of a table, or of one of its splits, converted by ``convert``."""
         for number, row in _rows_of_split(table, plan, split):
             try:
                 if isinstance(row, BadRow):

@@ -19,7 +19,7 @@ TIMEOUT, MARK = 300, "bertnli.doctor: "
 
 
 def probe(name: str) -> dict[str, Any]:
-    """Return what a backend is and predicts; or ``{"works": False, "error": ...}``."""
+    """Return a backend's versions and a prediction, or ``{"works": False, "error": ...}``."""
     # The same path, so that the same packages are imported.
     code = f"import sys; sys.path[:] = {sys.path!r}; from bertnli.doctor import probe; "
     code += f"probe.print_probe({name!r})"

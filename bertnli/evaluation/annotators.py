@@ -90,7 +90,7 @@ class Annotators:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Return what the scores of a classifier are compared with.
+        """Return reference scores, with which those of a classifier are compared.
 
         Returns:
             ``pairs``, ``left_out`` (pairs of fewer than `MIN_ANSWERS` annotators), ``answers``, and
@@ -101,8 +101,8 @@ class Annotators:
               ``1 / ties``, where several classes are;
             - ``gold_label``: always giving the gold label;
             - ``majority``: the ceiling ``mean_i max_c h_ic``, which no single answer for each
-              pair exceeds. Of few annotators it is high, as they also choose the answer. Of equally
-              frequent classes the gold label is taken;
+              pair exceeds. It is biased upwards with few annotators, since their answers
+              determine the majority. Of equally frequent classes the gold label is taken;
             - ``uniform``: every class as probable as any other.
         """
         n, num_classes = self.counts.shape

@@ -115,7 +115,7 @@ class HypothesisBaseline:
         return cls(names, vectorizer, classifier, l2, scores[l2], n, corpus.source)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what a report tells of it."""
+        """Return the baseline's entry in a report."""
         return {
             "missing": None,
             "source": self.source,

@@ -54,7 +54,7 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tup
 
 
 def chance_bound(accuracy: float, labels: NDArray, num_tries: int = 1) -> tuple[float, int, float]:
-    """Return what is needed to tell an accuracy from chance.
+    """Return the majority class's share and the accuracy's lower bound, to tell it from chance.
 
     It is chance if its lower bound (`wilson_interval`) is not above the share of the most frequent
     class, which always predicting that class would score.

@@ -35,7 +35,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a file holds, without its vocabulary.
+    """Read a checkpoint from a file, without its vocabulary.
 
     Without a config.json the sizes are those of the tensors, and the number of heads is not known.
     """

@@ -66,7 +66,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a file holds, without its vocabulary.
+    """Read a checkpoint from a file, without its vocabulary.
 
     The file's name tells the number of heads. A classifier's does not, nor which model it is.
     """

@@ -129,7 +129,7 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a folder holds, without its vocabulary."""
+    """Read a checkpoint from a folder, without its vocabulary."""
     path, described = read_description(file.parent)
     if not described:
         for name in stored:
@@ -284,7 +284,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return what config.json says."""
+    """Return the settings in config.json."""
     config, labels = checkpoint.config, checkpoint.labels
     described: dict[str, Any] = {
         "architectures": ["BertForPreTraining"],

@@ -80,7 +80,7 @@ def load_classifier(
 def load_checkpoint(
     path: str | Path, labels: Sequence[str] | None = None, num_heads: int | None = None
 ) -> Checkpoint:
-    """Return what a local checkpoint holds, a classifier or a pretrained model.
+    """Load a local checkpoint: a classifier or a pretrained model.
 
     Args:
         path: a folder, archive or file of any format.
@@ -100,7 +100,7 @@ def load_checkpoint(
 
 
 def read_checkpoint(path: Path, with_vocab: bool = True) -> Checkpoint:
-    """Return what a located checkpoint holds, as its files say; it may lack heads or names.
+    """Read the files of a checkpoint as they are; heads or names may be missing.
 
     Args:
         path: of a folder, or of a file of tensors.
@@ -256,10 +256,13 @@ def _given_heads(checkpoint: Checkpoint, num_heads: int | None) -> tuple[str, ..
 
 
 def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
-    """Return what is wrong with the number of tokens, or nothing, and whether the model is usable.
+    """Compare the sizes of vocabulary and embedding table.
 
-    Only models of word pieces have rows to spare: tools fill them up to a multiple of at most
-    `PADDED`. Where more are without a token, some of the list is missing.
+    Tools pad the table of a word-piece model to a multiple of at most `PADDED` rows; more unused
+    rows mean that tokens are missing.
+
+    Returns:
+        An error message, empty if the sizes fit, and whether the model can be used.
     """
     tokens, rows = len(checkpoint.vocab), checkpoint.config.vocab_size
     text = f"{checkpoint.source}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"

@@ -38,7 +38,7 @@ def from_torch(name: str) -> str:
 
 
 def to_mxnet(name: str) -> str:
-    """Return the structural name that a canonical tensor has in the book's MXNet file."""
+    """Convert a canonical tensor name to the structural name in the book's MXNet file."""
     moved = _moved(name, _MXNET)
     if name.endswith(("ln.weight", "ln.bias")):
         return moved.replace("weight", "gamma").replace("bias", "beta")
@@ -79,7 +79,7 @@ def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:
-    """Return what a table makes of a tensor's name, or KeyError.
+    """Translate a tensor's name by a table of templates; KeyError if none fits.
 
     Args:
         name: such as ``encoder.blks.3.ffn.dense1.weight``.

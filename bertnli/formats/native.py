@@ -38,7 +38,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Return what a folder holds, without its vocabulary."""
+    """Read a checkpoint from a folder, without its vocabulary."""
     config, labels, encoding = read_description(file.parent / CONFIG)
     check_sizes(stored, config, file.parent / CONFIG, {})
     format = f"{FORMATS['output.weight' not in stored]}, version {VERSION}"
@@ -115,7 +115,7 @@ def is_checkpoint(path: Path) -> bool:
 
 
 def others_beside(folder: Path) -> list[Path]:
-    """Return what is in the folder of a checkpoint and not part of it; else nothing."""
+    """Return the foreign files in a checkpoint's folder."""
     if folder.is_symlink() or not is_checkpoint(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.name not in FILES)

@@ -84,7 +84,7 @@ class Unpickler(pickle.Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return what stands for a class or a function; nothing is imported."""
+        """Return a stand-in for a class or a function; nothing is imported."""
         if f"{module}.{name}" in _FUNCTIONS:
             return _FUNCTIONS[f"{module}.{name}"]
         if module in ("torch", "torch.storage", "torch.cuda") and name in STORAGES | UNTYPED:

@@ -76,7 +76,7 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:
-    """Return the dictionary of tensors in what a pickle holds."""
+    """Return the state dict in an unpickled object."""
     if isinstance(content, dict):
         inner = [content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)]
         content = inner[0] if len(inner) == 1 else content

@@ -98,7 +98,7 @@ def check_bert(bert: Any, net: Trainable) -> None:
 
 
 def in_words(value: Any) -> str:
-    """Return a value for a message; of a net, whose repr has many lines, its class."""
+    """Return a value's repr for an error message; for a net, whose repr is long, its class."""
     return f"a {type(value).__name__}" if isinstance(value, HoldsArrays) else short_repr(value)
 
 
@@ -157,7 +157,7 @@ class Trainable(HoldsArrays):
         """Raise DataError if the net cannot learn from a set, or be scored on it."""
 
     def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
-        """Return a batch of a set with the net's class ids."""
+        """Map a batch's label ids from those of the data set to those of the net, by class name."""
         return batch
 
     def learns_from(self, data: Any) -> None:

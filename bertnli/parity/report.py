@@ -295,7 +295,7 @@ def _rows(values: Mapping[str, Mapping[str, NDArray]], floor: float) -> tuple[Ro
 def _problems(
     activations: Sequence[Row], gradients: Sequence[Row], losses: Mapping[str, Sequence[float]]
 ) -> list[str]:
-    """Return what is beyond the tolerances: for each backend where it begins, and how much."""
+    """Return the differences beyond the tolerances: each backend's first layer, and how much."""
     problems = []
     # In the order in which they are computed.
     backwards = [row for row in reversed(gradients) if not is_key_bias(row.name)]

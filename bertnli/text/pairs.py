@@ -35,7 +35,7 @@ class PairEncoding:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], positions: int) -> PairEncoding:
-        """Return what `to_dict` wrote.
+        """Return the encoding that `to_dict` wrote.
 
         Raises:
             ConfigError: it is no encoding, or one for a model with more positions.

@@ -53,7 +53,7 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
 
 
 def read_settings(folder: Path, defined: bool) -> tuple[dict[str, Any] | None, set[str]]:
-    """Return what the files beside a vocabulary say about tokenization.
+    """Read the settings of tokenization from the files beside a vocabulary.
 
     Args:
         folder: of the vocabulary.

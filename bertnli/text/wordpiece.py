@@ -84,7 +84,7 @@ class WordPieceVocab(Vocab):
         split_chinese: bool = True,
         longest_word: int = 100,
     ) -> WordPieceVocab:
-        """Return the vocabulary of a ``vocab.txt``, cut as BERT's own code cuts.
+        """Return the vocabulary of a ``vocab.txt``, tokenizing as BERT's reference code does.
 
         Args:
             pieces: by their ids.

@@ -56,7 +56,7 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
 
 
 def _foreign(path: Path) -> list[Path]:
-    """Return what has the name of a run's file, and was not written by a run."""
+    """Return the paths that are named like a run's files but were not written by a run."""
     checks: dict[str, Callable[[Path], bool]] = {
         BEST: is_replaceable,
         LAST: is_replaceable,

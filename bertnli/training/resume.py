@@ -74,7 +74,7 @@ def check_settings(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
 
 
 def environment(engine: BaseEngine) -> dict[str, Any]:
-    """Return what the last bits of the weights depend on besides settings and data.
+    """Return the versions, processor and threads on which the weights' last bits depend.
 
     Floating-point sums depend on their order: on the number of threads, on the instructions that a
     library chooses, and on how a batch is divided.

@@ -196,7 +196,7 @@ def state_to_bytes(state: TrainingState | None) -> bytes:
 
 
 def state_from_bytes(data: bytes) -> TrainingState | None:
-    """Return what `state_to_bytes` was given."""
+    """Return the state that `state_to_bytes` was given."""
     if not data:
         return None
     end = 8 + int.from_bytes(data[:8], "little")

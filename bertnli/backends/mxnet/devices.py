@@ -77,7 +77,7 @@ def as_precision(precision: str, device: Any) -> tuple[str, str]:
 
 
 def backend_info() -> dict[str, Any]:
-    """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
+    """Return the framework's version, threads, libraries and GPUs, for `bertnli doctor`."""
     built = mx.runtime.Features()
     has = {name for name in built if built.is_enabled(name)}
     threads, limit = openmp_threads(), os.environ.get("MXNET_OMP_MAX_THREADS", "")

@@ -192,7 +192,7 @@ def cls_attention(
     groups: AttentionGroups,
     dropout: Dropout,
 ) -> Tensor:
-    """Return what `attention` gives for one query of each pair, (m, H), without keys and values.
+    """Compute `attention` for one query of each pair, (m, H), without computing keys and values.
 
     Args:
         queries: (m, H), of which the last ones, to make m round, have no pair.

@@ -71,7 +71,7 @@ class RowAdam:
         return self.rows, self.m[:n].asnumpy(), self.v[:n].asnumpy()
 
     def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray) -> None:
-        """Take what `arrays` returned."""
+        """Restore the rows and their moments that `arrays` returned."""
         self.slots[:] = -1
         self.rows = np.empty(0, np.int64)
         if len(rows):
@@ -155,7 +155,7 @@ class Adam:
         return {**state, f"rows/{name}": rows, f"m/{name}": m, f"v/{name}": v}
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take what `arrays` returned, on any backend and device."""
+        """Restore the state that `arrays` returned on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
         for name, moments in self.moments.items():
             for moment, values in zip(

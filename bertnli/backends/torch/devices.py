@@ -71,7 +71,7 @@ def as_precision(precision: str, device: Device) -> tuple[str, str]:
 
 
 def backend_info() -> dict[str, Any]:
-    """Return what `bertnli doctor` shows of the framework: version, threads, libraries, GPUs."""
+    """Return the framework's version, threads, libraries and GPUs, for `bertnli doctor`."""
     return {
         "version": torch.__version__,
         "threads": torch.get_num_threads(),

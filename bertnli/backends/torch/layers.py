@@ -68,7 +68,7 @@ def summands(
 
 
 def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
-    """Return what a dense layer makes of rows, perhaps without its bias."""
+    """Apply a dense layer to rows X, without its bias if ``biased`` is False."""
     return kernels.linear(X, layer.weight, layer.bias if biased else None)
 
 

@@ -83,7 +83,7 @@ class RowAdam:
         return self.rows, self.m[:n].numpy(), self.v[:n].numpy()
 
     def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray) -> None:
-        """Take what `arrays` returned."""
+        """Restore the rows and their moments that `arrays` returned."""
         self.slots[:] = -1
         self.rows = np.empty(0, np.int64)
         self._add(rows.astype(np.int64))
@@ -173,7 +173,7 @@ class Adam:
         return state
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take what `arrays` returned, on any backend and device."""
+        """Restore the state that `arrays` returned on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
         for name, parameter in self.dense.items():
             m, v = dense_moments(arrays, name, tuple(parameter.shape))
