@@ -349,7 +349,60 @@ def test_class_names_of_the_hub_s_files(tmp_path: Path) -> None:
     assert names_beside(tmp_path / "mnli" / "train.csv") == {"label": tuple(CLASSES), **kind}
     assert names_beside(tmp_path / "stsb" / "train.csv") == kind
     assert names_beside(tmp_path / "data" / "train.csv") == kind
+    (tmp_path / "README.md").unlink()  # which datasets writes, too
     for text in ("{", "[]", '{"features": 1}', '{"features": {"label": {"names": 1}}}'):
         (tmp_path / "dataset_info.json").write_text(text)
         (tmp_path / "dataset_infos.json").write_text(text)
+        assert names_beside(tmp_path / "train.csv") == {}
+
+
+def infos(**names: list[str]) -> DatasetInfosDict:
+    """The data set's configurations, as datasets writes them, each with its class names."""
+    return DatasetInfosDict(
+        {
+            config: datasets.DatasetInfo(
+                config_name=config,
+                features=datasets.Features(
+                    {
+                        "premise": datasets.Value("string"),
+                        "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
+                        "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
+                        "several": datasets.Sequence(datasets.ClassLabel(names=["a"])),
+                    }
+                ),
+            )
+            for config, one in names.items()
+        }
+    )
+
+
+def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
+    infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card := datasets.info.DatasetCardData())
+    card["configs"] = [
+        {"config_name": "a", "data_files": [{"split": "train", "path": ["one-*", "x/one-*"]}]},
+        {"config_name": "b", "data_files": {"train": "x/two-*.parquet"}},
+    ]
+    (tmp_path / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n")
+    assert names_beside(tmp_path / "x" / "one-1.parquet")["label"] == tuple(CLASSES)
+    assert names_beside(tmp_path / "x" / "two-1.parquet")["label"] == tuple(CLASSES[::-1])
+    assert "label" not in names_beside(tmp_path / "x" / "three-1.parquet")
+
+
+def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
+    label = "[{name: label, dtype: {class_label: {names: {'0': no, '1': \"yes\"}}}}]"
+    (tmp_path / "README.md").write_text(f"---\na: &a {label}\ndataset_info: {{features: *a}}\n---")
+    assert names_beside(tmp_path / "train.csv") == {"label": ("no", "yes")}
+    levels = "".join(
+        f"- &a{i} [{{name: x, struct: *a{i - 1}}}, {{name: y, struct: *a{i - 1}}}]\n"
+        for i in range(1, 30)
+    )
+    bomb = f"a:\n- &a0 {label}\n{levels}dataset_info: {{features: *a29}}\n"
+    nested = "dataset_info: " + "[" * 5000
+    for text in (
+        "# A project\n",
+        "---\ntitle: x\n---\n",
+        f"---\n{bomb}---\n",
+        f"---\n{nested}\n---\n",
+    ):
+        (tmp_path / "README.md").write_text(text)
         assert names_beside(tmp_path / "train.csv") == {}

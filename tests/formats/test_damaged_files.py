@@ -34,7 +34,7 @@ READERS = (
     *("GluonNLP", "native", "book, MXNet", "book, PyTorch", "archive"),
 )
 #: Cases of each reader, here and in the long run.
-FEW, MANY = 25, 5000
+FEW, MANY = 60, 5000
 CLASSES = ("entailment", "contradiction", "neutral")
 CONFIG = BERTConfig(12, 4, 6, 2, 1, 0.1, 8, "gelu", True, 1e-12)
 
