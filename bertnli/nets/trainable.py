@@ -131,22 +131,12 @@ class Trainable(HoldsArrays):
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """Return the sum of a batch's losses, in nats, and the number predicted right.
 
-        Args:
-            outputs: of the net's forward pass.
-            batch: with labels.
-
-        Returns:
-            Two of the framework's scalars; the first has a gradient.
+        Both are the framework's scalars, from the outputs of a forward pass.
         """
 
     @abstractmethod
     def eval_outputs(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
-        """Return per-example values that `score` aggregates, (B, num_eval_outputs).
-
-        Args:
-            outputs: of the forward pass.
-            batch: that it was computed for.
-        """
+        """Return per-example values that `score` aggregates, (B, num_eval_outputs)."""
 
     @abstractmethod
     def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
