@@ -147,7 +147,7 @@ def _chunk(
     buckets = []
     for low, high in _bucket_bounds(lengths):
         columns = np.arange(lengths[low])
-        rows = firsts[low:high, None] + columns
+        rows = columns + firsts[low:high, None]
         rows[columns >= lengths[low:high, None]] = size - 1
         seen = np.minimum(valid_lens[low:high], lengths[low]).astype(np.int64)
         sees_all = bool((seen == lengths[low]).all())
