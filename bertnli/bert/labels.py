@@ -26,11 +26,7 @@ def are_distinct(labels: Sequence[str]) -> bool:
 
 
 def checked_labels(labels: Any) -> tuple[str, ...]:
-    """Return class names that a user gave, in their order.
-
-    Raises:
-        ConfigError: it is no list of strings, has fewer than two, or two of them are the same.
-    """
+    """Return class names that a user gave; ConfigError unless it is a list of distinct strings."""
     # A string would be split into letters; mappings and sets do not fix the order of the logits.
     is_list = isinstance(labels, Iterable) and not isinstance(labels, str | bytes | Mapping | Set)
     names = tuple(labels) if is_list else (None,)
@@ -48,13 +44,9 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
 
 
 def label_permutation(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place of each expected label among other ones, matched by name.
+    """Return the place of each expected label among other ones, matched by name in any case.
 
     ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order.
-
-    Args:
-        labels: names in the present order; case does not matter.
-        expected: names in the order wanted.
 
     Raises:
         DataError: the two are not the same set of names, or a name is repeated.
@@ -76,17 +68,11 @@ def canonical_label(name: str) -> str:
 
 
 def label_merging(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place of each label among the expected ones, matched by name.
+    """Return the place of each of a classifier's labels among those expected of a set, by name.
 
     Where entailment and non-entailment are expected of the three classes of NLI, neutral and
-    contradiction are both mapped to non-entailment.
-
-    Args:
-        labels: names of a classifier's classes, in the order of its logits.
-        expected: names of a set's classes.
-
-    Raises:
-        DataError: the classes cannot be matched.
+    contradiction are both mapped to non-entailment. Otherwise the names must be the same, or a
+    DataError proposes a ``--label-map``.
     """
     names, wanted = ([canonical_label(name) for name in side] for side in (labels, expected))
     if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):

@@ -85,12 +85,7 @@ def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, ND
 
     Embeddings are N(0, 0.02) as in Devlin et al. (2019), appendix A; weights of dense layers
     U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; biases 0; LayerNorm scales 1. Each
-    tensor's values depend on the seed and its own name alone, not on what was drawn before it.
-
-    Args:
-        shapes: name to shape of each tensor.
-        seed: of all of them.
-        content: hexadecimal digits that the values depend on too; see `content_of`.
+    tensor's values depend on its name, the seed, and the hexadecimal digits of ``content`` alone.
     """
     words = [int(content[i : i + 8], 16) for i in range(0, len(content), 8)]
     arrays = {}
@@ -109,16 +104,10 @@ def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, ND
 def infer_config(
     arrays: Mapping[str, NDArray], num_heads: int, dropout: float, source: str
 ) -> BERTConfig:
-    """Return the sizes that the shapes of the tensors imply.
-
-    Args:
-        arrays: canonical name to array.
-        num_heads, dropout: sizes that no shape tells.
-        source: where the arrays come from, for the error message.
+    """Return the sizes that the tensors' shapes imply, and those given, which no shape tells.
 
     Raises:
-        CheckpointError: a tensor is missing that any BERT has.
-        ConfigError: num_heads or dropout is invalid.
+        CheckpointError: a tensor is missing that any BERT has; it names ``source``.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:
@@ -139,17 +128,11 @@ def infer_config(
 def check_shapes(
     arrays: Mapping[str, NDArray], shapes: Shapes, source: str, advice: str = OTHER_SIZES
 ) -> None:
-    """Check that the arrays are exactly the tensors expected, of finite numbers.
-
-    Args:
-        arrays: canonical name to tensor.
-        shapes: name to shape of each tensor of the model.
-        source: where the arrays come from, for the error message.
-        advice: what to do about wrong shapes, for the error message.
+    """Check that the arrays are exactly the tensors expected, of finite floating-point numbers.
 
     Raises:
-        CheckpointError: naming the tensors that are missing, unknown, of another shape, with both
-            shapes, or of another kind than floating-point numbers; see `check_finite` as well.
+        CheckpointError: naming ``source`` and the tensors that are missing, unknown, of another
+            shape, with both shapes, or of another kind; it ends with ``advice``.
     """
     numbers = [f"{name} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind != "f"]
     if numbers:
@@ -172,15 +155,7 @@ def check_shapes(
 
 
 def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
-    """Check that no value is NaN, infinite, or too large for float32, in which models compute.
-
-    Args:
-        arrays: name to tensor, of floating-point numbers.
-        source: where they come from, for the error message.
-
-    Raises:
-        CheckpointError: naming the tensors, with the number of such values in each.
-    """
+    """Raise CheckpointError for values that are NaN, infinite, or too large for float32."""
     wrong = []
     with np.errstate(over="ignore"):
         for name, array in arrays.items():

@@ -107,15 +107,12 @@ def gradients(
     valid_lens: ArrayLike | None,
     labels: ArrayLike,
 ) -> Arrays:
-    """Return the gradient of a batch's mean loss by every tensor of the classifier.
+    """Return the gradient of a batch's mean loss by every tensor of the classifier, by name.
 
     Args:
         arrays: canonical name to tensor, of a classifier; further tensors are ignored.
         config, token_ids, segments, valid_lens: see `forward`.
         labels: (B,) class ids.
-
-    Returns:
-        Canonical name to gradient, float64, of the tensor's shape.
     """
     net = _Net(arrays, config, valid_lens)
     tokens, sides, classes = _ids(token_ids), _ids(segments), _ids(labels)
@@ -148,15 +145,7 @@ def attention_weights(
     X: ArrayLike,
     valid_lens: ArrayLike | None = None,
 ) -> Array:
-    """Return the attention of a block, (B, h, queries T, keys T); it sums to 1 over the keys.
-
-    Args:
-        arrays: canonical name to tensor, those of the block's attention among them.
-        config: of its sizes only the number of heads is used.
-        block: its number, from 0.
-        X: (B, T, H), the block's input; see `RefereeOutput.layers`.
-        valid_lens: see `forward`.
-    """
+    """Return a block's attention (B, h, queries T, keys T), for its input (B, T, H)."""
     name = f"encoder.blks.{block}.attention"
     weights = {n: array for n, array in arrays.items() if n.startswith(f"{name}.")}
     return _Net(weights, config, valid_lens).attention(name, np.asarray(X, np.float64))[0]

@@ -44,11 +44,7 @@ class Batch:
         return replace(self, **{n: a[rows] for n, a in arrays.items() if a is not None})
 
     def relabelled(self: AnyBatch, ids: NDArray[np.int32]) -> AnyBatch:
-        """Return the pairs with other class ids.
-
-        Args:
-            ids: (labels,) the new id of each class; a permutation.
-        """
+        """Return the pairs with other class ids, a permutation (labels,)."""
         targets = None if self.targets is None else self.targets[:, np.argsort(ids)]
         return replace(self, labels=ids[self.labels], targets=targets)
 
@@ -58,14 +54,9 @@ class Batch:
 
     @classmethod
     def from_padded(cls, item: Any, to_numpy: Callable[[Any], NDArray]) -> Batch:
-        """Return the batch of ``((token_ids, segments, valid_lens), labels)``.
+        """Return the batch of a loader's item ``((token_ids, segments, valid_lens), labels)``.
 
-        Args:
-            item: of a framework's DataLoader; padding beyond the longest pair is cut off.
-            to_numpy: converts one of its tensors to an array.
-
-        Raises:
-            DataError: the item has another form.
+        Padding beyond the longest pair is cut off; another form is a DataError.
         """
         try:
             inputs, labels = item
@@ -81,8 +72,8 @@ class Batch:
         return cls(ids, segments, np.ascontiguousarray(lens), np.ascontiguousarray(labels))
 
 
-class Examples(ABC):
-    """Examples that batches are made of.
+class ExampleSet(ABC):
+    """A fixed-size set of examples that may be redrawn every epoch.
 
     Attributes:
         vocab: the vocabulary of their ids.
@@ -108,16 +99,12 @@ class Examples(ABC):
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return some examples, (B,), as a batch."""
 
-
-class ExampleSet(Examples):
-    """A fixed-size set of examples that may be redrawn every epoch."""
-
     @abstractmethod
     def digest(self) -> str:
         """Return the SHA-256 of all that the examples depend on, in hexadecimal."""
 
     @abstractmethod
-    def at_epoch(self, seed: int, epoch: int) -> Examples:
+    def at_epoch(self, seed: int, epoch: int) -> ExampleSet:
         """Return the examples of an epoch, which only depend on seed and epoch."""
 
 
@@ -127,7 +114,7 @@ def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
 
 
 def batches(
-    dataset: Examples,
+    dataset: ExampleSet,
     batch_size: int,
     *,
     seed: int = 0,
@@ -135,22 +122,16 @@ def batches(
     shuffle: bool = False,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the dataset's batches, each example once; the last may be smaller.
-
-    Args:
-        dataset: encoded examples.
-        batch_size: pairs in a batch.
-        seed, epoch: what the order depends on.
-        shuffle: take `epoch_order` instead of the dataset's order.
-        first: number of batches to skip.
-    """
+    """Yield the dataset's batches but the first ones, in `epoch_order` if they are shuffled."""
     n = len(dataset)
     order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
     for indices in split_indices(order, batch_size, first):
         yield dataset.batch(indices)
 
 
-def sorted_batches(dataset: Examples, batch_size: int) -> Iterator[tuple[NDArray[np.int64], Batch]]:
+def sorted_batches(
+    dataset: ExampleSet, batch_size: int
+) -> Iterator[tuple[NDArray[np.int64], Batch]]:
     """Yield indices and batches of pairs of similar length, the longest first, for evaluation."""
     order = np.argsort(-dataset.lengths, kind="stable")
     for indices in split_indices(order, batch_size):
@@ -160,7 +141,7 @@ def sorted_batches(dataset: Examples, batch_size: int) -> Iterator[tuple[NDArray
 def split_indices(
     order: NDArray[np.int64], batch_size: int, first: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of each batch; `batches` has the arguments."""
+    """Yield the indices of each batch; the last may be smaller."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size!r}; a whole number from 1 on is expected")
     for start in range(first * batch_size, len(order), batch_size):

@@ -30,11 +30,7 @@ class EncodedPairs:
 
 
 def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
-    """Return a corpus as ids; see `PairDataset` for the arguments.
-
-    Raises:
-        DataError: the vocabulary lacks a special token.
-    """
+    """Return a corpus as ids; see `PairDataset` for the arguments."""
     cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
     max_tokens = max_len - NUM_SPECIAL
     flat, ends, premise_lens, is_cut = array("i"), array("q", [0]), array("i"), bytearray()

@@ -48,10 +48,6 @@ class Masking:
         rate: share of a sequence's tokens that are predicted, special ones counted but never
             chosen; at least one token, as in the book.
         whole_words: choose words, and mask all pieces of each.
-
-    Raises:
-        ConfigError: a rate outside (0, 1).
-        DataError: the vocabulary lacks a special token.
     """
 
     def __init__(self, vocab: Vocab, rate: float = 0.15, whole_words: bool = False) -> None:

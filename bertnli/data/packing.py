@@ -147,13 +147,13 @@ def _chunk(
     buckets = []
     for low, high in _bucket_bounds(lengths):
         columns = np.arange(lengths[low])
-        is_padding = columns >= lengths[low:high, None]
-        rows = np.where(is_padding, size - 1, firsts[low:high, None] + columns)
+        rows = columns + firsts[low:high, None]
+        rows[columns >= lengths[low:high, None]] = size - 1
         seen = np.minimum(valid_lens[low:high], lengths[low]).astype(np.int64)
         sees_all = bool((seen == lengths[low]).all())
         buckets.append(Bucket(pairs[low:high], rows, None if sees_all else seen))
-    firsts = np.pad(firsts, (0, rounded_up(len(pairs)) - len(pairs)), mode="edge")
-    return Chunk(tokens, used, pairs, firsts, buckets)
+    repeats = firsts[-1:].repeat(rounded_up(len(pairs)) - len(pairs))
+    return Chunk(tokens, used, pairs, np.concatenate([firsts, repeats]), buckets)
 
 
 def _bucket_bounds(lengths: NDArray[np.int64]) -> list[tuple[int, int]]:

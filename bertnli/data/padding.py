@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli.data.batches import Examples, epoch_order
+from bertnli.data.batches import ExampleSet, epoch_order
 from bertnli.data.packing import CHUNK_TOKENS, pack
 
 
@@ -36,7 +36,7 @@ class PaddingCost:
 
 
 def padding_cost(
-    dataset: Examples, batch_size: int, *, seed: int = 0, max_tokens: int = CHUNK_TOKENS
+    dataset: ExampleSet, batch_size: int, *, seed: int = 0, max_tokens: int = CHUNK_TOKENS
 ) -> PaddingCost:
     """Return the tokens of a set's first epoch, in batches drawn at random as in training."""
     lengths = dataset.lengths[epoch_order(len(dataset), seed, 0)]

@@ -1,14 +1,15 @@
-"""Examples to pretrain on: pairs of a text's sentences, encoded, and masked anew in each epoch."""
+"""Examples to pretrain on: pairs of sentences, drawn and masked anew in each epoch."""
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from array import array
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.data.batches import Batch, Examples, ExampleSet
+from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.text import Text
 from bertnli.errors import DataError
@@ -74,10 +75,11 @@ class PretrainingSet(ExampleSet):
         is_lone = ~has_next & ~has_previous
         is_first = has_next if next_sentence else has_next | is_lone
         self.firsts = np.flatnonzero(is_first)
-        self.seconds = np.where(has_next[self.firsts], self.firsts + 1, -1)
+        self.nexts = np.where(has_next[self.firsts], self.firsts + 1, -1)
         if next_sentence:
             self._count("the only sentence of a document", int(is_lone.sum()))
         self._check_not_empty()
+        self._draw(0, 0)
 
     def _count(self, reason: str, count: int) -> None:
         if count:
@@ -100,15 +102,6 @@ class PretrainingSet(ExampleSet):
     def __len__(self) -> int:
         return len(self.firsts)
 
-    @property
-    def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each example of the first epoch, special ones included, (N,) int32."""
-        return self.at_epoch(0, 0).lengths
-
-    def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
-        """Return some examples of the first epoch, (B,), as a batch."""
-        return self.at_epoch(0, 0).batch(indices)
-
     def digest(self) -> str:
         """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
         settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
@@ -117,45 +110,25 @@ class PretrainingSet(ExampleSet):
             sha256.update(part.data)
         return sha256.hexdigest()
 
-    def at_epoch(self, seed: int, epoch: int) -> PretrainingEpoch:
-        """Return the examples of an epoch, a function of the seed and the epoch alone."""
-        labels = np.ones(len(self), np.int32)
-        seconds = self.seconds.copy()
+    def at_epoch(self, seed: int, epoch: int) -> PretrainingSet:
+        """Return the set with the examples of an epoch, a function of the two numbers alone."""
+        drawn = copy.copy(self)
+        drawn._draw(seed, epoch)
+        return drawn
+
+    def _draw(self, seed: int, epoch: int) -> None:
+        """Draw the second sentences, (N,), and whether they follow the first, ``labels``."""
+        self.seeds, self.seconds = (seed, epoch), self.nexts.copy()
+        self.labels = np.ones(len(self), np.int32)
         if self.next_sentence:
             rng = np.random.default_rng([seed, epoch, _SECONDS])
-            labels = rng.integers(0, 2, len(self)).astype(np.int32)
-            others = np.flatnonzero(labels == 0)
+            self.labels = rng.integers(0, 2, len(self)).astype(np.int32)
+            others = np.flatnonzero(self.labels == 0)
             document = self.documents[self.firsts[others]]
             starts = np.searchsorted(self.documents, document)
             sizes = np.searchsorted(self.documents, document, "right") - starts
             drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
-            seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
-        return PretrainingEpoch(self, seconds, labels, (seed, epoch))
-
-
-class PretrainingEpoch(Examples):
-    """The examples of one epoch.
-
-    Args:
-        data: the set.
-        seconds: (N,) the second sentence of each example, or -1.
-        labels: (N,) int32, 1 where it follows the first.
-        seeds: seed and epoch, which the masks depend on.
-    """
-
-    def __init__(
-        self,
-        data: PretrainingSet,
-        seconds: NDArray[np.int64],
-        labels: NDArray[np.int32],
-        seeds: tuple[int, int],
-    ) -> None:
-        self.data, self.seconds, self.labels, self.seeds = data, seconds, labels, seeds
-        self.vocab, self.max_len = data.vocab, data.max_len
-        self.skipped, self.source = data.skipped, data.source
-
-    def __len__(self) -> int:
-        return len(self.labels)
+            self.seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -164,36 +137,34 @@ class PretrainingEpoch(Examples):
 
     def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
         """Return some examples, (B,), as a batch; how it is masked depends on the first of them."""
-        data, seconds = self.data, self.seconds[indices]
+        start_a = self.ends[self.firsts[indices], None]
+        start_b = self.ends[self.seconds[indices], None]
         len_a, len_b, num_special = (lens[:, None] for lens in self._lengths(indices))
         lens = len_a + len_b + num_special
         columns = np.arange(int(lens.max(initial=1)))
-        start_a, start_b = data.ends[data.firsts[indices], None], data.ends[seconds, None]
         in_a = (columns > 0) & (columns <= len_a)
         second = (columns > len_a + 1) & (columns < lens)
-        in_b = second & (columns < lens - 1)
+        is_word = in_a | (second & (columns < lens - 1))
         places = np.where(in_a, start_a + columns - 1, start_b + columns - len_a - 2)
-        words = data.token_ids[np.where(in_a | in_b, places, 0)]
-        special = np.where(columns == 0, data.cls, np.where(columns < lens, data.sep, data.pad))
+        words = self.token_ids[np.where(is_word, places, 0)]
+        special = np.where(columns == 0, self.cls, np.where(columns < lens, self.sep, self.pad))
         batch = Batch(
-            np.where(in_a | in_b, words, special).astype(np.int32),
+            np.where(is_word, words, special).astype(np.int32),
             second.astype(np.int32),
             lens[:, 0].astype(np.int32),
             self.labels[indices],
         )
-        return data.masking(batch, np.random.default_rng([*self.seeds, _MASKS, int(indices[0])]))
+        return self.masking(batch, np.random.default_rng([*self.seeds, _MASKS, int(indices[0])]))
 
     def _lengths(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
         """Return the tokens kept of each example's two sentences, and its special tokens."""
-        data, seconds = self.data, self.seconds[indices]
+        seconds = self.seconds[indices]
         is_lone = seconds < 0
-        len_a = data.sentence_lengths[data.firsts[indices]]
-        len_b = np.where(is_lone, 0, data.sentence_lengths[seconds])
+        len_a = self.sentence_lengths[self.firsts[indices]]
+        len_b = np.where(is_lone, 0, self.sentence_lengths[seconds])
         num_special = np.where(is_lone, NUM_SPECIAL - 1, NUM_SPECIAL)
-        room = data.max_len - num_special
+        room = self.max_len - num_special
         for i in np.flatnonzero(len_a + len_b > room):
-            if is_lone[i]:
-                len_a[i] = room[i]
-            else:
-                len_a[i], len_b[i] = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
+            kept = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
+            len_a[i], len_b[i] = (room[i], 0) if is_lone[i] else kept
         return len_a, len_b, num_special

@@ -1,9 +1,9 @@
-"""An NLI classifier, on any backend: what it does with pairs and files."""
+"""An NLI classifier on any backend. Shapes: B pairs, T tokens, H num_hiddens."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
-from bertnli.bert.labels import label_permutation
+from bertnli.bert.labels import LABELS, checked_labels, label_permutation
+from bertnli.bert.parameters import Shapes, classifier_shapes, layer_names
 from bertnli.data.batches import Batch, ExampleSet, sorted_batches
 from bertnli.data.corpus import ONE_LIST, Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import DataError
 from bertnli.explain import Explanation, explain
+from bertnli.formats.head import content_names, content_of, output_layer
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import Metrics
-from bertnli.nets.trainable import Trainable
+from bertnli.nets.pretraining import check_bert
+from bertnli.nets.trainable import Tensor, Trainable
 from bertnli.text.pairs import PairEncoding
 
 
@@ -52,7 +55,15 @@ class Prediction:
 
 
 class Classifier(Trainable):
-    """An NLI classifier: what it does with pairs and files, on any backend.
+    """A BERT encoder with one output layer on ``<cls>``: an NLI classifier.
+
+    Args:
+        bert: the model whose encoder and pooler are used (shared, not copied).
+        labels: the names of the classes, in the order of the logits.
+        seed: of a new output layer's start values, which also depend on the content of the model
+            and are the same on every backend.
+        new_head: begin with a new output layer, also where the model comes from a classifier of the
+            same classes, whose layer is taken otherwise.
 
     Attributes:
         encoding: how pairs are cut to length, in `predict` and `explain`, too. It is saved with the
@@ -61,8 +72,39 @@ class Classifier(Trainable):
         output_origin: of the output layer: ``"of the checkpoint"``, or ``"new: "`` and why.
     """
 
+    output: Any
     encoding: PairEncoding
     output_origin: str
+
+    @hinted()
+    def __init__(
+        self, bert: Any, labels: Sequence[str] = LABELS, *, seed: int = 0, new_head: bool = False
+    ) -> None:
+        check_bert(bert, self)
+        labels = checked_labels(labels)
+        with self.building():
+            super().__init__(bert, len(labels))  # type: ignore[call-arg]
+        self.config, self.vocab, self.labels = bert.config, bert.vocab, labels
+        output = {name: s for name, s in self.shapes().items() if name.startswith("output.")}
+        tensors = bert.named_tensors()
+        small = {name: bert.read(tensors[name]) for name in content_names(bert.config)}
+        content = content_of(small, bert.seed)
+        layer = output_layer(bert.head, labels, new_head, output, seed, content)
+        self.output_origin = layer.origin
+        self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
+        self.give_values(layer.arrays, bert)
+        self._weights = tuple(self.named_tensors().values())
+
+    def shapes(self) -> Shapes:
+        return classifier_shapes(self.config, len(self.labels))
+
+    def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        losses, hits = self.cross_entropy(outputs, batch.labels, batch.targets)
+        return losses.sum(), hits.sum()
+
+    def eval_outputs(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
+        """Return the logits, (B, labels)."""
+        return self.read(outputs)
 
     @property
     def num_eval_outputs(self) -> int:
@@ -106,11 +148,11 @@ class Classifier(Trainable):
         vocab = self.required_vocab()
         return PairDataset(corpus, how.max_len, vocab, truncation=how.truncation, verbose=False)
 
-    @abstractmethod
     def logits(self, batch: Batch) -> NDArray[np.float32]:
         """Return the class logits of a batch without dropout, (B, labels), float32."""
+        with self.inference():
+            return self.read(self(self.inputs(batch)))  # type: ignore[operator]
 
-    @abstractmethod
     def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
         """Return each layer's output for a batch, without dropout and with padding computed.
 
@@ -118,8 +160,16 @@ class Classifier(Trainable):
             The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
             the pooler, (B, labels) of the output layer; float32.
         """
+        self.check_weights()
+        with self.inference():
+            tokens, segments, valid_lens = self.inputs(batch)
+            layers = [self.encoder.embed(self.encoder.token_embedding(tokens), segments)]
+            for blk in self.encoder.blks:
+                layers.append(blk(layers[-1], valid_lens))
+            pooled = self.hidden(layers[-1][:, 0])
+            arrays = [self.read(X) for X in (*layers, pooled, self.output(pooled))]
+        return dict(zip(layer_names(self.config), arrays, strict=True))
 
-    @abstractmethod
     def probability_gradients(
         self, batch: Batch, embedded: NDArray[np.float32], label: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -136,6 +186,22 @@ class Classifier(Trainable):
         Returns:
             Probabilities (B, labels) and gradients (B, T, H), float32.
         """
+        self.check_weights()
+        _, segments, valid_lens = self.inputs(batch)
+
+        def logits(X: Tensor) -> Tensor:
+            encoded = self.encoder.embed(X, segments)  # (B, T, H)
+            for blk in self.encoder.blks:
+                encoded = blk(encoded, valid_lens)
+            return self.output(self.hidden(encoded[:, 0]))
+
+        return self.softmax_gradient(logits, embedded, label)
+
+    @abstractmethod
+    def softmax_gradient(
+        self, logits: Callable[[Tensor], Tensor], x: NDArray[np.float32], label: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return the softmax of ``logits(x)``, and the gradient of a label's column by x."""
 
     @hinted("Give two sentences: explain(premise, hypothesis)")
     def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:

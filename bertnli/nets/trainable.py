@@ -1,9 +1,14 @@
-"""What a trainer trains, on any backend: nets that know their loss and their score."""
+"""A net on any backend: its arrays by name; and what a trainer trains, with a loss and a score.
+
+A backend's ``model`` combines the classes of `bertnli.nets` with its layers (``heads``), and
+implements the few functions on tensors that `Net` declares. Shapes: B pairs, T tokens.
+"""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +16,97 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes
+from bertnli.bert.parameters import Shapes, check_shapes
 from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.corpus import short_repr
-from bertnli.data.pretraining import PretrainingSet
-from bertnli.errors import ConfigError, DataError
-from bertnli.formats.head import Head
-from bertnli.formats.native import save_native
-from bertnli.nets.metrics import PretrainingMetrics, Score
+from bertnli.errors import ConfigError
+from bertnli.nets.metrics import Score
 from bertnli.text.vocab import Vocab
 
+#: A tensor of the backend's framework.
+Tensor = Any
 
-class HoldsArrays(ABC):
-    """A model whose tensors can be read and set as NumPy arrays with canonical names."""
+
+class Net(ABC):
+    """A net whose tensors are read and written under canonical names."""
 
     config: BERTConfig
     vocab: Vocab | None
     #: The name of its backend.
     backend: str = ""
+    encoder: Any
+    hidden: Any
     #: The framework's parameters, of this net and of all its parts.
     _weights: tuple[Any, ...] = ()
 
     @abstractmethod
-    def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return every tensor under its canonical name, float32."""
+    def shapes(self) -> Shapes:
+        """Return each tensor's name and shape."""
 
     @abstractmethod
+    def named_tensors(self) -> dict[str, Any]:
+        """Return the framework's parameters by canonical name."""
+
+    @abstractmethod
+    def give_values(self, arrays: Mapping[str, NDArray], beside: Any = None) -> None:
+        """Give values to tensors that have none, on the CPU or where another net's are."""
+
+    @abstractmethod
+    def set_values(self, arrays: Mapping[str, NDArray]) -> None:
+        """Change the values of tensors that have some."""
+
+    @abstractmethod
+    def read(self, tensor: Tensor) -> NDArray[np.float32]:
+        """Return a tensor, or a parameter, as a new NumPy array, float32."""
+
+    @abstractmethod
+    def tensor(self, values: NDArray[np.float32], like: Tensor) -> Tensor:
+        """Return values as a tensor on the device of another one."""
+
+    @abstractmethod
+    def move_to(self, devices: Sequence[Any]) -> None:
+        """Move the net to a list of devices."""
+
+    @abstractmethod
+    def inputs(self, batch: Batch) -> list[Tensor]:
+        """Return `Batch.inputs` on the net's first device."""
+
+    @abstractmethod
+    def inference(self) -> AbstractContextManager[Any]:
+        """Return a context without dropout and without gradients."""
+
+    @abstractmethod
+    def cross_entropy(
+        self, logits: Tensor, labels: NDArray, targets: NDArray | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return each row's loss, in nats, and whether it is predicted right, (N,).
+
+        Args:
+            logits: (N, C).
+            labels: (N,) integers.
+            targets: (N, C), the probability that each class should have; None for the label's.
+        """
+
+    def building(self) -> AbstractContextManager[Any]:
+        """Return a context in which layers are made without values."""
+        return nullcontext()
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """Return every tensor under its canonical name, float32."""
+        return {name: self.read(tensor) for name, tensor in self.named_tensors().items()}
+
     def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
-        """Take the values of all tensors from arrays with canonical names."""
+        """Set all tensors from arrays with canonical names.
+
+        Args:
+            arrays: canonical name to array.
+            source: where they come from, for the message of an error.
+
+        Raises:
+            CheckpointError: tensors are missing, unknown, of another shape or not finite.
+        """
+        check_shapes(arrays, self.shapes(), source)
+        self.set_values(arrays)
 
     def check_weights(self) -> None:
         """Raise ConfigError if the user's code cast the net: its kernels are float32's."""
@@ -51,8 +119,10 @@ class HoldsArrays(ABC):
                     "net.precision = 'bf16' has its matrix products in bfloat16"
                 )
 
-    def check_length(self, length: int) -> None:
-        """Raise ConfigError if a sequence is longer than the model has positions."""
+    def _check_input(self, tokens: Tensor) -> None:
+        """Check the weights, and that the model has positions for sequences (B, T)."""
+        self.check_weights()
+        length = tokens.shape[1]
         if length > self.config.max_len:
             raise ConfigError(
                 f"a sequence has {length} tokens, and the model has {self.config.max_len} "
@@ -69,49 +139,7 @@ class HoldsArrays(ABC):
         return self.vocab
 
 
-class PretrainedModel(HoldsArrays):
-    """A BERT with its pretraining heads.
-
-    Attributes:
-        seed: of its start values.
-        head: the output layer of the classifier that it was loaded from, if there was one.
-    """
-
-    seed: int
-    head: Head | None = None
-
-
-def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError unless a net's argument is a BERT of its backend."""
-    what = f"{type(net).__name__}() takes a BERT"
-    if isinstance(bert, tuple | list) and any(isinstance(item, PretrainedModel) for item in bert):
-        raise ConfigError(
-            f"{what} alone, and this is a {type(bert).__name__} of {len(bert)}; unpack it: "
-            "bert, vocab = load_pretrained_model(...)"
-        )
-    if not isinstance(bert, PretrainedModel):
-        raise ConfigError(
-            f"{what}, and not {in_words(bert)}; make one with bert, vocab = "
-            "load_pretrained_model('bert.mini')"
-        )
-    check_backend(bert, net.backend, what)
-
-
-def in_words(value: Any) -> str:
-    """Return a value's repr for an error message; for a net, whose repr is long, its class."""
-    return f"a {type(value).__name__}" if isinstance(value, HoldsArrays) else short_repr(value)
-
-
-def check_backend(model: HoldsArrays, backend: str, what: str) -> None:
-    """Raise ConfigError if a model is of another backend; ``what`` begins the message."""
-    if model.backend != backend:
-        raise ConfigError(
-            f"{what} of {backend}, and this is one of {model.backend}; make both with "
-            f"get_backend({model.backend!r}), or both with get_backend({backend!r})"
-        )
-
-
-class Trainable(HoldsArrays):
+class Trainable(Net):
     """A net that knows its loss, its score, and which sets it can learn from.
 
     Attributes:
@@ -131,22 +159,12 @@ class Trainable(HoldsArrays):
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
         """Return the sum of a batch's losses, in nats, and the number predicted right.
 
-        Args:
-            outputs: of the net's forward pass.
-            batch: with labels.
-
-        Returns:
-            Two of the framework's scalars; the first has a gradient.
+        Both are the framework's scalars, from the outputs of a forward pass.
         """
 
     @abstractmethod
     def eval_outputs(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
-        """Return per-example values that `score` aggregates, (B, num_eval_outputs).
-
-        Args:
-            outputs: of the forward pass.
-            batch: that it was computed for.
-        """
+        """Return per-example values that `score` aggregates, (B, num_eval_outputs)."""
 
     @abstractmethod
     def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
@@ -168,42 +186,15 @@ class Trainable(HoldsArrays):
         """Write weights, sizes and vocabulary to one folder that any backend opens."""
 
 
-class PretrainingModel(Trainable):
-    """A BERT with its pretraining heads, as a trainer trains them.
+def in_words(value: Any) -> str:
+    """Return a value's repr for an error message; for a net, whose repr is long, its class."""
+    return f"a {type(value).__name__}" if isinstance(value, Net) else short_repr(value)
 
-    Attributes:
-        next_sentence: whether the head for sentences is trained.
-    """
 
-    next_sentence: bool
-    num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
-    #: Returns all tensors of the BERT, the untrained ones included, for `save`.
-    _all_arrays: Callable[[], Mapping[str, NDArray]]
-
-    def shapes(self) -> Shapes:
-        """Return name and shape of each tensor that is trained."""
-        untrained = () if self.next_sentence else SENTENCE_HEADS
-        shapes = bert_shapes(self.config)
-        return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
-
-    def score(
-        self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
-    ) -> PretrainingMetrics:
-        return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
-
-    def check_set(self, data: ExampleSet, what: str) -> None:
-        if not isinstance(data, PretrainingSet):
-            raise DataError(
-                f"the {what} set has labelled pairs; pretraining takes a PretrainingSet"
-            )
-        if data.next_sentence != self.next_sentence:
-            raise DataError(
-                f"the {what} set has next_sentence={data.next_sentence}, and the net "
-                f"next_sentence={self.next_sentence}; give both the same"
-            )
-
-    def save(self, folder: str | Path) -> None:
-        """Write weights, sizes and vocabulary to one folder that any backend opens."""
-        arrays = self._all_arrays()
-        ordered = {name: arrays[name] for name in bert_shapes(self.config)}
-        save_native(folder, ordered, self.config, None, self.required_vocab())
+def check_backend(model: Net, backend: str, what: str) -> None:
+    """Raise ConfigError if a model is of another backend; ``what`` begins the message."""
+    if model.backend != backend:
+        raise ConfigError(
+            f"{what} of {backend}, and this is one of {model.backend}; make both with "
+            f"get_backend({model.backend!r}), or both with get_backend({backend!r})"
+        )

@@ -29,11 +29,7 @@ PRE_TOKENIZERS = (
 
 
 def check_definition(text: str) -> None:
-    """Raise DataError if a ``tokenizer.json`` is no definition, or has a step that is not accepted.
-
-    Args:
-        text: the file's content.
-    """
+    """Raise DataError if the text of a ``tokenizer.json`` has a step that is not accepted."""
     if text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > MAX_COMMAS:
         raise DataError("it has too many values for the definition of a tokenizer")
     try:

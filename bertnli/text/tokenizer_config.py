@@ -61,11 +61,7 @@ def read_settings(folder: Path, defined: bool) -> tuple[dict[str, Any] | None, s
 
     Returns:
         The settings of tokenizer_config.json, the tokenizer's class among them, or None without
-        that file; and the tokens that are to be found in text as they are, and not cut.
-
-    Raises:
-        DataError: a file cannot be read, or has an unsupported setting; the message names the file,
-            the setting and the values that are supported.
+        that file; and the added tokens, which must not be cut. What is unsupported is a DataError.
     """
     try:
         model = _read(folder / MODEL_FILE)

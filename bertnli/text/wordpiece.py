@@ -86,15 +86,8 @@ class WordPieceVocab(Vocab):
     ) -> WordPieceVocab:
         """Return the vocabulary of a ``vocab.txt``, tokenizing as BERT's reference code does.
 
-        Args:
-            pieces: by their ids.
-            lowercase: whether text is lower-cased first.
-            strip_accents: whether accents are removed first; None for as ``lowercase``.
-            split_chinese: whether each Chinese character is a word.
-            longest_word: its characters; a longer word is unknown.
-
-        Raises:
-            DataError: a special token is missing, or a piece is repeated.
+        Without ``strip_accents``, accents are removed if text is lower-cased. A word of more than
+        ``longest_word`` characters is unknown. A DataError names missing and repeated pieces.
         """
         tokens = list(pieces)
         if len(tokens) > MAX_TOKENS:
@@ -157,17 +150,10 @@ class WordPieceVocab(Vocab):
 
 
 def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
-    """Return a vocabulary of lower-case word pieces that is learned from text.
-
-    The same text gives the same pieces, with the same ids.
-
-    Args:
-        sentences: the text.
-        size: of the vocabulary, special tokens and single characters included.
+    """Return lower-case word pieces learned from text; the same text gives the same pieces and ids.
 
     Raises:
-        ConfigError: fewer than the special tokens and characters need.
-        BackendError: the package tokenizers is missing.
+        ConfigError: the size is less than the special tokens and characters need.
     """
     texts, special = list(sentences), list(SPECIAL.values())
     # The trainer numbers continuing characters in an order that differs between processes, and
@@ -200,14 +186,8 @@ def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, i
 def load_vocab(folder: Path) -> Vocab | None:
     """Return the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
 
-    A ``vocab.json`` is the book's, or GluonNLP's; see `load_gluonnlp`.
-
-    Returns:
-        None if there is no such file.
-
-    Raises:
-        DataError: the vocabulary or a file of settings cannot be read.
-        BackendError: the package tokenizers is missing, and needed.
+    A ``vocab.json`` is the book's, or GluonNLP's. Without such a file, None is returned. What
+    cannot be read is a DataError.
     """
     path = folder / WordPieceVocab.FILE
     defined = is_there(path)
@@ -232,10 +212,7 @@ def load_vocab(folder: Path) -> Vocab | None:
 
 
 def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
-    """Return the vocabulary of a tokenizer.json.
-
-    As in transformers, a BERT's settings in tokenizer_config.json win over those of its normalizer.
-    """
+    """Return the vocabulary of a tokenizer.json; as in transformers, a BERT's settings win."""
     definition = read_json_object(path, DataError, MAX_VOCAB)
     normalizer = definition.get("normalizer") or {}
     is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
@@ -266,12 +243,8 @@ def _load_json(path: Path) -> Vocab:
 def load_gluonnlp(path: Path) -> WordPieceVocab:
     """Return the word pieces of a vocabulary that GluonNLP wrote, cut as its tokenizer cuts.
 
-    Text is lower-cased unless the file's name has ``cased``; where it has neither that nor
-    ``uncased``, unless the pieces have capitals.
-
-    Raises:
-        DataError: it is no vocabulary of GluonNLP, or one of SentencePiece.
-        BackendError: the package tokenizers is missing.
+    Text is lower-cased if the file's name has ``uncased``, or has no ``cased`` and the pieces have
+    no capitals.
     """
     pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):

@@ -15,55 +15,42 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 
 from bertnli.bert.labels import LABELS, label_permutation
 from bertnli.errors import ConfigError, DataError
-from bertnli.text.pairs import check_truncation, get_tokens_and_segments, truncated_lengths
-from bertnli.text.tokenize import BRACKETS, tokenize, treebank_tokenize
+from bertnli.text.pairs import check_truncation, truncated_lengths
+from bertnli.text.tokenize import BRACKETS, treebank_tokenize
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
 # Raw text, and its tokens as the Penn Treebank's guidelines cut it.
 TREEBANK = [
     ("", ""),
-    ("   ", ""),
     ("A dog runs.", "A dog runs ."),
     ("Wait, what?!", "Wait , what ? !"),
-    ("no stop at the end", "no stop at the end"),
     ("I can't go.", "I ca n't go ."),
     ("They won't; we don't.", "They wo n't ; we do n't ."),
     ("You cannot win.", "You can not win ."),
     ("Gonna rain, gotta run.", "Gon na rain , got ta run ."),
     ("It's Anna's.", "It 's Anna 's ."),
-    ("The boys' ball", "The boys ' ball"),
     ("I'm sure he'd say we've, they'll, you're", "I 'm sure he 'd say we 've , they 'll , you 're"),
     ("I'd've", "I 'd 've"),
-    ("five o'clock", "five o'clock"),
     ("music of the 80's", "music of the 80 's"),
-    ("music of the 1980s", "music of the 1980s"),
     ('He said "yes" twice.', "He said `` yes '' twice ."),
     ('"No," she said.', "`` No , '' she said ."),
     ('("quoted")', "-LRB- `` quoted '' -RRB-"),
-    ("“Curly” quotes", "`` Curly '' quotes"),
     ("it’s curly", "it 's curly"),
     ("a 'single' quote", "a ` single ' quote"),
     ("(round) [square] {curly}", "-LRB- round -RRB- -LSB- square -RSB- -LCB- curly -RCB-"),
     ("a well-known T-shirt", "a well-known T-shirt"),
-    ("yes -- or no", "yes -- or no"),
-    ("one - two", "one - two"),
     ("Hmm... well", "Hmm ... well"),
     ("Dr. Smith and Mrs. Jones vs. St. Mary", "Dr. Smith and Mrs. Jones vs. St. Mary"),
     ("in the U.S. Navy", "in the U.S. Navy"),
     ("at 5 p.m. today", "at 5 p.m. today"),
     ("costs $3.50, or 20%", "costs $ 3.50 , or 20 %"),
     ("1,000 at 10:30", "1,000 at 10:30"),
-    ("half: 1/2", "half : 1/2"),
     ("he/she and AT&T", "he/she and AT&T"),
     ("# 1 & # 2", "# 1 & # 2"),
     ("the 25th, 3D, 2-3 times", "the 25th , 3D , 2-3 times"),
     ("see https://example.org/a?b=c.", "see https://example.org/a?b=c ."),
     ("mail me@example.org!", "mail me@example.org !"),
-    ("Ein Käfer läuft.", "Ein Käfer läuft ."),
-    ("我们 走", "我们 走"),
     ("fun 😀!", "fun 😀 !"),
-    ("one,two", "one , two"),
-    ("end of it .", "end of it ."),
 ]
 
 
@@ -72,34 +59,21 @@ def test_treebank(text: str, tokens: str) -> None:
     assert treebank_tokenize(text) == tokens.split()
 
 
-BRACKET_OF = {name: bracket for bracket, name in BRACKETS.items()}
-
-
 def plain(text: str) -> str:
     """Text without white space, every quotation mark written one way."""
     return "".join(re.sub(r"``|''|[\"“”„«»`'‘’]", "'", text).split())
 
 
-def joined(tokens: list[str]) -> str:
-    """What the tokens stand for, without white space; each is read by itself."""
-    return "".join(plain(BRACKET_OF.get(token, token)) for token in tokens)
-
-
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
-def test_treebank_loses_nothing(text: str) -> None:
-    tokens = treebank_tokenize(text)
-    assert joined(tokens) == plain(text)
-    assert all(token and not any(map(str.isspace, token)) for token in tokens)
-
-
 @example("3'\"")
-@given(st.text(" ab.,'\"-()n't$3:/&", max_size=40))
-def test_treebank_of_ascii_loses_nothing(text: str) -> None:
-    assert joined(treebank_tokenize(text)) == plain(text)
-
-
-def test_tokenize_is_the_books() -> None:
-    assert tokenize(["a  b\tc", "", " d "]) == [["a", "b", "c"], [], ["d"]]
+@given(
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+    | st.text(" ab.,'\"-()n't$3:/&", max_size=40)
+)
+def test_treebank_loses_nothing(text: str) -> None:
+    bracket_of = {name: bracket for bracket, name in BRACKETS.items()}
+    tokens = treebank_tokenize(text)
+    assert "".join(plain(bracket_of.get(token, token)) for token in tokens) == plain(text)
+    assert all(token and not any(map(str.isspace, token)) for token in tokens)
 
 
 def test_vocab_is_the_books() -> None:
@@ -111,7 +85,8 @@ def test_vocab_is_the_books() -> None:
     assert vocab.to_tokens(vocab["a"]) == "a"
     assert vocab.to_tokens([0, 1]) == vocab.idx_to_token[:2]
     assert len(Vocab()) == 1
-    assert Vocab(["a", "b"]).idx_to_token == ["<unk>", "a", "b"]
+    with pytest.raises(DataError, match="'<unk>'"):
+        Vocab.from_list(["a"])["b"]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True))
@@ -129,18 +104,6 @@ def test_vocab_refuses(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(DataError, match=r"vocab\.json"):
         Vocab.load(path)
-
-
-def test_missing_special_token_is_named() -> None:
-    with pytest.raises(DataError, match="'<unk>'"):
-        Vocab.from_list(["a"])["b"]
-
-
-def test_tokens_and_segments() -> None:
-    tokens, segments = get_tokens_and_segments(["a", "b"], ["c"])
-    assert tokens == ["<cls>", "a", "b", "<sep>", "c", "<sep>"]
-    assert segments == [0, 0, 0, 0, 1, 1]
-    assert get_tokens_and_segments(["a"]) == (["<cls>", "a", "<sep>"], [0, 0, 0])
 
 
 def book_loop(len_a: int, len_b: int, max_tokens: int) -> tuple[int, int]:
@@ -170,11 +133,6 @@ def test_the_ratio_of_the_lengths_is_kept_to_the_nearest_token(a: int, b: int, m
         assert kept == (min(max(nearest, 1), most - 1), most - min(max(nearest, 1), most - 1))
 
 
-def test_ratio_by_hand() -> None:
-    assert truncated_lengths(40, 10, 25, "ratio") == (20, 5)
-    assert truncated_lengths(100, 1, 10, "ratio") == (9, 1)
-
-
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(2, 40))
 def test_longest_first_is_the_rule_of_tokenizers(a: int, b: int, room: int) -> None:
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
@@ -193,8 +151,8 @@ def test_truncation_refuses() -> None:
 
 def test_label_order() -> None:
     assert LABELS == ("entailment", "contradiction", "neutral")
-    result = ["CONTRADICTION", "neutral", "entailment"]
-    assert label_permutation(result, LABELS).tolist() == [2, 0, 1]
+    labels = ["CONTRADICTION", "neutral", "entailment"]
+    assert label_permutation(labels, LABELS).tolist() == [2, 0, 1]
     for other in (["yes", "no", "neutral"], ["entailment"] * 3, ["entailment", "neutral"]):
         with pytest.raises(DataError, match="are not the labels"):
             label_permutation(other, LABELS)

@@ -1,7 +1,7 @@
 """BERT, its pretraining and the NLI classifier on Apache MXNet.
 
-They are the models of `heads`, computed without padding by `packed`, with what `models` adds to
-them on both backends. Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H
+They are the models of `heads`, computed without padding by `packed`, with what `bertnli.nets`
+adds to them on both backends. Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H
 num_hiddens, V vocab_size.
 """
 
@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.models import BERTNet, ClassifierNet, Net, PretrainingNet
 from bertnli.backends.mxnet import heads, layers
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.bert import Tensor, nn, use_np
@@ -22,10 +21,13 @@ from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.backends.packed import first_tokens, tokens_at
 from bertnli.data.batches import Batch
 from bertnli.formats import names
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.pretraining import BERTNet, PretrainingNet
+from bertnli.nets.trainable import Net
 
 
 class MXNetNet(Net, nn.Block):
-    """What `models` needs of MXNet's tensors; `use_np` is applied to the classes made of it."""
+    """What `bertnli.nets` needs of MXNet's tensors; its subclasses have `use_np`."""
 
     backend = "mxnet"
 
@@ -113,8 +115,8 @@ class BERTForPretraining(MXNetNet, PretrainingNet):
 
 
 @use_np
-class BERTClassifier(MXNetNet, ClassifierNet, heads.BERTClassifier):
-    __doc__ = ClassifierNet.__doc__
+class BERTClassifier(MXNetNet, Classifier, heads.BERTClassifier):
+    __doc__ = Classifier.__doc__
 
     def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
         """See `heads.BERTClassifier.forward`, whose numbers these are.

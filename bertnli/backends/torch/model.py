@@ -1,7 +1,7 @@
 """BERT, its pretraining and the NLI classifier on PyTorch.
 
-They are the models of `heads`, computed without padding by `packed`, with what `models` adds to
-them on both backends. Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H
+They are the models of `heads`, computed without padding by `packed`, with what `bertnli.nets`
+adds to them on both backends. Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H
 num_hiddens, V vocab_size.
 """
 
@@ -18,16 +18,18 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from bertnli.backends.models import BERTNet, ClassifierNet, Net, PretrainingNet
 from bertnli.backends.packed import first_tokens, tokens_at
 from bertnli.backends.torch import heads, layers
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.data.batches import Batch
 from bertnli.formats import names
+from bertnli.nets.classifier import Classifier
+from bertnli.nets.pretraining import BERTNet, PretrainingNet
+from bertnli.nets.trainable import Net
 
 
 class TorchNet(Net, nn.Module):
-    """What `models` needs of PyTorch's tensors."""
+    """What `bertnli.nets` needs of PyTorch's tensors."""
 
     backend = "torch"
 
@@ -115,8 +117,8 @@ class BERTForPretraining(TorchNet, PretrainingNet):
         return mlm_logits, self.nsp(self.hidden(encoded[R:].float()))
 
 
-class BERTClassifier(TorchNet, ClassifierNet, heads.BERTClassifier):
-    __doc__ = ClassifierNet.__doc__
+class BERTClassifier(TorchNet, Classifier, heads.BERTClassifier):
+    __doc__ = Classifier.__doc__
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """See `heads.BERTClassifier.forward`, whose numbers these are."""

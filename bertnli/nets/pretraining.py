@@ -1,0 +1,184 @@
+"""BERT with its two pretraining heads, and the same as a trainer trains it, on any backend.
+
+Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bertnli._util.hints import hinted
+from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import SENTENCE_HEADS, Shapes, bert_shapes, initial_arrays
+from bertnli.data.batches import Batch, ExampleSet
+from bertnli.data.masking import PretrainingBatch
+from bertnli.data.pretraining import PretrainingSet
+from bertnli.errors import ConfigError, DataError
+from bertnli.formats.head import Head
+from bertnli.formats.native import save_native
+from bertnli.nets.metrics import PretrainingMetrics
+from bertnli.nets.trainable import Net, Tensor, Trainable, check_backend, in_words
+from bertnli.text.vocab import Vocab
+
+
+class BERTNet(Net):
+    """BERT with its two pretraining heads, as the book has it.
+
+    Args:
+        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len,
+            activation, embedding_norm, norm_eps: see `BERTConfig`.
+        seed: of the start values, which are the same on every backend.
+        vocab: the vocabulary that the model carries along, if there is one.
+        arrays: the values of the tensors by canonical name, as a checkpoint has them; None for
+            start values. A tensor that they lack stays without values, and the model is only good
+            for making a `BERTClassifier`.
+    """
+
+    seed: int
+    #: The output layer of the classifier that it was loaded from, if there was one.
+    head: Head | None = None
+
+    @hinted()
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        ffn_num_hiddens: int,
+        num_heads: int,
+        num_blks: int,
+        dropout: float,
+        max_len: int = 1000,
+        *,
+        activation: str = "relu",
+        embedding_norm: bool = False,
+        norm_eps: float = 1e-5,
+        seed: int = 0,
+        vocab: Vocab | None = None,
+        arrays: Mapping[str, NDArray] | None = None,
+    ) -> None:
+        sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len)
+        config = BERTConfig(*sizes, activation, embedding_norm, norm_eps)
+        with self.building():
+            super().__init__(config)  # type: ignore[call-arg]
+        self.config, self.vocab, self.seed = config, vocab, seed
+        for name, shape in self.shapes().items():  # one by one, for they are large
+            if arrays is None:
+                self.give_values(initial_arrays({name: shape}, seed))
+            elif name in arrays:
+                self.give_values({name: arrays[name]})
+        self._weights = tuple(self.named_tensors().values())
+
+    def shapes(self) -> Shapes:
+        return bert_shapes(self.config)
+
+    def forward(self, tokens: Tensor, *inputs: Any, **named: Any) -> Any:
+        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+
+        Args:
+            tokens, segments: (B, T) integers.
+            valid_lens: (B,) tokens that are not padding; None where nothing is.
+            pred_positions: (B, P) positions whose tokens to predict; None for no MLM logits.
+        """
+        self._check_input(tokens)
+        return super().forward(tokens, *inputs, **named)  # type: ignore[misc]
+
+
+def check_bert(bert: Any, net: Trainable) -> None:
+    """Raise ConfigError unless a net's argument is a BERT of its backend."""
+    what = f"{type(net).__name__}() takes a BERT"
+    if isinstance(bert, tuple | list) and any(isinstance(item, BERTNet) for item in bert):
+        raise ConfigError(
+            f"{what} alone, and this is a {type(bert).__name__} of {len(bert)}; unpack it: "
+            "bert, vocab = load_pretrained_model(...)"
+        )
+    if not isinstance(bert, BERTNet):
+        raise ConfigError(
+            f"{what}, and not {in_words(bert)}; make one with bert, vocab = "
+            "load_pretrained_model('bert.mini')"
+        )
+    check_backend(bert, net.backend, what)
+
+
+class PretrainingNet(Trainable):
+    """A BERT with its pretraining heads, as a trainer trains them.
+
+    Args:
+        bert: the model (shared, not copied).
+        next_sentence: whether to learn which sentence follows. Otherwise only masked words are
+            learned, and the pooler and the head for sentences stay as they are.
+    """
+
+    num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
+
+    def __init__(self, bert: Any, *, next_sentence: bool = True) -> None:
+        check_bert(bert, self)
+        super().__init__()
+        self.config, self.vocab, self.next_sentence = bert.config, bert.vocab, next_sentence
+        self.encoder, self.mlm = bert.encoder, bert.mlm
+        if next_sentence:
+            self.hidden, self.nsp = bert.hidden, bert.nsp
+        self._all_arrays: Callable[[], dict[str, NDArray]] = bert.arrays  # untrained ones, too
+        self._weights = tuple(self.named_tensors().values())
+
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
+
+        Divided by the size of the whole batch, the sum is the mean loss of its masked tokens plus
+        that of its sentences, as in the book.
+        """
+        (mlm_losses, mlm_hits), (nsp_losses, _) = self._losses(outputs, batch)
+        weights = self.tensor(_predicted(batch, "pred_weights"), mlm_losses)
+        loss_sum = (mlm_losses * weights).sum()
+        if self.next_sentence:
+            loss_sum = loss_sum + nsp_losses.sum()
+        return loss_sum, (mlm_hits * weights).sum()
+
+    def eval_outputs(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> NDArray[np.float32]:
+        mlm, nsp = ([self.read(x) for x in pair] for pair in self._losses(outputs, batch))
+        sums = np.zeros((len(batch), 3), np.float32)
+        pairs = np.nonzero(cast(PretrainingBatch, batch).pred_positions >= 0)[0]
+        np.add.at(sums, pairs, np.stack([*mlm, np.ones_like(mlm[0])], 1))
+        return np.concatenate([sums, np.stack(nsp, 1)], 1)
+
+    def _losses(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Return losses and hits of the tokens, (R,), and of the sentences, (B,)."""
+        targets = _predicted(batch, "pred_ids"), batch.labels
+        return [self.cross_entropy(*each) for each in zip(outputs, targets, strict=True)]
+
+    def shapes(self) -> Shapes:
+        """Return name and shape of each tensor that is trained."""
+        untrained = () if self.next_sentence else SENTENCE_HEADS
+        shapes = bert_shapes(self.config)
+        return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
+
+    def score(
+        self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
+    ) -> PretrainingMetrics:
+        return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
+
+    def check_set(self, data: ExampleSet, what: str) -> None:
+        if not isinstance(data, PretrainingSet):
+            raise DataError(
+                f"the {what} set has labelled pairs; pretraining takes a PretrainingSet"
+            )
+        if data.next_sentence != self.next_sentence:
+            raise DataError(
+                f"the {what} set has next_sentence={data.next_sentence}, and the net "
+                f"next_sentence={self.next_sentence}; give both the same"
+            )
+
+    def save(self, folder: str | Path) -> None:
+        """Write weights, sizes and vocabulary to one folder that any backend opens."""
+        arrays = self._all_arrays()
+        ordered = {name: arrays[name] for name in bert_shapes(self.config)}
+        save_native(folder, ordered, self.config, None, self.required_vocab())
+
+
+def _predicted(batch: Batch, name: str) -> NDArray:
+    """Return a field of the batch's R tokens to predict, in their order, (R,)."""
+    return getattr(batch, name)[cast(PretrainingBatch, batch).pred_positions >= 0]
