@@ -30,8 +30,8 @@ class BERTNet(Net):
     """BERT with its two pretraining heads, as the book has it.
 
     Args:
-        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len,
-            activation, embedding_norm, norm_eps: see `BERTConfig`.
+        vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks: see `BERTConfig`.
+        dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: of the start values, which are the same on every backend.
         vocab: the vocabulary that the model carries along, if there is one.
         arrays: the values of the tensors by canonical name, as a checkpoint has them; None for
