@@ -182,3 +182,13 @@ def test_each_process_of_a_host_has_a_gpu_of_its_own(monkeypatch: pytest.MonkeyP
         assert nli.as_devices("gpu") == nli.as_devices("gpu:1")
         with pytest.raises(BackendError, match="sees 4 GPUs"):
             nli.as_devices("gpu:4")
+
+
+@pytest.mark.needs("mxnet")
+def test_a_split_batch_has_every_pair_once(make_batch: Callable[..., Batch]) -> None:
+    from bertnli.backends.mxnet.devices import split_batch
+
+    batch = make_batch(7)
+    parts = split_batch(batch, [0, 1, 2])
+    assert [len(part) for part in parts] == [2, 3, 2]
+    assert np.array_equal(np.concatenate([part.token_ids for part in parts]), batch.token_ids)

@@ -114,3 +114,9 @@ def test_false_alarms_and_hits() -> None:
         for size in (50, 200):
             assert alarms(weak, size, 400) <= 0.015
     assert alarms(rows[:, [1, 2, 0]], 300, 100) == 1
+
+
+def test_another_order_is_judged_by_recall_not_by_precision() -> None:
+    """Of classes of other sizes: a mean recall of 0.52 suggests nothing."""
+    confusion = np.array([[30, 160, 110], [15, 4, 11], [6, 8, 16]])
+    assert Metrics(("a", "b", "c"), confusion, 1.0).better_permutation() is None

@@ -11,6 +11,7 @@ from small_runs import STEPS, fit, new_trainer, signal_at
 from bertnli.backends.interface import Backend
 from bertnli.bert.config import TrainingConfig
 from bertnli.training.engine import StepResult
+from bertnli.training.history import EpochRecord, History
 from bertnli.training.loop import step_seed
 
 
@@ -66,3 +67,11 @@ def test_runs_repeat_and_depend_on_the_seed(backend: Backend) -> None:
 
     assert losses(1) == losses(1)
     assert losses(1) != losses(2)
+
+
+def test_the_best_epoch_is_the_first_with_the_highest_dev_accuracy() -> None:
+    records = [EpochRecord(i, i, 1.0, 0.5, 1.0, dev, 1.0, 1.0, 0.1) for i, dev in SCORES]
+    assert History(records).best.epoch == 2
+
+
+SCORES = [(1, 0.5), (2, 0.9), (3, 0.9), (4, 0.7)]
