@@ -12,6 +12,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import polars as pl
+import processes
 import pyarrow as pa
 import pyarrow.feather
 import pyarrow.ipc
@@ -406,3 +407,32 @@ def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
     ):
         (tmp_path / "README.md").write_text(text)
         assert names_beside(tmp_path / "train.csv") == {}
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
+@pytest.mark.parametrize("way", ["rows", "batches"])
+def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path, way: str) -> None:
+    """The texts of the larger file, all of it one row group, would fill 240 MB."""
+    code = """
+import sys
+from bertnli.data.arrow import file_table
+with open(sys.argv[1], "rb") as file:
+    table = file_table(file, "a file", "parquet", None)
+    if sys.argv[2] == "rows":
+        count = sum(1 for _ in table.rows)
+    else:
+        count = sum(batch.num_rows for batch in table.batches(["premise"]))
+status = open("/proc/self/status").read().split()
+print(count, int(status[status.index("VmHWM:") + 1]) // 1024)
+"""
+    peaks = []
+    for count in (300_000, 1_200_000):
+        texts = pa.array(f"{i} ".ljust(200, "x") for i in range(count))
+        path, columns = tmp_path / "a.parquet", {"premise": texts, "label": pa.nulls(count)}
+        pq.write_table(pa.table(columns), path, row_group_size=count, use_dictionary=False)
+        done = processes.run([sys.executable, "-c", code, str(path), way])
+        assert done.returncode == 0, done.stderr
+        rows, peak = map(int, done.stdout.split())
+        assert rows == count
+        peaks.append(peak)
+    assert peaks[1] < peaks[0] + 60  # MB
