@@ -14,6 +14,7 @@ an order that rotates from round to round, on the same pairs. The first round do
 get their tensors ready-made; bertnli cuts and pads its batches within the time.
 
 - d2l: the book's loop, fp32, every pair padded to 128. On MXNet as it comes, and with all cores.
+- bertnli.d2l: the same loop with bertnli's modules of the book's names.
 - transformers: `Trainer` with `BertForSequenceClassification` of the same sizes: padded to 128, as
   it comes; and padded to the longest of batches that `group_by_length` makes, in fp32 and bf16.
 - sentence-transformers: `CrossEncoder.predict`, which tokenizes as well; inference only.
@@ -22,6 +23,7 @@ get their tensors ready-made; bertnli cuts and pads its batches within the time.
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import os
 import platform
@@ -50,6 +52,8 @@ PEERS: dict[str, tuple[int, int]] = {
     "transformers, grouped": (4, 6),
     "transformers, grouped, bf16": (4, 6),
     "CrossEncoder": (0, 6),
+    "bertnli.d2l torch": (1, 1),
+    "bertnli.d2l mxnet": (1, 1),
     "bertnli torch": (6, 12),
     "bertnli torch, bf16": (6, 12),
     "bertnli mxnet": (6, 12),
@@ -152,12 +156,18 @@ def bertnli_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
     return train, evaluate
 
 
-def _import_d2l(framework: str) -> Any:
-    # The book's package imports what it has for images.
-    for name in ("torchvision", "torchvision.transforms"):
-        sys.modules.setdefault(name, types.ModuleType(name))
-    sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]  # type: ignore
-    return __import__(f"d2l.{framework}", fromlist=["d2l"])
+def _import_d2l(worker: str) -> Any:
+    """Import the book's package or, for the workers named for it, ours."""
+    package, _, framework = worker.split(",")[0].partition(" ")
+    if package == "d2l":
+        # The book's package imports what it has for images.
+        for name in ("torchvision", "torchvision.transforms"):
+            sys.modules.setdefault(name, types.ModuleType(name))
+        sys.modules["torchvision"].transforms = sys.modules["torchvision.transforms"]  # type: ignore
+        # What mxnet 1.9.1 needs of an older NumPy.
+        vars(np).setdefault("bool", bool)
+        vars(np).setdefault("int", int)
+    return importlib.import_module(f"{package}.{framework}")
 
 
 def d2l_torch_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
@@ -166,7 +176,7 @@ def d2l_torch_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
 
     from bertnli.bert.config import PRESETS
 
-    d2l = _import_d2l("torch")
+    d2l = _import_d2l(args.worker)
     bert = d2l.BERTModel(VOCAB_SIZE, **PRESETS[args.size], dropout=0.1)
 
     class BERTClassifier(torch.nn.Module):
@@ -208,15 +218,12 @@ def d2l_torch_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
 
 def d2l_mxnet_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
     """The chapter's MXNet tab; MXNet takes the threads that it takes by itself."""
-    # What mxnet 1.9.1 needs of an older NumPy.
-    vars(np).setdefault("bool", bool)
-    vars(np).setdefault("int", int)
+    from bertnli.bert.config import PRESETS
+
+    d2l = _import_d2l(args.worker)
     import mxnet as mx
     from mxnet import gluon, npx
 
-    from bertnli.bert.config import PRESETS
-
-    d2l = _import_d2l("mxnet")
     npx.set_np()
     bert = d2l.BERTModel(VOCAB_SIZE, **PRESETS[args.size], dropout=0.1)
     bert.initialize()
@@ -395,9 +402,11 @@ def cross_encoder_worker(args: argparse.Namespace, pairs: Pairs) -> Worker:
 
 
 MAKERS: dict[str, Callable[[argparse.Namespace, Pairs], Worker]] = {
-    "bertnli": bertnli_worker,
     "d2l torch": d2l_torch_worker,
     "d2l mxnet": d2l_mxnet_worker,
+    "bertnli.d2l torch": d2l_torch_worker,
+    "bertnli.d2l mxnet": d2l_mxnet_worker,
+    "bertnli": bertnli_worker,
     "transformers": transformers_worker,
     "CrossEncoder": cross_encoder_worker,
 }

@@ -35,10 +35,26 @@ def available_cores() -> int:
 
 def openmp_threads() -> int | None:
     """Return how many threads OpenMP would start in this process; None if it is not loaded."""
+    library = _libgomp()
+    return None if library is None else int(library.omp_get_max_threads())
+
+
+def use_one_openmp_thread() -> None:
+    """Make OpenMP compute in the calling thread; a forked process hangs otherwise.
+
+    The threads of the parent do not exist in the fork, but OpenMP would wait for them.
+    """
+    library = _libgomp()
+    if library is not None:
+        library.omp_set_num_threads(1)
+
+
+def _libgomp() -> Any:
+    """Return GNU's OpenMP library, if it is loaded."""
     if sys.platform != "linux":
         return None
     try:
-        return int(ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD).omp_get_max_threads())
+        return ctypes.CDLL("libgomp.so.1", mode=os.RTLD_NOLOAD)
     except OSError:
         return None
 

@@ -106,18 +106,27 @@ def _unpack(archive: Path, home: Path) -> None:
     with temporary_folder(home) as temporary:
         content = temporary / NEW
         content.mkdir()
-        try:
-            _extract(archive, content)
-        except DownloadError:
-            raise
-        except tarfile.ReadError as error:
-            reason = f"{archive} is neither a zip nor a tar archive ({error})"
-            raise NoArchiveError(reason) from None
-        except Exception as error:  # the readers raise anything for a damaged archive
-            hint = "" if isinstance(error, OSError) else f". {COPY_ANEW}"
-            raise DownloadError(f"{archive} cannot be unpacked: {error}{hint}") from error
+        unpack_into(archive, content)
         hidden(home, ".files.json").write_text(json.dumps(_hashes(content)), encoding="utf-8")
         content.rename(home)
+
+
+def unpack_into(archive: Path, folder: Path) -> None:
+    """Unpack a zip or tar archive into a folder, over the files that are there.
+
+    Raises:
+        DownloadError: see `extracted`.
+    """
+    try:
+        _extract(archive, folder)
+    except DownloadError:
+        raise
+    except tarfile.ReadError as error:
+        reason = f"{archive} is neither a zip nor a tar archive ({error})"
+        raise NoArchiveError(reason) from None
+    except Exception as error:  # the readers raise anything for a damaged archive
+        hint = "" if isinstance(error, OSError) else f". {COPY_ANEW}"
+        raise DownloadError(f"{archive} cannot be unpacked: {error}{hint}") from error
 
 
 def _extract(archive: Path, folder: Path) -> None:

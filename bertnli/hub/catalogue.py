@@ -25,7 +25,8 @@ PRETRAINED, CLASSIFIER = "pretrained", "classifier"
 #: Key of a file that every framework reads.
 ANY = "any"
 
-_D2L = "http://d2l-data.s3-accelerate.amazonaws.com/"
+#: The book's server.
+DATA_URL = "http://d2l-data.s3-accelerate.amazonaws.com/"
 
 
 class HubFile(NamedTuple):
@@ -39,12 +40,16 @@ class HubFile(NamedTuple):
 #: ``"any"`` is for data that every framework reads.
 DATA_HUB: dict[str, dict[str, HubFile]] = {
     "bert.base": {
-        "torch": HubFile(_D2L + "bert.base.torch.zip", "225d66f04cae318b841a13d32af3acc165f253ac"),
-        "mxnet": HubFile(_D2L + "bert.base.zip", "7b3820b35da691042e5d34c0971ac3edbd80d3f4"),
+        "torch": HubFile(
+            DATA_URL + "bert.base.torch.zip", "225d66f04cae318b841a13d32af3acc165f253ac"
+        ),
+        "mxnet": HubFile(DATA_URL + "bert.base.zip", "7b3820b35da691042e5d34c0971ac3edbd80d3f4"),
     },
     "bert.small": {
-        "torch": HubFile(_D2L + "bert.small.torch.zip", "c72329e68a732bef0452e4b96a1c341c8910f81f"),
-        "mxnet": HubFile(_D2L + "bert.small.zip", "a4e718a47137ccd1809c9107ab4f5edd317bae2c"),
+        "torch": HubFile(
+            DATA_URL + "bert.small.torch.zip", "c72329e68a732bef0452e4b96a1c341c8910f81f"
+        ),
+        "mxnet": HubFile(DATA_URL + "bert.small.zip", "a4e718a47137ccd1809c9107ab4f5edd317bae2c"),
     },
     "SNLI": {
         ANY: HubFile(

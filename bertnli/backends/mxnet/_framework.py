@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli._util.machine import available_cores
+from bertnli._util.machine import available_cores, use_one_openmp_thread
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
@@ -129,6 +129,8 @@ def _import_mxnet() -> Any:
             "libquadmath0)."
         ) from error
     _keep_aliases_inside_mxnet()
+    if hasattr(os, "register_at_fork"):  # gluon's data loader forks
+        os.register_at_fork(after_in_child=use_one_openmp_thread)
     return mxnet
 
 
