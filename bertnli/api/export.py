@@ -18,7 +18,7 @@ from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.evaluation.predictions import metrics_of
 from bertnli.formats import onnx
 from bertnli.formats.checkpoint import Checkpoint
-from bertnli.formats.folder import check_new, new_files, new_folder
+from bertnli.formats.folder import check_new, new_folder
 from bertnli.formats.load import load_checkpoint
 
 #: An int8 graph that is so far from its source, by the largest output, is worth a warning.
@@ -141,7 +141,7 @@ def export(
         encoding = encoding_of(checkpoint.config, checkpoint.encoding, max_len, truncation)
         checkpoint = replace(checkpoint, encoding=encoding)
     dataset = None if check is None else _dataset(checkpoint, check, split, reading)
-    with new_files(graphs) if is_file else new_folder(target) as folder:
+    with new_folder(*(graphs if is_file else [target]), as_files=is_file) as folder:
         folder.mkdir()
         written = [folder / graph.name for graph in graphs]
         onnx.write_onnx(written[0], checkpoint)

@@ -19,7 +19,7 @@ from bertnli.data.corpus import ONE_LIST, Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import DataError
 from bertnli.explain import Explanation, explain
-from bertnli.formats.head import content_names, content_of, output_layer
+from bertnli.formats.checkpoint import content_names, content_of, output_layer
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import Metrics
 from bertnli.nets.pretraining import check_bert
@@ -90,9 +90,9 @@ class Classifier(Trainable):
         small = {name: bert.read(tensors[name]) for name in content_names(bert.config)}
         content = content_of(small, bert.seed)
         layer = output_layer(bert.head, labels, new_head, output, seed, content)
-        self.output_origin = layer.origin
-        self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
-        self.give_values(layer.arrays, bert)
+        arrays, self.output_origin, encoding = layer
+        self.encoding = encoding or PairEncoding.default(bert.config.max_len)
+        self.give_values(arrays, bert)
         self._weights = tuple(self.named_tensors().values())
 
     def shapes(self) -> Shapes:

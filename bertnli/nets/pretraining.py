@@ -19,7 +19,7 @@ from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.masking import PretrainingBatch
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
-from bertnli.formats.head import Head
+from bertnli.formats.checkpoint import Head
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import PretrainingMetrics
 from bertnli.nets.trainable import Net, Tensor, Trainable, check_backend, in_words
