@@ -182,7 +182,7 @@ def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
         )
 
 
-def some(items: Sequence[str], limit: int = 5) -> str:
+def some(items: Sequence[object], limit: int = 5) -> str:
     """Join the first few items with commas, and add how many more there are."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return ", ".join(map(str, items[:limit])) + more

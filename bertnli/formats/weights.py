@@ -125,13 +125,13 @@ def find(path: Path) -> Path:
         return files[0]
     inner = islice((inner for inner in folder.iterdir() if inner.is_dir()), MAX_INNER)
     # By length first: transformers' Trainer has a checkpoint-900 and a checkpoint-1000.
-    holding = sorted(map(str, filter(holds_checkpoint, inner)), key=lambda f: (len(f), f))
+    holding = sorted(filter(holds_checkpoint, inner), key=lambda f: (len(f.name), f.name))
     if holding:
         hint = f"give the path of one of its folders that do: {some(holding)}"
     elif shards:
         hint = f"it has {some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
     elif files:
-        hint = f"it has several files of parameters; give the path of one: {some(list(map(str, files)))}"
+        hint = f"it has several files of parameters; give the path of one: {some(files)}"
     else:
         hint = (
             "it is a folder of bertnli or of Hugging Face (config.json and model.safetensors), a "
