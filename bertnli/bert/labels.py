@@ -51,10 +51,8 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
 def label_permutation(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
     """Return the index of each expected label in ``labels``, ignoring case.
 
-    ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order.
-
-    Raises:
-        DataError: the two are not the same set of names, or a name is repeated.
+    ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order. Two
+    different sets of names are a DataError.
     """
     positions = {plain(name): i for i, name in enumerate(labels)}
     wanted = [plain(name) for name in expected]
@@ -80,9 +78,6 @@ def label_merging(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.
     Args:
         labels: a classifier's class names, in the order of its logits.
         expected: a corpus's class names.
-
-    Raises:
-        DataError: the names differ; the message proposes a ``--label-map``.
     """
     names, wanted = ([canonical_label(name) for name in side] for side in (labels, expected))
     if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):

@@ -114,9 +114,6 @@ def infer_config(
         arrays: canonical name to tensor.
         num_heads, dropout: values that no shape shows.
         source: the file's path, for messages.
-
-    Raises:
-        CheckpointError: a tensor is missing that every BERT has.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:

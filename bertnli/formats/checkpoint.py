@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -44,11 +43,7 @@ class Head:
     unnamed: str = ""
 
     def in_order(self, labels: Sequence[str]) -> dict[str, NDArray]:
-        """Return the tensors with their rows in the order of other labels.
-
-        Raises:
-            DataError: the class names are unknown or are not the same set.
-        """
+        """Return the tensors with their rows in the order of ``labels``; DataError if these differ."""
         if self.labels is None:
             raise DataError(self.unnamed)
         names, expected = (list(map(canonical_label, side)) for side in (self.labels, labels))
@@ -128,14 +123,14 @@ def check_sizes(
         file: path of the description.
         names: `BERTConfig` field to its name in the description, for those that differ.
     """
-    blocks = {name.split(".")[2] for name in arrays if name.startswith("encoder.blks.")}
-    sizes = {"num_blks": len(blocks)}
-    with suppress(CheckpointError, ConfigError):  # missing tensors are reported later
-        sizes |= infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
+    try:
+        sizes = infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
+    except (CheckpointError, ConfigError):  # missing tensors are reported later
+        return
     differ = [
         f"{names.get(name, name)} is {getattr(config, name)}, and {sizes[name]} by the tensors"
         for name in SIZES
-        if sizes.get(name, getattr(config, name)) != getattr(config, name)
+        if sizes[name] != getattr(config, name)
     ]
     if differ:
         raise CheckpointError(
@@ -145,11 +140,7 @@ def check_sizes(
 
 
 def head_of(checkpoint: Checkpoint) -> Head | None:
-    """Return the output layer of a classifier; None for a pretrained model or without a pooler.
-
-    Raises:
-        CheckpointError: one of its tensors is missing or has an unexpected shape.
-    """
+    """Return the output layer of a classifier; None for a pretrained model or without a pooler."""
     arrays, labels = checkpoint.arrays, checkpoint.labels
     if not checkpoint.is_classifier or "hidden.weight" not in arrays:
         return None

@@ -36,9 +36,6 @@ def new_folder(*targets: Path, as_files: bool = False) -> Iterator[Path]:
         targets: the path of the new folder; with ``as_files`` the paths of new files, all in one
             existing folder, which are moved out of the yielded folder.
         as_files: whether the targets are files.
-
-    Raises:
-        CheckpointError: a target exists or cannot be written.
     """
     check_new(*targets, instead="another name" if as_files else "a new folder")
     try:
@@ -58,10 +55,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
     A killed process leaves the old folder either under its name or, between two renames, where
     `clear_leftovers` finds it. The old folder is removed with all its content: callers check first
-    that only files of bertnli are in it.
-
-    Raises:
-        OSError: the folder cannot be written; the target is unchanged.
+    that only files of bertnli are in it. After an error the old folder is unchanged.
     """
     with temporary_folder(target) as home:
         yield home / NEW
@@ -79,11 +73,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(target: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; put it in the place of ``target`` at the end.
-
-    Raises:
-        OSError: the file cannot be written; the target is unchanged.
-    """
+    """Yield the path of a file to write; put it in the place of ``target`` at the end."""
     with temporary_folder(target) as home:
         yield home / NEW
         flush_to_disk(home / NEW)

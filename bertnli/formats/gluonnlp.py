@@ -108,12 +108,7 @@ def _canonical_arrays(stored: Mapping[str, NDArray], source: str) -> dict[str, N
 
 
 def find_vocab(file: Path) -> Vocab | None:
-    """Load the vocabulary in a model's folder that belongs to the model; None if there is none.
-
-    Raises:
-        DataError: it cannot be read, or there are several and none has the model's name.
-        BackendError: the package tokenizers is missing.
-    """
+    """Load the vocabulary that belongs to a model's file from its folder; None if there is none."""
     files = sorted(file.parent.glob("*.vocab"))
     named = [path for path in files if re.sub(r"-\w+$", "", path.stem) in file.name]
     if named or len(files) == 1:

@@ -96,11 +96,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Read a folder's config.json of a transformers model.
-
-    Returns:
-        The file's path and its content, which is empty without a file, or if bertnli wrote it.
-    """
+    """Return the path of a folder's config.json and its content; empty unless transformers' own."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -162,11 +158,7 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Convert the content of a config.json to sizes.
-
-    Raises:
-        CheckpointError: a size is missing or wrong, or a setting is not supported.
-    """
+    """Convert the content of a config.json, at ``path``, to sizes."""
     _check_type(described.get("model_type", "bert"), path)
     for name, value in FIXED.items():
         if described.get(name, value) != value:

@@ -47,10 +47,6 @@ def load_pretrained(
         pretrained_model, framework, kind: see `bertnli.formats.weights.locate`.
         sizes: expected values of `BERTConfig` fields; None where any value is accepted.
         dropout: the dropout; None for the file's, or else the book's.
-
-    Raises:
-        CheckpointError: there is no model, it is damaged, or its sizes are not the expected ones.
-        ConfigError: the number of heads is unknown.
     """
     usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
     checkpoint = read_checkpoint(locate(pretrained_model, framework, kind))
@@ -66,11 +62,6 @@ def load_classifier(
         path: path of the folder or the file.
         labels: class names in the order of the logits, needed if the files have none.
         num_heads: number of attention heads, needed if the files do not say it.
-
-    Raises:
-        CheckpointError: there is no classifier, it is damaged, its classes have no names, or other
-            names than ``labels``.
-        ConfigError: the number of heads is unknown.
     """
     return _classifier(read_checkpoint(locate_local(path)), labels, num_heads)
 
@@ -92,12 +83,7 @@ def read_checkpoint(path: Path, with_vocab: bool = True) -> Checkpoint:
 
     Args:
         path: path of a folder, or of a file of tensors.
-        with_vocab: whether to read the vocabulary, too.
-
-    Raises:
-        CheckpointError: there is no checkpoint, it is damaged, or it describes another model.
-        DataError: its vocabulary cannot be read.
-        BackendError: the vocabulary needs the package tokenizers, which is missing.
+        with_vocab: whether to read the vocabulary, which may need the package tokenizers.
     """
     file = weights.find(path)
     stored = weights.read(file)

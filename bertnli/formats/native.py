@@ -68,9 +68,6 @@ def save_native(
         folder: path of the folder.
         arrays: canonical name to tensor, float32 or float16.
         config, labels, vocab, encoding: see `Checkpoint`.
-
-    Raises:
-        CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
     """
     folder = as_path(folder)
     if folder.exists() and not is_replaceable(folder):

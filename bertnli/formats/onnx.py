@@ -47,10 +47,6 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
     Args:
         path: path of the new file.
         checkpoint: a classifier or a pretrained model, whose pretraining heads are left out.
-
-    Raises:
-        BackendError: the packages onnx and onnxruntime are missing.
-        CheckpointError: the model is too large for a file, or the outputs differ.
     """
     onnx, _ = _packages()
     used = {k: a for k, a in checkpoint.arrays.items() if not k.startswith(("mlm.", "nsp."))}
@@ -146,20 +142,31 @@ class _Graph:
 
     def model(self) -> Any:
         """Build the complete ONNX model, with its metadata."""
-        labels, hiddens = self.checkpoint.labels, self.config.num_hiddens
-        outputs: dict[str, tuple[str | int, ...]] = {
-            "last_hidden_state": ("batch", "tokens", hiddens),
-            "pooler_output": ("batch", hiddens),
-        }
-        if labels is not None:
-            outputs = {"logits": ("batch", len(labels))}
-        self.build(*outputs)
+        labels, hiddens, last = (
+            self.checkpoint.labels,
+            self.config.num_hiddens,
+            self.config.num_blks,
+        )
         types, value = self.onnx.TensorProto, self.helper.make_tensor_value_info
+        X = self.embedded()
+        mask = self.node("Cast", "attention_mask", to=types.FLOAT)
+        hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
+        bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
+        for i in range(1, last + 1):
+            X = self.block(f"encoder.blks.{i - 1}", X, bias, cls_only=bool(labels) and i == last)
+        cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
+        pooled = self.node("Tanh", self.dense("hidden", cls), output="pooler_output")
+        shapes: dict[str, tuple[str | int, ...]] = {pooled: ("batch", hiddens)}
+        if labels is None:
+            X = self.node("Identity", X, output="last_hidden_state")
+            shapes = {X: ("batch", "tokens", hiddens)} | shapes
+        else:
+            shapes = {self.dense("output", pooled, output="logits"): ("batch", len(labels))}
         graph = self.helper.make_graph(
             self.nodes,
             "bertnli",
             [value(name, types.INT64, ("batch", "tokens")) for name in INPUTS],
-            [value(name, types.FLOAT, shape) for name, shape in outputs.items()],
+            [value(name, types.FLOAT, shape) for name, shape in shapes.items()],
             list(self.constants.values()),
         )
         model = self.helper.make_model(
@@ -173,30 +180,9 @@ class _Graph:
         self.helper.set_model_props(model, {key: json.dumps(value) for key, value in description})
         return model
 
-    def build(self, output: str, pooled: str = "") -> None:
-        """Add all nodes.
-
-        Args:
-            output: name of the logits; with ``pooled``, of the last hidden state.
-            pooled: name of the pooler's output; empty for a classifier.
-        """
-        X = self.embedded()
-        mask = self.node("Cast", "attention_mask", to=self.onnx.TensorProto.FLOAT)
-        hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
-        bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
-        for i in range(self.config.num_blks):
-            last = not pooled and i == self.config.num_blks - 1
-            X = self.block(f"encoder.blks.{i}", X, bias, cls_only=last)
-        cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
-        if pooled:
-            self.node("Identity", X, output=output)
-            self.node("Tanh", self.dense("hidden", cls), output=pooled)
-        else:
-            self.dense("output", self.node("Tanh", self.dense("hidden", cls)), output=output)
-
     def embedded(self) -> str:
         tokens, segments = (
-            self.node("Gather", self.tensor(f"encoder.{table}_embedding.weight"), ids)
+            self.node("Gather", self.constant(f"encoder.{table}_embedding.weight"), ids)
             for table, ids in (("token", "input_ids"), ("segment", "token_type_ids"))
         )
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
@@ -243,10 +229,10 @@ class _Graph:
     def dense(self, name: str, X: str, output: str = "") -> str:
         weight = self.constant(f"{name}.weight", self.arrays[f"{name}.weight"].T)  # (in, out)
         product = self.node("MatMul", X, weight)
-        return self.node("Add", product, self.tensor(f"{name}.bias"), output=output)
+        return self.node("Add", product, self.constant(f"{name}.bias"), output=output)
 
     def norm(self, name: str, X: str) -> str:
-        weights = (self.tensor(f"{name}.{leaf}") for leaf in ("weight", "bias"))
+        weights = (self.constant(f"{name}.{leaf}") for leaf in ("weight", "bias"))
         eps = self.config.norm_eps
         return self.node("LayerNormalization", X, *weights, axis=-1, epsilon=eps)
 
@@ -256,17 +242,16 @@ class _Graph:
         self.nodes.append(node)
         return output
 
-    def tensor(self, name: str) -> str:
-        return self.constant(name, self.arrays[name])
-
     def number(self, value: float) -> str:
         return self.constant(f"number {value!r}", np.array(value, np.float32))
 
     def integers(self, *values: int) -> str:
         return self.constant(f"integers {values}", np.array(values, np.int64))
 
-    def constant(self, name: str, array: NDArray) -> str:
+    def constant(self, name: str, array: NDArray | None = None) -> str:
+        """Add a constant, by default the model's tensor of that name, unless it has been added."""
         if name not in self.constants:
+            array = self.arrays[name] if array is None else array
             dtype = np.float32 if array.dtype.kind == "f" else array.dtype
             ordered = np.array(array, dtype, order="C")
             self.constants[name] = self.onnx.numpy_helper.from_array(ordered, name)

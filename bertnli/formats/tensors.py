@@ -26,11 +26,8 @@ WRITTEN = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64"}
 def read_tensors(path: Path) -> dict[str, NDArray]:
     """Read the tensors of a file by name; bfloat16 becomes float32.
 
-    The buffer ``position_ids`` of older versions of transformers is left out.
-
-    Raises:
-        CheckpointError: the file cannot be read, is damaged, or holds something other than
-            floating-point numbers.
+    Other dtypes are refused, except that ``position_ids``, a buffer of older versions of
+    transformers, is left out.
     """
     arrays: dict[str, NDArray] = {}
     try:

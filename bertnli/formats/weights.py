@@ -52,9 +52,6 @@ def locate_local(name: str | Path) -> Path:
 
     Args:
         name: a model that comes with bertnli, or the path of a folder, an archive or a file.
-
-    Raises:
-        CheckpointError: there is nothing of that name; the message suggests what was meant.
     """
     if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
         return locate(name)
@@ -77,9 +74,6 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
         name: a name as for `locate_local`, a name of the hub, or a URL.
         framework: the framework whose file is downloaded, if the hub has one for each.
         kind: which of a bundled model's folders; see `bertnli.hub.catalogue.bundled`.
-
-    Raises:
-        DownloadError: there is nothing of that name, or it cannot be downloaded.
     """
     folder = bundled(name, kind)
     if folder is not None:

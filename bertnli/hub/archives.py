@@ -49,10 +49,6 @@ def extracted(archive: Path, folder: Path) -> Path:
 
     Returns:
         The folder of the content; if that is a single folder, this one.
-
-    Raises:
-        DownloadError: the archive is damaged, has links or devices, or is unreasonably large; or
-            the folder cannot be written.
     """
     open_regular(archive, DownloadError).close()
     stem = re.sub(r"(\.tar)?\.\w+$", "", archive.name)[:100]
@@ -73,11 +69,10 @@ def extracted(archive: Path, folder: Path) -> Path:
 
 def _hashes(home: Path) -> dict[str, str]:
     """Return the SHA-256 of each file below a folder, by relative path; empty for a link."""
-    paths = {path.relative_to(home): path for path in home.rglob("*")}
     return {
-        name.as_posix(): "" if path.is_symlink() else digest_of(path, "sha256")
-        for name, path in paths.items()
-        if not {*ADDED} & {*name.parts} and (path.is_symlink() or path.is_file())
+        path.relative_to(home).as_posix(): "" if path.is_symlink() else digest_of(path, "sha256")
+        for path in home.rglob("*")
+        if not {*ADDED} & {*path.relative_to(home).parts} and (path.is_symlink() or path.is_file())
     }
 
 

@@ -69,11 +69,6 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
         sha1: 40 hexadecimal digits in lower case; None if they are not known.
         target: path of the file. An existing one stays until the new one is complete.
         progress: whether to show a bar or, if standard error is a log, a line every 30 seconds.
-
-    Raises:
-        DownloadError: the server cannot be reached, does not have the file, sends another file, or
-            takes too long.
-        OSError: the folder cannot be written.
     """
     with locked(target):
         if is_here(target, sha1):
