@@ -33,7 +33,7 @@ def _one_of(values: tuple[str, ...]) -> Rule:
 
 
 def _check(config: Any, rules: Mapping[str, Rule]) -> None:
-    """Raise ConfigError if a field of a config breaks its rule."""
+    """Raise ConfigError if a field of a config breaks its rule, given by field name."""
     for name, (kind, is_valid, expected) in rules.items():
         value = getattr(config, name)
         is_kind = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
@@ -155,7 +155,7 @@ _TRAINING_RULES: dict[str, Rule] = {
 @documented
 @dataclass(frozen=True)
 class TrainingConfig:
-    """The settings of a training run that change its result: those of data order and optimizer.
+    """The settings of training: the optimizer's, the schedule's, and those of the data's order.
 
     A default value turns a setting off, also one that the recipe ``"best"`` turns on.
 
@@ -245,6 +245,6 @@ class TrainingConfig:
         return self.lr * (total_steps - step) / max(1, total_steps - warmup_steps)
 
     def averages_at(self, step: int, total_steps: int) -> bool:
-        """Return whether the weights after step ``step``, counted from 0, are averaged."""
+        """Return whether the weights after step ``step`` of ``total_steps`` go into the average."""
         last_steps = max(1, round(self.average * total_steps)) if self.average else 0
         return step >= total_steps - last_steps

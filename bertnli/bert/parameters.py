@@ -111,7 +111,7 @@ def infer_config(
     """Infer the sizes of a BERT from the shapes of its tensors.
 
     Args:
-        arrays: canonical name to tensor.
+        arrays: tensors by canonical name.
         num_heads, dropout: values that no shape shows.
         source: the file's path, for messages.
     """

@@ -64,7 +64,7 @@ def forward(
     """Compute a model's outputs, without dropout.
 
     Args:
-        arrays: canonical name to tensor; a head is computed if its tensors are among them.
+        arrays: tensors by canonical name; a head is computed if its tensors are among them.
         config: the model's sizes.
         token_ids, segments: integers, (B, T).
         valid_lens: number of tokens without padding, (B,), or for each query, (B, T); None if there
@@ -105,7 +105,7 @@ def gradients(
     """Compute the gradient of a batch's mean loss by each tensor of a classifier, by name.
 
     Args:
-        arrays: canonical name to tensor; those that a classifier does not have are ignored.
+        arrays: tensors by canonical name; those that a classifier does not have are ignored.
         config, token_ids, segments, valid_lens: see `forward`.
         labels: class ids, (B,).
     """
@@ -157,7 +157,7 @@ def adam_step(
     """Return the weights after one step of Adam (Kingma and Ba, 2015), as torch.optim.Adam.
 
     Args:
-        weights, grads: canonical name to tensor, and to the loss's gradient by it.
+        weights, grads: tensors by name, and the gradients of the loss by them.
         m, v: first and second moments by name, empty before the first step; updated in place.
         step: number of the step, counted from 1.
         lr: learning rate.

@@ -33,6 +33,10 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     """Make a checkpoint, without vocabulary, of a file's tensors and the config.json beside it.
 
     Without a config.json the sizes follow from the tensors, except the number of heads.
+
+    Args:
+        file: path of the file of tensors.
+        stored: the file's tensors by name.
     """
     of_mxnet = any(name.endswith(".gamma") for name in stored)
     rename = names.from_mxnet if of_mxnet else names.from_torch

@@ -43,7 +43,7 @@ class Head:
     unnamed: str = ""
 
     def in_order(self, labels: Sequence[str]) -> dict[str, NDArray]:
-        """Return the tensors with their rows in the order of ``labels``; DataError if these differ."""
+        """Return the tensors with rows in the order of ``labels``; DataError for other names."""
         if self.labels is None:
             raise DataError(self.unnamed)
         names, expected = (list(map(canonical_label, side)) for side in (self.labels, labels))
@@ -62,7 +62,7 @@ class Checkpoint:
     """The content of a checkpoint's files, whatever their format.
 
     Args:
-        arrays: canonical name to tensor.
+        arrays: tensors by canonical name; see `bertnli.bert.parameters`.
         config: the sizes.
         vocab: the vocabulary; empty if none was read.
         labels: class names in the order of the logits; None for a pretrained model, and if the
@@ -95,7 +95,7 @@ class Checkpoint:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it has an output layer for classes."""
+        """Whether the checkpoint has an output layer for classes."""
         return WEIGHT in self.arrays
 
     @property
@@ -118,10 +118,10 @@ def check_sizes(
     """Raise CheckpointError if a description's sizes differ from those of the tensors beside it.
 
     Args:
-        arrays: canonical name to tensor.
-        config: the sizes that the description says.
-        file: path of the description.
-        names: `BERTConfig` field to its name in the description, for those that differ.
+        arrays: tensors by canonical name.
+        config: the sizes in the description.
+        file: path of the description, such as a config.json.
+        names: `BERTConfig` field to its name in the description, where they differ.
     """
     try:
         sizes = infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
@@ -172,11 +172,11 @@ def output_layer(
     seed: int,
     content: str,
 ) -> tuple[Mapping[str, NDArray], str, PairEncoding | None]:
-    """Return the tensors that a new classifier's output layer starts with.
+    """Choose the tensors that a new classifier's output layer starts with.
 
-    They are the checkpoint's if its classes are the same, in any order. Otherwise they are start
-    values, which depend on the seed and on the encoder's content: the encoder may have been trained
-    with an output layer of the same seed, which a new one must not resemble.
+    They are the checkpoint's if its classes are the same, in any order. Otherwise they are random
+    start values, which depend on the seed and on the encoder's content: the encoder may have been
+    trained with an output layer of the same seed, which a new one must not resemble.
 
     Args:
         head: the checkpoint's output layer; None if it has none.

@@ -61,7 +61,13 @@ def convert(
     check_new(Path(target))
     given = rounded = load_checkpoint(source, labels, num_heads)
     if dtype is not None:
-        rounded = replace(given, arrays=_rounded(given.arrays, dtype))
+        with np.errstate(over="ignore"):
+            arrays = {name: array.astype(dtype) for name, array in given.arrays.items()}
+        before = given.arrays
+        lost = [n for n in arrays if (np.isfinite(arrays[n]) != np.isfinite(before[n])).any()]
+        if lost:
+            raise CheckpointError(f"{', '.join(lost[:5])}: numbers too large for {dtype}")
+        rounded = replace(given, arrays=arrays)
     with new_folder(Path(target)) as folder:
         FORMATS[to](rounded, folder)
         written = load_checkpoint(folder, given.labels)
@@ -77,16 +83,6 @@ def digests(arrays: Mapping[str, NDArray]) -> dict[str, str]:
         header = f"{name} {array.dtype.str} {array.shape}\n".encode()
         hashes[name] = hashlib.sha256(header + array.tobytes()).hexdigest()
     return hashes
-
-
-def _rounded(arrays: Mapping[str, NDArray], dtype: str) -> dict[str, NDArray]:
-    """Convert all tensors to a dtype; CheckpointError if a number is too large for it."""
-    with np.errstate(over="ignore"):
-        rounded = {name: array.astype(dtype) for name, array in arrays.items()}
-    lost = [n for n in arrays if (np.isfinite(rounded[n]) != np.isfinite(arrays[n])).any()]
-    if lost:
-        raise CheckpointError(f"{', '.join(lost[:5])}: numbers too large for {dtype}")
-    return rounded
 
 
 def _check_same(given: Checkpoint, written: Checkpoint) -> None:

@@ -61,16 +61,29 @@ _NAME = re.compile(r"(bert|ernie)_(\d+)_(\d+)_(\d+)(?=_|\b)")
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
-    """Return whether tensors are named as in GluonNLP's BERT."""
+    """Return whether the tensors ``stored`` in a file have the names of GluonNLP's BERT."""
     return any(re.match(r"(\w+\.)?encoder\.transformer_cells\.", name) for name in stored)
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of the tensors in a file.
+    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its name.
 
-    The file's name says the kind of model and its number of heads; a classifier's does not.
+    The name of a pretrained model's file says the number of heads; a classifier's does not.
     """
-    arrays = _canonical_arrays(stored, str(file))
+    is_classifier = any(name.startswith("bert.") for name in stored)
+
+    def translate(name: str) -> str:
+        name = without_gamma(name)
+        # Dropout before a classifier's output layer, if there is any, is layer 0.
+        head = re.fullmatch(r"classifier\.\d\.(weight|bias)", name) if is_classifier else None
+        return f"output.{head[1]}" if head else by_template(name.removeprefix("bert."), NAMES)
+
+    arrays = canonical(stored, translate, str(file))
+    if "encoder.segment_embedding.weight" not in arrays:
+        raise CheckpointError(
+            f"{file} holds no embeddings of token types: it is a model of GluonNLP, and of these "
+            "only BERT and ERNIE are computed here, not RoBERTa or DistilBERT"
+        )
     config = infer_config(arrays, 1, DROPOUT, str(file))
     kind, heads = "ernie" if config.max_len == ERNIE_POSITIONS else "bert", 1
     parts = _NAME.search(file.name)
@@ -87,24 +100,6 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     task = re.fullmatch(r"model_bert_([A-Z]+)_\d+\.params", file.name)
     labels = TASKS.get(task[1]) if task is not None and WEIGHT in arrays else None
     return Checkpoint(arrays, config, labels=labels, format=FORMAT, heads_known=heads_known)
-
-
-def _canonical_arrays(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
-    is_classifier = any(name.startswith("bert.") for name in stored)
-
-    def translate(name: str) -> str:
-        name = without_gamma(name)
-        # Dropout before a classifier's output layer, if there is any, is layer 0.
-        head = re.fullmatch(r"classifier\.\d\.(weight|bias)", name) if is_classifier else None
-        return f"output.{head[1]}" if head else by_template(name.removeprefix("bert."), NAMES)
-
-    arrays = canonical(stored, translate, source)
-    if "encoder.segment_embedding.weight" not in arrays:
-        raise CheckpointError(
-            f"{source} holds no embeddings of token types: it is a model of GluonNLP, and of these "
-            "only BERT and ERNIE are computed here, not RoBERTa or DistilBERT"
-        )
-    return arrays
 
 
 def find_vocab(file: Path) -> Vocab | None:

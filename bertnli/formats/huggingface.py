@@ -89,14 +89,14 @@ _TENSOR = re.compile(rf"(bert|{'|'.join(OTHERS)})\.|embeddings\.|encoder\.layer\
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
-    """Return whether tensors have transformers' names, or a config.json another model type."""
+    """Return whether a file is of transformers, by its tensors' names or its config.json."""
     _, described = read_description(file.parent)
     kind = described.get("model_type", "bert")
     return kind != "bert" or any(_TENSOR.match(name) for name in stored)
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path of a folder's config.json and its content; empty unless transformers' own."""
+    """Return the path of a folder's config.json, and its content or, if bertnli wrote it, {}."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -108,7 +108,7 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors and the config.json beside it."""
+    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
     path, described = read_description(file.parent)
     if not described:
         for name in stored:
@@ -158,7 +158,7 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Convert the content of a config.json, at ``path``, to sizes."""
+    """Convert the content of a config.json to sizes; ``path`` is the file's, for messages."""
     _check_type(described.get("model_type", "bert"), path)
     for name, value in FIXED.items():
         if described.get(name, value) != value:

@@ -41,12 +41,13 @@ def load_pretrained(
 ) -> Checkpoint:
     """Load a pretrained BERT; see a backend's ``load_pretrained_model``.
 
-    Heads that a file lacks get start values. Of a classifier, the output layer is in ``head``.
+    Heads that a file lacks get start values. A classifier is loaded as a pretrained model, with its
+    output layer apart in ``head``.
 
     Args:
         pretrained_model, framework, kind: see `bertnli.formats.weights.locate`.
         sizes: expected values of `BERTConfig` fields; None where any value is accepted.
-        dropout: the dropout; None for the file's, or else the book's.
+        dropout: the dropout probability; None for the file's, or else the book's.
     """
     usual_heads = PRESETS.get(str(pretrained_model), {}).get("num_heads")
     checkpoint = read_checkpoint(locate(pretrained_model, framework, kind))
@@ -167,7 +168,11 @@ def _classifier(
 def _chosen_labels(
     checkpoint: Checkpoint, labels: Sequence[str] | None
 ) -> tuple[tuple[str, ...], bool]:
-    """Return a classifier's class names, and whether they are ``labels``, the user's."""
+    """Choose a classifier's class names: the file's, or else ``labels``, those of the user.
+
+    Returns:
+        The names, and whether they are the user's.
+    """
     source, named = checkpoint.source, checkpoint.labels
     classes = checkpoint.arrays[WEIGHT].shape[:1]
     if labels is not None and named is not None:

@@ -60,9 +60,9 @@ def _in_layer(name: str, layers: Mapping[str, str]) -> str:
 
 
 def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
-    """Remove from the names of tensors what PyTorch's wrappers have added.
+    """Remove the parts that PyTorch's wrappers add to the names of tensors.
 
-    That is ``module`` and ``_orig_mod`` anywhere in a name, and ``model`` or ``net`` if all names
+    These are ``module`` and ``_orig_mod`` anywhere in a name, and ``model`` or ``net`` if all names
     begin with it.
 
     Args:

@@ -33,12 +33,12 @@ FILES = (WEIGHTS, Vocab.FILE, WordPieceVocab.FILE, CONFIG)
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
-    """Return whether a file of tensors belongs to a folder of this format."""
+    """Return whether a file of tensors is in a folder of this format; ``stored`` is not used."""
     return file.name == WEIGHTS and is_described(file.parent, FORMATS)
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors and the config.json beside it."""
+    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
     config, labels, encoding = read_description(file.parent / CONFIG)
     check_sizes(stored, config, file.parent / CONFIG, {})
     format = f"{FORMATS[WEIGHT not in stored]}, version {VERSION}"
@@ -62,12 +62,12 @@ def save_native(
     vocab: Vocab,
     encoding: PairEncoding | None = None,
 ) -> None:
-    """Write a checkpoint folder, or replace an existing one, which a crash leaves unchanged.
+    """Write a checkpoint folder, or replace an existing one; a crash leaves the old or the new one.
 
     Args:
         folder: path of the folder.
-        arrays: canonical name to tensor, float32 or float16.
-        config, labels, vocab, encoding: see `Checkpoint`.
+        arrays: tensors by canonical name, float32 or float16.
+        config, labels, vocab, encoding: the fields of a `Checkpoint`.
     """
     folder = as_path(folder)
     if folder.exists() and not is_replaceable(folder):
@@ -114,7 +114,7 @@ def remove_checkpoint(folder: Path) -> None:
 
 
 def is_described(folder: Path, formats: Sequence[str]) -> bool:
-    """Return whether the config.json of a folder says that its format is one of these."""
+    """Return whether the entry ``format`` in a folder's config.json is one of ``formats``."""
     path = folder / CONFIG
     return is_there(path) and read_json_object(path, CheckpointError).get("format") in formats
 

@@ -40,9 +40,9 @@ CHECKED = ((1, 1), (3, 7), (8, 24), (2, 64))
 
 
 def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a graph, and check its outputs in onnxruntime against the float64 referee.
+    """Write a model as an ONNX graph, and compare its outputs with `bertnli.bert.referee`'s.
 
-    The file's metadata have the checkpoint's description, as JSON.
+    The file's metadata have sizes, class names and how pairs are truncated, as JSON.
 
     Args:
         path: path of the new file.
@@ -67,7 +67,7 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def quantize(path: Path, target: Path) -> None:
-    """Write a graph's int8 version: quantized weights, activations quantized at run time.
+    """Write the int8 version of an ONNX file: weights quantized, activations quantized at run time.
 
     The scales of matrices are per column; the embedding has one scale.
     """
@@ -96,7 +96,7 @@ class OnnxModel:
             self.session = runtime.InferenceSession(str(path), options, providers=providers)
 
     def outputs(self, batch: Batch) -> list[NDArray[np.float32]]:
-        """Compute the graph's outputs for a batch; the module's docstring lists them."""
+        """Compute the logits of a classifier, or a BERT's last hidden state and pooler output."""
         mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
         values = (batch.token_ids, mask, batch.segments)
         feeds = {n: v.astype(np.int64) for n, v in zip(INPUTS, values, strict=True)}
@@ -106,9 +106,10 @@ class OnnxModel:
 
 
 def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
-    """Return the largest difference of a graph's outputs from the referee's, on random batches.
+    """Compare the outputs of an ONNX file with `bertnli.bert.referee`'s on random batches.
 
-    It is relative to the largest output (or 1) of each batch.
+    Returns:
+        The largest difference, relative to the largest output (or 1) of its batch.
     """
     model, config = OnnxModel(path), checkpoint.config
     rng = np.random.default_rng(0)
@@ -142,18 +143,15 @@ class _Graph:
 
     def model(self) -> Any:
         """Build the complete ONNX model, with its metadata."""
-        labels, hiddens, last = (
-            self.checkpoint.labels,
-            self.config.num_hiddens,
-            self.config.num_blks,
-        )
+        labels, hiddens = self.checkpoint.labels, self.config.num_hiddens
         types, value = self.onnx.TensorProto, self.helper.make_tensor_value_info
         X = self.embedded()
         mask = self.node("Cast", "attention_mask", to=types.FLOAT)
         hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
         bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
-        for i in range(1, last + 1):
-            X = self.block(f"encoder.blks.{i - 1}", X, bias, cls_only=bool(labels) and i == last)
+        for i in range(self.config.num_blks):
+            cls_only = labels is not None and i == self.config.num_blks - 1
+            X = self.block(f"encoder.blks.{i}", X, bias, cls_only)
         cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
         pooled = self.node("Tanh", self.dense("hidden", cls), output="pooler_output")
         shapes: dict[str, tuple[str | int, ...]] = {pooled: ("batch", hiddens)}
@@ -260,7 +258,7 @@ class _Graph:
 
 @contextmanager
 def _package_errors(what: str) -> Iterator[None]:
-    """Turn the packages' errors, which have many classes, into ours."""
+    """Turn any exception into a CheckpointError about ``what``: the packages raise many classes."""
     try:
         yield
     except Exception as error:

@@ -114,7 +114,7 @@ class _Reader:
 
 
 def _read_array(reader: _Reader, path: str | Path, what: str) -> NDArray:
-    """Read the next array; ``path`` and ``what``, the array's number, are for messages."""
+    """Read the next array; ``path`` and ``what``, the name of the array, are for messages."""
     version = reader.number("I")
     is_new = version in (V1, V2, V3)
     storage = reader.number("i") if version in (V2, V3) else 0

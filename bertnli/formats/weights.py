@@ -71,9 +71,9 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
     """Return the folder or the file of tensors that a name stands for; download and unpack it.
 
     Args:
-        name: a name as for `locate_local`, a name of the hub, or a URL.
-        framework: the framework whose file is downloaded, if the hub has one for each.
-        kind: which of a bundled model's folders; see `bertnli.hub.catalogue.bundled`.
+        name: a name as for `locate_local`, a name in `bertnli.DATA_HUB`, or a URL.
+        framework: ``"torch"`` or ``"mxnet"``, to choose from the hub's files for each.
+        kind: ``"classifier"`` or ``"pretrained"``; see `bertnli.hub.catalogue.bundled`.
     """
     folder = bundled(name, kind)
     if folder is not None:
@@ -137,7 +137,7 @@ def find(path: Path) -> Path:
 
 
 def read(file: Path) -> dict[str, NDArray]:
-    """Read the tensors of a file, or of all shards that an index names, by name."""
+    """Read tensors by name from a file, or from all shards that an index file names."""
     if file.suffix == ".json":
         arrays = _read_shards(file)
     elif file.suffix.lower() == ".safetensors":
@@ -155,7 +155,7 @@ def read(file: Path) -> dict[str, NDArray]:
 
 
 def _read_shards(index: Path) -> dict[str, NDArray]:
-    """Read the tensors of all shards that an index names."""
+    """Read tensors by name from all shards that an index file names."""
     places = read_json_object(index, CheckpointError).get("weight_map")
     if not isinstance(places, dict) or not places:
         raise CheckpointError(f"{index}: weight_map does not say which tensor is in which file")

@@ -57,7 +57,6 @@ def extracted(archive: Path, folder: Path) -> Path:
         if not _is_intact(home):  # an intact folder needs no lock, and no right to write
             with locked(home):
                 if not _is_intact(home):
-                    _move_aside(home)
                     _unpack(archive, home)
         content = [entry for entry in home.iterdir() if entry.name not in ADDED]
     except DownloadError:
@@ -85,9 +84,9 @@ def _is_intact(home: Path) -> bool:
         return False
 
 
-def _move_aside(home: Path) -> None:
-    """Rename a folder that has been changed; the changes may be a user's work."""
-    if home.exists():
+def _unpack(archive: Path, home: Path) -> None:
+    """Unpack an archive into a temporary folder, and rename that to ``home``."""
+    if home.exists():  # it has been changed, perhaps by a user
         names = (home.with_name(f"{home.name}.changed-{number}") for number in count(1))
         aside = home.rename(next(path for path in names if not path.exists()))
         print(
@@ -95,10 +94,6 @@ def _move_aside(home: Path) -> None:
             "unpacked anew",
             file=sys.stderr,
         )
-
-
-def _unpack(archive: Path, home: Path) -> None:
-    """Unpack an archive into a temporary folder, and rename that to ``home``."""
     with temporary_folder(home) as temporary:
         content = temporary / NEW
         content.mkdir()

@@ -56,7 +56,7 @@ DATA_HUB: dict[str, dict[str, HubFile]] = {
 
 
 def register(name: str, url: str, sha1: str | None = None, framework: str = ANY) -> None:
-    """Add a download to the hub, under a new name or as another framework's file of a name.
+    """Add a file to `DATA_HUB`, under a new name or as another framework's file of a name.
 
     Args:
         name: the name for `download`.
@@ -79,7 +79,7 @@ def register(name: str, url: str, sha1: str | None = None, framework: str = ANY)
 
 
 class HubView(MutableMapping[str, tuple[str, str | None]]):
-    """One framework's part of the hub as the book's ``DATA_HUB``: name to (URL, SHA-1)."""
+    """The part of `DATA_HUB` for one framework, as in the book: name to (URL, SHA-1)."""
 
     def __init__(self, framework: str) -> None:
         self.framework = framework
@@ -107,17 +107,17 @@ class HubView(MutableMapping[str, tuple[str, str | None]]):
 
 
 def corpus_names() -> list[str]:
-    """Return the names in the hub that stand for data, not for models."""
+    """Return the names in `DATA_HUB` that stand for data, not for models."""
     return sorted(name for name, files in DATA_HUB.items() if ANY in files)
 
 
 def is_model_name(name: str | Path) -> bool:
-    """Return whether a name in the hub stands for a pretrained model."""
+    """Return whether a name stands for a pretrained model in `DATA_HUB`."""
     return str(name) in DATA_HUB and ANY not in DATA_HUB[str(name)]
 
 
 def missing_hint(name: str | Path, known: Iterable[str]) -> str:
-    """Return a hint, for the end of a message, about a name that is neither known nor a path."""
+    """Return a hint for a message about a name that is missing: a similar name that is known."""
     owner = str(name).rpartition("/")[0]
     if owner:  # such as microsoft/deberta-base, unless there is a folder microsoft
         match = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name))
@@ -164,7 +164,7 @@ def download(
     same name.
 
     Args:
-        name: a name of the hub, or a URL.
+        name: a name in `DATA_HUB`, or a URL.
         folder: the folder for downloads; None for the cache folder.
         sha1: the SHA-1 that a URL's file must have; the hub has those of its own files.
         framework: ``"torch"`` or ``"mxnet"``, needed if the hub has a file for each.
@@ -197,7 +197,7 @@ def download(
 
 
 def _named(name: str, framework: str | None) -> HubFile:
-    """Look up a framework's file of a name in the hub."""
+    """Look up a name in `DATA_HUB`, and return the file for a framework."""
     files = DATA_HUB.get(name)
     if files is None:
         matching = [key for key, files in DATA_HUB.items() if framework in (None, *files)]
@@ -241,8 +241,8 @@ def download_extract(
     """Download and unpack an archive, unless that was done before, and return its folder.
 
     Args:
-        name: a name of the hub, a URL, the path of a zip or tar archive, or that of a folder, which
-            is returned unchanged.
+        name: a name in `DATA_HUB`, a URL, the path of a zip or tar archive, or that of a folder,
+            which is returned unchanged.
         folder, framework, progress: see `download`.
 
     Raises:

@@ -96,7 +96,7 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
 
 
 class _Download:
-    """A download in progress; see `fetch`. ``in_log`` is whether to print lines, not a bar."""
+    """A download in progress; see `fetch`. ``in_log``: whether to print lines instead of a bar."""
 
     def __init__(self, url: str, sha1: str | None, target: Path, bar: Any, in_log: bool) -> None:
         self.url, self.sha1, self.target = url, sha1, target
