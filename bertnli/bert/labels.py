@@ -55,13 +55,13 @@ def label_permutation(labels: Sequence[str], expected: Sequence[str]) -> NDArray
     different sets of names are a DataError.
     """
     positions = {plain(name): i for i, name in enumerate(labels)}
-    wanted = [plain(name) for name in expected]
-    if len(positions) != len(labels) or sorted(positions) != sorted(wanted):
+    order = [plain(name) for name in expected]
+    if len(positions) != len(labels) or sorted(positions) != sorted(order):
         raise DataError(
             f"the labels {list(labels)} are not the labels {list(expected)} in another order; "
             "say which stands for which"
         )
-    return np.array([positions[name] for name in wanted], dtype=np.int64)
+    return np.array([positions[name] for name in order], dtype=np.int64)
 
 
 def canonical_label(name: str) -> str:
@@ -79,12 +79,12 @@ def label_merging(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.
         labels: a classifier's class names, in the order of its logits.
         expected: a corpus's class names.
     """
-    names, wanted = ([canonical_label(name) for name in side] for side in (labels, expected))
-    if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
+    names, targets = ([canonical_label(name) for name in side] for side in (labels, expected))
+    if sorted(targets) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
         names = [name if name == TWO_WAY[0] else TWO_WAY[1] for name in names]
-        return np.array([wanted.index(name) for name in names], dtype=np.int64)
-    if sorted(wanted) == sorted(names):
-        return label_permutation(wanted, names)
+        return np.array([targets.index(name) for name in names], dtype=np.int64)
+    if sorted(targets) == sorted(names):
+        return label_permutation(targets, names)
     known = dict(zip(names, labels, strict=True))
     if sorted(known) == sorted(TWO_WAY):  # neutral and contradiction are no entailment
         known |= dict.fromkeys(LABELS[1:], known[TWO_WAY[1]])

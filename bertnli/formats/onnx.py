@@ -185,8 +185,8 @@ class _Graph:
         )
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
         width = self.node("Shape", "input_ids", start=1, end=2)
-        places = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        X = self.node("Add", self.node("Add", tokens, segments), places)
+        positions = self.node("Slice", positions, self.integers(0), width, self.integers(0))
+        X = self.node("Add", self.node("Add", tokens, segments), positions)
         return self.norm("encoder.ln", X) if self.config.embedding_norm else X
 
     def block(self, name: str, X: str, bias: str, cls_only: bool) -> str:

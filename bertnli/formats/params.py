@@ -89,7 +89,7 @@ class _Reader:
         self.data, self.position = data, 0
 
     def take(self, size: int) -> memoryview:
-        """Return the next bytes; ValueError if there are fewer."""
+        """Return the next ``size`` bytes; ValueError if there are fewer."""
         left = len(self.data) - self.position
         if not 0 <= size <= left:
             raise ValueError(
@@ -99,14 +99,14 @@ class _Reader:
         return self.data[self.position - size : self.position]
 
     def numbers(self, code: str) -> tuple[int, ...]:
-        """Return the next numbers, given their `struct` format without the byte order."""
+        """Read numbers; ``code`` is their `struct` format without the byte order."""
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
 
     def number(self, code: str) -> int:
         return self.numbers(code)[0]
 
     def count(self) -> int:
-        """Return the next number, of arrays or names, each of which has at least eight bytes."""
+        """Read a number of arrays or names; ValueError if the file is too short for so many."""
         number, most = self.number("Q"), min((len(self.data) - self.position) // 8, MAX_TENSORS)
         if number > most:
             raise ValueError(f"{number} arrays or names are expected, and at most {most} are read")

@@ -94,13 +94,13 @@ def is_tensors(file: Path) -> bool:
 
 
 def holds_checkpoint(folder: Path) -> bool:
-    """Return whether a folder, or its ``best`` or ``last``, has one of `NAMES`."""
+    """Return whether a folder, or its subfolder ``best`` or ``last``, has a file of tensors."""
     return next(_known(folder), None) is not None
 
 
 def _known(folder: Path) -> Iterator[Path]:
-    for place in (folder, folder / "best", folder / "last"):
-        yield from (place / name for name in NAMES if is_there(place / name))
+    for home in (folder, folder / "best", folder / "last"):
+        yield from (home / name for name in NAMES if is_there(home / name))
 
 
 def find(path: Path) -> Path:
@@ -156,11 +156,11 @@ def read(file: Path) -> dict[str, NDArray]:
 
 def _read_shards(index: Path) -> dict[str, NDArray]:
     """Read tensors by name from all shards that an index file names."""
-    places = read_json_object(index, CheckpointError).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    weight_map = read_json_object(index, CheckpointError).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: weight_map does not say which tensor is in which file")
     shards: dict[str, set[str]] = {}
-    for name, file in places.items():
+    for name, file in weight_map.items():
         # A path could lead anywhere.
         if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
             raise CheckpointError(
