@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -107,15 +107,10 @@ class BERTConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:
         """Make a configuration of the result of `to_dict`; ConfigError if it has other keys."""
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"a mapping of sizes is expected, not {values!r:.100}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown sizes {unknown}; known are {sorted(_BERT_RULES)}")
         try:
             return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"incomplete sizes {dict(values)}: {error}") from None
+        except TypeError as error:  # other keys, or no mapping
+            raise ConfigError(f"{values!r:.100} are not the sizes of a BERT: {error}") from None
 
 
 #: Sizes of the book's pretrained models and of the one that comes with bertnli, without the size of

@@ -209,11 +209,9 @@ def content_names(config: BERTConfig) -> list[str]:
 
 
 def content_of(arrays: Mapping[str, NDArray], seed: int) -> str:
-    """Return the SHA-256 of an encoder's content, in hexadecimal; empty for an untrained encoder.
+    """Return the SHA-256 of an encoder's tensors, those of `content_names`, in hexadecimal.
 
-    Args:
-        arrays: the tensors of `content_names`, by name.
-        seed: seed of the encoder's start values.
+    It is empty if the encoder is untrained: the tensors are the start values of ``seed``.
     """
     start = initial_arrays({name: array.shape for name, array in arrays.items()}, seed)
     if all(np.array_equal(arrays[name], start[name]) for name in arrays):

@@ -13,11 +13,9 @@ from bertnli.errors import CheckpointError
 
 
 def check_new(*targets: Path, instead: str = "a new folder") -> None:
-    """Raise CheckpointError if a path exists or cannot be written.
+    """Raise CheckpointError if one of the paths, all in one folder, exists or cannot be written.
 
-    Args:
-        targets: the paths, all in one folder.
-        instead: what the message asks for if a path exists.
+    If a path exists, the message asks for ``instead``.
     """
     for target in targets:
         if target.exists():

@@ -60,14 +60,10 @@ def _in_layer(name: str, layers: Mapping[str, str]) -> str:
 
 
 def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
-    """Remove the parts that PyTorch's wrappers add to the names of tensors.
+    """Remove the parts that PyTorch's wrappers add to the names of a file's tensors.
 
     These are ``module`` and ``_orig_mod`` anywhere in a name, and ``model`` or ``net`` if all names
     begin with it.
-
-    Args:
-        stored: a file's tensors by name.
-        source: the file's path, for messages.
     """
     parts = {name: [p for p in name.split(".") if p not in _WRAPPERS] for name in stored}
     first = {each[0] for each in parts.values() if each}
@@ -109,9 +105,9 @@ def canonical(
     in the other order.
 
     Args:
-        stored: a file's tensors by name.
-        translate: returns the canonical name of a file's name, or raises KeyError.
-        source: the file's path, for messages.
+        stored: the tensors by name.
+        translate: converts a name to the canonical one, or raises KeyError.
+        source: path of the tensors' file, for messages.
     """
     arrays: dict[str, NDArray] = {}
     unknown = []

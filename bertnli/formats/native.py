@@ -142,12 +142,6 @@ def read_description(path: Path) -> tuple[BERTConfig, tuple[str, ...] | None, Pa
 
 
 def write_description(path: Path, checkpoint: Checkpoint, kind: Mapping[str, str | int]) -> None:
-    """Write a config.json for `read_description`.
-
-    Args:
-        path: path of the file.
-        checkpoint: the checkpoint to describe.
-        kind: the entries that identify the format.
-    """
+    """Write a config.json that describes a checkpoint, after entries that identify its format."""
     described = {**kind, **checkpoint.description()}
     path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

@@ -40,13 +40,10 @@ CHECKED = ((1, 1), (3, 7), (8, 24), (2, 64))
 
 
 def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a model as an ONNX graph, and compare its outputs with `bertnli.bert.referee`'s.
+    """Write a model as an ONNX file, and compare its outputs with `bertnli.bert.referee`'s.
 
-    The file's metadata have sizes, class names and how pairs are truncated, as JSON.
-
-    Args:
-        path: path of the new file.
-        checkpoint: a classifier or a pretrained model, whose pretraining heads are left out.
+    Pretraining heads are left out. The file's metadata have sizes, class names and how pairs are
+    truncated, as JSON.
     """
     onnx, _ = _packages()
     used = {k: a for k, a in checkpoint.arrays.items() if not k.startswith(("mlm.", "nsp."))}

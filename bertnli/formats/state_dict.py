@@ -40,14 +40,11 @@ _ReadStorage = Callable[[str], bytes]
 
 
 def read_state_dict(path: str | Path) -> dict[str, NDArray]:
-    """Read the tensors of a state dict by name.
+    """Read the tensors of a state dict by name, from a zip file or one older than PyTorch 1.6.
 
     These are the tensors of `torch.load(path, weights_only=True)` with their dtypes, except that
     bfloat16 becomes float32. Tensors that share a storage share memory, which is read-only. From a
     training checkpoint, such as Lightning's, the model's state dict is taken.
-
-    Args:
-        path: path of the file, in the zip format or in the one before PyTorch 1.6.
 
     Raises:
         CheckpointError: the file is damaged, or holds something other than a dictionary of dense
