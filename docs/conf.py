@@ -43,7 +43,6 @@ python_use_unqualified_type_names = True
 
 # What signatures name and no user makes.
 nitpick_ignore = [
-    ("py:class", "bertnli.formats.checkpoint.Head"),
     ("py:class", "bertnli.data.dataset.Dataset"),
     ("py:class", "bertnli.data.encode.EncodedPairs"),
     ("py:class", "bertnli.data.padding.PaddingCost"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,37 +27,6 @@ DROPOUT = 0.1
 
 
 @dataclass(frozen=True)
-class Head:
-    """The output layer of a loaded classifier.
-
-    Args:
-        arrays: ``output.weight`` (classes, hiddens) and ``output.bias`` (classes,).
-        labels: class names in the order of the rows; None if they are unknown.
-        encoding: how the loaded classifier truncates sentence pairs.
-        unnamed: why the class names are unknown; empty otherwise.
-    """
-
-    arrays: Mapping[str, NDArray]
-    labels: tuple[str, ...] | None
-    encoding: PairEncoding | None
-    unnamed: str = ""
-
-    def in_order(self, labels: Sequence[str]) -> dict[str, NDArray]:
-        """Return the tensors with rows in the order of ``labels``; DataError for other names."""
-        if self.labels is None:
-            raise DataError(self.unnamed)
-        names, expected = (list(map(canonical_label, side)) for side in (self.labels, labels))
-        try:
-            rows = label_permutation(names, expected)
-        except DataError:
-            raise DataError(
-                f"the checkpoint's classes are {', '.join(self.labels)}, and these are "
-                f"{', '.join(labels)}"
-            ) from None
-        return {name: array[rows] for name, array in self.arrays.items()}
-
-
-@dataclass(frozen=True)
 class Checkpoint:
     """The content of a checkpoint's files, whatever their format.
 
@@ -72,7 +41,7 @@ class Checkpoint:
         encoding: how a classifier truncates sentence pairs; None for a pretrained model, and if the
             files do not say.
         given: facts that the user gave and that no file can confirm, in words.
-        head: the output layer of a classifier, also if it was loaded as a pretrained model.
+        head: the output layer, see `head_of`, if the files are those of a classifier.
         format: the name of the format, in words.
         heads_known: whether the files say the number of attention heads; if not, it is 1.
         unnamed: why the classes have no names; empty if there is nothing to explain.
@@ -87,7 +56,7 @@ class Checkpoint:
     started: tuple[str, ...] = ()
     encoding: PairEncoding | None = None
     given: tuple[str, ...] = ()
-    head: Head | None = None
+    head: Checkpoint | None = None
     format: str = ""
     heads_known: bool = True
     unnamed: str = ""
@@ -139,13 +108,18 @@ def check_sizes(
         )
 
 
-def head_of(checkpoint: Checkpoint) -> Head | None:
-    """Return the output layer of a classifier; None for a pretrained model or without a pooler."""
+def head_of(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return a classifier's output layer as a checkpoint with its tensors alone.
+
+    It has labels only if there is a name for each class. A pretrained model, or a classifier
+    without a pooler, gives None.
+    """
     arrays, labels = checkpoint.arrays, checkpoint.labels
     if not checkpoint.is_classifier or "hidden.weight" not in arrays:
         return None
     if checkpoint.other_head:
-        return Head({}, None, None, checkpoint.other_head)
+        why = checkpoint.other_head
+        return replace(checkpoint, arrays={}, labels=None, encoding=None, unnamed=why)
     output = {name: arrays[name] for name in (WEIGHT, BIAS) if name in arrays}
     shapes = {name: array.shape for name, array in output.items()}
     rows = shapes[WEIGHT][:1]
@@ -154,18 +128,19 @@ def head_of(checkpoint: Checkpoint) -> Head | None:
             f"{checkpoint.source}: the output layer is incomplete: its tensors are {shapes}"
         )
     encoding = checkpoint.encoding or PairEncoding.default(checkpoint.config.max_len)
+    head = replace(checkpoint, arrays=output, encoding=encoding)
     if labels is not None and (len(labels),) == rows:
-        return Head(output, labels, encoding)
+        return head
     why = f" ({checkpoint.unnamed})" if checkpoint.unnamed else ""
     unnamed = (
         f"the checkpoint does not name its classes{why}; to go on with it, name them with "
         "`bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and start from NEW"
     )
-    return Head(output, None, encoding, unnamed)
+    return replace(head, labels=None, unnamed=unnamed)
 
 
 def output_layer(
-    head: Head | None,
+    head: Checkpoint | None,
     labels: Sequence[str],
     new_head: bool,
     shapes: Shapes,
@@ -179,7 +154,7 @@ def output_layer(
     trained with an output layer of the same seed, which a new one must not resemble.
 
     Args:
-        head: the checkpoint's output layer; None if it has none.
+        head: the output layer of the encoder's checkpoint, see `head_of`; None if it has none.
         labels: names of the new classifier's classes, in the order of the logits.
         new_head: whether to use start values in any case.
         shapes: the names and shapes of the output layer's tensors.
@@ -194,11 +169,18 @@ def output_layer(
         why = "as asked for"
     elif head is None:
         why = "the model comes without one"
+    elif head.labels is None:
+        why = head.unnamed
     else:
+        names, expected = (list(map(canonical_label, side)) for side in (head.labels, labels))
         try:
-            return head.in_order(labels), "of the checkpoint", head.encoding
-        except DataError as error:
-            why = str(error)
+            rows = label_permutation(names, expected)
+        except DataError:
+            old, new = ", ".join(head.labels), ", ".join(labels)
+            why = f"the checkpoint's classes are {old}, and these are {new}"
+        else:
+            arrays = {name: array[rows] for name, array in head.arrays.items()}
+            return arrays, "of the checkpoint", head.encoding
     return initial_arrays(shapes, seed, content), f"new: {why}", None
 
 

@@ -19,7 +19,7 @@ from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.masking import PretrainingBatch
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
-from bertnli.formats.checkpoint import Head
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import PretrainingMetrics
 from bertnli.nets.trainable import Net, Tensor, Trainable, check_backend, in_words
@@ -41,7 +41,7 @@ class BERTNet(Net):
 
     seed: int
     #: The output layer of the classifier that it was loaded from, if there was one.
-    head: Head | None = None
+    head: Checkpoint | None = None
 
     @hinted()
     def __init__(
