@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bertnli._util.files import COPY_ANEW
-from bertnli.bert.config import PRESETS, BERTConfig
+from bertnli.bert.config import PRESETS
 from bertnli.bert.labels import are_distinct, checked_labels, plain
 from bertnli.bert.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
@@ -105,7 +105,8 @@ def _pretrained(
 ) -> Checkpoint:
     """Complete and check a pretrained model; see `load_pretrained`."""
     given = {name: size for name, size in sizes.items() if size is not None}
-    config = _complete_config(checkpoint, given.get("num_heads", usual_heads))
+    checkpoint = _with_heads(checkpoint, given.get("num_heads"), usual_heads)
+    config = checkpoint.config
     wrong: dict[str, Any] = {
         name: size for name, size in given.items() if getattr(config, name) != size
     }
@@ -125,7 +126,6 @@ def _pretrained(
         labels=None,
         started=tuple(lacking),
         encoding=None,
-        given=_given_heads(checkpoint, given.get("num_heads")),
         head=head_of(checkpoint),
     )
 
@@ -150,18 +150,15 @@ def _classifier(
             f"{source} does not name its classes{why}, and their order cannot be "
             "guessed; give the names in the order of the logits, labels=[...] or --labels"
         )
-    config = _complete_config(checkpoint, num_heads, no_names)
+    checkpoint = _with_heads(checkpoint, num_heads, no_names=no_names)
     chosen, are_given = _chosen_labels(checkpoint, labels)
-    stored = checkpoint.arrays.items()
+    stored, config, given = checkpoint.arrays.items(), checkpoint.config, checkpoint.given
     arrays = {name: array for name, array in stored if not name.startswith(PRETRAINING_HEADS)}
     check_shapes(arrays, classifier_shapes(config, len(chosen)), source, COPY_ANEW)
-    given = _given_heads(checkpoint, num_heads)
     if are_given:
         given += (f"the order of the classes, {', '.join(chosen)}",)
     encoding = checkpoint.encoding or PairEncoding.default(config.max_len)
-    classifier = replace(
-        checkpoint, arrays=arrays, config=config, labels=chosen, encoding=encoding, given=given
-    )
+    classifier = replace(checkpoint, arrays=arrays, labels=chosen, encoding=encoding, given=given)
     return replace(classifier, head=head_of(classifier))
 
 
@@ -195,22 +192,26 @@ def _chosen_labels(
     return chosen, named is None
 
 
-def _complete_config(
-    checkpoint: Checkpoint, num_heads: int | None, no_names: str = ""
-) -> BERTConfig:
-    """Return the sizes with the number of heads that the files say or that the user gave.
+def _with_heads(
+    checkpoint: Checkpoint,
+    num_heads: int | None,
+    usual_heads: int | None = None,
+    no_names: str = "",
+) -> Checkpoint:
+    """Set the number of heads: the files', the user's ``num_heads``, or else ``usual_heads``.
 
-    Everything that is missing is one error: the vocabulary, the heads, and ``no_names``, a message
-    about missing class names.
+    Missing heads, a missing vocabulary, and missing class names, about which ``no_names`` is the
+    message, are reported together.
     """
     source, config = checkpoint.source, checkpoint.config
+    heads = usual_heads if num_heads is None else num_heads
     no_vocab = no_heads = ""
     if not len(checkpoint.vocab):
         no_vocab = (
             f"{source} has no vocab.json beside it, nor tokenizer.json or vocab.txt; put the "
             "vocabulary that it was trained with there"
         )
-    if not checkpoint.heads_known and num_heads is None:
+    if not checkpoint.heads_known and heads is None:
         no_heads = (
             f"give num_heads (--num-heads) for {source}: a checkpoint's shapes do not tell its "
             "number of attention heads, and a wrong one computes something else without an error"
@@ -219,20 +220,19 @@ def _complete_config(
     if problems:
         kind = ConfigError if problems == [no_heads] else CheckpointError
         raise kind(". Also: ".join(problems))
-    if checkpoint.heads_known and num_heads not in (None, config.num_heads):
+    if checkpoint.heads_known and heads not in (None, config.num_heads):
         raise CheckpointError(
-            f"{source} has {config.num_heads} heads by its description, and not {num_heads}"
+            f"{source} has {config.num_heads} heads by its description, and not {heads}"
         )
     problem, is_usable = vocab_mismatch(checkpoint)
     if not is_usable:
         raise CheckpointError(problem)
     if problem:
         warnings.warn(problem, CheckpointWarning, stacklevel=2)
-    return config if num_heads is None else replace(config, num_heads=num_heads)
-
-
-def _given_heads(checkpoint: Checkpoint, num_heads: int | None) -> tuple[str, ...]:
-    return () if checkpoint.heads_known or num_heads is None else (f"num_heads={num_heads}",)
+    if heads is not None:
+        config = replace(config, num_heads=heads)
+    is_given = num_heads is not None and not checkpoint.heads_known
+    return replace(checkpoint, config=config, given=(f"num_heads={num_heads}",) * is_given)
 
 
 def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
