@@ -232,7 +232,8 @@ def _with_heads(
     if heads is not None:
         config = replace(config, num_heads=heads)
     is_given = num_heads is not None and not checkpoint.heads_known
-    return replace(checkpoint, config=config, given=(f"num_heads={num_heads}",) * is_given)
+    given = (f"num_heads={num_heads}",) if is_given else ()
+    return replace(checkpoint, config=config, given=given)
 
 
 def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
