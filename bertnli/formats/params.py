@@ -176,5 +176,5 @@ def write_params(
             file.write(struct.pack("<iii", 1, 0, FLAGS[value.dtype.newbyteorder("=")]))
             file.write(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes())
         file.write(struct.pack("<Q", len(names)))
-        for name in map(str.encode, names):
-            file.write(struct.pack("<Q", len(name)) + name)
+        for encoded in map(str.encode, names):
+            file.write(struct.pack("<Q", len(encoded)) + encoded)
