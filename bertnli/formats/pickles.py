@@ -212,6 +212,6 @@ _FUNCTIONS = {
     "torch.Size": _Function(_sizes),
     "torch._utils._rebuild_tensor": _Function(_tensor),
     "torch._utils._rebuild_tensor_v2": _Function(lambda *args: _tensor(*args[:4])),
-    "torch._utils._rebuild_tensor_v3": _Function(lambda *args: _tensor(*args[:4], code=args[6])),
+    "torch._utils._rebuild_tensor_v3": _Function(lambda *args: _tensor(*(*args[:4], args[6]))),
     "torch._utils._rebuild_parameter": _Function(_parameter),
 }
