@@ -108,12 +108,9 @@ def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, ND
 def infer_config(
     arrays: Mapping[str, NDArray], num_heads: int, dropout: float, source: str
 ) -> BERTConfig:
-    """Infer the sizes of a BERT from the shapes of its tensors.
+    """Infer the sizes of a BERT from the shapes of its tensors, given by canonical name.
 
-    Args:
-        arrays: tensors by canonical name.
-        num_heads, dropout: values that no shape shows.
-        source: the file's path, for messages.
+    No shape shows ``num_heads`` and ``dropout``. Messages name the tensors' file, ``source``.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:

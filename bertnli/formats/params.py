@@ -106,7 +106,7 @@ class _Reader:
         return self.numbers(code)[0]
 
     def count(self) -> int:
-        """Read a number of arrays or names; ValueError if the file is too short for so many."""
+        """Read the number of arrays or of names; ValueError if the file is too short for it."""
         number, most = self.number("Q"), min((len(self.data) - self.position) // 8, MAX_TENSORS)
         if number > most:
             raise ValueError(f"{number} arrays or names are expected, and at most {most} are read")
