@@ -1,15 +1,16 @@
-"""An encoder computed without padding: the weights and numbers of `bert` and `heads`, faster.
+"""BERT computed without padding: the weights and results of `bert` and `heads`, faster.
 
-The tokens of all pairs lie end to end as rows; `bertnli.data.packing` says which, and explains the
-algebra that saves the rest. ``ops`` is a backend's module ``layers``: what it makes of rows.
+The tokens of all pairs are joined to rows; `bertnli.data.packing` plans this, and explains the
+algebra that saves the rest. The argument ``ops`` is a backend's module ``layers``, which computes
+on rows.
 
-Shapes: B pairs, T tokens, N rows of a chunk, n pairs of a chunk, m with padding rows, R tokens
-asked for, H num_hiddens.
+Shapes: B pairs, T tokens, P predictions of a pair, N rows of a chunk, n pairs of a chunk, m = n
+rounded up, R requested tokens, U rows of a table, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -21,59 +22,78 @@ from bertnli.data.packing import Bucket, Chunk, pack, rounded_up
 Tensor: TypeAlias = Any
 
 
-def first_tokens(
-    ops: Any,
-    encoder: Any,
-    tokens: Tensor,
-    segments: Tensor,
-    valid_lens: Tensor,
-    table: Tensor | None = None,
+def class_logits(
+    ops: Any, net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
 ) -> Tensor:
-    """Return the encoded first token of each pair, (B, H).
+    """Compute the logits of a classifier, (B, classes).
 
-    Padding is not computed, and of the last block only what the first tokens need.
+    Of the last block only the ``<cls>`` tokens are computed.
 
     Args:
-        ops: the backend's operations.
-        encoder: with one block or more.
-        tokens, segments: (B, T) integers.
-        valid_lens: (B,) tokens that are not padding.
-        table: (U, H), rows of the token embedding that the tokens index; None for all of it.
+        ops: the backend's module ``layers``.
+        net: the classifier.
+        inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
+        table: (U, H), the rows of the token embedding that the token_ids index; None if they index
+            the whole embedding.
     """
-    last, pairs, encoded = encoder.blks[-1], [], []
-    for chunk, groups, X in _before_last(ops, encoder, tokens, segments, valid_lens, table):
-        firsts = ops.take(X, chunk.firsts)  # (m, H)
-        with ops.in_float32(X):  # cheap for so few rows, and bf16 changes predictions
-            attended = ops.cls_attention(last.attention, firsts, X, groups)  # (m, H)
-            encoded.append(_after(ops, last, firsts, attended))  # (m, H)
-        padding = (0, len(chunk.firsts) - len(chunk.pairs))
-        pairs.append(np.pad(chunk.pairs, padding, constant_values=len(tokens)))
-    order = np.argsort(np.concatenate(pairs))[: len(tokens)]
-    return ops.take(ops.concat(encoded), order)
+    net.check_input(inputs[0])
+    last, pairs, encoded = net.encoder.blks[-1], [], []
+    with ops.autocast(net.precision, inputs[0]):
+        for chunk, groups, X in _before_last(ops, net.encoder, inputs, table):
+            firsts = ops.take(X, chunk.firsts)  # (m, H)
+            with ops.in_float32(X):  # cheap for so few rows, and bf16 changes predictions
+                attended = ops.cls_attention(last.attention, firsts, X, groups)  # (m, H)
+                encoded.append(_after(ops, last, firsts, attended))  # (m, H)
+            padding = (0, len(chunk.firsts) - len(chunk.pairs))
+            pairs.append(np.pad(chunk.pairs, padding, constant_values=len(inputs[0])))
+        order = np.argsort(np.concatenate(pairs))[: len(inputs[0])]
+        pooled = ops.take(ops.concat(encoded), order)  # (B, H)
+    return net.output(net.hidden(pooled))
 
 
-def tokens_at(
+def pretraining_logits(
+    ops: Any, net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
+
+    Args:
+        ops, net, table: as in `class_logits`; the net is a pretraining net.
+        inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P), of
+            which those that are not -1 are the R positions of masked tokens.
+    """
+    tokens, *_, pred_positions = inputs
+    net.check_input(tokens)
+    starts = np.arange(len(tokens)) * tokens.shape[1]
+    positions = ops.to_numpy(pred_positions)
+    places = (starts[:, None] + positions)[positions >= 0]  # (R,)
+    R = len(places)
+    if net.next_sentence:
+        places = np.concatenate((places, starts))
+    with ops.autocast(net.precision, tokens):
+        encoded = _tokens_at(ops, net.encoder, inputs[:3], places, table)
+        mlm_logits = ops.mlm_logits(net.mlm, encoded[:R])
+    if not net.next_sentence:
+        return mlm_logits, ops.zeros((len(tokens), 2), tokens)
+    return mlm_logits, net.nsp(net.hidden(encoded[R:]))
+
+
+def _tokens_at(
     ops: Any,
     encoder: Any,
-    tokens: Tensor,
-    segments: Tensor,
-    valid_lens: Tensor,
+    inputs: Sequence[Tensor],
     places: NDArray[np.int64],
-    table: Tensor | None = None,
+    table: Tensor | None,
 ) -> Tensor:
-    """Return some encoded tokens, (R, H).
+    """Encode the tokens at some places in the flattened batch (B * T,); return them, (R, H).
 
-    Padding is not computed, and after the last block's attention only the tokens asked for.
-
-    Args:
-        ops, encoder, tokens, segments, valid_lens, table: see `first_tokens`.
-        places: (R,) in the flattened batch (B * T,), none of them padding; also repeated.
+    None of the places may be padding; a place may occur several times. After the last block's
+    attention only these tokens are computed.
     """
-    last, size = encoder.blks[-1], tokens.shape[0] * tokens.shape[1]
+    last, size = encoder.blks[-1], inputs[0].shape[0] * inputs[0].shape[1]
     is_wanted, row_of = np.zeros(size, bool), np.zeros(size, np.int64)
     is_wanted[places] = True
     encoded, done = [], 0
-    for chunk, groups, X in _before_last(ops, encoder, tokens, segments, valid_lens, table):
+    for chunk, groups, X in _before_last(ops, encoder, inputs, table):
         rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
         row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
         done += len(rows)
@@ -84,15 +104,11 @@ def tokens_at(
 
 
 def _before_last(
-    ops: Any,
-    encoder: Any,
-    tokens: Tensor,
-    segments: Tensor,
-    valid_lens: Tensor,
-    table: Tensor | None,
+    ops: Any, encoder: Any, inputs: Sequence[Tensor], table: Tensor | None
 ) -> Iterator[tuple[Chunk, Any, Tensor]]:
-    """Yield each chunk, its attention groups, and the last block's input, (N, H)."""
-    ids, sides, lens = (ops.to_numpy(x) for x in (tokens, segments, valid_lens))
+    """Yield each chunk of a batch, its attention groups, and the last block's input, (N, H)."""
+    tokens = inputs[0]
+    ids, sides, lens = (ops.to_numpy(x) for x in inputs)
     T, blks = ids.shape[1], list(encoder.blks)[:-1]
     distinct_ids, id_rows = _distinct(ids)
     places, place_rows = _distinct(sides.astype(np.int64) * T + np.arange(T))
@@ -108,7 +124,7 @@ def _before_last(
         rows = id_rows[chunk.tokens], place_rows[chunk.tokens]
         X = ops.lookup_sum(*summands, *rows)  # (N, H)
         if encoder.ln is not None:
-            X = ops.dropout(encoder.dropout, ops.norm(encoder.ln, X))
+            X = ops.Dropout(encoder.dropout)(ops.norm(encoder.ln, X))
         for i, blk in enumerate(blks):
             if i == 0 and by_summand:
                 heads = ops.attention(blk.attention, projections, rows, groups)
@@ -120,15 +136,15 @@ def _before_last(
 
 
 def _after(ops: Any, blk: Any, X: Tensor, Y: Tensor) -> Tensor:
-    """Return a block's output, (N, H), from its input X and its attention's output Y."""
+    """Compute a block's output, (N, H), from its input X and its attention's output Y."""
     Y = ops.add_norm(blk.addnorm1, X, Y)
     return ops.add_norm(blk.addnorm2, Y, ops.ffn(blk.ffn, Y))
 
 
 def attention_bias(bucket: Bucket) -> NDArray[np.float32] | None:
-    """Return the mask that is added to scores to hide padding, (n, 1, t); None without padding.
+    """Return the bias that hides padding, (n, 1, t), to be added to scores; None without padding.
 
-    The scores of padding become -1e30 exactly, since float32 has no digits left for them: its
+    Scores of padding become -1e30 exactly, since float32 has no digits left for them: their
     weights are 0, and where no key is valid all keys weigh the same, as in the book.
     """
     if bucket.valid_lens is None:
@@ -138,9 +154,9 @@ def attention_bias(bucket: Bucket) -> NDArray[np.float32] | None:
 
 
 def _distinct(values: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct ones of (B, T) integers (U,), and where among them each value is, (B T,).
+    """Return the distinct values of a (B, T) array, (U,), and each element's index in them, (B T,).
 
-    The last is repeated, so that few sizes occur.
+    The last distinct value is repeated, so that few different U occur.
     """
     distinct, rows = np.unique(values.astype(np.int64), return_inverse=True)
     repeats = rounded_up(len(distinct)) - len(distinct)

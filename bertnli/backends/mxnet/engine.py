@@ -1,4 +1,4 @@
-"""The MXNet engine of training: a step of Adam, an evaluation step, on one or several devices."""
+"""Training and evaluation steps on MXNet, on one or several devices."""
 
 from __future__ import annotations
 
@@ -29,18 +29,17 @@ from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.memory import within_memory
 from bertnli.training.recipe import tensor_rates
 
-#: Tokens of a micro-batch. Fewer need less memory, but more of Python, which takes a core from
-#: MXNet.
+#: Tokens of a micro-batch. Fewer need less memory, but more Python, which takes a core from MXNet.
 PART_TOKENS = 8192
 
 TABLE = "encoder.token_embedding.weight"
 
 
 class Engine(BaseEngine):
-    """Trains a net with Adam, as PyTorch computes it; see `BaseEngine`.
+    """Trains a net with PyTorch's formula of Adam; see `BaseEngine`.
 
-    Of the token embedding only the rows that a batch uses get a gradient. On GPUs each step seeds
-    MXNet's generator for dropout, and MXNet has no way to restore its state.
+    The token embedding's gradient has only the rows that a batch uses. On GPUs each step seeds
+    MXNet's random generator for dropout; MXNet cannot restore the generator's state.
     """
 
     backend = "mxnet"
@@ -62,7 +61,7 @@ class Engine(BaseEngine):
         self.weight_average = WeightAverage(named)
         self.table = named[TABLE]
         self.dense = {name: tensor for name, tensor in named.items() if name != TABLE}
-        #: Rows of the table that the last batch used, (U,), and gradients of its mean loss.
+        #: The rows of the table that the last batch used, (U,), and its gradients.
         self.rows: NDArray[np.int64]
         self.gradients: dict[str, Any]
 
@@ -92,14 +91,14 @@ class Engine(BaseEngine):
         return result
 
     def _backward_share(self, share: Batch, first: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of a share's summed loss, times a weight.
+        """Compute the gradients of the weighted sum of losses of this process's pairs.
 
         Args:
-            share: its token_ids index the rows in use.
-            first: a pair that runs with weight 0 where a device has none, so that no gradient of
-                an earlier step is left.
-            weight: of each loss.
-            seed: of dropout.
+            share: the pairs; their token_ids index the rows in use.
+            first: a pair that a device without pairs runs with weight 0, so that gradients of an
+                earlier step do not remain.
+            weight: the factor of each loss.
+            seed: the seed of dropout.
         """
         results, tables = [], []
         with dropout_seed(seed, self.devices):
@@ -133,7 +132,7 @@ class Engine(BaseEngine):
 
     @contextmanager
     def _added_gradients(self, device: Any, added: bool) -> Iterator[None]:
-        """Have a backward pass add to the parameters' gradients, instead of replacing them."""
+        """If ``added``, let backward passes add to the gradients instead of replacing them."""
         if not added:
             yield
             return
@@ -146,10 +145,7 @@ class Engine(BaseEngine):
             mx.autograd.mark_variables(data, gradients, "write")
 
     def _summed(self, gradients: dict[str, Any]) -> dict[str, Any]:
-        """Return the gradients' sums over the processes.
-
-        They are sent as one array: a key of the store for each tensor would cost a round trip each.
-        """
+        """Sum gradients over all processes, sent as one array to save round trips."""
         if not isinstance(self.workers, DistributedWorkers):
             return gradients
         flat = mx.nd.concat(*(gradient.reshape(-1) for gradient in gradients.values()), dim=0)
@@ -171,14 +167,14 @@ class Engine(BaseEngine):
 
     def is_out_of_memory(self, error: Exception) -> bool:
         texts = ("Failed to allocate CPU Memory", "out of memory", "bad_alloc")
-        told = isinstance(error, mx.MXNetError) and any(text in str(error) for text in texts)
-        return told or isinstance(error, MemoryError)
+        by_mxnet = isinstance(error, mx.MXNetError) and any(text in str(error) for text in texts)
+        return by_mxnet or isinstance(error, MemoryError)
 
     def _to_numpy(self, tensor: Any) -> NDArray:
         return tensor.asnumpy()
 
 
 class Trainer(trainer.Trainer):
-    """Trains a net on the engine above; see `bertnli.training.trainer.Trainer`."""
+    """Trains a net with MXNet; see `bertnli.training.trainer.Trainer`."""
 
     Engine = Engine

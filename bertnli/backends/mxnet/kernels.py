@@ -1,7 +1,7 @@
-"""The operations that decide how fast a step is, where MXNet's own are slow on a CPU.
+"""Fast CPU versions of the operations that take most of a training step.
 
-Each computes what MXNet's operation computes, to rounding. They take and return `mx.np` arrays, and
-work on the same memory as `mx.nd` arrays, whose operators are faster.
+Each agrees with MXNet's operation to rounding. They take and return `mx.np` arrays, and compute on
+`mx.nd` arrays of the same memory, whose operators are faster.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 def _on_nd(function: Function) -> Function:
-    """Let a function of `mx.nd` arrays take `mx.np` ones and return one."""
+    """Wrap a function of `mx.nd` arrays: it takes and returns `mx.np` arrays instead."""
 
     @wraps(function)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
@@ -42,17 +42,17 @@ def _on_nd(function: Function) -> Function:
 
 @_on_nd
 def take(x: Tensor, rows: NDArray) -> Tensor:
-    """Return some rows of x (N, ...)."""
+    """Look up rows of x (N, ...) by their indices."""
     return x.take(as_nd(rows, x.ctx))
 
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
-    """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    """Compute ``a[rows_a] + b[rows_b]``, (N, C), from tables a (A, C) and b (B, C)."""
     return _on_nd(nd.elemwise_add)(take(a, rows_a), take(b, rows_b))
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
-    """Return arrays, one after the other along their first axis."""
+    """Concatenate arrays along their first axis."""
     if len(parts) == 1:
         return parts[0]
     return nd.concat(*(part.as_nd_ndarray() for part in parts), dim=0).as_np_ndarray()
@@ -60,7 +60,7 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 @_on_nd
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return ``x weight^T + bias``, (N, out), of x (N, in), weight (out, in), bias (out,)."""
+    """Compute ``x weight^T + bias``, (N, out), from x (N, in), weight (out, in), bias (out,)."""
     if bias is None:
         return nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
     return nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
@@ -68,7 +68,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 @_on_nd
 def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """Return the layer normalisation of x, (N, H), with gamma and beta (H,)."""
+    """Apply layer normalisation to x (N, H), with scale gamma (H,) and shift beta (H,)."""
     in_training = mx.autograd.is_recording() and mx.autograd.is_training()
     if not in_training or x.ctx.device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon)
@@ -88,19 +88,19 @@ def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor
 
 @lru_cache(maxsize=64)
 def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
-    """Return BatchNorm's gamma, beta, and unused running mean and variance, (N,); ones (N, 1)."""
+    """Make BatchNorm's gamma, beta, and unused running mean and variance, (N,); and ones (N, 1)."""
     with mx.autograd.pause():
         vectors = (nd.ones(N, device), *(nd.zeros(N, device) for _ in range(3)))
         return (*vectors, nd.ones((N, 1), device))
 
 
 class AttentionGroups:
-    """Which rows of a chunk attend to which, made ready for a device.
+    """Indices and masks that say which of a chunk's N rows attend to which, on a device.
 
     Args:
-        chunk: its N rows.
-        num_heads: h.
-        device: where the rows are.
+        chunk: the chunk.
+        num_heads: the number of heads, h.
+        device: the device that holds the rows.
     """
 
     def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
@@ -121,17 +121,20 @@ class AttentionGroups:
             results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, t)
             places[rows] = results.transpose(0, 2, 1)
             done += size
-        #: Where each row's heads are among the results of all buckets, (N h,).
+        #: The place of each row's heads in the concatenated results of all buckets, (N h,).
         self.places = as_nd(places.ravel(), device)
 
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Return each bucket's queries, divided by sqrt(d), keys and values, (n h, t, d).
+        """Copy each bucket's queries, divided by sqrt(d), keys and values to (n h, t, d).
 
         Args:
-            queries, keys, values: (N, H).
-            rows: where they are tables, which of their rows each row is, (N,).
+            queries, keys, values: (N, H); or, with ``rows``, tables (U, H).
+            rows: (N,), the table row to look up for each row; None if nothing is looked up.
+
+        Returns:
+            For each bucket a list of queries, keys and values.
         """
         d = queries.shape[1] // self.num_heads
         Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
@@ -144,7 +147,7 @@ class AttentionGroups:
         return self._head_rows(None)
 
     def _head_rows(self, rows: NDArray | None) -> list[Tensor]:
-        """Return each bucket's rows of single heads, (n h, t)."""
+        """Compute each bucket's indices into tensors (N h, d) of single heads, (n h, t)."""
         heads = np.arange(self.num_heads)[:, None]
         buckets = self.rows if rows is None else [rows[bucket] for bucket in self.rows]
         places = (bucket[:, None] * self.num_heads + heads for bucket in buckets)  # (n, h, t)
@@ -152,7 +155,7 @@ class AttentionGroups:
 
 
 def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tensor]]:
-    """Return the sums of what `AttentionGroups.gather` gives."""
+    """Add two results of `AttentionGroups.gather` element by element."""
     return [
         [nd.elemwise_add(*parts) for parts in zip(*both, strict=True)]
         for both in zip(first, second, strict=True)
@@ -160,12 +163,12 @@ def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tens
 
 
 def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
-    """Return ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` of all heads, (N, H).
+    """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (N, H).
 
     Args:
-        gathered: queries, keys and values of `AttentionGroups.gather`.
-        groups: which rows see which.
-        dropout: on the weights.
+        gathered: the result of `AttentionGroups.gather`.
+        groups: which rows attend to which.
+        dropout: the dropout applied to the attention weights.
     """
     heads = []
     for (Q, K, V), bias in zip(gathered, groups.biases, strict=True):
@@ -192,14 +195,14 @@ def cls_attention(
     groups: AttentionGroups,
     dropout: Dropout,
 ) -> Tensor:
-    """Compute `attention` for one query of each pair, (m, H), without computing keys and values.
+    """Compute attention for one query of each pair, (m, H), without computing keys and values.
 
     Args:
-        queries: (m, H), of which the last ones, to make m round, have no pair.
-        x: (N, H).
-        key_layer, value_layer: weight (H, H) and bias (H,).
+        queries: (m, H); the last ones, beyond the number of pairs, are padding.
+        x: (N, H), the tokens that are attended to.
+        key_layer, value_layer: the weight (H, H) and bias (H,) of a projection.
         groups: the rows of each pair.
-        dropout: on the weights.
+        dropout: the dropout applied to the attention weights.
     """
     (m, H), h = queries.shape, groups.num_heads
     d = H // h
@@ -231,13 +234,13 @@ def cls_attention(
     return heads.transpose((1, 0, 2)).reshape((m, H))
 
 
-#: The generator of dropout masks during a trainer's step.
+#: The generator of dropout masks during a trainer's step; None outside of one.
 _bits: ContextVar[Any] = ContextVar("_bits", default=None)
 
 
 @contextmanager
 def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
-    """Draw dropout masks from a seed, and leave the CPU's random state alone."""
+    """Draw dropout masks from a seed within a ``with`` block; MXNet's CPU generator is not used."""
     for i, device in enumerate(devices):
         if device.device_type != "cpu":
             mx.random.seed(seed + i, ctx=device)
@@ -249,11 +252,14 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
 
 
 class Dropout:
-    """What a layer of dropout does, with masks that are drawn faster on a CPU.
+    """Apply a dropout layer, with masks that are drawn faster on a CPU.
 
-    They are made of 16 random bits per element: p is rounded to a multiple of 1 / 65536. Their
-    generator is that of `dropout_seed`, or seeded by MXNet's own, so that `mx.random.seed` repeats
-    them.
+    A mask takes 16 random bits per element: p is rounded to a multiple of 1 / 65536. Its generator
+    is that of `dropout_seed`; outside of it, one is seeded by MXNet's, so `mx.random.seed` makes
+    masks repeat.
+
+    Args:
+        layer: the layer, whose probability is used; MXNet itself knows whether it trains.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -264,12 +270,12 @@ class Dropout:
         return _on_nd(self.drop)(x) if self.active else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return ``x + dropout(y)``."""
+        """Compute ``x + dropout(y)``."""
         x, y = x.as_nd_ndarray(), y.as_nd_ndarray()
         return nd.elemwise_add(x, self.drop(y)).as_np_ndarray()
 
     def drop(self, x: Tensor) -> Tensor:
-        """Return x as `__call__` does, both `mx.nd` arrays."""
+        """Apply dropout to an `mx.nd` array."""
         if not self.active:
             return x
         if x.ctx.device_type != "cpu":
@@ -277,7 +283,7 @@ class Dropout:
         return nd.elemwise_mul(x, self.mask(x))
 
     def mask(self, like: Tensor) -> Tensor:
-        """Return a mask of zeros and of the scale of what is kept, float32."""
+        """Draw a float32 mask of an array's shape: 0 to drop an element, 1 / (1 - p) to keep it."""
         bits = _bits.get()
         if bits is None:
             bits = np.random.SFC64(int(nd.random.randint(0, 2**31 - 1, shape=1).asscalar()))

@@ -1,6 +1,6 @@
 """The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
 
-`bertnli.backends.torch.layers` has the same functions, and says what each returns.
+The functions are those of `bertnli.backends.torch.layers`, where their docstrings are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet import kernels
+from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.bert import Tensor, activate
 from bertnli.backends.mxnet.kernels import AttentionGroups, Dropout, concat, lookup_sum, take
 from bertnli.data.packing import Chunk
@@ -23,8 +24,12 @@ __all__ = ["concat", "lookup_sum", "take"]
 CHUNK_TOKENS = 4096
 
 
-def in_float32(X: Tensor) -> AbstractContextManager[Any]:
+def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
     return nullcontext()  # MXNet has no bfloat16
+
+
+def in_float32(like: Tensor) -> AbstractContextManager[Any]:
+    return nullcontext()
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
@@ -33,6 +38,10 @@ def is_on_cpu(tensor: Tensor) -> bool:
 
 def to_numpy(tensor: Tensor) -> NDArray:
     return tensor.asnumpy()
+
+
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return mx.np.zeros(shape, ctx=like.ctx)
 
 
 def summands(
@@ -47,8 +56,7 @@ def summands(
         table = encoder.token_embedding.weight.data(like.ctx)
     segment_table = encoder.segment_embedding.weight.data(like.ctx)
     position_table = encoder.pos_embedding.data(like.ctx)[0]
-    places = take(segment_table, segments) + take(position_table, positions)
-    return [take(table, ids), places]
+    return [take(table, ids), take(segment_table, segments) + take(position_table, positions)]
 
 
 def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
@@ -59,10 +67,6 @@ def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
 def norm(layer: Any, X: Tensor) -> Tensor:
     gamma, beta = layer.gamma.data(X.ctx), layer.beta.data(X.ctx)
     return kernels.layer_norm(X, gamma, beta, layer._epsilon)
-
-
-def dropout(layer: Any, X: Tensor) -> Tensor:
-    return Dropout(layer)(X)
 
 
 def add_norm(layer: Any, X: Tensor, Y: Tensor) -> Tensor:

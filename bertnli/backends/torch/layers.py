@@ -1,12 +1,13 @@
 """The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
 
-Shapes: N rows, H num_hiddens, F ffn_num_hiddens, h heads of d = H / h channels each.
+Shapes: N rows, U rows of a table, H num_hiddens, F ffn_num_hiddens, V vocab_size, h heads of
+d = H / h channels each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -23,9 +24,16 @@ from bertnli.data.packing import CHUNK_TOKENS, Chunk
 __all__ = ["CHUNK_TOKENS", "lookup_sum"]
 
 
-def in_float32(X: Tensor) -> AbstractContextManager[Any]:
+def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
+    """Return a context for ``"bf16"`` or ``"fp32"``, which leaves the user's own context alone."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(like.device.type, torch.bfloat16)
+
+
+def in_float32(like: Tensor) -> AbstractContextManager[Any]:
     """Return a context in which nothing is computed in bfloat16."""
-    return torch.autocast(X.device.type, enabled=False)
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
@@ -36,8 +44,11 @@ def to_numpy(tensor: Tensor) -> NDArray:
     return tensor.cpu().numpy()
 
 
+def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
+    return torch.zeros(shape, device=like.device)
+
+
 def take(X: Tensor, rows: NDArray[np.int64]) -> Tensor:
-    """Return some rows of X (N, H)."""
     return X[torch.from_numpy(rows).to(X.device)]
 
 
@@ -53,14 +64,18 @@ def summands(
     table: Tensor | None,
     like: Tensor,
 ) -> list[Tensor]:
-    """Return token embeddings, and sums of segment and position embeddings, (N, H) each.
+    """Look up token embeddings, and sums of segment and position embeddings.
 
     Args:
-        encoder: has the tables.
-        ids, segments, positions: (N,).
-        table: (U, H), rows of the token embedding that the ids index; None for all of it, and on
-            PyTorch always None.
-        like: a tensor on the device.
+        encoder: the encoder whose embeddings are used.
+        ids: (U,) token ids.
+        segments, positions: (S,) each.
+        table: the rows of the token embedding that the ids index; None for the whole embedding, and
+            always None on PyTorch.
+        like: a tensor on the device that computes.
+
+    Returns:
+        The token embeddings (U, H), and the sums (S, H).
     """
     embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
     sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
@@ -76,12 +91,8 @@ def norm(layer: nn.LayerNorm, X: Tensor) -> Tensor:
     return layer(X)
 
 
-def dropout(layer: nn.Dropout, X: Tensor) -> Tensor:
-    return Dropout(layer)(X)
-
-
 def add_norm(layer: AddNorm, X: Tensor, Y: Tensor) -> Tensor:
-    """Return the layer normalisation of ``X + dropout(Y)``, (N, H)."""
+    """Apply layer normalisation to ``X + dropout(Y)``, (N, H)."""
     return layer.ln(Dropout(layer.dropout).add(X, Y))
 
 
@@ -92,20 +103,20 @@ def ffn(layer: PositionWiseFFN, X: Tensor) -> Tensor:
 
 
 def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
-    """Return the logits (R, V) of encoded tokens (R, H)."""
+    """Compute the masked language model's logits (N, V) from encoded tokens X (N, H)."""
     hidden, activation, ln, decoder = mlm.mlp
-    return dense(decoder, ln(activation(dense(hidden, X)).float()))
+    return dense(decoder, ln(activation(dense(hidden, X)).float())).float()
 
 
 def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
-    """Return queries (N, H), and keys and values (N, 2 H)."""
+    """Project rows X to queries (N, H), and to keys and values side by side (N, 2 H)."""
     weight = torch.cat((layer.W_k.weight, layer.W_v.weight))
     bias = torch.cat((layer.W_k.bias, layer.W_v.bias)) if biased else None
     return dense(layer.W_q, X, biased), kernels.linear(X, weight, bias)
 
 
 def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
-    """Return which rows of a chunk attend to which, on the device of another tensor."""
+    """Make the attention group of each bucket of a chunk, on the device of a tensor."""
     buckets = []
     for bucket in chunk.buckets:
         rows = torch.from_numpy(bucket.rows).to(like.device)
@@ -121,12 +132,13 @@ def attention(
     rows: Sequence[NDArray[np.int64]] | None,
     groups: list[AttentionGroup],
 ) -> Tensor:
-    """Return the results of all heads side by side, (N, H); `W_o` comes after.
+    """Compute attention without its output layer `W_o`: all heads side by side, (N, H).
 
     Args:
-        layer: of attention.
-        summands: what `project` gave for rows; or for several tables, which are added.
-        rows: of each table, the one that each row looks up, (N,).
+        layer: the attention layer.
+        summands: the result of `project` for all rows; or, with ``rows``, one for each of several
+            tables whose looked-up values are added.
+        rows: for each table, the (N,) table rows to look up; None if nothing is looked up.
         groups: which rows attend to which.
     """
     queries, keys_values = summands[0]
@@ -138,12 +150,13 @@ def attention(
 def cls_attention(
     layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: list[AttentionGroup]
 ) -> Tensor:
-    """Return attention's output for one query of each pair, (m, H), without keys and values.
+    """Compute attention for one query of each pair, (m, H), without computing keys and values.
 
     Args:
-        layer: of attention, of the last block.
-        firsts: (m, H), the tokens that query, of which the last, to make m round, have no pair.
-        X: (N, H).
+        layer: the attention layer of the last block.
+        firsts: (m, H), the tokens that query; the last ones, beyond the number of pairs, are
+            padding.
+        X: (N, H), the tokens that are attended to.
         groups: which rows attend to which.
     """
     (m, H), h = firsts.shape, layer.num_heads
