@@ -78,11 +78,7 @@ def pretraining_logits(
 
 
 def _tokens_at(
-    ops: Any,
-    encoder: Any,
-    inputs: Sequence[Tensor],
-    places: NDArray[np.int64],
-    table: Tensor | None,
+    ops: Any, encoder: Any, inputs: Sequence[Tensor], places: NDArray, table: Tensor | None
 ) -> Tensor:
     """Encode the tokens at some places in the flattened batch (B * T,); return them, (R, H).
 

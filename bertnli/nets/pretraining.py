@@ -1,6 +1,7 @@
-"""BERT with its two pretraining heads, and the same as a trainer trains it, on any backend.
+"""BERT with its two pretraining heads, and a net that pretrains it, on any backend.
 
-Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
+Shapes: B pairs, T tokens, P predictions of a pair, R masked tokens of a batch, H num_hiddens, V
+vocab_size.
 """
 
 from __future__ import annotations
@@ -27,20 +28,20 @@ from bertnli.text.vocab import Vocab
 
 
 class BERTNet(Net):
-    """BERT with its two pretraining heads, as the book has it.
+    """BERT with its two pretraining heads, as in the book.
 
     Args:
         vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks: see `BERTConfig`.
         dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
-        seed: of the start values, which are the same on every backend.
-        vocab: the vocabulary that the model carries along, if there is one.
-        arrays: the values of the tensors by canonical name, as a checkpoint has them; None for
-            start values. A tensor that they lack stays without values, and the model is only good
-            for making a `BERTClassifier`.
+        seed: the seed of the initial values, which are the same on every backend.
+        vocab: the vocabulary that belongs to the model; None for none.
+        arrays: the tensors' values by canonical name, as in a checkpoint; None for initial values.
+            A tensor without an array stays without values, and the model is only good for making
+            a `BERTClassifier`.
     """
 
     seed: int
-    #: The output layer of the classifier that it was loaded from, if there was one.
+    #: The output layer of the classifier that the model was loaded from, if it was one.
     head: Head | None = None
 
     @hinted()
@@ -77,19 +78,19 @@ class BERTNet(Net):
         return bert_shapes(self.config)
 
     def forward(self, tokens: Tensor, *inputs: Any, **named: Any) -> Any:
-        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+        """Compute encoded tokens (B, T, H), MLM logits (B, P, V) or None, and NSP logits (B, 2).
 
         Args:
             tokens, segments: (B, T) integers.
-            valid_lens: (B,) tokens that are not padding; None where nothing is.
+            valid_lens: (B,) numbers of tokens that are not padding; None without padding.
             pred_positions: (B, P) positions whose tokens to predict; None for no MLM logits.
         """
-        self._check_input(tokens)
+        self.check_input(tokens)
         return super().forward(tokens, *inputs, **named)  # type: ignore[misc]
 
 
 def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError unless a net's argument is a BERT of its backend."""
+    """Raise ConfigError unless a net's argument is a BERT of the net's backend."""
     what = f"{type(net).__name__}() takes a BERT"
     if isinstance(bert, tuple | list) and any(isinstance(item, BERTNet) for item in bert):
         raise ConfigError(
@@ -105,12 +106,12 @@ def check_bert(bert: Any, net: Trainable) -> None:
 
 
 class PretrainingNet(Trainable):
-    """A BERT with its pretraining heads, as a trainer trains them.
+    """A net that pretrains a BERT on masked tokens and pairs of sentences.
 
     Args:
-        bert: the model (shared, not copied).
-        next_sentence: whether to learn which sentence follows. Otherwise only masked words are
-            learned, and the pooler and the head for sentences stay as they are.
+        bert: the model, shared and not copied.
+        next_sentence: whether to learn which sentence follows. If not, the pooler and the
+            next-sentence head stay as they are.
     """
 
     num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
@@ -126,10 +127,10 @@ class PretrainingNet(Trainable):
         self._weights = tuple(self.named_tensors().values())
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
+        """Compute the weighted sums of a batch's losses and of its tokens predicted right.
 
-        Divided by the size of the whole batch, the sum is the mean loss of its masked tokens plus
-        that of its sentences, as in the book.
+        Divided by the size of the whole batch, the loss is the mean over its masked tokens plus
+        the mean over its pairs of sentences, as in the book.
         """
         (mlm_losses, mlm_hits), (nsp_losses, _) = self._losses(outputs, batch)
         weights = self.tensor(_predicted(batch, "pred_weights"), mlm_losses)
@@ -146,12 +147,12 @@ class PretrainingNet(Trainable):
         return np.concatenate([sums, np.stack(nsp, 1)], 1)
 
     def _losses(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Return losses and hits of the tokens, (R,), and of the sentences, (B,)."""
+        """Compute losses and hits of the masked tokens, (R,), and of the sentence pairs, (B,)."""
         targets = _predicted(batch, "pred_ids"), batch.labels
         return [self.cross_entropy(*each) for each in zip(outputs, targets, strict=True)]
 
     def shapes(self) -> Shapes:
-        """Return name and shape of each tensor that is trained."""
+        """Return the shape of each trained tensor by canonical name."""
         untrained = () if self.next_sentence else SENTENCE_HEADS
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
@@ -180,5 +181,5 @@ class PretrainingNet(Trainable):
 
 
 def _predicted(batch: Batch, name: str) -> NDArray:
-    """Return a field of the batch's R tokens to predict, in their order, (R,)."""
+    """Select the values of a (B, P) field of a batch at its masked tokens, (R,)."""
     return getattr(batch, name)[cast(PretrainingBatch, batch).pred_positions >= 0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -84,9 +85,8 @@ class Engine(BaseEngine):
         share, first = (
             replace(part, token_ids=place_of[part.token_ids]) for part in (share, batch[:1])
         )
-        result = within_memory(
-            self, lambda: self._backward_share(share, first, 1 / len(batch), seed), len(share)
-        )
+        backward = partial(self._backward_share, share, first, 1 / len(batch), seed)
+        result = within_memory(self, backward, len(share))
         self.gradients = self._summed(self.gradients)
         return result
 

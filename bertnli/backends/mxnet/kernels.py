@@ -7,7 +7,7 @@ Each agrees with MXNet's operation to rounding. They take and return `mx.np` arr
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cached_property, lru_cache, wraps
@@ -52,7 +52,6 @@ def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
-    """Concatenate arrays along their first axis."""
     if len(parts) == 1:
         return parts[0]
     return nd.concat(*(part.as_nd_ndarray() for part in parts), dim=0).as_np_ndarray()
@@ -107,16 +106,14 @@ class AttentionGroups:
         self.num_heads, self.device = num_heads, device
         self.rows = [bucket.rows for bucket in chunk.buckets]  # (n, t) of each bucket
         self.masks = [attention_bias(bucket) for bucket in chunk.buckets]  # (n, 1, t) or None
-        self.biases: list[Tensor | None] = []
+        self.biases: list[Tensor | None] = []  # (n h, t, t) or None
         places = np.zeros((len(chunk.tokens), num_heads), np.int32)
         done = 0
         for rows, mask in zip(self.rows, self.masks, strict=True):
             n, t = rows.shape
-            bias = None
             if mask is not None:  # repeated, for the gradient of a broadcast sum is slow
                 mask = np.broadcast_to(mask[:, None], (n, num_heads, t, t)).reshape(-1, t, t)
-                bias = as_nd(mask, device)
-            self.biases.append(bias)
+            self.biases.append(None if mask is None else as_nd(mask, device))
             size = n * num_heads * t
             results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, t)
             places[rows] = results.transpose(0, 2, 1)
@@ -139,17 +136,16 @@ class AttentionGroups:
         d = queries.shape[1] // self.num_heads
         Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
         Q = Q * d**-0.5
-        places = self._own_rows if rows is None else self._head_rows(rows)
+        places = self._own_heads if rows is None else self._heads(rows[b] for b in self.rows)
         return [[x.take(heads) for x in (Q, K, V)] for heads in places]
 
     @cached_property
-    def _own_rows(self) -> list[Tensor]:
-        return self._head_rows(None)
+    def _own_heads(self) -> list[Tensor]:
+        return self._heads(self.rows)
 
-    def _head_rows(self, rows: NDArray | None) -> list[Tensor]:
-        """Compute each bucket's indices into tensors (N h, d) of single heads, (n h, t)."""
+    def _heads(self, buckets: Iterable[NDArray]) -> list[Tensor]:
+        """Convert each bucket's rows (n, t) to rows of single heads, (n h, t)."""
         heads = np.arange(self.num_heads)[:, None]
-        buckets = self.rows if rows is None else [rows[bucket] for bucket in self.rows]
         places = (bucket[:, None] * self.num_heads + heads for bucket in buckets)  # (n, h, t)
         return [as_nd(each.reshape(-1, each.shape[2]), self.device) for each in places]
 
@@ -165,10 +161,7 @@ def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tens
 def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
     """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (N, H).
 
-    Args:
-        gathered: the result of `AttentionGroups.gather`.
-        groups: which rows attend to which.
-        dropout: the dropout applied to the attention weights.
+    ``gathered`` is a result of `AttentionGroups.gather`.
     """
     heads = []
     for (Q, K, V), bias in zip(gathered, groups.biases, strict=True):
@@ -181,27 +174,20 @@ def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dr
 
 def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
     scores = nd.batch_dot(Q, K, transpose_b=True)
-    if bias is not None:
-        scores = nd.elemwise_add(scores, bias)
-    return dropout.drop(nd.softmax(scores))
+    return dropout.drop(nd.softmax(scores if bias is None else nd.elemwise_add(scores, bias)))
 
 
 @_on_nd
 def cls_attention(
-    queries: Tensor,
-    x: Tensor,
-    key_layer: tuple[Tensor, Tensor],
-    value_layer: tuple[Tensor, Tensor],
-    groups: AttentionGroups,
-    dropout: Dropout,
+    queries: Tensor, x: Tensor, key_layer: Any, value_layer: Any, groups: Any, dropout: Dropout
 ) -> Tensor:
     """Compute attention for one query of each pair, (m, H), without computing keys and values.
 
     Args:
         queries: (m, H); the last ones, beyond the number of pairs, are padding.
         x: (N, H), the tokens that are attended to.
-        key_layer, value_layer: the weight (H, H) and bias (H,) of a projection.
-        groups: the rows of each pair.
+        key_layer, value_layer: weight (H, H) and bias (H,) of the projections.
+        groups: the `AttentionGroups` of each pair.
         dropout: the dropout applied to the attention weights.
     """
     (m, H), h = queries.shape, groups.num_heads
@@ -252,14 +238,11 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
 
 
 class Dropout:
-    """Apply a dropout layer, with masks that are drawn faster on a CPU.
+    """Applies a dropout layer, with masks that are drawn faster on a CPU.
 
     A mask takes 16 random bits per element: p is rounded to a multiple of 1 / 65536. Its generator
     is that of `dropout_seed`; outside of it, one is seeded by MXNet's, so `mx.random.seed` makes
     masks repeat.
-
-    Args:
-        layer: the layer, whose probability is used; MXNet itself knows whether it trains.
     """
 
     def __init__(self, layer: Any) -> None:
@@ -270,7 +253,6 @@ class Dropout:
         return _on_nd(self.drop)(x) if self.active else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute ``x + dropout(y)``."""
         x, y = x.as_nd_ndarray(), y.as_nd_ndarray()
         return nd.elemwise_add(x, self.drop(y)).as_np_ndarray()
 

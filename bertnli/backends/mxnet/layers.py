@@ -20,7 +20,8 @@ from bertnli.data.packing import Chunk
 
 __all__ = ["concat", "lookup_sum", "take"]
 
-#: Tokens computed together; more than PyTorch's, for each operation costs more of Python here.
+Ints = NDArray[np.int64]
+#: Tokens computed together; more than PyTorch's, for each operation costs more Python time here.
 CHUNK_TOKENS = 4096
 
 
@@ -45,12 +46,7 @@ def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
 
 def summands(
-    encoder: Any,
-    ids: NDArray[np.int64],
-    segments: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    table: Tensor | None,
-    like: Tensor,
+    encoder: Any, ids: Ints, segments: Ints, positions: Ints, table: Tensor | None, like: Tensor
 ) -> list[Tensor]:
     if table is None:
         table = encoder.token_embedding.weight.data(like.ctx)
@@ -92,10 +88,7 @@ def groups(chunk: Chunk, num_heads: int, like: Tensor) -> AttentionGroups:
 
 
 def attention(
-    layer: Any,
-    summands: Sequence[tuple[Tensor, ...]],
-    rows: Sequence[NDArray[np.int64]] | None,
-    groups: AttentionGroups,
+    layer: Any, summands: Sequence[Any], rows: Sequence[Ints] | None, groups: AttentionGroups
 ) -> Tensor:
     if rows is None:
         gathered = groups.gather(*summands[0])

@@ -53,13 +53,8 @@ class RowAdam(RowMoments):
         scattered = nd.scatter_nd(gradients, slots, shape=(n, self.table.shape[1]))
         weights = self.table.take(self.row_indices)
         adam_update(weights, scattered, self.m[:n], self.v[:n], num_updates, lr)
-        nd._internal._scatter_set_nd(
-            lhs=self.table,
-            rhs=weights,
-            indices=self.row_indices.reshape((1, -1)),
-            shape=self.table.shape,
-            out=self.table,
-        )
+        indices, table = self.row_indices.reshape((1, -1)), self.table
+        nd._internal._scatter_set_nd(table, weights, indices, shape=table.shape, out=table)
 
 
 class Adam:
@@ -75,11 +70,7 @@ class Adam:
     """
 
     def __init__(
-        self,
-        named: Mapping[str, Any],
-        table: str,
-        rates: Mapping[str, TensorRate],
-        clip_norm: float,
+        self, named: Mapping[str, Any], table: str, rates: dict[str, TensorRate], clip_norm: float
     ) -> None:
         self.copies = {
             name: [data.as_nd_ndarray() for data in parameter.list_data()]
@@ -155,11 +146,7 @@ def clip(gradients: list[Tensor], max_norm: float) -> None:
 
 
 class WeightAverage(BaseWeightAverage):
-    """The average of parameters, kept on their first device.
-
-    Args:
-        named: the parameters by canonical name.
-    """
+    """The average of named parameters over the last steps, kept on their first device."""
 
     def __init__(self, named: Mapping[str, Any]) -> None:
         self.named = named

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -71,9 +72,8 @@ class Engine(BaseEngine):
         weight = self.workers.size / len(batch) if len(share) else 0.0
         # An empty share runs one pair with weight 0, since all-reduce is collective.
         computed = share if len(share) else batch[:1]
-        result = within_memory(
-            self, lambda: self._backward_share(computed, weight, seed), len(share)
-        )
+        backward = partial(self._backward_share, computed, weight, seed)
+        result = within_memory(self, backward, len(share))
         if self.workers.size > 1:
             tables = self.optimizer.tables.values()
             alone = self.net.parameters() if self.limits.auto_batch else tables

@@ -20,14 +20,7 @@ _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
-    """Compute ``x weight^T + bias``, (..., out), then ReLU if ``relu``.
-
-    Args:
-        x: (..., in) float.
-        weight: (out, in).
-        bias: (out,); None for no bias.
-        relu: whether negative results become 0.
-    """
+    """Compute ``x weight^T + bias``, (..., out), of x (..., in), then ReLU if ``relu``."""
     if x.device.type == "cpu":
         return _CPULinear.apply(x, weight, bias, relu)
     y = functional.linear(x, weight, bias)
@@ -110,19 +103,18 @@ class AttentionGroup(NamedTuple):
     bias: Tensor | None
 
 
+Groups = Sequence[AttentionGroup]
+
+
 def attention(
-    queries: Tensor,
-    keys_values: Tensor,
-    groups: Sequence[AttentionGroup],
-    num_heads: int,
-    dropout: Dropout,
+    queries: Tensor, keys_values: Tensor, groups: Groups, num_heads: int, dropout: Dropout
 ) -> Tensor:
     """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (Q, H).
 
     Args:
-        queries: (Q, H).
+        queries: (Q, H), each of which is in one group.
         keys_values: (N, 2 H), keys before values.
-        groups: which queries attend to which keys; each query is in one group.
+        groups: which queries attend to which keys.
         num_heads: the number of heads, of d = H / num_heads channels each.
         dropout: the dropout applied to the attention weights.
     """
@@ -143,17 +135,12 @@ def attention(
 
 
 def attention_to_rows(
-    queries: Tensor, rows: Tensor, groups: Sequence[AttentionGroup], scale: float, dropout: Dropout
+    queries: Tensor, rows: Tensor, groups: Groups, scale: float, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
     """Compute each query's weighted mean of rows, (Q, H), and its sum of weights, (Q,).
 
-    The weights are ``dropout(softmax(scale q rows^T + bias))``; their sum is 1 without dropout.
-
-    Args:
-        queries, rows: (Q, H) and (N, H) float32.
-        groups: which queries attend to which rows; each query is in one group.
-        scale: the factor of the products.
-        dropout: the dropout applied to the weights.
+    The weights are ``dropout(softmax(scale q rows^T + bias))``, of queries (Q, H) and rows (N, H)
+    that ``groups`` bring together; their sum is 1 without dropout.
     """
     if queries.device.type == "cpu":
         return _CPUAttention.apply(queries, rows, groups, 1, scale, dropout)
@@ -188,7 +175,7 @@ class _CPUAttention(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         keys_values: Tensor,
-        groups: Sequence[AttentionGroup],
+        groups: Groups,
         num_heads: int,
         scale: float,
         dropout: Dropout,
@@ -262,13 +249,10 @@ def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> Non
 
 
 class Dropout:
-    """Apply a dropout layer, with masks that are drawn faster on a CPU.
+    """Applies a dropout layer, with masks that are drawn faster on a CPU.
 
     A mask takes 16 random bits per element: p is rounded to a multiple of 1 / 65536. Its generator
     is seeded by PyTorch's, so `torch.manual_seed` makes masks repeat.
-
-    Args:
-        layer: the layer, whose probability and training mode are used.
     """
 
     def __init__(self, layer: nn.Dropout) -> None:
@@ -283,7 +267,6 @@ class Dropout:
         return x * self.mask(x)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Compute ``x + dropout(y)``, float32."""
         if not self.active:
             return x + y
         if x.device.type != "cpu":

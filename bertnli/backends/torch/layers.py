@@ -18,10 +18,12 @@ from torch import Tensor, nn
 from bertnli.backends.packed import attention_bias
 from bertnli.backends.torch import kernels
 from bertnli.backends.torch.bert import AddNorm, BERTEncoder, MultiHeadAttention, PositionWiseFFN
-from bertnli.backends.torch.kernels import AttentionGroup, Dropout, lookup_sum
+from bertnli.backends.torch.kernels import AttentionGroup, Dropout, Groups, lookup_sum
 from bertnli.data.packing import CHUNK_TOKENS, Chunk
 
 __all__ = ["CHUNK_TOKENS", "lookup_sum"]
+
+Ints = NDArray[np.int64]
 
 
 def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
@@ -48,7 +50,7 @@ def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
     return torch.zeros(shape, device=like.device)
 
 
-def take(X: Tensor, rows: NDArray[np.int64]) -> Tensor:
+def take(X: Tensor, rows: Ints) -> Tensor:
     return X[torch.from_numpy(rows).to(X.device)]
 
 
@@ -57,25 +59,17 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def summands(
-    encoder: BERTEncoder,
-    ids: NDArray[np.int64],
-    segments: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    table: Tensor | None,
-    like: Tensor,
+    encoder: BERTEncoder, ids: Ints, segments: Ints, positions: Ints, table: None, like: Tensor
 ) -> list[Tensor]:
-    """Look up token embeddings, and sums of segment and position embeddings.
+    """Look up token embeddings (U, H), and sums of segment and position embeddings (S, H).
 
     Args:
         encoder: the encoder whose embeddings are used.
         ids: (U,) token ids.
         segments, positions: (S,) each.
-        table: the rows of the token embedding that the ids index; None for the whole embedding, and
-            always None on PyTorch.
+        table: the rows of the token embedding that the ids index; None for the whole embedding, as
+            always on PyTorch.
         like: a tensor on the device that computes.
-
-    Returns:
-        The token embeddings (U, H), and the sums (S, H).
     """
     embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
     sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
@@ -115,7 +109,7 @@ def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[
     return dense(layer.W_q, X, biased), kernels.linear(X, weight, bias)
 
 
-def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
+def groups(chunk: Chunk, num_heads: int, like: Tensor) -> Groups:
     """Make the attention group of each bucket of a chunk, on the device of a tensor."""
     buckets = []
     for bucket in chunk.buckets:
@@ -127,10 +121,7 @@ def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
 
 
 def attention(
-    layer: MultiHeadAttention,
-    summands: Sequence[tuple[Tensor, ...]],
-    rows: Sequence[NDArray[np.int64]] | None,
-    groups: list[AttentionGroup],
+    layer: MultiHeadAttention, summands: Sequence[Any], rows: Sequence[Ints] | None, groups: Groups
 ) -> Tensor:
     """Compute attention without its output layer `W_o`: all heads side by side, (N, H).
 
@@ -147,15 +138,12 @@ def attention(
     return kernels.attention(queries, keys_values, groups, layer.num_heads, Dropout(layer.dropout))
 
 
-def cls_attention(
-    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: list[AttentionGroup]
-) -> Tensor:
+def cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: Groups) -> Tensor:
     """Compute attention for one query of each pair, (m, H), without computing keys and values.
 
     Args:
         layer: the attention layer of the last block.
-        firsts: (m, H), the tokens that query; the last ones, beyond the number of pairs, are
-            padding.
+        firsts: (m, H), the first tokens of the pairs, which query; the last rows may be padding.
         X: (N, H), the tokens that are attended to.
         groups: which rows attend to which.
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,8 +16,12 @@ from bertnli.training.average import BaseWeightAverage
 from bertnli.training.moments import dense_moments, row_moments
 from bertnli.training.recipe import TensorRate
 
+#: Parameters by canonical name.
+Parameters = Mapping[str, nn.Parameter]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-
+#: Settings of PyTorch's function `adam`.
+_ADAM: Any = {"fused": True, "amsgrad": False, "maximize": False, "weight_decay": 0.0}
+_ADAM |= {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON}
 #: Rows of a table that are updated together, in a processor's cache.
 _BLOCK = 4096
 
@@ -49,22 +54,9 @@ class RowAdam(RowMoments):
             places = torch.from_numpy(slots[in_block] - start)
             g.index_add_(0, places, gradients[torch.from_numpy(in_block)])
             w = self.table.index_select(0, used)
-            adam(
-                [w],
-                [g],
-                [self.m[block][: len(used)]],
-                [self.v[block][: len(used)]],
-                [],
-                [torch.tensor(num_updates - 1, dtype=torch.float32)],
-                fused=True,
-                amsgrad=False,
-                beta1=BETA1,
-                beta2=BETA2,
-                lr=lr,
-                weight_decay=0.0,
-                eps=EPSILON,
-                maximize=False,
-            )
+            m, v = self.m[block][: len(used)], self.v[block][: len(used)]
+            step = torch.tensor(num_updates - 1, dtype=torch.float32)
+            adam([w], [g], [m], [v], [], [step], lr=lr, **_ADAM)
             self.table.index_copy_(0, used, w)
 
 
@@ -80,11 +72,7 @@ class Adam:
     """
 
     def __init__(
-        self,
-        named: Mapping[str, nn.Parameter],
-        table: str | None,
-        rates: Mapping[str, TensorRate],
-        clip_norm: float,
+        self, named: Parameters, table: str | None, rates: dict[str, TensorRate], clip_norm: float
     ) -> None:
         self.dense = {name: parameter for name, parameter in named.items() if name != table}
         self.tables = {} if table is None else {table: named[table]}
@@ -161,13 +149,9 @@ def clip(gradients: list[Tensor], max_norm: float) -> None:
 
 
 class WeightAverage(BaseWeightAverage):
-    """The average of parameters, kept on their device.
+    """The average of named parameters over the last steps, kept on their device."""
 
-    Args:
-        named: the parameters by canonical name.
-    """
-
-    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, named: Parameters) -> None:
         self.named = named
         self.means: dict[str, Tensor] = {}
 
