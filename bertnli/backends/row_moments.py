@@ -16,8 +16,7 @@ class RowMoments:
 
     Args:
         table: the parameter, (V, H) float32.
-        m, v: two arrays of the table's shape for the moments. Their values are not used, and memory
-            beyond the rows in use is never touched.
+        m, v: uninitialised arrays of the table's shape, of which only rows in use are touched.
 
     Attributes:
         rows: (n,) the rows in use, whose moments are the first n rows of ``m`` and ``v``.

@@ -91,14 +91,10 @@ class Engine(BaseEngine):
         return result
 
     def _backward_share(self, share: Batch, first: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of the weighted sum of losses of this process's pairs.
+        """Compute the gradients of this process's summed loss, times a weight.
 
-        Args:
-            share: the pairs; their token_ids index the rows in use.
-            first: a pair that a device without pairs runs with weight 0, so that gradients of an
-                earlier step do not remain.
-            weight: the factor of each loss.
-            seed: the seed of dropout.
+        The token_ids index the rows in use. A device without pairs runs the pair ``first`` with
+        weight 0, so that no gradients of an earlier step remain.
         """
         results, tables = [], []
         with dropout_seed(seed, self.devices):

@@ -94,13 +94,7 @@ def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
 
 
 class AttentionGroups:
-    """Indices and masks that say which of a chunk's N rows attend to which, on a device.
-
-    Args:
-        chunk: the chunk.
-        num_heads: the number of heads, h.
-        device: the device that holds the rows.
-    """
+    """Indices and masks that say which of a chunk's N rows attend to which; h is num_heads."""
 
     def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
         self.num_heads, self.device = num_heads, device
@@ -124,14 +118,9 @@ class AttentionGroups:
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Copy each bucket's queries, divided by sqrt(d), keys and values to (n h, t, d).
+        """Copy queries, divided by sqrt(d), keys and values, (N, H), to (n h, t, d) of each bucket.
 
-        Args:
-            queries, keys, values: (N, H); or, with ``rows``, tables (U, H).
-            rows: (N,), the table row to look up for each row; None if nothing is looked up.
-
-        Returns:
-            For each bucket a list of queries, keys and values.
+        With ``rows``, the three are tables (U, H), of which each of the N rows looks up one.
         """
         d = queries.shape[1] // self.num_heads
         Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
@@ -181,14 +170,10 @@ def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Ten
 def cls_attention(
     queries: Tensor, x: Tensor, key_layer: Any, value_layer: Any, groups: Any, dropout: Dropout
 ) -> Tensor:
-    """Compute attention for one query of each pair, (m, H), without computing keys and values.
+    """Compute the attention of one query of each pair (m, H) to all tokens x (N, H), (m, H).
 
-    Args:
-        queries: (m, H); the last ones, beyond the number of pairs, are padding.
-        x: (N, H), the tokens that are attended to.
-        key_layer, value_layer: weight (H, H) and bias (H,) of the projections.
-        groups: the `AttentionGroups` of each pair.
-        dropout: the dropout applied to the attention weights.
+    Keys and values are not computed; see `bertnli.data.packing`. ``key_layer`` and ``value_layer``
+    are the weight (H, H) and bias (H,) of their projections.
     """
     (m, H), h = queries.shape, groups.num_heads
     d = H // h

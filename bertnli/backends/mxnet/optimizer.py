@@ -37,14 +37,7 @@ class RowAdam(RowMoments):
         self.row_indices = as_nd(self.rows, self.table.ctx)
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
-        """Take one step.
-
-        Args:
-            rows: (U,) the distinct rows that have a gradient.
-            gradients: (U, H) float32.
-            num_updates: the number of steps including this one.
-            lr: the learning rate.
-        """
+        """Take step number ``num_updates`` on gradients (U, H) float32 of (U,) distinct rows."""
         new = rows[self.slots[rows] < 0]
         if len(new):
             self.add(new)
@@ -86,13 +79,9 @@ class Adam:
         self.num_updates = 0
 
     def step(self, rows: NDArray[np.int64], gradients: Mapping[str, Tensor], lr: float) -> None:
-        """Take one step.
+        """Take one step on gradients by name, which clipping changes in place.
 
-        Args:
-            rows: (U,) the distinct rows of the table that have a gradient.
-            gradients: each parameter's gradient by name; the table's is (U, H), that of the rows.
-                Clipping changes them in place.
-            lr: the learning rate.
+        The table's gradient is (U, H), that of its (U,) distinct rows.
         """
         self.num_updates += 1
         if self.clip_norm:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.backends.torch import workers
@@ -81,12 +82,9 @@ class Engine(BaseEngine):
         return result
 
     def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of the weighted sum of losses of this process's pairs.
+        """Compute the gradients of this process's summed loss, times a weight.
 
-        Args:
-            share: the pairs, one or more.
-            weight: the factor of each loss; if it is 0, the result is empty.
-            seed: the seed of dropout.
+        With weight 0 the result is empty.
         """
         self.net.train()
         for parameter in self.net.parameters():
@@ -95,13 +93,14 @@ class Engine(BaseEngine):
         max_tokens = CHUNK_TOKENS if self.on_cpu else None
         parts = split_by_length(share, max_tokens, self.limits.micro_batch_size)
         results = []
+        ddp = self.parallel if isinstance(self.parallel, DistributedDataParallel) else None
         gpus = [device for device in self.devices if device.type == "cuda"]
         # Dropout is seeded, and the user's own random state stays as it was.
         with self._sparse_table(), torch.random.fork_rng(devices=gpus):
             torch.manual_seed(seed)
             for i, part in enumerate(parts):
-                last = i == len(parts) - 1 and not self.limits.auto_batch
-                with workers.exchanging(self.parallel, last):
+                exchange = i == len(parts) - 1 and not self.limits.auto_batch
+                with nullcontext() if exchange or ddp is None else ddp.no_sync():
                     outputs = self.parallel(to_device(part, self.devices[0]))
                     loss_sum, hits = self.net.loss(outputs, part)
                     with workers.lost_is_an_error():

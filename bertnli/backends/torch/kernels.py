@@ -90,17 +90,11 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool =
 
 
 class AttentionGroup(NamedTuple):
-    """Rows of n pairs: which queries attend to which keys and values.
+    """The row numbers of n pairs' queries, and of the keys and values that these attend to."""
 
-    Args:
-        queries: (n, q), the rows of each pair's queries.
-        keys: (n, t), the rows of each pair's keys and values.
-        bias: (n, 1, t) float32, added to the scores to hide padding; None for no bias.
-    """
-
-    queries: Tensor
-    keys: Tensor
-    bias: Tensor | None
+    queries: Tensor  # (n, q)
+    keys: Tensor  # (n, t)
+    bias: Tensor | None  # (n, 1, t) float32, added to the scores to hide padding
 
 
 Groups = Sequence[AttentionGroup]
@@ -111,12 +105,8 @@ def attention(
 ) -> Tensor:
     """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (Q, H).
 
-    Args:
-        queries: (Q, H), each of which is in one group.
-        keys_values: (N, 2 H), keys before values.
-        groups: which queries attend to which keys.
-        num_heads: the number of heads, of d = H / num_heads channels each.
-        dropout: the dropout applied to the attention weights.
+    Queries are (Q, H), keys and values side by side (N, 2 H). Each query is in one of the groups. A
+    head has d = H / num_heads channels.
     """
     scale = (queries.shape[1] // num_heads) ** -0.5
     if queries.device.type == "cpu":

@@ -27,9 +27,9 @@ Ints = NDArray[np.int64]
 
 
 def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
-    """Return a context for ``"bf16"`` or ``"fp32"``, which leaves the user's own context alone."""
+    """Return a context in which matrix products have a precision, ``"fp32"`` or ``"bf16"``."""
     if precision == "fp32":
-        return nullcontext()
+        return nullcontext()  # a context of the user's stays on
     return torch.autocast(like.device.type, torch.bfloat16)
 
 
@@ -63,13 +63,8 @@ def summands(
 ) -> list[Tensor]:
     """Look up token embeddings (U, H), and sums of segment and position embeddings (S, H).
 
-    Args:
-        encoder: the encoder whose embeddings are used.
-        ids: (U,) token ids.
-        segments, positions: (S,) each.
-        table: the rows of the token embedding that the ids index; None for the whole embedding, as
-            always on PyTorch.
-        like: a tensor on the device that computes.
+    The ids are (U,), segments and positions (S,). On MXNet ids may index ``table``, some rows of
+    the token embedding. The result is on the device of ``like``.
     """
     embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
     sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
@@ -77,7 +72,6 @@ def summands(
 
 
 def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
-    """Apply a dense layer to rows X, without its bias if ``biased`` is False."""
     return kernels.linear(X, layer.weight, layer.bias if biased else None)
 
 
@@ -86,7 +80,6 @@ def norm(layer: nn.LayerNorm, X: Tensor) -> Tensor:
 
 
 def add_norm(layer: AddNorm, X: Tensor, Y: Tensor) -> Tensor:
-    """Apply layer normalisation to ``X + dropout(Y)``, (N, H)."""
     return layer.ln(Dropout(layer.dropout).add(X, Y))
 
 
@@ -125,12 +118,8 @@ def attention(
 ) -> Tensor:
     """Compute attention without its output layer `W_o`: all heads side by side, (N, H).
 
-    Args:
-        layer: the attention layer.
-        summands: the result of `project` for all rows; or, with ``rows``, one for each of several
-            tables whose looked-up values are added.
-        rows: for each table, the (N,) table rows to look up; None if nothing is looked up.
-        groups: which rows attend to which.
+    Without ``rows``, the only summand is the result of `project` for all N rows. With ``rows``,
+    each summand is the result for a table; its (N,) rows are looked up, and all summands are added.
     """
     queries, keys_values = summands[0]
     if rows is not None:
@@ -139,13 +128,9 @@ def attention(
 
 
 def cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: Groups) -> Tensor:
-    """Compute attention for one query of each pair, (m, H), without computing keys and values.
+    """Compute the attention of the pairs' first tokens (m, H) to all tokens X (N, H), (m, H).
 
-    Args:
-        layer: the attention layer of the last block.
-        firsts: (m, H), the first tokens of the pairs, which query; the last rows may be padding.
-        X: (N, H), the tokens that are attended to.
-        groups: which rows attend to which.
+    Keys and values are not computed; see `bertnli.data.packing`.
     """
     (m, H), h = firsts.shape, layer.num_heads
     d = H // h

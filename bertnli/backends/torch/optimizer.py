@@ -33,14 +33,9 @@ class RowAdam(RowMoments):
         super().__init__(table, *(torch.empty(table.shape, dtype=torch.float32) for _ in range(2)))
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
-        """Take one step.
+        """Take step number ``num_updates`` on gradients (N, H) float32 of (N,) rows.
 
-        Args:
-            rows: (N,) the rows that have a gradient, in any order; the gradients of a row that
-                occurs several times are added.
-            gradients: (N, H) float32.
-            num_updates: the number of steps including this one.
-            lr: the learning rate.
+        The gradients of a row that occurs several times are added.
         """
         self.add(np.unique(rows[self.slots[rows] < 0]))
         slots = self.slots[rows]

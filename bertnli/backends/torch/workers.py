@@ -7,9 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import torch
@@ -65,10 +64,10 @@ def distributed(
 ) -> DistributedDataParallel:
     """Copy rank 0's weights to all processes, and wrap the net to average their gradients.
 
-    Args:
-        net: the net, of the same shapes in all processes.
-        devices: this process's device; several raise BackendError.
-        apart: parameters whose gradients are left to `mean_gradients`.
+    The gradients of the parameters ``apart`` are left to `mean_gradients`.
+
+    Raises:
+        BackendError: this process has several devices.
     """
     if len(devices) > 1:
         raise BackendError(
@@ -84,13 +83,6 @@ def distributed(
         names = [name for name, p in net.named_parameters() if any(p is other for other in apart)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, names)
         return DistributedDataParallel(net, ids)
-
-
-def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
-    """Return a context in which backward passes average gradients only if ``exchange`` is True."""
-    if isinstance(net, DistributedDataParallel) and not exchange:
-        return net.no_sync()
-    return nullcontext()
 
 
 def all_reduce(tensor: Tensor) -> None:
@@ -117,10 +109,7 @@ def mean_gradients(
     avoided: in gloo (ProcessGroupGloo::runLoop in 2.13) two threads may write its long name at the
     same time, and free the memory twice.
 
-    Args:
-        parameters: the parameters, which have gradients.
-        workers: the processes.
-        used: the rows of sparse gradients that any process has, perhaps several times each.
+    ``used`` are the rows of sparse gradients that any process has, with repetitions.
     """
     rows = torch.from_numpy(np.unique(used).astype(np.int64))
     with lost_is_an_error():
