@@ -19,7 +19,8 @@ from bertnli.backends.mxnet.devices import (
     split_batch,
     to_device,
 )
-from bertnli.backends.mxnet.kernels import dropout_seed, take
+from bertnli.backends.mxnet.kernels import dropout_seed
+from bertnli.backends.mxnet.layers import take
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.mxnet.optimizer import Adam, WeightAverage
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers

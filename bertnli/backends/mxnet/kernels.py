@@ -1,17 +1,17 @@
-"""Fast CPU versions of the operations that take most of a training step.
+"""Attention and dropout of rows of tokens, faster on a CPU than MXNet's own operations.
 
-Each agrees with MXNet's operation to rounding. They take and return `mx.np` arrays, and compute on
+They agree with MXNet's operations to rounding. They take and return `mx.np` arrays, but compute on
 `mx.nd` arrays of the same memory, whose operators are faster.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import cached_property, lru_cache, wraps
-from typing import Any, TypeVar
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,72 +25,6 @@ nd: Any = mx.nd
 
 #: An mx.np.ndarray, in private functions an mx.nd.NDArray; mxnet ships no types.
 Tensor = Any
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def _on_nd(function: Function) -> Function:
-    """Wrap a function of `mx.nd` arrays: it takes and returns `mx.np` arrays instead."""
-
-    @wraps(function)
-    def wrapped(*args: Any, **kwargs: Any) -> Any:
-        args = tuple(a.as_nd_ndarray() if isinstance(a, mx.np.ndarray) else a for a in args)
-        return function(*args, **kwargs).as_np_ndarray()
-
-    return wrapped  # type: ignore[return-value]
-
-
-@_on_nd
-def take(x: Tensor, rows: NDArray) -> Tensor:
-    """Look up rows of x (N, ...) by their indices."""
-    return x.take(as_nd(rows, x.ctx))
-
-
-def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
-    """Compute ``a[rows_a] + b[rows_b]``, (N, C), from tables a (A, C) and b (B, C)."""
-    return _on_nd(nd.elemwise_add)(take(a, rows_a), take(b, rows_b))
-
-
-def concat(parts: Sequence[Tensor]) -> Tensor:
-    if len(parts) == 1:
-        return parts[0]
-    return nd.concat(*(part.as_nd_ndarray() for part in parts), dim=0).as_np_ndarray()
-
-
-@_on_nd
-def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute ``x weight^T + bias``, (N, out), from x (N, in), weight (out, in), bias (out,)."""
-    if bias is None:
-        return nd.FullyConnected(x, weight, num_hidden=len(weight), no_bias=True)
-    return nd.FullyConnected(x, weight, bias, num_hidden=len(weight))
-
-
-@_on_nd
-def layer_norm(x: Tensor, gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
-    """Apply layer normalisation to x (N, H), with scale gamma (H,) and shift beta (H,)."""
-    in_training = mx.autograd.is_recording() and mx.autograd.is_training()
-    if not in_training or x.ctx.device_type != "cpu":
-        return nd.LayerNorm(x, gamma, beta, eps=epsilon)
-    # The gradient of MXNet's LayerNorm is slow. Its BatchNorm, with rows as channels, gives the
-    # same in training, where it computes mean and variance itself; and products with a column of
-    # ones sum the gradients of gamma and beta quickly.
-    N, H = x.shape
-    ones, zeros, mean, variance, column = _constants(N, x.ctx)
-    rows = x.reshape((1, N, H, 1))
-    normal = nd.BatchNorm(rows, ones, zeros, mean, variance, eps=epsilon, fix_gamma=True, axis=1)
-    gammas, betas = (
-        nd.FullyConnected(column, vector.reshape((H, 1)), num_hidden=H, no_bias=True)
-        for vector in (gamma, beta)
-    )
-    return nd.elemwise_add(nd.elemwise_mul(normal.reshape((N, H)), gammas), betas)
-
-
-@lru_cache(maxsize=64)
-def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
-    """Make BatchNorm's gamma, beta, and unused running mean and variance, (N,); and ones (N, 1)."""
-    with mx.autograd.pause():
-        vectors = (nd.ones(N, device), *(nd.zeros(N, device) for _ in range(3)))
-        return (*vectors, nd.ones((N, 1), device))
 
 
 class AttentionGroups:
@@ -161,33 +95,20 @@ def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dr
     return results.take(groups.places).reshape((-1, H)).as_np_ndarray()
 
 
-def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
-    scores = nd.batch_dot(Q, K, transpose_b=True)
-    return dropout.drop(nd.softmax(scores if bias is None else nd.elemwise_add(scores, bias)))
+def attention_to_rows(
+    queries: Tensor, x: Tensor, groups: AttentionGroups, dropout: Dropout
+) -> tuple[Tensor, Tensor]:
+    """Compute each query's weighted mean of rows, (h, m, H), and its sum of weights, (h, m, 1).
 
-
-@_on_nd
-def cls_attention(
-    queries: Tensor, x: Tensor, key_layer: Any, value_layer: Any, groups: Any, dropout: Dropout
-) -> Tensor:
-    """Compute the attention of one query of each pair (m, H) to all tokens x (N, H), (m, H).
-
-    Keys and values are not computed; see `bertnli.data.packing`. ``key_layer`` and ``value_layer``
-    are the weight (H, H) and bias (H,) of their projections.
+    The weights are ``dropout(softmax(q x^T + bias))``, of queries (m, h, H), h for each pair, and
+    the rows x (N, H) of the pair; their sum is 1 without dropout. All arrays are `mx.nd`.
     """
-    (m, H), h = queries.shape, groups.num_heads
-    d = H // h
-    (W_k, b_k), (W_v, b_v) = (
-        (weight.as_nd_ndarray().reshape((h, d, H)), bias.as_nd_ndarray().reshape((h, 1, d)))
-        for weight, bias in (key_layer, value_layer)
-    )
-    queries = (queries * d**-0.5).reshape((m, h, d)).transpose((1, 0, 2))
-    projected = nd.batch_dot(queries, W_k).transpose((1, 0, 2))  # (m, h, H)
     means, sums, start = [], [], 0
+    m, h, H = queries.shape
     for rows, mask in zip(groups.rows, groups.masks, strict=True):
         end = start + len(rows)
         X = x.take(as_nd(rows, x.ctx))  # (n, t, H)
-        Q = projected if len(rows) == m else projected.slice_axis(0, start, end)
+        Q = queries if len(rows) == m else queries.slice_axis(0, start, end)
         bias = None if mask is None else as_nd(mask.repeat(h, 1), x.ctx)
         weights = _weights(Q, X, bias, dropout)  # (n, h, t)
         means.append(nd.batch_dot(weights, X))
@@ -196,13 +117,13 @@ def cls_attention(
     if start < m:
         means.append(nd.zeros((m - start, h, H), x.ctx))
         sums.append(nd.zeros((m - start, h, 1), x.ctx))
-    means, sums = (  # (h, m, H) and (h, m, 1)
-        nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums)
-    )
-    # A zero-valued term gives the keys' bias an exact zero gradient, which is not a stale one.
-    bias = b_v + 0 * b_k
-    heads = nd.batch_dot(means, W_v, transpose_b=True) + nd.batch_dot(sums, bias)  # (h, m, d)
-    return heads.transpose((1, 0, 2)).reshape((m, H))
+    mean, total = (nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums))
+    return mean, total
+
+
+def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
+    scores = nd.batch_dot(Q, K, transpose_b=True)
+    return dropout.drop(nd.softmax(scores if bias is None else nd.elemwise_add(scores, bias)))
 
 
 #: The generator of dropout masks during a trainer's step; None outside of one.
@@ -235,11 +156,10 @@ class Dropout:
         self.active = self.p > 0 and mx.autograd.is_training()
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _on_nd(self.drop)(x) if self.active else x
+        return self.drop(x.as_nd_ndarray()).as_np_ndarray() if self.active else x
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        x, y = x.as_nd_ndarray(), y.as_nd_ndarray()
-        return nd.elemwise_add(x, self.drop(y)).as_np_ndarray()
+        return nd.elemwise_add(x.as_nd_ndarray(), self.drop(y.as_nd_ndarray())).as_np_ndarray()
 
     def drop(self, x: Tensor) -> Tensor:
         """Apply dropout to an `mx.nd` array."""
