@@ -68,8 +68,8 @@ class Backend:
                 the book's, with ``pretrained.params`` (of either tab) and ``vocab.json``, or a
                 Hugging Face folder of a BERT; or a file of GluonNLP, with its vocabulary beside it.
             num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: the model's sizes; None for
-                those of the file, and for the number of heads, which some files lack, that of the
-                name.
+                those of the file. A file without the number of heads gets that of the hub's model
+                of this name.
             dropout: the dropout probability during fine-tuning.
             devices: the devices to put the model on (PyTorch: on the first, MXNet: on all); None
                 for the GPUs if there are any, else the CPU.

@@ -28,7 +28,6 @@ class RowMoments:
         self.clear()
 
     def clear(self) -> None:
-        """Forget all rows."""
         self.rows = np.empty(0, np.int64)
         self.slots = np.full(len(self.table), -1, np.int64)
 
@@ -40,7 +39,7 @@ class RowMoments:
         self.rows = np.concatenate([self.rows, rows])
 
     def load(self, rows: NDArray[np.int64], m: Any, v: Any) -> None:
-        """Replace all rows (n,) and moments (n, H), arrays that can be assigned to `m` and `v`."""
+        """Replace all rows by new ones, (n,), with the moments m and v, (n, H) each."""
         self.clear()
         if len(rows):
             self.add(rows.astype(np.int64))

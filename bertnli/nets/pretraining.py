@@ -35,9 +35,9 @@ class BERTNet(Net):
         dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
         seed: the seed of the initial values, which are the same on every backend.
         vocab: the vocabulary that belongs to the model; None for none.
-        arrays: the tensors' values by canonical name, as in a checkpoint; None for initial values.
-            A tensor without an array stays without values, and the model is only good for making
-            a `BERTClassifier`.
+        arrays: the tensors' values by name, as in a checkpoint; None for initial values.
+            Tensors without an array get no values; such a model can only be made a
+            `BERTClassifier`.
     """
 
     seed: int
@@ -90,7 +90,7 @@ class BERTNet(Net):
 
 
 def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError unless a net's argument is a BERT of the net's backend."""
+    """Raise ConfigError unless ``bert`` is a BERT of the backend of the net it is passed to."""
     what = f"{type(net).__name__}() takes a BERT"
     if isinstance(bert, tuple | list) and any(isinstance(item, BERTNet) for item in bert):
         raise ConfigError(
@@ -147,12 +147,12 @@ class PretrainingNet(Trainable):
         return np.concatenate([sums, np.stack(nsp, 1)], 1)
 
     def _losses(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Compute losses and hits of the masked tokens, (R,), and of the sentence pairs, (B,)."""
+        """Compute losses and correctness of the masked tokens, (R,), and sentence pairs, (B,)."""
         targets = _predicted(batch, "pred_ids"), batch.labels
         return [self.cross_entropy(*each) for each in zip(outputs, targets, strict=True)]
 
     def shapes(self) -> Shapes:
-        """Return the shape of each trained tensor by canonical name."""
+        """Return the shape of each trained tensor by name."""
         untrained = () if self.next_sentence else SENTENCE_HEADS
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}

@@ -28,12 +28,12 @@ Tensor = Any
 
 
 class Net(ABC):
-    """A net whose tensors are read and written under canonical names.
+    """A net whose tensors have the same names on every backend; see `bertnli.bert.parameters`.
 
     Attributes:
-        config: the sizes of its BERT.
-        vocab: its vocabulary; None if it carries none.
-        backend: the name of its backend.
+        config: the sizes of the net's BERT.
+        vocab: the vocabulary; None if the net carries none.
+        backend: the name of the net's backend.
     """
 
     config: BERTConfig
@@ -46,19 +46,19 @@ class Net(ABC):
 
     @abstractmethod
     def shapes(self) -> Shapes:
-        """Return the shape of each tensor by canonical name."""
+        """Return the shape of each tensor by name."""
 
     @abstractmethod
     def named_tensors(self) -> dict[str, Any]:
-        """Return the framework's parameters by canonical name."""
+        """Return the framework's parameters by name."""
 
     @abstractmethod
     def give_values(self, arrays: Mapping[str, NDArray], beside: Any = None) -> None:
-        """Initialise tensors from arrays, on the CPU, or on the devices of the net ``beside``."""
+        """Initialise tensors by name, on the CPU or on the devices of the net ``beside``."""
 
     @abstractmethod
     def set_values(self, arrays: Mapping[str, NDArray]) -> None:
-        """Overwrite the values of initialised tensors."""
+        """Overwrite the values of initialised tensors by name."""
 
     @abstractmethod
     def read(self, tensor: Tensor) -> NDArray[np.float32]:
@@ -97,14 +97,14 @@ class Net(ABC):
         return nullcontext()
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return every tensor under its canonical name, float32."""
+        """Return every tensor by name as a NumPy array, float32."""
         return {name: self.read(tensor) for name, tensor in self.named_tensors().items()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
-        """Set all tensors from arrays with canonical names.
+        """Set the values of all tensors.
 
         Args:
-            arrays: the arrays by canonical name.
+            arrays: the value of each tensor by name.
             source: the arrays' origin, for error messages.
 
         Raises:
@@ -177,7 +177,7 @@ class Trainable(Net):
 
     @abstractmethod
     def check_set(self, data: ExampleSet, what: str) -> None:
-        """Raise DataError if the net cannot learn from a set; ``what`` is "training" or "dev"."""
+        """Raise DataError if the net cannot learn from a set, which messages call ``what``."""
 
     def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
         """Map a batch's label ids from those of the data set to those of the net, by class name."""

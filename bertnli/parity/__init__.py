@@ -30,7 +30,7 @@ __all__ = [
 
 
 def is_key_bias(name: str) -> bool:
-    """Return whether a tensor is the bias of an attention's keys, by its canonical name.
+    """Return whether a tensor is the bias of an attention's keys, by its name.
 
     It adds the same number to all scores of a query, which softmax does not see. So its gradient is
     0 in theory and rounding in practice, which Adam turns into steps of up to the learning rate.
@@ -84,7 +84,7 @@ class Difference:
 
 
 def compare_arrays(first: Mapping[str, NDArray], second: Mapping[str, NDArray]) -> list[Difference]:
-    """Compare two sets of named tensors, in the first set's order.
+    """Compare two sets of named tensors; return a row for each name, in the first set's order.
 
     Raises:
         DataError: the sets have other names or shapes; the message names the tensors.

@@ -13,7 +13,7 @@ from bertnli.bert.config import BERTConfig
 
 @use_np
 class MaskLM(nn.Block):
-    """The masked language model head: predicts the tokens at some positions."""
+    """The masked language model head, which predicts the tokens at given positions."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ class MaskLM(nn.Block):
 
 @use_np
 class NextSentencePred(nn.Block):
-    """The next sentence prediction head: whether the second sentence follows the first."""
+    """The next sentence head, which predicts whether the second sentence follows the first."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -77,7 +77,7 @@ class BERTModel(nn.Block):
 
 @use_np
 class BERTClassifier(nn.Block):
-    """A BERT's encoder and pooler (``hidden``), not copied, and an output layer on ``<cls>``."""
+    """A classifier: an output layer on ``<cls>`` after the encoder and pooler of ``bert``."""
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()

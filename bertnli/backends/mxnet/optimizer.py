@@ -25,7 +25,7 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
 
 class RowAdam(RowMoments):
-    """Adam for a table (V, H) that updates only the rows in use."""
+    """Adam for a table (V, H), which updates only rows that have had a gradient."""
 
     row_indices: Tensor  # `rows` on the table's device
 
@@ -37,7 +37,14 @@ class RowAdam(RowMoments):
         self.row_indices = as_nd(self.rows, self.table.ctx)
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
-        """Take step number ``num_updates`` on gradients (U, H) float32 of (U,) distinct rows."""
+        """Update some rows of the table by their gradients.
+
+        Args:
+            rows: (U,) distinct row numbers.
+            gradients: (U, H) float32.
+            num_updates: the number of steps so far, this one included.
+            lr: the learning rate.
+        """
         new = rows[self.slots[rows] < 0]
         if len(new):
             self.add(new)
@@ -56,7 +63,7 @@ class Adam:
     It updates the weights on each parameter's first device, and copies them to the others.
 
     Args:
-        named: the parameters to train, by canonical name.
+        named: the parameters to train, by name.
         table: the name of the parameter that is looked up by row.
         rates: the learning rate's factor and the weight decay of each parameter, by name.
         clip_norm: the largest norm of the gradients; see `TrainingConfig`.
@@ -79,9 +86,13 @@ class Adam:
         self.num_updates = 0
 
     def step(self, rows: NDArray[np.int64], gradients: Mapping[str, Tensor], lr: float) -> None:
-        """Take one step on gradients by name, which clipping changes in place.
+        """Update the parameters.
 
-        The table's gradient is (U, H), that of its (U,) distinct rows.
+        Args:
+            rows: (U,) numbers of the table's rows that have a gradient, all distinct.
+            gradients: the gradient of each parameter by name, which clipping changes in place; the
+                table's is that of ``rows``, (U, H).
+            lr: the learning rate.
         """
         self.num_updates += 1
         if self.clip_norm:
@@ -101,7 +112,7 @@ class Adam:
                 weights.copyto(other)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state under the names that `bertnli.training.moments` describes."""
+        """Return the optimizer's state as arrays; `bertnli.training.moments` lists their names."""
         n = len(self.rows.rows)
         moments = {**self.moments, self.table: (self.rows.m[:n], self.rows.v[:n])}
         state = {"updates": np.array([self.num_updates], np.int64)}
@@ -110,7 +121,7 @@ class Adam:
         return {**state, f"rows/{self.table}": self.rows.rows}
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Restore the state that `arrays` returned on any backend and device."""
+        """Restore a state that `arrays` returned, on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
         for name, (m, v) in self.moments.items():
             m[:], v[:] = dense_moments(arrays, name, m.shape)
@@ -118,7 +129,7 @@ class Adam:
 
 
 def adam_update(w: Tensor, g: Tensor, m: Tensor, v: Tensor, num_updates: int, lr: float) -> None:
-    """Update weights w and moments m, v in place from gradients g, all of one shape."""
+    """Update weights w and moments m, v in place by Adam's formula from gradients g."""
     # MXNet adds epsilon to sqrt(v), PyTorch to sqrt(v / (1 - beta2^t)); scaled, it is the same.
     correction1, correction2 = 1 - BETA1**num_updates, math.sqrt(1 - BETA2**num_updates)
     rates = {"lr": lr * correction2 / correction1, "epsilon": EPSILON * correction2}
@@ -126,7 +137,7 @@ def adam_update(w: Tensor, g: Tensor, m: Tensor, v: Tensor, num_updates: int, lr
 
 
 def clip(gradients: list[Tensor], max_norm: float) -> None:
-    """Scale gradients in place to a norm of at most ``max_norm``, like PyTorch."""
+    """Scale gradients in place so that their joint norm is at most ``max_norm``."""
     # MXNet's own norm keeps three digits.
     squares = [nd.dot(g.reshape(-1), g.reshape(-1)) for g in gradients]
     scale = nd.minimum(max_norm / (nd.add_n(*squares).sqrt() + 1e-6), 1.0)

@@ -15,7 +15,7 @@ from bertnli.bert.config import BERTConfig
 
 
 class MaskLM(nn.Module):
-    """The masked language model head: predicts the tokens at some positions."""
+    """The masked language model head, which predicts the tokens at given positions."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class MaskLM(nn.Module):
 
 
 class NextSentencePred(nn.Module):
-    """The next sentence prediction head: whether the second sentence follows the first."""
+    """The next sentence head, which predicts whether the second sentence follows the first."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class BERTModel(nn.Module):
 
 
 class BERTClassifier(nn.Module):
-    """A BERT's encoder and pooler (``hidden``), not copied, and an output layer on ``<cls>``."""
+    """A classifier: an output layer on ``<cls>`` after the encoder and pooler of ``bert``."""
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()

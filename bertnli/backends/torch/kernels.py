@@ -20,7 +20,7 @@ _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
-    """Compute ``x weight^T + bias``, (..., out), of x (..., in), then ReLU if ``relu``."""
+    """Compute ``x weight^T + bias``, (..., out), from x (..., in), then ReLU if ``relu``."""
     if x.device.type == "cpu":
         return _CPULinear.apply(x, weight, bias, relu)
     y = functional.linear(x, weight, bias)
@@ -148,7 +148,7 @@ def attention_to_rows(
 
 
 def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:
-    """View rows (n, t, parts * H) as heads (parts, n, h, t, d)."""
+    # From (n, t, parts * H) to (parts, n, h, t, d).
     return rows.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
@@ -226,14 +226,14 @@ class _CPUAttention(torch.autograd.Function):
 
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:
-    """Copy rows (n, t) of a source (N, parts * H) to heads (parts, n h, t, d), float32."""
+    """Copy some rows (n, t) of a source (N, parts * H), as heads (parts, n h, t, d), float32."""
     taken = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
     heads = _heads(taken, parts, num_heads)
     return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> None:
-    """Write heads (parts, n h, t, d) to rows (n, t) of a target (N, parts * H)."""
+    """Write heads (parts, n h, t, d) to some rows (n, t) of a target (N, parts * H)."""
     values = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
     target.index_copy_(0, rows.flatten(), values.to(target.dtype).reshape(rows.numel(), -1))
 

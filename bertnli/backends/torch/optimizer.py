@@ -16,7 +16,7 @@ from bertnli.training.average import BaseWeightAverage
 from bertnli.training.moments import dense_moments, row_moments
 from bertnli.training.recipe import TensorRate
 
-#: Parameters by canonical name.
+#: Parameters by name.
 Parameters = Mapping[str, nn.Parameter]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 #: Settings of PyTorch's function `adam`.
@@ -27,15 +27,19 @@ _BLOCK = 4096
 
 
 class RowAdam(RowMoments):
-    """Adam for a table (V, H) on the CPU that updates only the rows in use."""
+    """Adam for a table (V, H) on the CPU, which updates only rows that have had a gradient."""
 
     def __init__(self, table: Tensor) -> None:
         super().__init__(table, *(torch.empty(table.shape, dtype=torch.float32) for _ in range(2)))
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
-        """Take step number ``num_updates`` on gradients (N, H) float32 of (N,) rows.
+        """Update some rows of the table by their gradients.
 
-        The gradients of a row that occurs several times are added.
+        Args:
+            rows: (N,) row numbers; the gradients of a row that occurs several times are added.
+            gradients: (N, H) float32.
+            num_updates: the number of steps so far, this one included.
+            lr: the learning rate.
         """
         self.add(np.unique(rows[self.slots[rows] < 0]))
         slots = self.slots[rows]
@@ -59,7 +63,7 @@ class Adam:
     """`torch.optim.AdamW`, which without weight decay is Adam.
 
     Args:
-        named: the parameters to train, by canonical name.
+        named: the parameters to train, by name.
         table: the name of a parameter that is looked up by row, and may have a sparse gradient;
             None if there is none.
         rates: the learning rate's factor and the weight decay of each parameter, by name.
@@ -82,7 +86,7 @@ class Adam:
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Take one step on the parameters' gradients, with a learning rate."""
+        """Update the parameters by their gradients with the learning rate ``lr``."""
         self.num_updates += 1
         gradients = [p.grad for p in self.dense.values() if p.grad is not None]
         for parameter in self.tables.values():
@@ -106,7 +110,7 @@ class Adam:
             self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state under the names that `bertnli.training.moments` describes."""
+        """Return the optimizer's state as arrays; `bertnli.training.moments` lists their names."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, parameter in self.dense.items():
             for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
@@ -120,7 +124,7 @@ class Adam:
         return state
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Restore the state that `arrays` returned on any backend and device."""
+        """Restore a state that `arrays` returned, on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
         for name, parameter in self.dense.items():
             m, v = dense_moments(arrays, name, tuple(parameter.shape))
@@ -136,7 +140,7 @@ class Adam:
 
 
 def clip(gradients: list[Tensor], max_norm: float) -> None:
-    """Scale gradients in place to a norm of at most ``max_norm``, like `clip_grad_norm_`."""
+    """Scale gradients in place so that their joint norm is at most ``max_norm``."""
     norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
     scale = (max_norm / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
