@@ -95,15 +95,13 @@ class Devices(ABC):
                 return [self.cpu(index)]
             if match[2] is None and self.num_gpus():
                 return self.try_all_gpus()
-        elif isinstance(device, self.kind):
-            index = self.gpu_index(device)
-            if index is None:
-                return [device]
-        else:
+        elif not isinstance(device, self.kind):
             raise BackendError(
                 f"{device!r:.80} is neither a device's name nor a device of {self.framework}; "
                 f"{usage}"
             )
+        elif (index := self.gpu_index(device)) is None:
+            return [device]
         if index >= self.num_gpus():
             raise BackendError(
                 f"device {str(device)!r} is not here: {self.framework} sees {self.num_gpus()} "

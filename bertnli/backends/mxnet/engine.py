@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -60,7 +61,7 @@ class Engine(BaseEngine):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
         self.optimizer = Adam(named, TABLE, rates, self.config.clip_norm)
-        self.weight_average = WeightAverage(named)
+        self.weight_average = WeightAverage(self.optimizer.copies)
         self.table = named[TABLE]
         self.dense = {name: tensor for name, tensor in named.items() if name != TABLE}
         #: The rows of the table that the last batch used, (U,), and its gradients.
@@ -120,9 +121,7 @@ class Engine(BaseEngine):
         copies = {name: parameter.list_grad() for name, parameter in self.dense.items()}
         copies[TABLE] = [table.grad for table in tables]
         self.gradients = {
-            name: sum(g.as_in_context(self.devices[0]) for g in several).as_nd_ndarray()
-            if len(several) > 1
-            else several[0].as_nd_ndarray()
+            name: reduce(add, (g.as_in_context(self.devices[0]) for g in several)).as_nd_ndarray()
             for name, several in copies.items()
         }
         return StepResult(results)

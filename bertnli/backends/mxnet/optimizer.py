@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -146,14 +146,18 @@ def clip(gradients: list[Tensor], max_norm: float) -> None:
 
 
 class WeightAverage(BaseWeightAverage):
-    """The average of named parameters over the last steps, kept on their first device."""
+    """The average of parameters over the last steps, kept on their first device.
 
-    def __init__(self, named: Mapping[str, Any]) -> None:
-        self.named = named
-        self.means: dict[str, Any] = {}
+    Args:
+        copies: each parameter's arrays on all devices, by name.
+    """
+
+    def __init__(self, copies: Mapping[str, list[Tensor]]) -> None:
+        self.copies = copies
+        self.means: dict[str, Tensor] = {}
 
     def _add(self, weight: float) -> None:
-        for name, (first, *_) in self._copies():
+        for name, (first, *_) in self.copies.items():
             if weight == 1:
                 self.means[name] = first.copy()
             else:  # w - lr (wd w - g), in one pass over the memory
@@ -161,18 +165,14 @@ class WeightAverage(BaseWeightAverage):
                 nd.sgd_update(mean, first, lr=weight, wd=1.0, rescale_grad=-1.0, out=mean)
 
     def _swap(self) -> None:
-        for name, copies in self._copies():
+        for name, copies in self.copies.items():
             weights = copies[0].copy()
             for copy in copies:
                 self.means[name].copyto(copy)
             self.means[name] = weights
 
-    def _copies(self) -> Iterator[tuple[str, list[Any]]]:
-        for name, parameter in self.named.items():
-            yield name, [data.as_nd_ndarray() for data in parameter.list_data()]
-
     def _means(self) -> dict[str, NDArray[np.float32]]:
         return {name: mean.asnumpy() for name, mean in self.means.items()}
 
     def _set_means(self, means: Mapping[str, NDArray]) -> None:
-        self.means = {name: as_nd(m, self.named[name].list_ctx()[0]) for name, m in means.items()}
+        self.means = {name: as_nd(m, self.copies[name][0].ctx) for name, m in means.items()}
