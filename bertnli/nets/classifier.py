@@ -22,6 +22,7 @@ from bertnli.explain import Explanation, explain
 from bertnli.formats.head import content_names, content_of, output_layer
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import Metrics
+from bertnli.nets.packed import first_tokens
 from bertnli.nets.pretraining import check_bert
 from bertnli.nets.trainable import Tensor, Trainable
 from bertnli.text.pairs import PairEncoding
@@ -98,6 +99,16 @@ class Classifier(Trainable):
 
     def shapes(self) -> Shapes:
         return classifier_shapes(self.config, len(self.labels))
+
+    def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Any:
+        """Compute the class logits, (B, labels).
+
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
+            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+        """
+        self.check_input(inputs[0])
+        return self.output(self.hidden(first_tokens(self, inputs, table)))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         losses, hits = self.cross_entropy(outputs, batch.labels, batch.targets)

@@ -6,7 +6,7 @@ vocab_size.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,6 +23,7 @@ from bertnli.errors import ConfigError, DataError
 from bertnli.formats.head import Head
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import PretrainingMetrics
+from bertnli.nets.packed import tokens_at
 from bertnli.nets.trainable import Net, Tensor, Trainable, check_backend, in_words
 from bertnli.text.vocab import Vocab
 
@@ -125,6 +126,31 @@ class PretrainingNet(Trainable):
             self.hidden, self.nsp = bert.hidden, bert.nsp
         self._all_arrays: Callable[[], dict[str, NDArray]] = bert.arrays  # untrained ones, too
         self._weights = tuple(self.named_tensors().values())
+
+    def forward(
+        self, inputs: Sequence[Tensor], table: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
+
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P),
+                of which those that are not -1 are the R positions of masked tokens.
+            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+        """
+        tokens, *_, pred_positions = inputs
+        self.check_input(tokens)
+        starts = np.arange(len(tokens)) * tokens.shape[1]
+        positions = self.ops.to_numpy(pred_positions)
+        places = (starts[:, None] + positions)[positions >= 0]  # (R,)
+        R = len(places)
+        if self.next_sentence:
+            places = np.concatenate((places, starts))
+        encoded = tokens_at(self, inputs[:3], places, table)
+        with self.ops.autocast(self.precision, tokens):
+            mlm_logits = self.ops.mlm_logits(self.mlm, encoded[:R])
+        if not self.next_sentence:
+            return mlm_logits, self.ops.zeros((len(tokens), 2), tokens)
+        return mlm_logits, self.nsp(self.hidden(encoded[R:]))
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
         """Compute the weighted sums of a batch's losses and of its tokens predicted right.

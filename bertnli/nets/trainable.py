@@ -34,11 +34,13 @@ class Net(ABC):
         config: the sizes of the net's BERT.
         vocab: the vocabulary; None if the net carries none.
         backend: the name of the net's backend.
+        ops: the backend's module ``layers``; see `bertnli.nets.packed`.
     """
 
     config: BERTConfig
     vocab: Vocab | None
     backend: str = ""
+    ops: Any
     encoder: Any
     hidden: Any
     #: The framework's parameters.

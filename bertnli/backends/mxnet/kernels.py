@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd, new_array
-from bertnli.backends.packed import attention_bias
 from bertnli.data.packing import Chunk
+from bertnli.nets.packed import attention_bias
 
 nd: Any = mx.nd
 

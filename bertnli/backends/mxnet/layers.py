@@ -1,4 +1,4 @@
-"""The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
+"""The layers of `bert` on rows of tokens: the operations that `nets.packed` calls.
 
 The functions are those of `bertnli.backends.torch.layers`, where their docstrings are. They compute
 on `mx.nd` arrays of the same memory as the `mx.np` arrays they take, whose operators are faster.

@@ -1,7 +1,6 @@
 """BERT, its pretraining and the NLI classifier on Apache MXNet.
 
-They have the layers of `heads`, are computed without padding by `packed`, and get from
-`bertnli.nets` what they share with the other backend.
+They combine the layers of `heads` with the classes of `bertnli.nets`, which both backends share.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from bertnli.backends.mxnet import heads, layers
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.bert import Tensor, nn, use_np
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
-from bertnli.backends.packed import class_logits, pretraining_logits
 from bertnli.data.batches import Batch
 from bertnli.formats import names
 from bertnli.nets.classifier import Classifier
@@ -28,7 +26,7 @@ from bertnli.nets.trainable import Net
 class MXNetNet(Net, nn.Block):
     """The functions on MXNet's arrays that `Net` declares; decorate subclasses with `use_np`."""
 
-    backend = "mxnet"
+    backend, ops = "mxnet", layers
 
     def named_tensors(self) -> dict[str, Any]:
         parameters = self._collect_params_with_prefix()
@@ -88,31 +86,10 @@ class BERTModel(MXNetNet, BERTNet, heads.BERTModel):
 class BERTForPretraining(MXNetNet, PretrainingNet):
     __doc__ = PretrainingNet.__doc__
 
-    def forward(
-        self, inputs: Sequence[Tensor], table: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P),
-                of which those that are not -1 are the R positions of masked tokens.
-            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
-        """
-        return pretraining_logits(layers, self, inputs, table)
-
 
 @use_np
 class BERTClassifier(MXNetNet, Classifier, heads.BERTClassifier):
     __doc__ = Classifier.__doc__
-
-    def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
-        """Compute the class logits, (B, classes), from token_ids, segments and valid_lens.
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,).
-            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
-        """
-        return class_logits(layers, self, inputs, table)
 
     def softmax_gradient(
         self, logits: Callable[[Tensor], Tensor], x: NDArray[np.float32], label: int

@@ -1,6 +1,6 @@
 """The encoder of BERT as in the chapter, which computes padding, too.
 
-`heads` adds a classifier; `packed` computes the same numbers faster. Shapes: B pairs, T
+`heads` adds a classifier; `nets.packed` computes the same, faster. Shapes: B pairs, T
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
 also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
 is False in the book, and True in Hugging Face's models.

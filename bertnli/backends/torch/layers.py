@@ -1,4 +1,4 @@
-"""The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
+"""The layers of `bert` on rows of tokens: the operations that `nets.packed` calls.
 
 Shapes: N rows, U rows of a table, H num_hiddens, F ffn_num_hiddens, V vocab_size, h heads of
 d = H / h channels each.
@@ -15,11 +15,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertnli.backends.packed import attention_bias
 from bertnli.backends.torch import kernels
 from bertnli.backends.torch.bert import AddNorm, BERTEncoder, MultiHeadAttention, PositionWiseFFN
 from bertnli.backends.torch.kernels import AttentionGroup, Dropout, Groups, lookup_sum
 from bertnli.data.packing import CHUNK_TOKENS, Chunk
+from bertnli.nets.packed import attention_bias
 
 __all__ = ["CHUNK_TOKENS", "lookup_sum"]
 

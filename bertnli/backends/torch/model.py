@@ -1,7 +1,6 @@
 """BERT, its pretraining and the NLI classifier on PyTorch.
 
-They have the layers of `heads`, are computed without padding by `packed`, and get from
-`bertnli.nets` what they share with the other backend.
+They combine the layers of `heads` with the classes of `bertnli.nets`, which both backends share.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from bertnli.backends.packed import class_logits, pretraining_logits
 from bertnli.backends.torch import heads, layers
 from bertnli.backends.torch.devices import cpu, device_of, to_device
 from bertnli.data.batches import Batch
@@ -30,7 +28,7 @@ from bertnli.nets.trainable import Net
 class TorchNet(Net, nn.Module):
     """The functions on PyTorch's tensors that `Net` declares."""
 
-    backend = "torch"
+    backend, ops = "torch", layers
 
     def named_tensors(self) -> dict[str, nn.Parameter]:
         return {names.from_torch(name): p for name, p in self.named_parameters()}
@@ -93,22 +91,9 @@ class BERTModel(TorchNet, BERTNet, heads.BERTModel):
 class BERTForPretraining(TorchNet, PretrainingNet):
     __doc__ = PretrainingNet.__doc__
 
-    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P),
-                of which those that are not -1 are the R positions of masked tokens.
-        """
-        return pretraining_logits(layers, self, inputs)
-
 
 class BERTClassifier(TorchNet, Classifier, heads.BERTClassifier):
     __doc__ = Classifier.__doc__
-
-    def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Compute the class logits, (B, classes), from token_ids, segments and valid_lens."""
-        return class_logits(layers, self, inputs)
 
     def softmax_gradient(
         self, logits: Callable[[Tensor], Tensor], x: NDArray[np.float32], label: int

@@ -1,11 +1,11 @@
-"""BERT computed without padding: the weights and results of `bert` and `heads`, faster.
+"""BERT's encoder computed without padding: the results of the backends' module ``bert``, faster.
 
 The tokens of all pairs are joined to rows; `bertnli.data.packing` plans this, and explains the
-algebra that saves the rest. The argument ``ops`` is a backend's module ``layers``, which computes
-on rows.
+algebra that saves the rest. A net's ``ops`` is its backend's module ``layers``, which computes on
+rows.
 
-Shapes: B pairs, T tokens, P predictions of a pair, N rows of a chunk, n pairs of a chunk, m = n
-rounded up, R requested tokens, U rows of a table, H num_hiddens, V vocab_size.
+Shapes: B pairs, T tokens, N rows of a chunk, n pairs of a chunk, m = n rounded up, R requested
+tokens, U rows of a table, H num_hiddens.
 """
 
 from __future__ import annotations
@@ -22,22 +22,17 @@ from bertnli.data.packing import Bucket, Chunk, pack, rounded_up
 Tensor: TypeAlias = Any
 
 
-def class_logits(
-    ops: Any, net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
-) -> Tensor:
-    """Compute the logits of a classifier, (B, classes).
+def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
+    """Encode the first token of each pair, (B, H).
 
-    Of the last block only the ``<cls>`` tokens are computed.
+    Of the last block only these tokens are computed.
 
     Args:
-        ops: the backend's module ``layers``.
-        net: the classifier.
+        net: the net whose encoder is used.
         inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
-        table: (U, H), the rows of the token embedding that the token_ids index; None if they index
-            the whole embedding.
+        table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
     """
-    net.check_input(inputs[0])
-    last, pairs, encoded = net.encoder.blks[-1], [], []
+    ops, last, pairs, encoded = net.ops, net.encoder.blks[-1], [], []
     with ops.autocast(net.precision, inputs[0]):
         for chunk, groups, X in _before_last(ops, net.encoder, inputs, table):
             firsts = ops.take(X, chunk.firsts)  # (m, H)
@@ -47,56 +42,34 @@ def class_logits(
             padding = (0, len(chunk.firsts) - len(chunk.pairs))
             pairs.append(np.pad(chunk.pairs, padding, constant_values=len(inputs[0])))
         order = np.argsort(np.concatenate(pairs))[: len(inputs[0])]
-        pooled = ops.take(ops.concat(encoded), order)  # (B, H)
-    return net.output(net.hidden(pooled))
+        return ops.take(ops.concat(encoded), order)
 
 
-def pretraining_logits(
-    ops: Any, net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
-) -> tuple[Tensor, Tensor]:
-    """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
+def tokens_at(
+    net: Any, inputs: Sequence[Tensor], places: NDArray[np.int64], table: Tensor | None = None
+) -> Tensor:
+    """Encode some tokens, (R, H).
+
+    After the last block's attention only these tokens are computed.
 
     Args:
-        ops, net, table: as in `class_logits`; the net is a pretraining net.
-        inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P), of
-            which those that are not -1 are the R positions of masked tokens.
+        net, inputs, table: see `first_tokens`.
+        places: (R,) positions in the flattened batch (B * T,), perhaps repeated, without padding.
     """
-    tokens, *_, pred_positions = inputs
-    net.check_input(tokens)
-    starts = np.arange(len(tokens)) * tokens.shape[1]
-    positions = ops.to_numpy(pred_positions)
-    places = (starts[:, None] + positions)[positions >= 0]  # (R,)
-    R = len(places)
-    if net.next_sentence:
-        places = np.concatenate((places, starts))
-    with ops.autocast(net.precision, tokens):
-        encoded = _tokens_at(ops, net.encoder, inputs[:3], places, table)
-        mlm_logits = ops.mlm_logits(net.mlm, encoded[:R])
-    if not net.next_sentence:
-        return mlm_logits, ops.zeros((len(tokens), 2), tokens)
-    return mlm_logits, net.nsp(net.hidden(encoded[R:]))
-
-
-def _tokens_at(
-    ops: Any, encoder: Any, inputs: Sequence[Tensor], places: NDArray, table: Tensor | None
-) -> Tensor:
-    """Encode the tokens at some places in the flattened batch (B * T,); return them, (R, H).
-
-    None of the places may be padding; a place may occur several times. After the last block's
-    attention only these tokens are computed.
-    """
-    last, size = encoder.blks[-1], inputs[0].shape[0] * inputs[0].shape[1]
+    ops, last = net.ops, net.encoder.blks[-1]
+    size = inputs[0].shape[0] * inputs[0].shape[1]
     is_wanted, row_of = np.zeros(size, bool), np.zeros(size, np.int64)
     is_wanted[places] = True
     encoded, done = [], 0
-    for chunk, groups, X in _before_last(ops, encoder, inputs, table):
-        rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
-        row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
-        done += len(rows)
-        heads = ops.attention(last.attention, [ops.project(last.attention, X)], None, groups)
-        attended = ops.dense(last.attention.W_o, ops.take(heads, rows))
-        encoded.append(_after(ops, last, ops.take(X, rows), attended))
-    return ops.take(ops.concat(encoded), row_of[places])
+    with ops.autocast(net.precision, inputs[0]):
+        for chunk, groups, X in _before_last(ops, net.encoder, inputs, table):
+            rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
+            row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
+            done += len(rows)
+            heads = ops.attention(last.attention, [ops.project(last.attention, X)], None, groups)
+            attended = ops.dense(last.attention.W_o, ops.take(heads, rows))
+            encoded.append(_after(ops, last, ops.take(X, rows), attended))
+        return ops.take(ops.concat(encoded), row_of[places])
 
 
 def _before_last(
