@@ -191,14 +191,13 @@ class Metrics:
             f"{'class':<{width}} precision  recall      f1   pairs",
         ]
         for label, row in self.per_class().items():
-            lines.append(
-                f"{label:<{width}} {row['precision']:>9.4f} {row['recall']:>7.4f} "
-                f"{row['f1']:>7.4f} {row['support']:>7}"
-            )
+            *ratios, support = row.values()
+            cells = "".join(f"{ratio:>8.4f}" for ratio in ratios)
+            lines.append(f"{label:<{width}}  {cells} {support:>7}")
         lines.append("")
         table = [(CORNER, self.labels), *zip(self.labels, self.confusion, strict=True)]
-        for label, cells in table:
-            lines.append(f"{label:<{width}}" + "".join(f" {cell:>{column}}" for cell in cells))
+        for label, counts in table:
+            lines.append(f"{label:<{width}}" + "".join(f" {count:>{column}}" for count in counts))
         return "\n".join(lines)
 
 

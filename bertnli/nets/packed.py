@@ -34,7 +34,7 @@ def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
     """
     ops, last, pairs, encoded = net.ops, net.encoder.blks[-1], [], []
     with ops.autocast(net.precision, inputs[0]):
-        for chunk, groups, X in _before_last(ops, net.encoder, inputs, table):
+        for chunk, groups, X in _before_last(net, inputs, table):
             firsts = ops.take(X, chunk.firsts)  # (m, H)
             with ops.in_float32(X):  # cheap for so few rows, and bf16 changes predictions
                 attended = ops.cls_attention(last.attention, firsts, X, groups)  # (m, H)
@@ -45,9 +45,7 @@ def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
         return ops.take(ops.concat(encoded), order)
 
 
-def tokens_at(
-    net: Any, inputs: Sequence[Tensor], places: NDArray[np.int64], table: Tensor | None = None
-) -> Tensor:
+def tokens_at(net: Any, inputs: Sequence[Tensor], places: NDArray, table: Any = None) -> Tensor:
     """Encode some tokens, (R, H).
 
     After the last block's attention only these tokens are computed.
@@ -62,7 +60,7 @@ def tokens_at(
     is_wanted[places] = True
     encoded, done = [], 0
     with ops.autocast(net.precision, inputs[0]):
-        for chunk, groups, X in _before_last(ops, net.encoder, inputs, table):
+        for chunk, groups, X in _before_last(net, inputs, table):
             rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
             row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
             done += len(rows)
@@ -73,10 +71,10 @@ def tokens_at(
 
 
 def _before_last(
-    ops: Any, encoder: Any, inputs: Sequence[Tensor], table: Tensor | None
+    net: Any, inputs: Sequence[Tensor], table: Tensor | None
 ) -> Iterator[tuple[Chunk, Any, Tensor]]:
     """Yield each chunk of a batch, its attention groups, and the last block's input, (N, H)."""
-    tokens = inputs[0]
+    ops, encoder, tokens = net.ops, net.encoder, inputs[0]
     ids, sides, lens = (ops.to_numpy(x) for x in inputs)
     T, blks = ids.shape[1], list(encoder.blks)[:-1]
     distinct_ids, id_rows = _distinct(ids)

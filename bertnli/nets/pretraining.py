@@ -127,9 +127,7 @@ class PretrainingNet(Trainable):
         self._all_arrays: Callable[[], dict[str, NDArray]] = bert.arrays  # untrained ones, too
         self._weights = tuple(self.named_tensors().values())
 
-    def forward(
-        self, inputs: Sequence[Tensor], table: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
+    def forward(self, inputs: Sequence[Tensor], table: Any = None) -> tuple[Tensor, Tensor]:
         """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
 
         Args:
@@ -149,7 +147,7 @@ class PretrainingNet(Trainable):
         with self.ops.autocast(self.precision, tokens):
             mlm_logits = self.ops.mlm_logits(self.mlm, encoded[:R])
         if not self.next_sentence:
-            return mlm_logits, self.ops.zeros((len(tokens), 2), tokens)
+            return mlm_logits, self.tensor(np.zeros((len(tokens), 2), np.float32), mlm_logits)
         return mlm_logits, self.nsp(self.hidden(encoded[R:]))
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
@@ -183,9 +181,7 @@ class PretrainingNet(Trainable):
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
 
-    def score(
-        self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
-    ) -> PretrainingMetrics:
+    def score(self, eval_outputs: NDArray, labels: NDArray) -> PretrainingMetrics:
         return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
 
     def check_set(self, data: ExampleSet, what: str) -> None:

@@ -43,10 +43,6 @@ def to_numpy(tensor: Tensor) -> NDArray:
     return tensor.asnumpy()
 
 
-def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return mx.np.zeros(shape, ctx=like.ctx)
-
-
 def take(X: Tensor, rows: Ints) -> Tensor:
     return X.as_nd_ndarray().take(as_nd(rows, X.ctx)).as_np_ndarray()
 

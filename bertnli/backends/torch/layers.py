@@ -46,10 +46,6 @@ def to_numpy(tensor: Tensor) -> NDArray:
     return tensor.cpu().numpy()
 
 
-def zeros(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    return torch.zeros(shape, device=like.device)
-
-
 def take(X: Tensor, rows: Ints) -> Tensor:
     return X[torch.from_numpy(rows).to(X.device)]
 
