@@ -212,8 +212,8 @@ def parity_report(
         net.load_arrays(arrays, checkpoint.source)
         trainers[nli.name] = nli.Trainer(net, lr=lr, devices="cpu")
         activations[nli.name] = {**net.activations(first), PACKED: net.logits(first)}
-    trainers[REFEREE] = judge = _RefereeTrainer(checkpoint)
-    activations[REFEREE] = judge.activations(first)
+    trainers[REFEREE] = referee_trainer = _RefereeTrainer(checkpoint)
+    activations[REFEREE] = referee_trainer.activations(first)
     gradients = {name: t.gradients(first, 0) for name, t in trainers.items()}
     losses = {
         name: [t.train_step(b, lr, i).read()[0] / len(b) for i, b in enumerate(batches[:steps])]
@@ -305,14 +305,14 @@ def _problems(
     backwards = [row for row in reversed(gradients) if not is_key_bias(row.name)]
     tables = ("activations", activations, ACTIVATIONS), ("gradients", backwards, GRADIENTS)
     for versus in activations[0].relative:
-        who = versus.replace(f" - {REFEREE}", " is off") if REFEREE in versus else versus
+        subject = versus.replace(f" - {REFEREE}", " is off") if REFEREE in versus else versus
         for what, rows, limit in tables:
             # Not "above": a NaN is above nothing.
             bad = [row for row in rows if not row.relative[versus] <= limit]
             if bad:
                 more = f"; and {len(bad) - 1} more after it" if len(bad) > 1 else ""
                 problems.append(
-                    f"{who}: {what} of {bad[0].name} by {bad[0].relative[versus]:.1e} of their "
+                    f"{subject}: {what} of {bad[0].name} by {bad[0].relative[versus]:.1e} of their "
                     f"size, {limit:g} allowed{more}"
                 )
         one, _, other = versus.partition(" - ")
@@ -320,7 +320,7 @@ def _problems(
         steps = np.flatnonzero(~(apart <= LOSSES))
         if len(steps):
             problems.append(
-                f"{who}: the loss of step {steps[0] + 1} by {apart[steps[0]]:.1e} nats, "
+                f"{subject}: the loss of step {steps[0] + 1} by {apart[steps[0]]:.1e} nats, "
                 f"{LOSSES:g} allowed"
             )
     return problems

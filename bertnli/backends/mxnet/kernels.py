@@ -59,11 +59,11 @@ class AttentionGroups:
         d = queries.shape[1] // self.num_heads
         Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
         Q = Q * d**-0.5
-        places = self._own_heads if rows is None else self._heads(rows[b] for b in self.rows)
+        places = self._chunk_heads if rows is None else self._heads(rows[b] for b in self.rows)
         return [[x.take(heads) for x in (Q, K, V)] for heads in places]
 
     @cached_property
-    def _own_heads(self) -> list[Tensor]:
+    def _chunk_heads(self) -> list[Tensor]:
         return self._heads(self.rows)
 
     def _heads(self, buckets: Iterable[NDArray]) -> list[Tensor]:

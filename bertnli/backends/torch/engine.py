@@ -77,8 +77,8 @@ class Engine(BaseEngine):
         result = within_memory(self, backward, len(share))
         if self.workers.size > 1:
             tables = self.optimizer.tables.values()
-            alone = self.net.parameters() if self.limits.auto_batch else tables
-            workers.mean_gradients(alone, self.workers, batch.token_ids)
+            remaining = self.net.parameters() if self.limits.auto_batch else tables
+            workers.mean_gradients(remaining, self.workers, batch.token_ids)
         return result
 
     def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:

@@ -60,11 +60,11 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
 
 
 def distributed(
-    net: nn.Module, devices: Sequence[torch.device], apart: Sequence[Tensor] = ()
+    net: nn.Module, devices: Sequence[torch.device], ignored: Sequence[Tensor] = ()
 ) -> DistributedDataParallel:
     """Copy rank 0's weights to all processes, and wrap the net to average their gradients.
 
-    The gradients of the parameters ``apart`` are left to `mean_gradients`.
+    The gradients of the ``ignored`` parameters are left to `mean_gradients`.
 
     Raises:
         BackendError: this process has several devices.
@@ -78,9 +78,9 @@ def distributed(
         ids = list(devices) if devices[0].type == "cuda" else None
         if ids:  # otherwise each process takes some memory of the first GPU
             torch.cuda.set_device(ids[0])
-        for parameter in apart:
+        for parameter in ignored:
             dist.broadcast(parameter.detach(), 0)
-        names = [name for name, p in net.named_parameters() if any(p is other for other in apart)]
+        names = [name for name, p in net.named_parameters() if any(p is x for x in ignored)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, names)
         return DistributedDataParallel(net, ids)
 
