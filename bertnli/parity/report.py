@@ -128,10 +128,8 @@ class ParityReport:
             steps = enumerate(zip(*self.losses.values(), strict=True), 1)
             rows = [[str(step), *(f"{loss:.7f}" for loss in losses)] for step, losses in steps]
             yield from aligned([["step", *self.losses], *rows])
-        yield (
-            f"\ntolerances: activations {ACTIVATIONS:g}, gradients {GRADIENTS:g} of their norm; "
-            f"losses {LOSSES:g} nats"
-        )
+        of_norm = f"activations {ACTIVATIONS:g}, gradients {GRADIENTS:g} of their norm"
+        yield f"\ntolerances: {of_norm}; losses {LOSSES:g} nats"
         yield from self.problems
         yield "verdict: " + ("they agree" if self.agrees else "they do not agree")
 
@@ -152,7 +150,7 @@ class ParityReport:
             # Equal losses are drawn at the bottom.
             lower.semilogy(steps, np.maximum(apart, 1e-9), label=f"{one} - {other}", color=f"C{i}")
         lower.axhline(LOSSES, color="0.5", linestyle=":", label="tolerance")
-        upper.set_ylabel("loss, nats")
+        upper.set(ylabel="loss, nats")
         lower.set(xlabel="step", ylabel="difference, nats")
         lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
@@ -197,18 +195,14 @@ def parity_report(
     """
     if not backends:
         raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
-    config = replace(checkpoint.config, dropout=0.0)
-    labels = checkpoint.labels or LABELS
-    shapes = classifier_shapes(config, len(labels))
-    arrays = {name: a for name, a in checkpoint.arrays.items() if name in shapes}
-    arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
-    checkpoint = replace(checkpoint, arrays=arrays, config=config, labels=tuple(labels))
+    checkpoint = _as_classifier(checkpoint)
+    sizes, arrays = checkpoint.config.to_dict(), checkpoint.arrays
     batches = _batches(checkpoint, max(1, steps), batch_size, max_len)
     first = batches[0]
     trainers: dict[str, Any] = {}
     activations: dict[str, Mapping[str, NDArray]] = {}
     for nli in backends:
-        net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), arrays=arrays), labels)
+        net = nli.BERTClassifier(nli.BERTModel(**sizes, arrays=arrays), checkpoint.labels)
         net.load_arrays(arrays, checkpoint.source)
         trainers[nli.name] = nli.Trainer(net, lr=lr, devices="cpu")
         activations[nli.name] = {**net.activations(first), PACKED: net.logits(first)}
@@ -239,6 +233,16 @@ def parity_report(
     )
 
 
+def _as_classifier(checkpoint: Checkpoint) -> Checkpoint:
+    """Turn off dropout, and add an output layer with initial values if there is none."""
+    labels = tuple(checkpoint.labels or LABELS)
+    shapes = classifier_shapes(checkpoint.config, len(labels))
+    arrays = {name: a for name, a in checkpoint.arrays.items() if name in shapes}
+    arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
+    config = replace(checkpoint.config, dropout=0.0)
+    return replace(checkpoint, arrays=arrays, config=config, labels=labels)
+
+
 class _RefereeTrainer:
     """The referee with weights that it trains, and the methods of a trainer that are used here."""
 
@@ -255,8 +259,7 @@ class _RefereeTrainer:
         return dict(zip([*layer_names(self.config), PACKED], arrays, strict=True))
 
     def gradients(self, batch: Batch, seed: int) -> referee.Arrays:
-        inputs = batch.token_ids, batch.segments, batch.valid_lens
-        return referee.gradients(self.weights, self.config, *inputs, batch.labels)
+        return referee.gradients(self.weights, self.config, *batch.inputs(), batch.labels)
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         logits, gradients = self.activations(batch)["output"], self.gradients(batch, seed)
