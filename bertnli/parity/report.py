@@ -259,7 +259,8 @@ class _RefereeTrainer:
         return dict(zip([*layer_names(self.config), PACKED], arrays, strict=True))
 
     def gradients(self, batch: Batch, seed: int) -> referee.Arrays:
-        return referee.gradients(self.weights, self.config, *batch.inputs(), batch.labels)
+        inputs = batch.token_ids, batch.segments, batch.valid_lens
+        return referee.gradients(self.weights, self.config, *inputs, batch.labels)
 
     def train_step(self, batch: Batch, lr: float, seed: int) -> StepResult:
         logits, gradients = self.activations(batch)["output"], self.gradients(batch, seed)
