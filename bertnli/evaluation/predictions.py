@@ -18,17 +18,19 @@ from bertnli.nets.classifier import Classifier
 from bertnli.nets.metrics import Metrics
 from bertnli.training.trainer import Trainer
 
-#: What can be scored: a classifier, or its trainer, which computes on all its devices.
+#: A classifier, or its trainer, which computes on all its devices and processes.
 Model = Classifier | Trainer
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pairs become ids.
+    """Settings by which pairs of sentences become token ids.
 
     Args:
-        max_len: tokens of a pair, special ones included; None for each classifier's own.
-        truncation: how longer pairs are cut; None for each classifier's own. See `PairDataset`.
+        max_len: maximum number of tokens of a pair, special ones included; None for the
+            classifier's own setting.
+        truncation: rule by which longer pairs are cut, see `PairDataset`; None for the classifier's
+            own setting.
         batch_size: pairs computed at a time.
     """
 
@@ -37,12 +39,12 @@ class Encoding:
     batch_size: int = 256
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
-        """Return a corpus as ids of a classifier's vocabulary."""
+        """Encode a corpus with the vocabulary of a classifier."""
         return net.encode(corpus, self.max_len, self.truncation)
 
 
 def net_of(model: Model) -> Classifier:
-    """Return the classifier itself."""
+    """Return the classifier of a trainer, or a classifier itself; raise ConfigError for others."""
     net = model.net if isinstance(model, Trainer) else model
     if not isinstance(net, Classifier):
         raise ConfigError("what is evaluated is a classifier, and this net has no classes")
@@ -52,13 +54,13 @@ def net_of(model: Model) -> Classifier:
 def logits_of(
     model: Model, dataset: PairDataset, batch_size: int = 256, progress: bool = False
 ) -> NDArray[np.float32]:
-    """Return the logits (N, labels) of a dataset's pairs, in its order, without dropout.
+    """Compute the logits (N, labels) of a dataset's pairs, in its order, without dropout.
 
     Several processes compute different batches, and all get all logits.
 
     Args:
         model: a classifier or its trainer.
-        dataset: pairs encoded with the model's vocabulary; their labels are not looked at.
+        dataset: pairs encoded with the model's vocabulary; labels are not needed.
         batch_size: pairs computed at a time; pairs of similar length go together.
         progress: print a line on standard error every 30 seconds.
 
@@ -87,37 +89,33 @@ def logits_of(
 def set_log_probabilities(
     logits: NDArray, labels: tuple[str, ...], set_labels: tuple[str, ...], temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Return log-probabilities (N, set labels) of a set's classes, matched by name.
+    """Compute log-probabilities (N, set labels) of a set's classes, matched by name.
 
-    Of a two-way set a three-way classifier's probabilities of neutral and contradiction are added,
-    and the greater of the two sums is what it predicts. McCoy et al. (Right for the wrong reasons,
-    ACL 2019) take the greatest of the three and merge then; adding is what probability says, and
-    gives predictions, confidences and losses that belong to one another. The two differ where
-    entailment is the most probable of three and has less than a half.
+    For a two-way set, a three-way classifier's probabilities of neutral and contradiction are
+    added, and the class with the greater probability is predicted. McCoy et al. (Right for the
+    wrong reasons, ACL 2019) instead predict one of three classes, and merge then; that differs
+    where entailment is the most probable of three classes and has less than a half.
 
     Args:
         logits: (N, labels) of the classifier.
-        labels: its classes.
-        set_labels: the set's.
-        temperature: what the logits are divided by.
+        labels, set_labels: class names of the classifier, and of the set.
+        temperature: divisor of the logits.
 
     Raises:
-        DataError: the classes are others; see `label_merging`.
+        DataError: the set has other classes than the classifier; see `label_merging`.
     """
     places = label_merging(labels, set_labels)
     return merged(log_softmax(logits.astype(np.float64) / temperature), places, len(set_labels))
 
 
 def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDataset) -> Metrics:
-    """Return the score on a dataset, in the classifier's order of the classes where it has them.
+    """Score the logits (N, labels) of a labelled dataset's pairs.
 
-    Args:
-        logits: (N, labels) in the dataset's order.
-        net_labels: the classifier's classes.
-        dataset: with labels; perhaps of a two-way set.
+    The score lists the classes in the order of ``net_labels``, or, of a two-way set that a
+    three-way classifier predicted, in the set's order.
 
     Raises:
-        DataError: a pair has no label, or the classes are others.
+        DataError: a pair has no label, or the set has other classes than the classifier.
     """
     if int(dataset.labels.min()) < 0 or int(dataset.labels.max()) >= len(dataset.label_names):
         raise DataError(
@@ -134,10 +132,10 @@ def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDatase
 
 
 def order_note(name: str, metrics: Metrics) -> str | None:
-    """Return a sentence where a checkpoint's classes seem to be in another order, or None.
+    """Write a note if a checkpoint's classes seem to be in another order; None if not.
 
     Args:
-        name: of the checkpoint.
+        name: name of the checkpoint.
         metrics: its score on a set with the same classes; see `Metrics.better_permutation`.
     """
     better = metrics.better_permutation()
