@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -87,7 +88,7 @@ def logits_of(
 
 
 def set_log_probabilities(
-    logits: NDArray, labels: tuple[str, ...], set_labels: tuple[str, ...], temperature: float = 1.0
+    logits: NDArray, labels: Sequence[str], set_labels: Sequence[str], temperature: float = 1.0
 ) -> NDArray[np.float64]:
     """Compute log-probabilities (N, set labels) of a set's classes, matched by name.
 

@@ -86,18 +86,17 @@ def report(
     checkpoints = []
     for name, model in models:
         net, temperature = net_of(model), None
-        labels = tuple(net.labels)
         if calibrate_on is not None:
             dataset = encoding.dataset(net, calibrate_on)
             logits = logits_of(model, dataset, encoding.batch_size, progress)
-            temperature = _fit_temperature(logits, labels, calibrate_on)
+            temperature = _fit_temperature(logits, net.labels, calibrate_on)
         cut = net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
-        checkpoint = {"name": name, "labels": list(labels), **cut.to_dict()}
+        checkpoint = {"name": name, "labels": list(net.labels), **cut.to_dict()}
         checkpoints.append(checkpoint | {"temperature": temperature})
         for scored in scored_sets:
             dataset = encoding.dataset(net, scored.corpus)
             logits = logits_of(model, dataset, encoding.batch_size, progress)
-            scored.add(name, int(dataset.is_cut.sum()), logits, labels, temperature)
+            scored.add(checkpoints[-1], logits, int(dataset.is_cut.sum()))
     if not checkpoints or not scored_sets:
         raise ConfigError("a report needs a checkpoint and a set to score it on")
     calibration: dict[str, Any] = {"missing": NO_TEMPERATURE}
@@ -144,31 +143,29 @@ class _ScoredSet:
                 self.baseline, self.baseline_missing = self._scores(log_p), None
                 self.baseline_predictions = log_p.argmax(axis=1)
 
-    def add(
-        self, name: str, num_cut: int, logits: NDArray, labels: tuple[str, ...], t: float | None
-    ) -> None:
-        """Score a checkpoint's logits (N, labels) and add the result to ``checkpoints``.
+    def add(self, checkpoint: dict[str, Any], logits: NDArray, num_cut: int) -> None:
+        """Score a checkpoint's logits, and keep the result.
 
         Args:
-            name: name of the checkpoint.
+            checkpoint: the checkpoint's ``name``, ``labels`` and ``temperature`` (perhaps None).
+            logits: (N, labels) of the set's pairs.
             num_cut: number of pairs that were truncated.
-            logits, labels: the logits and the checkpoint's class names.
-            t: fitted temperature; None without one.
         """
+        name, labels, temperature = (checkpoint[k] for k in ("name", "labels", "temperature"))
         log_p = set_log_probabilities(logits, labels, self.names)
-        checkpoint: dict[str, Any] = {"name": name, "cut": num_cut, **self._scores(log_p)}
-        checkpoint |= {"scaled": None, "order": None}
+        result: dict[str, Any] = {"name": name, "cut": num_cut, **self._scores(log_p)}
+        result |= {"scaled": None, "order": None}
         if len(labels) == len(self.names):  # merged classes do not show their order
             metrics = Metrics.from_logits(self.names, log_p, self.labels)
-            checkpoint["order"] = order_note(name, metrics)
+            result["order"] = order_note(name, metrics)
         else:
             guesses = label_merging(labels, self.names)[logits.argmax(axis=1)]
-            checkpoint["argmax_then_merged"] = _score(guesses == self.labels)
-        if t is not None:
-            scaled = self._scores(set_log_probabilities(logits, labels, self.names, t))
-            checkpoint["scaled"] = {k: scaled[k] for k in ("loss", "ece", "bins", "annotators")}
-        checkpoint["errors"] = list(self._errors(log_p))
-        self.checkpoints.append(checkpoint)
+            result["argmax_then_merged"] = _score(guesses == self.labels)
+        if temperature is not None:
+            scaled = self._scores(set_log_probabilities(logits, labels, self.names, temperature))
+            result["scaled"] = {k: scaled[k] for k in ("loss", "ece", "bins", "annotators")}
+        result["errors"] = list(self._errors(log_p))
+        self.checkpoints.append(result)
         self.predictions.append(log_p.argmax(axis=1))
 
     def to_dict(self) -> dict[str, Any]:
@@ -269,7 +266,7 @@ def _score(is_right: NDArray[np.bool_]) -> dict[str, Any]:
     return {"pairs": n, "correct": correct, "accuracy": accuracy, "low": low, "high": high}
 
 
-def _fit_temperature(logits: NDArray, labels: tuple[str, ...], held_out: Corpus) -> float:
+def _fit_temperature(logits: NDArray, labels: Sequence[str], held_out: Corpus) -> float:
     places = label_merging(labels, held_out.label_names)
     if len(held_out.label_names) != len(labels):
         raise DataError(

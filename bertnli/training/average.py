@@ -19,7 +19,7 @@ COUNT, MEAN = "averages", "average/"
 class BaseWeightAverage(ABC):
     """The uniform mean of a net's weights after several steps.
 
-    A backend keeps it beside the weights, and exchanges the two to evaluate or save the mean: no
+    A backend stores the mean beside the weights, and swaps the two to evaluate or save the mean: no
     second net is needed.
 
     Attributes:
@@ -37,7 +37,7 @@ class BaseWeightAverage(ABC):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Have the mean, if there is one, as the net's weights within a ``with`` block."""
+        """Within a ``with`` block, give the net the mean as its weights, if there is a mean."""
         if not self.count:
             yield
             return
@@ -50,28 +50,21 @@ class BaseWeightAverage(ABC):
             self.in_use = False
 
     def finish(self) -> None:
-        """Make the mean, if there is one, the net's weights, and forget the others."""
+        """Make the mean, if there is one, the net's weights, and discard the others."""
         if self.count:
             self._swap()
         self.load_arrays({})
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the mean under canonical names, if there is one.
-
-        The arrays may share its memory, and change with the next step.
-        """
+        """Return the arrays of the mean; they may share its memory, and change with the next step."""
         if not self.count:
             return {}
         means = {MEAN + name: mean for name, mean in self._means().items()}
         return {COUNT: np.array([self.count], np.int64), **means}
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Take the mean of `arrays`, of any backend, or none; other names are ignored."""
-        means = {
-            name.removeprefix(MEAN): array
-            for name, array in arrays.items()
-            if name.startswith(MEAN)
-        }
+        """Restore the mean from arrays of any backend; without a mean among them, have none."""
+        means = {n.removeprefix(MEAN): mean for n, mean in arrays.items() if n.startswith(MEAN)}
         self.count = int(arrays[COUNT][0]) if means else 0
         self._set_means(means)
 

@@ -1,8 +1,9 @@
 """Adam's state as arrays, the same on every backend: a run may begin on one and end on another.
 
 ``updates`` (1,) int64 counts the steps; ``m/NAME`` and ``v/NAME`` are a tensor's moments, float32.
-For a table that is updated by row, they are (n, H), of the rows that ever had a gradient;
-``rows/NAME`` (n,) int64 names these, in the order of their first use. Other rows' moments are zero.
+For a table that is updated by row, they are (n, H), of the n rows that ever had a gradient;
+``rows/NAME`` (n,) int64 has the indices of these rows, in the order of their first use. Other rows'
+moments are zero.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-Arrays = Mapping[str, NDArray]
 
-
-def dense_moments(arrays: Arrays, name: str, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
-    """Return a tensor's moments, of its shape."""
+def dense_moments(
+    arrays: Mapping[str, NDArray], name: str, shape: tuple[int, ...]
+) -> tuple[NDArray, NDArray]:
+    """Read a tensor's moments m and v, each of the tensor's shape, from Adam's arrays."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
     if rows is None:
@@ -26,8 +27,8 @@ def dense_moments(arrays: Arrays, name: str, shape: tuple[int, ...]) -> tuple[ND
     return dense_m, dense_v
 
 
-def row_moments(arrays: Arrays, name: str) -> tuple[NDArray, NDArray, NDArray]:
-    """Return the rows of a table that have moments (n,), and these moments, (n, H) each."""
+def row_moments(arrays: Mapping[str, NDArray], name: str) -> tuple[NDArray, NDArray, NDArray]:
+    """Read the indices (n,) of a table's rows that have moments, and m and v of these, (n, H)."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
     if rows is None:

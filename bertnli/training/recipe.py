@@ -28,48 +28,46 @@ class TensorRate(NamedTuple):
 def tensor_rates(
     names: Iterable[str], config: TrainingConfig, num_blks: int
 ) -> dict[str, TensorRate]:
-    """Return how each tensor is trained.
+    """Compute the learning-rate factor and the weight decay of each tensor.
 
-    The heads and the pooler, ``hidden``, have the learning rate itself. Block i of B has it times
-    ``layer_decay ** (B - i)``, the embeddings and their layer normalisation times
-    ``layer_decay ** (B + 1)`` (Howard and Ruder, 2018, section 3.2; for Transformers Clark et al.,
-    2020). Biases, and layer normalisation's scales and shifts, do not decay (Devlin et al., 2019,
-    in their code).
+    The learning rate decays from the heads down (Howard and Ruder, 2018, section 3.2; for
+    Transformers Clark et al., 2020): the factor is 1 for the heads and the pooler, ``hidden``,
+    ``layer_decay ** (B - i)`` for block i of B, and ``layer_decay ** (B + 1)`` for the embeddings
+    and their layer normalisation. Weights do not decay in biases and in layer normalisation (as in
+    the code of Devlin et al., 2019).
 
     Args:
-        names: canonical.
+        names: canonical names of the tensors.
         config: the run's settings.
-        num_blks: B, of the encoder.
+        num_blks: number B of the encoder's blocks.
     """
+
+    def depth(name: str) -> int:  # layers from the heads down
+        if block := _BLOCK.match(name):
+            return num_blks - int(block[1])
+        return num_blks + 1 if name.startswith("encoder.") else 0
+
     return {
         name: TensorRate(
-            config.layer_decay ** _depth(name, num_blks),
+            config.layer_decay ** depth(name),
             0.0 if _NOT_DECAYED.search(name) else config.weight_decay,
         )
         for name in names
     }
 
 
-def _depth(name: str, num_blks: int) -> int:
-    """Return the number of layers from the heads down to a tensor."""
-    block = _BLOCK.match(name)
-    if block is not None:
-        return num_blks - int(block[1])
-    return num_blks + 1 if name.startswith("encoder.") else 0
-
-
 def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
-    """Return a batch with smoothed targets: ``(1 - s) * target + s / K`` for K classes.
+    """Smooth a batch's targets: ``(1 - s) * target + s / K`` for K classes.
 
     As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`.
 
     Args:
-        batch: with labels or targets; it is returned itself if s is 0.
-        label_smoothing: s.
-        num_labels: K.
+        batch: a batch with labels or targets; returned as it is if s is 0.
+        label_smoothing: the strength s, from 0 to 1.
+        num_labels: the number K of classes.
 
     Raises:
-        DataError: a label that is no class.
+        DataError: a label is not a class id.
     """
     if not label_smoothing:
         return batch

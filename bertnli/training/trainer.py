@@ -21,9 +21,12 @@ from bertnli.nets.trainable import Trainable, check_backend, in_words
 from bertnli.training.engine import BaseEngine, Limits, StepResult
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.loop import EVAL_BATCH_SIZE, Loop, evaluate
-from bertnli.training.observers import Observer, progress_observer
-from bertnli.training.observers.interface import EpochCallback
-from bertnli.training.observers.tensorboard import TensorBoard
+from bertnli.training.observers import (
+    EpochCallback,
+    Observer,
+    TensorBoard,
+    progress_observer,
+)
 from bertnli.training.resume import settings_of
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder
 from bertnli.training.sets import Data, Source

@@ -25,8 +25,7 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
 from bertnli.training import trainer
-from bertnli.training.engine import BaseEngine, StepResult
-from bertnli.training.memory import within_memory
+from bertnli.training.engine import BaseEngine, StepResult, within_memory
 from bertnli.training.recipe import tensor_rates
 
 #: Tokens of a micro-batch. Fewer need less memory, but more of Python, which takes a core from
