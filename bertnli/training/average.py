@@ -56,7 +56,7 @@ class BaseWeightAverage(ABC):
         self.load_arrays({})
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the arrays of the mean; they may share its memory, and change with the next step."""
+        """Return the arrays of the mean; they may share memory with it, and change with it."""
         if not self.count:
             return {}
         means = {MEAN + name: mean for name, mean in self._means().items()}

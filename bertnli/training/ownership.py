@@ -24,8 +24,8 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
     """Check that a run may use a folder, and that whatever it replaces is a run's.
 
     Args:
-        path: of the folder; it need not exist.
-        overwrite, resume: what to do with an earlier run in it.
+        path: the folder, which need not exist.
+        overwrite, resume: whether to replace an earlier run in it, or to go on with that run.
 
     Raises:
         ConfigError: the folder cannot be written, or holds something else under a name that a run
@@ -56,11 +56,11 @@ def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
 
 
 def _foreign(path: Path) -> list[Path]:
-    """Return the paths that are named like a run's files but were not written by a run."""
+    """List the paths that are named like a run's files but were not written by a run."""
     checks: dict[str, Callable[[Path], bool]] = {
         BEST: is_replaceable,
         LAST: is_replaceable,
-        STATE: _holds_states,
+        STATE: _is_state_folder,
         METRICS: _is_metrics,
         CURVE: partial(has_mark, mark=CURVE_MARK),
         DIVERGED: _is_diverged,
@@ -76,8 +76,7 @@ def _foreign(path: Path) -> list[Path]:
     return foreign
 
 
-def _holds_states(path: Path) -> bool:
-    """Return whether a folder holds states, their temporary folders, and nothing else."""
+def _is_state_folder(path: Path) -> bool:
     if path.is_symlink() or not path.is_dir():
         return False
     return all(is_state(entry) or is_temporary(entry) for entry in path.iterdir())

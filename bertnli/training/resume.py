@@ -1,4 +1,4 @@
-"""What a resumed run must have in common with the run before, and what may differ with a note."""
+"""Comparison of a run that resumes with the run before: settings, data, and the machine."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ VARIABLES = (
 def settings_of(
     net: Trainable, config: TrainingConfig, train: Source, dev: Source | None
 ) -> dict[str, Any]:
-    """Return the settings that a resumed run must repeat, as JSON can hold them."""
+    """Collect the settings that a resumed run must repeat, as values that JSON can hold."""
     settings = {**asdict(config), **net.config.to_dict(), "labels": list(net.labels)}
     settings["precision"] = net.precision
     if not config.depends_on_length:
@@ -74,15 +74,15 @@ def check_settings(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
 
 
 def environment(engine: BaseEngine) -> dict[str, Any]:
-    """Return the versions, processor and threads on which the weights' last bits depend.
+    """Collect the versions, processor and threads on which the weights' last bits depend.
 
     Floating-point sums depend on their order: on the number of threads, on the instructions that a
     library chooses, and on how a batch is divided.
     """
     framework, processor = engine.backend_info(), cpu()
-    kinds = Counter(engine.device_kinds())
+    kinds = Counter("cpu" if str(d).startswith("cpu") else "gpu" for d in engine.devices)
     gpus = sorted({*framework["gpus"]}) if kinds["gpu"] else []
-    variables = {name: os.environ[name] for name in VARIABLES if os.environ.get(name)}
+    variables = [f"{name}={os.environ[name]}" for name in VARIABLES if os.environ.get(name)]
     return {
         "bertnli": __version__,
         "backend": f"{framework['backend']} {framework['version']}",
@@ -94,14 +94,14 @@ def environment(engine: BaseEngine) -> dict[str, Any]:
         "code for": framework["code for"],
         "processes": engine.workers.size,
         "micro_batch_size": engine.limits.micro_batch_size,
-        "variables": " ".join(f"{name}={value}" for name, value in variables.items()),
+        "variables": " ".join(variables),
     }
 
 
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], leave_out: Collection[str] = ()
 ) -> list[str]:
-    """Return the values that differ, each as ``name: now (was before)``."""
+    """List the values that differ, each as ``name: now (was before)``."""
 
     def text(value: Any) -> str:
         return "none" if value in (None, "") else str(value)

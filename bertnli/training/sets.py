@@ -1,8 +1,9 @@
-"""Where a trainer's batches come from: a set of examples, or a framework's own DataLoader."""
+"""Sources of a trainer's batches: a set of examples, or a framework's own DataLoader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from bertnli.nets.trainable import Trainable
 Data = ExampleSet | Iterable
 
 
+@dataclass
 class Source:
-    """Batches of a data set.
+    """A data set and its batches.
 
     Args:
         data: a set, or a loader, whose batches are taken in their order.
@@ -24,8 +26,9 @@ class Source:
         loader_batch: converts a loader's item to a batch.
     """
 
-    def __init__(self, data: Data, net: Trainable, loader_batch: Callable[[Any], Batch]) -> None:
-        self.data, self.net, self.loader_batch = data, net, loader_batch
+    data: Data
+    net: Trainable
+    loader_batch: Callable[[Any], Batch]
 
     @property
     def examples(self) -> ExampleSet | None:
@@ -49,7 +52,7 @@ class Source:
         """Yield the batches of an epoch, in its order, from batch ``first`` on."""
         data = self.data
         if not isinstance(data, ExampleSet):
-            return (self.loader_batch(item) for item in data)
+            return map(self.loader_batch, data)
         examples = data.at_epoch(seed, epoch)
         in_order = batches(examples, batch_size, seed=seed, epoch=epoch, shuffle=True, first=first)
         return (self.net.with_net_labels(batch, data) for batch in in_order)
@@ -58,17 +61,16 @@ class Source:
         """Yield the batches of an evaluation; those of a set have examples of similar length."""
         data = self.data
         if not isinstance(data, ExampleSet):
-            return (self.loader_batch(item) for item in data)
-        examples = data.at_epoch(0, 0)
-        by_length = sorted_batches(examples, batch_size)
+            return map(self.loader_batch, data)
+        by_length = sorted_batches(data.at_epoch(0, 0), batch_size)
         return (self.net.with_net_labels(batch, data) for _, batch in by_length)
 
     def check(self, what: str, num_workers: int) -> None:
         """Check the data before anything is computed.
 
         Args:
-            what: the set's name in a message.
-            num_workers: processes that share it.
+            what: name of the set in an error's message, such as "training".
+            num_workers: number of processes that share it.
 
         Raises:
             ConfigError: a loader that several processes, or this net, cannot use.
@@ -76,23 +78,7 @@ class Source:
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
-            if not _is_loader(data):
-                article = "an" if what[0] in "aeiou" else "a"
-                raise DataError(
-                    f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
-                    f"{short_repr(data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
-                    "net.vocab) makes one"
-                )
-            if not net.labels:
-                raise ConfigError(
-                    "a loader gives labelled pairs, and this net has no classes; give a "
-                    "PretrainingSet"
-                )
-            if num_workers > 1:
-                raise ConfigError(
-                    f"a loader of your own cannot be shared by {num_workers} processes, for "
-                    "its batches need not be the same in each; give the data set itself"
-                )
+            self._check_loader(what, num_workers)
             return
         if len(data) == 0:
             left_out = "".join(f"; {n} left out ({why})" for why, n in data.skipped.items())
@@ -109,6 +95,24 @@ class Source:
             raise DataError(
                 f"the {what} set's vocabulary has {len(data.vocab)} tokens, the model "
                 f"{net.config.vocab_size}"
+            )
+
+    def _check_loader(self, what: str, num_workers: int) -> None:
+        if not _is_loader(self.data):
+            article = "an" if what[0] in "aeiou" else "a"
+            raise DataError(
+                f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
+                f"{short_repr(self.data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
+                "net.vocab) makes one"
+            )
+        if not self.net.labels:
+            raise ConfigError(
+                "a loader gives labelled pairs, and this net has no classes; give a PretrainingSet"
+            )
+        if num_workers > 1:
+            raise ConfigError(
+                f"a loader of your own cannot be shared by {num_workers} processes, for its "
+                "batches need not be the same in each; give the data set itself"
             )
 
 

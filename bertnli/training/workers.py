@@ -21,7 +21,7 @@ from bertnli.errors import BERTNLIError, ConfigError, RankError
 
 T = TypeVar("T")
 
-#: Bytes that are broadcast at a time, two in a number.
+#: Number of bytes that are broadcast at a time.
 _PIECE = 1 << 21
 
 
@@ -29,7 +29,7 @@ class Workers:
     """The processes of a run. This class itself stands for a single process.
 
     Attributes:
-        rank: of this process, from 0.
+        rank: number of this process, from 0.
         size: number of processes.
     """
 
@@ -42,7 +42,7 @@ class Workers:
         return self.rank == 0
 
     def sum(self, values: NDArray) -> NDArray:
-        """Return the sum of all processes' values, the same in each.
+        """Sum arrays elementwise over all processes; each gets the result.
 
         Args:
             values: (N,) float32 or float64, N the same in each process.
@@ -53,7 +53,7 @@ class Workers:
         return values
 
     def share(self, batch: Batch) -> Batch:
-        """Return this process's pairs of a batch, with about as many tokens as the others'.
+        """Select this process's pairs of a batch, with about as many tokens as the others'.
 
         If a batch has fewer pairs than there are processes, some get none.
         """
@@ -70,10 +70,10 @@ class Workers:
         """Save the state of the run if another process is lost within a ``with`` block.
 
         Args:
-            save: does so, and returns what to do next.
+            save: saves the state, and returns a sentence that says how to go on.
 
         Raises:
-            RankError: another process was lost; with what ``save`` returned.
+            RankError: another process was lost; the message ends with the sentence of ``save``.
         """
         try:
             yield
@@ -94,7 +94,7 @@ class Workers:
 
         Args:
             work: the function.
-            pack, unpack: convert its result to bytes and back; not needed if it is None.
+            pack, unpack: convert the result to bytes and back; not needed if it is None.
 
         Raises:
             BERTNLIError: in all processes, if the function raised it in the first; for any other
@@ -135,7 +135,7 @@ class Workers:
             )
 
     def _broadcast(self, data: bytes) -> bytes:
-        """Return the first process's bytes in each."""
+        """Send the first process's bytes to all processes."""
         length = int.from_bytes(self._broadcast_piece(len(data).to_bytes(8, "little"), 8), "little")
         starts = range(0, length, _PIECE)
         return b"".join(
@@ -144,7 +144,7 @@ class Workers:
         )
 
     def _broadcast_piece(self, piece: bytes, length: int) -> bytes:
-        """Broadcast some bytes, two in a float32, which holds numbers below 2^16 exactly."""
+        # Two bytes in a float32, which holds numbers below 2^16 exactly.
         words = np.zeros(-(-length // 2), np.float32)
         if self.is_first:
             words[:] = np.frombuffer(piece + bytes(length % 2), "<u2")
@@ -152,7 +152,7 @@ class Workers:
 
 
 def lost(error: Exception) -> RankError:
-    """Return the error for a process that does not answer any more."""
+    """Make the error to raise when another process does not answer, from the framework's error."""
     return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
         "message, that says why"
