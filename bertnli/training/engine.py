@@ -20,7 +20,7 @@ from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import TrainingError
 from bertnli.nets.trainable import Trainable
-from bertnli.training.average import BaseWeightAverage
+from bertnli.training.optimizer import BaseWeightAverage
 from bertnli.training.watch import RANK_TIMEOUT
 from bertnli.training.workers import Workers
 
@@ -136,7 +136,7 @@ class BaseEngine(ABC):
         """Describe the backend: its name, and its framework's version, threads and devices."""
 
     def optimizer_arrays(self) -> dict[str, NDArray]:
-        """Return Adam's state under canonical names; see `bertnli.training.moments`.
+        """Return Adam's state under canonical names; see `bertnli.training.optimizer`.
 
         The arrays may share memory with the optimizer, and change with its next step.
         """

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,9 +102,8 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
         RankError: a worker or a server died; all processes here were ended.
         ConfigError: the address of host 0 cannot be reached.
     """
-    variables = {**os.environ, **_addresses(layout)}
-    workers = _start_workers(layout, variables, command)
-    children = {**workers, **_start_servers(layout, variables)}
+    workers, servers = _start(layout, command)
+    children = {**workers, **servers}
 
     # At once, without a look at them: a worker that got the same signal may soon have ended.
     def forward(signum: int, frame: Any) -> None:
@@ -146,36 +145,27 @@ def _addresses(layout: Layout) -> dict[str, str]:
     }
 
 
-def _start(command: Sequence[str], variables: Mapping[str, str], role: str) -> subprocess.Popen:
-    # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
-    return subprocess.Popen(
-        command,
-        env={**variables, "DMLC_ROLE": role},
-        stdin=subprocess.PIPE,
-        start_new_session=True,
-    )
+def _start(layout: Layout, command: Sequence[str]) -> tuple[Children, Children]:
+    """Start the workers, and then the servers and, on host 0, the scheduler."""
+    variables = {**os.environ, **_addresses(layout)}
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(available_cores() // layout.workers, 1))
 
+    def start(role: str, command: Sequence[str], **more: str) -> subprocess.Popen:
+        env = {**variables, "DMLC_ROLE": role, **more}
+        # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
-def _start_servers(layout: Layout, variables: Mapping[str, str]) -> Children:
-    roles = {f"server {i}": "server" for i in range(layout.servers)}
-    if layout.host == 0:
-        roles["the scheduler"] = "scheduler"
-    command = [sys.executable, "-c", SERVE]
-    return {name: _start(command, variables, role) for name, role in roles.items()}
-
-
-def _start_workers(
-    layout: Layout, variables: Mapping[str, str], command: Sequence[str]
-) -> Children:
-    threads = str(max(available_cores() // layout.workers, 1))
     workers = {}
     for i in range(layout.workers):
-        rank = str(layout.host * layout.workers + i)
-        more = {RANK: rank, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or threads}
+        more = {RANK: str(layout.host * layout.workers + i), "OMP_NUM_THREADS": threads}
         if layout.workers > 1:
             more[LOCAL_RANK] = str(i)
-        workers[f"worker {rank}"] = _start(command, {**variables, **more}, "worker")
-    return workers
+        workers[f"worker {more[RANK]}"] = start("worker", command, **more)
+    serve = [sys.executable, "-c", SERVE]
+    servers = {f"server {i}": start("server", serve) for i in range(layout.servers)}
+    if layout.host == 0:
+        servers["the scheduler"] = start("scheduler", serve)
+    return workers, servers
 
 
 def _watch(workers: Children, children: Children) -> int:

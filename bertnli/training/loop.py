@@ -17,13 +17,12 @@ from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
 from bertnli.nets.metrics import Score
+from bertnli.training.checks import LAST
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.observers import Observer
-from bertnli.training.ownership import LAST
-from bertnli.training.recipe import smoothed
 from bertnli.training.run import RunFolder
-from bertnli.training.sets import Source
+from bertnli.training.sets import Source, smoothed
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.stop import StopRequest, stop_between_steps
 

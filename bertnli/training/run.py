@@ -28,10 +28,20 @@ from bertnli.errors import BackendError, ConfigError, TrainingError
 from bertnli.formats.folder import replaced_file
 from bertnli.formats.native import is_checkpoint, remove_checkpoint
 from bertnli.training import state as state_files
+from bertnli.training.checks import (
+    BEST,
+    CURVE,
+    DIVERGED,
+    LAST,
+    LOCK,
+    STATE,
+    check_run_folder,
+    check_settings,
+    differences,
+    environment,
+)
 from bertnli.training.engine import BaseEngine
 from bertnli.training.history import METRICS
-from bertnli.training.ownership import BEST, CURVE, DIVERGED, LAST, LOCK, STATE, check_run_folder
-from bertnli.training.resume import check_settings, differences, environment
 from bertnli.training.state import TrainingState
 
 #: Interval between states within an epoch; number of states kept.

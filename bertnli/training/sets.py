@@ -1,11 +1,13 @@
-"""Sources of a trainer's batches: a set of examples, or a framework's own DataLoader."""
+"""A trainer's batches, from a set of examples or a framework's own DataLoader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
 from bertnli.data.corpus import Corpus, short_repr
@@ -126,3 +128,30 @@ def _is_loader(data: object) -> bool:
     if isinstance(first, list | tuple) and first:
         first = first[0]
     return not isinstance(first, str | Mapping)
+
+
+def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
+    """Smooth a batch's targets: ``(1 - s) * target + s / K`` for K classes.
+
+    As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`.
+
+    Args:
+        batch: a batch with labels or targets; returned as it is if s is 0.
+        label_smoothing: the strength s, from 0 to 1.
+        num_labels: the number K of classes.
+
+    Raises:
+        DataError: a label is not a class id.
+    """
+    if not label_smoothing:
+        return batch
+    targets = batch.targets
+    if targets is None:
+        if ((batch.labels < 0) | (batch.labels >= num_labels)).any():
+            raise DataError(
+                f"a batch has label ids from {batch.labels.min()} to {batch.labels.max()}; the "
+                f"model's classes are 0 to {num_labels - 1}"
+            )
+        targets = np.eye(num_labels, dtype=np.float32)[batch.labels]
+    kept, spread = np.float32(1 - label_smoothing), np.float32(label_smoothing / num_labels)
+    return replace(batch, targets=kept * targets + spread)

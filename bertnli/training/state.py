@@ -65,11 +65,11 @@ class TrainingState:
     Data order and dropout are functions of seed and step, so they are not stored.
 
     Args:
-        settings: what a resumed run must repeat; see `bertnli.training.resume.settings_of`.
+        settings: what a resumed run must repeat; see `bertnli.training.checks.settings_of`.
         history: the finished epochs, and the losses of all steps.
         progress: the sums of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
-        environment: where the last steps were computed; see `bertnli.training.resume.environment`.
+        environment: where the last steps were computed; see `bertnli.training.checks.environment`.
     """
 
     settings: dict[str, Any]

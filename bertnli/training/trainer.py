@@ -18,11 +18,11 @@ from bertnli.data.corpus import ONE_LIST
 from bertnli.errors import ConfigError
 from bertnli.nets.classifier import Classifier, Prediction
 from bertnli.nets.trainable import Trainable, check_backend, in_words
+from bertnli.training.checks import settings_of
 from bertnli.training.engine import BaseEngine, Limits, StepResult
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.loop import EVAL_BATCH_SIZE, Loop, evaluate
 from bertnli.training.observers import EpochCallback, Observer, TensorBoard, progress_observer
-from bertnli.training.resume import settings_of
 from bertnli.training.run import KEEP, SAVE_EVERY, RunFolder
 from bertnli.training.sets import Data, Source
 from bertnli.training.watch import RANK_TIMEOUT

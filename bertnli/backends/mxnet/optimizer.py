@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
-from bertnli.training.average import BaseWeightAverage
-from bertnli.training.moments import dense_moments, row_moments
-from bertnli.training.recipe import TensorRate
+from bertnli.training.optimizer import (
+    BaseWeightAverage,
+    TensorRate,
+    dense_moments,
+    row_moments,
+)
 
 nd: Any = mx.nd
 
@@ -147,7 +150,7 @@ class Adam:
                 weights.copyto(other)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state; see `bertnli.training.moments`."""
+        """Return the state; see `bertnli.training.optimizer`."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, (m, v) in self.moments.items():
             state[f"m/{name}"], state[f"v/{name}"] = m.asnumpy(), v.asnumpy()

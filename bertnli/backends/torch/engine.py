@@ -26,7 +26,7 @@ from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training import trainer
 from bertnli.training.engine import BaseEngine, StepResult, within_memory
-from bertnli.training.recipe import tensor_rates
+from bertnli.training.optimizer import tensor_rates
 
 TABLE = "encoder.token_embedding.weight"
 

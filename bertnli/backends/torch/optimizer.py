@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from bertnli.training.average import BaseWeightAverage
-from bertnli.training.moments import dense_moments, row_moments
-from bertnli.training.recipe import TensorRate
+from bertnli.training.optimizer import (
+    BaseWeightAverage,
+    TensorRate,
+    dense_moments,
+    row_moments,
+)
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
 
@@ -160,7 +163,7 @@ class Adam:
             self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state; see `bertnli.training.moments`."""
+        """Return the state; see `bertnli.training.optimizer`."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, parameter in self.dense.items():
             for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
