@@ -68,10 +68,10 @@ class Annotators:
         """Score log-probabilities (num_pairs, classes) of the whole set against the annotators.
 
         Returns:
-            ``agreement``, the mean share of a pair's annotators who chose the predicted class, with
-            the ends of its interval ``low`` and ``high``; ``gold``, the accuracy on the gold labels
-            of the same pairs; ``jensen_shannon`` and ``kl``, the mean distance and divergence of
-            the predicted probabilities from the annotators' shares (None where infinite).
+            ``agreement``, the mean share of a pair's annotators who chose the predicted class, and
+            its interval, ``low`` to ``high``; ``gold``, the accuracy on the gold labels of these
+            pairs; ``jensen_shannon`` and ``kl``, the mean distance and divergence (None if
+            infinite) of the predicted probabilities from the annotators' shares.
         """
         log_p, shares = log_p[self.rows], self.shares
         predicted = log_p.argmax(axis=1)

@@ -25,14 +25,12 @@ Model = Classifier | Trainer
 
 @dataclass(frozen=True)
 class Encoding:
-    """Settings by which pairs of sentences become token ids.
+    """Settings by which pairs of sentences become token ids; None for those of the classifier.
 
     Args:
-        max_len: maximum number of tokens of a pair, special ones included; None for the
-            classifier's own setting.
-        truncation: rule by which longer pairs are cut, see `PairDataset`; None for the classifier's
-            own setting.
-        batch_size: pairs computed at a time.
+        max_len: maximum number of tokens of a pair, special ones included.
+        truncation: rule by which longer pairs are cut; see `PairDataset`.
+        batch_size: number of pairs computed at a time.
     """
 
     max_len: int | None = None

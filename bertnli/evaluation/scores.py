@@ -36,12 +36,9 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tup
     0 or 1.
 
     Args:
-        correct: number of right answers, from 0 to ``total``; a sum of partial credits also works.
+        correct: number of right answers, or sum of partial credits, from 0 to ``total``.
         total: number of answers, above 0.
         confidence: level, between 0 and 1.
-
-    Raises:
-        DataError: other counts.
     """
     if not 0 <= correct <= total or not total:
         raise DataError(f"{correct} of {total} is no proportion")
@@ -91,12 +88,15 @@ def log_softmax(logits: NDArray) -> NDArray[np.float64]:
 def merged(
     log_probabilities: NDArray[np.float64], places: NDArray[np.int64], num_labels: int
 ) -> NDArray[np.float64]:
-    """Add a classifier's probabilities up to those of a set with fewer classes, in logarithms.
+    """Merge a classifier's L classes to those of a set by adding their probabilities.
 
     Args:
-        log_probabilities: (N, L) log-probabilities of the classifier's L classes.
-        places: (L,) set class of each of the classifier's; see `bertnli.bert.labels.label_merging`.
+        log_probabilities: (N, L) log-probabilities of the classifier's classes.
+        places: (L,) the set's class id of each; see `bertnli.bert.labels.label_merging`.
         num_labels: number of the set's classes.
+
+    Returns:
+        (N, num_labels) log-probabilities.
     """
     sums = np.full((len(log_probabilities), num_labels), -np.inf)
     for column, place in enumerate(places):
@@ -177,13 +177,9 @@ def fit_temperature(logits: NDArray, labels: NDArray) -> float:
 
 
 def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Compute the Kullback-Leibler divergence ``sum p ln(p / q)`` of each row, in nats, (N,).
+    """Compute the Kullback-Leibler divergence ``sum p ln(p / q)`` of rows (N, classes), in nats.
 
     It is infinite where q has a 0 and p has none.
-
-    Args:
-        p: (N, classes) probabilities.
-        log_q: (N, classes) log-probabilities.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, p * (np.log(p) - log_q), 0.0).sum(axis=1)

@@ -45,7 +45,7 @@ VARIABLES = (
 
 
 def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
-    """Check that a run may use a folder, and that whatever it replaces is a run's.
+    """Check that a run can use a folder, and would replace only files of an earlier run.
 
     Args:
         path: the folder, which need not exist.

@@ -1,7 +1,4 @@
-"""What a backend does of training: a step, an evaluation step, gradients, the optimizer's state.
-
-`bertnli.training.trainer` and `bertnli.training.loop` are the layer above it.
-"""
+"""The engine of a trainer, which each backend implements: steps, gradients, the optimizer's state."""
 
 from __future__ import annotations
 
@@ -66,8 +63,8 @@ class BaseEngine(ABC):
         workers: the processes of the run.
         precision_reason: why the precision was chosen, if there is something to say.
         weight_average: the mean of the last weights; empty unless the settings want one.
-        before_update: if not None, called in each step with its batch and result, after the
-            gradients are computed and before the weights change.
+        before_update: function that each step calls with its batch and result, before the weights
+            change; None for no function.
 
     Raises:
         ConfigError, BackendError: a setting or a device that cannot work.
@@ -127,8 +124,7 @@ class BaseEngine(ABC):
     def eval_step(self, batch: Batch) -> NDArray[np.float32]:
         """Compute a batch's outputs for evaluation, (B, num_eval_outputs), without dropout.
 
-        A classifier's outputs are its logits. All devices of this process compute; each of several
-        processes is given batches of its own.
+        A classifier's outputs are its logits. Only this process computes, on all its devices.
         """
 
     @abstractmethod

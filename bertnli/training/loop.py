@@ -36,11 +36,10 @@ class Loop:
     """Trains for some epochs: steps, an evaluation after each epoch, checkpoints.
 
     Args:
-        engine: the trainer's engine.
-        train_step, eval_step: the methods of these names of the trainer.
+        engine, train_step, eval_step: the trainer's engine and methods.
         config: the run's settings.
         total_steps: number of steps of the run; None if a loader's length is not known.
-        train, dev: sources of the training batches, and of the dev set's.
+        train, dev: the training set and the dev set.
         folder: the folder of the run.
         observers: observers that are called after each step and epoch.
     """
@@ -81,21 +80,20 @@ class Loop:
                 stop_between_steps() as self.stop,
                 self.workers.saving(lambda: self.folder.save_after_loss(self.state)),
             ):
-                while not self._is_finished():
+                history, config = self.state.history, self.config
+                while len(history.epochs) < config.num_epochs:
+                    if history.has_stalled(config.patience):
+                        break
                     self._train_epoch()
                     self._notify("on_epoch_end")
                     self._finish_epoch()
                 self._end_together()
             self.average.finish()
-        return self.state.history
+        return history
 
     def _notify(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
             getattr(observer, event)(self.state, *arguments)
-
-    def _is_finished(self) -> bool:
-        history, config = self.state.history, self.config
-        return len(history.epochs) >= config.num_epochs or history.has_stalled(config.patience)
 
     def _end_together(self) -> None:
         """Wait until the first process has written its files."""
@@ -213,19 +211,13 @@ def evaluate(
     stop: StopRequest | None = None,
     on_batch: Callable[[int], None] = lambda num_pairs: None,
 ) -> Score | None:
-    """Score a net on a set, with the same result in each process.
+    """Score a net on the batches of a set, with the same result in each process.
 
-    Each of n processes computes every n-th batch.
-
-    Args:
-        engine: the engine of the net.
-        eval_step: computes a batch's outputs.
-        batches: the batches of the set.
-        stop: the run's request to stop, counted after every n-th batch.
-        on_batch: called after each batch with the number of pairs so far.
+    Each of n processes computes every n-th batch. The number of pairs so far is passed to
+    ``on_batch``.
 
     Returns:
-        The score; None if a stop was requested meanwhile.
+        The score; None if ``stop`` was requested in one of the processes meanwhile.
     """
     workers = engine.workers
     outputs, labels, num_pairs = [], [], 0
@@ -246,12 +238,9 @@ def evaluate(
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Derive the seed of a step's dropout in one process.
+    """Derive the seed of dropout from a run's seed, a step's number and a process's rank.
 
-    Args:
-        seed: seed of the run.
-        step: number of the step, from 0.
-        rank: rank of the process; rank 0 draws what a single process would.
+    Rank 0 has the seeds of a single process.
     """
     parts = [seed, step, rank] if rank else [seed, step]
     return int(np.random.SeedSequence(parts).generate_state(1)[0] & 0x7FFFFFFF)

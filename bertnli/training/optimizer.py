@@ -1,4 +1,4 @@
-"""What the optimizers of both backends share: rates, averaged weights, and their state as arrays.
+"""Parts of both backends' optimizers: rates of tensors, averaged weights, the state as arrays.
 
 The arrays are the same on every backend, so that a run may begin on one and end on another:
 

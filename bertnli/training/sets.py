@@ -68,7 +68,7 @@ class Source:
         return (self.net.with_net_labels(batch, data) for _, batch in by_length)
 
     def check(self, what: str, num_workers: int) -> None:
-        """Check the data before anything is computed.
+        """Check that the net can use the data, before anything is computed.
 
         Args:
             what: name of the set in an error's message, such as "training".

@@ -41,15 +41,7 @@ MAX_STATE, _BLOCK = 1 << 30, 1 << 22
 
 @dataclass
 class EpochProgress:
-    """The sums of the epoch under way.
-
-    Args:
-        steps: number of steps taken in this epoch.
-        loss_sum: sum of the losses of its pairs so far, in nats.
-        num_correct: number of its pairs classified right.
-        num_pairs: number of its pairs so far.
-        seconds: wall time.
-    """
+    """Sums over the steps and pairs of the epoch under way; losses are in nats."""
 
     steps: int = 0
     loss_sum: float = 0.0
@@ -95,7 +87,7 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> TrainingState:
-        """Restore a state from the values of `to_dict`, and its arrays."""
+        """Make a state from the values of `to_dict` and from its arrays."""
         epochs = [EpochRecord(**record) for record in values["epochs"]]
         history = History(epochs, [float(loss) for loss in values["step_losses"]])
         progress = EpochProgress(**values["progress"])
@@ -157,10 +149,7 @@ def states(folder: Path) -> list[Path]:
 
 
 def is_state(path: Path) -> bool:
-    """Return whether `save_state` wrote a folder, judged by its name and content.
-
-    One of its two files may be damaged beyond recognition, or both be empty.
-    """
+    """Return whether `save_state` wrote a folder; one file may be damaged, or both empty."""
     if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
         return False
     files = [*path.iterdir()]

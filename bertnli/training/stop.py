@@ -35,7 +35,7 @@ class StopRequest:
         return np.array([self.received == signum for signum in SIGNALS], np.float32)
 
     def count(self, votes: NDArray) -> bool:
-        """Decide by the sum (2,) of all processes' votes, and return whether to stop."""
+        """Decide by the sum (2,) of all processes' votes whether to stop; return the decision."""
         for signum, vote in zip(SIGNALS, votes, strict=True):
             if vote:
                 self.agreed = signum
