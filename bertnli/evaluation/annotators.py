@@ -121,7 +121,7 @@ class Annotators:
         }
 
     def _constant_scores(self, answers: NDArray[np.int64]) -> dict[str, Any]:
-        """Score certain predictions, one class id for each of the n pairs."""
+        """Score predictions with probability 1, from a class id (n,) for each pair."""
         log_p = np.zeros((self.num_pairs, self.counts.shape[1]))
         with np.errstate(divide="ignore"):
             log_p[self.rows] = np.log(np.arange(log_p.shape[1]) == answers[:, None])

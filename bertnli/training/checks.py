@@ -191,7 +191,10 @@ def environment(engine: BaseEngine) -> dict[str, Any]:
 def differences(
     before: Mapping[str, Any], now: Mapping[str, Any], leave_out: Collection[str] = ()
 ) -> list[str]:
-    """List the values that differ, each as ``name: now (was before)``."""
+    """List the entries that differ between two mappings, each as ``name: now (was before)``.
+
+    Keys in ``leave_out`` are not compared.
+    """
 
     def text(value: Any) -> str:
         return "none" if value in (None, "") else str(value)

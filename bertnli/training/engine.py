@@ -1,4 +1,4 @@
-"""The engine of a trainer, which each backend implements: steps, gradients, the optimizer's state."""
+"""The engine of a trainer, which each backend implements: steps, gradients, optimizer state."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class StepResult:
-    """Loss and hits of a training step's batch; reading them waits for the step to end.
+    """Loss and number of hits of a training step; reading them waits for the step to end.
 
     Args:
         parts: for each micro-batch, the sum of its losses in nats and the number of pairs
@@ -88,10 +88,10 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def _prepare(self, devices: Any, precision: str) -> None:
-        """Find the workers, move the net to the devices, set its precision, make the optimizer."""
+        """Find the run's processes, move the net to the devices, and make the optimizer."""
 
     def check_same_model(self) -> None:
-        """Raise ConfigError if the processes have different models or limits."""
+        """Raise ConfigError unless all processes have the same model and ``auto_batch``."""
         model = [self.net.config.to_dict(), list(self.net.labels)]
         self.workers.check_same([*model, self.limits.auto_batch])
 
@@ -139,7 +139,7 @@ class BaseEngine(ABC):
         return self.optimizer.arrays()
 
     def load_optimizer_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Restore the state that `optimizer_arrays` returned, on any backend and device."""
+        """Restore Adam's state from the result of `optimizer_arrays`, of either backend."""
         self.optimizer.load_arrays(arrays)
 
     def loader_batch(self, item: Any) -> Batch:

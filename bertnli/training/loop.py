@@ -78,7 +78,7 @@ class Loop:
             # Signals first: a launcher that ends all processes must not interrupt the last save.
             with (
                 stop_between_steps() as self.stop,
-                self.workers.saving(lambda: self.folder.save_after_loss(self.state)),
+                self.workers.saving(lambda: self.folder.save_if_possible(self.state)),
             ):
                 history, config = self.state.history, self.config
                 while len(history.epochs) < config.num_epochs:
@@ -122,7 +122,7 @@ class Loop:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
 
     def _take_step(self, step: int, batch: Batch) -> None:
-        """Take the step of the run with a number that counts from 0."""
+        """Take step number ``step`` of the run, counted from 0."""
         config, total = self.config, self.total_steps
         batch = smoothed(batch, config.label_smoothing, len(self.engine.net.labels))
         lr = config.lr if total is None else config.lr_at(step, total)
@@ -131,10 +131,10 @@ class Loop:
             self.average.update()
 
     def _settle(self, batch: Batch, result: StepResult) -> None:
-        """Exchange results and requests with the other processes, before a step's update.
+        """Sum a step's result and requests to stop over the processes, before the weights change.
 
-        So history and weights agree if a process is lost. Of several processes, the step's own
-        result is read; of one, that of the step before, so that the framework never waits for us.
+        So history and weights agree if a process is lost. With several processes, this step's
+        result is read; with one, that of the step before, so that the framework need not wait.
         """
         self._pending.append((batch, result))
         is_ready = len(self._pending) > (self.workers.size == 1)
@@ -165,7 +165,7 @@ class Loop:
         self._notify("on_step")
 
     def _finish_epoch(self) -> None:
-        """Evaluate and save; if a stop is requested, save and raise the signal's exception."""
+        """Evaluate and save; if a stop is requested, only save, and raise the exception for it."""
         record = self._evaluated_epoch()
         if record is None:
             self.folder.save_state(self.state)
@@ -180,7 +180,7 @@ class Loop:
         self._notify("on_epoch")
 
     def _evaluated_epoch(self) -> EpochRecord | None:
-        """Evaluate the net after an epoch; None if a stop is requested."""
+        """Evaluate the net and record the epoch's results; None if a stop is requested."""
         progress, start, score = self.state.progress, time.perf_counter(), None
         if self.stop.requested or self.stop.count(self.workers.sum(self.stop.votes())):
             return None

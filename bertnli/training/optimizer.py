@@ -105,7 +105,7 @@ class BaseWeightAverage(ABC):
     in_use = False
 
     def update(self) -> None:
-        """Add the present weights: ``mean += (weights - mean) / count``."""
+        """Add the net's weights to the mean: ``mean += (weights - mean) / count``."""
         self.count += 1
         self._add(1 / self.count)
 
@@ -137,7 +137,7 @@ class BaseWeightAverage(ABC):
         return {COUNT: np.array([self.count], np.int64), **means}
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Restore the mean from arrays of any backend; without a mean among them, have none."""
+        """Restore the mean from a run's arrays, of either backend; forget it if they have none."""
         means = {n.removeprefix(MEAN): mean for n, mean in arrays.items() if n.startswith(MEAN)}
         self.count = int(arrays[COUNT][0]) if means else 0
         self._set_means(means)

@@ -192,12 +192,10 @@ class RunFolder:
         state_files.save_state(self.path / STATE, replace(state, arrays=arrays), self.keep)
         self._saved_step, self._saved_at = state.step, time.monotonic()
 
-    def save_after_loss(self, state: TrainingState) -> str:
-        """Save the state, if possible, when another process is lost; return what to do next.
-
-        Weights and history belong together whenever processes exchange anything, unless the net has
-        its average for the time of an evaluation.
-        """
+    def save_if_possible(self, state: TrainingState) -> str:
+        """Save the state when another process is lost; return a sentence that says how to go on."""
+        # Weights and history agree whenever processes exchange anything, unless the net has its
+        # average for the time of an evaluation.
         again = "the same command with --resume goes on from the last state"
         if self.path is None or self.average.in_use:
             return again

@@ -38,7 +38,7 @@ class Source:
         return self.data if isinstance(self.data, ExampleSet) else None
 
     def name(self) -> str:
-        """Return a set's digest, or the type of a loader."""
+        """Return the set's digest, or the loader's type, to identify the data in settings."""
         data = self.data
         return data.digest() if isinstance(data, ExampleSet) else type(data).__name__
 
@@ -51,7 +51,7 @@ class Source:
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, first: int = 0
     ) -> Iterator[Batch]:
-        """Yield the batches of an epoch, in its order, from batch ``first`` on."""
+        """Yield an epoch's batches from number ``first`` on, shuffled by (seed, epoch)."""
         data = self.data
         if not isinstance(data, ExampleSet):
             return map(self.loader_batch, data)

@@ -95,10 +95,10 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState, keep: int) -> None:
-    """Add a state to a folder, and remove all but the last ``keep``.
+    """Write a state into a new subfolder, and remove all but the newest ``keep`` states.
 
     Raises:
-        CheckpointError: it cannot be written; the states before it are left.
+        CheckpointError: the state cannot be written; those before it are left.
     """
     target = folder / f"step-{state.step:09d}"
     if os.path.lexists(target) and not is_state(target):
