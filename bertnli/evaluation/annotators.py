@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
 from bertnli.evaluation import scores
-from bertnli.evaluation.scores import Bins
+from bertnli.evaluation.scores import Bins, Floats
 
 #: With a single annotator, the answer is the gold label again.
 MIN_ANSWERS = 2
@@ -60,11 +60,11 @@ class Annotators:
         return cls(rows, counts[rows], labels[rows], len(counts)) if len(rows) else None
 
     @property
-    def shares(self) -> NDArray[np.float64]:
+    def shares(self) -> Floats:
         """Share of each pair's annotators who chose each class, (n, classes)."""
         return self.counts / self.counts.sum(axis=1, keepdims=True)
 
-    def scores(self, log_p: NDArray[np.float64]) -> dict[str, Any]:
+    def scores(self, log_p: Floats) -> dict[str, Any]:
         """Score log-probabilities (num_pairs, classes) of the whole set against the annotators.
 
         Returns:
@@ -141,7 +141,7 @@ class Annotators:
         return [(name, mask) for name, mask in bins if mask.any()]
 
 
-def _mean_share(shares: NDArray[np.float64]) -> dict[str, float]:
+def _mean_share(shares: Floats) -> dict[str, float]:
     # A share varies at most as much as a hit or miss of the same mean, so the interval is too wide.
     low, high = scores.wilson_interval(float(shares.sum()), len(shares))
     return {"agreement": float(shares.mean()), "low": low, "high": high}

@@ -38,7 +38,12 @@ NO_TEMPERATURE = (
     "name labelled pairs that the classifier was not trained on with calibrate_on= "
     "(--calibrate-on HELD_OUT)"
 )
-#: A set that something is fitted on, and its purpose in the words of an error and of a note.
+#: Purposes of the sets to fit on, in the words of an error and of a note.
+PURPOSES = (
+    ("train the baseline on (--baseline-on)", "that the baseline was trained on"),
+    ("calibrate on (--calibrate-on)", "that the temperature was fitted on"),
+)
+#: A set to fit on, with its purposes.
 FittedOn = tuple[Corpus, str, str]
 
 
@@ -72,13 +77,8 @@ def report(
             to calibrate on or to train the baseline on.
         ConfigError: no models or no sets.
     """
-    fitted_on: list[FittedOn] = []
-    if baseline_on is not None:
-        purposes = "train the baseline on (--baseline-on)", "that the baseline was trained on"
-        fitted_on.append((baseline_on, *purposes))
-    if calibrate_on is not None:
-        purposes = "calibrate on (--calibrate-on)", "that the temperature was fitted on"
-        fitted_on.append((calibrate_on, *purposes))
+    others = zip((baseline_on, calibrate_on), PURPOSES, strict=True)
+    fitted_on = [(corpus, *purposes) for corpus, purposes in others if corpus is not None]
     _check_disjoint(sets, fitted_on)
     encoding = encoding or Encoding()
     baseline = None if baseline_on is None else HypothesisBaseline.train(baseline_on)
@@ -138,8 +138,7 @@ class _ScoredSet:
             except DataError as error:
                 self.baseline_missing = f"the baseline's classes are others: {error}"
             else:
-                log_p = baseline.log_probabilities(corpus)
-                log_p = scores.merged(log_p, places, len(self.names))
+                log_p = scores.merged(baseline.log_probabilities(corpus), places, len(self.names))
                 self.baseline, self.baseline_missing = self._scores(log_p), None
                 self.baseline_predictions = log_p.argmax(axis=1)
 
@@ -247,8 +246,7 @@ class _ScoredSet:
     def _row(self, name: str, mask: NDArray[np.bool_]) -> dict[str, Any]:
         """Score the pairs that a mask (N,) selects: one row of a breakdown."""
         row_scores = [_score((guess == self.labels)[mask]) for guess in self.predictions]
-        accuracies = [score["accuracy"] for score in row_scores]
-        guess = self.baseline_predictions
+        accuracies, guess = [s["accuracy"] for s in row_scores], self.baseline_predictions
         return {
             "name": name,
             "pairs": int(mask.sum()),
@@ -296,6 +294,6 @@ def _notes(scored: Corpus, fitted_on: Sequence[FittedOn]) -> list[str]:
     notes, pairs = list(scored.notes), scored.pairs()
     for corpus, _, purpose in fitted_on:
         if shared := len(pairs & corpus.pairs()):
-            text = f"{shared} of the {len(pairs)} different pairs are also among those {purpose}"
-            notes.append(text)
+            note = f"{shared} of the {len(pairs)} different pairs are also among those {purpose}"
+            notes.append(note)
     return notes

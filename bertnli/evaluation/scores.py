@@ -24,6 +24,7 @@ OVERLAP_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LENGTH_BINS = 5
 #: The greatest Jensen-Shannon distance, that of distributions without a common class.
 MAX_DISTANCE = float(np.sqrt(np.log(2)))
+Floats = NDArray[np.float64]
 #: Name and mask (N,) of each bin; the mask selects its pairs among the N of a set.
 Bins = list[tuple[str, NDArray[np.bool_]]]
 
@@ -79,15 +80,13 @@ def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-def log_softmax(logits: NDArray) -> NDArray[np.float64]:
+def log_softmax(logits: NDArray) -> Floats:
     """Compute log-probabilities (N, labels) from logits of the same shape, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def merged(
-    log_probabilities: NDArray[np.float64], places: NDArray[np.int64], num_labels: int
-) -> NDArray[np.float64]:
+def merged(log_probabilities: Floats, places: NDArray, num_labels: int) -> Floats:
     """Merge a classifier's L classes to those of a set by adding their probabilities.
 
     Args:
@@ -105,7 +104,7 @@ def merged(
 
 
 def calibration_bins(
-    probabilities: NDArray[np.float64], labels: NDArray, num_bins: int = NUM_BINS
+    probabilities: Floats, labels: NDArray, num_bins: int = NUM_BINS
 ) -> list[dict[str, Any]]:
     """Compute the bins of a reliability diagram (C. Guo et al., On calibration of ..., 2017).
 
@@ -176,7 +175,7 @@ def fit_temperature(logits: NDArray, labels: NDArray) -> float:
     return low
 
 
-def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
+def kl_divergence(p: Floats, log_q: Floats) -> Floats:
     """Compute the Kullback-Leibler divergence ``sum p ln(p / q)`` of rows (N, classes), in nats.
 
     It is infinite where q has a 0 and p has none.
@@ -185,7 +184,7 @@ def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray
         return np.where(p > 0, p * (np.log(p) - log_q), 0.0).sum(axis=1)
 
 
-def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
+def jensen_shannon(p: Floats, q: Floats) -> Floats:
     """Compute the Jensen-Shannon distance between the rows of p and q, both (N, classes).
 
     ``sqrt((KL(p, m) + KL(q, m)) / 2)`` with ``m = (p + q) / 2`` and natural logarithms, as
@@ -209,7 +208,7 @@ def pair_lengths(corpus: Corpus) -> NDArray[np.int64]:
     return np.array([len(a) + len(b) for a, b in _words(corpus)], dtype=np.int64)
 
 
-def word_overlap(corpus: Corpus) -> NDArray[np.float64]:
+def word_overlap(corpus: Corpus) -> Floats:
     """Compute the share of each hypothesis's distinct words that its premise contains, (N,).
 
     Words are lower-cased; tokens without a letter or digit do not count. A hypothesis without words
@@ -236,12 +235,12 @@ def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> Bins
     return bins
 
 
-def overlap_bins(overlap: NDArray[np.float64]) -> Bins:
+def overlap_bins(overlap: Floats) -> Bins:
     """Divide pairs by their word overlap (N,) at `OVERLAP_EDGES`."""
     return [*share_bins(overlap, OVERLAP_EDGES), ("100%", overlap >= OVERLAP_EDGES[-1])]
 
 
-def share_bins(shares: NDArray[np.float64], edges: Sequence[float]) -> Bins:
+def share_bins(shares: Floats, edges: Sequence[float]) -> Bins:
     """Divide pairs by a share (N,) into bins between neighbouring edges, the upper one excluded."""
     return [
         (f"{low:.0%} to <{high:.0%}", (shares >= low) & (shares < high))

@@ -169,7 +169,10 @@ def _start(layout: Layout, command: Sequence[str]) -> tuple[Children, Children]:
 
 
 def _watch(workers: Children, children: Children) -> int:
-    """Wait until all workers have ended, or one process failed; return the status of `launch`."""
+    """Wait until all workers have ended, or one process failed; return the status of `launch`.
+
+    After a failure, the workers have `GRACE` seconds to save and end.
+    """
     failed = None
     while failed is None:
         running = any(worker.poll() is None for worker in workers.values())
@@ -177,7 +180,12 @@ def _watch(workers: Children, children: Children) -> int:
         if failed is None and not running:
             return 0
         time.sleep(POLL)
-    _end(workers)
+    for worker in workers.values():  # their lifelines; they may save and end
+        assert worker.stdin is not None
+        worker.stdin.close()
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and any(w.poll() is None for w in workers.values()):
+        time.sleep(POLL)
     status = children[failed].returncode
     if failed in workers and status > 0:
         return status  # it has printed why
@@ -186,13 +194,3 @@ def _watch(workers: Children, children: Children) -> int:
         f"{failed} {how}, and all other processes were ended. The run can go on from its last "
         "state (--resume)"
     )
-
-
-def _end(workers: Children) -> None:
-    """Close the workers' lifelines, and give them `GRACE` seconds to save and end."""
-    for worker in workers.values():
-        assert worker.stdin is not None
-        worker.stdin.close()
-    deadline = time.monotonic() + GRACE
-    while time.monotonic() < deadline and any(w.poll() is None for w in workers.values()):
-        time.sleep(POLL)

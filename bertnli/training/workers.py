@@ -122,12 +122,10 @@ class Workers:
 
     def check_same(self, settings: Any) -> None:
         """Raise ConfigError in each process unless all have the same settings, compared as JSON."""
-        if self.size == 1:
-            return
         text = json.dumps(settings, sort_keys=True, default=str).encode()
-        digest = np.frombuffer(hashlib.sha1(text).digest(), "<u2").astype(np.float32)
-        first = self.sum(digest if self.is_first else np.zeros_like(digest))
-        differ = int(self.sum(np.array([(digest != first).any()], np.float32))[0])
+        digest = hashlib.sha1(text).digest()
+        first = self.on_rank0(lambda: digest, bytes, bytes)
+        differ = int(self.sum(np.array([digest != first], np.float32))[0])
         if differ:
             raise ConfigError(
                 f"{differ} of the run's {self.size} processes have other settings or data than the "
@@ -135,20 +133,17 @@ class Workers:
             )
 
     def _broadcast(self, data: bytes) -> bytes:
-        """Send the first process's bytes to all processes."""
-        length = int.from_bytes(self._broadcast_piece(len(data).to_bytes(8, "little"), 8), "little")
-        starts = range(0, length, _PIECE)
-        return b"".join(
-            self._broadcast_piece(data[start : start + _PIECE], min(_PIECE, length - start))
-            for start in starts
-        )
-
-    def _broadcast_piece(self, piece: bytes, length: int) -> bytes:
-        # Two bytes in a float32, which holds numbers below 2^16 exactly.
-        words = np.zeros(-(-length // 2), np.float32)
-        if self.is_first:
-            words[:] = np.frombuffer(piece + bytes(length % 2), "<u2")
-        return self.sum(words).astype("<u2").tobytes()[:length]
+        """Send the first process's bytes to all processes; the others give none."""
+        length = int(self.sum(np.array([len(data)], np.float64))[0])
+        received = bytearray()
+        for start in range(0, length, _PIECE):
+            # Two bytes in a float32, which holds numbers below 2^16 exactly.
+            words = np.zeros(-(-min(_PIECE, length - start) // 2), np.float32)
+            if self.is_first:
+                piece = data[start : start + _PIECE]
+                words[:] = np.frombuffer(piece + bytes(len(piece) % 2), "<u2")
+            received += self.sum(words).astype("<u2").tobytes()
+        return bytes(received[:length])
 
 
 def lost(error: Exception) -> RankError:
