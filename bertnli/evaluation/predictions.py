@@ -107,27 +107,19 @@ def set_log_probabilities(
     return merged(log_softmax(logits.astype(np.float64) / temperature), places, len(set_labels))
 
 
-def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDataset) -> Metrics:
-    """Score the logits (N, labels) of a labelled dataset's pairs.
-
-    The score lists the classes in the order of ``net_labels``, or, of a two-way set that a
-    three-way classifier predicted, in the set's order.
+def metrics_of(logits: NDArray, net_labels: Sequence[str], dataset: PairDataset) -> Metrics:
+    """Score a classifier's logits (N, net labels) of a labelled dataset's pairs.
 
     Raises:
         DataError: a pair has no label, or the set has other classes than the classifier.
     """
-    if int(dataset.labels.min()) < 0 or int(dataset.labels.max()) >= len(dataset.label_names):
+    labels, names = dataset.labels, dataset.label_names
+    if int(labels.min()) < 0 or int(labels.max()) >= len(names):
         raise DataError(
-            f"{dataset.source or 'the set'} has label ids from {dataset.labels.min()} to "
-            f"{dataset.labels.max()}; its classes are 0 to {len(dataset.label_names) - 1}, "
-            f"{list(dataset.label_names)}"
+            f"{dataset.source or 'the set'} has label ids from {labels.min()} to {labels.max()}; "
+            f"its classes are 0 to {len(names) - 1}, {list(names)}"
         )
-    places = label_merging(net_labels, dataset.label_names)
-    if len(dataset.label_names) == len(net_labels):
-        ids = np.argsort(places)  # of the set's classes, among the classifier's
-        return Metrics.from_logits(net_labels, logits, ids[dataset.labels])
-    log_p = set_log_probabilities(logits, net_labels, dataset.label_names)
-    return Metrics.from_logits(dataset.label_names, log_p, dataset.labels)
+    return Metrics.from_logits(names, set_log_probabilities(logits, net_labels, names), labels)
 
 
 def order_note(name: str, metrics: Metrics) -> str | None:
