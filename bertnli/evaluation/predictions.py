@@ -123,11 +123,9 @@ def metrics_of(logits: NDArray, net_labels: Sequence[str], dataset: PairDataset)
 
 
 def order_note(name: str, metrics: Metrics) -> str | None:
-    """Write a note if a checkpoint's classes seem to be in another order; None if not.
+    """Write a note if a checkpoint's score suggests another order of its classes; None if not.
 
-    Args:
-        name: name of the checkpoint.
-        metrics: its score on a set with the same classes; see `Metrics.better_permutation`.
+    See `Metrics.better_permutation`.
     """
     better = metrics.better_permutation()
     if better is None:

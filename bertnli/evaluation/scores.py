@@ -143,18 +143,12 @@ def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
 def fit_temperature(logits: NDArray, labels: NDArray) -> float:
     """Find the temperature T for which ``softmax(logits / T)`` has the least cross-entropy.
 
-    The loss is convex in 1 / T, so its derivative has one zero, which is found by bisection
-    (C. Guo et al., 2017).
+    C. Guo et al. (2017). The loss is convex in 1 / T, so its derivative has one zero, which is
+    found by bisection within `TEMPERATURES`.
 
     Args:
         logits: (N, labels) of pairs that the classifier is neither trained nor scored on.
         labels: (N,) true class ids.
-
-    Returns:
-        T, within `TEMPERATURES`; an end of that range if the least loss lies beyond it.
-
-    Raises:
-        DataError: there are no pairs.
     """
     if not len(labels):
         raise DataError("a temperature cannot be fitted without pairs")

@@ -156,16 +156,10 @@ class BaseEngine(ABC):
 
 
 def within_memory(engine: BaseEngine, compute: Callable[[], T], num_pairs: int) -> T:
-    """Call a function that computes a batch in micro-batches, and return its result.
+    """Call a function that computes ``num_pairs`` pairs in micro-batches, and return its result.
 
-    Args:
-        engine: the engine that computes; with ``auto_batch``, its ``micro_batch_size`` is halved
-            until the function succeeds.
-        compute: the function.
-        num_pairs: number of the batch's pairs that this process computes.
-
-    Raises:
-        TrainingError: memory does not suffice.
+    If memory does not suffice and the engine has ``auto_batch``, its ``micro_batch_size`` is halved
+    and the function called again; otherwise a TrainingError says what helps.
     """
     while True:
         try:

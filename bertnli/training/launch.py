@@ -87,16 +87,12 @@ def end_with_launcher() -> None:
 
 
 def launch(layout: Layout, command: Sequence[str]) -> int:
-    """Run a command in each worker, and return when all have ended.
+    """Run a command, program and arguments, in each worker of a layout until all have ended.
 
     SIGINT and SIGTERM are passed on to the workers, which then end by themselves.
 
-    Args:
-        layout: the processes to start.
-        command: program and arguments of a worker.
-
     Returns:
-        0 if all workers ended with it; else the status of the first that failed.
+        0 if all workers ended with it; else the exit status of the first that failed.
 
     Raises:
         RankError: a worker or a server died; all processes here were ended.
@@ -105,7 +101,7 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
     workers, servers = _start(layout, command)
     children = {**workers, **servers}
 
-    # At once, without a look at them: a worker that got the same signal may soon have ended.
+    # At once: by the next look at the workers, those that got the signal, too, may have ended.
     def forward(signum: int, frame: Any) -> None:
         for worker in workers.values():
             worker.send_signal(signum)  # does nothing if it has ended

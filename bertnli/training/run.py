@@ -60,10 +60,6 @@ class RunFolder:
         engine: the engine whose net and optimizer are saved and restored.
         settings: the settings that a resumed run must repeat.
         overwrite, resume, save_every, keep: see `bertnli.training.trainer.Trainer.fit`.
-
-    Raises:
-        ConfigError: the folder cannot be used, or holds a run that is neither to be overwritten nor
-            resumed; a setting that cannot work.
     """
 
     def __init__(
@@ -119,14 +115,10 @@ class RunFolder:
             raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
 
     def start(self) -> TrainingState:
-        """Restore net and optimizer of a run to resume, or clear the folder for a new one.
+        """Restore net and optimizer of a run to resume, or clear the folder for a new run.
 
         Returns:
-            The state to go on from.
-
-        Raises:
-            ConfigError: the folder cannot be written, or holds a run with other settings.
-            CheckpointError: all states of the run are damaged.
+            The state to go on from; an empty one for a new run.
         """
         convert = state_files.state_to_bytes, state_files.state_from_bytes
         state = self.workers.on_rank0(self._open, *convert)
@@ -196,11 +188,11 @@ class RunFolder:
         """Save the state when another process is lost; return a sentence that says how to go on."""
         # Weights and history agree whenever processes exchange anything, unless the net has its
         # average for the time of an evaluation.
-        again = "the same command with --resume goes on from the last state"
+        advice = "the same command with --resume goes on from the last state"
         if self.path is None or self.average.in_use:
-            return again
+            return advice
         self.save_state(state)
-        return f"step {state.step} was saved in {self.path / STATE}; {again}"
+        return f"step {state.step} was saved in {self.path / STATE}; {advice}"
 
     def save_net(self, name: str) -> None:
         """Write a checkpoint of the average of the weights, or of the weights if there is none."""

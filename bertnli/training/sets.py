@@ -68,15 +68,11 @@ class Source:
         return (self.net.with_net_labels(batch, data) for _, batch in by_length)
 
     def check(self, what: str, num_workers: int) -> None:
-        """Check that the net can use the data, before anything is computed.
+        """Raise ConfigError or DataError if the net, or several processes, cannot use the data.
 
         Args:
             what: name of the set in an error's message, such as "training".
-            num_workers: number of processes that share it.
-
-        Raises:
-            ConfigError: a loader that several processes, or this net, cannot use.
-            DataError: an empty set, labels missing, a vocabulary that is not the model's.
+            num_workers: number of processes that share the data.
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
@@ -131,17 +127,11 @@ def _is_loader(data: object) -> bool:
 
 
 def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
-    """Smooth a batch's targets: ``(1 - s) * target + s / K`` for K classes.
+    """Smooth a batch's targets or labels: ``(1 - s) * target + s / K``.
 
-    As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`.
-
-    Args:
-        batch: a batch with labels or targets; returned as it is if s is 0.
-        label_smoothing: the strength s, from 0 to 1.
-        num_labels: the number K of classes.
-
-    Raises:
-        DataError: a label is not a class id.
+    As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`, with the
+    strength s, ``label_smoothing``, and the number of classes K, ``num_labels``. If s is 0, the
+    batch is returned as it is.
     """
     if not label_smoothing:
         return batch

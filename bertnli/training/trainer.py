@@ -236,8 +236,8 @@ class Trainer:
             num_pairs = None if source.examples is None else len(source.examples)
             watching.append(progress_observer(config.num_epochs, num_pairs))
         if tensorboard is not None:  # in the first process; all raise its error
-            again = overwrite or resume
-            self.workers.on_rank0(lambda: watching.append(TensorBoard(tensorboard, again)))
+            can_exist = overwrite or resume
+            self.workers.on_rank0(lambda: watching.append(TensorBoard(tensorboard, can_exist)))
         if on_epoch is not None:
             watching.append(EpochCallback(on_epoch))
         # Both frameworks' loaders have the data set under one of these names.

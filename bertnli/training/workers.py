@@ -42,13 +42,9 @@ class Workers:
         return self.rank == 0
 
     def sum(self, values: NDArray) -> NDArray:
-        """Sum arrays elementwise over all processes; each gets the result.
+        """Sum arrays (N,), float32 or float64, over all processes; each gets the result (N,).
 
-        Args:
-            values: (N,) float32 or float64, N the same in each process.
-
-        Raises:
-            RankError: a process is gone.
+        A RankError says that a process is gone.
         """
         return values
 
@@ -69,11 +65,8 @@ class Workers:
     def saving(self, save: Callable[[], str]) -> Iterator[None]:
         """Save the state of the run if another process is lost within a ``with`` block.
 
-        Args:
-            save: saves the state, and returns a sentence that says how to go on.
-
-        Raises:
-            RankError: another process was lost; the message ends with the sentence of ``save``.
+        ``save`` saves the state and returns a sentence that says how to go on, which becomes the
+        end of the RankError's message.
         """
         try:
             yield
@@ -92,13 +85,12 @@ class Workers:
     ) -> T:
         """Call a function in the first process, and return its result in all.
 
+        If it raises a BERTNLIError, all processes raise that; for any other exception, the others
+        raise TrainingError.
+
         Args:
             work: the function.
             pack, unpack: convert the result to bytes and back; not needed if it is None.
-
-        Raises:
-            BERTNLIError: in all processes, if the function raised it in the first; for any other
-                exception, the others raise TrainingError.
         """
         if self.size == 1:
             return work()
