@@ -103,7 +103,7 @@ def percent(share: float | None) -> str:
 def _spread(summary: Mapping[str, Any] | None) -> str:
     """Format mean and sample standard deviation of shares, in percent."""
     if summary is None or summary["sd"] is None:
-        return percent(summary and summary["mean"])
+        return percent(None if summary is None else summary["mean"])
     return f"{100 * summary['mean']:.1f} ± {100 * summary['sd']:.1f}%"
 
 
