@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from bertnli.bert.config import TrainingConfig
 
+Arrays = Mapping[str, NDArray]
 COUNT, MEAN = "averages", "average/"
 _BLOCK = re.compile(r"encoder\.blks\.(\d+)\.")
 #: Biases, and the scales of layer normalisation.
@@ -67,9 +68,7 @@ def tensor_rates(
     }
 
 
-def dense_moments(
-    arrays: Mapping[str, NDArray], name: str, shape: tuple[int, ...]
-) -> tuple[NDArray, NDArray]:
+def dense_moments(arrays: Arrays, name: str, shape: tuple[int, ...]) -> tuple[NDArray, NDArray]:
     """Read a tensor's moments m and v, each of the tensor's shape, from Adam's arrays."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
@@ -80,7 +79,7 @@ def dense_moments(
     return dense_m, dense_v
 
 
-def row_moments(arrays: Mapping[str, NDArray], name: str) -> tuple[NDArray, NDArray, NDArray]:
+def row_moments(arrays: Arrays, name: str) -> tuple[NDArray, NDArray, NDArray]:
     """Read the indices (n,) of a table's rows that have moments, and m and v of these, (n, H)."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
@@ -136,7 +135,7 @@ class BaseWeightAverage(ABC):
         means = {MEAN + name: mean for name, mean in self._means().items()}
         return {COUNT: np.array([self.count], np.int64), **means}
 
-    def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
+    def load_arrays(self, arrays: Arrays) -> None:
         """Restore the mean from a run's arrays, of either backend; forget it if they have none."""
         means = {n.removeprefix(MEAN): mean for n, mean in arrays.items() if n.startswith(MEAN)}
         self.count = int(arrays[COUNT][0]) if means else 0
@@ -155,5 +154,5 @@ class BaseWeightAverage(ABC):
         """Return the mean by canonical name."""
 
     @abstractmethod
-    def _set_means(self, means: Mapping[str, NDArray]) -> None:
+    def _set_means(self, means: Arrays) -> None:
         """Set the mean by canonical name; an empty mapping removes it."""

@@ -195,14 +195,11 @@ class Trainer:
             averaged, the net has their average.
 
         Raises:
-            KeyboardInterrupt: after Ctrl-C, once the step under way has ended and, with ``output``,
-                ``last/`` and ``state/`` have been written.
-            SystemExit: the same after SIGTERM, with the status 0, which schedulers of clusters
-                expect of a job that they move.
-            DataError: an empty set, labels missing, a vocabulary that is not the model's.
-            ConfigError: settings that cannot work, or are not those of the run to resume; a folder
-                that another run has used.
-            BackendError: ``tensorboard`` without tensorboardX.
+            KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step under way has
+                ended and, with ``output``, ``last/`` and ``state/`` have been written. The status
+                after SIGTERM is 0, which cluster schedulers expect of a job that they move.
+            DataError, ConfigError: sets, settings or a folder that cannot be used, or settings that
+                are not those of the run to resume.
             CheckpointError: all states of the run to resume are damaged.
             TrainingError: the loss is not finite, or memory does not suffice.
             RankError: another process is gone; the state was saved if possible.
