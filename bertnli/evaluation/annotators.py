@@ -90,7 +90,7 @@ class Annotators:
             ``pairs``, ``left_out`` (pairs of fewer than `MIN_ANSWERS` annotators), ``answers``, and
             the scores of
 
-            - ``one``: an annotator held against the others of the same pair. It agrees where its
+            - ``one``: an annotator compared with the others of the same pair. It agrees where its
               class is the most frequent of the other ``K_i - 1`` answers, and in part,
               ``1 / ties``, where several classes are;
             - ``gold_label``: always giving the gold label;
@@ -136,7 +136,6 @@ class Annotators:
             (f"fewer than {MIN_ANSWERS} annotators", share < 0),
             (f"<{least:.0%}", (share >= 0) & (share < least)),
             *scores.share_bins(share, SHARE_EDGES),
-            ("100%", share >= SHARE_EDGES[-1]),
         ]
         return [(name, mask) for name, mask in bins if mask.any()]
 

@@ -111,9 +111,7 @@ def report(
         "checkpoints": checkpoints,
         "baseline": {"missing": NO_BASELINE} if baseline is None else baseline.to_dict(),
         "calibration": calibration,
-        "sets": [
-            scored.to_dict() | {"notes": _notes(scored.corpus, fitted_on)} for scored in scored_sets
-        ],
+        "sets": [scored.to_dict(fitted_on) for scored in scored_sets],
     }
 
 
@@ -167,8 +165,8 @@ class _ScoredSet:
         self.checkpoints.append(result)
         self.predictions.append(log_p.argmax(axis=1))
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return the set's entry in the report, without its notes."""
+    def to_dict(self, fitted_on: Sequence[FittedOn]) -> dict[str, Any]:
+        """Return the set's entry in the report, with notes of pairs shared with ``fitted_on``."""
         return {
             "name": self.corpus.name or "unnamed",
             "source": self.corpus.source,
@@ -186,6 +184,7 @@ class _ScoredSet:
                 {"by": by, "rows": [self._row(name, mask) for name, mask in bins]}
                 for by, bins in self._breakdowns()
             ],
+            "notes": _notes(self.corpus, fitted_on),
         }
 
     def _scores(self, log_p: NDArray[np.float64]) -> dict[str, Any]:

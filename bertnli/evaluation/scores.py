@@ -231,12 +231,13 @@ def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> Bins
 
 def overlap_bins(overlap: Floats) -> Bins:
     """Divide pairs by their word overlap (N,) at `OVERLAP_EDGES`."""
-    return [*share_bins(overlap, OVERLAP_EDGES), ("100%", overlap >= OVERLAP_EDGES[-1])]
+    return share_bins(overlap, OVERLAP_EDGES)
 
 
 def share_bins(shares: Floats, edges: Sequence[float]) -> Bins:
-    """Divide pairs by a share (N,) into bins between neighbouring edges, the upper one excluded."""
-    return [
+    """Divide pairs by a share (N,) into bins from one edge to below the next, or to the end."""
+    bins = [
         (f"{low:.0%} to <{high:.0%}", (shares >= low) & (shares < high))
         for low, high in pairwise(edges)
     ]
+    return [*bins, (f"{edges[-1]:.0%}", shares >= edges[-1])]

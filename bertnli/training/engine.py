@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 
 class StepResult:
-    """Loss and number of hits of a training step; reading them waits for the step to end.
+    """Loss and number of right predictions of a step; reading them waits for the step to end.
 
     Args:
         parts: for each micro-batch, the sum of its losses in nats and the number of pairs

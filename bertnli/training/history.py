@@ -95,8 +95,8 @@ class History:
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""
-        figure = plot_curves({title: self})
-        figure.savefig(path, format="png", metadata={"Software": CURVE_MARK})
+        mark = {"Software": CURVE_MARK}
+        plot_curves({title: self}).savefig(path, format="png", metadata=mark)
 
 
 def read_history(path: str | Path) -> History:

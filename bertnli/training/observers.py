@@ -223,8 +223,8 @@ class LiveCurve(_Progress):
 class TensorBoard(Observer):
     """Writes a run's event files with tensorboardX.
 
-    A run that resumes, or overwrites another, adds a file that has TensorBoard hide the earlier
-    events of the steps from there on. Events of epochs are at the number of steps taken by then.
+    A run that resumes, or overwrites another, adds a file that makes TensorBoard hide earlier
+    events of the steps that it takes again. An epoch's events are at the number of steps by then.
 
     Args:
         folder: the folder to write to; one for each run.

@@ -52,7 +52,7 @@ class EpochProgress:
 
 @dataclass
 class TrainingState:
-    """The results of a run so far, and all that the rest of it depends on.
+    """The progress of a run, from which it resumes: settings, results, weights and optimizer.
 
     Data order and dropout are functions of seed and step, so they are not stored.
 
@@ -61,7 +61,8 @@ class TrainingState:
         history: the finished epochs, and the losses of all steps.
         progress: the sums of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
-        environment: where the last steps were computed; see `bertnli.training.checks.environment`.
+        environment: versions and machine of the last steps; see
+            `bertnli.training.checks.environment`.
     """
 
     settings: dict[str, Any]

@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Whether a run has to stop, and by which signal.
+    """A request to stop a run after a step, made by SIGINT or SIGTERM.
 
     A signal may reach only one of several processes. So they sum their votes, and all stop after
     the same step.
@@ -48,7 +48,7 @@ class StopRequest:
 
 @contextmanager
 def handled_signals(handler: Any) -> Iterator[None]:
-    """Handle SIGINT and SIGTERM by a function within a ``with`` block."""
+    """Within a ``with`` block, call a handler on SIGINT and SIGTERM."""
     previous = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield

@@ -26,7 +26,7 @@ _PIECE = 1 << 21
 
 
 class Workers:
-    """The processes of a run. This class itself stands for a single process.
+    """The processes of a run, and what they exchange; this base class is a single process.
 
     Attributes:
         rank: number of this process, from 0.
