@@ -48,7 +48,7 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.padding.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
-    ("py:class", "bertnli.training.average.BaseWeightAverage"),
+    ("py:class", "bertnli.training.optimizer.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
 ]
 

@@ -27,8 +27,8 @@ from bertnli.evaluation.scores import chance_bound
 from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
 from bertnli.text.vocab import Vocab
+from bertnli.training.checks import STATE, check_run_folder
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.ownership import STATE, check_run_folder
 from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
 

@@ -20,8 +20,8 @@ from bertnli.backends.torch import optimizer
 from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import Batch, batches
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.training.moments import dense_moments
-from bertnli.training.recipe import TensorRate, smoothed
+from bertnli.training.optimizer import TensorRate, dense_moments
+from bertnli.training.sets import smoothed
 
 LR, DECAY, LAYERS = 1e-3, 0.1, 0.5
 TABLE = "encoder.token_embedding.weight"

@@ -23,9 +23,16 @@ from bertnli._util.progress import duration
 from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.errors import BackendError, ConfigError
-from bertnli.training.observers import Observer, progress_observer
-from bertnli.training.observers.progress import EVERY, LiveCurve, LogProgress, ProgressBar
-from bertnli.training.observers.tensorboard import EPOCH_TAGS, STEP_LOSS
+from bertnli.training.observers import (
+    EPOCH_TAGS,
+    EVERY,
+    STEP_LOSS,
+    LiveCurve,
+    LogProgress,
+    Observer,
+    ProgressBar,
+    progress_observer,
+)
 from bertnli.training.state import EpochProgress, TrainingState
 
 EPOCHS = 2

@@ -21,7 +21,8 @@ from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.packing import split_by_length
 from bertnli.errors import ConfigError, DataError
 from bertnli.training.history import EpochRecord, History
-from bertnli.training.recipe import smoothed, tensor_rates
+from bertnli.training.optimizer import tensor_rates
+from bertnli.training.sets import smoothed
 
 
 @pytest.mark.parametrize(

@@ -36,8 +36,8 @@ from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import CheckpointError, ConfigError, TrainingError
 from bertnli.formats import folder as folders
+from bertnli.training.checks import check_settings, differences
 from bertnli.training.history import CURVE_MARK, read_history
-from bertnli.training.resume import check_settings, differences
 from bertnli.training.run import RunFolder
 from bertnli.training.state import load_state
 

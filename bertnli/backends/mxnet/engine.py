@@ -28,9 +28,8 @@ from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
 from bertnli.training import trainer
-from bertnli.training.engine import BaseEngine, StepResult
-from bertnli.training.memory import within_memory
-from bertnli.training.recipe import tensor_rates
+from bertnli.training.engine import BaseEngine, StepResult, within_memory
+from bertnli.training.optimizer import tensor_rates
 
 #: Tokens of a micro-batch. Fewer need less memory, but more Python, which takes a core from MXNet.
 PART_TOKENS = 8192

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.backends.row_moments import RowMoments
-from bertnli.training.average import BaseWeightAverage
-from bertnli.training.moments import dense_moments, row_moments
-from bertnli.training.recipe import TensorRate
+from bertnli.training.optimizer import (
+    BaseWeightAverage,
+    TensorRate,
+    dense_moments,
+    row_moments,
+)
 
 nd: Any = mx.nd
 
@@ -112,7 +115,7 @@ class Adam:
                 weights.copyto(other)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the optimizer's state as arrays; `bertnli.training.moments` lists their names."""
+        """Return the optimizer's state as arrays; `bertnli.training.optimizer` lists their names."""
         n = len(self.rows.rows)
         moments = {**self.moments, self.table: (self.rows.m[:n], self.rows.v[:n])}
         state = {"updates": np.array([self.num_updates], np.int64)}

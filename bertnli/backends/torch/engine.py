@@ -21,9 +21,8 @@ from bertnli.backends.torch.optimizer import Adam, WeightAverage
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training import trainer
-from bertnli.training.engine import BaseEngine, StepResult
-from bertnli.training.memory import within_memory
-from bertnli.training.recipe import tensor_rates
+from bertnli.training.engine import BaseEngine, StepResult, within_memory
+from bertnli.training.optimizer import tensor_rates
 
 TABLE = "encoder.token_embedding.weight"
 

@@ -12,9 +12,12 @@ from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from bertnli.backends.row_moments import RowMoments
-from bertnli.training.average import BaseWeightAverage
-from bertnli.training.moments import dense_moments, row_moments
-from bertnli.training.recipe import TensorRate
+from bertnli.training.optimizer import (
+    BaseWeightAverage,
+    TensorRate,
+    dense_moments,
+    row_moments,
+)
 
 #: Parameters by name.
 Parameters = Mapping[str, nn.Parameter]
@@ -110,7 +113,7 @@ class Adam:
             self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the optimizer's state as arrays; `bertnli.training.moments` lists their names."""
+        """Return the optimizer's state as arrays; `bertnli.training.optimizer` lists their names."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, parameter in self.dense.items():
             for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
