@@ -1,4 +1,4 @@
-"""What training and pretraining have in common: checked settings, a model, the run itself."""
+"""The parts that `bertnli.train` and `bertnli.pretrain` share: settings, models, runs."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from bertnli.evaluation.scores import chance_bound
 from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
 from bertnli.text.vocab import Vocab
-from bertnli.training.history import EpochRecord, History
+from bertnli.training.history import History
 from bertnli.training.ownership import STATE, check_run_folder
 from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
 
-#: A model's sizes: their names here, and the arguments of ``BERTModel``.
+#: The sizes of a model: option to argument of ``BERTModel``.
 SIZES = {
     **{name: name for name in ("num_hiddens", "ffn_num_hiddens", "num_heads", "num_blks")},
     "max_positions": "max_len",
 }
-#: What the options of a run are for: settings, arguments of ``Trainer``, of ``fit``, of `read`.
+#: The options that are passed on to `TrainingConfig`, ``Trainer``, its ``fit``, and `read`.
 SETTINGS = tuple(field.name for field in fields(TrainingConfig))
 TRAINER = ("precision", "micro_batch_size", "auto_batch")
 FIT = ("overwrite", "resume", "save_every", "keep", "tensorboard", "on_epoch", "observers")
@@ -50,9 +50,9 @@ class Run:
     """A finished run.
 
     Args:
-        net: as it was after the last step; ``folder / "best"`` has the best epoch's.
+        net: the net after the last step; ``folder / "best"`` has the best epoch's.
         history: the numbers of each epoch.
-        folder: of the run; None where nothing was written.
+        folder: the folder of the run; None if nothing was written.
 
     Examples:
         >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
@@ -66,11 +66,15 @@ class Run:
 
 
 class Setup:
-    """The checked options of a run, before its data and its model are there.
+    """The checked arguments of a run, and the steps from there to the trained net.
+
+    Args:
+        backend, devices, output, progress, recipe, rank_timeout: see `bertnli.train`.
+        options: sizes, settings, and arguments of ``Trainer``, ``fit`` and `bertnli.read`.
 
     Raises:
-        ConfigError: an invalid setting, or a folder that cannot be written.
-        TypeError: an unknown option.
+        ConfigError: a setting is invalid, or the folder cannot be written.
+        TypeError: an option is unknown.
     """
 
     def __init__(
@@ -101,7 +105,7 @@ class Setup:
         self.workers = self.backend.find_workers(self.rank_timeout)
         self.progress = progress and self.workers.is_first
         self.output = None if output is None else Path(output)
-        if self.workers.size == 1:  # of several, the first checks, and tells all
+        if self.workers.size == 1:  # of several processes, the first checks, in `fit`
             if self.output is not None:
                 overwrite, resume = (bool(given.get(name)) for name in ("overwrite", "resume"))
                 check_run_folder(self.output, overwrite, resume)
@@ -109,17 +113,17 @@ class Setup:
                 check_output_folder(given["tensorboard"], "TensorBoard")
 
     def print(self, text: str) -> None:
-        """Print the progress of the run, unless it is quiet."""
+        """Print a line of progress, unless the run is quiet."""
         if self.progress:
             print(text, flush=True)
 
     def pretrained(self, path: str | Path, dropout: float, **kind: Any) -> Any:
-        """Return the BERT of a pretrained model."""
+        """Load a pretrained BERT; for ``kind`` see `Backend.load_pretrained_model`."""
         options = {"dropout": dropout, "devices": self.devices, **self.sizes, **kind}
         return self.backend.load_pretrained_model(path, **options)[0]
 
     def from_scratch(self, model: str | None, vocab: Vocab, dropout: float) -> Any:
-        """Return a BERT with start values, of a preset's sizes where no others are given."""
+        """Make a BERT with start values; a size that was not given is that of a preset."""
         if model is not None and model not in PRESETS:
             raise ConfigError(f"model is {model!r}; it is one of {sorted(PRESETS)}")
         sizes = {**PRESETS[model or SCRATCH_MODEL], **self.sizes}
@@ -129,7 +133,7 @@ class Setup:
     def print_model(
         self, pretrained: str | Path | None, config: BERTConfig, shapes: Shapes
     ) -> None:
-        """Print a line on the model."""
+        """Print a model's origin, its sizes, and the number of parameters in its tensors."""
         parameters = sum(math.prod(shape) for shape in shapes.values())
         self.print(
             f"model: {without_secrets(str(pretrained or 'from scratch'))}, {config.num_blks} "
@@ -138,14 +142,14 @@ class Setup:
         )
 
     def print_vocab(self, token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> None:
-        """Print a line on the vocabulary, and the share of a set that it does not know."""
+        """Print a vocabulary's size, and the share of ``<unk>`` in the tokens of a set."""
         unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
         self.print(f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>")
 
     def fit(
         self, net: Trainable, train: ExampleSet, dev: ExampleSet | None, is_pretrained: bool
     ) -> Run:
-        """Train a net, and print what was done."""
+        """Train a net, and print the results; ``is_pretrained`` changes a warning's advice."""
         self.print(f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}")
         if self.workers.size > 1:
             self.print(f"processes: {self.workers.size}, each with its share of every batch")
@@ -156,22 +160,20 @@ class Setup:
         if self.progress:
             print_precision(trainer.net.precision, trainer.engine.precision_reason)
         self.fit_options.setdefault("on_epoch", lambda record: self.print(str(record)))
+        options = {**self.fit_options, "output": self.output, "progress": self.progress}
         try:
-            history = trainer.fit(
-                train,
-                dev,
-                epochs,
-                batch_size,
-                output=self.output,
-                progress=self.progress,
-                **self.fit_options,
-            )
+            history = trainer.fit(train, dev, epochs, batch_size, **options)
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.workers.is_first and self.output is not None:
                 print(_describe_stop(self.output, stop), file=sys.stderr)
             raise
         if self.output is not None:
-            self.print(_describe_best(self.output, history.best))
+            best, folder = history.best, self.output
+            score = "" if best.dev_accuracy is None else f", dev acc {best.dev_accuracy:.3f}"
+            self.print(
+                f"checkpoints: {folder / 'best'} (epoch {best.epoch}{score}), {folder / 'last'}; "
+                f"every epoch's numbers: {folder / 'metrics.jsonl'}"
+            )
         if isinstance(train, PairDataset) and self.progress:
             for warning in _warnings_of_chance(history, train, dev, is_pretrained):
                 print(f"warning: {warning}", file=sys.stderr)
@@ -186,18 +188,10 @@ def _describe_stop(output: Path, stop: BaseException) -> str:
     return f"{why}; {where}{again}"
 
 
-def _describe_best(output: Path, best: EpochRecord) -> str:
-    score = "" if best.dev_accuracy is None else f", dev acc {best.dev_accuracy:.3f}"
-    return (
-        f"checkpoints: {output / 'best'} (epoch {best.epoch}{score}), {output / 'last'}; "
-        f"every epoch's numbers: {output / 'metrics.jsonl'}"
-    )
-
-
 def _warnings_of_chance(
     history: History, train: PairDataset, dev: ExampleSet | None, is_pretrained: bool
 ) -> Iterator[str]:
-    """Yield a warning of a classifier that predicts no better than chance; see `chance_bound`."""
+    """Yield a warning if the best accuracy may be chance; see `chance_bound`."""
     best = history.best
     name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
     if accuracy is None:

@@ -1,4 +1,4 @@
-"""The command that answers over HTTP."""
+"""The command that serves predictions over HTTP."""
 
 from __future__ import annotations
 
@@ -28,9 +28,8 @@ def _port(text: str) -> int:
 
 def _host_names(text: str) -> list[str]:
     if not re.fullmatch(r"\*|(\*\.)?[\w.:-]+", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no host; give a name such as nli.example.org"
-        )
+        what = f"{text!r} is no host; give a name such as nli.example.org"
+        raise argparse.ArgumentTypeError(what)
     return [text]
 
 
@@ -39,8 +38,7 @@ class ServeWhere(options.Where):
     """Where to compute: on one device of one backend, or of both."""
 
     backend: str | None = option(
-        "the framework, or both side by side (default: the first of "
-        f"{', '.join(NAMES)} that is installed)",
+        f"the framework, or both (default: the first of {', '.join(NAMES)} that is installed)",
         choices=(*NAMES, BOTH),
     )
     devices: options.Names | None = option("cpu or gpu:1 (default: a GPU, or else the CPU)")
@@ -62,12 +60,12 @@ class Serve(Command):
           http://127.0.0.1:8000/predict
     """
 
-    checkpoint: str = options.checkpoint_option()
+    checkpoint: options.AnyPath = options.checkpoint_option()
     host: str = option("address to listen on", default=LOCAL[1])
     port: int = option("0 for a free one", default=8000, type=_port, metavar="PORT")
     allow_host: list[str] = option(
-        "answer requests for this name too; give it again for each name, or * for all "
-        "(default: localhost and the address of --host alone)",
+        "answer requests for this host name too; repeat the option for several, or give * for all "
+        "(default: localhost and the address of --host)",
         default=(),
         type=_host_names,
         metavar="NAME",
@@ -79,7 +77,7 @@ class Serve(Command):
     where: ServeWhere = group(ServeWhere, "where to compute")
 
     def run(self) -> int:
-        from bertnli.serve.run import WorkerDied, serve  # needs the extra
+        from bertnli.serve.run import WorkerDied, serve  # needs the extra `serve`
 
         backend = self.where.backend
         names = NAMES if backend == BOTH else (backend_of(backend).name,)
@@ -106,7 +104,7 @@ class Serve(Command):
         return 0
 
     def load(self, name: str) -> Any:
-        """Return the classifier on a backend; runs in the thread that owns it."""
+        """Load the classifier on a backend; called in the thread that uses it."""
         backend = get_backend(name)
         devices = backend.as_devices(self.where.devices)
         net = backend.load(self.checkpoint, devices, **arguments(self.unnamed))

@@ -1,4 +1,4 @@
-"""The commands that score, answer and explain."""
+"""The commands that read sentence pairs: to describe, score, classify or explain them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,78 @@ from importlib.util import find_spec
 import numpy as np
 
 from bertnli._util.options import argument, flag, group, option, section
+from bertnli.api.describe import lengths, summarize
 from bertnli.api.evaluate import evaluate
-from bertnli.api.loading import loaded
+from bertnli.api.loading import describe_unknown, loaded, note
 from bertnli.api.predict import STANDARD_INPUT, predict
-from bertnli.api.sets import describe_unknown, note, note_test_split
 from bertnli.cli import options
 from bertnli.cli.parser import Command, arguments
 from bertnli.data.sources import default_split, source_and_split
 from bertnli.errors import ConfigError
 from bertnli.evaluation import check_report_folder
 from bertnli.evaluation.baseline import NO_SCIKIT_LEARN
-from bertnli.nets.classifier import Prediction
+
+#: The fields of a prediction that `predict --json` prints.
+JSON_FIELDS = ("premise", "hypothesis", "label", "probabilities", "unknown_share", "is_cut")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data(Command):
+    """Describe a source of pairs before training on it.
+
+    Rows and those left out, classes, lengths, repeated pairs and those with several labels,
+    premises that splits or sources share, and the first pairs. With a checkpoint, its tokens are
+    counted, and those that it does not know. No framework is needed.
+
+    examples:
+      bertnli data sample
+      bertnli data train.csv dev.csv --checkpoint bert.mini --plot data.png
+      bertnli data SNLI:dev --json
+    """
+
+    source: options.Sources = argument(options.SOURCE_HELP)
+    split: options.Name | None = options.split_option("train, dev and test, each as a set")
+    checkpoint: options.Model | None = option(
+        "model to count tokens and name classes with (default: words are counted)"
+    )
+    labels: options.Names | None = option("names of your own classes, such as yes,no")
+    max_len: int | None = option("number of tokens that the model reads")
+    output: options.Output = group(options.Output)
+    reading: options.Reading = options.reading_group(options.Reading)
+
+    def run(self) -> None:
+        options.check_plot(self.output.plot)
+        summary = summarize(*self.source, **arguments(self, "source", "plot", "json"))
+        for text in (text for each in summary.sets for text in each.notes):
+            note(text)
+        self.output.write(summary)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lengths(Command):
+    """Show how long a corpus's pairs are, and what their padding would cost if it were computed.
+
+    Helps to choose --max-len: pairs that are longer are cut. Tokens are counted with the vocabulary
+    of a checkpoint, in word pieces if it has these; no framework is needed.
+
+    examples:
+      bertnli lengths sample
+      bertnli lengths SNLI:train --checkpoint bert.small.torch.zip --plot lengths.png
+    """
+
+    source: options.Source = argument(options.SOURCE_HELP)
+    split: options.Name | None = options.split_option()
+    checkpoint: options.AnyPath = option(
+        "model whose vocabulary and classes are used", default=options.BUNDLED_MODEL
+    )
+    cut: options.Cut = group(options.Cut)
+    batch_size: options.Count = option("number of pairs in a training step", default=512)
+    output: options.Output = group(options.Output)
+    reading: options.Reading = options.reading_group(options.Reading)
+
+    def run(self) -> None:
+        options.check_plot(self.output.plot)
+        self.output.write(lengths(**arguments(self, "plot", "json")))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,47 +89,43 @@ class Evaluate(Command):
     """Score checkpoints on labelled pairs.
 
     Prints accuracy, loss, each class's precision, recall and F1, and the confusion matrix; a table
-    for several checkpoints or sets. Classes are matched by name, whatever their order; a warning
-    says so where another order looks like the right one. Sets with two classes, entailment and
-    non-entailment, are scored as such.
+    for several checkpoints or sets. Classes are matched by name, in any order; a warning says so if
+    another order looks like the right one. Sets with two classes, entailment and non-entailment,
+    are scored as such.
 
     With --report DIR it writes report.html, a page to read, and report.json, with the same numbers:
-    intervals, calibration, a baseline that sees the hypothesis alone beside every score, accuracy
-    on what that baseline gets wrong, by class, length and word overlap, and the most confident
-    errors.
+    intervals, calibration, a baseline that reads the hypothesis alone beside every score, accuracy
+    where that baseline is wrong, by class, length and word overlap, and the most confident errors.
 
     examples:
       bertnli evaluate runs/sample sample
-      bertnli evaluate runs/sample sample --report report
       bertnli evaluate runs/seed0 SNLI --split test --also runs/seed1 runs/seed2 --report report
       bertnli evaluate runs/small multinli_1.0_dev_matched.txt SICK.txt:test \\
           heuristics_evaluation_set.txt --baseline-on SNLI:train --calibrate-on held.tsv \\
           --report report
-      bertnli evaluate runs/small SNLI:test --json
       bertnli evaluate runs/mine dev.csv --premise-column text --hypothesis-column claim \\
-          --label-column y --label-map 0=entailment,1=contradiction,2=neutral
+          --label-column y --label-map 0=entailment,1=contradiction,2=neutral --json
     """
 
     model: options.Model = argument(options.MODEL_HELP)
     source: options.Sources = argument(options.SOURCE_HELP)
     split: options.Name | None = options.split_option()
     also: options.Models | None = option(
-        "further checkpoints, such as those of other seeds: mean and sample standard "
-        "deviation are given"
+        "further checkpoints, such as those of other seeds, to give means and standard deviations"
     )
     json: bool = flag("print JSON")
     plot: options.File | None = option("draw the confusion matrices: .png, .pdf or .svg")
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
-    batch_size: options.Count = option("pairs computed at a time", default=256)
+    batch_size: options.Count = options.batch_size_option(default=256)
     _report: None = section("report")
     report: options.Folder | None = option("write report.html and report.json there")
     baseline_on: options.Source | None = option(
-        "train the hypothesis-only baseline on these pairs, those of the training (default: "
-        "the train split of the first source, if it has one)"
+        "training pairs for the hypothesis-only baseline (default: the train split of the first "
+        "source, if it has one)"
     )
     calibrate_on: options.Source | None = option(
-        "fit a temperature on these pairs, on which no checkpoint was trained"
+        "pairs to fit a temperature on, on which no checkpoint was trained"
     )
     reading: options.Reading = options.reading_group(options.Reading)
     where: options.Where = options.where_group()
@@ -85,7 +142,7 @@ class Evaluate(Command):
         options.check_plot(self.plot)
         if self.report is not None:
             check_report_folder(self.report)
-        note_test_split(self.source, self.split)
+        options.note_test_split(self.source, self.split)
         scores = evaluate(
             [self.model, *(self.also or [])],
             self.source,
@@ -106,7 +163,7 @@ class Evaluate(Command):
             scores.plot().savefig(self.plot)
 
     def _baseline(self) -> str | None:
-        """Return the source that a report's baseline is trained on."""
+        """Choose the source that a report's baseline is trained on; None for no baseline."""
         if self.report is None or self.baseline_on is not None:
             return self.baseline_on
         source = source_and_split(self.source[0])[0]
@@ -129,7 +186,6 @@ class Predict(Command):
 
     examples:
       bertnli predict bert.mini --pair "A man is asleep." "A man is awake."
-      bertnli predict runs/sample pairs.csv
       bertnli predict runs/sample pairs.tsv --json > predictions.jsonl
       printf 'A man is asleep.\\tA man is awake.\\n' | bertnli predict runs/sample
     """
@@ -145,13 +201,13 @@ class Predict(Command):
     )
     split: options.Name | None = options.split_option("none")
     json: bool = flag(
-        "print JSON objects with premise, hypothesis, label, probabilities, unknown_share (of "
-        "the tokens, those that the model does not know) and is_cut (longer than --max-len)"
+        "print JSON objects with premise, hypothesis, label, probabilities, unknown_share (of the "
+        "tokens, the share that the model does not know) and is_cut (longer than --max-len)"
     )
     reading: options.PairReading = options.reading_group(options.PairReading)
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
-    batch_size: options.Count = option("pairs computed at a time", default=64)
+    batch_size: options.Count = options.batch_size_option(default=64)
     where: options.Where = options.where_group()
 
     def run(self) -> None:
@@ -163,32 +219,26 @@ class Predict(Command):
         pairs = source if self.pair is None else [tuple(self.pair)]
         prediction = None
         for prediction in predict(source=pairs, **arguments(self, "source", "pair", "json")):
-            print(_as_json(prediction) if self.json else _as_text(prediction), flush=True)
+            if self.json:
+                values = {name: getattr(prediction, name) for name in JSON_FIELDS}
+                line = json.dumps({**values, "unknown_share": round(values["unknown_share"], 4)})
+            else:
+                numbers = (f"{label}={p:.4f}" for label, p in prediction.probabilities.items())
+                line = "\t".join([prediction.label, *numbers])
+            print(line, flush=True)
         if prediction is None:
             print(f"{self.source or 'standard input'} has no pairs", file=sys.stderr)
 
 
-def _as_text(prediction: Prediction) -> str:
-    numbers = (f"{label}={p:.4f}" for label, p in prediction.probabilities.items())
-    return "\t".join([prediction.label, *numbers])
-
-
-def _as_json(prediction: Prediction) -> str:
-    names = ("premise", "hypothesis", "label", "probabilities", "unknown_share", "is_cut")
-    values = {name: getattr(prediction, name) for name in names}
-    return json.dumps({**values, "unknown_share": round(prediction.unknown_share, 4)})
-
-
 @dataclass(frozen=True, kw_only=True)
 class Explain(Command):
-    """Show what the answer to a pair came from: each token's share, and attention.
+    """Show how the answer to a pair came about: each token's share, and attention.
 
-    A token's share is what it adds to the probability of a class, from a pair on whose words are
-    all masked, by integrated gradients. --plot draws the shares beside the attention, as a heat
-    map.
+    A token's share is its part in the difference between the probability of a class and that for
+    the same pair with all words masked, by integrated gradients. --plot draws the shares beside the
+    attention, as a heat map.
 
     examples:
-      bertnli explain "A man is asleep." "A man is awake."
       bertnli explain "A man is asleep." "A man is awake." --label neutral --plot pair.png
       bertnli explain --checkpoint runs/small --block 0 --head 2 --plot head.png \\
           "A man is asleep." "A man is awake."
@@ -196,18 +246,14 @@ class Explain(Command):
     """
 
     premise: str = argument("text as people write it", metavar="PREMISE")
-    hypothesis: str = argument("likewise", metavar="HYPOTHESIS")
-    checkpoint: str = options.checkpoint_option()
+    hypothesis: str = argument("text as people write it", metavar="HYPOTHESIS")
+    checkpoint: options.AnyPath = options.checkpoint_option()
     label: options.Name | None = option("the class to explain (default: the most probable)")
-    steps: options.Count = option(
-        "points of the integral; more of them make the shares add up better", default=50
-    )
-    plot: options.File | None = option(
-        "draw attention and shares into this file: .png, .pdf or .svg"
-    )
-    block: int | None = option("of --plot: the block, from 0 (default: the mean of all)")
-    head: int | None = option("of --plot: the head, from 0 (default: the mean of all)")
-    json: bool = flag("print one JSON object, attention of all heads included")
+    steps: options.Count = option("points of the integral; more reduce its error", default=50)
+    plot: options.File | None = option("draw attention and shares: .png, .pdf or .svg")
+    block: int | None = option("index of the block that --plot draws (default: the mean of all)")
+    head: int | None = option("index of the head that --plot draws (default: the mean of all)")
+    json: bool = flag("print one JSON object, with the attention of all heads")
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
     where: options.Where = options.where_group()
@@ -219,16 +265,15 @@ class Explain(Command):
         if self.where.precision == "bf16":
             raise ConfigError("explain computes in fp32; leave --precision out")
         net = loaded(self.checkpoint, **arguments(self.where), **arguments(self.unnamed))
-        explanation = net.explain(
-            self.premise, self.hypothesis, label=self.label, steps=self.steps, **arguments(self.cut)
-        )
+        how = {"label": self.label, "steps": self.steps, **arguments(self.cut)}
+        explanation = net.explain(self.premise, self.hypothesis, **how)
         if self.plot is not None:
             explanation.plot(self.block, self.head).savefig(self.plot)
             print(f"wrote {self.plot}", file=sys.stderr)
         print(json.dumps(explanation.to_dict()) if self.json else explanation)
         if explanation.is_cut:
-            how = net.encoding.overridden(self.cut.max_len, self.cut.truncation, net.config.max_len)
-            print(f"the pair had more than {how.max_len} tokens and was cut", file=sys.stderr)
-        unread = describe_unknown(np.array([explanation.unknown_share]))
-        if unread:
-            print(unread, file=sys.stderr)
+            max_len = self.cut.max_len or net.encoding.max_len
+            print(f"the pair had more than {max_len} tokens and was cut", file=sys.stderr)
+        warning = describe_unknown(np.array([explanation.unknown_share]))
+        if warning:
+            print(warning, file=sys.stderr)
