@@ -1,4 +1,4 @@
-"""Explain a classifier's answer by attention and integrated gradients (Sundararajan et al., 2017)."""
+"""Explain an answer by attention and integrated gradients (Sundararajan et al., 2017)."""
 
 from __future__ import annotations
 
