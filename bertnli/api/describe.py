@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import combinations
@@ -39,19 +39,6 @@ class Summary:
 
     sets: list[SetSummary]
     shared: list[dict[str, Any]]
-
-    @classmethod
-    def of(cls, corpora: Sequence[Corpus], datasets: Sequence[PairDataset | None]) -> Summary:
-        """Summarize corpora; a dataset has the same pairs as token ids, or is None."""
-        sets = [SetSummary.of(*pair) for pair in zip(corpora, datasets, strict=True)]
-        shared = []
-        for first, second in combinations(corpora, 2):
-            premises = len({*first.premises} & {*second.premises})
-            if premises:
-                names = [first.name, second.name]
-                pairs = len(first.pairs() & second.pairs())
-                shared.append({"sets": names, "premises": premises, "pairs": pairs})
-        return cls(sets, shared)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a dictionary for JSON, without the length of each pair."""
@@ -108,11 +95,19 @@ def summarize(
             corpora.append(labelled_or_not(read, source, split=name, **reading))
             if isinstance(source, Mapping) and names:
                 corpora[-1].name = str(name)
-    datasets: list[PairDataset | None] = [None] * len(corpora)
-    if tokens is not None and tokens.encoding is not None:
-        how: dict[str, Any] = {**tokens.encoding.to_dict(), "vocab": tokens.vocab, "verbose": False}
-        datasets = [PairDataset(corpus, **how) for corpus in corpora]
-    return Summary.of(corpora, datasets)
+    sets, shared = [], []
+    for corpus in corpora:
+        dataset = None
+        if tokens is not None and tokens.encoding is not None:
+            how = tokens.encoding.to_dict()
+            dataset = PairDataset(corpus, vocab=tokens.vocab, verbose=False, **how)
+        sets.append(SetSummary.of(corpus, dataset))
+    for first, second in combinations(corpora, 2):
+        premises = len({*first.premises} & {*second.premises})
+        if premises:
+            names, pairs = [first.name, second.name], len(first.pairs() & second.pairs())
+            shared.append({"sets": names, "premises": premises, "pairs": pairs})
+    return Summary(sets, shared)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,7 @@ from bertnli._util.hints import did_you_mean
 from bertnli._util.outputs import check_output_folder
 from bertnli.api.loading import backend_of, print_precision
 from bertnli.backends.interface import Backend
-from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
-from bertnli.bert.parameters import Shapes
+from bertnli.bert.config import PRESETS, TrainingConfig
 from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
@@ -105,6 +104,7 @@ class Setup:
         self.workers = self.backend.find_workers(self.rank_timeout)
         self.progress = progress and self.workers.is_first
         self.output = None if output is None else Path(output)
+        self.origin: str | Path | None = None
         if self.workers.size == 1:  # of several processes, the first checks, in `fit`
             if self.output is not None:
                 overwrite, resume = (bool(given.get(name)) for name in ("overwrite", "resume"))
@@ -119,6 +119,7 @@ class Setup:
 
     def pretrained(self, path: str | Path, dropout: float, **kind: Any) -> Any:
         """Load a pretrained BERT; for ``kind`` see `Backend.load_pretrained_model`."""
+        self.origin = path
         options = {"dropout": dropout, "devices": self.devices, **self.sizes, **kind}
         return self.backend.load_pretrained_model(path, **options)[0]
 
@@ -130,26 +131,20 @@ class Setup:
         options = {"dropout": dropout, "seed": self.config.seed, "vocab": vocab}
         return self.backend.BERTModel(len(vocab), **sizes, **options)
 
-    def print_model(
-        self, pretrained: str | Path | None, config: BERTConfig, shapes: Shapes
-    ) -> None:
-        """Print a model's origin, its sizes, and the number of parameters in its tensors."""
-        parameters = sum(math.prod(shape) for shape in shapes.values())
+    def print_net(self, net: Any, token_ids: NDArray[np.int32], what: str) -> None:
+        """Print a net's origin and sizes, and how many tokens of ``what`` are unknown."""
+        config, vocab = net.config, net.required_vocab()
+        parameters = sum(math.prod(shape) for shape in net.shapes().values())
         self.print(
-            f"model: {without_secrets(str(pretrained or 'from scratch'))}, {config.num_blks} "
+            f"model: {without_secrets(str(self.origin or 'from scratch'))}, {config.num_blks} "
             f"blocks, {config.num_hiddens} wide, {config.ffn_num_hiddens} inside, "
             f"{config.num_heads} heads, {config.max_len} positions, {parameters:,} parameters"
         )
-
-    def print_vocab(self, token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> None:
-        """Print a vocabulary's size, and the share of ``<unk>`` in the tokens of a set."""
         unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
         self.print(f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>")
 
-    def fit(
-        self, net: Trainable, train: ExampleSet, dev: ExampleSet | None, is_pretrained: bool
-    ) -> Run:
-        """Train a net, and print the results; ``is_pretrained`` changes a warning's advice."""
+    def fit(self, net: Trainable, train: ExampleSet, dev: ExampleSet | None) -> Run:
+        """Train a net, and print the results."""
         self.print(f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}")
         if self.workers.size > 1:
             self.print(f"processes: {self.workers.size}, each with its share of every batch")
@@ -175,9 +170,34 @@ class Setup:
                 f"every epoch's numbers: {folder / 'metrics.jsonl'}"
             )
         if isinstance(train, PairDataset) and self.progress:
-            for warning in _warnings_of_chance(history, train, dev, is_pretrained):
+            warning = self._warning_of_chance(history, train, dev)
+            if warning:
                 print(f"warning: {warning}", file=sys.stderr)
         return Run(net, history, self.output)
+
+    def _warning_of_chance(
+        self, history: History, train: PairDataset, dev: ExampleSet | None
+    ) -> str | None:
+        """Return a warning if the best accuracy may be chance; see `chance_bound`."""
+        best = history.best
+        name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
+        if accuracy is None:
+            name, data, accuracy, tries = "training", train, best.train_accuracy, 1
+        assert isinstance(data, PairDataset)
+        share, majority, low = chance_bound(accuracy, data.labels, tries)
+        label = data.label_names[majority]
+        if share == 1:
+            return f"all {len(data)} {name} pairs are {label}: their accuracy says nothing"
+        if low > share:
+            return None
+        pretrained = "" if self.origin else "a pretrained model (--pretrained bert.mini), "
+        return (
+            f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
+            f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
+            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train)}, a smaller "
+            f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
+            "higher --lr"
+        )
 
 
 def _describe_stop(output: Path, stop: BaseException) -> str:
@@ -186,27 +206,3 @@ def _describe_stop(output: Path, stop: BaseException) -> str:
     again = "; --resume goes on" if states(output / STATE) else ""
     why = "stopped by SIGTERM" if isinstance(stop, SystemExit) else "interrupted"
     return f"{why}; {where}{again}"
-
-
-def _warnings_of_chance(
-    history: History, train: PairDataset, dev: ExampleSet | None, is_pretrained: bool
-) -> Iterator[str]:
-    """Yield a warning if the best accuracy may be chance; see `chance_bound`."""
-    best = history.best
-    name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
-    if accuracy is None:
-        name, data, accuracy, tries = "training", train, best.train_accuracy, 1
-    assert isinstance(data, PairDataset)
-    share, majority, low = chance_bound(accuracy, data.labels, tries)
-    label = data.label_names[majority]
-    if share == 1:
-        yield f"all {len(data)} {name} pairs are {label}: their accuracy says nothing"
-    elif low <= share:
-        pretrained = "" if is_pretrained else "a pretrained model (--pretrained bert.mini), "
-        yield (
-            f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
-            f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
-            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train)}, a smaller "
-            f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
-            "higher --lr"
-        )

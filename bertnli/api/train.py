@@ -10,7 +10,6 @@ from typing import Any
 from bertnli.api.loading import describe, encoding_of, read_ids
 from bertnli.api.runs import MIN_FREQ, Run, Setup
 from bertnli.backends.interface import Backend
-from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.dataset import build_vocab
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.read import train_and_dev
@@ -118,14 +117,13 @@ def train(
     setup.print(f"train: {describe(train_set)}")
     if dev_set is not None:
         setup.print(f"dev: {describe(dev_set)}")
-    setup.print_model(pretrained, net.config, classifier_shapes(net.config, len(net.labels)))
+    setup.print_net(net, train_set.token_ids, "training set")
     setup.print(f"output layer: {net.output_origin}")
-    setup.print_vocab(train_set.token_ids, net.required_vocab(), "training set")
     setup.print(
         f"pairs: {int(train_set.is_cut.sum())} have more than {train_set.max_len} tokens "
         f"(--max-len) and were cut; {-(-len(train_set) // setup.config.batch_size)} steps an epoch"
     )
-    return setup.fit(net, train_set, dev_set, pretrained is not None)
+    return setup.fit(net, train_set, dev_set)
 
 
 def pretrain(
@@ -208,6 +206,5 @@ def pretrain(
     if dev_text is not None:
         dev = read_text(dev_text, split_sentences, text_column, **setup.reading)
         dev_set = encoded("dev text", dev)
-    setup.print_model(pretrained, net.config, bert_shapes(net.config))
-    setup.print_vocab(train_set.token_ids, net.required_vocab(), "text")
-    return setup.fit(net, train_set, dev_set, pretrained is not None)
+    setup.print_net(net, train_set.token_ids, "text")
+    return setup.fit(net, train_set, dev_set)

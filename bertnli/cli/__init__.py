@@ -34,14 +34,12 @@ class Completion(Command):
     Needs shtab: pip install "bertnli[completion]".
 
     examples:
-      mkdir -p ~/.local/share/bash-completion/completions
       bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
-          for each new bash, where the package bash-completion is installed
-      mkdir -p ~/.zfunc
+          for bash, if the package bash-completion is installed
       bertnli completion zsh > ~/.zfunc/_bertnli
-          for zsh; ~/.zshrc has `fpath+=~/.zfunc` before `compinit`
+          for zsh; ~/.zshrc needs `fpath+=~/.zfunc` before `compinit`
       bertnli completion tcsh > ~/.bertnli-completion.csh
-          for tcsh; ~/.tcshrc has `source ~/.bertnli-completion.csh`
+          for tcsh; ~/.tcshrc needs `source ~/.bertnli-completion.csh`
     """
 
     shell: str = argument("the shell", choices=SHELLS)

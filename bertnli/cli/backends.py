@@ -50,31 +50,18 @@ class Demo(Command):
         if not names:
             raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
         check_output_folder(self.output, "output")
-        dev, output = read("sample", "dev"), Path(self.output)
+        dev, output, model = read("sample", "dev"), Path(self.output), options.BUNDLED_MODEL
         print(f"{len(read('sample', 'train').labels)} training pairs, {len(dev.labels)} dev pairs")
-        runs, answers = {}, {}
+        how = {"pretrained": model, "new_head": True, "dropout": 0.0, "max_len": 64, "lr": 5e-4}
+        how |= {"batch_size": 32, "num_epochs": self.epochs, "schedule": "linear", "warmup": 0.1}
+        how |= {"overwrite": True, "progress": False, "on_epoch": partial(print, flush=True)}
+        histories, answers = {}, {}
         for name in names:
             print(f"\n{name}")
-            runs[name] = train(
-                "sample",
-                backend=name,
-                output=output / name,
-                overwrite=True,
-                pretrained=options.BUNDLED_MODEL,
-                new_head=True,
-                dropout=0.0,
-                max_len=64,
-                num_epochs=self.epochs,
-                batch_size=32,
-                lr=5e-4,
-                schedule="linear",
-                warmup=0.1,
-                progress=False,
-                on_epoch=partial(print, flush=True),
-            )
-            predictions = runs[name].net.predict([*zip(dev.premises, dev.hypotheses, strict=True)])
+            run = train("sample", backend=name, output=output / name, **how)
+            predictions = run.net.predict([*zip(dev.premises, dev.hypotheses, strict=True)])
+            histories[name] = run.history
             answers[name] = [prediction.label for prediction in predictions]
-        histories = {name: run.history for name, run in runs.items()}
         if len(names) > 1:
             _compare(histories, answers, dev)
         try:
@@ -83,30 +70,24 @@ class Demo(Command):
         except BackendError as error:
             print(f"\nno curves.png: {error}")
         print(
-            f"the classifiers in {output} show that both backends learn the same; they know "
-            "little, having seen few pairs"
+            f"the classifiers in {output} know little, for they have seen few pairs; try {model},"
         )
-        predict = f'bertnli predict {options.BUNDLED_MODEL} --pair "PREMISE" "HYPOTHESIS"'
-        print(f"try {options.BUNDLED_MODEL}, trained on SNLI: {predict}")
+        print(f'trained on SNLI: bertnli predict {model} --pair "PREMISE" "HYPOTHESIS"')
 
 
 def _compare(histories: dict[str, Any], answers: dict[str, list[str]], dev: Corpus) -> None:
-    """Print how two runs and their predictions for the dev set differ, by backend."""
-    first, second = histories.values()
-    differences = np.abs(np.subtract(first.step_losses, second.step_losses))
+    """Print the differences of two runs and of their predictions for the dev set."""
+    names = " and ".join(histories)
+    losses = np.abs(np.subtract(*(history.step_losses for history in histories.values())))
+    scores = [f"{history.epochs[-1].dev_accuracy:.3f}" for history in histories.values()]
     same = np.mean([a == b for a, b in zip(*answers.values(), strict=True)])
-    scores = [f"{history.epochs[-1].dev_accuracy:.3f}" for history in (first, second)]
-    rows = {
-        "dev accuracy": " and ".join(scores),
-        "same prediction on dev": f"{same:.1%}",
-        f"a step's loss, first {EARLY} steps": f"{differences[:EARLY].max():.0e} apart at most",
-        f"a step's loss, all {len(differences)} steps": f"{differences.max():.0e} apart at most",
-    }
-    print(f"\n{' against '.join(histories)}: same start, same data, no dropout")
-    for what, value in rows.items():
-        print(f"  {what:<34} {value}")
-    print("  (each sums in its own order; a fast rate on few pairs makes that rounding grow)")
-    print(f"\nthe first of the dev set, {' and '.join(histories)}:")
+    print(f"\n{names}: same start, same data, no dropout")
+    print(f"  dev accuracy: {' and '.join(scores)}; same prediction for {same:.1%} of the pairs")
+    print(
+        f"  largest difference of a step's loss: {losses[:EARLY].max():.0e} in the first {EARLY} "
+        f"steps, {losses.max():.0e} in all {len(losses)}, for rounding errors grow"
+    )
+    print(f"\nthe first pairs of the dev set, {names}:")
     for i, (premise, hypothesis, label) in enumerate(list(zip(*dev, strict=True))[:PAIRS]):
         both = " and ".join(labels[i] for labels in answers.values())
         print(f"  {premise} / {hypothesis}\n      {both}; right is {dev.label_names[label]}")

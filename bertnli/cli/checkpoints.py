@@ -67,8 +67,8 @@ class Info(Command):
     """Show the sizes, classes, vocabulary and tensors of a checkpoint.
 
     It may be one that bertnli wrote, a pretrained model of the book (a folder or archive with
-    pretrained.params, of either tab, and vocab.json), a Hugging Face folder of a BERT, or a model
-    of GluonNLP (its .params file, with its vocabulary beside it). No framework is needed.
+    pretrained.params and vocab.json), a Hugging Face folder of a BERT, or a .params file of
+    GluonNLP with its vocabulary beside it. No framework is needed.
 
     examples:
       bertnli info runs/sample
@@ -89,10 +89,9 @@ class Info(Command):
 class Convert(Command):
     """Write a checkpoint in another format, and prove that nothing changed.
 
-    The source may be of any format that `bertnli info` shows; classifiers keep the names of their
-    classes. The target is a folder in every format: it holds the parameters, the sizes and class
-    names, and the vocabulary. Every tensor of what was written is read back and compared by its
-    hash, before the target appears; where a framework is installed, logits are compared as well.
+    The source may be of any format that `bertnli info` shows. The target is a folder with the
+    parameters, the sizes and class names, and the vocabulary. Every tensor is read back and
+    compared by its hash before the target appears, and, if a framework is installed, logits are.
 
     examples:
       bertnli convert bert.mini mini.torch --to torch

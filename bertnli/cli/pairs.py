@@ -29,9 +29,8 @@ JSON_FIELDS = ("premise", "hypothesis", "label", "probabilities", "unknown_share
 class Data(Command):
     """Describe a source of pairs before training on it.
 
-    Rows and those left out, classes, lengths, repeated pairs and those with several labels,
-    premises that splits or sources share, and the first pairs. With a checkpoint, its tokens are
-    counted, and those that it does not know. No framework is needed.
+    Prints rows and those left out, classes, lengths, repeated pairs and those with several labels,
+    premises that splits or sources share, and the first pairs. No framework is needed.
 
     examples:
       bertnli data sample
@@ -41,9 +40,7 @@ class Data(Command):
 
     source: options.Sources = argument(options.SOURCE_HELP)
     split: options.Name | None = options.split_option("train, dev and test, each as a set")
-    checkpoint: options.Model | None = option(
-        "model to count tokens and name classes with (default: words are counted)"
-    )
+    checkpoint: options.Model | None = option("count this model's tokens (default: words)")
     labels: options.Names | None = option("names of your own classes, such as yes,no")
     max_len: int | None = option("number of tokens that the model reads")
     output: options.Output = group(options.Output)
@@ -59,10 +56,9 @@ class Data(Command):
 
 @dataclass(frozen=True, kw_only=True)
 class Lengths(Command):
-    """Show how long a corpus's pairs are, and what their padding would cost if it were computed.
+    """Show how long a corpus's pairs are, and the cost of padding, to choose --max-len.
 
-    Helps to choose --max-len: pairs that are longer are cut. Tokens are counted with the vocabulary
-    of a checkpoint, in word pieces if it has these; no framework is needed.
+    Tokens are counted with the vocabulary of a checkpoint. No framework is needed.
 
     examples:
       bertnli lengths sample
@@ -71,9 +67,7 @@ class Lengths(Command):
 
     source: options.Source = argument(options.SOURCE_HELP)
     split: options.Name | None = options.split_option()
-    checkpoint: options.AnyPath = option(
-        "model whose vocabulary and classes are used", default=options.BUNDLED_MODEL
-    )
+    checkpoint: options.AnyPath = options.checkpoint_option()
     cut: options.Cut = group(options.Cut)
     batch_size: options.Count = option("number of pairs in a training step", default=512)
     output: options.Output = group(options.Output)
@@ -89,20 +83,17 @@ class Evaluate(Command):
     """Score checkpoints on labelled pairs.
 
     Prints accuracy, loss, each class's precision, recall and F1, and the confusion matrix; a table
-    for several checkpoints or sets. Classes are matched by name, in any order; a warning says so if
-    another order looks like the right one. Sets with two classes, entailment and non-entailment,
-    are scored as such.
+    for several checkpoints or sets. Classes are matched by name, in any order; of a set with
+    entailment and non-entailment, neutral and contradiction are the latter.
 
-    With --report DIR it writes report.html, a page to read, and report.json, with the same numbers:
-    intervals, calibration, a baseline that reads the hypothesis alone beside every score, accuracy
-    where that baseline is wrong, by class, length and word overlap, and the most confident errors.
+    A report has intervals, calibration, a baseline that reads the hypothesis alone, accuracy where
+    that baseline is wrong, by class, length and word overlap, and the most confident errors.
 
     examples:
       bertnli evaluate runs/sample sample
       bertnli evaluate runs/seed0 SNLI --split test --also runs/seed1 runs/seed2 --report report
       bertnli evaluate runs/small multinli_1.0_dev_matched.txt SICK.txt:test \\
-          heuristics_evaluation_set.txt --baseline-on SNLI:train --calibrate-on held.tsv \\
-          --report report
+          --baseline-on SNLI:train --calibrate-on held.tsv --report report
       bertnli evaluate runs/mine dev.csv --premise-column text --hypothesis-column claim \\
           --label-column y --label-map 0=entailment,1=contradiction,2=neutral --json
     """
@@ -110,38 +101,32 @@ class Evaluate(Command):
     model: options.Model = argument(options.MODEL_HELP)
     source: options.Sources = argument(options.SOURCE_HELP)
     split: options.Name | None = options.split_option()
-    also: options.Models | None = option(
-        "further checkpoints, such as those of other seeds, to give means and standard deviations"
-    )
+    also: options.Models | None = option("further checkpoints, such as those of other seeds")
     json: bool = flag("print JSON")
     plot: options.File | None = option("draw the confusion matrices: .png, .pdf or .svg")
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
     batch_size: options.Count = options.batch_size_option(default=256)
     _report: None = section("report")
-    report: options.Folder | None = option("write report.html and report.json there")
+    report: options.Folder | None = option("folder for report.html and report.json")
     baseline_on: options.Source | None = option(
-        "training pairs for the hypothesis-only baseline (default: the train split of the first "
-        "source, if it has one)"
+        "pairs to train the baseline on (default: the train split of the first source)"
     )
-    calibrate_on: options.Source | None = option(
-        "pairs to fit a temperature on, on which no checkpoint was trained"
-    )
+    calibrate_on: options.Source | None = option("pairs, not trained on, to fit a temperature")
     reading: options.Reading = options.reading_group(options.Reading)
     where: options.Where = options.where_group()
 
     def run(self) -> None:
         if self.report is None and (self.baseline_on or self.calibrate_on):
-            raise ConfigError(
-                "--baseline-on and --calibrate-on are for a report; give --report DIR"
-            )
-        if self.report is not None and self.json:
-            raise ConfigError("--json prints scores; with --report, report.json has them and more")
-        if self.report is not None and self.plot is not None:
-            raise ConfigError("--plot draws what is printed; a report has the matrices in its page")
-        options.check_plot(self.plot)
+            what = "--baseline-on and --calibrate-on are for a report; give --report DIR"
+            raise ConfigError(what)
         if self.report is not None:
+            if self.json:
+                raise ConfigError("--json is not for --report, which writes report.json")
+            if self.plot is not None:
+                raise ConfigError("--plot is not for --report; a report has the matrices")
             check_report_folder(self.report)
+        options.check_plot(self.plot)
         options.note_test_split(self.source, self.split)
         scores = evaluate(
             [self.model, *(self.also or [])],
@@ -179,10 +164,9 @@ class Evaluate(Command):
 class Predict(Command):
     """Print the class of sentence pairs: one line for each, in their order, with all probabilities.
 
-    Pairs come from the command line, from a source such as a file, or else from standard input: one
-    pair per line, with a tab between premise and hypothesis, or JSON objects. Those of standard
-    input are answered as they come. A table has these two columns only, or a header that names
-    them.
+    Pairs come from the command line, from a source such as a file, or else from standard input,
+    where they are answered as they come: one pair per line, with a tab between premise and
+    hypothesis, or JSON objects. A table has these two columns only, or a header that names them.
 
     examples:
       bertnli predict bert.mini --pair "A man is asleep." "A man is awake."
@@ -200,10 +184,7 @@ class Predict(Command):
         metavar=("PREMISE", "HYPOTHESIS"),
     )
     split: options.Name | None = options.split_option("none")
-    json: bool = flag(
-        "print JSON objects with premise, hypothesis, label, probabilities, unknown_share (of the "
-        "tokens, the share that the model does not know) and is_cut (longer than --max-len)"
-    )
+    json: bool = flag(f"print JSON objects with {', '.join(JSON_FIELDS)}")
     reading: options.PairReading = options.reading_group(options.PairReading)
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)

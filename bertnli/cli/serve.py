@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from bertnli._util.options import flag, group, option
-from bertnli.api.loading import backend_of
-from bertnli.backends import NAMES, get_backend
+from bertnli.api.loading import backend_of, loaded
+from bertnli.backends import NAMES
 from bertnli.cli import options
 from bertnli.cli.parser import Command, arguments
 from bertnli.serve.limits import Limits
@@ -49,12 +49,11 @@ class Serve(Command):
     """Answer requests over HTTP, and show a page to try a model on.
 
     POST /predict takes {"premise": ..., "hypothesis": ...} or {"pairs": [...]}; concurrent requests
-    are computed together. /openapi.json describes all paths. SIGTERM answers what is queued and
-    ends with status 0; the death of a model's thread ends with status 1.
+    are computed together. /openapi.json describes all paths. After SIGTERM, queued requests are
+    answered and the exit status is 0; if a model's thread dies, it is 1.
 
     examples:
       bertnli serve
-          bert.mini, which comes with bertnli, on http://127.0.0.1:8000
       bertnli serve --checkpoint runs/small --backend both --port 8080
       curl --json '{"premise": "A man is asleep.", "hypothesis": "A man is awake."}' \\
           http://127.0.0.1:8000/predict
@@ -105,13 +104,8 @@ class Serve(Command):
 
     def load(self, name: str) -> Any:
         """Load the classifier on a backend; called in the thread that uses it."""
-        backend = get_backend(name)
-        devices = backend.as_devices(self.where.devices)
-        net = backend.load(self.checkpoint, devices, **arguments(self.unnamed))
-        net.precision, reason = backend.as_precision(self.where.precision, devices[0])
-        if reason:
-            print(f"precision on {name}: {net.precision}, for {reason}", file=sys.stderr)
-        net.encoding = net.encoding.overridden(
-            self.cut.max_len, self.cut.truncation, net.config.max_len
-        )
+        how = {**arguments(self.where), **arguments(self.unnamed), "backend": name}
+        net = loaded(self.checkpoint, **how)
+        max_len, truncation = self.cut.max_len, self.cut.truncation
+        net.encoding = net.encoding.overridden(max_len, truncation, net.config.max_len)
         return net
