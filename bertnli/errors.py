@@ -27,42 +27,42 @@ class BERTNLIError(Exception):
 
 
 class ConfigError(BERTNLIError, ValueError):
-    """An invalid argument or combination of arguments."""
+    """Raised for an invalid argument or combination of arguments."""
 
 
 class DataError(BERTNLIError, ValueError):
-    """A corpus, a vocabulary or a label that cannot be read."""
+    """Raised if a corpus, a vocabulary or a label cannot be read."""
 
 
 class LabelError(DataError):
-    """A source whose classes are unknown, or that has labels of other classes."""
+    """Raised if the classes of a source are unknown, or are not those of its labels."""
 
 
 class DownloadError(BERTNLIError, OSError):
-    """A file that could not be downloaded, or whose hash is wrong."""
+    """Raised if a file cannot be downloaded, or its hash is wrong."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_secrets(message))
 
 
 class CheckpointError(BERTNLIError, ValueError):
-    """A checkpoint that is damaged, incomplete, or made for another model."""
+    """Raised if a checkpoint is damaged, incomplete, or made for another model."""
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint that can be used, but probably contains a mistake."""
+    """Issued if a checkpoint can be used, but probably contains a mistake."""
 
 
 class TrainingError(BERTNLIError, ArithmeticError):
-    """A run that cannot continue: the loss is not finite, or memory does not suffice."""
+    """Raised if training cannot continue: the loss is not finite, or memory does not suffice."""
 
 
 class RankError(TrainingError):
-    """One of several processes has ended or does not respond; the run can be resumed."""
+    """Raised if one of several processes ends or does not respond; the run can be resumed."""
 
 
 class BackendError(BERTNLIError, RuntimeError):
-    """A framework or package that is not installed, or that lacks a feature."""
+    """Raised if a framework or package is not installed, or lacks a feature."""
 
 
 def shortened(text: str) -> str:

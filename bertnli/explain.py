@@ -59,7 +59,7 @@ class Explanation:
 
     @property
     def residual(self) -> float:
-        """The probability minus the baseline and all shares: an error that ``steps`` reduce."""
+        """The error of the integral: the probability minus the baseline and all shares."""
         return self.probabilities[self.target] - self.baseline - float(self.saliency.sum())
 
     def attention_of(self, block: int | None = None, head: int | None = None) -> NDArray:
@@ -199,6 +199,6 @@ def explain(
 
 
 def _repeated(batch: Any, count: int) -> Any:
-    """Return a batch that repeats the only pair of a batch."""
+    """Repeat the only pair of a batch ``count`` times."""
     names = ("token_ids", "segments", "valid_lens", "labels")
     return replace(batch, **{name: np.repeat(getattr(batch, name), count, 0) for name in names})

@@ -50,7 +50,7 @@ class Report:
 
     @property
     def scores(self) -> list[tuple[str, str, Metrics]]:
-        """For each checkpoint and set: the checkpoint's name, the set's name, and the score."""
+        """A tuple (checkpoint's name, set's name, score) for each checkpoint and each set."""
         rows = []
         for i, checkpoint in enumerate(self.values["checkpoints"]):
             for data in self.values["sets"]:
@@ -164,7 +164,7 @@ def evaluate(
     encoding = (_PrintedEncoding if progress else Encoding)(max_len, truncation, batch_size)
 
     def named_models() -> Iterator[tuple[str, Classifier | Trainer]]:
-        """Yield each model with its name; a checkpoint is loaded when it is its turn."""
+        """Yield the name and the model for each of ``given``; load a checkpoint at its turn."""
         for i, model in enumerate(given, 1):
             if not isinstance(model, str | Path):
                 yield (f"model {i}" if len(given) > 1 else "model"), model

@@ -102,13 +102,13 @@ def print_precision(precision: str, reason: str) -> None:
 def encoding_of(
     config: BERTConfig, saved: PairEncoding | None, max_len: int | None, truncation: str | None
 ) -> PairEncoding:
-    """Return a model's saved encoding, else the book's, with the values that are not None."""
+    """Return a model's saved pair encoding, or the book's; max_len and truncation override it."""
     encoding = saved or PairEncoding.default(config.max_len)
     return encoding.overridden(max_len, truncation, config.max_len)
 
 
 def read_tokens(path: str | Path, max_len: int | None, truncation: str | None = None) -> Checkpoint:
-    """Read a checkpoint with a vocabulary, and set its encoding by `encoding_of`."""
+    """Read a checkpoint for its vocabulary and its pair encoding, which `encoding_of` chooses."""
     checkpoint = read_checkpoint(locate(path))
     if not len(checkpoint.vocab):
         raise ConfigError(f"{path} has no vocabulary; name a checkpoint that has one")

@@ -65,7 +65,7 @@ class Run:
 
 
 class Setup:
-    """The checked arguments of a run, and the steps from there to the trained net.
+    """Checks the arguments of a training function, then makes a model and trains it.
 
     Args:
         backend, devices, output, progress, recipe, rank_timeout: see `bertnli.train`.
@@ -124,7 +124,7 @@ class Setup:
         return self.backend.load_pretrained_model(path, **options)[0]
 
     def from_scratch(self, model: str | None, vocab: Vocab, dropout: float) -> Any:
-        """Make a BERT with start values; a size that was not given is that of a preset."""
+        """Make a BERT with random weights; sizes that were not given are those of a preset."""
         if model is not None and model not in PRESETS:
             raise ConfigError(f"model is {model!r}; it is one of {sorted(PRESETS)}")
         sizes = {**PRESETS[model or SCRATCH_MODEL], **self.sizes}
@@ -132,7 +132,7 @@ class Setup:
         return self.backend.BERTModel(len(vocab), **sizes, **options)
 
     def print_net(self, net: Any, token_ids: NDArray[np.int32], what: str) -> None:
-        """Print a net's origin and sizes, and how many tokens of ``what`` are unknown."""
+        """Print a net's origin and sizes, and the share of unknown tokens in the set ``what``."""
         config, vocab = net.config, net.required_vocab()
         parameters = sum(math.prod(shape) for shape in net.shapes().values())
         self.print(
@@ -144,7 +144,7 @@ class Setup:
         self.print(f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>")
 
     def fit(self, net: Trainable, train: ExampleSet, dev: ExampleSet | None) -> Run:
-        """Train a net, and print the results."""
+        """Train a net, choose the best epoch by the dev set, if any, and print the results."""
         self.print(f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}")
         if self.workers.size > 1:
             self.print(f"processes: {self.workers.size}, each with its share of every batch")

@@ -76,7 +76,7 @@ class Demo(Command):
 
 
 def _compare(histories: dict[str, Any], answers: dict[str, list[str]], dev: Corpus) -> None:
-    """Print the differences of two runs and of their predictions for the dev set."""
+    """Print how the runs of two backends and their predictions for the dev set differ."""
     names = " and ".join(histories)
     losses = np.abs(np.subtract(*(history.step_losses for history in histories.values())))
     scores = [f"{history.epochs[-1].dev_accuracy:.3f}" for history in histories.values()]

@@ -115,7 +115,7 @@ class Convert(Command):
 
 @dataclass(frozen=True)
 class CheckReading(options.Reading):
-    """How pairs are read by a command whose --format is another option."""
+    """`Reading` for a command whose --format is that of its output: with --table-format."""
 
     format: str | None = option("format of the file", "--table-format", choices=TABLE_FORMATS)
 

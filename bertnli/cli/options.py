@@ -91,7 +91,7 @@ def column_option(column: str) -> Any:
 
 @dataclass(frozen=True)
 class TableReading:
-    """How a table is read, apart from its columns."""
+    """Options for reading a table, apart from its columns."""
 
     format: str | None = option("format of the file", choices=FORMATS)
     delimiter: Delimiter | None = option(r"character between fields, such as ; or \t")
@@ -105,7 +105,7 @@ class TableReading:
 
 @dataclass(frozen=True)
 class PairReading(TableReading):
-    """How unlabelled pairs are read."""
+    """Options for reading unlabelled pairs."""
 
     premise: Name | None = column_option("premise")
     hypothesis: Name | None = column_option("hypothesis")
@@ -113,7 +113,7 @@ class PairReading(TableReading):
 
 @dataclass(frozen=True)
 class Reading(PairReading):
-    """How labelled pairs are read."""
+    """Options for reading labelled pairs."""
 
     label: Name | None = column_option("label")
     label_map: LabelMap | None = option(
@@ -130,7 +130,7 @@ reading_group = partial(
 
 @dataclass(frozen=True)
 class Cut:
-    """How pairs are cut to length."""
+    """Options for cutting pairs to length."""
 
     max_len: int | None = option(
         "most tokens of a pair, special ones included (default: as in training, or else 128)"
@@ -145,7 +145,7 @@ class Cut:
 
 @dataclass(frozen=True)
 class Unnamed:
-    """Facts that a checkpoint may lack."""
+    """Options for facts that a checkpoint may lack."""
 
     labels: Names | None = option("class names in the order of the logits, if not in the files")
     num_heads: Count | None = option("number of attention heads, if not in the files")
@@ -153,7 +153,7 @@ class Unnamed:
 
 @dataclass(frozen=True)
 class Where:
-    """Where to compute."""
+    """Options for the framework, the devices and the precision."""
 
     backend: str | None = option(
         f"the framework (default: the first of {', '.join(NAMES)} that is installed)", choices=NAMES
@@ -168,7 +168,7 @@ where_group = partial(group, Where, "where to compute")
 
 
 def check_plot(path: Path | None) -> None:
-    """Raise an error if a figure cannot be written to the path of --plot; None is fine."""
+    """Raise ConfigError if a figure cannot be written to the path of --plot, unless it is None."""
     if path is not None:
         check_figure_path(path, "--plot")
 
@@ -181,7 +181,7 @@ def note_test_split(sources: Iterable[str], split: str | None) -> None:
 
 @dataclass(frozen=True)
 class Output:
-    """How a result is printed and drawn."""
+    """Options for printing and drawing a result."""
 
     plot: File | None = option("draw a figure: .png, .pdf or .svg")
     json: bool = json_option()

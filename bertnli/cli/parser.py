@@ -47,7 +47,7 @@ class Command:
     """A command: the fields are its options, the docstring is its help."""
 
     def run(self) -> int | None:
-        """Run the command; return its exit status, where None is 0."""
+        """Run the command; return its exit status, or None for 0."""
         raise NotImplementedError
 
 
@@ -69,7 +69,7 @@ def arguments(options: Any, *without: str) -> dict[str, Any]:
 
 
 def build(options: type[T], values: Mapping[str, Any]) -> T:
-    """Make a dataclass of options and its groups from values by name, and defaults."""
+    """Make a dataclass of options from values by name; missing values are the defaults."""
     kinds = get_type_hints(options, include_extras=True)
     groups = {name: build(kind, values) for name, kind in kinds.items() if is_dataclass(kind)}
     return options(**groups, **{name: values[name] for name in kinds if name in values})

@@ -35,7 +35,7 @@ def _host_names(text: str) -> list[str]:
 
 @dataclass(frozen=True)
 class ServeWhere(options.Where):
-    """Where to compute: on one device of one backend, or of both."""
+    """`Where` for a server, which uses one device of one backend or of both."""
 
     backend: str | None = option(
         f"the framework, or both (default: the first of {', '.join(NAMES)} that is installed)",

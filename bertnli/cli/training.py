@@ -55,7 +55,7 @@ Dev = Annotated[str | float, ("type", _source_or_share), ("metavar", "SOURCE|SHA
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
-    """A run's folder and the files in it."""
+    """Options for the folder of a run and its files."""
 
     output: options.Folder = required("folder of the run")
     overwrite: bool = flag("replace the run in --output; other files are kept", exclusive="start")
@@ -82,7 +82,7 @@ class RunOptions:
 
 @dataclass(frozen=True)
 class Sizes:
-    """The sizes of a BERT, and its dropout."""
+    """Options for the sizes of a BERT and its dropout."""
 
     num_hiddens: int | None = option("width of every token's vector")
     ffn_num_hiddens: int | None = option("width inside the feed-forward networks")
@@ -92,14 +92,14 @@ class Sizes:
     dropout: float = option("dropout probability", default=0.1, metavar="P")
 
 
-#: The settings of a run; None leaves one to the recipe.
+#: Options for the settings of a run; for None, the value is the recipe's.
 Settings: Any = optional(TrainingConfig, "book")
 BEST = " ".join(f"--{name.replace('_', '-')} {value}" for name, value in RECIPES["best"].items())
 
 
 @dataclass(frozen=True)
 class Training:
-    """The recipe, and settings that replace the recipe's."""
+    """Options for the recipe and for settings in its place."""
 
     recipe: str = option(
         f"book: Adam at a constant rate; best: {BEST}", default="book", choices=sorted(RECIPES)
