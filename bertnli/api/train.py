@@ -80,16 +80,10 @@ def train(
     reading, bert = setup.reading, None
     if pretrained is not None:
         if min_freq is not None or model is not None:
-            raise ConfigError(
-                "--min-freq and --model are for training from scratch; a pretrained model brings "
-                "its vocabulary and sizes with it"
-            )
+            raise ConfigError("--min-freq and --model are not for a pretrained model")
         bert = setup.pretrained(pretrained, dropout, kind=PRETRAINED if new_head else CLASSIFIER)
     elif new_head:
-        raise ConfigError(
-            "new_head (--new-head) is for pretrained (--pretrained); from scratch the head is "
-            "new anyway"
-        )
+        raise ConfigError("new_head (--new-head) is for a pretrained model (--pretrained)")
 
     def classifier(labels: Sequence[str]) -> Classifier:
         seed = setup.config.seed
@@ -119,10 +113,9 @@ def train(
         setup.print(f"dev: {describe(dev_set)}")
     setup.print_net(net, train_set.token_ids, "training set")
     setup.print(f"output layer: {net.output_origin}")
-    setup.print(
-        f"pairs: {int(train_set.is_cut.sum())} have more than {train_set.max_len} tokens "
-        f"(--max-len) and were cut; {-(-len(train_set) // setup.config.batch_size)} steps an epoch"
-    )
+    cut = f"{int(train_set.is_cut.sum())} have more than {train_set.max_len} tokens (--max-len)"
+    num_steps = -(-len(train_set) // setup.config.batch_size)
+    setup.print(f"pairs: {cut} and were cut; {num_steps} steps an epoch")
     return setup.fit(net, train_set, dev_set)
 
 
@@ -195,11 +188,9 @@ def pretrain(
         width = encoding_of(net.config, None, max_len, None).max_len
         data = PretrainingSet(text, width, net.required_vocab(), mask_rate=mask_rate, **tasks)
         skipped = ", ".join(f"{n} ({reason})" for reason, n in data.skipped.items())
-        setup.print(
-            f"{name}: {len(data.documents)} sentences, {data.num_tokens} tokens, {len(data)} "
-            f"examples an epoch from {data.source}"
-            + (f"; sentences left out: {skipped}" if skipped else "")
-        )
+        left_out = f"; sentences left out: {skipped}" if skipped else ""
+        size = f"{len(data.documents)} sentences, {data.num_tokens} tokens, {len(data)} examples"
+        setup.print(f"{name}: {size} an epoch from {data.source}{left_out}")
         return data
 
     train_set, dev_set = encoded("text", train_text), None

@@ -7,9 +7,10 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bertnli._util.hints import near_path
@@ -127,7 +128,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = vars(parser.parse_args(words))
     name = values["bertnli"]
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning(name, warnings.showwarning)
+        warnings.showwarning = partial(_show_warning, name, warnings.showwarning)
         warnings.simplefilter("always", CheckpointWarning)
         try:
             status = build(COMMANDS[name], values).run() or 0
@@ -149,21 +150,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _show_warning(command: str, default: Callable[..., None]) -> Callable[..., None]:
-    """Make a ``showwarning`` that prints CheckpointWarnings in the style of a command's errors.
-
-    Args:
-        command: the name of the command.
-        default: the ``showwarning`` for other warnings.
-    """
-
-    def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
-        if issubclass(category, CheckpointWarning):
-            print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
-        else:
-            default(message, category, *where, **file)
-
-    return show
+def _show_warning(command: str, default: Any, message: Any, kind: Any, *where: Any) -> None:
+    """Print a CheckpointWarning like a command's error, and others by ``default``."""
+    if issubclass(kind, CheckpointWarning):
+        print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
+    else:
+        default(message, kind, *where)
 
 
 def _reason(error: Exception) -> str | None:

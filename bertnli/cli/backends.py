@@ -69,10 +69,8 @@ class Demo(Command):
             print(f"\ncurves of all runs: {output / 'curves.png'}")
         except BackendError as error:
             print(f"\nno curves.png: {error}")
-        print(
-            f"the classifiers in {output} know little, for they have seen few pairs; try {model},"
-        )
-        print(f'trained on SNLI: bertnli predict {model} --pair "PREMISE" "HYPOTHESIS"')
+        print(f"the classifiers in {output} have seen few pairs; {model} was trained on SNLI: try")
+        print(f'bertnli predict {model} --pair "PREMISE" "HYPOTHESIS"')
 
 
 def _compare(histories: dict[str, Any], answers: dict[str, list[str]], dev: Corpus) -> None:
@@ -83,10 +81,8 @@ def _compare(histories: dict[str, Any], answers: dict[str, list[str]], dev: Corp
     same = np.mean([a == b for a, b in zip(*answers.values(), strict=True)])
     print(f"\n{names}: same start, same data, no dropout")
     print(f"  dev accuracy: {' and '.join(scores)}; same prediction for {same:.1%} of the pairs")
-    print(
-        f"  largest difference of a step's loss: {losses[:EARLY].max():.0e} in the first {EARLY} "
-        f"steps, {losses.max():.0e} in all {len(losses)}, for rounding errors grow"
-    )
+    largest = f"{losses[:EARLY].max():.0e} in the first {EARLY} steps, {losses.max():.0e} in all"
+    print(f"  largest difference of a step's loss: {largest}, for rounding errors grow")
     print(f"\nthe first pairs of the dev set, {names}:")
     for i, (premise, hypothesis, label) in enumerate(list(zip(*dev, strict=True))[:PAIRS]):
         both = " and ".join(labels[i] for labels in answers.values())
@@ -170,9 +166,9 @@ class Parity(Command):
     json: bool = options.json_option()
 
     def run(self) -> int:
+        options.check_plot(self.plot)
         if self.plot is not None and self.plot.suffix.lower() != ".png":
             raise ConfigError(f"--plot writes PNG files, and {self.plot} is not called one")
-        options.check_plot(self.plot)
         checkpoint = load_checkpoint(self.path, self.unnamed.labels, self.unnamed.num_heads)
         backends = [get_backend(name) for name in available_backends()]
         how: Any = {"steps": self.steps, "batch_size": self.batch_size, "lr": self.lr}

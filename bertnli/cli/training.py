@@ -66,8 +66,8 @@ class RunOptions:
         exclusive="start",
     )
     save_every: When = option(
-        "save a state to resume from every 500 steps, or 30s, 10m, 1h (default: 10m), and after "
-        "every epoch",
+        "how often to save a state to resume from, in steps (500) or time (30s, 10m, 1h; default: "
+        "10m); one is saved after every epoch, too",
         default=SAVE_EVERY,
     )
     keep: options.Count = option("number of such states to keep", default=KEEP)
@@ -261,9 +261,7 @@ class Launch(Command):
     def run(self) -> int:
         command = self.command[1:] if self.command[:1] == ["--"] else self.command
         if command[:1] != ["train"]:
-            raise ConfigError(
-                "say what the workers shall run, after --: bertnli launch --workers 2 -- train ..."
-            )
+            raise ConfigError("give the workers' command: bertnli launch --workers 2 -- train ...")
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--backend")
         backend = parser.parse_known_args(command)[0].backend
