@@ -52,13 +52,14 @@ class Demo(Command):
         check_output_folder(self.output, "output")
         dev, output, model = read("sample", "dev"), Path(self.output), options.BUNDLED_MODEL
         print(f"{len(read('sample', 'train').labels)} training pairs, {len(dev.labels)} dev pairs")
-        how = {"pretrained": model, "new_head": True, "dropout": 0.0, "max_len": 64, "lr": 5e-4}
-        how |= {"batch_size": 32, "num_epochs": self.epochs, "schedule": "linear", "warmup": 0.1}
-        how |= {"overwrite": True, "progress": False, "on_epoch": partial(print, flush=True)}
+        how: dict[str, Any] = {"pretrained": model, "new_head": True, "dropout": 0.0, "max_len": 64}
+        how |= {"batch_size": 32, "num_epochs": self.epochs, "lr": 5e-4}
+        how |= {"schedule": "linear", "warmup": 0.1, "overwrite": True, "progress": False}
         histories, answers = {}, {}
         for name in names:
             print(f"\n{name}")
-            run = train("sample", backend=name, output=output / name, **how)
+            how |= {"backend": name, "output": output / name}
+            run = train("sample", **how, on_epoch=partial(print, flush=True))
             predictions = run.net.predict([*zip(dev.premises, dev.hypotheses, strict=True)])
             histories[name] = run.history
             answers[name] = [prediction.label for prediction in predictions]

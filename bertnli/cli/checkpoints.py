@@ -53,7 +53,7 @@ class Download(Command):
         if self.folder is not None:
             check_output_folder(self.folder, "download")
         if self.name == SAMPLE:
-            raise ConfigError("the sample comes with bertnli; each SOURCE may be named sample")
+            raise ConfigError("the sample comes with bertnli; it is named sample as a SOURCE")
         if self.name in BUNDLED:
             raise ConfigError(f"{self.name} comes with bertnli; each command takes its name")
         framework = self.backend or next(iter(available_backends()), None)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from datetime import timedelta
@@ -71,7 +72,11 @@ def arguments(options: Any, *without: str) -> dict[str, Any]:
 def build(options: type[T], values: Mapping[str, Any]) -> T:
     """Make a dataclass of options from values by name; missing values are the defaults."""
     kinds = get_type_hints(options, include_extras=True)
-    groups = {name: build(kind, values) for name, kind in kinds.items() if is_dataclass(kind)}
+    groups: dict[str, Any] = {
+        name: build(kind, values)  # type: ignore[arg-type]
+        for name, kind in kinds.items()
+        if is_dataclass(kind)
+    }
     return options(**groups, **{name: values[name] for name in kinds if name in values})
 
 
@@ -93,7 +98,8 @@ class Parser(argparse.ArgumentParser):
             options: the dataclass.
             place: the parser or argument group to add them to; None for this parser.
         """
-        place, exclusive = place or self, dict[str, Any]()
+        place = place or self
+        exclusive = defaultdict[str, Any](lambda: place.add_mutually_exclusive_group())
         kinds = get_type_hints(options, include_extras=True)
         for item in fields(options):
             inner = place
@@ -103,11 +109,7 @@ class Parser(argparse.ArgumentParser):
                 self.add_options(kinds[item.name], inner)
             elif "help" in item.metadata:
                 name = item.metadata.get("exclusive")
-                if name is not None:
-                    if name not in exclusive:
-                        exclusive[name] = place.add_mutually_exclusive_group()
-                    inner = exclusive[name]
-                _add_option(inner, item, kinds[item.name])
+                _add_option(exclusive[name] if name else place, item, kinds[item.name])
             else:
                 place = inner
 
