@@ -83,7 +83,7 @@ def train(
             raise ConfigError("--min-freq and --model are not for a pretrained model")
         bert = setup.pretrained(pretrained, dropout, kind=PRETRAINED if new_head else CLASSIFIER)
     elif new_head:
-        raise ConfigError("new_head (--new-head) is for a pretrained model (--pretrained)")
+        raise ConfigError("new_head (--new-head) is for pretrained models (--pretrained)")
 
     def classifier(labels: Sequence[str]) -> Classifier:
         seed = setup.config.seed

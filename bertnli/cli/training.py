@@ -261,7 +261,7 @@ class Launch(Command):
     def run(self) -> int:
         command = self.command[1:] if self.command[:1] == ["--"] else self.command
         if command[:1] != ["train"]:
-            raise ConfigError("give the workers' command: bertnli launch --workers 2 -- train ...")
+            raise ConfigError("give a command after --: bertnli launch --workers 2 -- train ...")
         parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
         parser.add_argument("--backend")
         backend = parser.parse_known_args(command)[0].backend
