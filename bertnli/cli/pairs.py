@@ -122,7 +122,7 @@ class Evaluate(Command):
             raise ConfigError(what)
         if self.report is not None:
             if self.json:
-                raise ConfigError("--json is not for --report, which writes report.json")
+                raise ConfigError("--json prints scores; with --report, report.json has them")
             if self.plot is not None:
                 raise ConfigError("--plot is not for --report; a report has the matrices")
             check_report_folder(self.report)
