@@ -36,11 +36,10 @@ class Completion(Command):
 
     examples:
       bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
-          for bash, if the package bash-completion is installed
       bertnli completion zsh > ~/.zfunc/_bertnli
-          for zsh; ~/.zshrc needs `fpath+=~/.zfunc` before `compinit`
+          ~/.zshrc needs `fpath+=~/.zfunc` before `compinit`
       bertnli completion tcsh > ~/.bertnli-completion.csh
-          for tcsh; ~/.tcshrc needs `source ~/.bertnli-completion.csh`
+          ~/.tcshrc needs `source ~/.bertnli-completion.csh`
     """
 
     shell: str = argument("the shell", choices=SHELLS)
@@ -116,9 +115,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 if `parity` finds a difference or `doctor` no backend; 2 for invalid
         input (one line on stderr says why); 75 if another process of a run has ended or does not
         respond; 130 after Ctrl-C; 141 after the reader of the output has ended.
-
-    Raises:
-        SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
     """
     words = sys.argv[1:] if argv is None else argv
     parser = make_parser(words)

@@ -126,10 +126,8 @@ class Export(Command):
 
     DST is a new folder, which gets model.onnx and the vocabulary; or a new file that ends in .onnx,
     for the graph alone. The graph's metadata hold class names (labels), sizes (model) and how pairs
-    were cut in training (encoding). Batches may have any size, and any length up to the model's
-    positions. The outputs of onnxruntime are compared with the tensors. With --int8 there is
-    model.int8.onnx beside it (mine.int8.onnx beside mine.onnx), a third of the size; give --check
-    to see what that costs in accuracy.
+    were cut in training (encoding). The outputs of onnxruntime are compared with the tensors. With
+    --int8 there is model.int8.onnx, too, a third of the size; --check shows its accuracy.
 
     examples:
       bertnli export runs/mine mine.onnx --format onnx

@@ -90,7 +90,6 @@ class Evaluate(Command):
     that baseline is wrong, by class, length and word overlap, and the most confident errors.
 
     examples:
-      bertnli evaluate runs/sample sample
       bertnli evaluate runs/seed0 SNLI --split test --also runs/seed1 runs/seed2 --report report
       bertnli evaluate runs/small multinli_1.0_dev_matched.txt SICK.txt:test \\
           --baseline-on SNLI:train --calibrate-on held.tsv --report report
@@ -118,8 +117,7 @@ class Evaluate(Command):
 
     def run(self) -> None:
         if self.report is None and (self.baseline_on or self.calibrate_on):
-            what = "--baseline-on and --calibrate-on are for a report; give --report DIR"
-            raise ConfigError(what)
+            raise ConfigError("--baseline-on and --calibrate-on need a report; give --report DIR")
         if self.report is not None:
             if self.json:
                 raise ConfigError("--json prints scores; with --report, report.json has them")
@@ -221,8 +219,6 @@ class Explain(Command):
 
     examples:
       bertnli explain "A man is asleep." "A man is awake." --label neutral --plot pair.png
-      bertnli explain --checkpoint runs/small --block 0 --head 2 --plot head.png \\
-          "A man is asleep." "A man is awake."
       bertnli explain "A man is asleep." "A man is awake." --json > pair.json
     """
 

@@ -24,12 +24,7 @@ T = TypeVar("T")
 
 
 def optional(config: type, default: str) -> Any:
-    """Make a dataclass with the options of another, all None by default.
-
-    Args:
-        config: the dataclass of options.
-        default: the name under which the help shows the defaults of ``config``.
-    """
+    """Copy a dataclass of options, with None for the defaults; the help names them ``default``."""
 
     def without_default(item: Field[Any]) -> tuple[str, str, Any]:
         help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
@@ -53,12 +48,7 @@ class Command:
 
 
 def arguments(options: Any, *without: str) -> dict[str, Any]:
-    """Flatten a dataclass of options and groups of options into keyword arguments.
-
-    Args:
-        options: the dataclass; values that are None are left out.
-        without: the names of further options to leave out.
-    """
+    """Return the options of a dataclass and its groups by name, unless None or in ``without``."""
     values: dict[str, Any] = {}
     for item in fields(options):
         value = getattr(options, item.name)
@@ -92,12 +82,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def add_options(self, options: Any, place: Any = None) -> None:
-        """Add the options of a dataclass and of its groups.
-
-        Args:
-            options: the dataclass.
-            place: the parser or argument group to add them to; None for this parser.
-        """
+        """Add the options of a dataclass to an argument group, or to this parser if it is None."""
         place = place or self
         exclusive = defaultdict[str, Any](lambda: place.add_mutually_exclusive_group())
         kinds = get_type_hints(options, include_extras=True)

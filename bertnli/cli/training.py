@@ -131,7 +131,6 @@ class Train(Command):
     examples:
       bertnli train --train sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
           --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
-          from scratch, on the small corpus that comes with bertnli: nothing is downloaded
       bertnli train --train SNLI --pretrained bert.small --output runs/small
           the book's chapter
       bertnli train --train pairs.csv --dev 0.1 --premise-column text --hypothesis-column claim \\
@@ -183,14 +182,11 @@ class Pretrain(Command):
     """Pretrain a BERT on plain text: masked words, and whether a sentence follows another.
 
     A line of a text file is a sentence, and an empty line ends a document; with --text-column, a
-    row of a table is a document. The output folder is a run's, as with `bertnli train`, and
-    `bertnli train --pretrained RUN` takes its best/: the last epoch, or with --dev-text the one
-    with the most masked words predicted right.
+    row of a table is a document. `bertnli train --pretrained RUN` takes best/ of the output folder:
+    the last epoch, or with --dev-text the one with the most masked words predicted right.
 
     examples:
-      bertnli pretrain --text corpus.txt --output runs/pretrained --epochs 10 --batch-size 256 \\
-          --lr 1e-3 --schedule linear --warmup 0.05
-          bert.small's sizes, with a vocabulary of the text's words
+      bertnli pretrain --text corpus.txt --output runs/pretrained --lr 1e-3 --schedule linear
       bertnli pretrain --text wiki.txt --split-sentences --word-pieces 8000 --whole-words \\
           --tasks mlm --output runs/mlm
       bertnli pretrain --text reviews.csv --text-column review --pretrained bert.small \\
@@ -244,7 +240,6 @@ class Launch(Command):
     examples:
       bertnli launch --workers 2 -- train --train SNLI --pretrained bert.small --output runs/small
       bertnli launch --workers 4 --hosts 2 --host 0 --address node0:9500 -- train ...
-          on each host the same, apart from --host
     """
 
     workers: options.Count = required("number of processes that train, on each host")
