@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli._util.text import aligned
+from bertnli._util.progress import aligned
 from bertnli.api.loading import backend_of, print_precision
 from bertnli.api.sets import describe, describe_encoding
 from bertnli.backends.interface import Backend
