@@ -50,7 +50,7 @@ def openmp_threads() -> int | None:
 
 
 def describe_machine(root: Path = ROOT) -> dict[str, Any]:
-    """Describe the system, processor, cores, memory and thread settings, by files below ``root``."""
+    """Describe the system, processor, cores, memory and thread settings, from ``root``'s files."""
     return {
         "system": platform.platform(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
@@ -68,7 +68,7 @@ def describe_machine(root: Path = ROOT) -> dict[str, Any]:
 
 
 def cpu(root: Path = ROOT) -> dict[str, Any]:
-    """Read the processor's ``name`` and ``instructions`` (None if unknown) from files below ``root``."""
+    """Read the processor's ``name`` and ``instructions`` (None if unknown) below ``root``."""
     values: dict[str, str] = {}
     for line in _read(root / "proc/cpuinfo").splitlines():
         key, _, value = line.partition(":")
