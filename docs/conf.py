@@ -46,7 +46,7 @@ nitpick_ignore = [
     ("py:class", "bertnli.formats.head.Head"),
     ("py:class", "bertnli.data.dataset.Dataset"),
     ("py:class", "bertnli.data.encode.EncodedPairs"),
-    ("py:class", "bertnli.data.padding.PaddingCost"),
+    ("py:class", "bertnli.data.packing.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
     ("py:class", "bertnli.training.average.BaseWeightAverage"),

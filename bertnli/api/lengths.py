@@ -11,7 +11,7 @@ import numpy as np
 
 from bertnli.api.sets import describe, labelled_or_not, read_ids, read_tokens
 from bertnli.data.dataset import PairDataset
-from bertnli.data.padding import PaddingCost, padding_cost
+from bertnli.data.packing import PaddingCost, padding_cost
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_lengths
 
