@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -34,12 +35,11 @@ def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
         corpus: the training pairs.
         min_freq: the number of occurrences below which a token becomes ``<unk>``.
     """
-    sentences = (*corpus.premises, *corpus.hypotheses)
-    tokens = [token for words in lower_tokens(sentences, corpus.tokenized) for token in words]
-    return Vocab(tokens, min_freq, RESERVED_TOKENS)
+    sentences = chain(corpus.premises, corpus.hypotheses)
+    return Vocab(lower_tokens(sentences, corpus.tokenized), min_freq, RESERVED_TOKENS)
 
 
-def _check(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
+def _checked_vocab(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
     if vocab is None:
         raise ConfigError("give the vocabulary of the model that will read the pairs")
     check_truncation(max_len, truncation)
@@ -86,7 +86,7 @@ class PairDataset(ExampleSet):
         truncation: str = "book",
         verbose: bool = True,
     ) -> None:
-        self.vocab = vocab = _check(vocab, max_len, truncation)
+        self.vocab = vocab = _checked_vocab(vocab, max_len, truncation)
         if isinstance(dataset, str | Path):
             raise DataError(
                 f"pairs are expected, and not {str(dataset)!r}; bertnli.read(path) reads a "
@@ -95,18 +95,16 @@ class PairDataset(ExampleSet):
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = map(list, dataset)
             dataset = Corpus(premises, hypotheses, labels, tokenized=True)
-        targets = None
-        if isinstance(dataset, Corpus):
-            targets = dataset.targets
-            dataset = encode_corpus(dataset, max_len, vocab, truncation)
-        pairs: EncodedPairs = dataset
+        targets, pairs = None, dataset
+        if isinstance(pairs, Corpus):
+            targets, pairs = pairs.targets, encode_corpus(pairs, max_len, vocab, truncation)
         self.max_len, self.truncation = max_len, truncation
         self.token_ids, self.offsets = pairs.token_ids, pairs.offsets
         self.premise_lens, self.is_cut = pairs.premise_lens, pairs.is_cut
         self.labels, self.label_names = pairs.labels, pairs.label_names
         self.skipped, self.source, self.notes = pairs.skipped, pairs.source, pairs.notes
         if targets is not None:
-            self.targets = self._checked(targets)
+            self.targets = self._checked_targets(targets)
         self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
@@ -134,7 +132,7 @@ class PairDataset(ExampleSet):
         Raises:
             ConfigError, DataError: see `bertnli.read` and `PairDataset`.
         """
-        vocab = _check(vocab, max_len, truncation)
+        vocab = _checked_vocab(vocab, max_len, truncation)
         how = Reading(**options)
         pairs: Corpus | EncodedPairs
         if how.probabilities is None:
@@ -154,10 +152,10 @@ class PairDataset(ExampleSet):
             DataError: the shape is wrong, or the values are not probabilities.
         """
         dataset = copy.copy(self)
-        dataset.targets = self._checked(targets)
+        dataset.targets = self._checked_targets(targets)
         return dataset
 
-    def _checked(self, targets: NDArray) -> NDArray[np.float32]:
+    def _checked_targets(self, targets: NDArray) -> NDArray[np.float32]:
         targets = np.ascontiguousarray(targets, np.float32)
         expected = (len(self), len(self.label_names))
         if targets.shape != expected:

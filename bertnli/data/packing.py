@@ -209,16 +209,14 @@ class PaddingCost:
         return asdict(self)
 
 
-def padding_cost(
-    dataset: ExampleSet, batch_size: int, *, seed: int = 0, max_tokens: int = CHUNK_TOKENS
-) -> PaddingCost:
+def padding_cost(dataset: ExampleSet, batch_size: int) -> PaddingCost:
     """Count the tokens of a set's first epoch in shuffled batches, padded in several ways."""
-    lengths = dataset.lengths[epoch_order(len(dataset), seed, 0)]
+    lengths = dataset.lengths[epoch_order(len(dataset), 0, 0)]
     to_longest = computed = 0
     for start in range(0, len(lengths), batch_size):
         batch = lengths[start : start + batch_size]
         longest = int(batch.max())
         to_longest += longest * len(batch)
-        computed += sum(len(chunk.tokens) for chunk in pack(batch, longest, max_tokens))
+        computed += sum(len(chunk.tokens) for chunk in pack(batch, longest))
     tokens, to_max_len = int(lengths.sum(dtype=np.int64)), len(lengths) * dataset.max_len
     return PaddingCost(batch_size, dataset.max_len, tokens, to_max_len, to_longest, computed)

@@ -21,7 +21,7 @@ class Vocab:
     """The book's vocabulary: frequent tokens and reserved tokens, sorted.
 
     Args:
-        tokens: a list of tokens, or a list of lists of tokens, to count.
+        tokens: the tokens to count, or lists of tokens.
         min_freq: the number of occurrences below which a token is left out.
         reserved_tokens: tokens that are always included, like ``<unk>``.
 
@@ -45,7 +45,7 @@ class Vocab:
 
     def __init__(
         self,
-        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        tokens: Iterable[str] | Iterable[Sequence[str]] | None = None,
         min_freq: int = 0,
         reserved_tokens: Iterable[str] | None = None,
     ) -> None:
