@@ -34,7 +34,7 @@ class _Columns(NamedTuple):
 
 
 class Corpus(_Columns):
-    """Sentence pairs and their labels: a tuple of three lists, like that of the book's ``read_snli``.
+    """Sentence pairs and their labels: a tuple of three lists, as from the book's ``read_snli``.
 
     Attributes:
         premises, hypotheses: lists of the sentences.
@@ -144,10 +144,7 @@ class Corpus(_Columns):
         raise IndexError(f"pair {index} of {len(self.labels)}")
 
     def subset(self, indices: NDArray[np.int64], name: str = "") -> Corpus:
-        """Return a corpus of the pairs at ``indices`` in that order, without skipped rows and notes.
-
-        The default name is that of this corpus.
-        """
+        """Return a corpus of the pairs at ``indices``, by default of the same name, without notes."""
         order = indices.tolist()
         return Corpus(
             *([column[i] for i in order] for column in self),

@@ -175,7 +175,6 @@ class PairDataset(ExampleSet):
         return len(self.labels)
 
     def digest(self) -> str:
-        """Return a SHA-256 in hexadecimal of the pairs in order, their classes and targets."""
         sha256 = hashlib.sha256(repr(self.label_names).encode())
         for array in (self.token_ids, self.offsets, self.premise_lens, self.labels, self.targets):
             if array is not None:
@@ -183,12 +182,10 @@ class PairDataset(ExampleSet):
         return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PairDataset:
-        """Return the set itself, since its pairs are the same in each epoch."""
-        return self
+        return self  # its pairs are the same in each epoch
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """(N,) int32 numbers of tokens of the pairs, special tokens included."""
         return np.diff(self.offsets).astype(np.int32)
 
     @property

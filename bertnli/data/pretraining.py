@@ -100,7 +100,6 @@ class PretrainingSet(ExampleSet):
         return len(self.firsts)
 
     def digest(self) -> str:
-        """Return a SHA-256 in hexadecimal of the text's ids and of the settings of masking."""
         settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
         sha256 = hashlib.sha256(repr(settings).encode())
         for part in (self.token_ids, self.ends, self.documents):
@@ -108,7 +107,6 @@ class PretrainingSet(ExampleSet):
         return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PretrainingSet:
-        """Return a copy with an epoch's examples, which depend on seed and epoch alone."""
         drawn = copy.copy(self)
         drawn._draw(seed, epoch)
         return drawn
@@ -130,14 +128,9 @@ class PretrainingSet(ExampleSet):
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """(N,) int32 numbers of tokens of the examples, special tokens included."""
         return np.sum(self._lengths(np.arange(len(self))), axis=0, dtype=np.int32)
 
     def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
-        """Return the examples with the given indices (B,) as a batch.
-
-        The masks depend on the epoch and on the first index.
-        """
         start_a = self.ends[self.firsts[indices], None]
         start_b = self.ends[self.seconds[indices], None]
         len_a, len_b, num_special = (lens[:, None] for lens in self._lengths(indices))

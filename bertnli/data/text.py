@@ -80,7 +80,6 @@ def read_text(
 
 
 def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
-    """Yield the list of sentences of each document of a file."""
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     with open_bytes(path) as stream, as_text(stream) as file:

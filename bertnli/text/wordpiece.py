@@ -137,15 +137,12 @@ class WordPieceVocab(Vocab):
         return self.tokenizer.to_str()
 
     def save(self, path: str | Path) -> None:
-        """Write the tokenizer's definition to a file that `load` reads."""
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def required(self, token: str) -> int:
-        """Return the id of a special token, such as ``"<cls>"``; see `Vocab.required`."""
         return super().required(SPECIAL.get(token, token))
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
-        """Yield the ids of each sentence's word pieces; see `Vocab.ids_of`."""
         texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
         while batch := list(islice(texts, _BATCH)):
             with _as_data_errors("text cannot be cut into word pieces"):
@@ -239,8 +236,7 @@ def _of_pieces(path: Path, settings: dict[str, Any]) -> WordPieceVocab:
 
 
 def _load_json(path: Path) -> Vocab:
-    """Read a ``vocab.json``: a list as the book's, or an object as GluonNLP's."""
-    with open_regular(path, DataError, MAX_VOCAB) as file:
+    with open_regular(path, DataError, MAX_VOCAB) as file:  # the book's is a list
         is_object = file.read(256).lstrip().startswith(b"{")
     return load_gluonnlp(path) if is_object else Vocab.load(path)
 

@@ -124,17 +124,16 @@ class Code(SphinxDirective):
             raise self.error("say with :alt: what the figure shows")
         if self.name != "both" and "both" not in self.options:
             return [self.cell("torch" if self.name == "run" else self.name, code)]
-        items = []
+        tabs = create_component("tab-set", ["sd-tab-set"])
         for backend, title in TAB_NAMES.items():
+            item = create_component("tab-item", ["sd-tab-item"], selected=False)
             label = nodes.rubric("", title, classes=["sd-tab-label"])
             label["sync_group"], label["sync_id"] = "backend", backend  # one choice for all pages
-            cell = self.cell(backend, *for_backend(code, backend))
-            content = create_component("tab-content", ["sd-tab-content"], children=[cell])
-            children = [label, content]
-            items.append(
-                create_component("tab-item", ["sd-tab-item"], children=children, selected=False)
-            )
-        return [create_component("tab-set", ["sd-tab-set"], children=items)]
+            content = create_component("tab-content", ["sd-tab-content"])
+            content += self.cell(backend, *for_backend(code, backend))
+            item += [label, content]
+            tabs += item
+        return [tabs]
 
     def cell(self, where: str, code: str, before: int = 0) -> nodes.Element:
         """Make the container of a block, which `run_blocks` fills with code and output.
@@ -173,14 +172,8 @@ class CliHelp(Code):
     def run(self) -> list[nodes.Node]:
         if self.arguments:
             return [self.cell("sh", f"bertnli {self.arguments[0]} --help")]
-        sections: list[nodes.Node] = []
-        for command in COMMANDS:
-            section = nodes.section("", nodes.title("", "", nodes.literal("", command)))
-            section["names"].append(command)
-            self.state.document.note_implicit_target(section, section)
-            section += self.cell("sh", f"bertnli {command} --help")
-            sections.append(section)
-        return sections
+        sections = (f"## `{name}`\n\n```{{cli-help}} {name}\n```\n\n" for name in COMMANDS)
+        return self.parse_text_to_nodes("".join(sections), allow_section_headings=True)
 
 
 class Beside(SphinxDirective):
@@ -211,22 +204,17 @@ def run_blocks(app: Sphinx, doctree: nodes.document) -> None:
     for run in filter(None, [shared, *alone]):
         texts = run_process([cell["block"] for cell in run])
         for cell, text in zip(run, texts, strict=True):
-            fill(cell, text, Path(app.srcdir))
-
-
-def fill(cell: nodes.Element, text: str, site: Path) -> None:
-    """Put the code, output and figure of a block into its container."""
-    block, options = cell["block"], cell["options"]
-    if "hide-code" not in options and block["where"] != "compare":
-        language = "bash" if block["where"] == "sh" else "python"
-        cell += literal(block["code"], language, "cell-code")
-    if text and "hide-output" not in options:
-        cell += literal(text, "text", "cell-output")
-    if block["picture"]:
-        uri = "/" + Path(block["picture"]).relative_to(site).as_posix()
-        cell += nodes.image("", uri=uri, alt=options["alt"], classes=["cell-figure"])
-    for node in cell.findall():
-        node.source, node.line = cell.source, cell.line
+            block, options = cell["block"], cell["options"]
+            if "hide-code" not in options and block["where"] != "compare":
+                language = "bash" if block["where"] == "sh" else "python"
+                cell += literal(block["code"], language, "cell-code")
+            if text and "hide-output" not in options:
+                cell += literal(text, "text", "cell-output")
+            if block["picture"]:
+                uri = "/" + Path(block["picture"]).relative_to(app.srcdir).as_posix()
+                cell += nodes.image("", uri=uri, alt=options["alt"], classes=["cell-figure"])
+            for node in cell.findall():
+                node.source, node.line = cell.source, cell.line
 
 
 def run_process(blocks: list[dict[str, Any]]) -> list[str]:
