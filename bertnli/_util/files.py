@@ -63,7 +63,7 @@ def open_regular(
 
 
 def _is_sparse(handle: int, size: int) -> bool:
-    """Return whether nearly all of an open file is holes; False if the system cannot tell."""
+    """Return whether nearly all bytes of an open file are holes; False if that is unknown."""
     place = data = 0
     with suppress(AttributeError, OSError):  # OSError: no more data
         while place < size and data * MAX_HOLES < size:

@@ -91,7 +91,7 @@ def cpu_limit(root: Path = ROOT) -> float | None:
 
 
 def memory(root: Path = ROOT) -> dict[str, float | None]:
-    """Read in GiB the machine's memory, its available part, and the control groups' limit."""
+    """Read below ``root`` the total and available memory and the control groups' limit, in GiB."""
     sizes = dict(re.findall(r"(Mem\w+):\s+(\d+) kB", _read(root / "proc/meminfo")))
     files = [group / "memory.max" for group in _control_groups(root)]
     files += [group / "memory.limit_in_bytes" for group in _control_groups(root, "memory")]

@@ -44,7 +44,7 @@ class Batch:
         return replace(self, **{n: a[rows] for n, a in arrays.items() if a is not None})
 
     def relabelled(self: AnyBatch, ids: NDArray[np.int32]) -> AnyBatch:
-        """Return the batch with class id ``ids[i]`` in place of i, a permutation (classes,)."""
+        """Replace each class id i by ``ids[i]``, a permutation (classes,), also in the targets."""
         targets = None if self.targets is None else self.targets[:, np.argsort(ids)]
         return replace(self, labels=ids[self.labels], targets=targets)
 
@@ -129,7 +129,15 @@ def batches(
     shuffle: bool = False,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """Yield a set's batches from number ``first`` on, in `epoch_order` if ``shuffle``."""
+    """Yield the batches of a set, the last of which may be smaller.
+
+    Args:
+        dataset: the set of examples.
+        batch_size: the number of examples of a batch.
+        seed, epoch: the arguments of `epoch_order`.
+        shuffle: whether to take the examples in `epoch_order`.
+        first: the number of batches to skip at the beginning.
+    """
     n = len(dataset)
     order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
     for indices in split_indices(order, batch_size, first):
@@ -139,7 +147,7 @@ def batches(
 def sorted_batches(
     dataset: ExampleSet, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield batches of examples of similar length with their indices (B,), the longest first."""
+    """Yield pairs of indices (B,) and batch, of examples of similar length, the longest first."""
     order = np.argsort(-dataset.lengths, kind="stable")
     for indices in split_indices(order, batch_size):
         yield indices, dataset.batch(indices)
@@ -148,7 +156,7 @@ def sorted_batches(
 def split_indices(
     order: NDArray[np.int64], batch_size: int, first: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Split indices (N,) into batches from number ``first`` on; the last one may be smaller."""
+    """Split indices (N,) into parts of ``batch_size``, without the first ``first`` parts."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size!r}; a whole number from 1 on is expected")
     for start in range(first * batch_size, len(order), batch_size):

@@ -135,7 +135,7 @@ class Corpus(_Columns):
         return cls(*columns, [-1] * len(listed), tokenized=False)
 
     def where(self, index: int) -> str:
-        """Return the file and the line or row of a pair, as text."""
+        """Return the file and the line, or the number of the row, of a pair as text."""
         end = 0
         for part, count in self.parts.items():
             end += count
@@ -144,7 +144,7 @@ class Corpus(_Columns):
         raise IndexError(f"pair {index} of {len(self.labels)}")
 
     def subset(self, indices: NDArray[np.int64], name: str = "") -> Corpus:
-        """Return a corpus of the pairs at ``indices``, by default of the same name, without notes."""
+        """Make a corpus of the pairs at ``indices``; an empty ``name`` keeps the corpus's name."""
         order = indices.tolist()
         return Corpus(
             *([column[i] for i in order] for column in self),
@@ -164,7 +164,7 @@ class Corpus(_Columns):
         return set(zip(self.premises, self.hypotheses, strict=True))
 
     def digest(self) -> str:
-        """Return a SHA-256 in hexadecimal of the set of pairs, whatever their order."""
+        """Return a SHA-256 in hexadecimal of the distinct pairs, independent of their order."""
         digest = hashlib.sha256()
         for pair in sorted(self.pairs()):
             digest.update(repr(pair).encode())

@@ -117,14 +117,17 @@ def split_by_length(
 
 
 def _computed_lengths(valid_lens: NDArray, width: int) -> NDArray[np.int64]:
-    """Return the numbers of tokens to compute, (B,): all T of a pair without valid tokens."""
+    """Return the numbers of tokens to compute (B,); ``width`` for a pair without valid tokens."""
     return np.where(valid_lens > 0, np.minimum(valid_lens, width), width).astype(np.int64)
 
 
 def _similar_lengths(
     lengths: NDArray[np.int64], max_tokens: int, max_pairs: int | None = None
 ) -> list[NDArray[np.int64]]:
-    """Divide the pairs into groups of about equal total length; return the groups' indices."""
+    """Divide pairs into groups of about equal total length; return the indices of each group.
+
+    The longest pairs come first. ``max_tokens`` and ``max_pairs`` limit a group of several pairs.
+    """
     order = np.argsort(-lengths, kind="stable")
     if max_pairs is not None and max_pairs < len(order):
         groups = np.split(order, np.arange(max_pairs, len(order), max_pairs))
@@ -139,7 +142,7 @@ def _similar_lengths(
 def _chunk(
     pairs: NDArray[np.int64], lengths: NDArray[np.int64], valid_lens: NDArray, width: int
 ) -> Chunk:
-    """Make the chunk of some pairs, which are sorted by falling length."""
+    """Make the chunk of the pairs with the indices ``pairs``, sorted by falling ``lengths``."""
     firsts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     used = int(lengths.sum())
     size = rounded_up(used + 1)  # the last row is always padding

@@ -131,7 +131,7 @@ async def _disconnect(request: Request) -> None:
 
 
 def _explained(pair: tuple[str, str], net: Any, **names: Any) -> str:
-    """Explain a pair, and convert the explanation to JSON, all in the model's thread."""
+    """Explain a pair, and return the explanation and ``names`` as JSON; for the model's thread."""
     explanation = explain(net, *pair)
     fields = {
         **vars(explanation),

@@ -12,7 +12,7 @@ PAIRS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 
 
 class Metrics:
-    """The metrics of one server, as attributes and in ``registry``."""
+    """The metrics of one server; ``registry`` collects them for Prometheus."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
@@ -37,7 +37,7 @@ class Metrics:
         self._up = metric(Gauge, "worker_up", "1 while the backend can answer.", "backend")
 
     def watch(self, backend: str, waiting: Callable[[], int], up: Callable[[], bool]) -> None:
-        """Add a backend's worker; two functions return its waiting pairs, and if it is ready."""
+        """Add a worker; ``waiting`` counts its waiting pairs, ``up`` tells whether it is ready."""
         self._queue.labels(backend).set_function(waiting)
         self._up.labels(backend).set_function(up)
         for metric in (self.pairs, self.dropped_pairs, self.batch_pairs, self.batch_seconds):

@@ -105,7 +105,7 @@ def read_settings(folder: Path, defined: bool) -> tuple[dict[str, Any] | None, s
 
 
 def lowercases(pieces: list[str]) -> bool:
-    """Return whether no word piece has a capital letter A to Z, special tokens aside."""
+    """Return whether all word pieces are lower-case, that is without A to Z outside of brackets."""
     return not any(re.search("[A-Z]", p) for p in pieces if not re.fullmatch(r"(?s)\[.*\]", p))
 
 
@@ -156,7 +156,7 @@ def check_definition(text: str) -> None:
 
 
 def _check_steps(step: Any, kind: str, accepted: tuple[str, ...]) -> None:
-    """Raise DataError if a step, or a step in its nested sequences, is not of an accepted type."""
+    """Raise DataError if a step, or a step nested in it under the key ``kind``, is not accepted."""
     pending = [] if step is None else [step]
     for step in pending:
         if step.get("type") == "Sequence":

@@ -172,7 +172,7 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
 
 
 def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, int]:
-    """Learn word pieces and return the id of each piece; the special tokens come first."""
+    """Learn ``size`` word pieces and return the id of each; the special tokens come first."""
     tokenizer = _tokenizers().BertWordPieceTokenizer()
     tokenizer.train_from_iterator(
         texts,
@@ -260,17 +260,17 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
 
 @contextmanager
 def _as_data_errors(what: str | Path) -> Iterator[None]:
-    """Convert errors to DataErrors; the package's Rust panics are not even Exceptions."""
+    """Convert any error in the context to a DataError whose message begins with ``what``."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, BackendError):
         raise
-    except BaseException as error:
+    except BaseException as error:  # panics of the package tokenizers are not Exceptions
         raise DataError(f"{what}: {error}") from error
 
 
 def _as_text(sentence: str) -> str:
-    """Convert the treebank's tokens of a sentence to ordinary text, as far as that is known."""
+    """Join treebank tokens to text: restore brackets and quotation marks, and attach clitics."""
     text = ""
     for word in sentence.split():
         joined = not text or _CLITIC.fullmatch(word)

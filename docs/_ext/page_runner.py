@@ -21,7 +21,7 @@ BASH = ["bash", "-euo", "pipefail", "-c"]
 
 
 def run_python(block: dict[str, Any], namespace: dict[str, Any]) -> None:
-    """Execute a block, print the value of its last expression as a notebook does, or save it."""
+    """Execute a block; print the value of its last expression, or save it as the block's figure."""
     tree = ast.parse(block["code"], block["page"])
     ast.increment_lineno(tree, block["line"] - 1)
     last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else ast.Pass()

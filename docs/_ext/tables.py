@@ -23,7 +23,7 @@ from bertnli.data.layouts import LAYOUTS, WNLI, Layout
 
 
 def formatted(value: Any, spec: str, medians: bool = False) -> str:
-    """Format a cell: a text, a number, None, or a list of median, lowest and highest number."""
+    """Format a value: a text, a number, None, or a list of median, lowest and highest number."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list):
