@@ -38,11 +38,16 @@ WORDS = {
     "Search": "Rechercher",
     "Skip to content": "Aller au contenu",
     "Toggle Light / Dark / Auto color theme": "Changer de thème\u00a0: clair, sombre, automatique",
-    "Toggle navigation of %s": "Afficher ou masquer la rubrique %s",
+    "Toggle navigation of": "Afficher ou masquer la rubrique",
     "Toggle site navigation sidebar": "Afficher ou masquer la navigation",
     "Toggle table of contents sidebar": "Afficher ou masquer le sommaire",
     "View this page": "Voir la source de la page",
 }
+#: Texts that are in the HTML of a page's body and of the contents.
+_IN_HTML = re.compile(
+    '(?<= title=")Link to this \\w+|(?<=aria-label=")Toggle navigation of|'
+    '(?<=<span class="caption-text">)[^<]*'
+)
 _CATALOGUE = gettext.translation("sphinx", Path(sphinx.__file__).parent / "locale", ["fr"])
 
 
@@ -81,15 +86,8 @@ def _translate_page(app: Sphinx, page: str, _: str, context: dict[str, Any], *__
     context["language"] = "fr"
     context["gettext"] = in_french
     context["ngettext"] = lambda one, several, n: in_french(one if n < 2 else several)
-    links, captions = r'(?<= title=")Link to this \w+', r'(?<=<span class="caption-text">)[^<]*'
-    for part, pattern in (("body", links), ("furo_navigation_tree", captions)):
-        context[part] = re.sub(pattern, lambda m: in_french(m[0]), context.get(part, ""))
-    label = in_french("Toggle navigation of %s")
-    context["furo_navigation_tree"] = re.sub(
-        r'(?<=aria-label=")Toggle navigation of ([^"]*)',
-        lambda m: label % m[1],
-        context["furo_navigation_tree"],
-    )
+    for part in ("body", "furo_navigation_tree"):
+        context[part] = _IN_HTML.sub(lambda match: in_french(match[0]), context.get(part, ""))
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
