@@ -105,10 +105,7 @@ def memory(root: Path = ROOT) -> dict[str, float | None]:
 
 
 def _control_groups(root: Path, controller: str = "") -> Iterator[Path]:
-    """Yield the folders of this process's control group and its parents, for one controller.
-
-    The empty controller is that of cgroup v2.
-    """
+    """Yield the folders of this process's control groups; ``controller`` is empty for cgroup v2."""
     top = root / "sys/fs/cgroup" / controller
     for line in _read(root / "proc/self/cgroup").splitlines():
         _, names, path = line.split(":", 2)

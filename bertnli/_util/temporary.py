@@ -112,11 +112,7 @@ def _read_mark(home: Path) -> dict[str, str] | None:
 
 
 def _acquire(home: Path) -> BaseFileLock | None:
-    """Take the lock of a temporary folder; return None if the file system has no locks.
-
-    Raises:
-        Timeout: another process holds the lock.
-    """
+    """Take a temporary folder's lock, or raise Timeout; return None if the system has no locks."""
     lock = FileLock(home / _LOCK)
     try:
         lock.acquire(timeout=0)

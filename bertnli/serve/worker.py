@@ -161,10 +161,7 @@ class Worker:
         return None
 
     def _take(self) -> _Batch | _Job:
-        """Take a function, or a batch of pairs from the jobs in turn, out of the queue.
-
-        Without batching, all pairs are from the first job.
-        """
+        """Take a function or a batch out of the queue; without batching, a batch has one job."""
         if self._jobs[0].function is not None:
             return self._jobs.popleft()
         jobs = self._jobs if self._limits.batching else deque([self._jobs.popleft()])
