@@ -86,7 +86,7 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
 
     Args:
         usage: the hint to give if all keyword arguments are known.
-        beside: the name of a second method of the object, for which an argument may be meant.
+        beside: the name of another method of the object, which may take an unknown argument.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:

@@ -43,8 +43,8 @@ class LogLines:
             return
         self._next = now + EVERY
         rate = (done - self._before) / (now - self._start)
-        of = "" if self.total is None else f" of {self.total:,.0f}"
-        parts = [f"{self.what}: {done:,.0f}{of} {self.unit}", note, f"{rate:,.1f} {self.unit}/s"]
+        total = "" if self.total is None else f" of {self.total:,.0f}"
+        parts = [f"{self.what}: {done:,.0f}{total} {self.unit}", note, f"{rate:,.1f} {self.unit}/s"]
         if self.total is not None and rate > 0:
             parts.append(f"about {duration((self.total - done + self.more) / rate)} left")
         print(", ".join(filter(None, parts)), file=sys.stderr, flush=True)

@@ -39,8 +39,8 @@ def temporary_folder(target: Path) -> Iterator[Path]:
     Folders that killed processes left beside the path are removed first.
 
     Args:
-        target: the path that the caller will give to ``NEW``, a file or folder that it writes in
-            the temporary folder.
+        target: the path to which the caller will rename ``NEW``, a file or folder that it writes
+            in the temporary folder.
 
     Raises:
         OSError: the folder cannot be created.
@@ -60,7 +60,7 @@ def temporary_folder(target: Path) -> Iterator[Path]:
 
 
 def clear_leftovers(folder: Path, any_machine: bool = False) -> None:
-    """Remove the temporary folders of processes that have ended from a folder.
+    """Remove temporary folders whose process has ended from a folder.
 
     The ``OLD`` content of a temporary folder is renamed back if its target is missing.
 

@@ -69,23 +69,23 @@ class Masking:
             starts = np.where(self.continues[token_ids] & maskable, 0, columns)
             keys = np.take_along_axis(keys, np.maximum.accumulate(starts, axis=1), axis=1)
         keys[~maskable] = 2
-        wanted = np.maximum(1, np.rint(lens * self.rate)).astype(np.int64)
-        last = np.take_along_axis(np.sort(keys, axis=1), wanted[:, None] - 1, axis=1)
+        num_preds = np.maximum(1, np.rint(lens * self.rate)).astype(np.int64)
+        last = np.take_along_axis(np.sort(keys, axis=1), num_preds[:, None] - 1, axis=1)
         chosen = (keys <= last) & maskable
         counts = chosen.sum(1)
         places = np.argsort(~chosen, axis=1, kind="stable")[:, : max(int(counts.max()), 1)]
-        there = np.arange(places.shape[1]) < counts[:, None]
-        ids = np.where(there, np.take_along_axis(token_ids, places, axis=1), np.int32(0))
-        action = rng.random(token_ids.shape, np.float32)
-        other = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
-        masked = np.where(action < 0.8, np.int32(self.mask_id), token_ids)
-        masked = np.where(action >= 0.9, other, masked)
+        is_pred = np.arange(places.shape[1]) < counts[:, None]
+        ids = np.where(is_pred, np.take_along_axis(token_ids, places, axis=1), np.int32(0))
+        choice = rng.random(token_ids.shape, np.float32)
+        random_ids = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
+        masked = np.where(choice < 0.8, np.int32(self.mask_id), token_ids)
+        masked = np.where(choice >= 0.9, random_ids, masked)
         return PretrainingBatch(
             np.where(chosen, masked, token_ids).astype(np.int32, copy=False),
             batch.segments,
             lens,
             batch.labels,
-            pred_positions=np.where(there, places, -1).astype(np.int32),
+            pred_positions=np.where(is_pred, places, -1).astype(np.int32),
             pred_ids=ids.astype(np.int32, copy=False),
-            pred_weights=there * np.float32(len(batch) / max(int(counts.sum()), 1)),
+            pred_weights=is_pred * np.float32(len(batch) / max(int(counts.sum()), 1)),
         )

@@ -153,9 +153,9 @@ def _chunk(
         columns = np.arange(lengths[low])
         rows = columns + firsts[low:high, None]
         rows[columns >= lengths[low:high, None]] = size - 1
-        seen = np.minimum(valid_lens[low:high], lengths[low]).astype(np.int64)
-        sees_all = bool((seen == lengths[low]).all())
-        buckets.append(Bucket(pairs[low:high], rows, None if sees_all else seen))
+        num_keys = np.minimum(valid_lens[low:high], lengths[low]).astype(np.int64)
+        sees_all = bool((num_keys == lengths[low]).all())
+        buckets.append(Bucket(pairs[low:high], rows, None if sees_all else num_keys))
     repeats = firsts[-1:].repeat(rounded_up(len(pairs)) - len(pairs))
     return Chunk(tokens, used, pairs, np.concatenate([firsts, repeats]), buckets)
 

@@ -118,13 +118,13 @@ class PretrainingSet(ExampleSet):
         if self.next_sentence:
             rng = np.random.default_rng([seed, epoch, _SECONDS])
             self.labels = rng.integers(0, 2, len(self)).astype(np.int32)
-            others = np.flatnonzero(self.labels == 0)
-            document = self.documents[self.firsts[others]]
+            negatives = np.flatnonzero(self.labels == 0)
+            document = self.documents[self.firsts[negatives]]
             starts = np.searchsorted(self.documents, document)
             sizes = np.searchsorted(self.documents, document, "right") - starts
             # Draw a sentence outside the document, then skip the document's sentences.
             drawn = rng.integers(0, len(self.documents) - sizes)
-            self.seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
+            self.seconds[negatives] = np.where(drawn < starts, drawn, drawn + sizes)
 
     @property
     def lengths(self) -> NDArray[np.int32]:
@@ -159,6 +159,6 @@ class PretrainingSet(ExampleSet):
         num_special = np.where(is_lone, NUM_SPECIAL - 1, NUM_SPECIAL)
         room = self.max_len - num_special
         for i in np.flatnonzero(len_a + len_b > room):
-            kept = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
-            len_a[i], len_b[i] = (room[i], 0) if is_lone[i] else kept
+            lens = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
+            len_a[i], len_b[i] = (room[i], 0) if is_lone[i] else lens
         return len_a, len_b, num_special

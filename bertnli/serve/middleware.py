@@ -87,8 +87,8 @@ class BodyLimit:
 
     async def _read(self, receive: Receive) -> tuple[int, bytes]:
         """Read a body, and return a status and the body; at most ``max_body`` bytes are stored."""
-        chunks, size, more = [], 0, True
-        while more and size <= self.max_body + DRAINED:
+        chunks, size, is_open = [], 0, True
+        while is_open and size <= self.max_body + DRAINED:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return CLIENT_LEFT, b""
@@ -96,5 +96,5 @@ class BodyLimit:
             size += len(chunk)
             if size <= self.max_body:
                 chunks.append(chunk)
-            more = message.get("more_body", False)
+            is_open = message.get("more_body", False)
         return (200, b"".join(chunks)) if size <= self.max_body else (413, b"")

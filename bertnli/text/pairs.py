@@ -134,9 +134,10 @@ def truncated_lengths(
         kept_a = (2 * max_tokens * len_a + len_a + len_b) // (2 * (len_a + len_b))
         kept_a = min(max(kept_a, min(len_a, 1)), max_tokens - min(len_b, 1))
         return kept_a, max_tokens - kept_a
-    half, rest = max_tokens // 2, (max_tokens + 1) // 2
-    if len_b <= half and len_a > len_b:  # only the premise is cut
+    smaller, larger = max_tokens // 2, (max_tokens + 1) // 2
+    if len_b <= smaller and len_a > len_b:  # only the premise is cut
         return max_tokens - len_b, len_b
-    if len_a <= half and len_b > len_a:  # only the hypothesis
+    if len_a <= smaller and len_b > len_a:  # only the hypothesis
         return len_a, max_tokens - len_a
-    return (half, rest) if rule == "longest_first" and len_a <= len_b else (rest, half)
+    hypothesis_longer = rule == "longest_first" and len_a <= len_b
+    return (smaller, larger) if hypothesis_longer else (larger, smaller)

@@ -122,9 +122,8 @@ def treebank_tokenize(sentence: str) -> list[str]:
 
 
 def _add_word(tokens: list[str], word: str) -> None:
-    two = _TWO_WORDS.match(word)
-    if two:
-        tokens.extend(part for part in two.groups() if part)
+    if (parts := _TWO_WORDS.match(word)) is not None:
+        tokens.extend(part for part in parts.groups() if part)
         return
     end, clitics = len(word), []
     while (clitic := _CLITIC.search(word, max(1, end - _LONGEST_CLITIC), end)) is not None:

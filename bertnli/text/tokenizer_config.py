@@ -112,8 +112,8 @@ def lowercases(pieces: list[str]) -> bool:
 def _check(path: Path, described: Mapping[str, Any], defined: bool) -> None:
     """Raise DataError for the first unsupported setting of a file."""
     # Without a tokenizer.json, transformers' two classes disagree about do_basic_tokenize.
-    more = {"tokenizer_class": _BERT + _DEFINED} if defined else {"do_basic_tokenize": (True,)}
-    for name, values in {"tokenizer_class": _BERT, **_SUPPORTED, **more}.items():
+    further = {"tokenizer_class": _BERT + _DEFINED} if defined else {"do_basic_tokenize": (True,)}
+    for name, values in {"tokenizer_class": _BERT, **_SUPPORTED, **further}.items():
         value = _content(described.get(name))
         if name == "auto_map":
             value = value.get("AutoTokenizer") if isinstance(value, dict) else None

@@ -54,8 +54,8 @@ class Vocab:
             counts.update([item] if isinstance(item, str) else item)
         self.token_freqs = counts.most_common()
         self.min_freq = min_freq if self.token_freqs else None
-        kept = {token for token, count in self.token_freqs if count >= min_freq}
-        self._set_tokens(sorted(kept | {UNKNOWN, *(reserved_tokens or ())}))
+        frequent = {token for token, count in self.token_freqs if count >= min_freq}
+        self._set_tokens(sorted(frequent | {UNKNOWN, *(reserved_tokens or ())}))
 
     def _set_tokens(self, idx_to_token: list[str]) -> None:
         self.idx_to_token = idx_to_token

@@ -116,7 +116,7 @@ class WordPieceVocab(Vocab):
     def settings(self) -> dict[str, Any]:
         """Return the normalizer's settings under their names in a tokenizer_config.json."""
         normalizer = json.loads(self.definition())["normalizer"] or {}
-        return {key: normalizer[ours] for key, ours in SETTINGS.items() if ours in normalizer}
+        return {key: normalizer[name] for key, name in SETTINGS.items() if name in normalizer}
 
     def _check_pairs(self) -> None:
         """Raise DataError if the tokenizer does not place a pair's special tokens as BERT does."""
@@ -220,8 +220,8 @@ def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVoca
     normalizer = definition.get("normalizer") or {}
     is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
     if settings and is_bert and normalizer.get("type") == "BertNormalizer":
-        for key, ours in SETTINGS.items():
-            normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
+        for key, name in SETTINGS.items():
+            normalizer[name] = settings.get(key, None if key == "strip_accents" else True)
     return WordPieceVocab(json.dumps(definition))
 
 
