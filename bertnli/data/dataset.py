@@ -95,9 +95,10 @@ class PairDataset(ExampleSet):
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = map(list, dataset)
             dataset = Corpus(premises, hypotheses, labels, tokenized=True)
-        targets, pairs = None, dataset
-        if isinstance(pairs, Corpus):
-            targets, pairs = pairs.targets, encode_corpus(pairs, max_len, vocab, truncation)
+        targets = getattr(dataset, "targets", None)
+        if isinstance(dataset, Corpus):
+            dataset = encode_corpus(dataset, max_len, vocab, truncation)
+        pairs: EncodedPairs = dataset
         self.max_len, self.truncation = max_len, truncation
         self.token_ids, self.offsets = pairs.token_ids, pairs.offsets
         self.premise_lens, self.is_cut = pairs.premise_lens, pairs.is_cut
