@@ -164,22 +164,17 @@ class Worker:
         """Take a function or a batch out of the queue; without batching, a batch has one job."""
         if self._jobs[0].function is not None:
             return self._jobs.popleft()
-        jobs = self._jobs if self._limits.batching else deque([self._jobs.popleft()])
-        batch: _Batch = []
-        calls: list[_Job] = []
+        calls = [job for job in self._jobs if job.function is not None]
+        requests = [job for job in self._jobs if job.function is None]
+        count = len(requests) if self._limits.batching else 1
+        jobs, batch = deque(requests[:count]), _Batch()
         while jobs and len(batch) < self._limits.max_batch:
             job = jobs.popleft()
-            if job.function is not None:
-                calls.append(job)
-                continue
             batch.append((job, job.pairs[-job.size]))
             job.size -= 1
             if job.size:
                 jobs.append(job)
-        if jobs is not self._jobs:
-            self._jobs.extend(jobs)
-        self._jobs.extendleft(calls[:1])
-        self._jobs.extend(calls[1:])
+        self._jobs = deque([*calls[:1], *requests[count:], *jobs, *calls[1:]])
         return batch
 
     def _compute(self, batch: _Batch, net: Any) -> None:
