@@ -91,18 +91,23 @@ def read_text(path: str | Path, error: type[BERTNLIError], max_bytes: int) -> st
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def has_too_many_values(text: str) -> bool:
+def has_too_many_values(text: str, max_values: int = MAX_COMMAS) -> bool:
     """Return whether parsing a JSON text could take too much memory, by its brackets and commas."""
-    return text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > MAX_COMMAS
+    return text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > max_values
 
 
-def read_json(path: str | Path, error: type[BERTNLIError], max_bytes: int = MAX_SETTINGS) -> Any:
-    """Parse a JSON file; see `open_regular` for the arguments."""
+def read_json(
+    path: str | Path,
+    error: type[BERTNLIError],
+    max_bytes: int = MAX_SETTINGS,
+    max_values: int = MAX_COMMAS,
+) -> Any:
+    """Parse a JSON file of at most ``max_values`` values; see `open_regular` for the others."""
     text = read_text(path, error, max_bytes)
-    if has_too_many_values(text):
+    if has_too_many_values(text, max_values):
         raise error(
             f"{path}: it has more than {MAX_CONTAINERS:,} lists and objects, or more than "
-            f"{MAX_COMMAS:,} values"
+            f"{max_values:,} values"
         )
     try:
         value = json.loads(text)
@@ -118,11 +123,9 @@ def read_json(path: str | Path, error: type[BERTNLIError], max_bytes: int = MAX_
     return value
 
 
-def read_json_object(
-    path: str | Path, error: type[BERTNLIError], max_bytes: int = MAX_SETTINGS
-) -> dict[str, Any]:
-    """Parse a JSON file that must hold an object; see `open_regular` for the arguments."""
-    value = read_json(path, error, max_bytes)
+def read_json_object(path: str | Path, error: type[BERTNLIError], *limits: int) -> dict[str, Any]:
+    """Parse a JSON file that must hold an object; see `read_json` for the arguments."""
+    value = read_json(path, error, *limits)
     if not isinstance(value, dict):
         raise error(f"{path}: an object is expected, not a {type(value).__name__}")
     return value
