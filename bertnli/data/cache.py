@@ -9,19 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from bertnli._util.files import digest_of, open_regular
+from bertnli._util.temporary import NEW, temporary_folder
 from bertnli.data.encode import EncodedPairs
 from bertnli.errors import DataError
-from bertnli.formats.folder import replaced_file
 from bertnli.hub.archives import ENCODED
 from bertnli.hub.catalogue import cache_dir
 
@@ -104,10 +105,21 @@ def _store(entry: Path, pairs: EncodedPairs) -> None:
     files = {}
     for name in ARRAYS:
         array = np.ascontiguousarray(getattr(pairs, name))
-        with replaced_file(entry / f"{name}.npy") as new, new.open("wb") as file:
+        with _replaced(entry / f"{name}.npy") as file:
             np.save(file, array)
             files[name] = [file.tell(), zlib.crc32(array.data)]
     meta: dict[str, Any] = {"facts": {name: getattr(pairs, name) for name in FACTS}, "files": files}
     meta["checksum"] = zlib.crc32(json.dumps(meta).encode())
-    with replaced_file(entry / META) as new:
-        new.write_text(json.dumps(meta), encoding="utf-8")
+    with _replaced(entry / META) as file:
+        file.write(json.dumps(meta).encode())
+
+
+@contextmanager
+def _replaced(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file for writing, which is renamed to ``path`` when the context ends."""
+    with temporary_folder(path) as home:
+        with (home / NEW).open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        (home / NEW).replace(path)
