@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.outputs import check_output_file
-from bertnli.data.padding import PaddingCost
+from bertnli.data.packing import PaddingCost
 from bertnli.data.summary import SetSummary
 from bertnli.errors import BackendError, ConfigError
 

@@ -45,7 +45,7 @@ python_use_unqualified_type_names = True
 nitpick_ignore = [
     ("py:class", "bertnli.data.dataset.Dataset"),
     ("py:class", "bertnli.data.encode.EncodedPairs"),
-    ("py:class", "bertnli.data.padding.PaddingCost"),
+    ("py:class", "bertnli.data.packing.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
     ("py:class", "bertnli.training.optimizer.BaseWeightAverage"),

@@ -14,7 +14,7 @@ import numpy as np
 from bertnli.api.loading import describe, labelled_or_not, read_ids, read_tokens
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
-from bertnli.data.padding import PaddingCost, padding_cost
+from bertnli.data.packing import PaddingCost, padding_cost
 from bertnli.data.read import read
 from bertnli.data.sources import SPLITS, default_split
 from bertnli.data.summary import SetSummary

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bertnli._util.text import aligned
+from bertnli._util.progress import aligned
 from bertnli.api.loading import backend_of, describe, describe_encoding, print_precision
 from bertnli.backends.interface import Backend
 from bertnli.data.corpus import Corpus

@@ -19,8 +19,7 @@ from bertnli.cli import options
 from bertnli.cli.parser import Command
 from bertnli.data.corpus import Corpus
 from bertnli.data.read import read
-from bertnli.doctor import diagnose
-from bertnli.doctor.advice import advise
+from bertnli.doctor.diagnosis import advise, diagnose
 from bertnli.errors import BackendError, ConfigError
 from bertnli.formats.load import load_checkpoint
 from bertnli.parity.report import parity_report

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli._util.text import aligned
+from bertnli._util.progress import aligned
 from bertnli.backends import NAMES
 from bertnli.backends.interface import Backend
 from bertnli.bert import referee

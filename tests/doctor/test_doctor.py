@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bertnli._util.machine import available_cores, cpu
+from bertnli._util.machine import available_cores, cpu, cpu_limit, memory
 from bertnli.cli import main
 from bertnli.doctor import diagnosis as diagnosis_module
 from bertnli.doctor import probe as probe_module
-from bertnli.doctor.advice import advise
-from bertnli.doctor.machine import cpu_limit, memory
+from bertnli.doctor.diagnosis import advise
 from bertnli.doctor.probe import expected, probe
 
 CPUINFO = """processor\t: 0

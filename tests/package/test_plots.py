@@ -12,7 +12,7 @@ import bertnli
 from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.data.padding import padding_cost
+from bertnli.data.packing import padding_cost
 from bertnli.errors import DataError
 from bertnli.nets.metrics import Metrics
 from bertnli.plots import MAX_POINTS, plot_confusion, plot_curves, plot_lengths, plot_progress
