@@ -23,9 +23,9 @@ from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
 from bertnli.text.tokenize import Tokens, lower_words, treebank_tokenize
 from bertnli.text.vocab import Vocab
 
-#: More threads need more memory, and gain little.
+#: Number of threads; more need more memory, and gain little.
 MAX_THREADS = 4
-#: Chunks of text whose tokens are cached.
+#: Number of chunks of text (see `_Encoder._words`) whose tokens are cached.
 MAX_CHUNKS = 1 << 16
 # Byte classes of a parse. Only a bracket and a letter differ in both of the bits 0b11.
 SPACE, BRACKET, LETTER, OTHER = 0, 1, 2, 4
@@ -41,7 +41,7 @@ Result = TypeVar("Result")
 
 
 class NotSure(Exception):
-    """The columnar reader cannot be sure of a piece; it is read row by row instead."""
+    """Raised by the columnar reader when a source must be read row by row instead."""
 
 
 class Columns(NamedTuple):
@@ -49,10 +49,9 @@ class Columns(NamedTuple):
 
     Args:
         premise_parse, hypothesis_parse: binary parses; None for a table without them.
-        premise_text, hypothesis_text: sentences; of a table with parses, those that replace empty
-            ones, or None.
+        premise_text, hypothesis_text: sentences, which replace empty parses; or None.
         label: strings or int64; None for an unlabelled table.
-        malformed: rows left out of the piece.
+        malformed: the number of rows that were left out.
     """
 
     premise_parse: Any
@@ -63,28 +62,26 @@ class Columns(NamedTuple):
     malformed: int = 0
 
 
-#: A piece of a table, which is parsed by a thread.
+#: A function that parses a piece of a table; a thread calls it.
 Piece = Callable[[], Columns]
 
 
 class _Words(NamedTuple):
-    """Sentences as ids: the first id of each in ``ids``, and their number."""
+    """Sentences as ids: sentence i has ``counts[i]`` of the ``ids``, from ``begins[i]`` on."""
 
     ids: NDArray[np.int32]
     begins: NDArray[np.int64]
     counts: NDArray[np.int64]
 
     def __add__(self, other: Any) -> _Words:
-        """Return these sentences, then others."""
-        return _Words(
-            np.concatenate([self.ids, other.ids]),
-            np.concatenate([self.begins, other.begins + len(self.ids)]),
-            np.concatenate([self.counts, other.counts]),
-        )
+        """Concatenate two lists of sentences."""
+        begins = (self.begins, other.begins + len(self.ids))
+        parts = (self.ids, other.ids), begins, (self.counts, other.counts)
+        return _Words(*map(np.concatenate, parts))
 
 
 class _Rows(NamedTuple):
-    """The encoded rows of a piece; ``codes`` are indices into ``labels``."""
+    """The encoded rows of a piece of a table; ``codes`` are indices into ``labels``."""
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
@@ -96,41 +93,46 @@ class _Rows(NamedTuple):
 
 
 class Encoded:
-    """The rows of a table as ids, before the meaning of its labels is known."""
+    """The rows of a table as ids, before the meaning of its labels is known.
+
+    Attributes:
+        labels: label to number of rows; None for an unlabelled table.
+        malformed: the number of rows that were left out.
+    """
 
     def __init__(self, pieces: Iterable[_Rows]) -> None:
         self.pieces = list(pieces)
         self.malformed = sum(piece.malformed for piece in self.pieces)
         if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
             raise NotSure("rows of empty fields at the end do not count")
-        self.labels: Counter[str | int | None] | None = None
-        for piece in self.pieces:
-            if piece.labels is not None:
-                counts = np.bincount(piece.codes, minlength=len(piece.labels)).tolist()
-                self.labels = self.labels or Counter()
-                for label, count in zip(piece.labels, counts, strict=True):
-                    self.labels[label] += count
+        labelled = [piece for piece in self.pieces if piece.labels is not None]
+        self.labels: Counter[str | int | None] | None = Counter() if labelled else None
+        for piece in labelled:
+            labels = piece.labels or ()
+            counts = np.bincount(piece.codes, minlength=len(labels)).tolist()
+            for label, count in zip(labels, counts, strict=True):
+                self.labels[label] += count  # type: ignore[index]
 
     def resolved(self, ids: Sequence[int]) -> EncodedPairs:
-        """Return the pairs, without those whose label has a negative id."""
+        """Join the pieces, without rows whose label has a negative id.
+
+        Args:
+            ids: the id of each label in ``labels``.
+        """
         id_of = dict(zip(self.labels or (), ids, strict=True))
-        columns: list[list[NDArray[Any]]] = [[] for _ in range(5)]
+        kinds = (np.int32, np.int64, np.int32, np.int32, np.bool_)
+        columns: list[list[NDArray[Any]]] = [[np.zeros(0, kind)] for kind in kinds]
         while self.pieces:
             piece = self.pieces.pop(0)
             labels = np.array([id_of[label] for label in piece.labels or ()] or [-1], np.int32)
             labels = labels[piece.codes]
             kept = (labels >= 0) | (self.labels is None)
-            token_ids = piece.token_ids
-            if not kept.all():
-                token_ids = token_ids[np.repeat(kept, piece.lengths)]
+            tokens = slice(None) if kept.all() else np.repeat(kept, piece.lengths)
             rows = (piece.lengths, piece.premise_lens, labels, piece.is_cut)
-            for column, values in zip(columns, (token_ids, *(r[kept] for r in rows)), strict=True):
-                column.append(values)
-        kinds = (np.int32, np.int64, np.int32, np.int32, np.bool_)
-        token_ids, lengths, *others = (
-            np.concatenate([np.zeros(0, kind), *column])
-            for kind, column in zip(kinds, columns, strict=True)
-        )
+            values = piece.token_ids[tokens], *(column[kept] for column in rows)
+            for column, added in zip(columns, values, strict=True):
+                column.append(added)
+        token_ids, lengths, *others = map(np.concatenate, columns)
         if len(lengths) and lengths.max() <= NUM_SPECIAL:
             raise NotSure("all sentences are empty")
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -140,7 +142,13 @@ class Encoded:
 def encode_pieces(
     pieces: Iterable[Piece], vocab: Vocab, max_len: int, truncation: str, official: bool = False
 ) -> Encoded:
-    """Return sentence pairs as ids; see `PairDataset` for the settings."""
+    """Encode the sentence pairs of a table.
+
+    Args:
+        pieces: functions that parse the pieces of the table, in order.
+        vocab, max_len, truncation: see `PairDataset`.
+        official: whether sentences may be empty, as some in SNLI are.
+    """
     encoder = _Encoder(vocab, max_len, truncation, official)
     try:
         return Encoded(in_order(lambda piece: encoder.encode(piece()), pieces))
@@ -149,7 +157,7 @@ def encode_pieces(
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield the result for each item, in order; several threads work on them."""
+    """Yield a function's result for each item, in order; several threads compute them."""
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -162,7 +170,7 @@ def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Itera
 
 
 def arrow_library() -> Any:
-    """Return pyarrow, or raise NotSure."""
+    """Import pyarrow; NotSure if it is missing."""
     try:
         import pyarrow
         import pyarrow.compute
@@ -173,8 +181,6 @@ def arrow_library() -> Any:
 
 
 class _Encoder:
-    """Encodes pieces of a table."""
-
     def __init__(self, vocab: Vocab, max_len: int, truncation: str, official: bool) -> None:
         self.arrow: Any = arrow_library()
         self.special = np.array([vocab.required("<cls>"), vocab.required("<sep>")], np.int32)
@@ -183,7 +189,7 @@ class _Encoder:
         self.chunk_ids = lru_cache(MAX_CHUNKS)(self._chunk_ids)
 
     def encode(self, piece: Columns) -> _Rows:
-        """Return the rows of a piece."""
+        """Encode the rows of a piece of a table."""
         premises, a = self._sentences(piece.premise_parse, piece.premise_text)
         hypotheses, b = self._sentences(piece.hypothesis_parse, piece.hypothesis_text)
         words, b = premises + hypotheses, b + len(premises.counts)
@@ -213,7 +219,7 @@ class _Encoder:
         )
 
     def _sentences(self, parses: Any, texts: Any) -> tuple[_Words, NDArray[np.int64]]:
-        """Return the words of the distinct sentences, and the index of each row's sentence."""
+        """Encode the distinct sentences, and return the index of each row's sentence among them."""
         is_parse = parses is not None
         distinct = (parses if is_parse else texts).dictionary_encode()
         if distinct.null_count:
@@ -231,11 +237,11 @@ class _Encoder:
         return words, which
 
     def _words(self, sentences: Any, is_parse: bool) -> tuple[_Words, NDArray[np.bool_]]:
-        """Return the ids of sentences, and which parses may stand for none; see `sentence_of`.
+        """Encode sentences; also return which parses may be empty ones, see `sentence_of`.
 
-        A sentence is split at blanks, and each distinct chunk is tokenized once. This needs care in
-        two cases, in which the sentence is tokenized at once: double quotation marks of text, which
-        open or close depending on those before; and brackets of a parse that touch a word.
+        A sentence is split at blanks, and each distinct chunk is tokenized once. In two cases the
+        sentence must be tokenized at once: double quotation marks of text, which open or close
+        depending on those before; and brackets of a parse that touch a word.
         """
         if not self.vocab.WHOLE_WORDS:
             return self._word_pieces(sentences.to_pylist(), is_parse)
@@ -270,7 +276,7 @@ class _Encoder:
         return _Words(np.concatenate(parts), begins, counts), counts <= 1
 
     def _chunk_ids(self, chunk: str) -> tuple[list[int], bool]:
-        """Return the ids of a chunk of text, and whether it has a double quotation mark."""
+        """Encode a chunk of text; also return whether it has a double quotation mark."""
         tokens = treebank_tokenize(chunk)
         return self._lookup(map(str.lower, tokens)), "``" in tokens or "''" in tokens
 
@@ -290,7 +296,7 @@ class _Encoder:
         return _Words(np.array(ids, np.int32), bounds[:-1], np.diff(bounds)), is_short
 
     def _joined(self, sentences: Any) -> tuple[bytes, NDArray[np.int32]]:
-        """Return sentences with a line feed after each, where each begins, and the end."""
+        """Join sentences, a line feed after each; also return where each begins, and the end."""
         if not len(sentences):
             return b"", np.zeros(1, np.int32)
         lines = self.arrow.compute.binary_join_element_wise(sentences, "", "\n")
@@ -303,7 +309,17 @@ class _Encoder:
         inside: NDArray[np.bool_],
         bounds: NDArray[np.int32],
     ) -> tuple[list[str], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Return distinct words, the index of each word, and each sentence's first and number."""
+        """Cut the words out of sentences.
+
+        Args:
+            characters: the bytes of all sentences.
+            inside: whether each byte belongs to a word.
+            bounds: where each sentence begins, and the end.
+
+        Returns:
+            The distinct words; the index of each word among them; for each sentence, the number of
+            words before it, and of its words.
+        """
         starts = inside.copy()
         np.greater(inside[1:], inside[:-1], out=starts[1:])
         letters = characters[inside]
@@ -324,7 +340,7 @@ class _Encoder:
 def _ranges(
     values: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]
 ) -> NDArray[np.int32]:
-    """Return ranges of an array, one after the other."""
+    """Concatenate the ranges of an array that begin at ``begins`` and have these lengths."""
     places = np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
     places += np.arange(len(places))
     return values[places]

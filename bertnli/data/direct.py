@@ -1,7 +1,7 @@
-"""From a source to token ids: column by column with pyarrow where that is safe, else by rows.
+"""Token ids of a source: column by column with pyarrow where that is safe, else row by row.
 
-`NotSure` is raised where pyarrow might read something differently from the row-by-row readers,
-which then read the source from its start, and whose errors name the line.
+`NotSure` is raised where pyarrow might read something differently from the row-by-row readers. They
+then read the source from its start, and their errors name the line.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def encode_source(
     how: Reading,
     cache: bool,
 ) -> EncodedPairs:
-    """Return a source as ids: the result of `read` and `encode_corpus`, faster.
+    """Read and encode a source, with the result of `read` and `encode_corpus`, but faster.
 
     Args:
         source, split: see `bertnli.read`.
@@ -68,9 +68,9 @@ def encode_source(
         except NotSure:
             return encode_corpus(read_parts(parts, how), max_len, vocab, truncation)
 
-    paths = [Path(part.path) for part in parts if part.path is not None]
-    if not cache or len(paths) < len(parts) or not all(path.is_file() for path in paths):
+    if not cache or not all(part.is_file for part in parts):
         return encode()
+    paths = [Path(str(part.path)) for part in parts]
     files = [[path.name, "wnli" in str(path).lower(), names_beside(path)] for path in paths]
     settings = [int(max_len), truncation, repr(how), [part.split for part in parts], files]
     return cached(paths, [vocab.definition(), *settings], encode)
@@ -79,7 +79,7 @@ def encode_source(
 def _by_columns(
     parts: Sequence[Part], max_len: int, vocab: Vocab, truncation: str, how: Reading
 ) -> EncodedPairs:
-    if any(part.path is not None and not Path(part.path).is_file() for part in parts):
+    if not all(part.is_file or part.table for part in parts):
         raise NotSure("a pipe is read once")
     notes: dict[str, None] = {}
     plans = list[Plan]()
@@ -92,8 +92,7 @@ def _by_columns(
         raise NotSure("columns are not the same, or not all rows are read")
     pieces = chain.from_iterable(_pieces(part, how) for part in parts)
     encoded = encode_pieces(pieces, vocab, max_len, truncation, official=plan.may_be_empty)
-    counts: Counter[str] = Counter()
-    raws = []
+    counts, raws = Counter[str](), list[str]()
     try:
         for label, count in (encoded.labels or {}).items():
             raws.append(class_of_number(raw_label(label), plan.numbers, how.label_map))
@@ -115,7 +114,7 @@ def _by_columns(
 
 
 def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
-    """Yield the pieces of a table, as functions that parse them."""
+    """Yield functions that parse the pieces of a table; NotSure if pyarrow cannot read it."""
     with ExitStack() as stack:
         table, plan = stack.enter_context(how.opened(part))
         names = [
@@ -131,7 +130,7 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
                     raise NotSure("a nested column")
                 for start in range(0, batch.num_rows, ROWS):
                     yield partial(_columns, batch.slice(start, ROWS), names)
-        elif table.format in ("tsv", "csv") and Path(str(part.path)).is_file():
+        elif table.format in ("tsv", "csv") and part.is_file:
             stream = stack.enter_context(open_bytes(str(part.path)))
             text = how.text_format(stream.head, str(part.path))
             encoding, mark = encoding_of(stream.head, how.encoding)
@@ -150,26 +149,24 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
 
 
 def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
-    """Return the columns of a record batch or table, as arrays of strings or of int64."""
+    """Take the columns of sentences and label (the last) from a record batch."""
     pa = arrow_library()
-    arrays: list[Any] = []
-    for name in names:
-        array = None if name is None else batch.column(name)
-        if array is not None and pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if array is not None and pa.types.is_integer(array.type) and len(arrays) == 4:
-            array = array.cast(pa.int64())
-        elif array is not None:
-            if str(array.type) not in ("string", "large_string", "string_view"):
-                raise NotSure(f"a column of type {array.type}")
+    arrays = [None if name is None else batch.column(name) for name in names]
+    *texts, label = arrays
+    if label is not None and pa.types.is_integer(label.type):
+        arrays[-1] = label.cast(pa.int64())
+    else:
+        texts.append(label)
+    for array in texts:
+        if array is not None and array.type != pa.string():
+            raise NotSure(f"a column of type {array.type}")
+        if array is not None:
             array.validate(full=True)
-            array = array.cast(pa.string())
-        arrays.append(array)
     return Columns(*arrays)
 
 
 def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
-    """Yield pieces that end with a line."""
+    """Cut an unquoted text file into pieces that end with a line."""
     try:
         while piece := file.read(PIECE):
             end = file.readline(MAX_LINE)
@@ -181,7 +178,7 @@ def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
 
 
 def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
-    """Yield pieces that end with a CSV record.
+    """Cut a quoted text file into pieces that end with a record.
 
     A line end is inside of quotes where an odd number of quotation marks precedes it, provided that
     all of these open or close a field, or are doubled inside one.
@@ -210,7 +207,15 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Return the columns of some rows of a text file, which ``keys`` number from 0."""
+    """Parse some rows of a text file.
+
+    Args:
+        piece: the bytes of the rows.
+        width: the number of columns of the file.
+        keys: the numbers of the wanted columns, from 0; None for a missing one.
+        text: the syntax of the file.
+        on_error: see `bertnli.read`.
+    """
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):
@@ -248,7 +253,5 @@ def _text_columns(
         )
     except ValueError as error:  # not UTF-8, or of pyarrow
         raise NotSure from error
-    arrays: list[Any] = [
-        None if key is None else table.column(key).combine_chunks() for key in keys
-    ]
-    return Columns(*arrays)._replace(malformed=malformed)
+    arrays = (None if key is None else table.column(key).combine_chunks() for key in keys)
+    return Columns(*arrays, malformed=malformed)
