@@ -120,7 +120,6 @@ def rows_of(batches: Iterable[Any]) -> Iterator[Row]:
 
 
 def _values(column: Any) -> list[Any]:
-    """Convert a column to Python objects; a `BadRow` in the place of what cannot be converted."""
     try:
         return list(column.to_pylist())
     except Exception as error:  # of many kinds: encodings, dates beyond Python's, time zones
@@ -132,15 +131,7 @@ def _values(column: Any) -> list[Any]:
 def _table(
     pa: Any, source: str, format: str, schema: Any, read: Read, beside: Names | None = None
 ) -> Table:
-    """Make a table of record batches.
-
-    Args:
-        pa: pyarrow.
-        source, format: see `Table`.
-        schema: the pyarrow schema of the batches.
-        read: a function that reads columns.
-        beside: column to class names, for columns without class names in the schema.
-    """
+    """Make a table of what ``read`` yields; ``beside`` names classes that the schema does not."""
     top = {*schema.names}
 
     def batches(columns: Sequence[str]) -> Iterator[Any]:
@@ -158,7 +149,6 @@ def _table(
 
 
 def _schema_keys(pa: Any, fields: Any, prefix: str = "") -> Iterator[str]:
-    """Yield the names of fields, each after ``prefix``, and of the fields nested in them."""
     for field in fields:
         yield prefix + field.name
         if isinstance(field.type, pa.StructType):

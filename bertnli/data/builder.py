@@ -37,15 +37,14 @@ def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
 
 
 class _Builder:
-    """Collects rows as lists: a sentence, a label's code, or a line number for each row."""
+    """Collects the rows of tables; its lists have an entry for each row."""
 
     def __init__(self, how: Reading) -> None:
         self.how = how
         self.premises, self.hypotheses = list[str](), list[str]()
-        self.codes, self.numbers = list[int](), list[int]()
-        #: Label, as written, to its code, and to the table and number of its first row.
-        self.raws: dict[str, int] = {}
-        self.first: dict[str, tuple[str, int]] = {}
+        self.raws, self.numbers = list[str](), list[int]()
+        #: Each label as it is written, to itself and the table and number of its first row.
+        self.first: dict[str, tuple[str, str, int]] = {}
         self.targets: list[Mapping[str, float]] = []
         self.groups: dict[str, list[str]] = {}
         self.annotations: dict[int, Mapping[str, int]] = {}
@@ -56,7 +55,7 @@ class _Builder:
 
     def read(self, part: Part) -> None:
         """Add the rows of a table."""
-        before = len(self.codes)
+        before = len(self.raws)
         with self.how.opened(part) as (table, plan):
             self.plans.append(plan)
             self.notes += [f"{table.source}: {note}" for note in table.notes]
@@ -65,12 +64,12 @@ class _Builder:
             rows = self.how.rows(table, plan, part.split, partial(self._add, table, plan))
             self.skipped[MALFORMED] += sum(bad is not None for _, bad in rows)
         for values in self.groups.values():
-            values += [""] * (len(self.codes) - len(values))
+            values += [""] * (len(self.raws) - len(values))
         name, times = table.source, 1
         while name in self.parts and name != next(reversed(self.parts)):
             times += 1
             name = f"{table.source} ({times})"
-        self.parts[name] = self.parts.get(name, 0) + len(self.codes) - before
+        self.parts[name] = self.parts.get(name, 0) + len(self.raws) - before
 
     def _add(self, table: Table, plan: Plan, number: int, row: Mapping[str, Any]) -> None:
         premise, hypothesis = sentences_of(row, plan)
@@ -91,24 +90,22 @@ class _Builder:
                 )
             self.targets.append(target)
         if plan.annotators and (annotators := annotators_of(row, plan.annotators)):
-            self.annotations[len(self.codes)] = annotators
+            self.annotations[len(self.raws)] = annotators
         for column in plan.groups:
             value = value_of(row, column)
             self.groups[column].append("" if value is None else str(value))
         self.premises.append(premise)
         self.hypotheses.append(hypothesis)
-        if raw not in self.raws:
-            self.first[raw] = (table.source, number)
-        self.codes.append(self.raws.setdefault(raw, len(self.raws)))
+        self.raws.append(self.first.setdefault(raw, (raw, table.source, number))[0])
         self.numbers.append(number)
 
     def corpus(self, title: str) -> Corpus:
         """Make the corpus of all rows that have a label; ``title`` is its name."""
-        plan, kept = self.plans[0], np.arange(len(self.codes))
+        plan, kept = self.plans[0], np.arange(len(self.raws))
         names, labels = tuple(self.how.labels or LABELS), np.full(len(kept), NO_CLASS)
         if plan.label is not None or self.how.probabilities is not None:
             names, ids = self._classes(plan)
-            labels = np.array([ids.get(raw, _UNKNOWN) for raw in self.raws], np.int64)[self.codes]
+            labels = np.array([ids.get(raw, _UNKNOWN) for raw in self.raws], np.int64)
             kept = np.flatnonzero(labels >= 0)
             self.skipped[NO_LABEL] += int((labels == NO_CLASS).sum())
 
@@ -145,8 +142,7 @@ class _Builder:
 
     def _classes(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
         """Decide the classes: their names, and the id of each label."""
-        times = np.bincount(np.array(self.codes, np.int64)).tolist()
-        counts = dict(zip(self.raws, times, strict=True))
+        counts = Counter(self.raws)
         names, ids = decide(
             counts,
             labels=self.how.labels,
@@ -154,7 +150,7 @@ class _Builder:
             numbers=plan.numbers,
             source=", ".join(self.parts),
             column=plan.label or str(self.how.probabilities),
-            lines={raw: number for raw, (_, number) in self.first.items()},
+            lines={raw: number for raw, (_, _, number) in self.first.items()},
         )
         unknown = {raw: count for raw, count in counts.items() if raw not in ids}
         if unknown:
@@ -164,8 +160,8 @@ class _Builder:
                 f"label {short_repr(often)} is none of {list(names)}; say what the file writes "
                 f"for each class with {proposed_map([*unknown], names, known)}"
             )
-            source, number = self.first[often]
-            if unknown[often] > max(1, RARE * len(self.codes)):
+            _, source, number = self.first[often]
+            if unknown[often] > max(1, RARE * len(self.raws)):
                 others = unknown[often] - 1
                 raise LabelError(f"{source}, line {number} and {others} others: {what}")
             if self.how.on_error == "raise":
@@ -186,7 +182,7 @@ class _Builder:
             _, ids = decide(Counter(classes.values()), labels=names, label_map=label_map)
         except (DataError, ConfigError):  # other classes than the labels'
             return None
-        annotations = np.zeros((len(self.codes), len(names)), np.int32)
+        annotations = np.zeros((len(self.raws), len(names)), np.int32)
         for row, counts in self.annotations.items():
             for raw, count in counts.items():
                 if (label := ids.get(classes[raw], NO_CLASS)) >= 0:

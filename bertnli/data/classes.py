@@ -88,13 +88,7 @@ def is_number(raw: str) -> bool:
 
 
 def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, str] | None) -> str:
-    """Translate a number that the source explains to its class name; keep any other label.
-
-    Args:
-        raw: the label as text.
-        numbers: the source's classes of 0, 1, ...
-        label_map: the user's mapping of labels to classes, which has priority.
-    """
+    """Translate a number to its class in ``numbers``; keep other labels, and keys of the map."""
     is_explained = numbers and is_number(raw) and 0 <= int(raw) < len(numbers)
     if not is_explained or raw in map(raw_label, label_map or ()):
         return raw

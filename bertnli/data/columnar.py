@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from bertnli.data.encode import EncodedPairs
 from bertnli.data.parses import PLACEHOLDERS, sentence_of, words_of_parse
 from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
-from bertnli.text.tokenize import Tokens, lower_words, treebank_tokenize
+from bertnli.text.tokenize import Tokens, treebank_tokenize
 from bertnli.text.vocab import Vocab
 
 #: Number of threads; more need more memory, and gain little.
@@ -74,21 +74,23 @@ class _Words(NamedTuple):
     counts: NDArray[np.int64]
 
     def __add__(self, other: Any) -> _Words:
-        """Concatenate two lists of sentences."""
         begins = (self.begins, other.begins + len(self.ids))
         parts = (self.ids, other.ids), begins, (self.counts, other.counts)
         return _Words(*map(np.concatenate, parts))
 
 
 class _Rows(NamedTuple):
-    """The encoded rows of a piece of a table; ``codes`` are indices into ``labels``."""
+    """The encoded rows of a piece of a table.
+
+    ``labels`` counts the rows of each label; ``codes`` has the place of each row's label in it.
+    """
 
     token_ids: NDArray[np.int32]
     lengths: NDArray[np.int64]
     premise_lens: NDArray[np.int32]
     is_cut: NDArray[np.bool_]
     codes: NDArray[np.int64]
-    labels: Sequence[str | int | None] | None
+    labels: Counter[str | int | None] | None
     malformed: int
 
 
@@ -105,20 +107,11 @@ class Encoded:
         self.malformed = sum(piece.malformed for piece in self.pieces)
         if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
             raise NotSure("rows of empty fields at the end do not count")
-        labelled = [piece for piece in self.pieces if piece.labels is not None]
-        self.labels: Counter[str | int | None] | None = Counter() if labelled else None
-        for piece in labelled:
-            labels = piece.labels or ()
-            counts = np.bincount(piece.codes, minlength=len(labels)).tolist()
-            for label, count in zip(labels, counts, strict=True):
-                self.labels[label] += count  # type: ignore[index]
+        labels = [piece.labels for piece in self.pieces if piece.labels is not None]
+        self.labels = sum(labels, Counter()) if labels else None
 
     def resolved(self, ids: Sequence[int]) -> EncodedPairs:
-        """Join the pieces, without rows whose label has a negative id.
-
-        Args:
-            ids: the id of each label in ``labels``.
-        """
+        """Join the rows, except those whose label has a negative id; ``ids`` belong to `labels`."""
         id_of = dict(zip(self.labels or (), ids, strict=True))
         kinds = (np.int32, np.int64, np.int32, np.int32, np.bool_)
         columns: list[list[NDArray[Any]]] = [[np.zeros(0, kind)] for kind in kinds]
@@ -212,7 +205,9 @@ class _Encoder:
         codes, labels = np.zeros(len(a), np.int64), None
         if piece.label is not None:
             encoded = piece.label.dictionary_encode(null_encoding="encode")
-            codes, labels = encoded.indices.to_numpy(), encoded.dictionary.to_pylist()
+            codes = encoded.indices.to_numpy()
+            counts = np.bincount(codes).tolist()
+            labels = Counter(dict(zip(encoded.dictionary.to_pylist(), counts, strict=True)))
         premise_lens = len_a.astype(np.int32)
         return _Rows(
             token_ids, lengths.sum(1), premise_lens, is_cut, codes, labels, piece.malformed
@@ -244,7 +239,10 @@ class _Encoder:
         depending on those before; and brackets of a parse that touch a word.
         """
         if not self.vocab.WHOLE_WORDS:
-            return self._word_pieces(sentences.to_pylist(), is_parse)
+            texts, words = self._singly(sentences, is_parse)
+            if not is_parse and not self.official and not all(map(str.strip, texts)):
+                raise NotSure("an empty sentence")
+            return words, np.array([text.lower() in PLACEHOLDERS for text in texts], np.bool_)
         text, bounds = self._joined(sentences)
         kinds = np.frombuffer(text.translate(PARSE_KINDS if is_parse else TEXT_KINDS), np.uint8)
         characters = np.frombuffer(text.translate(LOWER) if is_parse else text, np.uint8)
@@ -252,48 +250,37 @@ class _Encoder:
         if is_parse:
             flat = np.array(self._lookup(chunks), np.int32)[which]
             odd = ((kinds[:-1] ^ kinds[1:]) == (BRACKET | LETTER)) | (kinds[:-1] == OTHER)
-            singly = np.searchsorted(bounds, np.flatnonzero(odd), side="right") - 1
+            places = np.searchsorted(bounds, np.flatnonzero(odd), side="right") - 1
         else:
             entries = list(map(self.chunk_ids, chunks))
             lengths = np.array([len(ids) for ids, _ in entries], np.int64)
             ids = np.fromiter(chain.from_iterable(ids for ids, _ in entries), np.int32)
             has_quote = np.array([quote for _, quote in entries], np.bool_)
-            singly = np.searchsorted(begins, np.flatnonzero(has_quote[which]), side="right") - 1
+            places = np.searchsorted(begins, np.flatnonzero(has_quote[which]), side="right") - 1
             flat = _ranges(ids, (np.cumsum(lengths) - lengths)[which], lengths[which])
             ends = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths[which])])
             begins, counts = ends[begins], ends[begins + counts] - ends[begins]
-        parts, end = [flat], len(flat)
-        for index in np.unique(singly):
-            sentence = sentences[index].as_py()
-            tokens = (
-                lower_words(words_of_parse(sentence))
-                if is_parse
-                else map(str.lower, treebank_tokenize(sentence))
-            )
-            parts.append(np.array(self._lookup(tokens), np.int32))
-            begins[index], counts[index] = end, len(parts[-1])
-            end += len(parts[-1])
-        return _Words(np.concatenate(parts), begins, counts), counts <= 1
+        places = np.unique(places)
+        _, words = self._singly(sentences.take(self.arrow.array(places)), is_parse)
+        begins[places], counts[places] = words.begins + len(flat), words.counts
+        return _Words(np.concatenate([flat, words.ids]), begins, counts), counts <= 1
 
     def _chunk_ids(self, chunk: str) -> tuple[list[int], bool]:
         """Encode a chunk of text; also return whether it has a double quotation mark."""
         tokens = treebank_tokenize(chunk)
         return self._lookup(map(str.lower, tokens)), "``" in tokens or "''" in tokens
 
-    def _word_pieces(
-        self, sentences: list[str], is_parse: bool
-    ) -> tuple[_Words, NDArray[np.bool_]]:
+    def _singly(self, sentences: Any, is_parse: bool) -> tuple[list[str], _Words]:
+        """Tokenize and encode one sentence at a time; also return the words of each as a string."""
+        texts = sentences.to_pylist()
         if is_parse:
-            sentences = [Tokens(words_of_parse(parse)) for parse in sentences]
-        elif not self.official and not all(map(str.strip, sentences)):
-            raise NotSure("an empty sentence")
-        ids, ends = array("i"), array("q", [0])
-        for sentence in self.vocab.ids_of(sentences, False):
+            texts = [Tokens(words_of_parse(parse)) for parse in texts]
+        ids, lengths = array("i"), array("q")
+        for sentence in self.vocab.ids_of(texts, False):
             ids.extend(sentence)
-            ends.append(len(ids))
-        bounds = np.array(ends, np.int64)
-        is_short = np.array([text.lower() in PLACEHOLDERS for text in sentences], np.bool_)
-        return _Words(np.array(ids, np.int32), bounds[:-1], np.diff(bounds)), is_short
+            lengths.append(len(sentence))
+        counts = np.array(lengths, np.int64)
+        return texts, _Words(np.array(ids, np.int32), np.cumsum(counts) - counts, counts)
 
     def _joined(self, sentences: Any) -> tuple[bytes, NDArray[np.int32]]:
         """Join sentences, a line feed after each; also return where each begins, and the end."""
@@ -304,22 +291,10 @@ class _Encoder:
         return lines.buffers()[2].to_pybytes()[: bounds[-1]], bounds
 
     def _split(
-        self,
-        characters: NDArray[np.uint8],
-        inside: NDArray[np.bool_],
-        bounds: NDArray[np.int32],
+        self, characters: NDArray[np.uint8], inside: NDArray[np.bool_], bounds: NDArray[np.int32]
     ) -> tuple[list[str], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
-        """Cut the words out of sentences.
-
-        Args:
-            characters: the bytes of all sentences.
-            inside: whether each byte belongs to a word.
-            bounds: where each sentence begins, and the end.
-
-        Returns:
-            The distinct words; the index of each word among them; for each sentence, the number of
-            words before it, and of its words.
-        """
+        # Returns the distinct words; the index of each word among them; and for each sentence, the
+        # number of words before it, and of its words.
         starts = inside.copy()
         np.greater(inside[1:], inside[:-1], out=starts[1:])
         letters = characters[inside]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -115,8 +114,7 @@ def _by_columns(
 
 def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
     """Yield functions that parse the pieces of a table; NotSure if pyarrow cannot read it."""
-    with ExitStack() as stack:
-        table, plan = stack.enter_context(how.opened(part))
+    with how.opened(part) as (table, plan):
         names = [
             name if name in table.columns else None
             for column in (plan.premise, plan.hypothesis)
@@ -130,22 +128,22 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
                     raise NotSure("a nested column")
                 for start in range(0, batch.num_rows, ROWS):
                     yield partial(_columns, batch.slice(start, ROWS), names)
-        elif table.format in ("tsv", "csv") and part.is_file:
-            stream = stack.enter_context(open_bytes(str(part.path)))
-            text = how.text_format(stream.head, str(part.path))
-            encoding, mark = encoding_of(stream.head, how.encoding)
-            stream.file.read(mark)
-            header = [stream.file.readline() for _ in range(text.skip + text.header)]
-            is_open = text.quoted and any(line.count(b'"') % 2 for line in header)
-            is_odd = not text.delimiter.isascii() or text.delimiter == "\0"
-            if encoding != "utf-8" or is_open or text.spaced or is_odd:
-                raise NotSure("not UTF-8, or another style than pyarrow knows")
-            width = len(table.columns)
-            keys = [None if name is None else str(table.columns.index(name)) for name in names]
-            for piece in (_records if text.quoted else _lines)(stream.file, text.delimiter):
-                yield partial(_text_columns, piece, width, keys, text, how.on_error)
-        else:
+            return
+        if table.format not in ("tsv", "csv") or not part.is_file:
             raise NotSure("not in columns")
+        keys = [None if name is None else str(table.columns.index(name)) for name in names]
+        width = len(table.columns)
+    with open_bytes(str(part.path)) as stream:
+        text = how.text_format(stream.head, str(part.path))
+        encoding, mark = encoding_of(stream.head, how.encoding)
+        stream.file.read(mark)
+        header = [stream.file.readline() for _ in range(text.skip + text.header)]
+        is_open = text.quoted and any(line.count(b'"') % 2 for line in header)
+        is_odd = not text.delimiter.isascii() or text.delimiter == "\0"
+        if encoding != "utf-8" or is_open or text.spaced or is_odd:
+            raise NotSure("not UTF-8, or another style than pyarrow knows")
+        for piece in (_records if text.quoted else _lines)(stream.file, text.delimiter):
+            yield partial(_text_columns, piece, width, keys, text, how.on_error)
 
 
 def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
@@ -207,15 +205,7 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Parse some rows of a text file.
-
-    Args:
-        piece: the bytes of the rows.
-        width: the number of columns of the file.
-        keys: the numbers of the wanted columns, from 0; None for a missing one.
-        text: the syntax of the file.
-        on_error: see `bertnli.read`.
-    """
+    """Parse rows of a text file, and take the columns of these numbers, from 0."""
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):

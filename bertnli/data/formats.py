@@ -93,11 +93,7 @@ def suffix_format(path: str | Path) -> str | None:
 
 
 def binary_format(head: bytes, source: str) -> str | None:
-    """Determine the format of a file by its first bytes; None for text.
-
-    Raises:
-        DataError: it is a file of another kind, such as a spreadsheet; names ``source``.
-    """
+    """Determine the format of a binary file by its first bytes; None for text."""
     for magic, what in NOT_TABLES.items():
         if head.startswith(magic):
             raise DataError(f"{source}: it is {what}")
@@ -235,7 +231,7 @@ def _lines_above(head: str, delimiters: Sequence[str], is_header: IsHeader) -> i
 
 
 def _style(delimiter: str) -> TextFormat:
-    """Return the usual syntax of text with a delimiter: quoted, except TSV."""
+    # All but TSV is quoted.
     return TextFormat("csv", delimiter, delimiter != "\t")
 
 

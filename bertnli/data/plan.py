@@ -213,7 +213,6 @@ def _values(table: Table, rows: Rows) -> dict[str, list[Any]]:
 
 
 def _no_label(table: Table, rows: Rows, sentences: Sequence[str], wanted: Sequence[str]) -> str:
-    """Write the message for a table without a column of classes, and propose a column."""
     near = _label_column(_values(table, rows), sentences)
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
@@ -224,7 +223,6 @@ def _no_label(table: Table, rows: Rows, sentences: Sequence[str], wanted: Sequen
 
 
 def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
-    """Write the message for a table without known columns of sentences, and propose some."""
     text = (
         f"{table.source}, line 1: no known columns of sentences; its columns are "
         f"{short_repr(list(table.columns))}. {NAME_THEM}"
@@ -249,12 +247,7 @@ def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
 
 
 def _label_column(values: Mapping[str, list[Any]], taken: Sequence[str]) -> str | None:
-    """Choose the column that is most likely the class's, with few values and known names.
-
-    Args:
-        values: the values of each column.
-        taken: the columns of the sentences.
-    """
+    """Choose the likely column of classes, by its values and name; not one of the ``taken``."""
     scores = {}
     for column, cells in values.items():
         raws = {str(cell).strip().lower() for cell in cells}
@@ -275,5 +268,4 @@ def _label_column(values: Mapping[str, list[Any]], taken: Sequence[str]) -> str 
 
 
 def _quoted(text: str) -> str:
-    """Put a column name for a command line in quotation marks if it needs them."""
     return text if text.replace("_", "").replace(".", "").isalnum() else f'"{text}"'

@@ -246,7 +246,11 @@ def _missing(source: str | Path) -> str:
 def _folder_parts(folder: Path, title: str, split: str | None, default: str | None) -> list[Part]:
     """List the files of a folder that hold a split: one, or its shards; ``title`` is their name."""
     groups: dict[str, list[Path]] = {}
-    for path in sorted(_files(folder), key=_preference):
+
+    def preference(path: Path) -> tuple[int, int, str]:  # of files with the same pairs
+        return [*SUFFIXES].index(_bare(path).suffix.lower()), len(path.suffixes), str(path)
+
+    for path in sorted(_files(folder), key=preference):
         name = _bare(path).relative_to(folder).with_suffix("")
         groups.setdefault(str(name.with_name(_SHARD.sub("", name.name))), []).append(path)
     if not groups:
@@ -282,11 +286,6 @@ def _bare(path: Path) -> Path:
     while path.suffix.lower() in PACKED_SUFFIXES:
         path = path.with_suffix("")
     return path
-
-
-def _preference(path: Path) -> tuple[int, int, str]:
-    # Of files with the same pairs the first is read.
-    return [*SUFFIXES].index(_bare(path).suffix.lower()), len(path.suffixes), str(path)
 
 
 def _words(name: str) -> list[str]:

@@ -161,14 +161,9 @@ def lines_of(file: io.TextIOBase, name: str) -> Iterator[str]:
 
 
 def encoding_of(head: bytes, given: str | None) -> tuple[str, int]:
-    """Determine the encoding of a text.
+    """Determine the encoding of a text, and the length of its byte order mark.
 
-    Args:
-        head: the first bytes of the text.
-        given: the encoding that the user named; None for UTF-8, or that of a byte order mark.
-
-    Returns:
-        The name of the encoding, and the length of the byte order mark.
+    It is the ``given`` one or, without it, the one of the mark, or UTF-8.
     """
     try:
         name = "utf-8" if given is None else codecs.lookup(given).name
@@ -202,16 +197,11 @@ def as_text(stream: Stream, encoding: str | None = None) -> Iterator[io.TextIOWr
         ) from error
 
 
-def _proposal(name: str, head: bytes, bad: bytes) -> str:
-    """Propose encodings for a text that is not in encoding ``name``, with a sample of each.
-
-    Args:
-        name: the encoding that was tried.
-        head, bad: the first bytes of the text, and bytes that could not be decoded.
-    """
+def _proposal(name: str, head: bytes, undecodable: bytes) -> str:
+    """Propose encodings for a text that is not ``name``, with a sample of the text in each."""
     from charset_normalizer import from_bytes
 
-    sample = b"\n".join((head[: 1 << 16], bad[: 1 << 16]))
+    sample = b"\n".join((head[: 1 << 16], undecodable[: 1 << 16]))
     letters = sum(byte > 127 for byte in sample)
     if utf_16 := _utf_16(head):
         sample, likely = head[: len(head) & ~1][: 1 << 16], [utf_16]

@@ -171,7 +171,6 @@ def object_rows(rows: Iterable[Row], format: str, source: str, sample: int = SAM
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
-    """Make an object of its JSON pairs; a `BadRow` if a key is repeated."""
     fields = dict(pairs)
     if len(fields) < len(pairs):
         keys = [key for key, _ in pairs]
