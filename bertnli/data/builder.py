@@ -61,7 +61,7 @@ class _Builder:
             self.notes += [f"{table.source}: {note}" for note in table.notes]
             for column in plan.groups:
                 self.groups.setdefault(column, [""] * before)
-            rows = self.how.rows(table, plan, part.split, partial(self._add, table, plan))
+            rows = self.how.rows(table, partial(self._add, table, plan))
             self.skipped[MALFORMED] += sum(bad is not None for _, bad in rows)
         for values in self.groups.values():
             values += [""] * (len(self.raws) - len(values))

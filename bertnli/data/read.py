@@ -134,7 +134,7 @@ def pairs(
                     raise BadRow("both sentences are empty, and so are their parses")
                 return sentences
 
-            for number, sentences in how.rows(table, plan, part.split, pair):
+            for number, sentences in how.rows(table, pair):
                 if isinstance(sentences, BadRow):
                     on_note(f"{table.source}, line {number}: {sentences}; left out")
                 else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -60,7 +60,10 @@ class Reading:
 
     @contextmanager
     def opened(self, part: Part, sample: int = SAMPLE) -> Iterator[tuple[Table, Plan]]:
-        """Open a table, and choose the columns to read by the first ``sample`` rows."""
+        """Open a table, and choose the columns to read by its first ``sample`` rows.
+
+        The rows of the table are then those of the part's split.
+        """
         with ExitStack() as stack:
             table = part.table or stack.enter_context(self._file_table(part, sample))
             first = list(islice(table.rows, sample))
@@ -75,6 +78,8 @@ class Reading:
                     f"{table.source}:train reads one of them (--split)"
                 )
             narrow(table, [c for c in plan.columns(self.probabilities) if c in table.columns])
+            if part.split is not None and not table.is_part:
+                table.rows = _rows_of_split(table.rows, table.source, plan.part, part.split)
             yield table, plan
 
     @contextmanager
@@ -103,24 +108,19 @@ class Reading:
         return text_format(head[mark:].decode(encoding, errors="replace"), source, self)
 
     def rows(
-        self,
-        table: Table,
-        plan: Plan,
-        split: str | None,
-        convert: Callable[[int, Mapping[str, Any]], Result],
+        self, table: Table, convert: Callable[[int, Mapping[str, Any]], Result]
     ) -> Iterator[tuple[int, Result | BadRow]]:
-        """Read the rows of a table, or those of one of its splits.
+        """Convert the rows of a table.
 
         Args:
-            table, plan: a table and its columns to read; see `opened`.
-            split: the split to read; None for all rows.
+            table: an opened table.
             convert: a function of a row's number and fields, which may raise `BadRow`.
 
         Yields:
             The number of each row, and what ``convert`` returned for it; for a bad row the error,
             which is raised as a `DataError` instead unless ``on_error`` is ``"skip"``.
         """
-        for number, row in _rows_of_split(table, plan, split):
+        for number, row in table.rows:
             try:
                 if isinstance(row, BadRow):
                     raise row
@@ -139,18 +139,18 @@ def bad_row(source: str, number: int, what: object) -> DataError:
     )
 
 
-def _rows_of_split(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
-    if split is None or table.is_part:
-        yield from table.rows
-        return
-    if plan.part is None:
+def _rows_of_split(
+    rows: Iterable[Row], source: str, column: str | None, split: str
+) -> Iterator[Row]:
+    """Yield the rows with this split in a column; DataError if there are none."""
+    if column is None:
         raise ConfigError(
-            f"{table.source} is one table without splits, so there is no {split}; leave split= "
+            f"{source} is one table without splits, so there is no {split}; leave split= "
             "(--split) out"
         )
     others, exists = set[str](), False
-    for number, row in table.rows:
-        name = split if isinstance(row, BadRow) else named_split(str(value_of(row, plan.part)))
+    for number, row in rows:
+        name = split if isinstance(row, BadRow) else named_split(str(value_of(row, column)))
         if name == split:
             exists = True
             yield number, row
@@ -158,7 +158,7 @@ def _rows_of_split(table: Table, plan: Plan, split: str | None) -> Iterator[Row]
             others.add(name)
     if others and not exists:
         raise DataError(
-            f"{table.source} has no split {split!r}: {plan.part!r} is {sorted(others)}"
+            f"{source} has no split {split!r}: {column!r} is {sorted(others)}"
             f"{did_you_mean(split, others)}"
         )
 
