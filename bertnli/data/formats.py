@@ -84,12 +84,17 @@ class TextFormat:
         return style | {"skipinitialspace": self.spaced}
 
 
+def bare(path: str | Path) -> Path:
+    """Remove the endings of packed files, such as .gz, from a path."""
+    path = Path(path)
+    while path.suffix.lower() in PACKED_SUFFIXES:
+        path = path.with_suffix("")
+    return path
+
+
 def suffix_format(path: str | Path) -> str | None:
     """Determine the format of a file by the ending of its name; None for an unknown ending."""
-    suffixes = [suffix.lower() for suffix in Path(path).suffixes]
-    while suffixes and suffixes[-1] in PACKED_SUFFIXES:
-        suffixes.pop()
-    return SUFFIXES.get(suffixes[-1]) if suffixes else None
+    return SUFFIXES.get(bare(path).suffix.lower())
 
 
 def binary_format(head: bytes, source: str) -> str | None:
@@ -131,7 +136,6 @@ def text_format(head: str, name: str, given: Any) -> TextFormat:
 
 
 def _lines(head: str, count: int) -> list[str]:
-    """Return those of the first ``count`` lines that are not blank."""
     return [line for line in head.lstrip("\ufeff").split("\n", count)[:count] if line.strip()]
 
 
@@ -231,7 +235,6 @@ def _lines_above(head: str, delimiters: Sequence[str], is_header: IsHeader) -> i
 
 
 def _style(delimiter: str) -> TextFormat:
-    # All but TSV is quoted.
     return TextFormat("csv", delimiter, delimiter != "\t")
 
 
@@ -257,10 +260,8 @@ def _score(
     columns = zip(*(r for r in records[1:] or records if len(r) == width), strict=True)
     has_classes = any(all(map(is_spelling, column)) and any(column) for column in columns)
     # Sentences have commas, and hardly ever a tab or a bar.
-    return (
-        *(is_header(records[0]), same if same > 0.5 else 0.0, has_classes),
-        *(delimiter in "\t|", is_default, width),
-    )
+    scores = is_header(records[0]), same if same > 0.5 else 0.0, has_classes
+    return (*scores, delimiter in "\t|", is_default, width)
 
 
 def _is_quoted(head: str) -> bool:
@@ -300,8 +301,8 @@ def _has_header(records: Sequence[Sequence[str]], is_header: IsHeader) -> tuple[
     """Guess whether the first record names the columns, and whether that is doubtful."""
     if not records or is_header(records[0]) or len(records[0]) < 2:
         return True, False
-    first, rest = records[0], [record for record in records[1:] if len(record) == len(records[0])]
-    names = [text.strip() for text in first]
+    names = [text.strip() for text in records[0]]
+    rest = [record for record in records[1:] if len(record) == len(names)]
     has_index = not names[0] and bool(rest)  # pandas leaves the name of the index empty
     named = names[has_index:]
     are_names = len({*named}) == len(named) and all(

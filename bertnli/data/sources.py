@@ -17,7 +17,7 @@ from bertnli._util.files import expanded
 from bertnli._util.hints import did_you_mean, near_path
 from bertnli.data.arrow import object_table
 from bertnli.data.corpus import Corpus, is_sentence, short_repr
-from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
+from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, bare, suffix_format
 from bertnli.data.streams import is_pipe, stream_name
 from bertnli.data.table import ALIASES, BadRow, Row, Table, named_split
 from bertnli.data.tables import object_rows
@@ -248,10 +248,10 @@ def _folder_parts(folder: Path, title: str, split: str | None, default: str | No
     groups: dict[str, list[Path]] = {}
 
     def preference(path: Path) -> tuple[int, int, str]:  # of files with the same pairs
-        return [*SUFFIXES].index(_bare(path).suffix.lower()), len(path.suffixes), str(path)
+        return [*SUFFIXES].index(bare(path).suffix.lower()), len(path.suffixes), str(path)
 
     for path in sorted(_files(folder), key=preference):
-        name = _bare(path).relative_to(folder).with_suffix("")
+        name = bare(path).relative_to(folder).with_suffix("")
         groups.setdefault(str(name.with_name(_SHARD.sub("", name.name))), []).append(path)
     if not groups:
         raise DataError(
@@ -264,7 +264,7 @@ def _folder_parts(folder: Path, title: str, split: str | None, default: str | No
         path
         for path in others
         if (path.parent, path.suffixes) == (first.parent, first.suffixes)
-        and _SHARD.search(_bare(path).stem)
+        and _SHARD.search(bare(path).stem)
     ]
     split = _split_in(chosen) or split
     return [Part(f"{title}, {split}" if split else title, path) for path in [first, *shards]]
@@ -279,13 +279,6 @@ def _files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
             yield from _files(path, depth - 1) if depth else ()
         elif suffix_format(path) is not None:
             yield path
-
-
-def _bare(path: Path) -> Path:
-    """Remove the endings of packed files from a path."""
-    while path.suffix.lower() in PACKED_SUFFIXES:
-        path = path.with_suffix("")
-    return path
 
 
 def _words(name: str) -> list[str]:
