@@ -145,9 +145,9 @@ class _Builder:
         counts = Counter(self.raws)
         names, ids = decide(
             counts,
-            labels=self.how.labels,
-            label_map=self.how.label_map,
-            numbers=plan.numbers,
+            self.how.labels,
+            self.how.label_map,
+            plan.numbers,
             source=", ".join(self.parts),
             column=plan.label or str(self.how.probabilities),
             lines={raw: number for raw, (_, _, number) in self.first.items()},
@@ -179,7 +179,7 @@ class _Builder:
         raws = {raw for counts in self.annotations.values() for raw in counts}
         classes = {raw: class_of_number(raw, numbers, label_map) for raw in raws}
         try:
-            _, ids = decide(Counter(classes.values()), labels=names, label_map=label_map)
+            _, ids = decide(Counter(classes.values()), names, label_map)
         except (DataError, ConfigError):  # other classes than the labels'
             return None
         annotations = np.zeros((len(self.raws), len(names)), np.int32)

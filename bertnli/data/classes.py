@@ -97,7 +97,6 @@ def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, st
 
 def decide(
     counts: Mapping[str, int],
-    *,
     labels: Sequence[str] | None,
     label_map: Mapping[Any, str] | None,
     numbers: Sequence[str] = (),
@@ -139,8 +138,9 @@ def decide(
     meanings |= {raw: None if to == "-" else canonical_label(to) for raw, to in given.items()}
     meaning = {raw: meanings[key] for raw in counts if (key := raw.strip().lower()) in meanings}
     present = {name for name in meaning.values() if name is not None}
-    if not present and any(is_number(raw) for raw in counts if raw not in meaning):
-        raise LabelError(_unexplained_numbers(counts, meaning, source, column))
+    unknown = sorted((raw for raw in counts if is_number(raw) and raw not in meaning), key=int)
+    if unknown and not present:
+        raise LabelError(_numbers_message(counts, unknown, source, column))
     if counts and not meaning:
         counted = ", ".join(
             f"{short_repr(raw)} in {n} rows" + (f" (line {lines[raw]} first)" if lines else "")
@@ -246,11 +246,8 @@ def _likely(raw: str, names: Sequence[str]) -> str | None:
     return guess if guess in names else None
 
 
-def _unexplained_numbers(
-    counts: Mapping[str, int], meaning: Mapping[str, Any], source: str, column: str
-) -> str:
-    """Write the message for numbers without an explanation; the arguments are `decide`'s."""
-    raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
+def _numbers_message(counts: Mapping[str, int], raws: list[str], source: str, column: str) -> str:
+    """Write the message for numbers without an explanation, ``raws``."""
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
     if "-1" in counts:
         counted += f", and -1 in {counts['-1']}, which means no label unless you say another"

@@ -36,6 +36,7 @@ PARSE_KINDS = bytes(
 TEXT_KINDS = bytes(SPACE if byte in b" \n" else LETTER for byte in range(256))
 LOWER = bytes(range(256)).lower()
 
+Int32s, Int64s = NDArray[np.int32], NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -69,9 +70,9 @@ Piece = Callable[[], Columns]
 class _Words(NamedTuple):
     """Sentences as ids: sentence i has ``counts[i]`` of the ``ids``, from ``begins[i]`` on."""
 
-    ids: NDArray[np.int32]
-    begins: NDArray[np.int64]
-    counts: NDArray[np.int64]
+    ids: Int32s
+    begins: Int64s
+    counts: Int64s
 
     def __add__(self, other: Any) -> _Words:
         begins = (self.begins, other.begins + len(self.ids))
@@ -85,11 +86,11 @@ class _Rows(NamedTuple):
     ``labels`` counts the rows of each label; ``codes`` has the place of each row's label in it.
     """
 
-    token_ids: NDArray[np.int32]
-    lengths: NDArray[np.int64]
-    premise_lens: NDArray[np.int32]
+    token_ids: Int32s
+    lengths: Int64s
+    premise_lens: Int32s
     is_cut: NDArray[np.bool_]
-    codes: NDArray[np.int64]
+    codes: Int64s
     labels: Counter[str | int | None] | None
     malformed: int
 
@@ -178,7 +179,7 @@ class _Encoder:
         self.arrow: Any = arrow_library()
         self.special = np.array([vocab.required("<cls>"), vocab.required("<sep>")], np.int32)
         self.vocab, self.official = vocab, official
-        self.max_tokens, self.truncation = max_len - NUM_SPECIAL, truncation
+        self.limits = max_len - NUM_SPECIAL, truncation
         self.chunk_ids = lru_cache(MAX_CHUNKS)(self._chunk_ids)
 
     def encode(self, piece: Columns) -> _Rows:
@@ -189,31 +190,26 @@ class _Encoder:
         len_a, len_b = words.counts[a], words.counts[b]
         if not self.official and not (len_a.all() and len_b.all()):
             raise NotSure("an empty sentence")
-        is_cut = len_a + len_b > self.max_tokens
+        is_cut = len_a + len_b > self.limits[0]
         for row in np.flatnonzero(is_cut):
-            len_a[row], len_b[row] = truncated_lengths(
-                int(len_a[row]), int(len_b[row]), self.max_tokens, self.truncation
-            )
+            len_a[row], len_b[row] = truncated_lengths(len_a[row], len_b[row], *self.limits)
         # <cls> a <sep> b <sep> are five ranges of an array that begins with the special tokens.
         begins = np.tile(np.array([0, 0, 1, 0, 1]), (len(a), 1))
         lengths = np.ones_like(begins)
         begins[:, 1], begins[:, 3] = words.begins[a] + 2, words.begins[b] + 2
         lengths[:, 1], lengths[:, 3] = len_a, len_b
-        token_ids = _ranges(
-            np.concatenate([self.special, words.ids]), begins.ravel(), lengths.ravel()
-        )
+        ids = np.concatenate([self.special, words.ids])
+        token_ids = _ranges(ids, begins.ravel(), lengths.ravel())
         codes, labels = np.zeros(len(a), np.int64), None
         if piece.label is not None:
             encoded = piece.label.dictionary_encode(null_encoding="encode")
             codes = encoded.indices.to_numpy()
             counts = np.bincount(codes).tolist()
             labels = Counter(dict(zip(encoded.dictionary.to_pylist(), counts, strict=True)))
-        premise_lens = len_a.astype(np.int32)
-        return _Rows(
-            token_ids, lengths.sum(1), premise_lens, is_cut, codes, labels, piece.malformed
-        )
+        rows = token_ids, lengths.sum(1), len_a.astype(np.int32), is_cut
+        return _Rows(*rows, codes, labels, piece.malformed)
 
-    def _sentences(self, parses: Any, texts: Any) -> tuple[_Words, NDArray[np.int64]]:
+    def _sentences(self, parses: Any, texts: Any) -> tuple[_Words, Int64s]:
         """Encode the distinct sentences, and return the index of each row's sentence among them."""
         is_parse = parses is not None
         distinct = (parses if is_parse else texts).dictionary_encode()
@@ -282,7 +278,7 @@ class _Encoder:
         counts = np.array(lengths, np.int64)
         return texts, _Words(np.array(ids, np.int32), np.cumsum(counts) - counts, counts)
 
-    def _joined(self, sentences: Any) -> tuple[bytes, NDArray[np.int32]]:
+    def _joined(self, sentences: Any) -> tuple[bytes, Int32s]:
         """Join sentences, a line feed after each; also return where each begins, and the end."""
         if not len(sentences):
             return b"", np.zeros(1, np.int32)
@@ -291,8 +287,8 @@ class _Encoder:
         return lines.buffers()[2].to_pybytes()[: bounds[-1]], bounds
 
     def _split(
-        self, characters: NDArray[np.uint8], inside: NDArray[np.bool_], bounds: NDArray[np.int32]
-    ) -> tuple[list[str], NDArray[np.int32], NDArray[np.int64], NDArray[np.int64]]:
+        self, characters: NDArray[np.uint8], inside: NDArray[np.bool_], bounds: Int32s
+    ) -> tuple[list[str], Int32s, Int64s, Int64s]:
         # Returns the distinct words; the index of each word among them; and for each sentence, the
         # number of words before it, and of its words.
         starts = inside.copy()
@@ -300,9 +296,8 @@ class _Encoder:
         letters = characters[inside]
         word_bounds = np.append(np.flatnonzero(starts[inside]), len(letters)).astype(np.int32)
         buffers = [None, *map(self.arrow.py_buffer, (word_bounds, letters))]
-        words = self.arrow.Array.from_buffers(
-            self.arrow.string(), len(word_bounds) - 1, buffers
-        ).dictionary_encode()
+        words = self.arrow.Array.from_buffers(self.arrow.string(), len(word_bounds) - 1, buffers)
+        words = words.dictionary_encode()
         begins = np.searchsorted(np.flatnonzero(starts), bounds)
         which = words.indices.to_numpy()
         return words.dictionary.to_pylist(), which, begins[:-1], np.diff(begins)
@@ -312,9 +307,7 @@ class _Encoder:
         return [get(word, unk) for word in words]
 
 
-def _ranges(
-    values: NDArray[np.int32], begins: NDArray[np.int64], lengths: NDArray[np.int64]
-) -> NDArray[np.int32]:
+def _ranges(values: Int32s, begins: Int64s, lengths: Int64s) -> Int32s:
     """Concatenate the ranges of an array that begin at ``begins`` and have these lengths."""
     places = np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
     places += np.arange(len(places))

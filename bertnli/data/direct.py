@@ -96,9 +96,7 @@ def _by_columns(
         for label, count in (encoded.labels or {}).items():
             raws.append(class_of_number(raw_label(label), plan.numbers, how.label_map))
             counts[raws[-1]] += count
-        names, ids = decide(
-            counts, labels=how.labels, label_map=how.label_map, numbers=plan.numbers
-        )
+        names, ids = decide(counts, how.labels, how.label_map, plan.numbers)
     except (BadRow, DataError) as error:
         raise NotSure from error
     if any(raw not in ids for raw in counts):
@@ -107,9 +105,7 @@ def _by_columns(
     skipped[NO_LABEL] = sum(count for raw, count in counts.items() if ids[raw] < 0)
     pairs = encoded.resolved([ids[raw] for raw in raws])
     source = ", ".join(str(part.path or part.name) for part in parts)
-    return replace(
-        pairs, label_names=names, skipped=dict(+skipped), source=source, notes=tuple(notes)
-    )
+    return replace(pairs, label_names=names, skipped=dict(+skipped), source=source, notes=(*notes,))
 
 
 def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
@@ -217,30 +213,17 @@ def _text_columns(
         return "skip" if on_error == "skip" else "error"
 
     names = list(dict.fromkeys(key for key in keys if key is not None))
+    reading = pa.csv.ReadOptions(use_threads=False, block_size=len(piece) + 1)
+    reading.column_names = list(map(str, range(width)))
+    parsing = pa.csv.ParseOptions(delimiter=text.delimiter, newlines_in_values=text.quoted)
+    parsing.quote_char, parsing.escape_char = text.mark if text.quoted else False, False
+    parsing.invalid_row_handler = leave_out
+    converting = pa.csv.ConvertOptions(check_utf8=False, strings_can_be_null=False)
+    converting.include_columns, converting.column_types = names, dict.fromkeys(names, pa.string())
     try:
         if not piece.isascii():
             piece.decode("utf-8")  # also the columns that are not read
-        table = pa.csv.read_csv(
-            pa.BufferReader(piece),
-            pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=len(piece) + 1,
-                column_names=list(map(str, range(width))),
-            ),
-            pa.csv.ParseOptions(
-                delimiter=text.delimiter,
-                quote_char=text.mark if text.quoted else False,
-                escape_char=False,
-                newlines_in_values=text.quoted,
-                invalid_row_handler=leave_out,
-            ),
-            pa.csv.ConvertOptions(
-                check_utf8=False,
-                include_columns=names,
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=False,
-            ),
-        )
+        table = pa.csv.read_csv(pa.BufferReader(piece), reading, parsing, converting)
     except ValueError as error:  # not UTF-8, or of pyarrow
         raise NotSure from error
     arrays = (None if key is None else table.column(key).combine_chunks() for key in keys)

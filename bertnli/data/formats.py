@@ -305,9 +305,8 @@ def _has_header(records: Sequence[Sequence[str]], is_header: IsHeader) -> tuple[
     rest = [record for record in records[1:] if len(record) == len(names)]
     has_index = not names[0] and bool(rest)  # pandas leaves the name of the index empty
     named = names[has_index:]
-    are_names = len({*named}) == len(named) and all(
-        _NAME.fullmatch(name) and len(name.split()) <= 3 for name in named
-    )
+    are_plausible = (_NAME.fullmatch(name) and len(name.split()) <= 3 for name in named)
+    are_names = len({*named}) == len(named) and all(are_plausible)
     if has_index and are_names:
         return True, False
     numbers = [str(i) for i in range(len(names))]  # as pandas writes columns without names

@@ -23,8 +23,11 @@ MAX_COLUMNS = 1 << 12
 #: Columns that name the split of a row: SICK's, and others'.
 SPLIT_COLUMNS = ("semeval_set", "split")
 #: Columns of annotators' labels. ChaosNLI counts them, by name or in the order e, n, c.
-COUNTER, COUNTS = "label_counter", "label_count"
-ANNOTATORS = ("annotator_labels", "old_labels", *(f"label{i}" for i in range(1, 6)))
+COUNTS = "label_count"
+ANNOTATORS = (
+    *("label_counter", COUNTS, "annotator_labels", "old_labels"),
+    *(f"label{i}" for i in range(1, 6)),
+)
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,7 @@ from typing import Any
 from bertnli._util.hints import did_you_mean
 from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
 from bertnli.data.corpus import TABLE, short_repr
-from bertnli.data.layouts import (
-    ANNOTATORS,
-    COUNTER,
-    COUNTS,
-    LAYOUTS,
-    SPLIT_COLUMNS,
-    WNLI,
-    key_of,
-    names_by_key,
-)
+from bertnli.data.layouts import ANNOTATORS, LAYOUTS, SPLIT_COLUMNS, WNLI, key_of, names_by_key
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import DataError, LabelError
@@ -126,14 +117,13 @@ def plan_of(table: Table, rows: Rows, how: Any) -> Plan:
         # Khot et al. (2018): SciTail's tables have no header, and two classes.
         is_scitail = {str(value_of(row, label)) for row in rows} <= {"entails", "neutral"}
         title = "SciTail" if is_scitail else title
-    annotators = (COUNTER, COUNTS, *ANNOTATORS) if how.labelled else ()
     return Plan(
         premise,
         hypothesis,
         label,
         title,
         groups=tuple(names[key_of(group)] for group in layout.groups if key_of(group) in names),
-        annotators=tuple(names[name] for name in annotators if name in names),
+        annotators=tuple(names[n] for n in ANNOTATORS if n in names and how.labelled),
         part=next((names[name] for name in SPLIT_COLUMNS if name in names), None),
         numbers=table.class_names.get(label or "", layout.numbers),
         may_be_empty=any(side.parse in table.columns for side in (PREMISE, HYPOTHESIS)),

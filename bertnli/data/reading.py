@@ -79,7 +79,7 @@ class Reading:
                 )
             narrow(table, [c for c in plan.columns(self.probabilities) if c in table.columns])
             if part.split is not None and not table.is_part:
-                table.rows = _rows_of_split(table.rows, table.source, plan.part, part.split)
+                table.rows = _in_split(table.rows, table.source, plan.part, part.split)
             yield table, plan
 
     @contextmanager
@@ -139,9 +139,7 @@ def bad_row(source: str, number: int, what: object) -> DataError:
     )
 
 
-def _rows_of_split(
-    rows: Iterable[Row], source: str, column: str | None, split: str
-) -> Iterator[Row]:
+def _in_split(rows: Iterable[Row], source: str, column: str | None, split: str) -> Iterator[Row]:
     """Yield the rows with this split in a column; DataError if there are none."""
     if column is None:
         raise ConfigError(

@@ -89,9 +89,8 @@ def parts_of(
         return _path_parts(source, split, default)
     if isinstance(source, Corpus):
         names = [*source.label_names, None]  # the label -1 is the last
-        rows = zip(
-            source.premises, source.hypotheses, (names[i] for i in source.labels), strict=True
-        )
+        premises, hypotheses, ids = source
+        rows = zip(premises, hypotheses, (names[i] for i in ids), strict=True)
         table = object_rows(_pairs(rows), "pairs", source.source)
         table.columns = COLUMNS
         return [Part(source.name, None, split, table)]
