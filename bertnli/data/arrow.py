@@ -61,7 +61,7 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
                 batches = reader if count is None else map(reader.get_batch, range(count))
                 return map(_validated, batches)
 
-        return _table(pa, source, format, schema, read, {} if path is None else names_beside(path))
+        return _table(source, format, schema, read, {} if path is None else names_beside(path))
 
 
 def object_table(source: object) -> Table | None:
@@ -85,19 +85,19 @@ def object_table(source: object) -> Table | None:
             for table in wanted.with_format("arrow").iter(BATCH):
                 yield from table.combine_chunks().to_batches()
 
-        return _table(_pyarrow(name), name, "frame", given.features.arrow_schema, read)
+        return _table(name, "frame", given.features.arrow_schema, read)
     if "polars.LazyFrame" in kinds:
         given = given.collect()
     if not any(hasattr(type(given), protocol) for protocol in PROTOCOLS):
         return None
     pa = _pyarrow(name)
     if isinstance(given, pa.RecordBatchReader):  # can be read once
-        table = _table(pa, name, "frame", given.schema, lambda _: iter(given))
+        table = _table(name, "frame", given.schema, lambda _: iter(given))
         table.batches = None
         return table
     with _readable(name, "a table"):
         frame = given if isinstance(given, pa.Table) else pa.table(given)
-    return _table(pa, name, "frame", frame.schema, lambda _: frame.to_batches(BATCH))
+    return _table(name, "frame", frame.schema, lambda _: frame.to_batches(BATCH))
 
 
 def narrow(table: Table, columns: Sequence[str]) -> None:
@@ -128,11 +128,9 @@ def _values(column: Any) -> list[Any]:
         return [value for i in range(len(column)) for value in _values(column.slice(i, 1))]
 
 
-def _table(
-    pa: Any, source: str, format: str, schema: Any, read: Read, beside: Names | None = None
-) -> Table:
+def _table(source: str, format: str, schema: Any, read: Read, beside: Names | None = None) -> Table:
     """Make a table of what ``read`` yields; ``beside`` names classes that the schema does not."""
-    top = {*schema.names}
+    pa, top = _pyarrow(source), {*schema.names}
 
     def batches(columns: Sequence[str]) -> Iterator[Any]:
         names = list(dict.fromkeys(c if c in top else c.partition(".")[0] for c in columns))
@@ -181,7 +179,7 @@ def _pandas_table(frame: Any, source: str) -> Table:
     try:
         pa = _pyarrow(source)
         arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        table = _table(pa, source, "frame", arrow.schema, lambda _: arrow.to_batches(BATCH))
+        table = _table(source, "frame", arrow.schema, lambda _: arrow.to_batches(BATCH))
         table.repeated = repeated
         return table
     except Exception:  # of many kinds: a column of several types, surrogates, no pyarrow
