@@ -152,9 +152,9 @@ def decide(
             "writes for each class with "
             f"{proposed_map([*counts], labels or [*defined.values()] or None)}"
         )
-    for names, ids in schemes:
+    for classes, ids in schemes:
         if present <= ids.keys():
-            return names, {raw: NO_CLASS if n is None else ids[n] for raw, n in meaning.items()}
+            return classes, {raw: NO_CLASS if n is None else ids[n] for raw, n in meaning.items()}
     per_class = ", ".join(
         f"{sum(n for raw, n in counts.items() if meaning.get(raw) == name)} of {name}"
         for name in sorted(present)

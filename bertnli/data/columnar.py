@@ -36,7 +36,8 @@ PARSE_KINDS = bytes(
 TEXT_KINDS = bytes(SPACE if byte in b" \n" else LETTER for byte in range(256))
 LOWER = bytes(range(256)).lower()
 
-Int32s, Int64s = NDArray[np.int32], NDArray[np.int64]
+Int32s = NDArray[np.int32]
+Int64s = NDArray[np.int64]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -75,9 +76,11 @@ class _Words(NamedTuple):
     counts: Int64s
 
     def __add__(self, other: Any) -> _Words:
-        begins = (self.begins, other.begins + len(self.ids))
-        parts = (self.ids, other.ids), begins, (self.counts, other.counts)
-        return _Words(*map(np.concatenate, parts))
+        return _Words(
+            np.concatenate([self.ids, other.ids]),
+            np.concatenate([self.begins, other.begins + len(self.ids)]),
+            np.concatenate([self.counts, other.counts]),
+        )
 
 
 class _Rows(NamedTuple):
@@ -126,7 +129,8 @@ class Encoded:
             values = piece.token_ids[tokens], *(column[kept] for column in rows)
             for column, added in zip(columns, values, strict=True):
                 column.append(added)
-        token_ids, lengths, *others = map(np.concatenate, columns)
+        joined: list[Any] = list(map(np.concatenate, columns))
+        token_ids, lengths, *others = joined
         if len(lengths) and lengths.max() <= NUM_SPECIAL:
             raise NotSure("all sentences are empty")
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])

@@ -145,7 +145,7 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
 def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
     """Take the columns of sentences and label (the last) from a record batch."""
     pa = arrow_library()
-    arrays = [None if name is None else batch.column(name) for name in names]
+    arrays: list[Any] = [None if name is None else batch.column(name) for name in names]
     *texts, label = arrays
     if label is not None and pa.types.is_integer(label.type):
         arrays[-1] = label.cast(pa.int64())
@@ -226,5 +226,5 @@ def _text_columns(
         table = pa.csv.read_csv(pa.BufferReader(piece), reading, parsing, converting)
     except ValueError as error:  # not UTF-8, or of pyarrow
         raise NotSure from error
-    arrays = (None if key is None else table.column(key).combine_chunks() for key in keys)
-    return Columns(*arrays, malformed=malformed)
+    columns: Any = [None if key is None else table.column(key).combine_chunks() for key in keys]
+    return Columns(*columns)._replace(malformed=malformed)
