@@ -1,13 +1,9 @@
 """Damage to files, and limits within which whatever comes of them must be read."""
 
-from __future__ import annotations
-
 import json
 import os
-import random
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -45,7 +41,7 @@ watching = False
 slowest = 0.0
 
 
-def watch(event: str, arguments: tuple[Any, ...]) -> None:
+def watch(event, arguments):
     """End the process where it does more than to read; a hook for `sys.addaudithook`."""
     if not watching:
         return
@@ -58,7 +54,7 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         raise SystemExit(f"it caused {event} {arguments}")
 
 
-def damaged(raw: bytes, rng: random.Random) -> bytes:
+def damaged(raw, rng):
     """Damage of one to four kinds, at any place, or near one of the ends."""
     data = bytearray(raw)
     for _ in range(rng.randint(1, 4)):
@@ -86,12 +82,12 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def damaged_json(raw: bytes, rng: random.Random) -> bytes:
+def damaged_json(raw, rng):
     """A value, anywhere in it, replaced by an odd one, or left out."""
     whole = json.loads(raw)
     places: list[tuple[Any, Any]] = []
 
-    def collect(value: Any) -> None:
+    def collect(value):
         keys = list(value) if isinstance(value, dict) else range(len(value))
         for key in keys:
             places.append((value, key))
@@ -111,7 +107,7 @@ def damaged_json(raw: bytes, rng: random.Random) -> bytes:
     return text.encode()
 
 
-def watched(read: Callable[..., T], *arguments: Any) -> T:
+def watched(read, *arguments):
     """Call a function within the limits."""
     global watching, slowest
     pages = int(Path("/proc/self/statm").read_text().split()[0])

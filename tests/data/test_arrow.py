@@ -1,10 +1,7 @@
 """Parquet and Arrow files, frames and data sets as tables: what their own libraries say of them."""
 
-from __future__ import annotations
-
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from datasets.info import DatasetInfosDict
 
 from bertnli.data.arrow import file_table, narrow, object_table
 from bertnli.data.class_names import names_beside
-from bertnli.data.table import BadRow, Table
+from bertnli.data.table import BadRow
 from bertnli.errors import DataError
 
 CLASSES = ["entailment", "neutral", "contradiction"]
@@ -46,25 +43,25 @@ NOT_UTF8 = pa.Array.from_buffers(
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _no_progress_bars() -> None:
+def _no_progress_bars():
     datasets.disable_progress_bars()
 
 
-def parquet(table: Any, file: Any, **options: Any) -> None:
+def parquet(table, file, **options):
     pq.write_table(table, file, **options)
 
 
-def ipc_file(table: Any, file: Any) -> None:
+def ipc_file(table, file):
     with pa.ipc.new_file(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
 
 
-def ipc_stream(table: Any, file: Any) -> None:
+def ipc_stream(table, file):
     with pa.ipc.new_stream(file, table.schema) as writer:
         writer.write_table(table, max_chunksize=2)
 
 
-def feather(table: Any, file: Any) -> None:
+def feather(table, file):
     pyarrow.feather.write_feather(table, file, compression="zstd")
 
 
@@ -72,31 +69,31 @@ WRITERS = [parquet, ipc_file, ipc_stream, feather]
 each_format = pytest.mark.parametrize("write", WRITERS)
 
 
-def written(write: Callable[[Any, Any], None], table: Any) -> bytes:
+def written(write, table):
     file = io.BytesIO()
     write(table, file)
     return file.getvalue()
 
 
-def opened(content: bytes, path: Path | None = None) -> Table:
+def opened(content, path=None):
     format = "parquet" if content.startswith(b"PAR1") else "arrow"
     return file_table(io.BytesIO(content), "a file", format, path)
 
 
-def rows(table: Table | None) -> list[Any]:
+def rows(table):
     assert table is not None
     numbers, values = zip(*table.rows, strict=True)
     assert numbers == tuple(range(1, len(values) + 1))
     return list(values)
 
 
-def batches(table: Table | None, *columns: str) -> Any:
+def batches(table, *columns):
     assert table is not None and table.batches is not None
     return pa.Table.from_batches(table.batches(columns))
 
 
 @each_format
-def test_files(write: Callable[[Any, Any], None]) -> None:
+def test_files(write):
     table = opened(written(write, pa.table(COLUMNS)))
     assert table.columns == tuple(COLUMNS)
     assert batches(table, "label", "premise").to_pydict() == {
@@ -107,7 +104,7 @@ def test_files(write: Callable[[Any, Any], None]) -> None:
 
 
 @each_format
-def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) -> None:
+def test_text_of_any_type_is_a_string_column(write):
     texts = pa.array(["a", None, "é", "a"])
     columns = {
         "large": texts.cast(pa.large_string()),
@@ -126,14 +123,14 @@ def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) 
 
 
 @each_format
-def test_text_that_is_not_utf8_is_a_bad_row(write: Callable[[Any, Any], None]) -> None:
+def test_text_that_is_not_utf8_is_a_bad_row(write):
     for column in (NOT_UTF8, NOT_UTF8.cast(pa.large_string()), NOT_UTF8.cast(pa.binary())):
         first, bad, last = rows(opened(written(write, pa.table({"a": column, "b": [0, 1, 2]}))))
         assert (first, last) == ({"a": "a", "b": 0}, {"a": "c", "b": 2})
         assert isinstance(bad, BadRow) and "0xff" in str(bad)
 
 
-def outcome(content: bytes) -> list[Any] | None:
+def outcome(content):
     """Return the rows of a file that may be damaged; None after an error, of one line."""
     try:
         return [row for _, row in opened(content).rows]
@@ -144,7 +141,7 @@ def outcome(content: bytes) -> list[Any] | None:
 
 
 @each_format
-def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
+def test_damaged_files(write):
     content = written(write, pa.table(COLUMNS))
     for size in range(0, len(content), 7):
         values = outcome(content[:size])
@@ -158,7 +155,7 @@ def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
         outcome(bytes(damaged))
 
 
-def test_offsets_of_a_damaged_file_lead_nowhere() -> None:
+def test_offsets_of_a_damaged_file_lead_nowhere():
     for kind in ("string", "binary"):
         buffers = [None, pa.py_buffer(np.array([0, 1 << 30, 2], np.int32)), pa.py_buffer(b"ab")]
         column = pa.Array.from_buffers(pa.string(), 2, buffers).view(kind)
@@ -166,12 +163,12 @@ def test_offsets_of_a_damaged_file_lead_nowhere() -> None:
             list(opened(written(ipc_file, pa.table({"a": column}))).rows)
 
 
-def test_a_file_that_cannot_be_sought_in() -> None:
+def test_a_file_that_cannot_be_sought_in():
     class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
+        def seekable(self):
             return False
 
-        def seek(self, *_: Any) -> int:
+        def seek(self, *_):
             raise io.UnsupportedOperation("a pipe")
 
     for write in WRITERS:
@@ -181,7 +178,7 @@ def test_a_file_that_cannot_be_sought_in() -> None:
 
 
 @pytest.mark.parametrize("what", ["file", "polars", "pandas"])
-def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
+def test_without_pyarrow(monkeypatch, what):
     content, frame = written(parquet, pa.table(COLUMNS)), pd.DataFrame(COLUMNS)
     polars = pl.DataFrame(COLUMNS)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
@@ -194,47 +191,47 @@ def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
         opened(content) if what == "file" else object_table(polars)
 
 
-def as_pandas() -> Any:
+def as_pandas():
     return pd.DataFrame(COLUMNS)
 
 
-def as_pandas_categories() -> Any:
+def as_pandas_categories():
     return pd.DataFrame(COLUMNS).astype({"premise": "category"})
 
 
-def as_polars() -> Any:
+def as_polars():
     return pl.DataFrame(COLUMNS)
 
 
-def as_lazy_polars() -> Any:
+def as_lazy_polars():
     return pl.LazyFrame(COLUMNS)
 
 
-def as_polars_categories() -> Any:
+def as_polars_categories():
     kinds = {"hypothesis": pl.Enum(COLUMNS["hypothesis"]), "premise": pl.Categorical}
     return pl.DataFrame(COLUMNS, schema_overrides=kinds)
 
 
-def as_table() -> Any:
+def as_table():
     return pa.table(COLUMNS)
 
 
-def as_reader() -> Any:
+def as_reader():
     return pa.table(COLUMNS).to_reader(2)
 
 
-def as_dataset() -> Any:
+def as_dataset():
     return datasets.Dataset.from_dict(COLUMNS, FEATURES)
 
 
-def as_iterable_dataset() -> Any:
+def as_iterable_dataset():
     return as_dataset().to_iterable_dataset()
 
 
 class Capsule:
     """Something with the Arrow PyCapsule interface alone."""
 
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+    def __arrow_c_stream__(self, requested_schema=None):
         return pa.table(COLUMNS).__arrow_c_stream__(requested_schema)
 
 
@@ -243,7 +240,7 @@ OBJECTS += [as_table, as_reader, as_dataset, as_iterable_dataset, Capsule]
 
 
 @each_format
-def test_nested_columns(write: Callable[[Any, Any], None]) -> None:
+def test_nested_columns(write):
     example = [{"premise": "p", "uid": {"n": 1}}, None, {"premise": None, "uid": {"n": 2}}]
     table = opened(written(write, pa.table({"example": example, "dist": [[0.5], [], [1.0]]})))
     nested = ("example.premise", "example.uid", "example.uid.n")
@@ -252,7 +249,7 @@ def test_nested_columns(write: Callable[[Any, Any], None]) -> None:
     assert rows(table) == [{"example": one} for one in example]
 
 
-def test_odd_values_of_pandas() -> None:
+def test_odd_values_of_pandas():
     for odd in (1, b"x", 1.5, "\ud800", ["x"]):
         table = object_table(pd.DataFrame({"a": ["x", odd, None], "b": [0, 1, np.nan]}))
         first, second, third = rows(table)
@@ -261,7 +258,7 @@ def test_odd_values_of_pandas() -> None:
 
 
 @pytest.mark.parametrize("make", OBJECTS)
-def test_objects(make: Callable[[], Any]) -> None:
+def test_objects(make):
     table = object_table(make())
     assert table is not None
     assert (table.columns, table.format) == (tuple(COLUMNS), "frame")
@@ -277,7 +274,7 @@ def test_objects(make: Callable[[], Any]) -> None:
     assert all(isinstance(row["premise"], str | None) for row in values)
 
 
-def test_pandas_columns_without_good_names() -> None:
+def test_pandas_columns_without_good_names():
     frame = pd.DataFrame([["a", "b"], ["c", "d"]])
     table = object_table(frame)
     assert table is not None and table.columns == ("0", "1")
@@ -290,7 +287,7 @@ def test_pandas_columns_without_good_names() -> None:
     assert table.repeated == {"a"}
 
 
-def test_a_data_set_has_its_own_order() -> None:
+def test_a_data_set_has_its_own_order():
     for change in (
         lambda data: data.select([3, 0]),
         lambda data: data.shuffle(seed=1),
@@ -304,7 +301,7 @@ def test_a_data_set_has_its_own_order() -> None:
         assert rows(table) == expected != ROWS
 
 
-def test_class_names_of_data_sets_and_of_what_they_write(tmp_path: Path) -> None:
+def test_class_names_of_data_sets_and_of_what_they_write(tmp_path):
     expected = {"label": tuple(CLASSES)}
     for source in (as_dataset(), as_dataset().select([1]), as_iterable_dataset()):
         table = object_table(source)
@@ -322,8 +319,8 @@ def test_class_names_of_data_sets_and_of_what_they_write(tmp_path: Path) -> None
     assert other.class_names == {}
 
 
-def test_class_names_of_the_hub_s_files(tmp_path: Path) -> None:
-    def write(**names: list[str] | None) -> None:
+def test_class_names_of_the_hub_s_files(tmp_path):
+    def write(**names):
         features = {
             config: datasets.Features(
                 {
@@ -357,7 +354,7 @@ def test_class_names_of_the_hub_s_files(tmp_path: Path) -> None:
         assert names_beside(tmp_path / "train.csv") == {}
 
 
-def infos(**names: list[str]) -> DatasetInfosDict:
+def infos(**names):
     """The data set's configurations, as datasets writes them, each with its class names."""
     return DatasetInfosDict(
         {
@@ -377,7 +374,7 @@ def infos(**names: list[str]) -> DatasetInfosDict:
     )
 
 
-def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
+def test_the_patterns_of_a_configuration_s_files(tmp_path):
     infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card := datasets.info.DatasetCardData())
     card["configs"] = [
         {"config_name": "a", "data_files": [{"split": "train", "path": ["one-*", "x/one-*"]}]},
@@ -389,7 +386,7 @@ def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
     assert "label" not in names_beside(tmp_path / "x" / "three-1.parquet")
 
 
-def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
+def test_other_files_of_these_names_say_nothing(tmp_path):
     label = "[{name: label, dtype: {class_label: {names: {'0': no, '1': \"yes\"}}}}]"
     (tmp_path / "README.md").write_text(f"---\na: &a {label}\ndataset_info: {{features: *a}}\n---")
     assert names_beside(tmp_path / "train.csv") == {"label": ("no", "yes")}
@@ -411,7 +408,7 @@ def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
 @pytest.mark.parametrize("way", ["rows", "batches"])
-def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path, way: str) -> None:
+def test_memory_is_flat_in_the_number_of_rows(tmp_path, way):
     """The texts of the larger file, all of it one row group, would fill 240 MB."""
     code = """
 import sys

@@ -1,13 +1,9 @@
 """Token ids of columns of text equal those of rows, and text is cut into the same rows."""
 
-from __future__ import annotations
-
 import csv
 import io
-from collections.abc import Iterator
 from functools import partial
 from importlib import import_module
-from typing import Any
 
 import numpy as np
 import pyarrow
@@ -50,19 +46,17 @@ PARSE = st.one_of(
 )
 
 
-def strings(values: Any) -> Any:
+def strings(values):
     return pyarrow.array(values, pyarrow.string())
 
 
-def pieces(size: int, *columns: Any) -> Iterator[Any]:
+def pieces(size, *columns):
     rows = len(next(column for column in columns if column is not None))
     for start in range(0, rows, size):
         yield partial(Columns, *(None if c is None else c.slice(start, size) for c in columns))
 
 
-def check(
-    columns: Any, sentences: Any, labels: Any, vocab: Vocab, max_len: int, rule: str, size: int
-) -> None:
+def check(columns, sentences, labels, vocab, max_len, rule, size):
     """Compare the ids of columns, of which labels that are none of NLI's are dropped, with rows."""
     encoded = encode_pieces(pieces(size, *columns), vocab, max_len, rule, official=True)
     kept = range(len(sentences[0]))
@@ -93,7 +87,7 @@ SETTINGS = {
 )
 @example([('say "a', 'b" "c" x"', "neutral"), ('"', '""" "', "neutral")], 20, "book", 5)
 @example([("”x", 'a"b “c" "', "neutral"), ('«"', "'' \"x", "neutral")], 20, "book", 1)
-def test_ids_of_text(rows: list[tuple[str, str, str]], max_len: int, rule: str, size: int) -> None:
+def test_ids_of_text(rows, max_len, rule, size):
     premises, hypotheses, labels = (list(column) for column in zip(*rows, strict=True))
     columns = None, strings(premises), None, strings(hypotheses), strings(labels)
     try:
@@ -102,7 +96,7 @@ def test_ids_of_text(rows: list[tuple[str, str, str]], max_len: int, rule: str, 
         assert any(not next(iter(lower_tokens([text], False))) for text in premises)
 
 
-def test_ids_of_many_texts() -> None:
+def test_ids_of_many_texts():
     rng = np.random.default_rng(0)
     texts = ["".join(rng.choice(NASTY, rng.integers(1, 15))) for _ in range(3000)]
     texts = [text for text in texts if text.strip()]
@@ -121,9 +115,7 @@ def test_ids_of_many_texts() -> None:
 )
 @example([("()", "( )", "It's", "a")], "both", 20, "book", 1)
 @example([("n/a", "( N/A )", "n/a", "N/A")], "without text", 20, "book", 1)
-def test_ids_of_parses(
-    rows: list[tuple[Any, ...]], parsed: str, max_len: int, rule: str, size: int
-) -> None:
+def test_ids_of_parses(rows, parsed, max_len, rule, size):
     rows = [*rows, ("( a )", "b", "a", "b")]  # the last sentence must not be empty
     parses, others, texts, other_texts = zip(*rows, strict=True)
     columns = [strings(column) for column in (parses, texts, others, other_texts)]
@@ -137,7 +129,7 @@ def test_ids_of_parses(
     check((*columns, None), (premises, hypotheses), None, VOCAB, max_len, rule, size)
 
 
-def test_ids_of_word_pieces() -> None:
+def test_ids_of_word_pieces():
     import_module("tokenizers")
     texts = ['A dog isn\'t "here".', "café (dogs)", "A dog isn't", "x"] * 3
     parses = ["( A ( dog . ) )", "", "( -LRB- a ) n't", "n/a"] * 3
@@ -147,7 +139,7 @@ def test_ids_of_word_pieces() -> None:
 
 
 @pytest.mark.parametrize("values", [["a", None], ["a", ""], ["a", "\u3000"]])
-def test_missing_sentences_are_left_to_the_rows(values: list[Any]) -> None:
+def test_missing_sentences_are_left_to_the_rows(values):
     column = strings(["a", "b"])
     for columns in ((None, strings(values), None, column), (None, column, None, strings(values))):
         with pytest.raises(NotSure):
@@ -155,7 +147,7 @@ def test_missing_sentences_are_left_to_the_rows(values: list[Any]) -> None:
 
 
 @st.composite
-def tables(draw: Any) -> tuple[bytes, str, bool]:
+def tables(draw):
     """Bytes of a table, mostly such as one may meet; delimiter; whether it is quoted."""
     delimiter, quoted = draw(st.sampled_from("\t,;|")), draw(st.booleans())
     ends = draw(st.sampled_from([["\n"], ["\r\n"], ["\n", "\r\n", "\n\n", "\r", "\r\r\n"]]))
@@ -192,9 +184,7 @@ def tables(draw: Any) -> tuple[bytes, str, bool]:
 @example((b'a,b,"c\n', ",", True), 1, "skip")
 @example((b'a,b,""""\n""\n"x\n\n""y",,"\r\n"', ",", True), 1, "skip")
 @example((b"\xef\xbb\xbfa\tb\tc\n", "\t", False), 1, "skip")
-def test_text_is_cut_as_row_by_row(
-    table: tuple[bytes, str, bool], piece: int, on_error: str
-) -> None:
+def test_text_is_cut_as_row_by_row(table, piece, on_error):
     content, delimiter, quoted = table
     try:
         columns = cut(content, delimiter, quoted, piece, on_error)
@@ -214,9 +204,7 @@ def test_text_is_cut_as_row_by_row(
     assert on_error == "skip" or not malformed
 
 
-def cut(
-    content: bytes, delimiter: str, quoted: bool, piece: int = 1 << 20, on_error: str = "skip"
-) -> list[Columns]:
+def cut(content, delimiter, quoted, piece=1 << 20, on_error="skip"):
     """The third and the first column of a text."""
     text = TextFormat("csv", delimiter, quoted)
     with pytest.MonkeyPatch.context() as patch:
@@ -230,7 +218,7 @@ def cut(
 
 
 @pytest.mark.parametrize("piece", [1, 30, direct.PIECE])
-def test_ordinary_tables_are_not_left_to_the_rows(piece: int) -> None:
+def test_ordinary_tables_are_not_left_to_the_rows(piece):
     rows = [["It's", "a, b", "neutral"], ["é", "", "-"], ['say ""', "two\nlines\r\n", '"']] * 3
     content = io.StringIO()
     csv.writer(content, lineterminator="\r\n").writerows(rows)
@@ -243,6 +231,6 @@ def test_ordinary_tables_are_not_left_to_the_rows(piece: int) -> None:
     "content",
     [b'a"b,c,d\n', b'"a"b,c,d\n', b'"a,c,d\n', b"a\rb,c,d\n", b'a,d,"\0"\n', b"\xff,a,b\n"],
 )
-def test_odd_quoted_tables_are_left_to_the_rows(content: bytes) -> None:
+def test_odd_quoted_tables_are_left_to_the_rows(content):
     with pytest.raises(NotSure):
         cut(content, ",", True)

@@ -1,11 +1,7 @@
 """Reading corpora, encoding, batches."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -27,13 +23,13 @@ COLUMNS = [
 ]
 
 
-def official(path: Path, rows: list[tuple[str, str, str]], end: str = "\n") -> None:
+def official(path, rows, end="\n"):
     """Write (label, parse, parse) rows in SNLI's 14 columns."""
     lines = ["\t".join(COLUMNS)] + ["\t".join([*row, *[""] * 11]) for row in rows]
     path.write_bytes("".join(line + end for line in lines).encode())
 
 
-def test_snli_is_read_as_the_references_do(fixtures: Path) -> None:
+def test_snli_is_read_as_the_references_do(fixtures):
     golden = json.loads((fixtures / "read_snli.golden.json").read_text())
     for split, is_train in (("train", True), ("test", False)):
         corpus = bertnli.read(fixtures / "snli_1.0", split)
@@ -45,7 +41,7 @@ def test_snli_is_read_as_the_references_do(fixtures: Path) -> None:
     assert bertnli.read(fixtures / "snli_1.0", "train").skipped == {"no gold label": 1}
 
 
-def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
+def test_golden_pairs_encode_as_the_references(fixtures):
     for framework in ("torch", "mxnet"):
         golden = np.load(fixtures / framework / "golden.npz")
         vocab = Vocab.load(fixtures / framework / "bert.tiny" / "vocab.json")
@@ -57,7 +53,7 @@ def test_golden_pairs_encode_as_the_references(fixtures: Path) -> None:
             assert getattr(batch, name).dtype == np.int32
 
 
-def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path: Path) -> None:
+def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path):
     official(tmp_path / "snli_1.0_dev.txt", [("neutral", "a", "( )")])
     assert tuple(bertnli.read(tmp_path, "dev")) == (["a"], [""], [2])
     (tmp_path / "t.tsv").write_text("gold_label\tsentence1\tsentence2\nneutral\ta\t \n")
@@ -65,14 +61,14 @@ def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path: Path) -> No
         bertnli.read(tmp_path / "t.tsv")
 
 
-def soft(path: Path, *answers: str) -> Path:
+def soft(path, *answers):
     row = '{"sentence1": "A", "sentence2": "B", "gold_label": "neutral", "p": '
     rows = (f"{row}{answer}}}" for answer in answers)
     path.write_text("\n".join(rows))
     return path
 
 
-def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
+def test_a_teacher_s_probabilities_are_read_by_name(tmp_path):
     answer = '{"neutral": 0.5, "entailment": 0.125, "contradiction": 0.375}'
     path = soft(tmp_path / "t.jsonl", answer, answer)
     corpus = bertnli.read(path, probabilities="p")
@@ -101,7 +97,7 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path: Path) -> None:
         bertnli.read(table, probabilities="p")
 
 
-def test_sample_corpus() -> None:
+def test_sample_corpus():
     splits = {split: bertnli.read("sample", split) for split in ("train", "dev", "test")}
     premises = {split: set(corpus.premises) for split, corpus in splits.items()}
     assert sum(map(len, premises.values())) >= 300
@@ -118,7 +114,7 @@ WORDS = st.lists(st.sampled_from(["a", "b", "C", "Dog", "zebra", "."]), min_size
 
 
 @st.composite
-def datasets(draw: Any) -> tuple[PairDataset, list, int, str]:
+def datasets(draw):
     pairs = draw(st.lists(st.tuples(WORDS, WORDS, st.integers(0, 2)), min_size=1, max_size=12))
     max_len = draw(st.integers(5, 30))
     rule = draw(st.sampled_from(["book", "ratio"]))
@@ -131,9 +127,7 @@ def datasets(draw: Any) -> tuple[PairDataset, list, int, str]:
 
 @settings(deadline=None)
 @given(datasets(), st.integers(1, 5), st.integers(0, 3), st.booleans())
-def test_batches_hold_each_pair_once_as_a_plain_loop_encodes_it(
-    made: Any, batch_size: int, epoch: int, by_length: bool
-) -> None:
+def test_batches_hold_each_pair_once_as_a_plain_loop_encodes_it(made, batch_size, epoch, by_length):
     from bertnli.text.pairs import truncated_lengths
 
     dataset, pairs, max_len, rule = made
@@ -163,7 +157,7 @@ def test_batches_hold_each_pair_once_as_a_plain_loop_encodes_it(
     assert all(batch.token_ids.shape[1] == batch.valid_lens.max() for batch in parts)
 
 
-def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
+def test_epoch_order_depends_on_seed_and_epoch_alone():
     first = epoch_order(100, 3, 1)
     np.random.default_rng().random(7)
     np.testing.assert_array_equal(first, epoch_order(100, 3, 1))
@@ -171,7 +165,7 @@ def test_epoch_order_depends_on_seed_and_epoch_alone() -> None:
     assert not np.array_equal(first, epoch_order(100, 4, 1))
 
 
-def test_raw_text_is_tokenized_and_lower_cased(capsys: pytest.CaptureFixture) -> None:
+def test_raw_text_is_tokenized_and_lower_cased(capsys):
     corpus = Corpus(["He can't."], ["The DOG"], [0], tokenized=False)
     vocab = build_vocab(corpus, 1)
     assert {"ca", "n't", "dog", "<mask>"} <= set(vocab.idx_to_token)
@@ -181,7 +175,7 @@ def test_raw_text_is_tokenized_and_lower_cased(capsys: pytest.CaptureFixture) ->
     assert vocab.to_tokens(dataset.token_ids) == expected
 
 
-def test_dataset_refuses() -> None:
+def test_dataset_refuses():
     corpus = Corpus(["a"], ["b"], [0], tokenized=True)
     with pytest.raises(ConfigError, match="vocabulary"):
         PairDataset(corpus, 16)
@@ -198,7 +192,7 @@ def test_dataset_refuses() -> None:
         dataset.batch(np.array([0]), pad_to=4)
 
 
-def test_empty_dataset_has_no_batches() -> None:
+def test_empty_dataset_has_no_batches():
     empty = Corpus([], [], [], tokenized=True)
     dataset = PairDataset(empty, 16, build_vocab(empty, 1), verbose=False)
     assert len(dataset) == 0
@@ -206,6 +200,6 @@ def test_empty_dataset_has_no_batches() -> None:
     assert list(sorted_batches(dataset, 4)) == []
 
 
-def test_loader_items_of_another_form_are_refused() -> None:
+def test_loader_items_of_another_form_are_refused():
     with pytest.raises(DataError, match="SNLIBERTDataset"):
         Batch.from_padded([1, 2, 3], np.asarray)

@@ -1,7 +1,5 @@
 """Corpora with anything in them, in any format: an error, or every row kept or counted."""
 
-from __future__ import annotations
-
 import bz2
 import csv
 import gzip
@@ -12,7 +10,6 @@ import random
 import re
 from collections.abc import Callable
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,17 +29,17 @@ PARSED = ["gold_label", "sentence1_binary_parse", "sentence2_binary_parse"]
 MB = 1 << 20
 
 
-def write(path: Path, content: str | bytes) -> Path:
+def write(path, content):
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     return path
 
 
-def kept_and_skipped(corpus: Corpus) -> int:
+def kept_and_skipped(corpus):
     return len(corpus.labels) + sum(corpus.skipped.values())
 
 
 @pytest.mark.parametrize("format", ["tsv", "csv", "jsonl"])
-def test_long_lines_are_kept(tmp_path: Path, format: str) -> None:
+def test_long_lines_are_kept(tmp_path, format):
     rows = [
         ("neutral", "a" * MB, "b"),
         ("neutral", "c", "d e " * (MB // 4)),
@@ -70,7 +67,7 @@ def test_long_lines_are_kept(tmp_path: Path, format: str) -> None:
         ("neutral,a\rneutral,b", "line 4: .* carriage return inside"),
     ],
 )
-def test_a_bad_record_takes_no_others_with_it(tmp_path: Path, row: str, message: str) -> None:
+def test_a_bad_record_takes_no_others_with_it(tmp_path, row, message):
     lines = [
         ",".join(HEAD),
         "neutral,1,x",
@@ -109,9 +106,7 @@ def test_a_bad_record_takes_no_others_with_it(tmp_path: Path, row: str, message:
         ("snli_1.0_dev.txt", "\t".join(PARSED) + "\tx\rneutral\ta\tb\tc\r", "carriage return"),
     ],
 )
-def test_no_header_no_file(
-    tmp_path: Path, name: str, content: str | bytes, message: str, on_error: str
-) -> None:
+def test_no_header_no_file(tmp_path, name, content, message, on_error):
     path = write(tmp_path / name, content)
     with pytest.raises(DataError, match=message):
         if name.startswith("snli"):
@@ -148,7 +143,7 @@ BAD_JSON = {
 
 @pytest.mark.parametrize("case", sorted(BAD_JSON))
 @pytest.mark.parametrize("name", ["t.jsonl", "snli_1.0_dev.jsonl"])
-def test_bad_json(tmp_path: Path, case: str, name: str) -> None:
+def test_bad_json(tmp_path, case, name):
     path = write(tmp_path / name, f"{GOOD}\n{BAD_JSON[case]}\n\n{GOOD}")
 
     source, split = (tmp_path, "dev") if name.startswith("snli") else (path, None)
@@ -224,7 +219,7 @@ PIECES += [b"[", b"]", b"{", b"}"]
 
 
 @st.composite
-def files(draw: Any) -> tuple[str, bytes]:
+def files(draw):
     """A format of text, and the bytes of a file that is more or less in it."""
     format = draw(st.sampled_from(TEXT))
     names = list(PARSED if format.startswith("snli") else HEAD)
@@ -266,7 +261,7 @@ def files(draw: Any) -> tuple[str, bytes]:
     return format, content
 
 
-def mutated(content: bytes, seed: int, pieces: list[bytes]) -> bytes:
+def mutated(content, seed, pieces):
     rng = random.Random(seed)
     raw = bytearray(content)
     for _ in range(rng.randint(1, 4)):
@@ -275,13 +270,13 @@ def mutated(content: bytes, seed: int, pieces: list[bytes]) -> bytes:
     return bytes(raw)
 
 
-def without_end(rows: list[list[str]]) -> int:
+def without_end(rows):
     while len(rows) > 1 and not any(rows[-1]) and len(rows[-1]) == len(rows[0]):
         rows.pop()
     return len(rows)
 
 
-def rows_in(format: str, text: str) -> int | None:
+def rows_in(format, text):
     """The rows of a file by another count; None where that is not sure."""
     lines = text.split("\n")
     if format == "json":
@@ -302,7 +297,7 @@ def rows_in(format: str, text: str) -> int | None:
         return None
 
 
-def outcome(make: Any, *args: Any, **options: Any) -> Any:
+def outcome(make, *args, **options):
     try:
         return make(*args, **options)
     except BERTNLIError as error:
@@ -311,10 +306,10 @@ def outcome(make: Any, *args: Any, **options: Any) -> Any:
     return problem
 
 
-def check(source: Any, expected: int | None, **options: Any) -> Any:
+def check(source, expected, **options):
     """Read a source in every way; return what comes of it with bad rows left out."""
 
-    def given() -> Any:
+    def given():
         return source() if callable(source) else source
 
     lenient = outcome(read, given(), on_error="skip", **options)
@@ -338,7 +333,7 @@ def check(source: Any, expected: int | None, **options: Any) -> Any:
     return lenient
 
 
-def check_ids(source: Any, **options: Any) -> None:
+def check_ids(source, **options):
     """Compare the ids that a source gives at once with those of its corpus."""
     for on_error in ("skip", "raise"):
         plain = outcome(read, source, on_error=on_error, **options)
@@ -359,9 +354,7 @@ def check_ids(source: Any, **options: Any) -> None:
                 assert (type(fast), str(fast)) == (type(plain), str(plain))
 
 
-def run_case(
-    factory: pytest.TempPathFactory, format: str, content: bytes, packed: str, told: bool
-) -> None:
+def run_case(factory, format, content, packed, told):
     """Read a file of text, whose format is told, or must be determined."""
     path = factory.mktemp("corpus") / (NAMES.get(format, f"t.{format}") + packed)
     write(path, PACKERS[packed](content))
@@ -387,9 +380,7 @@ def run_case(
 ROWS = st.lists(st.lists(VALUES, min_size=3, max_size=3), max_size=5)
 
 
-def run_object(
-    factory: pytest.TempPathFactory, kind: str, rows: list[Any], seed: int | None
-) -> None:
+def run_object(factory, kind, rows, seed):
     """Read rows of any values as a table of another program, or as a file in columns."""
     if kind == "pairs":
         check(lambda: [tuple(row[1:] + row[:1]) for row in rows], len(rows))
@@ -428,15 +419,11 @@ def run_object(
             check_ids(path)
 
 
-def text_in(value: Any) -> str | None:
+def text_in(value):
     return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
 
-FILES = {
-    "file": files(),
-    "packed": st.sampled_from(["", "", "", *PACKERS]),
-    "told": st.booleans(),
-}
+FILES = {"file": files(), "packed": st.sampled_from(["", "", "", *PACKERS]), "told": st.booleans()}
 TABLES = {
     "kind": st.sampled_from([*BINARY, *OBJECTS]),
     "rows": ROWS,
@@ -447,33 +434,25 @@ TABLES = {
 @settings(max_examples=80)
 @given(**FILES)
 @example(file=("jsonl", b"\xef\xbb"), packed="", told=False)
-def test_some_hostile_corpora(
-    tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes], packed: str, told: bool
-) -> None:
+def test_some_hostile_corpora(tmp_path_factory, file, packed, told):
     run_case(tmp_path_factory, *file, packed, told)
 
 
 @settings(max_examples=80)
 @given(**TABLES)
-def test_some_hostile_tables(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, rows: list[Any], seed: int | None
-) -> None:
+def test_some_hostile_tables(tmp_path_factory, kind, rows, seed):
     run_object(tmp_path_factory, kind, rows, seed)
 
 
 @pytest.mark.long
 @settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(**FILES)
-def test_10_000_hostile_corpora(
-    tmp_path_factory: pytest.TempPathFactory, file: tuple[str, bytes], packed: str, told: bool
-) -> None:
+def test_10_000_hostile_corpora(tmp_path_factory, file, packed, told):
     run_case(tmp_path_factory, *file, packed, told)
 
 
 @pytest.mark.long
 @settings(max_examples=10_000, suppress_health_check=[HealthCheck.too_slow])
 @given(**TABLES)
-def test_10_000_hostile_tables(
-    tmp_path_factory: pytest.TempPathFactory, kind: str, rows: list[Any], seed: int | None
-) -> None:
+def test_10_000_hostile_tables(tmp_path_factory, kind, rows, seed):
     run_object(tmp_path_factory, kind, rows, seed)

@@ -1,22 +1,17 @@
 """The published layouts, as files of sentences written for these tests."""
 
-from __future__ import annotations
-
 import csv
 import gzip
 import io
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import bertnli
 from bertnli.bert.labels import LABELS, TWO_WAY
-from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
 
 E, C, N = LABELS
@@ -51,7 +46,7 @@ class Case:
     names: tuple[str, ...] = LABELS
     options: dict[str, Any] = field(default_factory=dict)
 
-    def check(self, corpus: Corpus) -> None:
+    def check(self, corpus):
         """Compare the sentences and the classes."""
         labels = [None if i < 0 else corpus.label_names[i] for i in corpus.labels]
         assert list(zip(corpus.premises, corpus.hypotheses, labels, strict=True)) == self.pairs
@@ -59,19 +54,19 @@ class Case:
         assert corpus.skipped == ({"no gold label": self.skipped} if self.skipped else {})
 
 
-def unquoted(rows: Sequence[Sequence[Any]]) -> str:
+def unquoted(rows):
     """Tab-separated lines in which a quotation mark is a character like others."""
     return "".join("\t".join(map(str, row)) + "\n" for row in rows)
 
 
-def quoted(rows: Sequence[Sequence[Any]], delimiter: str = ",") -> str:
+def quoted(rows, delimiter=","):
     """Lines as the csv module and pandas write them."""
     file = io.StringIO()
     csv.writer(file, delimiter=delimiter, lineterminator="\n").writerows(rows)
     return file.getvalue()
 
 
-def text_of(case: Case, format: str) -> str:
+def text_of(case, format):
     """The rows in a format."""
     rows = [dict(row) for row in case.rows]
     if format in ("jsonl", "json"):
@@ -89,7 +84,7 @@ def text_of(case: Case, format: str) -> str:
     return quoted(table, {"csv": ",", "quoted tsv": "\t", ";": ";"}[format])
 
 
-def write(path: Path, text: str) -> Path:
+def write(path, text):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(gzip.compress(text.encode()) if path.suffix == ".gz" else text.encode())
     return path
@@ -118,7 +113,7 @@ COUNTS = [[1, 1, 3], [1, 0, 0], [0, 5, 0]]
 GOLD = [N, E, "-", C]
 
 
-def official(*order: str, **columns: Sequence[Any]) -> list[dict[str, Any]]:
+def official(*order, **columns):
     """Rows in the columns of SNLI and its descendants."""
     rows = []
     for i, ((text1, parse1), (text2, parse2)) in enumerate(SENTENCES):
@@ -140,16 +135,16 @@ def official(*order: str, **columns: Sequence[Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def table(names: str, *rows: Sequence[Any]) -> list[dict[str, Any]]:
+def table(names, *rows):
     return [dict(zip(names.split(","), row, strict=True)) for row in rows]
 
 
-def kept(pairs: Sequence[tuple[str, str]]) -> list[tuple[str, str, str | None]]:
+def kept(pairs):
     """Those of `official`'s rows that have a class."""
     return [(*pair, label) for pair, label in zip(pairs, GOLD, strict=True) if label != "-"]
 
 
-def classed(*classes: str | None, pairs: Sequence[tuple[str, str]] = PLAIN) -> list[Any]:
+def classed(*classes, pairs=PLAIN):
     return [(*pair, label) for pair, label in zip(pairs, classes, strict=False)]
 
 
@@ -556,7 +551,7 @@ FLAT = [name for name in TABLES if name not in ("ChaosNLI", "WNLI")]
 
 
 @pytest.mark.parametrize(("case", "file"), FILES)
-def test_each_layout_is_read_without_options(tmp_path: Path, case: str, file: str) -> None:
+def test_each_layout_is_read_without_options(tmp_path, case, file):
     made = CASES[case]
     path = write(tmp_path / file, text_of(made, made.files[file]))
     corpus = bertnli.read(path, **made.options)
@@ -574,11 +569,11 @@ def test_each_layout_is_read_without_options(tmp_path: Path, case: str, file: st
 
 @pytest.mark.parametrize("case", TABLES)
 @pytest.mark.parametrize("spell", [str.upper, str.lower, str.title])
-def test_columns_are_found_without_regard_to_case(tmp_path: Path, case: str, spell: Any) -> None:
+def test_columns_are_found_without_regard_to_case(tmp_path, case, spell):
     made = CASES[case]
     file, format = next(iter(made.files.items()))
 
-    def spelled(value: Any) -> Any:
+    def spelled(value):
         if not isinstance(value, dict):
             return value
         return {spell(name): spelled(value[name]) for name in value}
@@ -589,7 +584,7 @@ def test_columns_are_found_without_regard_to_case(tmp_path: Path, case: str, spe
     made.check(bertnli.read(write(tmp_path / file, text_of(other, format)), **made.options))
 
 
-def has_lists(case: str) -> bool:
+def has_lists(case):
     return any(isinstance(value, list) for value in CASES[case].rows[0].values())
 
 
@@ -603,7 +598,7 @@ OTHER_FORMATS = [
 
 
 @pytest.mark.parametrize(("case", "format"), OTHER_FORMATS)
-def test_a_layout_is_the_same_in_other_formats(tmp_path: Path, case: str, format: str) -> None:
+def test_a_layout_is_the_same_in_other_formats(tmp_path, case, format):
     made = CASES[case]
     first, its = next(iter(made.files.items()))
     if format in ("parquet", "feather"):
@@ -621,7 +616,7 @@ def test_a_layout_is_the_same_in_other_formats(tmp_path: Path, case: str, format
     assert corpus == plain and corpus.layout == plain.layout and corpus.groups == plain.groups
 
 
-def test_sets_without_labels_say_how_they_are_read(tmp_path: Path) -> None:
+def test_sets_without_labels_say_how_they_are_read(tmp_path):
     for name in ("AX", "MNLI's test set", "SuperGLUE's test sets"):
         made = CASES[name]
         file, format = next(iter(made.files.items()))
@@ -630,7 +625,7 @@ def test_sets_without_labels_say_how_they_are_read(tmp_path: Path) -> None:
             bertnli.read(path)
 
 
-def test_numbers_mean_something_in_wnli_alone(tmp_path: Path) -> None:
+def test_numbers_mean_something_in_wnli_alone(tmp_path):
     made = CASES["WNLI"]
     text = text_of(made, "tsv")
     for folder in ("glue_data/WNLI", "wnli"):
@@ -644,7 +639,7 @@ def test_numbers_mean_something_in_wnli_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("split", [None, "train", "dev", "validation", "test"])
-def test_sick_in_one_file_has_parts(tmp_path: Path, split: str | None) -> None:
+def test_sick_in_one_file_has_parts(tmp_path, split):
     path = write(tmp_path / "SICK.txt", text_of(CASES["SICK"], "tsv"))
     place = {"train": [0], "dev": [1], "validation": [1], "test": [2], None: [0, 1, 2]}[split]
     for corpus in (bertnli.read(path, split), bertnli.read(f"{path}:{split}" if split else path)):
@@ -658,7 +653,7 @@ def test_sick_in_one_file_has_parts(tmp_path: Path, split: str | None) -> None:
 # ----- the Hub's parquet files
 
 
-def hub_file(path: Path, columns: Mapping[str, Any], names: Sequence[str] | None) -> Path:
+def hub_file(path, columns, names):
     """Write a file as `datasets` does, with what the integers of the label mean."""
     pa, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     made = pa.table(dict(columns))
@@ -694,8 +689,8 @@ CALLED |= {"e": E, "n": N, "c": C, "refutes": C, "supports": E, "not enough info
 @pytest.mark.parametrize(("premise", "hypothesis", "names", "expected"), HUB)
 @pytest.mark.parametrize("ending", ["parquet", "arrow"])
 def test_the_hub_s_files_say_what_their_numbers_mean(
-    tmp_path: Path, premise: str, hypothesis: str, names: Any, expected: Any, ending: str
-) -> None:
+    tmp_path, premise, hypothesis, names, expected, ending
+):
     ids = [len(names) - 1, 0, -1, 1]
     columns = {
         premise: [p for p, _ in PLAIN],

@@ -1,11 +1,7 @@
 """Files of SNLI's and MultiNLI's columns whose parses are there, empty or missing, row by row."""
 
-from __future__ import annotations
-
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -38,7 +34,7 @@ HEADER = ["gold_label", *PARSES, *SENTENCES, "pairID"]
 
 
 @st.composite
-def cells(draw: Any) -> dict[str, Any]:
+def cells(draw):
     """Text and parse of a sentence, as a row may have them, and what must be read."""
     text, parse = draw(st.sampled_from(KNOWN))
     kind = draw(st.sampled_from(["both", "no parse", "no text", "neither"]))
@@ -55,7 +51,7 @@ ROWS = st.lists(
 )
 
 
-def write(path: Path, rows: list[Any], layout: str) -> None:
+def write(path, rows, layout):
     """Write rows; what is None is an empty field of a table, and a null or no key in JSON lines."""
     header = [*HEADER, "genre"] if layout == "multinli" else HEADER
     lines = [] if path.suffix == ".jsonl" else ["\t".join(header)]
@@ -71,14 +67,14 @@ def write(path: Path, rows: list[Any], layout: str) -> None:
     path.write_text("".join(line + "\n" for line in lines), "utf-8", newline="")
 
 
-def ids_of(cell: dict[str, Any]) -> list[int]:
+def ids_of(cell):
     """What must come out of a sentence, without any function of the readers."""
     raw = cell["is"] == cell["text"]
     tokens = treebank_tokenize(cell["is"]) if raw else cell["is"].split(" ") if cell["is"] else []
     return [VOCAB[token.lower()] for token in tokens]
 
 
-def encoded(rows: list[Any]) -> list[int]:
+def encoded(rows):
     cls, sep = VOCAB["<cls>"], VOCAB["<sep>"]
     corpus: list[int] = []
     for _, premise, hypothesis in rows:
@@ -89,9 +85,7 @@ def encoded(rows: list[Any]) -> list[int]:
 @settings(max_examples=40)
 @given(rows=ROWS, layout=st.sampled_from(["snli", "multinli"]), piece=st.sampled_from([1, 1 << 20]))
 @example([("neutral", *[{"text": "A dog runs.", "parse": "", "is": "A dog runs."}] * 2)], "snli", 1)
-def test_each_reader_takes_the_parse_where_there_is_one(
-    tmp_path_factory: pytest.TempPathFactory, rows: list[Any], layout: str, piece: int
-) -> None:
+def test_each_reader_takes_the_parse_where_there_is_one(tmp_path_factory, rows, layout, piece):
     folder = tmp_path_factory.mktemp("rows")
     labelled = [row for row in rows if row[0] != "-"]
     expected = [[row[i]["is"] for row in labelled] for i in (1, 2)]
@@ -101,7 +95,7 @@ def test_each_reader_takes_the_parse_where_there_is_one(
         write(path, rows, layout)
         readers = [lambda: bertnli.read(folder, "dev"), lambda path=path: bertnli.read(path)]
 
-        def at_once() -> PairDataset:
+        def at_once():
             return PairDataset.read(folder, "dev", 64, VOCAB, cache=False, verbose=False)
 
         with pytest.MonkeyPatch.context() as patch:
@@ -130,7 +124,7 @@ def test_each_reader_takes_the_parse_where_there_is_one(
         path.unlink()
 
 
-def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
+def test_the_columns_of_parses_may_be_missing(tmp_path):
     path = tmp_path / "snli_1.0_dev.txt"
     row = {"gold_label": "neutral", "sentence1": "A dog's bed.", "sentence2": "A bed."}
     for missing in (PARSES, PARSES[:1], PARSES[1:]):
@@ -146,7 +140,7 @@ def test_the_columns_of_parses_may_be_missing(tmp_path: Path) -> None:
         np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
-def test_named_columns_are_read_as_they_are(tmp_path: Path) -> None:
+def test_named_columns_are_read_as_they_are(tmp_path):
     path = tmp_path / "t.tsv"
     write(path, [("neutral", *[{"text": "A dog.", "parse": "( A ( dog . ) )"}] * 2)], "snli")
     corpus = bertnli.read(path, premise="sentence1")
@@ -154,7 +148,7 @@ def test_named_columns_are_read_as_they_are(tmp_path: Path) -> None:
     assert list(pairs(path, hypothesis="sentence2")) == [("A dog .", "A dog.")]
 
 
-def test_a_corpus_may_have_both_kinds() -> None:
+def test_a_corpus_may_have_both_kinds():
     mixed = bertnli.Corpus([Tokens("( -LRB-"), "( a"], ["It's", Tokens("It 's")], [0, 0],
                            tokenized=False)  # fmt: skip
     vocab = build_vocab(mixed, 0)
@@ -168,7 +162,7 @@ def test_a_corpus_may_have_both_kinds() -> None:
 
 
 @pytest.mark.parametrize("missing", [None, float("nan"), "", "nan", "( )"])
-def test_json_may_write_nothing_in_several_ways(tmp_path: Path, missing: Any) -> None:
+def test_json_may_write_nothing_in_several_ways(tmp_path, missing):
     row = {"gold_label": "neutral", **dict.fromkeys(PARSES, missing)}
     path = tmp_path / "snli_1.0_dev.jsonl"
     path.write_text(json.dumps({**row, "sentence1": "A dog.", "sentence2": "B."}) + "\n")
@@ -179,7 +173,7 @@ def test_json_may_write_nothing_in_several_ways(tmp_path: Path, missing: Any) ->
         bertnli.read(tmp_path, "dev")
 
 
-def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> None:
+def test_word_pieces_do_not_go_the_fast_way(tmp_path, fixtures):
     """Nor do two vocabularies of the same pieces share a place in the cache."""
     corpus = bertnli.read(fixtures / "snli_1.0", "test")
     path = tmp_path / "snli_1.0_test.txt"
@@ -193,7 +187,7 @@ def test_word_pieces_do_not_go_the_fast_way(tmp_path: Path, fixtures: Path) -> N
             np.testing.assert_array_equal(dataset.token_ids, expected.token_ids)
 
 
-def test_a_placeholder_that_is_the_sentence_stays() -> None:
+def test_a_placeholder_that_is_the_sentence_stays():
     for text, parse in (("n/a", "n/a"), ("", "n/a"), (None, "( n/a )")):
         corpus = sentence_of(parse, text)
         assert corpus == "n/a" and isinstance(corpus, Tokens)

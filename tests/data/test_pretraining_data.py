@@ -1,9 +1,6 @@
 """Text to pretrain on: documents, pairs of sentences, masks."""
 
-from __future__ import annotations
-
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bertnli.data.batches import Batch, batches
-from bertnli.data.masking import Masking, PretrainingBatch
+from bertnli.data.masking import Masking
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
@@ -22,25 +19,23 @@ from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
 
 
-def text_of(documents: list[list[str]]) -> Text:
+def text_of(documents):
     return Text(
         [sentence for document in documents for sentence in document],
         [i for i, document in enumerate(documents) for _ in document],
     )
 
 
-def make_set(
-    documents: list[list[str]] = STORIES, max_len: int = 16, **options: bool
-) -> PretrainingSet:
+def make_set(documents=STORIES, max_len=16, **options):
     text = text_of(documents)
     return PretrainingSet(text, max_len, build_text_vocab(text, 1), **options)
 
 
-def epoch_batch(data: PretrainingSet, epoch: int = 0, seed: int = 0) -> PretrainingBatch:
+def epoch_batch(data, epoch=0, seed=0):
     return data.at_epoch(seed, epoch).batch(np.arange(len(data)))
 
 
-def unmasked(batch: PretrainingBatch, vocab: Vocab) -> list[list[str]]:
+def unmasked(batch, vocab):
     """The tokens of each example, with those that were masked put back."""
     ids = batch.token_ids.copy()
     rows, columns = np.nonzero(batch.pred_positions >= 0)
@@ -48,7 +43,7 @@ def unmasked(batch: PretrainingBatch, vocab: Vocab) -> list[list[str]]:
     return [vocab.to_tokens(row[:n]) for row, n in zip(ids, batch.valid_lens, strict=True)]
 
 
-def test_lines_and_documents(tmp_path: Path) -> None:
+def test_lines_and_documents(tmp_path):
     (tmp_path / "a.txt").write_text("One. Or\nTwo.\n\n\nThree.\n", encoding="utf-8")
     (tmp_path / "b.txt").write_bytes("\ufeffFour – yes.\r\nFive is 3.5 m. Yes!".encode())
     text = read_text([tmp_path / "a.txt", tmp_path / "b.txt"])
@@ -64,7 +59,7 @@ def test_lines_and_documents(tmp_path: Path) -> None:
     ("content", "reason"),
     [(None, "no such file"), ("café".encode("latin-1"), "UTF-8"), (b"\n \n", "no sen")],
 )
-def test_unusable_files_are_named(tmp_path: Path, content: bytes | None, reason: str) -> None:
+def test_unusable_files_are_named(tmp_path, content, reason):
     file = tmp_path / "file.txt"
     if content is not None:
         file.write_bytes(content)
@@ -73,7 +68,7 @@ def test_unusable_files_are_named(tmp_path: Path, content: bytes | None, reason:
     assert str(file) in str(caught.value)
 
 
-def test_half_of_the_sentences_are_followed_by_their_next() -> None:
+def test_half_of_the_sentences_are_followed_by_their_next():
     data = make_set()
     assert len(data) == sum(len(story) - 1 for story in STORIES)
     assert data.skipped == {
@@ -95,7 +90,7 @@ def test_half_of_the_sentences_are_followed_by_their_next() -> None:
     assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
 
 
-def test_each_sentence_of_other_documents_is_as_likely() -> None:
+def test_each_sentence_of_other_documents_is_as_likely():
     data = make_set([["a1 b1"] * 3, ["a2 b2"] * 1000, ["a3 b3"] * 2])
     drawn = np.zeros((3, 1005))
     for epoch in range(300):
@@ -108,7 +103,7 @@ def test_each_sentence_of_other_documents_is_as_likely() -> None:
     assert np.abs(few / few.sum() - 0.2).max() < 0.01
 
 
-def test_masked_words_alone_take_every_sentence() -> None:
+def test_masked_words_alone_take_every_sentence():
     words = " ".join(f"x{i}" for i in range(30))
     documents = [["a b", "c d", "e f"], ["g h"], [words, words], [words]]
     data = make_set(documents, next_sentence=False, max_len=11)
@@ -127,10 +122,10 @@ def test_masked_words_alone_take_every_sentence() -> None:
         assert segments.tolist() == [int(end < i < len(row)) for i in range(11)]
 
 
-def test_an_epoch_is_a_function_of_seed_and_number() -> None:
+def test_an_epoch_is_a_function_of_seed_and_number():
     data = make_set()
 
-    def ids(seed: int, epoch: int, first: int = 0) -> list[bytes]:
+    def ids(seed, epoch, first=0):
         examples = data.at_epoch(seed, epoch)
         shuffled = batches(examples, 7, seed=seed, epoch=epoch, shuffle=True, first=first)
         return [batch.token_ids.tobytes() for batch in shuffled]
@@ -141,7 +136,7 @@ def test_an_epoch_is_a_function_of_seed_and_number() -> None:
     assert not {*ids(0, 1)} & {*ids(1, 1)}
 
 
-def test_texts_without_examples_are_refused() -> None:
+def test_texts_without_examples_are_refused():
     with pytest.raises(DataError, match="no document has two"):
         make_set([["a"], ["b"]])
     with pytest.raises(DataError, match="one document"):
@@ -150,7 +145,7 @@ def test_texts_without_examples_are_refused() -> None:
         Masking(Vocab(["a"], 0, RESERVED_TOKENS), 1.0)
 
 
-def test_masking_rates_are_the_books() -> None:
+def test_masking_rates_are_the_books():
     """15 % of all tokens; of these 80 % are masked, 10 % random, 10 % as they were."""
     rng = np.random.default_rng(0)
     sentences = [" ".join(f"v{i}" for i in rng.integers(0, 400, 18)) for _ in range(4000)]
@@ -176,7 +171,7 @@ def test_masking_rates_are_the_books() -> None:
 
 @settings(max_examples=50)
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=12), st.integers(0, 99))
-def test_all_pieces_of_a_word_are_masked_together(pieces: list[int], seed: int) -> None:
+def test_all_pieces_of_a_word_are_masked_together(pieces, seed):
     words = [[f"w{i}", *(f"##{i}p{j}" for j in range(1, n))] for i, n in enumerate(pieces)]
     tokens = [piece for word in words for piece in word]
     vocab = Vocab(tokens, 0, RESERVED_TOKENS)
@@ -195,7 +190,7 @@ def test_all_pieces_of_a_word_are_masked_together(pieces: list[int], seed: int) 
 
 @given(st.integers(1, 7))
 @settings(max_examples=10)
-def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
+def test_weights_of_any_parts_add_up_to_the_mean(count):
     batch = epoch_batch(make_set())
     parts = [batch[rows] for rows in np.array_split(np.arange(len(batch)), count)]
     total = sum(float(part.pred_weights.sum()) for part in parts)
@@ -204,7 +199,7 @@ def test_weights_of_any_parts_add_up_to_the_mean(count: int) -> None:
     assert len(weights) == 1
 
 
-def test_sentences_of_special_tokens_alone_are_left_out() -> None:
+def test_sentences_of_special_tokens_alone_are_left_out():
     pieces = ["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"]
     vocab = WordPieceVocab.from_pieces(pieces)
     text = text_of([["[SEP]", "a", "a b"], ["b [MASK]", "a"]])
@@ -213,7 +208,7 @@ def test_sentences_of_special_tokens_alone_are_left_out() -> None:
     assert (epoch_batch(data).pred_positions >= 0).any(1).all()
 
 
-def test_the_same_text_gives_the_same_word_pieces() -> None:
+def test_the_same_text_gives_the_same_word_pieces():
     letters = "abcdefghijklmnopqrstuvwxyz"
     words = [f"{a}{b}{b}{a}" for a in letters for b in letters]  # equally often, all of them
     result = [train_word_pieces([" ".join(words)], 120).idx_to_token for _ in range(4)]

@@ -1,7 +1,5 @@
 """One door for data: every kind of source, every format, headers, labels, bad rows."""
 
-from __future__ import annotations
-
 import ast
 import bz2
 import csv
@@ -15,7 +13,7 @@ import sys
 import tarfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
@@ -26,7 +24,6 @@ import pandas
 import pytest
 
 from bertnli.bert.labels import LABELS, TWO_WAY
-from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import pairs, read, read_sets, train_and_dev
 from bertnli.errors import BERTNLIError, ConfigError, DataError
@@ -44,26 +41,20 @@ ROWS = [
 Row = Sequence[Any]
 
 
-def write(path: Path, content: str | bytes) -> Path:
+def write(path, content):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
 
 
-def lines(rows: Sequence[Row], header: Row | None = HEADER, sign: str = "\t") -> str:
+def lines(rows, header=HEADER, sign="\t"):
     """Rows without any quoting."""
     return "".join(
         sign.join(map(str, row)) + "\n" for row in ([header] if header else []) + [*rows]
     )
 
 
-def csv_of(
-    rows: Sequence[Row],
-    header: Row | None = HEADER,
-    sign: str = ",",
-    end: str = "\r\n",
-    **options: Any,
-) -> str:
+def csv_of(rows, header=HEADER, sign=",", end="\r\n", **options):
     """Rows as the csv module writes them."""
     file = io.StringIO()
     writer = csv.writer(file, delimiter=sign, lineterminator=end, **options)
@@ -71,43 +62,43 @@ def csv_of(
     return file.getvalue()
 
 
-def records(rows: Sequence[Row], header: Row = HEADER) -> list[dict[str, Any]]:
+def records(rows, header=HEADER):
     return [dict(zip(header, row, strict=True)) for row in rows]
 
 
-def jsonl(rows: Sequence[Row], header: Row = HEADER) -> str:
+def jsonl(rows, header=HEADER):
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in records(rows, header))
 
 
-def rows_of(corpus: Corpus) -> list[tuple[str, str, str | None]]:
+def rows_of(corpus):
     """Premise, hypothesis and the class's name of each pair."""
     names = [None if label < 0 else corpus.label_names[label] for label in corpus.labels]
     return list(zip(corpus.premises, corpus.hypotheses, names, strict=True))
 
 
-def same(corpus: Corpus, rows: Sequence[Row] = ROWS, names: tuple[str, ...] = LABELS) -> None:
+def same(corpus, rows=ROWS, names=LABELS):
     assert rows_of(corpus) == [tuple(row) for row in rows]
     assert corpus.label_names == names and not corpus.skipped
 
 
-def pandas_frame(rows: Sequence[Row] = ROWS) -> Any:
+def pandas_frame(rows=ROWS):
     pandas = import_module("pandas")
     return pandas.DataFrame(
         list(rows), columns=list(HEADER), index=[f"i{i}" for i in range(len(rows))]
     )
 
 
-def polars_frame() -> Any:
+def polars_frame():
     return import_module("polars").DataFrame(records(ROWS))
 
 
-def arrow_table() -> Any:
+def arrow_table():
     return import_module("pyarrow").table(
         dict(zip(HEADER, map(list, zip(*ROWS, strict=True)), strict=True))
     )
 
 
-def hub_dataset(names: Sequence[str] = (E, N, C)) -> Any:
+def hub_dataset(names=(E, N, C)):
     """A `datasets.Dataset` whose class is a number with a meaning."""
     datasets = import_module("datasets")
     features = {name: datasets.Value("string") for name in HEADER[:2]}
@@ -119,12 +110,12 @@ def hub_dataset(names: Sequence[str] = (E, N, C)) -> Any:
     )
 
 
-def parquet_file(path: Path) -> Path:
+def parquet_file(path):
     import_module("pyarrow.parquet").write_table(arrow_table(), path)
     return path
 
 
-def feather_file(path: Path, **options: Any) -> Path:
+def feather_file(path, **options):
     import_module("pyarrow.feather").write_feather(arrow_table(), str(path), **options)
     return path
 
@@ -189,12 +180,12 @@ EQUAL: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Corpus:
+def plain(tmp_path):
     return read(write(tmp_path / "plain" / "x.tsv", lines(ROWS)))
 
 
 @pytest.mark.parametrize("kind", EQUAL)
-def test_a_corpus_is_the_same_in_whatever_form(tmp_path: Path, kind: str, plain: Corpus) -> None:
+def test_a_corpus_is_the_same_in_whatever_form(tmp_path, kind, plain):
     corpus = read(EQUAL[kind](tmp_path))
     same(corpus)
     assert corpus == plain and corpus.digest() == plain.digest()
@@ -211,16 +202,14 @@ def test_a_corpus_is_the_same_in_whatever_form(tmp_path: Path, kind: str, plain:
 
 
 @pytest.mark.parametrize("kind", [*[*EQUAL][:13], "gz", "parquet", "feather"])
-def test_standard_input(
-    tmp_path: Path, kind: str, plain: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_standard_input(tmp_path, kind, plain, monkeypatch):
     sent = io.BufferedReader(io.BytesIO(EQUAL[kind](tmp_path).read_bytes()))
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(sent))
     assert read("-") == plain
 
 
 @pytest.mark.parametrize("format", ["tsv", "jsonl", "csv", "no header"])
-def test_a_pair_comes_before_the_next_is_written(format: str) -> None:
+def test_a_pair_comes_before_the_next_is_written(format):
     sign = {"csv": ","}.get(format, "\t")
     source, sink = os.pipe()
     with os.fdopen(sink, "w", buffering=1) as file, ThreadPoolExecutor(1) as pool:
@@ -234,7 +223,7 @@ def test_a_pair_comes_before_the_next_is_written(format: str) -> None:
             assert pool.submit(next, answers).result(60) == row
 
 
-def test_the_sample_has_three_splits() -> None:
+def test_the_sample_has_three_splits():
     for split in ("train", "dev", "test"):
         assert read("sample", split) == read(f"sample:{split}")
     assert read("sample", "validation") == read("sample", "valid") == read("sample", "dev")
@@ -256,7 +245,7 @@ FOLDERS = {
 }
 
 
-def one_row(split: str, path: Path) -> Path:
+def one_row(split, path):
     """Write a file of one pair, whose premise is its split."""
     row = [(split, "h", E)]
     name = path.name.removesuffix(".gz")
@@ -272,7 +261,7 @@ def one_row(split: str, path: Path) -> Path:
     ("names", "packed"),
     [*((names, None) for names in FOLDERS), *(("mixed", end) for end in ("zip", "tar.gz", "tar"))],
 )
-def test_a_folder_or_an_archive_has_splits(tmp_path: Path, names: str, packed: str | None) -> None:
+def test_a_folder_or_an_archive_has_splits(tmp_path, names, packed):
     folder = tmp_path / "set"
     for split, name in zip(("train", "dev", "test"), FOLDERS[names], strict=True):
         one_row(split, folder / name)
@@ -302,7 +291,7 @@ def test_a_folder_or_an_archive_has_splits(tmp_path: Path, names: str, packed: s
         read(source, "tset")
 
 
-def test_multinli_has_two_dev_sets(tmp_path: Path) -> None:
+def test_multinli_has_two_dev_sets(tmp_path):
     for split in ("train", "dev_matched", "dev_mismatched"):
         one_row(split, tmp_path / f"multinli_1.0_{split}.txt")
         one_row(split, tmp_path / f"multinli_1.0_{split}.jsonl")
@@ -313,7 +302,7 @@ def test_multinli_has_two_dev_sets(tmp_path: Path) -> None:
         read(tmp_path, "dev")
 
 
-def test_shards_of_the_hub_are_one_split(tmp_path: Path) -> None:
+def test_shards_of_the_hub_are_one_split(tmp_path):
     parquet = import_module("pyarrow.parquet")
     table = arrow_table()
     for i in range(3):
@@ -325,7 +314,7 @@ def test_shards_of_the_hub_are_one_split(tmp_path: Path) -> None:
     same(read(tmp_path, "dev"), ROWS[:1])
 
 
-def test_several_sources_are_one(tmp_path: Path) -> None:
+def test_several_sources_are_one(tmp_path):
     a = write(tmp_path / "a.tsv", lines(ROWS[:2]))
     b = write(tmp_path / "b.jsonl", "\n" + jsonl(ROWS[2:]))
     both = read([a, str(b)])
@@ -354,7 +343,7 @@ def test_several_sources_are_one(tmp_path: Path) -> None:
         read([])
 
 
-def test_two_and_three_classes_do_not_become_one_set_unseen(tmp_path: Path) -> None:
+def test_two_and_three_classes_do_not_become_one_set_unseen(tmp_path):
     three = write(tmp_path / "a.tsv", lines(ROWS))
     two = write(tmp_path / "b.tsv", lines([("a", "b", "not_entailment"), ("a", "c", E)]))
     with pytest.raises(BERTNLIError, match="entailment"):
@@ -364,7 +353,7 @@ def test_two_and_three_classes_do_not_become_one_set_unseen(tmp_path: Path) -> N
     assert merged.labels == [0, 1, 1, 1, 1, 1, 0]
 
 
-def test_a_dataset_dict_has_splits() -> None:
+def test_a_dataset_dict_has_splits():
     datasets = import_module("datasets")
     whole = hub_dataset()
     both = datasets.DatasetDict(
@@ -383,7 +372,7 @@ def test_a_dataset_dict_has_splits() -> None:
     same(read(whole.to_iterable_dataset()))
 
 
-def test_frames_may_lack_labels_or_have_odd_columns() -> None:
+def test_frames_may_lack_labels_or_have_odd_columns():
     pandas = import_module("pandas")
     frame = pandas_frame().rename(columns={"gold_label": "Label", "sentence1": "Premise"})
     frame = frame.rename(columns={"sentence2": "HYPOTHESIS"}).assign(score=1.5, when="now")
@@ -402,7 +391,7 @@ def test_frames_may_lack_labels_or_have_odd_columns() -> None:
     same(read(numbers, premise=1, hypothesis=2, label=3), [("a", "b", E)])
 
 
-def test_pairs_and_triples_of_python() -> None:
+def test_pairs_and_triples_of_python():
     bare = read([("a", "b"), ("c", "d")], labelled=False)
     assert rows_of(bare) == [("a", "b", None), ("c", "d", None)]
     same(read(iter(ROWS)))
@@ -420,7 +409,7 @@ def test_pairs_and_triples_of_python() -> None:
 # ----- formats
 
 
-def test_a_delimiter_is_said_and_can_be_given(tmp_path: Path) -> None:
+def test_a_delimiter_is_said_and_can_be_given(tmp_path):
     odd = [("a, b; c", "d, e; f", E), ("g, h; i", "j, k; l", N)]
     for sign in ",;\t|":
         corpus = read(write(tmp_path / "x.csv", csv_of(odd, sign=sign)))
@@ -445,7 +434,7 @@ MARKED = [
 ]
 
 
-def test_quotation_marks_of_a_raw_table_stay(tmp_path: Path) -> None:
+def test_quotation_marks_of_a_raw_table_stay(tmp_path):
     raw = write(tmp_path / "raw.tsv", lines(MARKED))
     same(read(raw), MARKED)
     same(read(raw, quoted=False), MARKED)
@@ -458,7 +447,7 @@ def test_quotation_marks_of_a_raw_table_stay(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("before", [0, 20, 3000])
-def test_quotation_marks_of_a_quoted_table_go(tmp_path: Path, before: int) -> None:
+def test_quotation_marks_of_a_quoted_table_go(tmp_path, before):
     """Those who write such tables quote a field where they must, which may be far below."""
     rows = [*ROWS[:2]] * before + MARKED + [("a\tb", "two\nlines", N)]
     path = write(tmp_path / "q.tsv", csv_of(rows, sign="\t", end="\n"))
@@ -469,7 +458,7 @@ def test_quotation_marks_of_a_quoted_table_go(tmp_path: Path, before: int) -> No
     same(read(write(path, csv_of(MARKED * 9, sign="\t"))), MARKED * 9)
 
 
-def test_pandas_and_polars_write_what_is_read(tmp_path: Path) -> None:
+def test_pandas_and_polars_write_what_is_read(tmp_path):
     frame = pandas_frame([*ROWS, *MARKED])
     for name, options in (("a.tsv", {"sep": "\t"}), ("b.csv", {}), ("c.csv", {"sep": ";"})):
         frame.to_csv(tmp_path / name, index=False, **options)
@@ -499,7 +488,7 @@ ENCODED = [("Zoë singt über Äpfel", "Jemand singt – “laut”", E), ("naï
 
 @pytest.mark.parametrize("format", ["tsv", "csv", "jsonl", "json"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
-def test_unicode_is_known_by_its_mark(tmp_path: Path, format: str, encoding: str) -> None:
+def test_unicode_is_known_by_its_mark(tmp_path, format, encoding):
     made = {"tsv": lines, "csv": csv_of, "jsonl": jsonl}
     text = json.dumps(records(ENCODED), ensure_ascii=False)
     text = made[format](ENCODED) if format in made else text
@@ -511,9 +500,7 @@ def test_unicode_is_known_by_its_mark(tmp_path: Path, format: str, encoding: str
 
 @pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("format", ["tsv", "csv", "jsonl"])
-def test_another_encoding_is_proposed_and_then_works(
-    tmp_path: Path, encoding: str, format: str
-) -> None:
+def test_another_encoding_is_proposed_and_then_works(tmp_path, encoding, format):
     rows = ENCODED[1:] if encoding == "latin-1" else ENCODED
     text = {"tsv": lines, "csv": csv_of, "jsonl": jsonl}[format](rows)
     path = write(tmp_path / f"x.{format}", text.encode(encoding))
@@ -530,7 +517,7 @@ def test_another_encoding_is_proposed_and_then_works(
         read(path, encoding="utf-9")
 
 
-def test_an_excel_file_says_how_to_export_it(tmp_path: Path) -> None:
+def test_an_excel_file_says_how_to_export_it(tmp_path):
     path = tmp_path / "x.xlsx"
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("[Content_Types].xml", "<Types/>")
@@ -542,7 +529,7 @@ def test_an_excel_file_says_how_to_export_it(tmp_path: Path) -> None:
         read(write(tmp_path / "z.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600))
 
 
-def test_a_format_is_found_from_the_content(tmp_path: Path) -> None:
+def test_a_format_is_found_from_the_content(tmp_path):
     for text in (lines(ROWS), csv_of(ROWS), csv_of(ROWS, sign=";"), jsonl(ROWS)):
         same(read(write(tmp_path / "snippet", text)))
         same(read(write(tmp_path / "x.data", text)))
@@ -553,7 +540,7 @@ def test_a_format_is_found_from_the_content(tmp_path: Path) -> None:
     same(read(write(tmp_path / "noending", gzip.compress(lines(ROWS).encode()))))
 
 
-def test_nothing_is_lost_for_lack_of_a_last_line_end(tmp_path: Path) -> None:
+def test_nothing_is_lost_for_lack_of_a_last_line_end(tmp_path):
     for name, text in (("x.tsv", lines(ROWS)), ("x.csv", csv_of(ROWS)), ("x.jsonl", jsonl(ROWS))):
         for end in ("", "\n", "\n\n", "\r\n", "\n\r\n\n"):
             same(read(write(tmp_path / name, text.rstrip("\r\n") + end)))
@@ -567,7 +554,7 @@ def test_nothing_is_lost_for_lack_of_a_last_line_end(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "content", [b"", b"\n", b"   ", b"\xff\xfe", b"[]", b"{}", b"[1]", b"null"]
 )
-def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: bytes) -> None:
+def test_an_empty_file_is_an_error(tmp_path, name, content):
     path = write(tmp_path / name, content)
     for on_error in ("raise", "skip"):
         try:
@@ -578,7 +565,7 @@ def test_an_empty_file_is_an_error(tmp_path: Path, name: str, content: bytes) ->
             assert not corpus.labels and content in (b"[]", b"[1]", b"{}", b"null")
 
 
-def test_json_documents_name_the_line_of_a_bad_row(tmp_path: Path) -> None:
+def test_json_documents_name_the_line_of_a_bad_row(tmp_path):
     rows = [*records(ROWS[:1]), {"sentence1": "a"}, 7, *records(ROWS[1:])]
     path = write(tmp_path / "x.json", json.dumps(rows, indent=1))
     with pytest.raises(DataError, match=r"x\.json, (line|row) \d+"):
@@ -595,7 +582,7 @@ def test_json_documents_name_the_line_of_a_bad_row(tmp_path: Path) -> None:
     same(read(two, "b"))
 
 
-def test_nested_keys_have_dots(tmp_path: Path) -> None:
+def test_nested_keys_have_dots(tmp_path):
     row = {"in": {"text": {"a": "The goat", "b": "A goat"}}, "out": {"class": E}}
     path = write(tmp_path / "x.jsonl", json.dumps(row) + "\n")
     options = {"premise": "in.text.a", "hypothesis": "IN.Text.b", "label": "out.class"}
@@ -607,7 +594,7 @@ def test_nested_keys_have_dots(tmp_path: Path) -> None:
 # ----- headers and columns
 
 
-def test_columns_are_found_by_name_or_number(tmp_path: Path) -> None:
+def test_columns_are_found_by_name_or_number(tmp_path):
     table = [(i, row[1], row[2], row[0], "x") for i, row in enumerate(ROWS)]
     odd = write(tmp_path / "odd.csv", csv_of(table, ("id", "Behauptung", "Urteil", "Text", "z")))
     names = {"premise": "text", "hypothesis": "BEHAUPTUNG", "label": "urteil"}
@@ -627,7 +614,7 @@ def test_columns_are_found_by_name_or_number(tmp_path: Path) -> None:
     same(read(both, premise="Text", hypothesis="h"), [("b", "c", E)])
 
 
-def test_a_table_without_a_header(tmp_path: Path) -> None:
+def test_a_table_without_a_header(tmp_path):
     by_number = {"premise": 1, "hypothesis": 2, "label": 3, "header": False}
     for name, text in (
         ("x.tsv", lines(ROWS, None)),
@@ -653,7 +640,7 @@ def test_a_table_without_a_header(tmp_path: Path) -> None:
 # ----- pairs to be answered
 
 
-def answered(path: Any, **options: Any) -> tuple[list[tuple[str, str]], list[str]]:
+def answered(path, **options):
     notes: list[str] = []
     return list(pairs(path, on_note=notes.append, **options)), notes
 
@@ -666,7 +653,7 @@ KNOWN = [("Premise", "Hypothesis"), ("PREMISE", "HYPOTHESIS"), ("sentence1", "Se
 
 @pytest.mark.parametrize("header", KNOWN)
 @pytest.mark.parametrize("make", [lines, csv_of])
-def test_a_known_header_is_no_pair(tmp_path: Path, header: Any, make: Any) -> None:
+def test_a_known_header_is_no_pair(tmp_path, header, make):
     path = write(tmp_path / "x.txt", make(TWO, header))
     answers, notes = answered(path)
     assert sorted(map(sorted, answers)) == sorted(map(sorted, TWO)), "a pair too many or too few"
@@ -674,7 +661,7 @@ def test_a_known_header_is_no_pair(tmp_path: Path, header: Any, make: Any) -> No
 
 
 @pytest.mark.parametrize("header", [("Text A", "Text B"), ("Satz", "Aussage"), ("q", "r")])
-def test_a_doubtful_first_line_is_said(tmp_path: Path, header: Any) -> None:
+def test_a_doubtful_first_line_is_said(tmp_path, header):
     path = write(tmp_path / "x.tsv", lines(TWO, header))
     answers, notes = answered(path)
     assert answers in (TWO, [header, *TWO])
@@ -684,7 +671,7 @@ def test_a_doubtful_first_line_is_said(tmp_path: Path, header: Any) -> None:
         assert answers == expected and not any("first line" in note for note in notes)
 
 
-def test_blank_lines_are_no_pairs(tmp_path: Path) -> None:
+def test_blank_lines_are_no_pairs(tmp_path):
     header = ("premise", "hypothesis")
     for name, text in (
         *(("x.tsv", lines(TWO, header)), ("x.csv", csv_of(TWO, header, end="\n"))),
@@ -695,7 +682,7 @@ def test_blank_lines_are_no_pairs(tmp_path: Path) -> None:
     assert answered(write(tmp_path / "y.tsv", lines(TWO, None) + "\n"), header=False)[0] == TWO
 
 
-def test_bad_pairs_are_skipped_on_demand(tmp_path: Path) -> None:
+def test_bad_pairs_are_skipped_on_demand(tmp_path):
     path = write(tmp_path / "x.tsv", lines([*TWO[:2], ("alone",), ("", ""), *TWO[2:]],
                                            ("premise", "hypothesis")))  # fmt: skip
     with pytest.raises(DataError, match="line 4"):
@@ -711,7 +698,7 @@ def test_bad_pairs_are_skipped_on_demand(tmp_path: Path) -> None:
 # ----- labels
 
 
-def test_classes_are_known_in_the_spellings_of_the_field(tmp_path: Path) -> None:
+def test_classes_are_known_in_the_spellings_of_the_field(tmp_path):
     spellings = {
         E: [E, "ENTAILMENT", " Entailment ", "entails", "e", "SUPPORTS", "entailed"],
         C: [C, "Contradiction", "contradictory", "contradicts", "c", "REFUTES"],
@@ -726,7 +713,7 @@ def test_classes_are_known_in_the_spellings_of_the_field(tmp_path: Path) -> None
         same(read(path), [("a", "b", NO), ("c", "d", E)], TWO_WAY)
 
 
-def test_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
+def test_no_label_is_left_out_and_counted(tmp_path):
     rows = [*ROWS, ("a", "b", "-"), ("c", "d", -1), ("e", "f", "-")]
     for name, text in (("x.tsv", lines(rows)), ("x.csv", csv_of(rows)), ("x.jsonl", jsonl(rows))):
         corpus = read(write(tmp_path / name, text))
@@ -736,7 +723,7 @@ def test_no_label_is_left_out_and_counted(tmp_path: Path) -> None:
 NUMBERS = [("a", "b", 0), ("c", "d", 1), ("e", "f", 2), ("g", "h", 2), ("i", "j", 0), ("k", "l", 0)]
 
 
-def number_sources(folder: Path) -> Iterator[Any]:
+def number_sources(folder):
     header = ("premise", "hypothesis", "label")
     yield write(folder / "n.tsv", lines(NUMBERS, header))
     yield write(folder / "n.csv", csv_of(NUMBERS, header))
@@ -750,7 +737,7 @@ def number_sources(folder: Path) -> Iterator[Any]:
     yield import_module("polars").DataFrame(records(NUMBERS, header))
 
 
-def proposed_maps(message: str) -> list[dict[str, str]]:
+def proposed_maps(message):
     """The meanings that a message proposes, for Python and for a command."""
     maps = [ast.literal_eval(one) for one in re.findall(r"label_map=(\{[^{}]*\})", message)]
     for option in re.findall(r"--label-map (\S*=[\w,=-]*)", message):
@@ -758,7 +745,7 @@ def proposed_maps(message: str) -> list[dict[str, str]]:
     return maps
 
 
-def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path: Path) -> None:
+def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path):
     for source in number_sources(tmp_path):
         for on_error in ("raise", "skip"):
             with pytest.raises(DataError, match="--label-map") as caught:
@@ -779,7 +766,7 @@ def test_numbers_without_a_meaning_are_refused_with_both_orders(tmp_path: Path) 
              [(*row[:2], (N, E, C)[row[2]]) for row in NUMBERS])  # fmt: skip
 
 
-def test_numbers_with_a_meaning() -> None:
+def test_numbers_with_a_meaning():
     for names in ((E, N, C), (E, C, N), (C, E, N), ("Contradiction", "Neutral", "Entailment")):
         lowered = [name.lower() for name in names]
         same(read(hub_dataset(lowered)))
@@ -790,7 +777,7 @@ def test_numbers_with_a_meaning() -> None:
     assert corpus.rows.tolist() == [1, 3, 4, 5]
 
 
-def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
+def test_other_classes_are_refused_with_the_line_to_add(tmp_path):
     path = write(
         tmp_path / "x.tsv", lines([("a", "b", "ja"), ("c", "d", "nein"), ("e", "f", "ja")])
     )
@@ -815,7 +802,7 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path: Path) -> None:
     assert (own.labels, own.label_names) == ([0, 1, 0], ("ja", "nein"))
 
 
-def test_a_classifier_s_classes(tmp_path: Path) -> None:
+def test_a_classifier_s_classes(tmp_path):
     three = write(tmp_path / "three.tsv", lines(ROWS))
     two = write(tmp_path / "two.tsv", lines([("a", "b", "not_entailment"), ("c", "d", E)]))
     assert read(three, labels=(N, E, C)).labels == [1, 2, 0, 2, 0]
@@ -864,7 +851,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str) -> None:
+def test_a_bad_row_is_named_or_counted(tmp_path, name):
     text, bad = BAD[name]
     path = write(tmp_path / name, text)
     with pytest.raises(DataError, match=rf"{re.escape(name)}, line \d+: "):
@@ -888,7 +875,7 @@ def test_a_bad_row_is_named_or_counted(tmp_path: Path, name: str) -> None:
 # ----- train and dev
 
 
-def grouped(path: Path, premises: int = 100) -> Path:
+def grouped(path, premises=100):
     rows = [
         (f"premise {i}", f"hypothesis {i} {j}", LABELS[j])
         for i in range(premises)
@@ -897,7 +884,7 @@ def grouped(path: Path, premises: int = 100) -> Path:
     return write(path, lines(rows))
 
 
-def test_a_tenth_is_held_out_by_premise(tmp_path: Path) -> None:
+def test_a_tenth_is_held_out_by_premise(tmp_path):
     path = grouped(tmp_path / "x.tsv")
     whole = read(path)
     train, dev = train_and_dev(path, dev=0.1, seed=3)
@@ -920,7 +907,7 @@ def test_a_tenth_is_held_out_by_premise(tmp_path: Path) -> None:
         train_and_dev(few, dev=0.1)
 
 
-def test_a_source_s_own_dev_split_is_taken(tmp_path: Path) -> None:
+def test_a_source_s_own_dev_split_is_taken(tmp_path):
     for split in ("train", "validation"):
         one_row(split, tmp_path / f"{split}.tsv")
     train, dev = train_and_dev(tmp_path)
@@ -941,7 +928,7 @@ def test_a_source_s_own_dev_split_is_taken(tmp_path: Path) -> None:
      ("prem", "hyp"), ("context", "statement"), ("text_a", "text_b"), ("s1", "s2"),
      ("Satz 1", "Satz 2"), ("first", "second"), ("text", "claim")],
 )  # fmt: skip
-def test_names_tell_the_premise(tmp_path: Path, first: str, second: str) -> None:
+def test_names_tell_the_premise(tmp_path, first, second):
     for turned in (False, True):
         rows = [(b, a, c) if turned else (a, b, c) for a, b, c in ROWS_OF_THREE]
         header = (second, first, "label") if turned else (first, second, "label")
@@ -949,7 +936,7 @@ def test_names_tell_the_premise(tmp_path: Path, first: str, second: str) -> None
         assert rows_of(corpus) == ROWS_OF_THREE
 
 
-def test_texts_of_excel_lose_their_quotes(tmp_path: Path) -> None:
+def test_texts_of_excel_lose_their_quotes(tmp_path):
     text = (
         'premise\thypothesis\tlabel\r\n"A man, old, sleeps."\tA man rests.\tentailment\r\n'
         'A dog runs.\t"A dog, brown, sleeps."\tcontradiction\r\n'
@@ -960,7 +947,7 @@ def test_texts_of_excel_lose_their_quotes(tmp_path: Path) -> None:
     assert read(write(tmp_path / "x.txt", bare)).premises[0] == '"A man, old, sleeps."'
 
 
-def test_a_corpus_and_a_table_of_lists_are_sources() -> None:
+def test_a_corpus_and_a_table_of_lists_are_sources():
     corpus = read("sample", "dev")
     again = read(corpus)
     assert tuple(again) == tuple(corpus) and again.tokenized == corpus.tokenized
@@ -979,7 +966,7 @@ ROWS_OF_THREE = [
 ]
 
 
-def test_a_space_after_the_comma_is_no_part_of_a_sentence(tmp_path: Path) -> None:
+def test_a_space_after_the_comma_is_no_part_of_a_sentence(tmp_path):
     path = write(
         tmp_path / "x.csv",
         'premise, hypothesis, label\nA man., "A man sits, quietly.", neutral\n'
@@ -992,7 +979,7 @@ def test_a_space_after_the_comma_is_no_part_of_a_sentence(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("label", [E, 1])
-def test_sentences_without_a_header_stay_in_their_order(tmp_path: Path, label: Any) -> None:
+def test_sentences_without_a_header_stay_in_their_order(tmp_path, label):
     path = write(tmp_path / "x.tsv", lines([(label, "A man sits.", "A man rests.")] * 3, None))
     corpus = read(path, label_map={"1": E})
     assert (corpus.premises[0], corpus.hypotheses[0]) == ("A man sits.", "A man rests.")
@@ -1001,7 +988,7 @@ def test_sentences_without_a_header_stay_in_their_order(tmp_path: Path, label: A
         read(path)
 
 
-def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> None:
+def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path):
     rows, more = records(ROWS_OF_THREE), records(ROWS_OF_THREE[:1])
     one = write(tmp_path / "one.json", json.dumps({"train": rows}))
     for source in (one, write(tmp_path / "list.json", json.dumps(rows))):
@@ -1022,10 +1009,10 @@ def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path: Path) -> No
         assert not read(path, "train").notes
 
 
-def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
+def test_numbers_mean_what_their_own_source_says(tmp_path):
     import datasets
 
-    def numbered(names: list[str]) -> Any:
+    def numbered(names):
         columns = {"premise": datasets.Value("string"), "hypothesis": datasets.Value("string")}
         features = datasets.Features({**columns, "label": datasets.ClassLabel(names=names)})
         rows = [(a, b, names.index(c)) for a, b, c in ROWS_OF_THREE]
@@ -1047,7 +1034,7 @@ def test_numbers_mean_what_their_own_source_says(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sign", ["\t", "|", ";"])
 @pytest.mark.parametrize("name", ["x.csv", "x.txt", "x"])
-def test_commas_of_few_sentences_are_no_delimiters(tmp_path: Path, sign: str, name: str) -> None:
+def test_commas_of_few_sentences_are_no_delimiters(tmp_path, sign, name):
     rows = [("A man, old, sits.", "A man sits.", E), ("A dog, a cat, run.", "A dog runs.", C)]
     path = write(tmp_path / name, lines(rows, None, sign))
     same(read(path), rows)
@@ -1057,14 +1044,14 @@ def test_commas_of_few_sentences_are_no_delimiters(tmp_path: Path, sign: str, na
         assert [*pairs(two)] == [row[:2] for row in rows]
 
 
-def test_a_quotation_that_spans_rows_takes_none_of_them(tmp_path: Path) -> None:
+def test_a_quotation_that_spans_rows_takes_none_of_them(tmp_path):
     rows = [('"Here I am.', "He is.", E), ('So are you."', "She is.", N), ("A b.", "C d.", E)]
     same(read(write(tmp_path / "x.tsv", lines(rows))), rows)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
 @pytest.mark.parametrize("text", ["A man sits.", "Мальчик играет.", "一个男人在弹吉他。"])
-def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str) -> None:
+def test_utf_16_without_a_mark_is_said(tmp_path, encoding, text):
     rows = [(text, text[::-1], E)] * 9
     path = write(tmp_path / "x.tsv", lines(rows).encode(encoding))
     with pytest.raises(DataError, match=rf"--encoding {encoding}\)"):
@@ -1072,7 +1059,7 @@ def test_utf_16_without_a_mark_is_said(tmp_path: Path, encoding: str, text: str)
     same(read(path, encoding=encoding), rows)
 
 
-def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path: Path) -> None:
+def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path):
     rows = [(a, b, {E: 1, C: -1, N: 0}[c]) for a, b, c in ROWS_OF_THREE]
     path = write(tmp_path / "x.tsv", lines(rows))
     with pytest.raises(DataError, match="--label-map=-1=contradiction,0=neutral,1=entailment") as e:
@@ -1085,7 +1072,7 @@ def test_a_scale_from_minus_one_is_proposed_as_it_is_typed(tmp_path: Path) -> No
     [("__label__entailment", "__label__contradiction", "__label__neutral"),
      ("0 - Entailment", "1 - Contradiction", "2 - Neutral"), ("T", "F"), ("yes", "no")],
 )  # fmt: skip
-def test_a_class_s_name_is_found_in_a_label(tmp_path: Path, spelled: tuple[str, ...]) -> None:
+def test_a_class_s_name_is_found_in_a_label(tmp_path, spelled):
     names = LABELS if len(spelled) == 3 else TWO_WAY
     rows = [(f"A man {i}.", f"A dog {i}.", names[i % len(names)]) for i in range(12)]
     odd = [("q", i % 8, a, b, spelled[names.index(c)]) for i, (a, b, c) in enumerate(rows)]
@@ -1098,7 +1085,7 @@ def test_a_class_s_name_is_found_in_a_label(tmp_path: Path, spelled: tuple[str, 
     same(read(path, **columns, label_map=proposed_maps(str(caught.value))[0]), rows, names)
 
 
-def test_json_by_ids_is_rows(tmp_path: Path) -> None:
+def test_json_by_ids_is_rows(tmp_path):
     for columns in (COLUMNS, ("text", "claim", "label")):
         frame = pandas.DataFrame(ROWS_OF_THREE, columns=list(columns))
         for orient in ("index", "columns", "split", "records"):
@@ -1107,7 +1094,7 @@ def test_json_by_ids_is_rows(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("sign", [";", ",", "\t"])
-def test_titles_above_the_header_are_no_pairs(tmp_path: Path, sign: str) -> None:
+def test_titles_above_the_header_are_no_pairs(tmp_path, sign):
     above = [["My survey", "", ""], ["# of 2024"], ["", "", ""]]
     title = "".join(sign.join(row) + "\r\n" for row in above)
     path = write(tmp_path / "survey.csv", title + csv_of(ROWS_OF_THREE, sign=sign))
@@ -1118,7 +1105,7 @@ def test_titles_above_the_header_are_no_pairs(tmp_path: Path, sign: str) -> None
 
 
 @pytest.mark.parametrize("sign", [";", ",", "\t"])
-def test_empty_rows_at_the_end_are_no_pairs(tmp_path: Path, sign: str) -> None:
+def test_empty_rows_at_the_end_are_no_pairs(tmp_path, sign):
     path = write(
         tmp_path / "x.csv", csv_of([*ROWS_OF_THREE, ("", "", ""), ("", "", "")], sign=sign)
     )
@@ -1127,7 +1114,7 @@ def test_empty_rows_at_the_end_are_no_pairs(tmp_path: Path, sign: str) -> None:
         read(write(path, path.read_text() + csv_of(ROWS_OF_THREE, None, sign=sign)))
 
 
-def test_a_class_that_comes_back_is_no_bad_row(tmp_path: Path) -> None:
+def test_a_class_that_comes_back_is_no_bad_row(tmp_path):
     rows = "".join(
         f"Satz {i}.;Ein Satz.;{'Widerspruch' if i % 3 else 'neutral'}\n" for i in range(9)
     )
@@ -1148,7 +1135,7 @@ def test_a_class_that_comes_back_is_no_bad_row(tmp_path: Path) -> None:
     assert any("'wat' in 1" in note for note in corpus.notes)
 
 
-def test_columns_of_one_name_are_distinct_names_by_number(tmp_path: Path) -> None:
+def test_columns_of_one_name_are_distinct_names_by_number(tmp_path):
     path = write(tmp_path / "t.csv", "s,s,label,label\na b,c d,contradiction,neutral\n")
     frame = pandas.read_csv(path, header=0)
     frame.columns = ["s", "s", "label", "label"]
@@ -1162,7 +1149,7 @@ def test_columns_of_one_name_are_distinct_names_by_number(tmp_path: Path) -> Non
         assert list(pairs(source, premise=2, hypothesis=1)) == [("c d", "a b")]
 
 
-def test_what_is_no_source_is_told(tmp_path: Path) -> None:
+def test_what_is_no_source_is_told(tmp_path):
     text = "premise,hypothesis,label\na,b,neutral\n"
     frame = pandas.read_csv(io.StringIO(text))
     for source in (io.StringIO(text), io.BytesIO(text.encode())):
@@ -1174,25 +1161,25 @@ def test_what_is_no_source_is_told(tmp_path: Path) -> None:
         read(text * 999)
 
 
-def test_a_header_of_unknown_names_under_a_title(tmp_path: Path) -> None:
+def test_a_header_of_unknown_names_under_a_title(tmp_path):
     body = "Satz A;Satz B;Urteil\n" + "".join(f"Satz {i}.;Ein Satz.;neutral\n" for i in range(5))
     for above in ("Mein Titel;;\n", "Mein Titel\n\n", "# eins; zwei; drei\n# vier\n"):
         corpus = read(write(tmp_path / "t.csv", above + body))
         assert corpus.premises == [f"Satz {i}." for i in range(5)]
 
 
-def test_single_quotation_marks(tmp_path: Path) -> None:
+def test_single_quotation_marks(tmp_path):
     text = "'premise','hypothesis','label'\n'It''s, well','b','neutral'\n'a','c','entailment'\n"
     corpus = read(write(tmp_path / "t.csv", text))
     assert corpus.premises == ["It's, well", "a"] and corpus.notes
 
 
-def test_a_frame_as_a_dictionary() -> None:
+def test_a_frame_as_a_dictionary():
     frame = pandas.DataFrame({"premise": ["a"], "hypothesis": ["b"], "label": ["neutral"]})
     assert read(frame.to_dict()) == read(frame)
 
 
-def test_a_readme_of_the_hub_names_the_classes(tmp_path: Path) -> None:
+def test_a_readme_of_the_hub_names_the_classes(tmp_path):
     names = "".join(f"          '{i}': {name}\n" for i, name in enumerate((E, N, C)))
     card = (
         "---\ndataset_info:\n  features:\n  - name: premise\n    dtype: string\n  - name: label\n"

@@ -5,8 +5,6 @@
 Prints as JSON how many were refused with an error and how many were read.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import io
@@ -48,7 +46,7 @@ TARGETS = (
 # Damage
 
 
-def hostile_pickle(rng: random.Random) -> bytes:
+def hostile_pickle(rng):
     """A pickle that calls what it should not, or is made to take for ever."""
     module, name = rng.choice(TARGETS)
     call = b"c%s\n%s\n" % (module.encode(), name.encode())
@@ -80,7 +78,7 @@ def hostile_pickle(rng: random.Random) -> bytes:
     )
 
 
-def with_pickle(raw: bytes, rng: random.Random) -> bytes:
+def with_pickle(raw, rng):
     """A state dict whose pickle is another."""
     change: Callable[[bytes], bytes] = lambda old: hostile_pickle(rng)  # noqa: E731
     if rng.random() < 0.6:
@@ -105,11 +103,11 @@ def with_pickle(raw: bytes, rng: random.Random) -> bytes:
 # What files declare, read in another way than bertnli's
 
 
-def declared_params(raw: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+def declared_params(raw):
     codes = ("f4", "f8", "f2", "u1", "i4", "i1", "i8", "b1", "i2", "u2", "u4", "u8", "f4")
     file = io.BytesIO(raw)
 
-    def number(code: str) -> int:
+    def number(code):
         return int(struct.unpack("<" + code, file.read(struct.calcsize(code)))[0])
 
     file.read(16)
@@ -155,7 +153,7 @@ class Declared(pickle._Unpickler):  # type: ignore[name-defined,misc]
         "Untyped": "u1",
     }
 
-    def find_class(self, module: str, name: str) -> Any:
+    def find_class(self, module, name):
         if name == "OrderedDict":
             return dict
         if name == "Size":
@@ -171,11 +169,11 @@ class Declared(pickle._Unpickler):  # type: ignore[name-defined,misc]
             return lambda data, *_: data
         return {"uint16": "u2", "uint32": "u4", "uint64": "u8"}[name]
 
-    def persistent_load(self, key: Any) -> Any:
+    def persistent_load(self, key):
         return key[1]
 
 
-def declared_state(raw: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
+def declared_state(raw):
     if raw.startswith(b"PK"):
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             name = next(n for n in archive.namelist() if n.split("/")[1:] == ["data.pkl"])
@@ -187,7 +185,7 @@ def declared_state(raw: bytes) -> dict[str, tuple[str, tuple[int, ...]]]:
     return dict(Declared(file).load())
 
 
-def declared_safetensors(path: Path) -> Counter[tuple[str, tuple[int, ...]]]:
+def declared_safetensors(path):
     raw = path.read_bytes()
     (size,) = struct.unpack("<Q", raw[:8])
     header = json.loads(raw[8 : 8 + size])
@@ -196,7 +194,7 @@ def declared_safetensors(path: Path) -> Counter[tuple[str, tuple[int, ...]]]:
     return Counter((codes[t["dtype"]], tuple(t["shape"])) for t in header.values())
 
 
-def described(arrays: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
+def described(arrays):
     if isinstance(arrays, list):
         arrays = {str(i): array for i, array in enumerate(arrays)}
     for array in arrays.values():
@@ -207,7 +205,7 @@ def described(arrays: Any) -> dict[str, tuple[str, tuple[int, ...]]]:
 # The cases
 
 
-def case_file(original: Path, target: Path, rng: random.Random) -> Path:
+def case_file(original, target, rng):
     raw = original.read_bytes()
     is_state = original.suffix == ".pt"
     target.write_bytes(
@@ -216,7 +214,7 @@ def case_file(original: Path, target: Path, rng: random.Random) -> Path:
     return target
 
 
-def case_folder(original: Path, target: Path, rng: random.Random) -> Path:
+def case_folder(original, target, rng):
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(original, target)
     path = rng.choice(sorted(target.iterdir()))
@@ -228,7 +226,7 @@ def case_folder(original: Path, target: Path, rng: random.Random) -> Path:
     return target
 
 
-def check_folder(path: Path, result: Any) -> None:
+def check_folder(path, result):
     weights = path / "model.safetensors"
     if not weights.exists():
         files = [*path.glob("*.params"), *path.glob("*.bin")]
@@ -245,7 +243,7 @@ def check_folder(path: Path, result: Any) -> None:
     assert result.labels is None or len(result.labels) >= 2
 
 
-def run() -> None:
+def run():
     reader, count, folder = sys.argv[1], int(sys.argv[2]), Path(sys.argv[3])
     sources = [Path(path) for path in sys.argv[4:]]
     read: Callable[[Path], Any]
@@ -254,7 +252,7 @@ def run() -> None:
     if sources[0].is_dir() or sources[0].suffix == ".zip":
         labels = CLASSES if reader == "GluonNLP" else None
 
-        def read(path: Path) -> Any:
+        def read(path):
             with contextlib.suppress(BERTNLIError):
                 info(path)
             return load_checkpoint(path, labels)

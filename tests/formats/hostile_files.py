@@ -1,7 +1,5 @@
 """Small corpora and archives that would take much, and files that are none; and their places."""
 
-from __future__ import annotations
-
 import gzip
 import io
 import lzma
@@ -10,7 +8,7 @@ import socket
 import struct
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,11 +19,11 @@ HEAD = "gold_label\tsentence1\tsentence2\n"
 CSV = b"gold_label,sentence1,sentence2\n"
 
 
-def gz(raw: bytes) -> bytes:
+def gz(raw):
     return gzip.compress(raw, 9)
 
 
-def _long_gz(start: str, piece: bytes, count: int) -> bytes:
+def _long_gz(start, piece, count):
     buffer = io.BytesIO()
     with gzip.GzipFile(fileobj=buffer, mode="wb", compresslevel=1) as file:
         file.write(start.encode())
@@ -34,7 +32,7 @@ def _long_gz(start: str, piece: bytes, count: int) -> bytes:
     return buffer.getvalue()
 
 
-def packed_tar(pack: Callable[[bytes], bytes], size: int) -> bytes:
+def packed_tar(pack, size):
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         info = tarfile.TarInfo("a")
@@ -43,7 +41,7 @@ def packed_tar(pack: Callable[[bytes], bytes], size: int) -> bytes:
     return pack(buffer.getvalue())
 
 
-def _xz_with_a_large_dictionary(raw: bytes) -> bytes:
+def _xz_with_a_large_dictionary(raw):
     filters = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30, "mode": lzma.MODE_FAST}]
     small = lzma.compress(raw, filters=[{**filters[0], "dict_size": 1 << 20}])
     # The size of the dictionary is one byte of the block's header, whose checksum follows.
@@ -54,16 +52,14 @@ def _xz_with_a_large_dictionary(raw: bytes) -> bytes:
     return small[:12] + bytes(header) + small[12 + len(header) :]
 
 
-def with_sentence(sentence: str) -> bytes:
+def with_sentence(sentence):
     return f"{HEAD}neutral\t{sentence}\tb\n".encode()
 
 
 DEEP_NAME = "{}/" + "/".join("abcdefghijklmnopqrstuvwxyzabcd")
 #: Kind of folder and file of it to cases.
 CASES: dict[tuple[str, str], dict[str, Content]] = MODELS | {
-    ("corpus", "a.jsonl.gz"): {
-        "one line": lambda: _long_gz('{"sentence1": "', b"a" * MB, 40),
-    },
+    ("corpus", "a.jsonl.gz"): {"one line": lambda: _long_gz('{"sentence1": "', b"a" * MB, 40)},
     ("corpus", "a.tsv.gz"): {
         "one line": lambda: _long_gz(HEAD, b"a" * MB, 40),
         "empty lines": lambda: _long_gz(HEAD, b"\n" * MB, 40),
@@ -73,11 +69,9 @@ CASES: dict[tuple[str, str], dict[str, Content]] = MODELS | {
         "a long name": lambda: b"\x1f\x8b\x08\x08" + bytes(6) + b"a" * (2 * MB),
     },
     ("corpus", "a.csv.gz"): {
-        "one field": lambda: _long_gz(CSV.decode() + 'neutral,"', b"aaaaaaa\n" * (MB // 8), 40),
+        "one field": lambda: _long_gz(CSV.decode() + 'neutral,"', b"aaaaaaa\n" * (MB // 8), 40)
     },
-    ("snli.txt.gz", "snli_1.0_dev.txt.gz"): {
-        "empty lines": lambda: _long_gz(HEAD, b"\n" * MB, 40),
-    },
+    ("snli.txt.gz", "snli_1.0_dev.txt.gz"): {"empty lines": lambda: _long_gz(HEAD, b"\n" * MB, 40)},
     ("corpus", "a.tsv"): {
         "columns": lambda: b"\t" * (3 * MB),
         "clitics": lambda: with_sentence("a" + "'s" * 50_000),
@@ -113,7 +107,7 @@ CASES: dict[tuple[str, str], dict[str, Content]] = MODELS | {
 # What is no file
 
 
-def _socket(path: Path) -> None:
+def _socket(path):
     with socket.socket(socket.AF_UNIX) as server:
         here = os.getcwd()
         os.chdir(path.parent)  # the name of a socket must be short
@@ -123,13 +117,13 @@ def _socket(path: Path) -> None:
             os.chdir(here)
 
 
-def _sparse(path: Path) -> None:
+def _sparse(path):
     path.touch()
     os.truncate(path, 20 << 30)
 
 
-def _sparse_after(begin: bytes) -> Callable[[Path], None]:
-    def make(path: Path) -> None:
+def _sparse_after(begin):
+    def make(path):
         path.write_bytes(begin)
         os.truncate(path, 20 << 30)
 
@@ -167,7 +161,7 @@ PLACES = (
 
 
 @contextmanager
-def in_place(path: Path, make: Callable[[Path], Any]) -> Iterator[Path]:
+def in_place(path, make):
     """Put something into a file's place, for a while."""
     before = path.read_bytes() if path.is_file() else None
     path.unlink(missing_ok=True)

@@ -10,8 +10,6 @@ own. Prints as JSON what came of the cases, how many mutations there were, and h
 slowest took; and on stderr what was handled wrongly.
 """
 
-from __future__ import annotations
-
 import codecs
 import contextlib
 import faulthandler
@@ -53,7 +51,7 @@ HANGS = 120
 TEXTS = ["a" * 64, "a b c d e f g", "\ufdfa"]
 
 
-def loaded(path: Path) -> None:
+def loaded(path):
     """Load a checkpoint, and cut some text with its vocabulary."""
     list(load_checkpoint(path, CLASSES, num_heads=2).vocab.ids_of(TEXTS, False))
 
@@ -82,11 +80,11 @@ WAYS: dict[str, tuple[Reader, ...]] = {
 }
 
 
-def ways(place: str, path: Path) -> tuple[Reader, ...]:
+def ways(place, path):
     return SNLI if place.startswith("snli") else WAYS.get(place, MODEL)
 
 
-def outcome(place: str, path: Path) -> str:
+def outcome(place, path):
     """Return what came of a file: ``"read"``, ``"refused"``, or what is wrong."""
     shutil.rmtree(os.environ["BERTNLI_CACHE"], ignore_errors=True)
     result = ""
@@ -106,7 +104,7 @@ def outcome(place: str, path: Path) -> str:
     return result
 
 
-def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
+def mutated(raw, name, rng):
     """The bytes of a file with damage, perhaps in its pickle, or another value in its JSON."""
     if raw.startswith(b"PK") and b"data.pkl" in raw and rng.random() < 0.5:
         with contextlib.suppress(Exception):  # of an archive that is damaged itself
@@ -117,7 +115,7 @@ def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
     return damaged(raw, rng)
 
 
-def with_damaged_pickle(raw: bytes, rng: random.Random) -> bytes:
+def with_damaged_pickle(raw, rng):
     """A state dict whose checksums are right, and whose pickle is damaged."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w") as new:
@@ -128,7 +126,7 @@ def with_damaged_pickle(raw: bytes, rng: random.Random) -> bytes:
     return buffer.getvalue()
 
 
-def run() -> None:
+def run():
     faulthandler.dump_traceback_later(HANGS, exit=True)
     home, first, last, shard, shards = Path(sys.argv[1]), *map(int, (*sys.argv[2:], 0, 1)[:4])
     whole = {}
@@ -155,7 +153,7 @@ def run() -> None:
     sys.addaudithook(watch)
     outcomes: dict[str, str] = {}
 
-    def tell(case: str, result: str) -> None:
+    def tell(case, result):
         outcomes[case] = result
         if result not in ("read", "refused"):
             print(f"{case}: {result}", file=sys.stderr)

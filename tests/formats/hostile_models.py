@@ -1,13 +1,10 @@
 """Small files of models that would take much: weights, settings, vocabularies."""
 
-from __future__ import annotations
-
 import io
 import json
 import struct
 import zipfile
 from collections.abc import Callable
-from typing import Any
 
 MB = 1 << 20
 #: Makes a file's content.
@@ -17,7 +14,7 @@ Content = Callable[[], bytes]
 # PyTorch's and MXNet's files
 
 
-def _zipped(data_pkl: bytes, **entries: bytes) -> bytes:
+def _zipped(data_pkl, **entries):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         archive.writestr("p/data.pkl", data_pkl)
@@ -26,12 +23,12 @@ def _zipped(data_pkl: bytes, **entries: bytes) -> bytes:
     return buffer.getvalue()
 
 
-def _int(number: int) -> bytes:
+def _int(number):
     raw = number.to_bytes(number.bit_length() // 8 + 1, "little", signed=True)
     return b"\x8a" + bytes([len(raw)]) + raw
 
 
-def _tensor(count: int, sizes: bytes, strides: bytes) -> bytes:
+def _tensor(count, sizes, strides):
     """Instructions for a tensor: a number of elements, and instructions for two tuples."""
     storage = b"(U\x07storagectorch\nFloatStorage\nU\x01kU\x03cpu" + _int(count) + b"tQ"
     return (
@@ -39,22 +36,22 @@ def _tensor(count: int, sizes: bytes, strides: bytes) -> bytes:
     )
 
 
-def _numbers(*values: int) -> bytes:
+def _numbers(*values):
     return b"(" + b"".join(map(_int, values)) + b"t"
 
 
-def _names(count: int, value: bytes) -> bytes:
+def _names(count, value):
     """A dictionary of so many names for what instructions make."""
     items = b"".join(b"X" + struct.pack("<I", 6) + b"%06d" % i + value for i in range(count))
     return b"\x80\x02}(" + items + b"u."
 
 
-def many_sizes(value: int) -> bytes:
+def many_sizes(value):
     sizes = _numbers(*[value] * 60_000)
     return _zipped(b"\x80\x02}U\x01a" + _tensor(4, sizes, sizes) + b"s.", k=bytes(16))
 
 
-def zero_strides(count: int, legacy: bool = False) -> bytes:
+def zero_strides(count, legacy=False):
     one = _tensor(4, _numbers(1 << 24), _numbers(0))
     pickle = _names(count, one)
     if not legacy:
@@ -63,31 +60,31 @@ def zero_strides(count: int, legacy: bool = False) -> bytes:
     return start + pickle + b"\x80\x02]U\x01ka." + struct.pack("<q", 4) + bytes(16)
 
 
-def one_tensor_of_many_names() -> bytes:
+def one_tensor_of_many_names():
     """The tensor is made once, and taken from the memo under each name."""
     made = b"\x80\x02" + _tensor(65536, _numbers(65536), _numbers(1)) + b"q\x000"
     return _zipped(made + _names(20_000, b"h\x00")[2:], k=bytes(1 << 18))
 
 
-def tied_views() -> bytes:
+def tied_views():
     return _zipped(_names(6_000, _tensor(65536, _numbers(65536), _numbers(1))), k=bytes(1 << 18))
 
 
-def deflated_pickle() -> bytes:
+def deflated_pickle():
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("p/data.pkl", bytes(64 * MB))
     return buffer.getvalue()
 
 
-def declared_member() -> bytes:
+def declared_member():
     raw = bytearray(_zipped(b"\x80\x02}.", k=bytes(16)))
     place = raw.index(b"PK\1\2")
     raw[place + 20 : place + 28] = b"\xfe\xff\xff\x7f" * 2
     return bytes(raw)
 
 
-def params(count: int, name: Callable[[int], str], sizes: tuple[int, ...] = (0,)) -> bytes:
+def params(count, name, sizes=(0,)):
     """A .params of arrays in the oldest layout, which is the shortest."""
     shape = struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)
     array = shape + struct.pack("<3i", 1, 0, 0)
@@ -97,7 +94,7 @@ def params(count: int, name: Callable[[int], str], sizes: tuple[int, ...] = (0,)
     return head + array * count + struct.pack("<Q", count) + texts
 
 
-def zip_of_many(count: int, name: str = "{}") -> bytes:
+def zip_of_many(count, name="{}"):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for i in range(count):
@@ -108,12 +105,12 @@ def zip_of_many(count: int, name: str = "{}") -> bytes:
 # Safetensors
 
 
-def safetensors(header: dict[str, Any] | bytes, data: bytes = b"") -> bytes:
+def safetensors(header, data=b""):
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 
 
-def described(count: int, shape: list[int], size: int, name: str = "t{}") -> dict[str, Any]:
+def described(count, shape, size, name="t{}"):
     return {
         name.replace("{}", str(i), 1): {"dtype": "F32", "shape": shape, "data_offsets": [0, size]}
         for i in range(count)
@@ -126,7 +123,7 @@ def described(count: int, shape: list[int], size: int, name: str = "t{}") -> dic
 SPECIAL = ("[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]")
 
 
-def definition(vocab: dict[str, int] | None = None, **changes: Any) -> bytes:
+def definition(vocab=None, **changes):
     """A tokenizer.json of word pieces."""
     ids = {token: i for i, token in enumerate((*SPECIAL, *"abcdefg"))}
     model = {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100}
@@ -145,20 +142,20 @@ def definition(vocab: dict[str, int] | None = None, **changes: Any) -> bytes:
     ).encode()
 
 
-def added(i: int, content: str, **changes: Any) -> dict[str, Any]:
+def added(i, content, **changes):
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized", "special"), False)
     return {"id": i, "content": content, **flags, **changes}
 
 
-def replace(content: str, **pattern: str) -> dict[str, Any]:
+def replace(content, **pattern):
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
-def sequence(*steps: Any, key: str = "normalizers") -> dict[str, Any]:
+def sequence(*steps, key="normalizers"):
     return {"type": "Sequence", key: list(steps)}
 
 
-def nested(depth: int) -> bytes:
+def nested(depth):
     inside = b'{"type": "Sequence", "normalizers": ['
     text = definition(normalizer="HERE")
     return text.replace(b'"HERE"', inside * depth + b'{"type": "NFC"}' + b"]}" * depth)
@@ -194,12 +191,7 @@ PADDING = {
 }
 DOUBLED = sequence(*[replace("aa", String="a")] * 34)
 GROWING = sequence(*[replace("\ufdfa", String="\u0644"), {"type": "NFKD"}] * 9)
-SPLIT = {
-    "type": "Split",
-    "pattern": {"Regex": "(a|a)*$"},
-    "behavior": "Isolated",
-    "invert": False,
-}
+SPLIT = {"type": "Split", "pattern": {"Regex": "(a|a)*$"}, "behavior": "Isolated", "invert": False}
 #: Kind of model and file of it to cases.
 MODELS: dict[tuple[str, str], dict[str, Content]] = {
     ("params", "pretrained.params"): {

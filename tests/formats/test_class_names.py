@@ -1,9 +1,5 @@
 """Class names in a config.json: what other tools write, and what contradicts itself."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import pytest
 
 from bertnli.formats.class_names import read_class_names
@@ -35,7 +31,7 @@ COUNTED = {f"LABEL_{i}": i for i in range(3)}
         (NAMED, {**NUMBERED, "entails": 0}),
     ],
 )
-def test_a_class_has_the_name_that_either_side_gives(ids: Any, labels: Any) -> None:
+def test_a_class_has_the_name_that_either_side_gives(ids, labels):
     assert read_class_names({"id2label": ids, "label2id": labels}) == (NLI, "")
 
 
@@ -51,7 +47,7 @@ def test_a_class_has_the_name_that_either_side_gives(ids: Any, labels: Any) -> N
         ([0, 1], [0, 1]),
     ],
 )
-def test_placeholders_and_numbers_are_no_names(ids: Any, labels: Any) -> None:
+def test_placeholders_and_numbers_are_no_names(ids, labels):
     assert read_class_names({"id2label": ids, "label2id": labels}) == (None, "")
 
 
@@ -76,7 +72,7 @@ def test_placeholders_and_numbers_are_no_names(ids: Any, labels: Any) -> None:
         (NAMED, "entailment", "label2id does not map"),
     ],
 )
-def test_what_is_wrong_is_said(ids: Any, labels: Any, problem: str) -> None:
+def test_what_is_wrong_is_said(ids, labels, problem):
     names, result = read_class_names({"id2label": ids, "label2id": labels})
     assert names is None
     assert problem in result

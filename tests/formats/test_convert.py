@@ -1,7 +1,5 @@
 """Conversion: round trips over all formats, and the originals open what was written."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sys
@@ -20,7 +18,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.cli.checkpoints import Convert
@@ -38,7 +35,7 @@ DEVLIN = BERTConfig(12, 8, 6, 2, 2, 0.1, 16, "gelu", True, 1e-12)
 
 
 @st.composite
-def models(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
+def models(draw):
     """A model of any size, and an order of formats that can hold it."""
     heads = draw(st.integers(1, 3))
     norm = draw(st.booleans())
@@ -59,7 +56,7 @@ def models(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
     return {"config": config, "labels": labels, "seed": draw(st.integers(0, 99)), "odd": True}, way
 
 
-def check_any_way(home: Path, start: Checkpoint, way: list[str]) -> None:
+def check_any_way(home, start, way):
     FORMATS["torch"](start, home / "0")
     folders = [home / str(i) for i in range(len(way) + 1)]
     for (source, target), to in zip(pairwise(folders), way, strict=True):
@@ -74,27 +71,21 @@ def check_any_way(home: Path, start: Checkpoint, way: list[str]) -> None:
 
 @settings(deadline=None, max_examples=15)
 @given(models())
-def test_any_way_round_changes_nothing(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make, drawn: Any
-) -> None:
+def test_any_way_round_changes_nothing(tmp_path_factory, make_checkpoint, drawn):
     check_any_way(tmp_path_factory.mktemp("way"), make_checkpoint(**drawn[0]), drawn[1])
 
 
 @pytest.mark.long
 @settings(deadline=None, max_examples=1000)
 @given(models())
-def test_any_way_round_changes_nothing_of_many_models(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make, drawn: Any
-) -> None:
+def test_any_way_round_changes_nothing_of_many_models(tmp_path_factory, make_checkpoint, drawn):
     check_any_way(tmp_path_factory.mktemp("way"), make_checkpoint(**drawn[0]), drawn[1])
 
 
 @pytest.mark.needs("mxnet")
 @pytest.mark.parametrize("config", [BOOK, DEVLIN], ids=["book", "Devlin"])
 @pytest.mark.parametrize("labels", [None, CLASSES], ids=["BERT", "classifier"])
-def test_the_originals_open_what_was_written(
-    tmp_path: Path, make_checkpoint: Make, config: BERTConfig, labels: tuple[str, ...] | None
-) -> None:
+def test_the_originals_open_what_was_written(tmp_path, make_checkpoint, config, labels):
     from bertnli.backends.mxnet._framework import mx
 
     start = make_checkpoint(config, labels, odd=True)
@@ -121,7 +112,7 @@ def test_the_originals_open_what_was_written(
         assert digests(net.arrays()) == digests(start.arrays)
 
 
-def test_transformers_opens_a_pretrained_model(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_transformers_opens_a_pretrained_model(tmp_path, make_checkpoint):
     FORMATS["huggingface"](make_checkpoint(DEVLIN, None), tmp_path / "hf")
     theirs: Any = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
     tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 12, (3, 7)))
@@ -137,9 +128,7 @@ def test_transformers_opens_a_pretrained_model(tmp_path: Path, make_checkpoint: 
 
 @pytest.mark.needs("mxnet")
 @pytest.mark.parametrize(("framework", "other"), [("torch", "mxnet"), ("mxnet", "torch")])
-def test_the_book_s_files_go_to_either_framework(
-    tmp_path: Path, framework: str, other: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_book_s_files_go_to_either_framework(tmp_path, framework, other, capsys):
     source, there = str(FIXTURES / framework / "bert.tiny"), tmp_path / "there"
     argv = ["convert", source, str(there), "--to", other]
     assert main(argv) == 2
@@ -157,13 +146,7 @@ def test_the_book_s_files_go_to_either_framework(
 
 
 @pytest.mark.parametrize("to", ["torch", "mxnet"])
-def test_a_saved_classifier_goes_to_parameters(
-    backend: Backend,
-    tmp_path: Path,
-    make_checkpoint: Make,
-    to: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_saved_classifier_goes_to_parameters(backend, tmp_path, make_checkpoint, to, capsys):
     start = make_checkpoint(BOOK, CLASSES)
     FORMATS["bertnli"](start, tmp_path / "run")
     assert main(["convert", str(tmp_path / "run"), str(tmp_path / to), "--to", to]) == 0
@@ -177,9 +160,7 @@ def test_a_saved_classifier_goes_to_parameters(
 
 
 @pytest.mark.parametrize("labels", [CLASSES, None])
-def test_half_the_room(
-    backend: Backend, tmp_path: Path, make_checkpoint: Make, labels: Any
-) -> None:
+def test_half_the_room(backend, tmp_path, make_checkpoint, labels):
     start = make_checkpoint(DEVLIN, labels)
     FORMATS["bertnli"](start, tmp_path / "start")
     half = tmp_path / "half"
@@ -194,9 +175,7 @@ def test_half_the_room(
         convert(tmp_path / "large", tmp_path / "target", "bertnli", dtype="float16")
 
 
-def test_what_a_format_cannot_hold_is_refused_and_nothing_is_replaced(
-    tmp_path: Path, make_checkpoint: Make
-) -> None:
+def test_what_a_format_cannot_hold_is_refused_and_nothing_is_replaced(tmp_path, make_checkpoint):
     source = tmp_path / "source"
     FORMATS["torch"](make_checkpoint(BOOK, CLASSES), source)
     with pytest.raises(CheckpointError, match="normalises the sum"):
@@ -208,14 +187,12 @@ def test_what_a_format_cannot_hold_is_refused_and_nothing_is_replaced(
     assert [*tmp_path.iterdir()] == [source]
 
 
-def test_a_difference_is_an_error(
-    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_difference_is_an_error(tmp_path, make_checkpoint, monkeypatch):
     """A writer that loses one bit of one value."""
     FORMATS["torch"](make_checkpoint(BOOK, CLASSES), tmp_path / "source")
     right = FORMATS["mxnet"]
 
-    def lossy(given: Checkpoint, folder: Path) -> None:
+    def lossy(given, folder):
         arrays = {name: array.copy() for name, array in given.arrays.items()}
         arrays["output.bias"].view(np.uint32)[1] ^= 1
         right(replace(given, arrays=arrays), folder)
@@ -226,7 +203,7 @@ def test_a_difference_is_an_error(
     assert not (tmp_path / "target").exists()
 
 
-def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_only_the_target_s_package_is_needed(tmp_path, make_checkpoint):
     FORMATS["torch"](make_checkpoint(BOOK, CLASSES), tmp_path / "source")
     code = (
         "import sys\n"
@@ -246,9 +223,7 @@ def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Ma
     assert out.stdout.startswith("BackendError a state dict is written by PyTorch")
 
 
-def test_the_first_example_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_first_example_works(tmp_path, monkeypatch, capsys):
     """Of the command's help, with the model that comes with bertnli."""
     monkeypatch.chdir(tmp_path)
     _, _, examples = (Convert.__doc__ or "").partition("examples:\n")

@@ -4,13 +4,10 @@ The cases run in a process of their own, which has no framework, may not get 200
 than it has before the case, and watches what Python is asked to do besides reading.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +15,11 @@ import numpy as np
 import processes
 import pytest
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.bert.config import BERTConfig
 from bertnli.formats import gluonnlp
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 from bertnli.formats.names import by_template
 
@@ -39,7 +34,7 @@ CLASSES = ("entailment", "contradiction", "neutral")
 CONFIG = BERTConfig(12, 4, 6, 2, 1, 0.1, 8, "gelu", True, 1e-12)
 
 
-def some_arrays() -> dict[str, NDArray]:
+def some_arrays():
     """Of several dtypes and shapes, one of them empty."""
     rng = np.random.default_rng(0)
     return {
@@ -51,7 +46,7 @@ def some_arrays() -> dict[str, NDArray]:
     }
 
 
-def write_params(folder: Path) -> Iterator[Path]:
+def write_params(folder):
     for name, numpy_mode in (("v2.params", False), ("v3.params", True)):
         with mx.util.np_shape(numpy_mode), mx.util.np_array(numpy_mode):
             make = mx.np.array if numpy_mode else mx.nd.array
@@ -60,7 +55,7 @@ def write_params(folder: Path) -> Iterator[Path]:
         yield folder / name
 
 
-def write_state_dicts(folder: Path, zipped: bool) -> Iterator[Path]:
+def write_state_dicts(folder, zipped):
     state = {name: torch.from_numpy(a) for name, a in some_arrays().items()}
     state["transposed"] = state["encoder.weight"].t()
     state["short"] = torch.randn(3).bfloat16()
@@ -69,7 +64,7 @@ def write_state_dicts(folder: Path, zipped: bool) -> Iterator[Path]:
     yield folder / "state.pt"
 
 
-def write_gluonnlp(folder: Path, given: Checkpoint) -> None:
+def write_gluonnlp(folder, given):
     theirs = {ours: name for name, ours in gluonnlp.NAMES.items()}
     arrays = {}
     for name, array in given.arrays.items():
@@ -91,7 +86,7 @@ def write_gluonnlp(folder: Path, given: Checkpoint) -> None:
     (folder / "tiny.vocab").write_text(text)
 
 
-def originals(reader: str, folder: Path, make_checkpoint: Callable[..., Checkpoint]) -> list[str]:
+def originals(reader, folder, make_checkpoint):
     """Write whole files of a reader; return their paths."""
     given: Any = make_checkpoint(CONFIG, CLASSES)
     if reader in READERS[:3] or reader == "GluonNLP":
@@ -121,9 +116,7 @@ def originals(reader: str, folder: Path, make_checkpoint: Callable[..., Checkpoi
     return [str(folder)]
 
 
-def run_cases(
-    reader: str, count: int, home: Path, make_checkpoint: Callable[..., Checkpoint]
-) -> dict[str, int]:
+def run_cases(reader, count, home, make_checkpoint):
     paths = originals(reader, home / "original", make_checkpoint)
     (home / "cases").mkdir()
     argv = [sys.executable, str(WORKER), reader, str(count), str(home / "cases"), *paths]
@@ -138,15 +131,11 @@ def run_cases(
 
 
 @pytest.mark.parametrize("reader", READERS)
-def test_some_damaged_files(
-    reader: str, tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]
-) -> None:
+def test_some_damaged_files(reader, tmp_path, make_checkpoint):
     run_cases(reader, FEW, tmp_path, make_checkpoint)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("reader", READERS)
-def test_many_damaged_files(
-    reader: str, tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]
-) -> None:
+def test_many_damaged_files(reader, tmp_path, make_checkpoint):
     run_cases(reader, MANY, tmp_path, make_checkpoint)

@@ -3,11 +3,8 @@
 The golden files are made by `benchmarks/gluonnlp_models.py --write`.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +12,12 @@ import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import convert, digests
 from bertnli.formats.load import load_classifier, load_pretrained
 from bertnli.formats.params import read_params, write_params
@@ -37,23 +31,23 @@ CLASSES = ("neutral", "entailment", "contradiction")
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, NDArray]:
+def golden():
     with np.load(FOLDER / "golden.npz") as file:
         return dict(file)
 
 
-def encoded_pairs(vocab: Any) -> Any:
+def encoded_pairs(vocab):
     pairs = [tuple(pair) for pair in json.loads((FOLDER / "pairs.json").read_text())]
     dataset = PairDataset(Corpus.from_pairs(pairs), 40, vocab, verbose=False)
     return dataset.batch(np.arange(len(dataset)))
 
 
-def apart(one: NDArray, other: NDArray) -> float:
+def apart(one, other):
     assert one.shape == other.shape
     return float(np.abs(one - other).max())
 
 
-def test_a_model_of_the_zoo(backend: Backend, loop: Any, golden: dict[str, NDArray]) -> None:
+def test_a_model_of_the_zoo(backend, loop, golden):
     bert: Any
     bert, vocab = backend.load_pretrained_model(ZOO, dropout=0.0)
     batch = encoded_pairs(vocab)
@@ -72,14 +66,14 @@ def test_a_model_of_the_zoo(backend: Backend, loop: Any, golden: dict[str, NDArr
     assert np.ptp(golden["nsp"], axis=0).min() > 0.02  # the pairs are told apart
 
 
-def test_a_classifier(backend: Backend, golden: dict[str, NDArray]) -> None:
+def test_a_classifier(backend, golden):
     net = backend.load(FOLDER / CLASSIFIER, "cpu", CLASSES, num_heads=4)
     assert net.labels == CLASSES
     assert apart(net.logits(encoded_pairs(net.vocab)), golden["logits"]) <= 1e-5
     assert np.ptp(golden["logits"], axis=0).min() > 0.1
 
 
-def changed(tmp_path: Path, change: Callable[[dict[str, NDArray]], None], name: str = "") -> Path:
+def changed(tmp_path, change, name=""):
     """The zoo's model with other tensors, beside its vocabulary."""
     stored = read_params(ZOO)
     assert isinstance(stored, dict)
@@ -89,19 +83,19 @@ def changed(tmp_path: Path, change: Callable[[dict[str, NDArray]], None], name: 
     return tmp_path / (name or ZOO.name)
 
 
-def without(*names: str) -> Callable[[dict[str, NDArray]], None]:
-    def remove(stored: dict[str, NDArray]) -> None:
+def without(*names):
+    def remove(stored):
         for name in [name for name in stored if name.startswith(names)]:
             del stored[name]
 
     return remove
 
 
-def started(checkpoint: Checkpoint) -> set[str]:
+def started(checkpoint):
     return {name.split(".")[0] for name in checkpoint.started}
 
 
-def test_what_the_file_does_not_tell_must_be_given() -> None:
+def test_what_the_file_does_not_tell_must_be_given():
     with pytest.raises(CheckpointError, match="does not name its classes"):
         load_classifier(FOLDER / CLASSIFIER, num_heads=4)
     with pytest.raises(ConfigError, match="num_heads"):
@@ -112,7 +106,7 @@ def test_what_the_file_does_not_tell_must_be_given() -> None:
         load_pretrained(FOLDER)
 
 
-def test_the_classes_of_known_tasks(tmp_path: Path) -> None:
+def test_the_classes_of_known_tasks(tmp_path):
     shutil.copy(FOLDER / VOCAB, tmp_path)
     for task in ("MNLI", "RTE"):
         shutil.copy(FOLDER / CLASSIFIER, tmp_path / f"model_bert_{task}_0.params")
@@ -126,7 +120,7 @@ def test_the_classes_of_known_tasks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lost", ["word_embed.0.weight", "decoder.3.weight"])
-def test_tied_tensors_may_be_stored_once(tmp_path: Path, lost: str) -> None:
+def test_tied_tensors_may_be_stored_once(tmp_path, lost):
     changed(tmp_path, without(lost))
     checkpoint = load_pretrained(tmp_path)  # the only model of a folder
     assert digests(checkpoint.arrays) == digests(load_pretrained(ZOO).arrays)
@@ -140,13 +134,11 @@ def test_tied_tensors_may_be_stored_once(tmp_path: Path, lost: str) -> None:
         (("decoder.0", "decoder.2", "decoder.3.bias"), {"mlm"}),  # a decoder alone is no head
     ],
 )
-def test_heads_that_are_not_there_have_start_values(
-    tmp_path: Path, lost: tuple[str, ...], heads: set[str]
-) -> None:
+def test_heads_that_are_not_there_have_start_values(tmp_path, lost, heads):
     assert started(load_pretrained(changed(tmp_path, without(*lost)))) == heads
 
 
-def test_ernie_has_its_own_activation(tmp_path: Path) -> None:
+def test_ernie_has_its_own_activation(tmp_path):
     checkpoint = load_pretrained(changed(tmp_path, without(), "ernie_2_32_4_tiny_uncased-1.params"))
     assert (checkpoint.config.activation, checkpoint.config.norm_eps) == ("relu", 1e-5)
     assert started(checkpoint) == {"mlm"}  # it has GELU
@@ -162,11 +154,11 @@ def test_ernie_has_its_own_activation(tmp_path: Path) -> None:
     assert load_classifier(FOLDER / CLASSIFIER, CLASSES, 4).config.activation == "gelu"
 
 
-def test_other_tensors_are_refused(tmp_path: Path) -> None:
-    def twice(stored: dict[str, NDArray]) -> None:
+def test_other_tensors_are_refused(tmp_path):
+    def twice(stored):
         stored["encoder.layer_norm.weight"] = stored["encoder.layer_norm.beta"]
 
-    def odd(stored: dict[str, NDArray]) -> None:
+    def odd(stored):
         stored["encoder.extra"] = stored["pooler.bias"]
 
     for change, message in (
@@ -178,7 +170,7 @@ def test_other_tensors_are_refused(tmp_path: Path) -> None:
             load_pretrained(changed(tmp_path, change))
 
 
-def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
+def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path):
     shutil.copy(ZOO, tmp_path)
     with pytest.raises(CheckpointError, match="no vocab"):
         load_pretrained(tmp_path)
@@ -195,10 +187,10 @@ def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
     assert load_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]
 
 
-def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
+def test_letters_keep_their_case_where_the_pieces_do(tmp_path):
     pieces = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "dog", "e", "##e"]
 
-    def ids(name: str, text: str, *more: str) -> Any:
+    def ids(name, text, *more):
         path = tmp_path / name
         path.write_text(json.dumps({"idx_to_token": [*pieces, *more]}))
         return next(load_gluonnlp(path).ids_of([text], False))
@@ -212,7 +204,7 @@ def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
             ids("wrong.vocab", "Dog", more)
 
 
-def test_it_goes_to_transformers(tmp_path: Path, golden: dict[str, NDArray]) -> None:
+def test_it_goes_to_transformers(tmp_path, golden):
     target = tmp_path / "hf"
     convert(ZOO, target, "huggingface")
     model: Any = transformers.BertForPreTraining.from_pretrained(target).eval()
@@ -226,7 +218,7 @@ def test_it_goes_to_transformers(tmp_path: Path, golden: dict[str, NDArray]) -> 
     assert apart(mlm, golden["mlm"]) <= 1e-5
 
 
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Any) -> None:
+def test_the_commands(tmp_path, capsys, golden):
     assert main(["info", str(ZOO), "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["format"] == "GluonNLP BERT" and shown["model"]["num_heads"] == 4

@@ -1,9 +1,6 @@
 """Training that goes on from a classifier: its output layer is kept where its classes match."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,14 +9,11 @@ import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS
 from bertnli.bert.parameters import initial_arrays
 from bertnli.cli import main
-from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 
 ORDERS = (LABELS, ("neutral", "Entailment", "contradiction"))
@@ -28,9 +22,7 @@ Formats = dict[str, Path]
 
 
 @pytest.fixture(scope="module")
-def formats(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Checkpoint]
-) -> Formats:
+def formats(tmp_path_factory, make_checkpoint):
     """A classifier in each format that names its classes."""
     home = tmp_path_factory.mktemp("formats")
     for name, write in FORMATS.items():
@@ -42,9 +34,7 @@ def formats(
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_classifier_goes_on_with_its_head(
-    backend: Backend, formats: Formats, make_batch: Callable[..., Batch], format: str
-) -> None:
+def test_a_classifier_goes_on_with_its_head(backend, formats, make_batch, format):
     """Of every format, in whatever order the classes are wanted."""
     trained: Any = backend.load(formats[format], "cpu")
     assert trained.output_origin == "of the checkpoint"
@@ -57,8 +47,8 @@ def test_a_classifier_goes_on_with_its_head(
         np.testing.assert_allclose(net.logits(batch)[:, columns], trained.logits(batch), atol=1e-6)
 
 
-def test_where_the_head_is_new(backend: Backend, formats: Formats, tmp_path: Path) -> None:
-    def origin(path: Path | str, *labels: str, kind: str = "pretrained", **options: Any) -> str:
+def test_where_the_head_is_new(backend, formats, tmp_path):
+    def origin(path, *labels, kind="pretrained", **options):
         bert: Any
         bert, _ = backend.load_pretrained_model(path, num_heads=num_heads, devices="cpu", kind=kind)
         net: Any = backend.BERTClassifier(bert, labels or LABELS, **options)
@@ -81,7 +71,7 @@ def test_where_the_head_is_new(backend: Backend, formats: Formats, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
-def test_a_new_head_does_not_resemble_the_trained_one(backend: Backend, kind: str) -> None:
+def test_a_new_head_does_not_resemble_the_trained_one(backend, kind):
     """Which was trained from start values of the seed 0: by chance, cosines are below 0.2."""
     trained = backend.load("bert.mini", "cpu").arrays()["output.weight"].ravel()
     bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu", kind=kind)
@@ -94,7 +84,7 @@ def test_a_new_head_does_not_resemble_the_trained_one(backend: Backend, kind: st
     assert np.abs(np.triu(units @ units.T, 1)).max() < 0.25
 
 
-def test_a_new_head_is_the_same_on_both_backends(both: tuple[Backend, Backend]) -> None:
+def test_a_new_head_is_the_same_on_both_backends(both):
     heads = []
     for nli in both:
         bert, _ = nli.load_pretrained_model("bert.mini", devices="cpu")
@@ -103,7 +93,7 @@ def test_a_new_head_is_the_same_on_both_backends(both: tuple[Backend, Backend]) 
     assert heads[0].tobytes() == heads[1].tobytes()
 
 
-def test_a_model_from_scratch_starts_as_ever(backend: Backend) -> None:
+def test_a_model_from_scratch_starts_as_ever(backend):
     """And once it is trained, a second head differs from the first."""
     corpus = bertnli.read("sample", "dev")
     vocab = build_vocab(corpus, 2)
@@ -118,12 +108,10 @@ def test_a_model_from_scratch_starts_as_ever(backend: Backend) -> None:
     assert not np.allclose(second.arrays()["output.weight"], start["output.weight"], atol=0.05)
 
 
-def test_the_command_says_which(
-    formats: Formats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_which(formats, tmp_path, capsys):
     """With a rate of nothing, a run that goes on scores what its checkpoint does."""
 
-    def train(*options: str) -> tuple[str, float]:
+    def train(*options):
         output = tmp_path / str(len([*tmp_path.iterdir()]))
         argv = ["train", "--train", str(table), "--dev", str(table), "--output", str(output)]
         assert main([*argv, "--epochs", "1", "--lr", "1e-12", "--devices", "cpu", *options]) == 0

@@ -4,15 +4,12 @@ The files are read in a process without a framework, which may not get 200 MB of
 has before each, nor use a second of the processor.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from subprocess import PIPE
@@ -23,7 +20,6 @@ import torch
 from hostile_files import CASES, HEAD, KINDS, PLACES
 
 from bertnli.bert.config import BERTConfig
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 
 WORKER = Path(__file__).parent / "hostile_files_worker.py"
@@ -35,7 +31,7 @@ ROWS = [("neutral", "a dog's life .", "b"), ("entailment", "c", "d e")]
 FEW, MANY = 1, 5000
 
 
-def write_corpora(home: Path) -> None:
+def write_corpora(home):
     """Write the same two pairs in each format."""
     (home / "corpus").mkdir()
     table = HEAD + "".join("\t".join(row) + "\n" for row in ROWS)
@@ -55,7 +51,7 @@ def write_corpora(home: Path) -> None:
 
 
 @pytest.fixture
-def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
+def home(tmp_path, make_checkpoint):
     """Whole files of each kind, in a folder of their own each."""
     modern = make_checkpoint(BERTConfig(*SIZES, "gelu", True, 1e-12), CLASSES)
     FORMATS["huggingface"](modern, tmp_path / "hf")
@@ -82,7 +78,7 @@ def home(tmp_path: Path, make_checkpoint: Callable[..., Checkpoint]) -> Path:
     return tmp_path
 
 
-def run_cases(home: Path, first: int, last: int, shards: int = 1) -> None:
+def run_cases(home, first, last, shards=1):
     """Have the cases read, and so many mutations of each, by as many processes as there are shards.
 
     Each has a copy of the files, since it puts its own into their places.
@@ -118,10 +114,10 @@ def run_cases(home: Path, first: int, last: int, shards: int = 1) -> None:
             assert not [case for case in irregular if outcomes[case] != "refused"]
 
 
-def test_hostile_files_and_some_mutations(home: Path) -> None:
+def test_hostile_files_and_some_mutations(home):
     run_cases(home, 0, FEW)
 
 
 @pytest.mark.long
-def test_hostile_files_and_many_mutations(home: Path) -> None:
+def test_hostile_files_and_many_mutations(home):
     run_cases(home, 0, MANY, os.cpu_count() or 1)

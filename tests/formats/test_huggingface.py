@@ -1,10 +1,7 @@
 """Hugging Face's folders: what transformers wrote opens here, and what we write opens there."""
 
-from __future__ import annotations
-
 import json
 import shutil
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +11,6 @@ import transformers
 from safetensors.torch import load, save_file
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.data.batches import Batch
@@ -35,7 +31,7 @@ PAIRS = [
 ]
 
 
-def make(cls: Any, folder: Path, **settings: Any) -> Any:
+def make(cls, folder, **settings):
     """Write a small random model of transformers', far from its start values; return it."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
     config = transformers.BertConfig(
@@ -56,7 +52,7 @@ def make(cls: Any, folder: Path, **settings: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def classified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+def classified(tmp_path_factory):
     """A classifier's folder, with the classes in an order of its own, and the model."""
     folder = tmp_path_factory.mktemp("hf") / "model"
     names = {"id2label": dict(enumerate(LABELS)), "label2id": {n: i for i, n in enumerate(LABELS)}}
@@ -64,13 +60,13 @@ def classified(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
 
 
 @pytest.fixture
-def folder(classified: tuple[Path, Any], tmp_path: Path) -> Path:
+def folder(classified, tmp_path):
     """A copy of the classifier's folder, to change."""
     shutil.copytree(classified[0], tmp_path / "m")
     return tmp_path / "m"
 
 
-def their_logits(model: Any, folder: Path) -> np.ndarray:
+def their_logits(model, folder):
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
     inputs = tokenizer(
         *map(list, zip(*PAIRS, strict=True)),
@@ -83,7 +79,7 @@ def their_logits(model: Any, folder: Path) -> np.ndarray:
         return model(**inputs).logits.numpy()
 
 
-def assert_same_probabilities(net: Any, model: Any, folder: Path) -> None:
+def assert_same_probabilities(net, model, folder):
     """The two compute the same of some pairs, which are told apart."""
     theirs = torch.softmax(torch.from_numpy(their_logits(model, folder)), 1).numpy()
     ours = [[p.probabilities[name] for name in net.labels] for p in net.predict(PAIRS)]
@@ -91,7 +87,7 @@ def assert_same_probabilities(net: Any, model: Any, folder: Path) -> None:
     assert np.ptp(theirs, axis=0).min() > 0.01
 
 
-def test_a_classifier_opens(backend: Backend, classified: tuple[Path, Any]) -> None:
+def test_a_classifier_opens(backend, classified):
     folder, model = classified
     net = backend.load(folder)
     assert net.labels == LABELS
@@ -99,13 +95,13 @@ def test_a_classifier_opens(backend: Backend, classified: tuple[Path, Any]) -> N
 
 
 @pytest.mark.parametrize("act", ["relu", "gelu_new", "gelu_pytorch_tanh"])
-def test_other_activations(backend: Backend, tmp_path: Path, act: str) -> None:
+def test_other_activations(backend, tmp_path, act):
     model = make(transformers.BertForSequenceClassification, tmp_path, hidden_act=act)
     net = backend.load(tmp_path, labels=["no", "yes"])
     assert_same_probabilities(net, model, tmp_path)
 
 
-def test_an_older_folder_opens(classified: tuple[Path, Any], tmp_path: Path) -> None:
+def test_an_older_folder_opens(classified, tmp_path):
     """A pickled state dict, gamma and beta, vocab.txt alone."""
     folder, model = classified
     state = {
@@ -120,7 +116,7 @@ def test_an_older_folder_opens(classified: tuple[Path, Any], tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM", "BertForPreTraining"])
-def test_a_pretrained_model_opens(backend: Backend, loop: Any, tmp_path: Path, kind: str) -> None:
+def test_a_pretrained_model_opens(backend, loop, tmp_path, kind):
     model = make(getattr(transformers, kind), tmp_path, hidden_dropout_prob=0.25)
     assert load_checkpoint(tmp_path).config.dropout == 0.25
     bert, vocab = backend.load_pretrained_model(tmp_path, dropout=0.0)
@@ -150,9 +146,7 @@ def test_a_pretrained_model_opens(backend: Backend, loop: Any, tmp_path: Path, k
         assert np.abs(nsp[:, ::-1] - outputs.seq_relationship_logits.numpy()).max() <= 1e-5
 
 
-def test_classes_without_names_are_not_guessed(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_classes_without_names_are_not_guessed(folder, tmp_path, capsys):
     with pytest.raises(CheckpointError, match="says that its classes are"):
         load_classifier(folder, ["entailment", "neutral", "contradiction"])
     assert load_classifier(folder, [name.lower() for name in LABELS]).labels == LABELS
@@ -189,9 +183,7 @@ def test_classes_without_names_are_not_guessed(
         ("vocab_size", 10**30, "vocab_size"),
     ],
 )
-def test_other_models_are_refused_by_name(
-    folder: Path, setting: str, value: Any, message: str
-) -> None:
+def test_other_models_are_refused_by_name(folder, setting, value, message):
     path = folder / "config.json"
     described = json.loads(path.read_text())
     if setting == "id2label":
@@ -201,7 +193,7 @@ def test_other_models_are_refused_by_name(
         load_classifier(folder)
 
 
-def test_damaged_and_contradictory_tensors_are_refused(folder: Path) -> None:
+def test_damaged_and_contradictory_tensors_are_refused(folder):
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
     tensors = load(content)
@@ -219,7 +211,7 @@ def test_damaged_and_contradictory_tensors_are_refused(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes_open(classified: tuple[Path, Any], folder: Path, dtype: torch.dtype) -> None:
+def test_other_dtypes_open(classified, folder, dtype):
     model = classified[1]
     original = load_checkpoint(folder).arrays
     copy = type(model)(model.config)
@@ -230,7 +222,7 @@ def test_other_dtypes_open(classified: tuple[Path, Any], folder: Path, dtype: to
         assert np.array_equal(array.astype(np.float32), expected), name
 
 
-def test_what_we_write_opens_there(classified: tuple[Path, Any], tmp_path: Path) -> None:
+def test_what_we_write_opens_there(classified, tmp_path):
     folder, model = classified
     huggingface.write(load_checkpoint(folder), tmp_path / "m")
     back = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "m").eval()
@@ -244,9 +236,7 @@ def test_what_we_write_opens_there(classified: tuple[Path, Any], tmp_path: Path)
         huggingface.write(book, tmp_path / "book")
 
 
-def test_our_own_format_keeps_it(
-    both: tuple[Backend, Backend], classified: tuple[Path, Any], tmp_path: Path
-) -> None:
+def test_our_own_format_keeps_it(both, classified, tmp_path):
     folder, model = classified
     net = both[0].load(folder)
     net.save(tmp_path / "native")
@@ -257,7 +247,7 @@ def test_our_own_format_keeps_it(
         net.save(folder)
 
 
-def test_fine_tuning_starts_from_it(backend: Backend, tmp_path: Path) -> None:
+def test_fine_tuning_starts_from_it(backend, tmp_path):
     make(transformers.BertModel, tmp_path / "hf")
     rows = ["sentence1\tsentence2\tgold_label"]
     for i in range(24):
@@ -274,7 +264,7 @@ def test_fine_tuning_starts_from_it(backend: Backend, tmp_path: Path) -> None:
     assert trained.config.embedding_norm and isinstance(trained.vocab, WordPieceVocab)
 
 
-def test_steps_are_those_of_transformers(backend: Backend, classified: tuple[Path, Any]) -> None:
+def test_steps_are_those_of_transformers(backend, classified):
     """Adam on transformers' own model, without dropout, against our trainer."""
     folder, model = classified
     copy = type(model)(model.config)

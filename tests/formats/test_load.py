@@ -1,7 +1,5 @@
 """Folders and files as frameworks and other tools write them: loaded, or refused with advice."""
 
-from __future__ import annotations
-
 import json
 import pickle
 import re
@@ -19,7 +17,6 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.errors import (
@@ -45,7 +42,7 @@ WEIGHTS, PICKLED, INDEX = "model.safetensors", "pytorch_model.bin", "model.safet
 
 
 @pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make) -> Path:
+def original(tmp_path_factory, make_checkpoint):
     """A Hugging Face folder of a classifier."""
     folder = tmp_path_factory.mktemp("original") / "hf"
     FORMATS["huggingface"](make_checkpoint(DEVLIN, NLI), folder)
@@ -53,34 +50,34 @@ def original(tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make) ->
 
 
 @pytest.fixture
-def folder(original: Path, tmp_path: Path) -> Path:
+def folder(original, tmp_path):
     """A copy to change."""
     shutil.copytree(original, tmp_path / "hf")
     return tmp_path / "hf"
 
 
 @pytest.fixture
-def book(tmp_path: Path, fixtures: Path, backend: Backend) -> Path:
+def book(tmp_path, fixtures, backend):
     """A copy of the book's pretrained model of a backend's tab."""
     shutil.copytree(fixtures / backend.name / "bert.tiny", tmp_path / "bert")
     return tmp_path / "bert"
 
 
-def describe(folder: Path, **changes: Any) -> None:
+def describe(folder, **changes):
     """Change entries of config.json; those that are None are taken out."""
     path = folder / "config.json"
     described = {**json.loads(path.read_text()), **changes}
     path.write_text(json.dumps({k: v for k, v in described.items() if v is not None}))
 
 
-def as_pickle(folder: Path, rename: Callable[[str], str] = str, name: str = PICKLED) -> None:
+def as_pickle(folder, rename=str, name=PICKLED):
     """Put a state dict in the place of the folder's weights."""
     tensors = load_file(folder / WEIGHTS)
     (folder / WEIGHTS).unlink()
     torch.save({rename(key): value for key, value in tensors.items()}, folder / name)
 
 
-def save_book(given: Checkpoint, path: Path, prefix: str = "") -> None:
+def save_book(given, path, prefix=""):
     """Save parameters as the book's torch tab does, with the vocabulary beside them."""
     arrays = given.arrays.items()
     torch.save({prefix + names.to_torch(k): torch.from_numpy(a) for k, a in arrays}, path)
@@ -91,7 +88,7 @@ def save_book(given: Checkpoint, path: Path, prefix: str = "") -> None:
 
 
 @pytest.mark.needs("mxnet")
-def test_each_backend_loads_the_other_s_file(backend: Backend, fixtures: Path) -> None:
+def test_each_backend_loads_the_other_s_file(backend, fixtures):
     other = {"torch": "mxnet", "mxnet": "torch"}[backend.name]
     path = fixtures / other / "bert.tiny"
     bert, _ = backend.load_pretrained_model(path, num_heads=4)
@@ -100,14 +97,14 @@ def test_each_backend_loads_the_other_s_file(backend: Backend, fixtures: Path) -
 
 
 @pytest.mark.parametrize("keep", [0, 1, 100, 50_000])
-def test_cut_files_are_errors(book: Path, keep: int) -> None:
+def test_cut_files_are_errors(book, keep):
     path = book / "pretrained.params"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(CheckpointError, match=r"pretrained\.params"):
         load_pretrained(book, sizes={"num_heads": 4})
 
 
-def test_the_book_s_vocabulary_must_fit_and_heads_are_not_guessed(book: Path) -> None:
+def test_the_book_s_vocabulary_must_fit_and_heads_are_not_guessed(book):
     with pytest.raises(ConfigError, match="num_heads"):
         load_pretrained(book)
     with pytest.raises(CheckpointError, match=r"shapes differ: .*Leave num_hiddens out"):
@@ -121,9 +118,7 @@ def test_the_book_s_vocabulary_must_fit_and_heads_are_not_guessed(book: Path) ->
         load_pretrained(book, sizes={"num_heads": 4})
 
 
-def test_a_registered_name_opens(
-    backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fixtures: Path
-) -> None:
+def test_a_registered_name_opens(backend, monkeypatch, tmp_path, fixtures):
     monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "cache"))
     name = {"torch": "bert.tiny.torch.zip", "mxnet": "bert.tiny.zip"}[backend.name]
     hashes = json.loads((fixtures / "zips" / "sha1.json").read_text())
@@ -148,12 +143,9 @@ NAMED, NUMBERED = dict(enumerate(NLI)), {name: i for i, name in enumerate(NLI)}
 
 @pytest.mark.parametrize(
     ("ids", "labels"),
-    [
-        ({i: f"LABEL_{i}" for i in range(3)}, NUMBERED),
-        (NAMED, {f"LABEL_{i}": i for i in range(3)}),
-    ],
+    [({i: f"LABEL_{i}" for i in range(3)}, NUMBERED), (NAMED, {f"LABEL_{i}": i for i in range(3)})],
 )
-def test_names_of_either_side_are_taken(folder: Path, ids: Any, labels: Any) -> None:
+def test_names_of_either_side_are_taken(folder, ids, labels):
     describe(folder, id2label=ids, label2id=labels)
     assert load_classifier(folder).labels == NLI
 
@@ -167,9 +159,7 @@ def test_names_of_either_side_are_taken(folder: Path, ids: Any, labels: Any) -> 
         ({"5": "a"}, None, "from 0"),
     ],
 )
-def test_where_names_are_none_or_wrong_the_given_ones_decide(
-    folder: Path, capsys: pytest.CaptureFixture[str], ids: Any, labels: Any, message: str
-) -> None:
+def test_where_names_are_none_or_wrong_the_given_ones_decide(folder, capsys, ids, labels, message):
     describe(folder, id2label=ids, label2id=labels)
     with pytest.raises(CheckpointError, match=f"(?s){message}.*--labels"):
         load_classifier(folder)
@@ -183,7 +173,7 @@ def test_where_names_are_none_or_wrong_the_given_ones_decide(
             load_checkpoint(folder, labels=wrong)
 
 
-def test_the_encoder_alone_needs_no_classes(folder: Path) -> None:
+def test_the_encoder_alone_needs_no_classes(folder):
     describe(folder, problem_type="regression")
     assert load_pretrained(folder).labels is None
     with pytest.raises(CheckpointError, match="problem_type is 'regression'"):
@@ -194,9 +184,7 @@ def test_the_encoder_alone_needs_no_classes(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["config.json", "tokenizer_config.json"])
-def test_every_command_refuses_another_tokenizer(
-    folder: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_every_command_refuses_another_tokenizer(folder, tmp_path, file, capsys):
     described = json.loads((folder / file).read_text())
     described["tokenizer_class"] = "BertJapaneseTokenizer"
     (folder / file).write_text(json.dumps(described))
@@ -214,9 +202,7 @@ def test_every_command_refuses_another_tokenizer(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_vocabulary_cut_short_is_a_warning(
-    make_checkpoint: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_vocabulary_cut_short_is_a_warning(make_checkpoint, tmp_path, capsys):
     """Fewer than 128 rows to spare are usual: tools fill up to a multiple."""
     folder = tmp_path / "hf"
     FORMATS["huggingface"](make_checkpoint(replace(DEVLIN, vocab_size=384), NLI), folder)
@@ -235,7 +221,7 @@ def test_a_vocabulary_cut_short_is_a_warning(
     assert "problems: " in capsys.readouterr().out
 
 
-def test_a_damaged_vocabulary_is_an_error(folder: Path) -> None:
+def test_a_damaged_vocabulary_is_an_error(folder):
     (folder / "special_tokens_map.json").write_text("[")
     with pytest.raises(DataError, match=r"special_tokens_map\.json"):
         load_checkpoint(folder)
@@ -244,7 +230,7 @@ def test_a_damaged_vocabulary_is_an_error(folder: Path) -> None:
 # Tensors of other names
 
 
-def test_google_s_folder_opens(folder: Path) -> None:
+def test_google_s_folder_opens(folder):
     """bert_config.json, a state dict, and vocab.txt, as they were published in 2018."""
     expected = digests(load_classifier(folder).arrays)
     as_pickle(folder)
@@ -267,9 +253,7 @@ def test_google_s_folder_opens(folder: Path) -> None:
 
 @pytest.mark.parametrize("prefix", ["module.", "module._orig_mod.", "model.", "model.module."])
 @pytest.mark.parametrize("kind", ["bin", "safetensors", "ours"])
-def test_wrappers_names_are_taken_off(
-    folder: Path, tmp_path: Path, make_checkpoint: Make, prefix: str, kind: str
-) -> None:
+def test_wrappers_names_are_taken_off(folder, tmp_path, make_checkpoint, prefix, kind):
     path, expected = folder, digests(load_checkpoint(folder).arrays)
     if kind == "bin":
         as_pickle(folder, lambda name: prefix + name.replace("encoder.", "encoder._orig_mod."))
@@ -283,14 +267,14 @@ def test_wrappers_names_are_taken_off(
     assert digests(load_checkpoint(path, NLI, num_heads=2).arrays) == expected
 
 
-def test_the_same_name_with_and_without_a_wrapper_is_refused(folder: Path) -> None:
+def test_the_same_name_with_and_without_a_wrapper_is_refused(folder):
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"classifier\.bias twice"):
         load_checkpoint(folder)
 
 
-def test_the_file_that_was_named_is_read(folder: Path) -> None:
+def test_the_file_that_was_named_is_read(folder):
     """And not another one of the same folder; a single one of any name is the folder's."""
     bias = load_checkpoint(folder).arrays["output.bias"]
     tensors = load_file(folder / WEIGHTS)
@@ -311,9 +295,7 @@ def test_the_file_that_was_named_is_read(folder: Path) -> None:
         load_checkpoint(folder / "best.pt")
 
 
-def test_parameters_of_a_net_from_such_a_folder(
-    both: tuple[Backend, Backend], folder: Path, tmp_path: Path
-) -> None:
+def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path):
     """No shape tells their activation: they open beside the folder's config.json alone."""
     alone = tmp_path / "alone"
     alone.mkdir()
@@ -333,16 +315,14 @@ def test_parameters_of_a_net_from_such_a_folder(
     assert digests(again.arrays()) == digests(net.arrays())
 
 
-def test_the_book_s_parameters_do_not_take_another_description(
-    folder: Path, make_checkpoint: Make
-) -> None:
+def test_the_book_s_parameters_do_not_take_another_description(folder, make_checkpoint):
     save_book(make_checkpoint(BOOK, NLI), folder / "net.pt")
     with pytest.raises(ConfigError, match="give num_heads"):
         load_checkpoint(folder / "net.pt", NLI)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
-def test_models_of_other_types(folder: Path, kind: str) -> None:
+def test_models_of_other_types(folder, kind):
     """Whatever their tensors are called, and whether config.json is beside them."""
     prefix = kind.partition("-")[0]
     describe(folder, model_type=kind)
@@ -358,7 +338,7 @@ def test_models_of_other_types(folder: Path, kind: str) -> None:
 # Shards
 
 
-def sharded(folder: Path, safe: bool) -> dict[str, Any]:
+def sharded(folder, safe):
     """Have transformers write the folder's model in several files; return the index."""
     model = transformers.BertForSequenceClassification.from_pretrained(folder)
     (folder / WEIGHTS).unlink()
@@ -369,7 +349,7 @@ def sharded(folder: Path, safe: bool) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("safe", [True, False])
-def test_shards_are_read(folder: Path, safe: bool) -> None:
+def test_shards_are_read(folder, safe):
     expected = digests(load_checkpoint(folder).arrays)
     index = sharded(folder, safe)
     shard = next(iter(index["weight_map"].values()))  # which stands for all, as the index does
@@ -377,12 +357,12 @@ def test_shards_are_read(folder: Path, safe: bool) -> None:
         assert digests(load_checkpoint(path).arrays) == expected
 
 
-def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
+def test_shards_that_are_missing_or_lie_are_named(folder):
     places = sharded(folder, True)["weight_map"]
     first, *others = dict.fromkeys(places.values())
     (folder.parent / first).write_bytes((folder / first).read_bytes())
 
-    def refused(message: str, weight_map: Any) -> None:
+    def refused(message, weight_map):
         (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
         with pytest.raises(CheckpointError, match=message):
             load_checkpoint(folder)
@@ -405,9 +385,7 @@ def test_shards_that_are_missing_or_lie_are_named(folder: Path) -> None:
 # What nothing can check
 
 
-def test_a_proof_says_what_was_given(
-    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_proof_says_what_was_given(tmp_path, make_checkpoint, capsys):
     save_book(make_checkpoint(BOOK, NLI), tmp_path / "net.pt")
     source, given = str(tmp_path / "net.pt"), ["--num-heads", "4", "--labels", ",".join(NLI)]
     for argv, claim in (
@@ -427,9 +405,7 @@ def test_a_proof_says_what_was_given(
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("to", FORMATS)
-def test_weights_that_are_no_numbers_are_refused(
-    tmp_path: Path, make_checkpoint: Make, to: str, value: float
-) -> None:
+def test_weights_that_are_no_numbers_are_refused(tmp_path, make_checkpoint, to, value):
     start = make_checkpoint(DEVLIN, NLI)
     start.arrays["encoder.blks.1.ffn.dense1.weight"][2, 3:5] = value  # type: ignore[index]
     FORMATS[to](start, tmp_path / "there")
@@ -440,7 +416,7 @@ def test_weights_that_are_no_numbers_are_refused(
     assert main(["info", str(tmp_path / "there")]) == 2
 
 
-def test_numbers_beyond_float32_are_refused_but_not_of_an_unused_head(folder: Path) -> None:
+def test_numbers_beyond_float32_are_refused_but_not_of_an_unused_head(folder):
     tensors = {name: value.double() for name, value in load_file(folder / WEIGHTS).items()}
     save_file(tensors, folder / WEIGHTS)
     assert np.isfinite(bertnli.load(folder, "torch").arrays()["output.bias"]).all()
@@ -463,7 +439,7 @@ def test_numbers_beyond_float32_are_refused_but_not_of_an_unused_head(folder: Pa
         ({"max_position_embeddings": 8}, "max_position_embeddings is 8, and 16 by the tensors"),
     ],
 )
-def test_sizes_of_another_model(folder: Path, changes: dict[str, int], message: str) -> None:
+def test_sizes_of_another_model(folder, changes, message):
     describe(folder, **changes)
     for load in (load_classifier, load_pretrained, load_checkpoint):
         with pytest.raises(CheckpointError, match=rf"config\.json is not of the.*: {message}\. P"):
@@ -472,16 +448,14 @@ def test_sizes_of_another_model(folder: Path, changes: dict[str, int], message: 
 
 
 @pytest.mark.parametrize("to", ["bertnli", "torch", "mxnet"])
-def test_sizes_of_another_model_in_our_own_folders(
-    tmp_path: Path, make_checkpoint: Make, to: str
-) -> None:
+def test_sizes_of_another_model_in_our_own_folders(tmp_path, make_checkpoint, to):
     FORMATS[to](make_checkpoint(BOOK, NLI), tmp_path / to)
     describe(tmp_path / to, model={**BOOK.to_dict(), "num_hiddens": 4})
     with pytest.raises(CheckpointError, match="num_hiddens is 4, and 8 by the tensors"):
         load_checkpoint(tmp_path / to)
 
 
-def test_missing_tensors_are_no_matter_of_sizes(folder: Path) -> None:
+def test_missing_tensors_are_no_matter_of_sizes(folder):
     tensors = load_file(folder / WEIGHTS)
     for name in ("bert.pooler.dense.bias", "bert.embeddings.LayerNorm.bias"):
         save_file({key: t for key, t in tensors.items() if key != name}, folder / WEIGHTS)
@@ -489,7 +463,7 @@ def test_missing_tensors_are_no_matter_of_sizes(folder: Path) -> None:
             load_checkpoint(folder)
 
 
-def test_folders_of_checkpoints_are_named(original: Path, tmp_path: Path) -> None:
+def test_folders_of_checkpoints_are_named(original, tmp_path):
     home = tmp_path / "trainer"
     (home / "logs").mkdir(parents=True)
     for step in (200, 1000):
@@ -500,9 +474,7 @@ def test_folders_of_checkpoints_are_named(original: Path, tmp_path: Path) -> Non
         load_checkpoint(home)
 
 
-def test_a_file_of_a_checkpoint_is_not_its_folder(
-    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_of_a_checkpoint_is_not_its_folder(folder, tmp_path, capsys):
     (tmp_path / "note.txt").write_text("hello")
     archive = Path(shutil.make_archive(str(tmp_path / "model"), "zip", folder))
     archive.write_bytes(archive.read_bytes()[:-200])
@@ -516,7 +488,7 @@ def test_a_file_of_a_checkpoint_is_not_its_folder(
 
 
 @pytest.mark.parametrize("name", [WEIGHTS, PICKLED, "net.params", "tokenizer.json"])
-def test_a_pointer_of_git_lfs(folder: Path, name: str) -> None:
+def test_a_pointer_of_git_lfs(folder, name):
     if name == PICKLED:
         (folder / WEIGHTS).unlink()
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
@@ -537,16 +509,14 @@ def test_a_pointer_of_git_lfs(folder: Path, name: str) -> None:
         (WEIGHTS, b"hello, world", "no file of safetensors"),
     ],
 )
-def test_what_are_no_tensors(folder: Path, name: str, content: bytes, message: str) -> None:
+def test_what_are_no_tensors(folder, name, content, message):
     (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(content)
     with pytest.raises(CheckpointError, match=rf"{message}.*\. Copy it anew from where it came"):
         load_checkpoint(folder)
 
 
-def test_parameters_alone_are_told_all_that_is_missing(
-    tmp_path: Path, make_checkpoint: Make
-) -> None:
+def test_parameters_alone_are_told_all_that_is_missing(tmp_path, make_checkpoint):
     start = make_checkpoint(BOOK, NLI)
     path = tmp_path / "net.params"
     write_params(path, {names.to_mxnet(name): a for name, a in start.arrays.items()})
@@ -563,7 +533,7 @@ def test_parameters_alone_are_told_all_that_is_missing(
     assert load_classifier(path, NLI, 2).labels == NLI
 
 
-def test_a_run_is_named_by_its_best(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_a_run_is_named_by_its_best(tmp_path, make_checkpoint):
     start = make_checkpoint(BOOK, NLI)
     save_native(tmp_path / "runs" / "mine" / "best", start.arrays, BOOK, NLI, start.vocab)
     with pytest.raises(CheckpointError, match=f"folders that do: {tmp_path / 'runs' / 'mine'}$"):

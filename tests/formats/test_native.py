@@ -1,9 +1,6 @@
 """The native checkpoint: what goes in comes out, and what is damaged is named."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,19 +19,19 @@ SIZES = BERTConfig(len(TOKENS), 8, 12, 2, 1, 0.1, 16)
 LABELS = ("neutral", "entailment", "contradiction")
 
 
-def save(folder: Path, seed: int = 0) -> dict[str, np.ndarray]:
+def save(folder, seed=0):
     arrays = initial_arrays(classifier_shapes(SIZES, 3), seed)
     save_native(folder, arrays, SIZES, LABELS, Vocab.from_list(TOKENS))
     return arrays
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     save(tmp_path / "net")
     return tmp_path / "net"
 
 
-def test_round_trip_and_replacement(folder: Path) -> None:
+def test_round_trip_and_replacement(folder):
     for seed in (0, 1):
         expected = save(folder, seed)
         checkpoint = load_checkpoint(folder)
@@ -49,7 +46,7 @@ def test_round_trip_and_replacement(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [["a", "a", "b"], ["", "x", "y"], ["A", "b", " a "]])
-def test_each_class_has_a_name_of_its_own(folder: Path, labels: list[str]) -> None:
+def test_each_class_has_a_name_of_its_own(folder, labels):
     path = folder / CONFIG
     path.write_text(json.dumps({**json.loads(path.read_text()), "labels": labels}))
     with pytest.raises(CheckpointError, match="each class a name"):
@@ -57,14 +54,14 @@ def test_each_class_has_a_name_of_its_own(folder: Path, labels: list[str]) -> No
 
 
 @pytest.mark.parametrize("dtype", [np.int64, np.uint8, np.bool_])
-def test_weights_are_floating_point_numbers(folder: Path, dtype: type) -> None:
+def test_weights_are_floating_point_numbers(folder, dtype):
     arrays = load_checkpoint(folder).arrays
     save_file({**arrays, "hidden.bias": arrays["hidden.bias"].astype(dtype)}, folder / WEIGHTS)
     with pytest.raises(CheckpointError, match=r"hidden\.bias"):
         load_checkpoint(folder)
 
 
-def test_half_a_character_is_no_text(folder: Path) -> None:
+def test_half_a_character_is_no_text(folder):
     path = folder / CONFIG
     path.write_text(path.read_text().replace("neutral", "\\ud800"))
     with pytest.raises(CheckpointError, match="not a JSON file"):
@@ -73,7 +70,7 @@ def test_half_a_character_is_no_text(folder: Path) -> None:
     assert load_checkpoint(folder).labels == ("\U0001f600", "entailment", "contradiction")
 
 
-def test_a_run_opens_at_its_best(folder: Path) -> None:
+def test_a_run_opens_at_its_best(folder):
     run = folder.parent / "run"
     run.mkdir()
     with pytest.raises(CheckpointError, match="holds no checkpoint"):
@@ -84,7 +81,7 @@ def test_a_run_opens_at_its_best(folder: Path) -> None:
     assert load_checkpoint(run).source == str(run / "best")
 
 
-def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
+def test_a_folder_of_something_else_is_not_replaced(tmp_path):
     (tmp_path / "thesis.txt").write_text("work of years")
     with pytest.raises(CheckpointError, match="left as it is"):
         save(tmp_path)
@@ -98,14 +95,14 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [WEIGHTS, CONFIG, Vocab.FILE])
 @pytest.mark.parametrize("cut", [0, 10])
-def test_damaged_files_are_errors(folder: Path, name: str, cut: int) -> None:
+def test_damaged_files_are_errors(folder, name, cut):
     path = folder / name
     path.write_bytes(path.read_bytes()[:cut])
     with pytest.raises(BERTNLIError, match="net"):
         load_checkpoint(folder)
 
 
-def test_other_versions_and_sizes_are_errors(folder: Path) -> None:
+def test_other_versions_and_sizes_are_errors(folder):
     described = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps({**described, "version": 99}))
     with pytest.raises(CheckpointError, match="version 99"):
@@ -116,7 +113,7 @@ def test_other_versions_and_sizes_are_errors(folder: Path) -> None:
         load_checkpoint(folder)
 
 
-def test_names_are_the_book_s_and_go_there_and_back() -> None:
+def test_names_are_the_book_s_and_go_there_and_back():
     assert names.to_torch("mlm.decoder.weight") == "mlm.mlp.3.weight"
     assert names.to_torch("hidden.bias") == "hidden.0.bias"
     assert names.to_mxnet("mlm.ln.bias") == "mlm.mlp.1.beta"

@@ -1,12 +1,9 @@
 """ONNX out: onnxruntime computes from our graph what the backends compute."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +12,6 @@ import onnxruntime
 import processes
 import pytest
 
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.data.batches import Batch
@@ -35,7 +31,7 @@ KINDS = {
 }
 
 
-def feeds(batch: Batch) -> dict[str, np.ndarray]:
+def feeds(batch):
     mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
     return {
         "input_ids": batch.token_ids.astype(np.int64),
@@ -46,8 +42,8 @@ def feeds(batch: Batch) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_onnxruntime_computes_the_backend_s_logits(
-    backend: Backend, tmp_path: Path, make_checkpoint: Make, make_batch: Any, config: BERTConfig
-) -> None:
+    backend, tmp_path, make_checkpoint, make_batch, config
+):
     given = make_checkpoint(config, CLASSES)
     export.write_onnx(tmp_path / "model.onnx", given)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
@@ -66,8 +62,8 @@ def test_onnxruntime_computes_the_backend_s_logits(
 
 
 def test_a_pretrained_model_gives_its_two_outputs(
-    tmp_path: Path, make_checkpoint: Make, make_batch: Any, loops: Any, both: Any
-) -> None:
+    tmp_path, make_checkpoint, make_batch, loops, both
+):
     given = make_checkpoint(KINDS["Devlin"], None)
     export.write_onnx(tmp_path / "model.onnx", given)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
@@ -85,14 +81,7 @@ def test_a_pretrained_model_gives_its_two_outputs(
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(0.5, 0.5005), (-1e30, -1.0)])
-def test_a_wrong_graph_is_not_written(
-    tmp_path: Path,
-    make_checkpoint: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    right: float,
-    wrong: float,
-) -> None:
+def test_a_wrong_graph_is_not_written(tmp_path, make_checkpoint, monkeypatch, capsys, right, wrong):
     """The check sees an activation be off by a thousandth, and padding be seen."""
     FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
     honest = export._Graph.number
@@ -105,7 +94,7 @@ def test_a_wrong_graph_is_not_written(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_pair_that_is_too_long_is_an_error(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_a_pair_that_is_too_long_is_an_error(tmp_path, make_checkpoint):
     given = make_checkpoint(KINDS["book"], CLASSES)
     export.write_onnx(tmp_path / "model.onnx", given)
     model = export.OnnxModel(tmp_path / "model.onnx")
@@ -115,7 +104,7 @@ def test_a_pair_that_is_too_long_is_an_error(tmp_path: Path, make_checkpoint: Ma
         model.outputs(batch)
 
 
-def test_int8_has_a_scale_for_each_column(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_int8_has_a_scale_for_each_column(tmp_path, make_checkpoint):
     export.write_onnx(tmp_path / "model.onnx", make_checkpoint(KINDS["book"], CLASSES))
     export.quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
     scales = {
@@ -127,7 +116,7 @@ def test_int8_has_a_scale_for_each_column(tmp_path: Path, make_checkpoint: Make)
     assert dense1 == [[20]] * 3
 
 
-def test_a_nan_is_not_taken_for_agreement(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_a_nan_is_not_taken_for_agreement(tmp_path, make_checkpoint):
     given = make_checkpoint(KINDS["book"], CLASSES)
     bias = np.full_like(given.arrays["hidden.bias"], np.nan)
     broken = replace(given, arrays={**given.arrays, "hidden.bias": bias})
@@ -135,9 +124,7 @@ def test_a_nan_is_not_taken_for_agreement(tmp_path: Path, make_checkpoint: Make)
         export.write_onnx(tmp_path / "model.onnx", broken)
 
 
-def test_the_command_says_what_int8_costs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_what_int8_costs(tmp_path, capsys):
     target = tmp_path / "exported"
     argv = ["export", "bert.mini", str(target), "--format", "onnx", "--int8", "--check", "sample"]
     assert main(argv) == 0
@@ -160,9 +147,7 @@ def test_the_command_says_what_int8_costs(
     assert "exists" in capsys.readouterr().err
 
 
-def test_a_target_that_ends_in_onnx_is_a_file(
-    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_target_that_ends_in_onnx_is_a_file(tmp_path, make_checkpoint, capsys):
     FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
     target = tmp_path / "new" / "mine.onnx"
     argv = ["export", str(tmp_path / "model"), str(target), "--format", "onnx", "--int8"]
@@ -184,12 +169,10 @@ def test_a_target_that_ends_in_onnx_is_a_file(
     assert f"{target} exists" in capsys.readouterr().err
 
 
-def test_nothing_of_a_file_is_left_where_writing_fails(
-    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_nothing_of_a_file_is_left_where_writing_fails(tmp_path, make_checkpoint, monkeypatch):
     FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
 
-    def fails(path: Path, target: Path) -> None:
+    def fails(path, target):
         target.write_bytes(b"half")
         raise OSError("no space left")
 
@@ -199,9 +182,7 @@ def test_nothing_of_a_file_is_left_where_writing_fails(
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_pretrained_model_has_nothing_to_score(
-    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pretrained_model_has_nothing_to_score(tmp_path, make_checkpoint, capsys):
     FORMATS["mxnet"](make_checkpoint(KINDS["book"], None), tmp_path / "model")
     argv = ["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]
     assert main([*argv, "--check", "sample"]) == 2
@@ -209,7 +190,7 @@ def test_a_pretrained_model_has_nothing_to_score(
     assert main(argv) == 0
 
 
-def test_no_framework_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
+def test_no_framework_is_needed(tmp_path, make_checkpoint):
     FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
     code = (
         "import sys\n"

@@ -1,10 +1,6 @@
 """MXNet's .params files without MXNet: read, written, and damaged in every way."""
 
-from __future__ import annotations
-
 import struct
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -36,7 +32,7 @@ SAME_FILE = settings(
 CPU, FLOAT32 = struct.pack("<ii", 1, 0), struct.pack("<i", 0)
 
 
-def file_of(path: Path, *arrays: bytes, names: tuple[bytes, ...] = ()) -> Path:
+def file_of(path, *arrays, names=()):
     """A file of arrays that are bytes already."""
     parts = [
         struct.pack("<QQQ", LIST_MAGIC, 0, len(arrays)),
@@ -48,7 +44,7 @@ def file_of(path: Path, *arrays: bytes, names: tuple[bytes, ...] = ()) -> Path:
     return path
 
 
-def assert_same(actual: Any, expected: Any) -> None:
+def assert_same(actual, expected):
     assert type(actual) is type(expected)
     if isinstance(actual, dict):
         assert list(actual) == list(expected)
@@ -64,19 +60,19 @@ def assert_same(actual: Any, expected: Any) -> None:
         st.text(max_size=20).filter(lambda t: t[:4] not in ("arg:", "aux:")), ANY_ARRAY, max_size=4
     )
 )
-def test_round_trip_with_names(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
+def test_round_trip_with_names(tmp_path, arrays):
     write_params(tmp_path / "p", arrays)
     assert_same(read_params(tmp_path / "p"), arrays or [])
 
 
 @SAME_FILE
 @given(st.lists(ANY_ARRAY, max_size=4))
-def test_round_trip_without_names(tmp_path: Path, arrays: list[np.ndarray]) -> None:
+def test_round_trip_without_names(tmp_path, arrays):
     write_params(tmp_path / "p", arrays)
     assert_same(read_params(tmp_path / "p"), arrays)
 
 
-def test_old_layouts(tmp_path: Path) -> None:
+def test_old_layouts(tmp_path):
     values = np.arange(6, dtype="<f4").reshape(2, 3)
     shape64, shape32 = struct.pack("<i2q", 2, 2, 3), struct.pack("<3I", 2, 2, 3)
     rest = CPU + FLOAT32 + values.tobytes()
@@ -90,12 +86,12 @@ def test_old_layouts(tmp_path: Path) -> None:
     assert_same(read_params(path), [values] * 4)
 
 
-def test_prefixes_of_exported_symbols_are_taken_off(tmp_path: Path) -> None:
+def test_prefixes_of_exported_symbols_are_taken_off(tmp_path):
     write_params(tmp_path / "p", {"arg:fc.weight": np.ones(2), "aux:mean": np.zeros(3)})
     assert list(read_params(tmp_path / "p")) == ["fc.weight", "mean"]
 
 
-def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
+def test_bfloat16_becomes_float32(tmp_path):
     values = np.array([1.0, -2.5, 3e38, np.inf], "<f4")
     halves = (values.view("<u4") >> 16).astype("<u2")
     array = struct.pack("<Iii q", V2, 0, 1, 4) + CPU + struct.pack("<i", BFLOAT16)
@@ -119,33 +115,31 @@ def test_bfloat16_becomes_float32(tmp_path: Path) -> None:
         (struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + FLOAT32 + b"\0" * 4, (b"a", b"b"), "2 names"),
     ],
 )
-def test_what_cannot_be_read_is_named(
-    tmp_path: Path, array: bytes, names: tuple[bytes, ...], message: str
-) -> None:
+def test_what_cannot_be_read_is_named(tmp_path, array, names, message):
     with pytest.raises(CheckpointError, match=message):
         read_params(file_of(tmp_path / "p", array, names=names))
 
 
-def test_two_arrays_of_one_name_are_refused(tmp_path: Path) -> None:
+def test_two_arrays_of_one_name_are_refused(tmp_path):
     array = struct.pack("<Iiiq", V2, 0, 1, 1) + CPU + FLOAT32 + b"\0" * 4
     with pytest.raises(CheckpointError, match="same name: a"):
         read_params(file_of(tmp_path / "p", array, array, names=(b"a", b"a")))
 
 
-def test_dtypes_that_mxnet_lacks_are_refused(tmp_path: Path) -> None:
+def test_dtypes_that_mxnet_lacks_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="complex128, of z"):
         write_params(tmp_path / "p", {"z": np.ones(2, complex)})
 
 
 @pytest.mark.parametrize("shape", [(), (0, 3)])
-def test_shapes_that_the_old_mode_lacks_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+def test_shapes_that_the_old_mode_lacks_are_refused(tmp_path, shape):
     with pytest.raises(CheckpointError, match="NumPy mode"):
         write_params(tmp_path / "p", {"a": np.zeros(shape)}, numpy_mode=False)
 
 
 @settings(SAME_FILE, max_examples=100)
 @given(st.data())
-def test_damaged_files(tmp_path: Path, damage: Any, data: st.DataObject) -> None:
+def test_damaged_files(tmp_path, damage, data):
     """Flips, cuts and huge numbers: an error, or arrays as the file then declares them."""
     arrays = {"a": np.ones((3, 4), "f4"), "b": np.arange(5), "c": np.zeros((2, 1, 2), "f2")}
     write_params(tmp_path / "p", arrays)

@@ -1,9 +1,6 @@
 """MXNet's .params files: what MXNet writes we read, what we write MXNet opens."""
 
-from __future__ import annotations
-
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,14 +13,14 @@ FIXTURES = Path(__file__).parent.parent / "fixtures"
 DTYPES = ["float32", "float64", "float16", "uint8", "int8", "int32", "int64", "bool"]
 
 
-def assert_same(actual: Any, expected: Any) -> None:
+def assert_same(actual, expected):
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     assert actual.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
+def test_what_mxnet_saves_is_read(tmp_path, dtype):
     values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
     path = str(tmp_path / "p")
     mx.nd.save(path, {"a": mx.nd.array(values, dtype=dtype), "arg:b": mx.nd.ones((2, 3))})
@@ -37,7 +34,7 @@ def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
 
 
 @mx.util.use_np
-def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path: Path) -> None:
+def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path):
     path = str(tmp_path / "p")
     mx.npx.save(
         path, {"scalar": mx.np.array(2.5), "empty": mx.np.zeros((0, 3)), "é": mx.np.ones(2)}
@@ -49,7 +46,7 @@ def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path: Path) -> None:
     assert_same(arrays["é"], np.ones(2, "f4"))
 
 
-def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path: Path) -> None:
+def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path):
     for storage in ("row_sparse", "csr"):
         mx.nd.save(str(tmp_path / "p"), {"a": mx.nd.ones((3, 4)).tostype(storage)})
         with pytest.raises(CheckpointError, match=storage):
@@ -57,7 +54,7 @@ def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_we_write_mxnet_loads_in_its_mode(tmp_path: Path, dtype: str) -> None:
+def test_what_we_write_mxnet_loads_in_its_mode(tmp_path, dtype):
     values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
     old, new = str(tmp_path / "old"), str(tmp_path / "new")
     for arrays in ({"a": values}, [values]):
@@ -70,7 +67,7 @@ def test_what_we_write_mxnet_loads_in_its_mode(tmp_path: Path, dtype: str) -> No
 
 
 @mx.util.use_np
-def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path: Path) -> None:
+def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path):
     path = str(tmp_path / "p")
     write_params(path, {"scalar": np.array(2.5, "f4"), "empty": np.zeros((0, 3), "f4")})
     arrays = mx.npx.load(path)
@@ -78,7 +75,7 @@ def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path: Path) -> None:
     assert_same(arrays["empty"].asnumpy(), np.zeros((0, 3), "f4"))
 
 
-def test_a_block_loads_what_we_write(tmp_path: Path) -> None:
+def test_a_block_loads_what_we_write(tmp_path):
     rng = np.random.default_rng(0)
     arrays = {"weight": rng.normal(size=(3, 4)).astype("f4"), "bias": np.arange(3, dtype="f4")}
     write_params(tmp_path / "p", arrays, numpy_mode=False)
@@ -88,7 +85,7 @@ def test_a_block_loads_what_we_write(tmp_path: Path) -> None:
         assert_same(getattr(layer, name).data().asnumpy(), array)
 
 
-def test_the_book_s_file_is_read_as_mxnet_reads_it() -> None:
+def test_the_book_s_file_is_read_as_mxnet_reads_it():
     path = FIXTURES / "mxnet" / "bert.tiny" / "pretrained.params"
     with mx.util.np_shape(True), mx.util.np_array(True):
         expected = {name: value.asnumpy() for name, value in mx.npx.load(str(path)).items()}

@@ -1,10 +1,5 @@
 """A server, and short waits, for the tests of downloads."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 from fault_server import FaultServer
 
@@ -12,7 +7,7 @@ from bertnli.hub import catalogue, fetch
 
 
 @pytest.fixture
-def server() -> Iterator[FaultServer]:
+def server():
     served = FaultServer()
     yield served
     served.shutdown()
@@ -20,7 +15,7 @@ def server() -> Iterator[FaultServer]:
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _quick(monkeypatch, tmp_path):
     """Quick retries, a small cache of the test, and a catalogue that is put back."""
     monkeypatch.setattr(fetch, "BACKOFF", 0.01)
     monkeypatch.setattr(fetch, "TIMEOUT", (0.3, 0.3))

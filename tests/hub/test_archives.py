@@ -1,7 +1,5 @@
 """Archives: unpacked into a folder of their own and nowhere else, or refused."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io
@@ -44,12 +42,12 @@ Member = tuple[str, bytes, Any]
 class Sandbox:
     """A folder around a cache, where everything that is written is seen."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home):
         self.home = home
         self.cache = home / "in" / "ner" / "cache"
         self.cache.mkdir(parents=True)
 
-    def unpack(self, content: bytes, ending: str) -> dict[str, bytes] | None:
+    def unpack(self, content, ending):
         """Unpack an archive; return the files by name, or None if it was refused."""
         archive = self.cache.parent / f"case.{ending}"
         archive.write_bytes(content)
@@ -73,17 +71,17 @@ class Sandbox:
 
 
 @pytest.fixture
-def sandbox(tmp_path: Path) -> Sandbox:
+def sandbox(tmp_path):
     return Sandbox(tmp_path / "sandbox")
 
 
 @pytest.fixture(autouse=True)
-def _small(monkeypatch: pytest.MonkeyPatch) -> None:
+def _small(monkeypatch):
     for name, value in {"MAX_UNPACKED": 1 << 16, "MAX_RATIO": 4, "MAX_MEMBERS": 40}.items():
         monkeypatch.setattr(archives, name, value)
 
 
-def zipped(members: list[Member], method: int = zipfile.ZIP_STORED) -> bytes:
+def zipped(members, method=zipfile.ZIP_STORED):
     """A zip of (name, content, mode); ZipInfo takes names as they are."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", method) as file:
@@ -95,7 +93,7 @@ def zipped(members: list[Member], method: int = zipfile.ZIP_STORED) -> bytes:
     return buffer.getvalue()
 
 
-def tarred(members: list[Member], format: int = tarfile.PAX_FORMAT) -> bytes:
+def tarred(members, format=tarfile.PAX_FORMAT):
     """A tar of (name, content, type or mode)."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w", format=format) as tar:
@@ -108,7 +106,7 @@ def tarred(members: list[Member], format: int = tarfile.PAX_FORMAT) -> bytes:
     return buffer.getvalue()
 
 
-def test_archives_are_unpacked(sandbox: Sandbox) -> None:
+def test_archives_are_unpacked(sandbox):
     content = {"a.txt": b"one", "b/c.txt": b"two" * 1000, "b/é 中.bin": bytes(range(256)), "e": b""}
     members: list[Member] = [(name, data, 0o4777) for name, data in content.items()]
     for method in METHODS:
@@ -133,7 +131,7 @@ BAD_NAMES = (
 
 
 @pytest.mark.parametrize("name", BAD_NAMES)
-def test_no_name_leads_out(sandbox: Sandbox, name: str) -> None:
+def test_no_name_leads_out(sandbox, name):
     members: list[Member] = [("good", b"", 0o644), (name, b"evil", 0o644)]
     sandbox.unpack(zipped(members), "zip")  # which checks where the files are
     sandbox.unpack(tarred(members), "tar")
@@ -142,13 +140,13 @@ def test_no_name_leads_out(sandbox: Sandbox, name: str) -> None:
 @pytest.mark.parametrize(
     "kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE]
 )
-def test_links_and_devices_are_refused(sandbox: Sandbox, kind: bytes) -> None:
+def test_links_and_devices_are_refused(sandbox, kind):
     assert sandbox.unpack(tarred([("good", b"", 0o644), ("evil", b"", kind)]), "tar") is None
     for mode in (stat.S_IFLNK, stat.S_IFIFO):  # a zip's are written as plain files
         sandbox.unpack(zipped([("evil", b"/etc", mode | 0o777)]), "zip")
 
 
-def test_many_members_are_refused(sandbox: Sandbox) -> None:
+def test_many_members_are_refused(sandbox):
     for number in (archives.MAX_MEMBERS, archives.MAX_MEMBERS + 1):
         members: list[Member] = [(f"{i}", b"", 0o644) for i in range(number)]
         for content, ending in ((zipped(members), "zip"), (tarred(members), "tar")):
@@ -157,14 +155,14 @@ def test_many_members_are_refused(sandbox: Sandbox) -> None:
     assert sandbox.unpack(zipped([("d/" * 100 + "x", b"", 0)]), "zip") is None
 
 
-def with_checksum(raw: bytearray) -> bytes:
+def with_checksum(raw):
     """A tar whose first header has the right checksum again."""
     raw[148:156] = b" " * 8
     raw[148:156] = f"{sum(raw[:512]):06o}\0 ".encode()
     return bytes(raw)
 
 
-def bombs() -> dict[str, bytes]:
+def bombs():
     """Archives that unpack to more than they are, or than they say."""
     zeros = bytes(1 << 22)
     honest = zipped([("a", zeros, 0)], zipfile.ZIP_DEFLATED)
@@ -204,7 +202,7 @@ BOMBS = bombs()
 
 
 @pytest.mark.parametrize("name", sorted(BOMBS))
-def test_bombs(sandbox: Sandbox, name: str) -> None:
+def test_bombs(sandbox, name):
     assert sandbox.unpack(BOMBS[name], name.split(".", 1)[1]) is None
 
 
@@ -213,7 +211,7 @@ CONTENTS = st.one_of(st.binary(max_size=40), st.sampled_from([b"", bytes(9000), 
 TYPES = st.sampled_from([tarfile.REGTYPE, tarfile.DIRTYPE, tarfile.SYMTYPE, tarfile.LNKTYPE, b"9"])
 
 
-def run_case(folder: pytest.TempPathFactory, members: list[Member], seed: int) -> None:
+def run_case(folder, members, seed):
     """Unpack an archive that is damaged once or twice: as it is packed, and as it is read."""
     sandbox, rng = Sandbox(folder.mktemp("case") / "sandbox"), random.Random(seed)
     ending = rng.choice(["zip", "zip", *PACKERS])
@@ -238,15 +236,15 @@ QUIET = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 
 
 @pytest.mark.parametrize("count", [60, pytest.param(10_000, marks=pytest.mark.long)])
-def test_hostile_archives(tmp_path_factory: pytest.TempPathFactory, count: int) -> None:
-    def case(members: list[Member], seed: int) -> None:
+def test_hostile_archives(tmp_path_factory, count):
+    def case(members, seed):
         run_case(tmp_path_factory, members, seed)
 
     check = given(MEMBERS, st.integers(0, 1 << 32))(case)
     settings(max_examples=count, suppress_health_check=QUIET, deadline=None)(check)()
 
 
-def test_damaged_and_missing_archives(tmp_path: Path, fixtures: Path) -> None:
+def test_damaged_and_missing_archives(tmp_path, fixtures):
     content = zipped([("a", b"x" * 2000, 0)])
     for name, packed in (("x.zip", content), ("x.tar.gz", gzip.compress(os.urandom(5000)))):
         (tmp_path / name).write_bytes(packed[: len(packed) // 2])
@@ -261,7 +259,7 @@ def test_damaged_and_missing_archives(tmp_path: Path, fixtures: Path) -> None:
         download_extract(tmp_path / "pointer.zip")
 
 
-def _flip(folder: Path) -> None:
+def _flip(folder):
     raw = bytearray((folder / "b" / "c.bin").read_bytes())
     raw[500] ^= 1
     (folder / "b" / "c.bin").write_bytes(raw)
@@ -282,9 +280,7 @@ CHANGES: dict[str, Callable[[Path], Any]] = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_folder_is_made_anew(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str
-) -> None:
+def test_a_changed_folder_is_made_anew(tmp_path, capsys, change):
     path = tmp_path / "model.zip"
     path.write_bytes(zipped([("a.txt", b"one", 0), ("b/c.bin", b"x" * 1000, 0)]))
     folder = Path(download_extract(path))
@@ -302,7 +298,7 @@ def test_a_changed_folder_is_made_anew(
     assert kept.is_dir() and kept.name in capsys.readouterr().err
 
 
-def test_a_folder_at_the_top_is_the_content(tmp_path: Path, fixtures: Path) -> None:
+def test_a_folder_at_the_top_is_the_content(tmp_path, fixtures):
     path = tmp_path / "x.zip"
     path.write_bytes(zipped([("top/a.txt", b"one", 0), ("__MACOSX/x", b"", 0)]))
     folder = Path(download_extract(path))
@@ -312,7 +308,7 @@ def test_a_folder_at_the_top_is_the_content(tmp_path: Path, fixtures: Path) -> N
         assert sorted(path.name for path in folder.iterdir()) == ["pretrained.params", "vocab.json"]
 
 
-def test_two_processes_unpack_once(tmp_path: Path, leave_leftover: Callable[[Path], Path]) -> None:
+def test_two_processes_unpack_once(tmp_path, leave_leftover):
     """And remove what a killed one left."""
     content = {f"{i}": random.Random(i).randbytes(300) for i in range(30)}
     (tmp_path / "x.zip").write_bytes(zipped([(name, data, 0) for name, data in content.items()]))

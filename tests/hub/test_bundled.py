@@ -1,7 +1,5 @@
 """The model that comes with bertnli: no network, no file of the user's."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex
@@ -13,7 +11,6 @@ import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset
 
@@ -28,16 +25,14 @@ LABELS = ["contradiction", "entailment", "entailment", "contradiction", "neutral
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*_: object) -> None:
+def _no_network(monkeypatch):
+    def refused(*_):
         raise AssertionError("a connection was asked for")
 
     monkeypatch.setattr(socket.socket, "connect", refused)
 
 
-def test_the_readme_and_the_page_greet_with_it(
-    backend: Backend, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_readme_and_the_page_greet_with_it(backend, capsys):
     """The README's answers are the command's, and the page's examples are classified right."""
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     examples = re.findall(r"\$ \.venv/bin/bertnli (predict .*)\n(.*)\n", text)
@@ -58,7 +53,7 @@ def test_the_readme_and_the_page_greet_with_it(
     assert [answer.label for answer in answers] == right
 
 
-def test_both_backends_say_the_same(both: tuple[Backend, Backend]) -> None:
+def test_both_backends_say_the_same(both):
     corpus = bertnli.read("sample", "test")
     logits = []
     for nli in both:
@@ -69,7 +64,7 @@ def test_both_backends_say_the_same(both: tuple[Backend, Backend]) -> None:
     assert np.abs(logits[0] - logits[1]).max() < 2e-5
 
 
-def test_fine_tuning_starts_from_what_was_pretrained(backend: Backend) -> None:
+def test_fine_tuning_starts_from_what_was_pretrained(backend):
     bert, vocab = backend.load_pretrained_model("bert.mini", num_hiddens=128, num_blks=3)
     arrays = bert.arrays()
     assert arrays["encoder.token_embedding.weight"].shape == (len(vocab), 128)
@@ -79,9 +74,7 @@ def test_fine_tuning_starts_from_what_was_pretrained(backend: Backend) -> None:
     assert not np.array_equal(classifier.arrays()[name], arrays[name])
 
 
-def test_a_folder_of_the_same_name_goes_before(
-    backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_of_the_same_name_goes_before(backend, tmp_path, monkeypatch):
     net = bertnli.load("bert.mini", backend.name)
     mine = backend.BERTClassifier(backend.load_pretrained_model("bert.mini")[0], ["yes", "no"])
     monkeypatch.chdir(tmp_path)
@@ -90,7 +83,7 @@ def test_a_folder_of_the_same_name_goes_before(
     assert net.labels == bertnli.LABELS
 
 
-def test_it_is_small() -> None:
+def test_it_is_small():
     folder = Path(bertnli.__file__).parent / "models"
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert {path.name for path in files} >= {"model.safetensors", "vocab.json", "README.md"}
@@ -98,7 +91,7 @@ def test_it_is_small() -> None:
 
 
 @pytest.mark.parametrize("name", ["xnli.dev.tsv", "xnli.dev.jsonl"])
-def test_empty_parses_are_no_empty_sentences(name: str, tmp_path: Path) -> None:
+def test_empty_parses_are_no_empty_sentences(name, tmp_path):
     """In the columns of XNLI's files, and of tables written for GLUE's MNLI."""
     header = ["gold_label", "sentence1_binary_parse", "sentence2_binary_parse", "genre"]
     header += ["sentence1", "sentence2"]

@@ -1,7 +1,5 @@
 """Named downloads."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re
@@ -11,25 +9,24 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from fault_server import FaultServer
 
 import bertnli
 from bertnli.errors import DownloadError
 from bertnli.hub import catalogue
 
 
-def sha1(data: bytes) -> str:
+def sha1(data):
     return hashlib.sha1(data).hexdigest()
 
 
-def archive(text: str) -> bytes:
+def archive(text):
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as zipped:
         zipped.writestr("a.txt", text)
     return buffer.getvalue()
 
 
-def test_the_books_entries() -> None:
+def test_the_books_entries():
     base = "http://d2l-data.s3-accelerate.amazonaws.com/"
     snli = (
         "https://nlp.stanford.edu/projects/snli/snli_1.0.zip",
@@ -48,7 +45,7 @@ def test_the_books_entries() -> None:
     assert set(bertnli.DATA_HUB) == {*catalogue.HubView("torch")}
 
 
-def test_download_once_and_check_every_time(server: FaultServer, tmp_path: Path) -> None:
+def test_download_once_and_check_every_time(server, tmp_path):
     file = server.serve("/a/data.bin", b"content")
     bertnli.register("data", server.url + "/a/data.bin", sha1(b"content").upper())
     path = Path(bertnli.download("data", progress=False))
@@ -63,7 +60,7 @@ def test_download_once_and_check_every_time(server: FaultServer, tmp_path: Path)
     assert Path(other).parent.parent == tmp_path / "here"
 
 
-def test_a_wrong_file_stays_until_a_good_one_comes(server: FaultServer) -> None:
+def test_a_wrong_file_stays_until_a_good_one_comes(server):
     server.serve("/data.bin", b"mine")
     mine = Path(bertnli.download(server.url + "/data.bin", progress=False))
     bertnli.register("data", server.url + "/data.bin", sha1(b"content"))
@@ -79,7 +76,7 @@ ALIKE = (
 )
 
 
-def test_urls_that_end_alike_are_different_files(server: FaultServer) -> None:
+def test_urls_that_end_alike_are_different_files(server):
     urls = [server.url + path for path in ALIKE]
     urls.append(server.url.replace("//", "//me:secret@") + "/b/model.zip")
     for number, url in enumerate(urls):
@@ -94,9 +91,7 @@ def test_urls_that_end_alike_are_different_files(server: FaultServer) -> None:
         assert (folder / "a.txt").read_text() == str(number)
 
 
-def test_files_that_are_here_need_no_lock(
-    server: FaultServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_files_that_are_here_need_no_lock(server, monkeypatch):
     server.serve("/x.zip", archive("one"))
     home = bertnli.download_extract(server.url + "/x.zip", progress=False)
     monkeypatch.setattr("bertnli.hub.fetch.locked", None)
@@ -105,7 +100,7 @@ def test_files_that_are_here_need_no_lock(
     assert bertnli.download_extract(home) == home
 
 
-def test_without_a_network(tmp_path: Path) -> None:
+def test_without_a_network(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{free.getsockname()[1]}/x.zip"
@@ -117,7 +112,7 @@ def test_without_a_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["no answer", "no such file", "another file", "scheme", "bad"])
-def test_secrets_of_an_address_are_not_told(server: FaultServer, what: str) -> None:
+def test_secrets_of_an_address_are_not_told(server, what):
     """Neither in an error nor in the errors that it came from, which a traceback shows."""
     server.serve("/x.zip?token=s3cret", b"another")
     url = {
@@ -134,7 +129,7 @@ def test_secrets_of_an_address_are_not_told(server: FaultServer, what: str) -> N
     assert "s3cret" not in "".join(traceback.format_exception(caught.value))
 
 
-def test_names_and_views(server: FaultServer) -> None:
+def test_names_and_views(server):
     with pytest.raises(DownloadError, match=r"Did you mean 'bert\.small'"):
         bertnli.download("bert.smal")
     with pytest.raises(DownloadError, match="say which"):

@@ -1,7 +1,5 @@
 """How pairs are cut to length is saved with the weights: every command and format cuts alike."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path
@@ -12,10 +10,8 @@ import onnx
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main, parse
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -37,7 +33,7 @@ WORDS = [f"w{i}" for i in range(60)]
 POSITIONS = 220
 
 
-def make_pairs(count: int) -> list[tuple[str, str]]:
+def make_pairs(count):
     rng = random.Random(1)
     texts = [" ".join(rng.choices(WORDS, k=rng.randint(1, n))) for n in (160, 120) * count]
     return list(zip(texts[::2], texts[1::2], strict=True))
@@ -46,7 +42,7 @@ def make_pairs(count: int) -> list[tuple[str, str]]:
 PAIRS = make_pairs(12)
 
 
-def make_net(nli: Backend, vocab: Vocab, **sizes: Any) -> Any:
+def make_net(nli, vocab, **sizes):
     """Return a classifier whose answers depend on every token."""
     small = {"num_hiddens": 16, "ffn_num_hiddens": 16, "num_heads": 2, "num_blks": 2, "dropout": 0}
     bert = nli.BERTModel(len(vocab), **small, max_len=POSITIONS, vocab=vocab, **sizes)
@@ -58,20 +54,20 @@ def make_net(nli: Backend, vocab: Vocab, **sizes: Any) -> Any:
 
 
 @pytest.fixture(scope="module")
-def net(backend: Backend) -> Any:
+def net(backend):
     return make_net(backend, Vocab.from_list([*RESERVED_TOKENS, "<unk>", *WORDS]))
 
 
-def rows(predictions: list[Any]) -> NDArray[np.float64]:
+def rows(predictions):
     return np.array([list(prediction.probabilities.values()) for prediction in predictions])
 
 
-def json_rows(text: str) -> NDArray[np.float64]:
+def json_rows(text):
     lines = [json.loads(line)["probabilities"] for line in text.splitlines()]
     return np.array([list(line.values()) for line in lines])
 
 
-def by_hand(net: Any, how: PairEncoding) -> NDArray[np.float64]:
+def by_hand(net, how):
     """Return the probabilities of the pairs, cut here, token by token."""
     result = []
     for a, b in ((premise.split(), hypothesis.split()) for premise, hypothesis in PAIRS):
@@ -82,7 +78,7 @@ def by_hand(net: Any, how: PairEncoding) -> NDArray[np.float64]:
     return np.array(result)
 
 
-def served(argv: list[str], name: str) -> NDArray[np.float64]:
+def served(argv, name):
     """Return the answers of `bertnli serve`'s worker to the pairs."""
     command: Any = parse(["serve", *argv])
     worker = Worker(name, lambda: command.load(name), Limits(), Metrics())
@@ -94,9 +90,7 @@ def served(argv: list[str], name: str) -> NDArray[np.float64]:
 
 
 @pytest.mark.parametrize(("max_len", "truncation"), [(16, "longest_first"), (128, "ratio")])
-def test_every_command_cuts_as_in_training(
-    backend: Backend, net: Any, tmp_path: Path, capsys: Any, max_len: int, truncation: str
-) -> None:
+def test_every_command_cuts_as_in_training(backend, net, tmp_path, capsys, max_len, truncation):
     net.encoding = how = PairEncoding(max_len, truncation)
     folder, file, labelled = (str(tmp_path / name) for name in ("net", "pairs.tsv", "labelled.tsv"))
     net.save(folder)
@@ -152,9 +146,7 @@ def test_every_command_cuts_as_in_training(
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-5)
 
 
-def test_an_option_overrides_the_saved_encoding(
-    backend: Backend, net: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_option_overrides_the_saved_encoding(backend, net, tmp_path, capsys):
     net.encoding = PairEncoding(200)
     net.save(tmp_path / "net")
     expected = by_hand(net, PairEncoding(20, "ratio"))
@@ -171,7 +163,7 @@ def test_an_option_overrides_the_saved_encoding(
 
 
 @pytest.mark.parametrize("to", ["bertnli", "torch", "mxnet"])
-def test_every_format_keeps_it(backend: Backend, net: Any, tmp_path: Path, to: str) -> None:
+def test_every_format_keeps_it(backend, net, tmp_path, to):
     net.encoding = PairEncoding(77, "ratio")
     net.save(tmp_path / "net")
     convert(tmp_path / "net", tmp_path / "there", to)
@@ -179,7 +171,7 @@ def test_every_format_keeps_it(backend: Backend, net: Any, tmp_path: Path, to: s
 
 
 @pytest.mark.parametrize("truncation", ["book", "longest_first"])
-def test_transformers_cuts_alike(backend: Backend, tmp_path: Path, truncation: str) -> None:
+def test_transformers_cuts_alike(backend, tmp_path, truncation):
     pieces = WordPieceVocab.from_pieces([*SPECIAL.values(), *WORDS])
     net = make_net(backend, pieces, embedding_norm=True, activation="gelu", norm_eps=1e-12)
     net.encoding = PairEncoding(100, truncation)
@@ -197,8 +189,8 @@ def test_transformers_cuts_alike(backend: Backend, tmp_path: Path, truncation: s
     assert difference <= 1e-5 if truncation == "longest_first" else difference > 1e-4
 
 
-def test_the_encoding_of_a_folder_of_hugging_face(tmp_path: Path) -> None:
-    def encoding(**settings: Any) -> PairEncoding:
+def test_the_encoding_of_a_folder_of_hugging_face(tmp_path):
+    def encoding(**settings):
         (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
         return read_encoding(tmp_path, 512)
 
@@ -211,7 +203,7 @@ def test_the_encoding_of_a_folder_of_hugging_face(tmp_path: Path) -> None:
             encoding(**wrong)
 
 
-def test_training_takes_it_from_the_training_set(backend: Backend) -> None:
+def test_training_takes_it_from_the_training_set(backend):
     corpus = bertnli.read("sample", "test")
     net = make_net(backend, build_vocab(corpus, 1))
     trainer = backend.Trainer(net, devices="cpu")
@@ -224,7 +216,7 @@ def test_training_takes_it_from_the_training_set(backend: Backend) -> None:
         assert net.encoding == PairEncoding(max_len, "ratio")
 
 
-def loader_of(backend: Backend, train: Any) -> Any:
+def loader_of(backend, train):
     if backend.name == "torch":
         return torch.utils.data.DataLoader(train, 64)
     from mxnet import gluon
@@ -232,9 +224,7 @@ def loader_of(backend: Backend, train: Any) -> Any:
     return gluon.data.DataLoader(train, 64)
 
 
-def test_the_command_trains_and_scores_long_pairs(
-    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_trains_and_scores_long_pairs(backend, tmp_path, capsys):
     """The deciding words follow 36 others: cut at 32 tokens they are not seen."""
     rng = random.Random(1)
     for name, count in (("train", 120), ("dev", 40)):
@@ -262,7 +252,7 @@ def test_the_command_trains_and_scores_long_pairs(
 
 
 @pytest.mark.parametrize("wrong", [7, {"max_len": POSITIONS + 1, "truncation": "book"}, None])
-def test_a_wrong_encoding_is_refused(net: Any, tmp_path: Path, wrong: Any) -> None:
+def test_a_wrong_encoding_is_refused(net, tmp_path, wrong):
     net.save(tmp_path / "net")
     path = tmp_path / "net" / CONFIG
     described = json.loads(path.read_text(encoding="utf-8"))
@@ -274,9 +264,7 @@ def test_a_wrong_encoding_is_refused(net: Any, tmp_path: Path, wrong: Any) -> No
     assert bertnli.load(tmp_path / "net").encoding == PairEncoding(128)
 
 
-def test_unknown_words_are_reported(
-    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_unknown_words_are_reported(backend, tmp_path, capsys):
     pair, device = ("一个男人在睡觉。", "😀"), ["--backend", backend.name, "--devices", "cpu"]
     [prediction] = bertnli.load("bert.mini", backend.name, "cpu").predict([pair])
     assert prediction.unknown_share > 0.8

@@ -1,12 +1,9 @@
 """Tokenization, vocabulary, pairs."""
 
-from __future__ import annotations
-
 import math
 import re
 import time
 from fractions import Fraction
-from pathlib import Path
 
 import pytest
 from hypothesis import example, given
@@ -55,11 +52,11 @@ TREEBANK = [
 
 
 @pytest.mark.parametrize(("text", "tokens"), TREEBANK, ids=[text for text, _ in TREEBANK])
-def test_treebank(text: str, tokens: str) -> None:
+def test_treebank(text, tokens):
     assert treebank_tokenize(text) == tokens.split()
 
 
-def plain(text: str) -> str:
+def plain(text):
     """Text without white space, every quotation mark written one way."""
     return "".join(re.sub(r"``|''|[\"“”„«»`'‘’]", "'", text).split())
 
@@ -69,14 +66,14 @@ def plain(text: str) -> str:
     st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
     | st.text(" ab.,'\"-()n't$3:/&", max_size=40)
 )
-def test_treebank_loses_nothing(text: str) -> None:
+def test_treebank_loses_nothing(text):
     bracket_of = {name: bracket for bracket, name in BRACKETS.items()}
     tokens = treebank_tokenize(text)
     assert "".join(plain(bracket_of.get(token, token)) for token in tokens) == plain(text)
     assert all(token and not any(map(str.isspace, token)) for token in tokens)
 
 
-def test_vocab_is_the_books() -> None:
+def test_vocab_is_the_books():
     lines = [["b", "a", "b"], ["c", "b", "a"]]
     vocab = Vocab(lines, min_freq=2, reserved_tokens=RESERVED_TOKENS)
     assert vocab.idx_to_token == sorted(["a", "b", "<unk>", *RESERVED_TOKENS])
@@ -90,7 +87,7 @@ def test_vocab_is_the_books() -> None:
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"])), unique=True))
-def test_vocab_files_round_trip(tmp_path_factory: pytest.TempPathFactory, tokens: list) -> None:
+def test_vocab_files_round_trip(tmp_path_factory, tokens):
     path = tmp_path_factory.mktemp("vocab") / "vocab.json"
     Vocab.from_list(tokens).save(path)
     vocab = Vocab.load(path)
@@ -99,14 +96,14 @@ def test_vocab_files_round_trip(tmp_path_factory: pytest.TempPathFactory, tokens
 
 
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', '["a", "a"]', '["a", 1]', '[["a"]]'])
-def test_vocab_refuses(tmp_path: Path, text: str) -> None:
+def test_vocab_refuses(tmp_path, text):
     path = tmp_path / "vocab.json"
     path.write_text(text)
     with pytest.raises(DataError, match=r"vocab\.json"):
         Vocab.load(path)
 
 
-def book_loop(len_a: int, len_b: int, max_tokens: int) -> tuple[int, int]:
+def book_loop(len_a, len_b, max_tokens):
     while len_a + len_b > max_tokens:
         if len_a > len_b:
             len_a -= 1
@@ -119,12 +116,12 @@ LENGTHS = st.integers(0, 200)
 
 
 @given(LENGTHS, LENGTHS, st.integers(2, 150))
-def test_book_truncation_is_the_books_loop(len_a: int, len_b: int, max_tokens: int) -> None:
+def test_book_truncation_is_the_books_loop(len_a, len_b, max_tokens):
     assert truncated_lengths(len_a, len_b, max_tokens) == book_loop(len_a, len_b, max_tokens)
 
 
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(2, 200))
-def test_the_ratio_of_the_lengths_is_kept_to_the_nearest_token(a: int, b: int, most: int) -> None:
+def test_the_ratio_of_the_lengths_is_kept_to_the_nearest_token(a, b, most):
     kept = truncated_lengths(a, b, most, "ratio")
     if a + b <= most:
         assert kept == (a, b)
@@ -134,7 +131,7 @@ def test_the_ratio_of_the_lengths_is_kept_to_the_nearest_token(a: int, b: int, m
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(2, 40))
-def test_longest_first_is_the_rule_of_tokenizers(a: int, b: int, room: int) -> None:
+def test_longest_first_is_the_rule_of_tokenizers(a, b, room):
     tokenizer = Tokenizer(models.WordLevel({"a": 0, "b": 1, "?": 2}, unk_token="?"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.enable_truncation(room, strategy="longest_first")
@@ -142,14 +139,14 @@ def test_longest_first_is_the_rule_of_tokenizers(a: int, b: int, room: int) -> N
     assert truncated_lengths(a, b, room, "longest_first") == (ids.count(0), ids.count(1))
 
 
-def test_truncation_refuses() -> None:
+def test_truncation_refuses():
     check_truncation(5, "ratio")
     for max_len, rule, message in ((4, "book", "max_len=4"), (128, "longest", "'longest'")):
         with pytest.raises(ConfigError, match=message):
             check_truncation(max_len, rule)
 
 
-def test_label_order() -> None:
+def test_label_order():
     assert LABELS == ("entailment", "contradiction", "neutral")
     labels = ["CONTRADICTION", "neutral", "entailment"]
     assert label_permutation(labels, LABELS).tolist() == [2, 0, 1]
@@ -160,7 +157,7 @@ def test_label_order() -> None:
 
 @pytest.mark.parametrize("word", ["he", "x" * 9000, ""])
 @pytest.mark.parametrize("ending", ["'s", "'LL", "n't", "+"])
-def test_tokenization_takes_linear_time(word: str, ending: str) -> None:
+def test_tokenization_takes_linear_time(word, ending):
     """These took a minute each when they took quadratic time."""
     start = time.process_time()
     tokens = treebank_tokenize(word + ending * 20_000)

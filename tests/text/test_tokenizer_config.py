@@ -1,11 +1,7 @@
 """Tokenizers that are not BERT's are refused by name, whichever file says so."""
 
-from __future__ import annotations
-
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,7 +14,7 @@ SETTINGS, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 
 
 @pytest.fixture(params=["vocab.txt", "tokenizer.json"])
-def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+def folder(tmp_path, request):
     """A folder with a vocabulary of either kind."""
     if request.param == "vocab.txt":
         (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
@@ -27,7 +23,7 @@ def folder(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
     return tmp_path
 
 
-def is_defined(folder: Path) -> bool:
+def is_defined(folder):
     return (folder / "tokenizer.json").exists()
 
 
@@ -46,7 +42,7 @@ def is_defined(folder: Path) -> bool:
         (SPECIAL_TOKENS, "mask_token", {"content": "<s>", "lstrip": False}),
     ],
 )
-def test_another_way_of_cutting_is_refused(folder: Path, file: str, key: str, value: Any) -> None:
+def test_another_way_of_cutting_is_refused(folder, file, key, value):
     (folder / file).write_text(json.dumps({"model_type": "bert", key: value}))
     reason = (
         rf"{re.escape(file)}: {key} is .*(Japanese|Roberta|Bert|mecab|piece|False|True|code|<s>)"
@@ -55,7 +51,7 @@ def test_another_way_of_cutting_is_refused(folder: Path, file: str, key: str, va
         load_vocab(folder)
 
 
-def test_the_class_is_checked_without_a_vocabulary(tmp_path: Path) -> None:
+def test_the_class_is_checked_without_a_vocabulary(tmp_path):
     (tmp_path / "spiece.model").write_bytes(b"...")
     (tmp_path / "config.json").write_text('{"tokenizer_class": "BertJapaneseTokenizer"}')
     with pytest.raises(DataError, match="BertJapaneseTokenizer"):
@@ -73,7 +69,7 @@ def test_the_class_is_checked_without_a_vocabulary(tmp_path: Path) -> None:
         {"added_tokens_decoder": {"0": {"content": "[UNK]", "special": True}}},
     ],
 )
-def test_berts_settings_are_read(folder: Path, settings: dict[str, Any]) -> None:
+def test_berts_settings_are_read(folder, settings):
     for file in ("config.json", SETTINGS):
         (folder / file).write_text(json.dumps(settings))
     vocab = load_vocab(folder)
@@ -90,7 +86,7 @@ def test_berts_settings_are_read(folder: Path, settings: dict[str, Any]) -> None
         (SPECIAL_TOKENS, {"additional_special_tokens": [{"content": "[ent]"}]}),
     ],
 )
-def test_added_tokens_are_refused(folder: Path, file: str, content: Any) -> None:
+def test_added_tokens_are_refused(folder, file, content):
     """The vocabulary has the piece, and would look for it in text in three parts."""
     (folder / file).write_text(json.dumps(content))
     with pytest.raises(DataError, match=r"\['\[ent\]'\] were added"):
@@ -105,9 +101,7 @@ def test_added_tokens_are_refused(folder: Path, file: str, content: Any) -> None
         ({"never_split": ["man"]}, r"\['man'\]"),
     ],
 )
-def test_settings_that_a_tokenizer_json_makes_harmless(
-    folder: Path, settings: dict[str, Any], message: str
-) -> None:
+def test_settings_that_a_tokenizer_json_makes_harmless(folder, settings, message):
     (folder / SETTINGS).write_text(json.dumps(settings))
     if is_defined(folder):
         assert load_vocab(folder) is not None
@@ -116,10 +110,10 @@ def test_settings_that_a_tokenizer_json_makes_harmless(
         load_vocab(folder)
 
 
-def template(single: str, pair: str) -> dict[str, Any]:
+def template(single, pair):
     """Return a tokenizer.json's post-processor."""
 
-    def part(text: str) -> Any:
+    def part(text):
         name, _, segment = text.partition(":")
         kind = "Sequence" if name.startswith("$") else "SpecialToken"
         return {kind: {"id": name.strip("$"), "type_id": int(segment or 0)}}
@@ -140,7 +134,7 @@ def template(single: str, pair: str) -> dict[str, Any]:
         (template("[CLS] $A [SEP]", "[CLS] $B [SEP] $A:1 [SEP]:1"), False),
     ],
 )
-def test_pairs_of_another_form_are_refused(tmp_path: Path, processor: Any, is_bert: bool) -> None:
+def test_pairs_of_another_form_are_refused(tmp_path, processor, is_bert):
     definition = json.loads(WordPieceVocab.from_pieces(PIECES).definition())
     definition["post_processor"] = processor
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
@@ -159,9 +153,7 @@ def test_pairs_of_another_form_are_refused(tmp_path: Path, processor: Any, is_be
         (["[Unused]", "man"], {}, "man"),
     ],
 )
-def test_capitals_in_pieces_decide_the_case(
-    tmp_path: Path, pieces: list[str], settings: dict[str, Any], word: str
-) -> None:
+def test_capitals_in_pieces_decide_the_case(tmp_path, pieces, settings, word):
     (tmp_path / "vocab.txt").write_text("\n".join([*SPECIAL.values(), *pieces]))
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
     vocab = load_vocab(tmp_path)

@@ -1,10 +1,6 @@
 """Word pieces: transformers cuts the same text into the same pieces."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
-from typing import Any
 
 import pytest
 import transformers
@@ -35,9 +31,7 @@ CASED = "A Man is runNING: É, 中文!"
 
 
 @pytest.mark.parametrize("lowercase", [True, False])
-def test_what_we_write_cuts_alike_there(
-    tmp_path: Path, make_checkpoint: Any, lowercase: bool
-) -> None:
+def test_what_we_write_cuts_alike_there(tmp_path, make_checkpoint, lowercase):
     config = BERTConfig(len(PIECES), 8, 12, 2, 1, 0.1, 32, "gelu", True, 1e-12)
     vocab = WordPieceVocab.from_pieces(PIECES, lowercase)
     arrays = make_checkpoint(config, bertnli.LABELS).arrays
@@ -49,7 +43,7 @@ def test_what_we_write_cuts_alike_there(
         assert tokenizer(CASED, add_special_tokens=False)["input_ids"] == ids
 
 
-def test_lines_of_vocab_txt_end_with_newlines_alone(tmp_path: Path) -> None:
+def test_lines_of_vocab_txt_end_with_newlines_alone(tmp_path):
     pieces = [*SPECIAL.values(), "q\u2028r", "\x85", "hello"]
     (tmp_path / "vocab.txt").write_text("\r\n".join(pieces) + "\r\n\n", encoding="utf-8")
     vocab = load_vocab(tmp_path)
@@ -60,7 +54,7 @@ def test_lines_of_vocab_txt_end_with_newlines_alone(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["5", "{", '{"added_tokens_decoder": {"5": {"a": 1}}}', '{"never_split": 1}']
 )
-def test_damaged_settings_are_errors(tmp_path: Path, text: str) -> None:
+def test_damaged_settings_are_errors(tmp_path, text):
     (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     (tmp_path / "tokenizer_config.json").write_text(text)
     with pytest.raises(DataError, match="tokenizer_config"):
@@ -69,9 +63,7 @@ def test_damaged_settings_are_errors(tmp_path: Path, text: str) -> None:
 
 @settings(deadline=None, max_examples=50)
 @given(st.text(LETTERS, max_size=60), st.booleans())
-def test_vocab_txt_is_cut_as_transformers_cuts(
-    tmp_path_factory: pytest.TempPathFactory, text: str, lowercase: bool
-) -> None:
+def test_vocab_txt_is_cut_as_transformers_cuts(tmp_path_factory, text, lowercase):
     folder = tmp_path_factory.getbasetemp() / f"vocab-{lowercase}"
     if not folder.exists():
         folder.mkdir()
@@ -105,8 +97,8 @@ SETTINGS = {
 @settings(deadline=None, max_examples=40)
 @given(st.data(), st.booleans(), st.booleans())
 def test_any_settings_cut_as_transformers_cuts_or_are_refused(
-    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, defined: bool, inside: bool
-) -> None:
+    tmp_path_factory, data, defined, inside
+):
     folder = tmp_path_factory.mktemp("settings")
     if defined:
         WordPieceVocab.from_pieces(PIECES, inside).save(folder / "tokenizer.json")
@@ -129,14 +121,14 @@ def test_any_settings_cut_as_transformers_cuts_or_are_refused(
         assert peer(text, "A dog")["input_ids"] == pair
 
 
-def test_sentences_of_a_treebank_become_text() -> None:
+def test_sentences_of_a_treebank_become_text():
     vocab = WordPieceVocab.from_pieces(PIECES)
     parsed = ["A man -LRB- a dog -RRB- .", "The man 's dog is n't `` in '' ."]
     texts = ["A man (a dog).", "The man's dog isn't \" in \" ."]
     assert [*vocab.ids_of(parsed, tokenized=True)] == [*vocab.ids_of(texts, tokenized=False)]
 
 
-def test_special_tokens_have_the_book_s_names() -> None:
+def test_special_tokens_have_the_book_s_names():
     vocab = WordPieceVocab.from_pieces(PIECES)
     assert [vocab.required(name) for name in SPECIAL] == list(range(5))
     corpus = Corpus(["A man"], ["dog"], [0], tokenized=False)
