@@ -19,16 +19,10 @@ from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
 
 
-def text_of(documents):
-    return Text(
-        [sentence for document in documents for sentence in document],
-        [i for i, document in enumerate(documents) for _ in document],
-    )
-
-
-def make_set(documents=STORIES, max_len=16, **options):
-    text = text_of(documents)
-    return PretrainingSet(text, max_len, build_text_vocab(text, 1), **options)
+def make_set(documents=STORIES, max_len=16, vocab=None, **options):
+    sentences = [sentence for document in documents for sentence in document]
+    text = Text(sentences, [i for i, document in enumerate(documents) for _ in document])
+    return PretrainingSet(text, max_len, vocab or build_text_vocab(text, 1), **options)
 
 
 def epoch_batch(data, epoch=0, seed=0):
@@ -36,7 +30,7 @@ def epoch_batch(data, epoch=0, seed=0):
 
 
 def unmasked(batch, vocab):
-    """The tokens of each example, with those that were masked put back."""
+    """List the tokens of each example, with those that were masked put back."""
     ids = batch.token_ids.copy()
     rows, columns = np.nonzero(batch.pred_positions >= 0)
     ids[rows, batch.pred_positions[rows, columns]] = batch.pred_ids[rows, columns]
@@ -44,12 +38,13 @@ def unmasked(batch, vocab):
 
 
 def test_lines_and_documents(tmp_path):
-    (tmp_path / "a.txt").write_text("One. Or\nTwo.\n\n\nThree.\n", encoding="utf-8")
-    (tmp_path / "b.txt").write_bytes("\ufeffFour – yes.\r\nFive is 3.5 m. Yes!".encode())
-    text = read_text([tmp_path / "a.txt", tmp_path / "b.txt"])
+    files = [tmp_path / "a.txt", tmp_path / "b.txt"]
+    files[0].write_text("One. Or\nTwo.\n\n\nThree.\n", encoding="utf-8")
+    files[1].write_bytes("\ufeffFour – yes.\r\nFive is 3.5 m. Yes!".encode())
+    text = read_text(files)
     assert text.sentences == ["One. Or", "Two.", "Three.", "Four – yes.", "Five is 3.5 m. Yes!"]
     assert text.documents == [0, 0, 1, 2, 2]
-    text = read_text([tmp_path / "a.txt", tmp_path / "b.txt"], split_sentences=True)
+    text = read_text(files, split_sentences=True)
     assert text.sentences[:3] == ["One.", "Or", "Two."]
     assert text.sentences[3:] == ["Three.", "Four – yes.", "Five is 3.5 m.", "Yes!"]
     assert text.documents == [0, 0, 1, 2, 3, 4, 4]
@@ -63,31 +58,26 @@ def test_unusable_files_are_named(tmp_path, content, reason):
     file = tmp_path / "file.txt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(DataError, match=reason) as caught:
+    with pytest.raises(DataError, match=rf"(?s)(?=.*{reason})(?=.*{file})"):
         read_text(file)
-    assert str(file) in str(caught.value)
 
 
 def test_half_of_the_sentences_are_followed_by_their_next():
     data = make_set()
     assert len(data) == sum(len(story) - 1 for story in STORIES)
-    assert data.skipped == {
-        "the only sentence of a document": sum(len(story) == 1 for story in STORIES)
-    }
+    single = sum(len(story) == 1 for story in STORIES)
+    assert data.skipped == {"the only sentence of a document": single}
     follows = []
     for epoch in range(8):
         batch = epoch_batch(data, epoch)
         follows.append(batch.labels)
         for tokens, label in zip(unmasked(batch, data.vocab), batch.labels, strict=True):
             end = tokens.index("<sep>")
-            a, b = tokens[1:end], tokens[end + 1 : -1]
-            first, second = (w[0].rstrip("abc")[1:].split("x") for w in (a, b))
-            if label:
-                assert second == [first[0], str(int(first[1]) + 1)]
-            else:
-                assert second[0] != first[0]
-    share = np.mean(follows)
-    assert abs(share - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
+            first, second = (
+                w[0].rstrip("abc")[1:].split("x") for w in (tokens[1:], tokens[end + 1 :])
+            )
+            assert second == [first[0], str(int(first[1]) + 1)] if label else second[0] != first[0]
+    assert abs(np.mean(follows) - 0.5) < 4 * 0.5 / np.sqrt(np.size(follows))
 
 
 def test_each_sentence_of_other_documents_is_as_likely():
@@ -110,11 +100,8 @@ def test_masked_words_alone_take_every_sentence():
     batch = epoch_batch(data)
     tokens = unmasked(batch, data.vocab)
     assert data.skipped == {} and (batch.labels == 1).all()
-    assert [" ".join(row) for row in tokens[:3]] == [
-        "<cls> a b <sep> c d <sep>",
-        "<cls> c d <sep> e f <sep>",
-        "<cls> g h <sep>",
-    ]
+    expected = ["<cls> a b <sep> c d <sep>", "<cls> c d <sep> e f <sep>", "<cls> g h <sep>"]
+    assert [" ".join(row) for row in tokens[:3]] == expected
     assert batch.valid_lens.tolist() == data.lengths.tolist() == [7, 7, 4, 11, 11]
     assert tokens[3].index("<sep>") == 5  # cut by the book's rule
     for row, segments in zip(tokens, batch.segments, strict=True):
@@ -131,16 +118,15 @@ def test_an_epoch_is_a_function_of_seed_and_number():
         return [batch.token_ids.tobytes() for batch in shuffled]
 
     assert ids(0, 1) == ids(0, 1)
-    assert ids(0, 1)[2:] == ids(0, 1, first=2)  # as a run that goes on takes them
+    assert ids(0, 1)[2:] == ids(0, 1, first=2)  # as a resumed run takes them
     assert not {*ids(0, 1)} & {*ids(0, 2)}
     assert not {*ids(0, 1)} & {*ids(1, 1)}
 
 
 def test_texts_without_examples_are_refused():
-    with pytest.raises(DataError, match="no document has two"):
-        make_set([["a"], ["b"]])
-    with pytest.raises(DataError, match="one document"):
-        make_set([["a", "b"]])
+    for documents, message in (([["a"], ["b"]], "no document has two"), ([["a", "b"]], "one docu")):
+        with pytest.raises(DataError, match=message):
+            make_set(documents)
     with pytest.raises(ConfigError, match="masking rate"):
         Masking(Vocab(["a"], 0, RESERVED_TOKENS), 1.0)
 
@@ -155,11 +141,9 @@ def test_masking_rates_are_the_books():
     assert (there.sum(1) == np.maximum(1, np.rint(batch.valid_lens * 0.15))).all()
     rows, columns = np.nonzero(there)
     now = batch.token_ids[rows, batch.pred_positions[rows, columns]]
-    was = batch.pred_ids[there]
-    mask = data.vocab.required("<mask>")
-    n = len(now)
+    was, mask = batch.pred_ids[there], data.vocab.required("<mask>")
     for share, expected in (((now == mask).mean(), 0.8), ((now == was).mean(), 0.1)):
-        assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n) + 1 / 400
+        assert abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / len(now)) + 1 / 400
     special = [data.vocab.required(token) for token in RESERVED_TOKENS]
     assert not np.isin(was, special).any()
     assert not np.isin(now[now != mask], special).any()
@@ -176,20 +160,17 @@ def test_all_pieces_of_a_word_are_masked_together(pieces, seed):
     tokens = [piece for word in words for piece in word]
     vocab = Vocab(tokens, 0, RESERVED_TOKENS)
     ids = np.array([[vocab["<cls>"], *vocab[tokens], vocab["<sep>"], vocab["<pad>"]]], np.int32)
-    lens = np.array([len(tokens) + 2], np.int32)
-    zeros = np.zeros_like(ids)
-    batch = Batch(ids, zeros, lens, zeros[:, 0])
-    result = Masking(vocab, 0.3, whole_words=True)(batch, np.random.default_rng(seed))
-    chosen = {*result.pred_positions[result.pred_positions >= 0].tolist()}
-    ends = np.cumsum([1, *pieces])
-    for start, end in pairwise(ends):
+    lens, zeros = np.array([len(tokens) + 2], np.int32), np.zeros_like(ids)
+    masking = Masking(vocab, 0.3, whole_words=True)
+    batch = masking(Batch(ids, zeros, lens, zeros[:, 0]), np.random.default_rng(seed))
+    chosen = {*batch.pred_positions[batch.pred_positions >= 0].tolist()}
+    for start, end in pairwise(np.cumsum([1, *pieces])):
         assert len({*range(start, end)} & chosen) in (0, end - start)
     wanted = max(1, round(float(lens[0]) * 0.3))
     assert min(wanted, len(tokens)) <= len(chosen) < wanted + max(pieces)
 
 
-@given(st.integers(1, 7))
-@settings(max_examples=10)
+@pytest.mark.parametrize("count", [1, 2, 7])
 def test_weights_of_any_parts_add_up_to_the_mean(count):
     batch = epoch_batch(make_set())
     parts = [batch[rows] for rows in np.array_split(np.arange(len(batch)), count)]
@@ -200,10 +181,8 @@ def test_weights_of_any_parts_add_up_to_the_mean(count):
 
 
 def test_sentences_of_special_tokens_alone_are_left_out():
-    pieces = ["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"]
-    vocab = WordPieceVocab.from_pieces(pieces)
-    text = text_of([["[SEP]", "a", "a b"], ["b [MASK]", "a"]])
-    data = PretrainingSet(text, 16, vocab)
+    vocab = WordPieceVocab.from_pieces(["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"])
+    data = make_set([["[SEP]", "a", "a b"], ["b [MASK]", "a"]], vocab=vocab)
     assert data.skipped == {"no words": 1} and len(data) == 2
     assert (epoch_batch(data).pred_positions >= 0).any(1).all()
 
