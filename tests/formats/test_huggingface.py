@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -34,14 +34,9 @@ PAIRS = [
 def make(cls, folder, **settings):
     """Write a small random model of transformers', far from its start values; return it."""
     sizes = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4}
-    config = transformers.BertConfig(
-        vocab_size=len(PIECES) + 3,
-        intermediate_size=48,
-        max_position_embeddings=64,
-        **{**sizes, **settings},
-    )
+    sizes |= {"intermediate_size": 48, "max_position_embeddings": 64, "vocab_size": len(PIECES) + 3}
     torch.manual_seed(0)
-    model = cls(config).eval()
+    model = cls(transformers.BertConfig(**{**sizes, **settings})).eval()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
@@ -66,25 +61,21 @@ def folder(classified, tmp_path):
     return tmp_path / "m"
 
 
-def their_logits(model, folder):
+def peer_logits(model, folder):
+    """Compute the logits of the pairs with a model and a tokenizer of transformers'."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    inputs = tokenizer(
-        *map(list, zip(*PAIRS, strict=True)),
-        padding=True,
-        truncation="longest_first",
-        max_length=64,
-        return_tensors="pt",
-    )
+    how = {"padding": True, "truncation": "longest_first", "max_length": 64}
+    inputs = tokenizer(*map(list, zip(*PAIRS, strict=True)), **how, return_tensors="pt")
     with torch.no_grad():
         return model(**inputs).logits.numpy()
 
 
 def assert_same_probabilities(net, model, folder):
-    """The two compute the same of some pairs, which are told apart."""
-    theirs = torch.softmax(torch.from_numpy(their_logits(model, folder)), 1).numpy()
-    ours = [[p.probabilities[name] for name in net.labels] for p in net.predict(PAIRS)]
-    assert np.abs(ours - theirs).max() <= 1e-5
-    assert np.ptp(theirs, axis=0).min() > 0.01
+    """Check that both compute the same for the pairs, which are told apart."""
+    expected = torch.softmax(torch.from_numpy(peer_logits(model, folder)), 1).numpy()
+    actual = [[p.probabilities[name] for name in net.labels] for p in net.predict(PAIRS)]
+    assert np.abs(actual - expected).max() <= 1e-5
+    assert np.ptp(expected, axis=0).min() > 0.01
 
 
 def test_a_classifier_opens(backend, classified):
@@ -125,11 +116,8 @@ def test_a_pretrained_model_opens(backend, loop, tmp_path, kind):
     ids, segments = rng.integers(0, len(PIECES), (5, 9)), rng.integers(0, 2, (5, 9))
     lens = np.array([9, 4, 1, 8, 9])
     valid = np.arange(9) < lens[:, None]
-    inputs = {
-        "input_ids": torch.from_numpy(ids),
-        "token_type_ids": torch.from_numpy(segments),
-        "attention_mask": torch.from_numpy(valid.astype(np.int64)),
-    }
+    inputs = {"input_ids": ids, "token_type_ids": segments, "attention_mask": valid.astype("i8")}
+    inputs = {name: torch.from_numpy(array) for name, array in inputs.items()}
     with torch.no_grad():
         base = getattr(model, "bert", model)(**inputs)
         outputs = model(**inputs)
@@ -140,8 +128,8 @@ def test_a_pretrained_model_opens(backend, loop, tmp_path, kind):
     assert np.abs(encoded - base.last_hidden_state.numpy())[valid].max() <= 1e-5
     if kind == "BertModel":
         return
-    theirs = outputs["prediction_logits" if kind == "BertForPreTraining" else "logits"].numpy()
-    assert np.abs(mlm - theirs[:, [0, 3]])[valid[:, [0, 3]]].max() <= 2e-5
+    expected = outputs["prediction_logits" if kind == "BertForPreTraining" else "logits"].numpy()
+    assert np.abs(mlm - expected[:, [0, 3]])[valid[:, [0, 3]]].max() <= 2e-5
     if kind == "BertForPreTraining":  # its first class is the book's second
         assert np.abs(nsp[:, ::-1] - outputs.seq_relationship_logits.numpy()).max() <= 1e-5
 
@@ -196,27 +184,27 @@ def test_other_models_are_refused_by_name(folder, setting, value, message):
 def test_damaged_and_contradictory_tensors_are_refused(folder):
     weights = folder / "model.safetensors"
     content = weights.read_bytes()
-    tensors = load(content)
     for damaged in (b"", content[:100], content[:-5], b"\xff" * 200):
         weights.write_bytes(damaged)
         with pytest.raises(CheckpointError, match="safetensors"):
             load_classifier(folder)
+    tensors = load(content)
     table = torch.zeros_like(tensors["bert.embeddings.word_embeddings.weight"])
-    save_file({**tensors, "embeddings.word_embeddings.weight": table}, weights)
-    with pytest.raises(CheckpointError, match="twice, under two names"):
-        load_classifier(folder)
-    save_file({**tensors, "bert.extra.weight": torch.ones(2)}, weights)
-    with pytest.raises(CheckpointError, match=r"no BERT has the tensors bert\.extra"):
-        load_classifier(folder)
+    for name, tensor, message in (
+        ("embeddings.word_embeddings.weight", table, "twice, under two names"),
+        ("bert.extra.weight", torch.ones(2), r"no BERT has the tensors bert\.extra"),
+    ):
+        save_file({**tensors, name: tensor}, weights)
+        with pytest.raises(CheckpointError, match=message):
+            load_classifier(folder)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
-def test_other_dtypes_open(classified, folder, dtype):
-    model = classified[1]
+def test_other_dtypes_open(folder, dtype):
     original = load_checkpoint(folder).arrays
-    copy = type(model)(model.config)
-    copy.load_state_dict(model.state_dict())
-    copy.to(dtype).save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    tensors = load(weights.read_bytes())
+    save_file({name: tensor.to(dtype) for name, tensor in tensors.items()}, weights)
     for name, array in load_checkpoint(folder).arrays.items():
         expected = torch.from_numpy(np.array(original[name])).to(dtype).float().numpy()
         assert np.array_equal(array.astype(np.float32), expected), name
@@ -229,7 +217,7 @@ def test_what_we_write_opens_there(classified, tmp_path):
     assert tuple(back.config.id2label.values()) == LABELS
     for name, tensor in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], tensor), name
-    assert np.array_equal(their_logits(back, tmp_path / "m"), their_logits(model, folder))
+    assert np.array_equal(peer_logits(back, tmp_path / "m"), peer_logits(model, folder))
     vocab = WordPieceVocab.from_pieces(PIECES)
     book = Checkpoint({}, BERTConfig(len(vocab), 8, 12, 2, 1, 0.0, 16), vocab, LABELS)
     with pytest.raises(CheckpointError, match=r"normalises the sum.*--to torch, mxnet or b"):
@@ -270,24 +258,27 @@ def test_steps_are_those_of_transformers(backend, classified):
     copy = type(model)(model.config)
     copy.load_state_dict(model.state_dict())
     copy.eval()  # no dropout
-    net: Any = backend.load(folder)
-    no_dropout = {**net.config.to_dict(), "dropout": 0.0}
-    plain: Any = backend.BERTClassifier(backend.BERTModel(**no_dropout), net.labels)
+    net = backend.load(folder)
+    plain = backend.BERTModel(**replace(net.config, dropout=0.0).to_dict())
+    plain = backend.BERTClassifier(plain, net.labels)
     plain.load_arrays(net.arrays(), "the test")
-    trainer: Any = backend.Trainer(plain, devices="cpu")
+    trainer = backend.Trainer(plain, devices="cpu")
     optimizer = torch.optim.Adam(copy.parameters(), lr=1e-3)
     rng = np.random.default_rng(0)
     lens = rng.integers(3, 20, 8).astype(np.int32)
     ids, segments = rng.integers(5, len(PIECES), (8, 20)), rng.integers(0, 2, (8, 20))
     labels = rng.integers(0, 3, 8)
     batch = Batch(ids.astype("i4"), segments.astype("i4"), lens, labels.astype("i4"))
+    mask = (np.arange(20) < lens[:, None]).astype(np.int64)
+    inputs = {
+        "input_ids": ids,
+        "token_type_ids": segments,
+        "attention_mask": mask,
+        "labels": labels,
+    }
+    inputs = {name: torch.from_numpy(array) for name, array in inputs.items()}
     for _ in range(5):
-        loss = copy(
-            input_ids=torch.from_numpy(ids),
-            token_type_ids=torch.from_numpy(segments),
-            attention_mask=torch.from_numpy((np.arange(20) < lens[:, None]).astype(np.int64)),
-            labels=torch.from_numpy(labels),
-        ).loss
+        loss = copy(**inputs).loss
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -5,7 +5,6 @@ import os
 import pickle
 import tracemalloc
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +16,6 @@ from bertnli.errors import CheckpointError
 from bertnli.formats.pickles import MAX_TUPLE
 from bertnli.formats.state_dict import read_state_dict
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
-BOOK = FIXTURES / "torch" / "bert.tiny" / "pretrained.params"
 BOTH_FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 DTYPES = [
     *(torch.float32, torch.float64, torch.float16, torch.bfloat16, torch.int64, torch.int32),
@@ -72,7 +69,7 @@ def test_views_of_storages(tmp_path, zipped):
 
 @BOTH_FORMATS
 def test_a_module_s_state_dict(tmp_path, zipped):
-    """It has the modules' versions as an attribute."""
+    """A state dict has the versions of its modules as an attribute."""
     net = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     assert_as_torch_reads(save(tmp_path / "p", net.state_dict(), zipped))
 
@@ -80,11 +77,7 @@ def test_a_module_s_state_dict(tmp_path, zipped):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickle_protocols(tmp_path, protocol):
     torch.save({"a": torch.ones(2)}, tmp_path / "p", pickle_protocol=protocol)
-    assert read_state_dict(tmp_path / "p")["a"].tolist() == [1, 1]
-
-
-def test_the_book_s_file_is_read_as_torch_reads_it():
-    assert_as_torch_reads(BOOK)
+    assert_as_torch_reads(tmp_path / "p")
 
 
 @BOTH_FORMATS
@@ -94,13 +87,9 @@ def test_a_training_checkpoint_holds_a_state_dict(tmp_path, zipped, key):
     optimizer = torch.optim.Adam(net.parameters())
     net(torch.ones(2)).sum().backward()
     optimizer.step()
-    checkpoint = {
-        "epoch": 3,
-        "pytorch-lightning_version": "2.1.0",
-        "optimizer_states": [optimizer.state_dict()],
-        "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": torch.ones(())}},
-        key: net.state_dict(),
-    }
+    checkpoint = {"epoch": 3, "pytorch-lightning_version": "2.1.0", key: net.state_dict()}
+    checkpoint["optimizer_states"] = [optimizer.state_dict()]
+    checkpoint["callbacks"] = {"ModelCheckpoint{'monitor': None}": {"best": torch.ones(())}}
     arrays = read_state_dict(save(tmp_path / "p", checkpoint, zipped))
     assert list(arrays) == ["weight", "bias"]
     assert np.array_equal(arrays["weight"], net.weight.detach().numpy())
@@ -117,12 +106,8 @@ class _Runs:
         return os.mkdir, (str(self.marker),)
 
 
-class _Net(torch.nn.Module):
+class _Net(torch.nn.Linear):
     """A class of the user's."""
-
-    def __init__(self):
-        super().__init__()
-        self.layer = torch.nn.Linear(2, 2)
 
 
 @BOTH_FORMATS
@@ -135,7 +120,7 @@ def test_code_is_not_run(tmp_path, zipped):
         read_state_dict(tmp_path / "p")
     assert not (tmp_path / "marker").exists()
     with pytest.raises(CheckpointError, match=r"\._Net, .*save\(net\.state_dict\(\), path\)"):
-        read_state_dict(save(tmp_path / "p", _Net(), zipped))
+        read_state_dict(save(tmp_path / "p", _Net(2, 2), zipped))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +218,16 @@ def test_hostile_pickles(tmp_path, data_pkl):
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20e6
-    assert_as_torch_reads(BOOK)  # and nothing has changed
+
+
+def test_the_book_s_file(fixtures):
+    """Also after what is hostile, which must not have changed anything."""
+    assert_as_torch_reads(fixtures / "torch" / "bert.tiny" / "pretrained.params")
 
 
 @settings(
     deadline=None,
-    max_examples=100,
+    max_examples=60,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(zipped=st.booleans(), data=st.data())

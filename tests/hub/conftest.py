@@ -16,13 +16,12 @@ def server():
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch, tmp_path):
-    """Quick retries, a small cache of the test, and a catalogue that is put back."""
+    """Retry quickly, use a small cache of the test, and put the catalogue back."""
     monkeypatch.setattr(fetch, "BACKOFF", 0.01)
     monkeypatch.setattr(fetch, "TIMEOUT", (0.3, 0.3))
     monkeypatch.setattr(fetch, "MAX_BYTES", 1 << 22)
-    monkeypatch.setattr(
-        fetch, "RETRY", fetch.RETRY.new(backoff_factor=0, backoff_jitter=0, retry_after_max=0)
-    )
+    quick = {"backoff_factor": 0, "backoff_jitter": 0, "retry_after_max": 0}
+    monkeypatch.setattr(fetch, "RETRY", fetch.RETRY.new(**quick))
     monkeypatch.setenv(catalogue.CACHE_VARIABLE, str(tmp_path / "cache"))
     names = {name: dict(files) for name, files in catalogue.DATA_HUB.items()}
     monkeypatch.setattr(catalogue, "DATA_HUB", names)

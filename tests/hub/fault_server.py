@@ -5,7 +5,6 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -17,8 +16,8 @@ class Served:
     """A file of the server: its content, and a fault for each of the first requests."""
 
     content: bytes
-    script: list[str] = field(default_factory=list)
-    requests: list[dict[str, str]] = field(default_factory=list)
+    script: list
+    requests: list = field(default_factory=list)
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -28,7 +27,7 @@ class FaultServer(ThreadingHTTPServer):
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, Served] = {}
+        self.files = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
@@ -36,26 +35,20 @@ class FaultServer(ThreadingHTTPServer):
         self.files[path] = Served(content, list(script))
         return self.files[path]
 
-    def requests(self):
-        return sum(len(file.requests) for file in self.files.values())
-
     def handle_error(self, *_):
-        """Clients that leave are expected."""
+        """Ignore clients that leave."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """Serves one request."""
 
-    server: FaultServer
-
     def do_GET(self):
         self.close_connection = True
         path = self.path.partition("#")[0]
-        self.file = self.server.files.get(path) or Served(b"", ["404"])
-        self.file.requests.append(dict(self.headers))
-        fault = self.file.script.pop(0) if self.file.script else "ok"
-        self.body = self.file.content
-        FAULTS[fault](self)
+        file = self.server.files.get(path) or Served(b"", ["404"])
+        file.requests.append(dict(self.headers))
+        self.body = file.content
+        FAULTS[file.script.pop(0) if file.script else "ok"](self)
 
     def log_message(self, *_):
         pass
@@ -96,20 +89,17 @@ class Handler(BaseHTTPRequestHandler):
         self.connection.close()
 
     def wait(self):
-        """Until the client leaves."""
+        """Wait until the client leaves."""
         self.connection.settimeout(20)
         self.connection.recv(1)
 
-    def trickle(self, data):
-        for i in range(len(data)):
-            self.send(data[i : i + 1])
-            time.sleep(0.02)
+    def send_slowly(self, data, size, pause):
+        for i in range(0, len(data), size):
+            self.send(data[i : i + size])
+            time.sleep(pause)
 
-    def slow(self):
-        body = self.begin()
-        for i in range(0, len(body), 1 << 14):
-            self.send(body[i : i + (1 << 14)])
-            time.sleep(0.05)
+    def trickle(self, data):
+        self.send_slowly(data, 1, 0.02)
 
     def endless(self):
         self.head(200)
@@ -126,15 +116,15 @@ class Handler(BaseHTTPRequestHandler):
         self.send(f"{len(self.body):x}\r\n".encode() + self.body[:1000])
 
     def range(self, shift):
-        """The wrong part of the file."""
+        """Send the wrong part of the file."""
         first, total = self.first() + shift, len(self.body)
         self.head(206, Content_Range=f"bytes {first}-{total - 1}/{total}")
         self.send(self.body[first:])
 
 
-FAULTS: dict[str, Callable[[Handler], None]] = {
+FAULTS = {
     "ok": lambda h: h.send(h.begin()),
-    "slow": lambda h: h.slow(),
+    "slow": lambda h: h.send_slowly(h.begin(), 1 << 14, 0.05),
     "cut": lambda h: h.cut(),
     "cut at once": lambda h: h.cut(0),
     "reset": lambda h: h.reset(),
