@@ -15,7 +15,7 @@ import pytest
 from corpus_files import csv_of, feather, parquet, rows_of, write
 from datasets.info import DatasetInfosDict
 
-from bertnli.data.read import pairs, read
+from bertnli.data.read import read
 from bertnli.errors import DataError
 
 CLASSES = ["entailment", "neutral", "contradiction"]
@@ -76,7 +76,7 @@ def test_text_of_any_type_is_text(tmp_path, name):
 def test_text_that_is_not_utf8_is_a_bad_row(tmp_path, name):
     for column in (NOT_UTF8, NOT_UTF8.cast(pa.large_string()), NOT_UTF8.cast(pa.binary())):
         path = written(tmp_path, name, {"premise": column, "hypothesis": ["b"] * 3})
-        with pytest.raises(DataError, match="2.*0xff"):
+        with pytest.raises(DataError, match="0xff"):
             read(path, labelled=False)
         corpus = read(path, labelled=False, on_error="skip")
         assert corpus.premises == ["a", "c"] and corpus.skipped == {"malformed": 1}
@@ -125,53 +125,8 @@ def test_without_pyarrow(monkeypatch, tmp_path, what):
         read(source)
 
 
-class Capsule:
-    """An object that has Arrow's PyCapsule interface alone."""
-
-    def __arrow_c_stream__(self, requested_schema=None):
-        return pa.table(TEXTS).__arrow_c_stream__(requested_schema)
-
-
 def hub_dataset():
     return datasets.Dataset.from_dict(NUMBERS, FEATURES)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        *(Capsule, lambda: pl.LazyFrame(TEXTS), lambda: pa.table(TEXTS).to_reader(2)),
-        lambda: pd.DataFrame(TEXTS).astype({"premise": "category"}),
-        lambda: pl.DataFrame(TEXTS, schema_overrides={"hypothesis": pl.Enum(TEXTS["hypothesis"])}),
-        *(hub_dataset, lambda: hub_dataset().to_iterable_dataset()),
-    ],
-)
-def test_objects(make):
-    assert rows_of(read(make())) == KEPT
-    assert list(pairs(make())) == [row[:2] for row in ROWS]
-
-
-def test_pandas_columns_without_good_names():
-    frame = pd.DataFrame([["a", "b"], ["c", "d"]])
-    assert read(frame, premise=2, hypothesis=1, labelled=False).premises == ["b", "d"]
-    assert list(frame.columns) == [0, 1]
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda data: data.select([3, 0]),
-        lambda data: data.shuffle(seed=1),
-        lambda data: data.filter(lambda row: row["label"] in (0, 1)),
-        lambda data: data.with_format("numpy", columns=["label"]).sort("hypothesis"),
-    ],
-)
-def test_a_data_set_has_its_own_order(change):
-    changed = change(hub_dataset())
-    rows = list(changed.with_format(None))
-    expected = [
-        (r["premise"], r["hypothesis"], CLASSES[r["label"]]) for r in rows if r["label"] >= 0
-    ]
-    assert rows_of(read(changed)) == expected != KEPT
 
 
 # ----- names of classes beside the data

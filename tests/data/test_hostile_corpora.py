@@ -3,18 +3,16 @@
 import bz2
 import csv
 import gzip
-import io
 import json
 import lzma
 import random
 import re
-from contextlib import suppress
 
 import pandas
 import polars
 import pyarrow as pa
 import pytest
-from corpus_files import feather, jsonl, lines, parquet, write
+from corpus_files import csv_of, feather, jsonl, lines, parquet, records, write
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
@@ -135,36 +133,41 @@ def test_bad_json(tmp_path, case, name):
 
 VOCAB = Vocab(["a", "dog", "1", "."], 0, RESERVED_TOKENS)
 ODD = " ()\"',\t\r\n\0\x0b\x1c\x85\u2028\ufeff\u3000aé中😀{}[]:;|\\-"
-FIXED = [
-    "a dog .",
-    "( a ( dog . ) )",
-    "",
-    " ",
-    '"',
-    '"a',
-    'a"',
-    'a "b" c',
-    '"a ""b"""',
-    "a" * 140_000,
-]
+FIXED = ["a dog .", "( a ( dog . ) )", "", " ", '"', '"a', 'a"', 'a "b" c', '"a ""b"""']
 SENTENCES = st.one_of(
-    st.sampled_from(FIXED), st.text(st.sampled_from(ODD), max_size=6), st.text(max_size=3)
+    st.sampled_from([*FIXED, "a" * 140_000]),
+    *(st.text(st.sampled_from(ODD), max_size=6), st.text(max_size=3)),
 )
 LABELS = st.sampled_from(
     [*bertnli.LABELS, "neutral", "Neutral", "-", "", "-1", "0", "e", "maybe", "\ufeffneutral"]
 )
-ENDS = st.sampled_from(["\n", "\n", "\r\n", "\r", "\n\n", "\r\r\n", " \n", "\0\n"])
-#: Formats of tables of text: the file's name and the delimiter.
-TABLES = {
-    "tsv": ("t.tsv", "\t"),
-    "csv": ("t.csv", ","),
-    "csv ;": ("t.csv", ";"),
-    "csv |": ("t.csv", "|"),
-    "quoted tsv": ("t.tsv", "\t"),
-    "snli txt": ("snli_1.0_dev.txt", "\t"),
+
+
+def quoted(sign):
+    return lambda rows, head: csv_of(rows, head, sign, quoting=csv.QUOTE_ALL)
+
+
+def told(delimiter, quoted=True):
+    how = {"format": "csv" if quoted else "tsv", "delimiter": delimiter}
+    return {**how, "quoted": quoted, "header": True}
+
+
+def document(rows, head):
+    return json.dumps(records(rows, head), indent=1)
+
+
+#: Formats: a file's name, a function that makes its text, options that tell the format.
+FORMATS = {
+    "tsv": ("t.tsv", lines, told("\t", False)),
+    "snli txt": ("snli_1.0_dev.txt", lines, told("\t", False)),
+    "csv": ("t.csv", quoted(","), told(",")),
+    "csv ;": ("t.csv", quoted(";"), told(";")),
+    "csv |": ("t.csv", quoted("|"), told("|")),
+    "quoted tsv": ("t.tsv", quoted("\t"), told("\t")),
+    "jsonl": ("t.jsonl", jsonl, {"format": "jsonl"}),
+    "snli jsonl": ("snli_1.0_dev.jsonl", jsonl, {"format": "jsonl"}),
+    "json": ("t.json", document, {"format": "json"}),
 }
-RAW = ("tsv", "snli txt")  # without quoting
-DOCUMENTS = {"jsonl": "t.jsonl", "snli jsonl": "snli_1.0_dev.jsonl", "json": "t.json"}
 PACKERS = {
     "": bytes,
     ".gz": lambda raw: gzip.compress(raw, 1),
@@ -178,48 +181,26 @@ VALUES = st.one_of(
     st.sampled_from([2**70, "9" * 5000, {"a": {"b": "c"}}, "\ud800", float("nan"), ("a",), object]),
 )
 #: Bytes that are put into files of text.
-PIECES = [b"", b'"', b"\n", b"\r", b"\0", b"\t", b",", b";", b"\xff", b"\xc3", b"\xed\xa0\x80"]
-PIECES += [b"-", b"[", b"]", b"{", b"}"]
+PIECES = [b"", b'"', b"\n", b"\n\n", b"\r", b"\r\n", b"\0", b"\t", b",", b";", b"\xff", b"\xc3"]
+PIECES += [b"\xed\xa0\x80", b"\xef\xbb\xbf", b"-", b"[", b"]", b"{", b"}"]
 
 
 @st.composite
 def files(draw):
-    """Draw a format of text, and the bytes of a file that is more or less in it."""
-    format = draw(st.sampled_from([*TABLES, *DOCUMENTS]))
-    names = list(PARSED if format.startswith("snli") else HEAD)
-    if draw(st.integers(0, 15)) == 0:
-        names.append(draw(st.sampled_from([*names, "x", "", "\r"])))
-    width = st.sampled_from([len(names)] * 6 + [0, 1, 2, 4])
-    _, sign = TABLES.get(format, (None, None))
-    parts, ends = [], []
-    if sign:
-        parts = [sign.join(names)]
-        ends = [draw(st.sampled_from(["\n"] * 6 + ["\r\n"] * 3 + ["\r", ""]))]
-    simple = draw(st.booleans())
-    for _ in range(draw(st.integers(0, 6))):
-        cells = [draw(LABELS), *(draw(SENTENCES) for _ in range(draw(width) - 1))]
-        ends.append("\n" if simple else draw(ENDS))
-        if sign is None:
-            odd = draw(st.sampled_from([None] * 8 + sorted(BAD_JSON)))
-            row = json.dumps(
-                dict(zip(names, cells, strict=False)), ensure_ascii=draw(st.booleans())
-            )
-            parts.append(BAD_JSON[odd] if odd else row)
-        elif format not in RAW and draw(st.integers(0, 3)):
-            parts.append(sign.join('"' + cell.replace('"', '""') + '"' for cell in cells))
-        else:
-            parts.append((sign if simple else draw(st.sampled_from("\t,;"))).join(cells))
-    text = "".join(part + end for part, end in zip(parts, ends, strict=True))
-    if format == "json":
-        text = draw(st.sampled_from(["[", "[", "[\n", '{"data": [', ""])) + ",\n".join(parts)
-        text += draw(st.sampled_from(["]", "]", "\n]\n", "]}", ""]))
+    """Draw a format of text, the bytes of a file of it, and the number of its rows, if known."""
+    format = draw(st.sampled_from([*FORMATS]))
+    _, make, _ = FORMATS[format]
+    rows = draw(st.lists(st.tuples(LABELS, SENTENCES, SENTENCES), max_size=6))
+    text = make(rows, PARSED if format.startswith("snli") else HEAD)
+    expected = len(rows) if make is not lines and all(map(any, rows)) else None
+    if make is jsonl and draw(st.booleans()):
+        text += BAD_JSON[draw(st.sampled_from(sorted(BAD_JSON)))]
+        expected = None
     encoding = draw(st.sampled_from(["utf-8"] * 6 + ["utf-16", "latin-1"]))
     content = text.encode(encoding, "surrogatepass" if encoding == "utf-8" else "replace")
-    if encoding == "utf-8":
-        content = draw(st.sampled_from(["", "", "", "\ufeff", "\ufeff\ufeff"])).encode() + content
-    if draw(st.integers(0, 3)) == 0:
-        content = mutated(content, draw(st.integers(0, 1 << 32)), PIECES)
-    return format, content
+    if draw(st.booleans()):
+        return format, mutated(content, draw(st.integers(0, 1 << 32)), PIECES), None
+    return format, content, expected if encoding == "utf-8" else None
 
 
 def mutated(content, seed, pieces):
@@ -230,30 +211,6 @@ def mutated(content, seed, pieces):
         place = rng.randint(0, len(raw))
         raw[place : place + rng.choice([0, 1, 1, 5])] = rng.choice(pieces)
     return bytes(raw)
-
-
-def rows_in(format, text):
-    """Count the rows of a file in another way; None where that is not sure."""
-    if format == "json":
-        try:
-            document = json.loads(text)
-        except (ValueError, RecursionError):
-            return None
-        return len(document) if isinstance(document, list) else None
-    if format in DOCUMENTS:
-        return sum(not line.isspace() and line != "" for line in text.split("\n"))
-    if format in RAW:
-        rows = [line.rstrip("\r").split("\t") for line in text.split("\n")]
-        rows = [row for row in rows if row != [""]]
-    else:
-        try:
-            file = io.StringIO(text, newline="\n")
-            rows = list(filter(None, csv.reader(file, strict=True, delimiter=TABLES[format][1])))
-        except csv.Error:
-            return None
-    while len(rows) > 1 and not any(rows[-1]) and len(rows[-1]) == len(rows[0]):
-        rows.pop()  # empty rows at the end
-    return len(rows) - 1
 
 
 def outcome(make, *args, **options):
@@ -310,24 +267,6 @@ def check_ids(source, **options):
                 assert (type(fast), str(fast)) == (type(plain), str(plain))
 
 
-def run_file(factory, file, packed, told):
-    """Read a file of text; `told` says whether its format is given as options."""
-    format, content = file
-    name, sign = TABLES[format] if format in TABLES else (DOCUMENTS[format], None)
-    path = write(factory.mktemp("corpus") / (name + packed), PACKERS[packed](content))
-    options, expected = {}, None
-    if told:
-        options = {"format": format.removeprefix("snli ")}
-        if sign:
-            options = {"format": "tsv" if format in RAW else "csv", "delimiter": sign}
-            options |= {"quoted": format not in RAW, "header": True}
-        encoding = "utf-16" if content[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
-        with suppress(UnicodeError):
-            expected = rows_in(format, content.decode(encoding))
-    check(path, expected, **options)
-    check_ids(path, **options)
-
-
 def as_text(value):
     return value.encode(errors="replace").decode() if isinstance(value, str) else None
 
@@ -370,16 +309,21 @@ by_day_and_by_night = pytest.mark.parametrize(
 )
 
 
-FILES = {"file": files(), "packed": st.sampled_from(["", "", "", *PACKERS]), "told": st.booleans()}
-
-
 @by_day_and_by_night
 def test_hostile_corpora(tmp_path_factory, count):
+    """Files of text, perhaps damaged or packed, whose format is told or must be determined."""
+
     @settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
-    @given(**FILES)
-    @example(file=("jsonl", b"\xef\xbb"), packed="", told=False)
-    def check_one(file, packed, told):
-        run_file(tmp_path_factory, file, packed, told)
+    @given(files(), st.sampled_from(["", "", "", *PACKERS]), st.booleans())
+    @example(file=("jsonl", b"\xef\xbb", None), packed="", is_told=False)
+    def check_one(file, packed, is_told):
+        format, content, expected = file
+        name, _, options = FORMATS[format]
+        options = options if is_told else {}
+        folder = tmp_path_factory.mktemp("corpus")
+        path = write(folder / (name + packed), PACKERS[packed](content))
+        check(path, expected if is_told else None, **options)
+        check_ids(path, **options)
 
     check_one()
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 from dataclasses import dataclass, field
 
 import pyarrow
@@ -127,13 +128,14 @@ def case(head, rows, pairs=PLAIN, **more):
         head: "layouts; files; classes". Layouts are those of `Case`; files are names, separated by
             spaces, with ":format" where the ending does not tell it; classes are a letter of
             `CLASSES` for each row.
-        rows: dictionaries, or lines of text: the columns' names, then the cells of each row. In
-            these P and H are the sentences of the row's pair, and what is JSON is a JSON value.
+        rows: dictionaries; or lines of text, of which the first has the columns' names and each
+            other one the cells of a row (" / " separates lines, too). P and H stand for the
+            sentences of the row's pair; a cell that is JSON is that JSON value.
         pairs: premise and hypothesis of each row as they must be read.
         more: see `Case`.
     """
     if isinstance(rows, str):
-        names, *cells = [line.strip().split("|") for line in rows.strip().splitlines()]
+        names, *cells = [line.strip().split("|") for line in re.split("\n| / ", rows)]
         rows = [
             {name: cell_value(cell, *pair) for name, cell in zip(names, row, strict=True)}
             for row, pair in zip(cells, pairs, strict=False)
@@ -204,10 +206,7 @@ CASES = {
     ),
     "XNLI's translations": case(
         "XNLI; multinli.train.de.tsv; NCE",
-        """premise|hypo|label
-        P|H|neutral
-        P|H|contradictory
-        P|H|entailment""",
+        "premise|hypo|label / P|H|neutral / P|H|contradictory / P|H|entailment",
     ),
     "ANLI": case(
         "ANLI; R1/dev.jsonl; ECN",
@@ -247,11 +246,7 @@ CASES = {
     ),
     "SciTail": case(
         "SciTail; tsv_format/scitail_1.0_dev.tsv:headless science.txt:headless; ENEN",
-        """1|2|3
-        P|H|entails
-        P|H|neutral
-        P|H|entails
-        P|H|neutral""",
+        "1|2|3 / P|H|entails / P|H|neutral / P|H|entails / P|H|neutral",
     ),
     "SciTail as SNLI": case(
         "SciTail|SNLI; snli_format/scitail_1.0_dev.txt:jsonl scitail.jsonl; ENNE",
@@ -270,21 +265,14 @@ CASES = {
     ),
     "RTE": case(
         "RTE|GLUE RTE|GLUE|table; RTE/dev.tsv; XE",
-        """index|sentence1|sentence2|label
-        0|P|H|not_entailment
-        1|P|H|entailment""",
+        "index|sentence1|sentence2|label / 0|P|H|not_entailment / 1|P|H|entailment",
     ),
     "QNLI": case(
         "QNLI|GLUE QNLI; QNLI/dev.tsv x.tsv; EX",
-        """index|question|sentence|label
-        0|P|H|entailment
-        1|P|H|not_entailment""",
+        "index|question|sentence|label / 0|P|H|entailment / 1|P|H|not_entailment",
     ),
     "WNLI": case(
-        "WNLI|GLUE WNLI; WNLI/train.tsv; EX",
-        """index|sentence1|sentence2|label
-        0|P|H|1
-        1|P|H|0""",
+        "WNLI|GLUE WNLI; WNLI/train.tsv; EX", "index|sentence1|sentence2|label / 0|P|H|1 / 1|P|H|0"
     ),
     "MNLI's training set": case(
         "MNLI|MultiNLI|GLUE MNLI; MNLI/train.tsv; NE-C",
@@ -312,11 +300,7 @@ CASES = {
     ),
     "AX": case(
         "GLUE; AX/AX.tsv diagnostic.tsv; ????",
-        """index|sentence1|sentence2
-        0|P|H
-        1|P|H
-        2|P|H
-        3|P|H""",
+        "index|sentence1|sentence2 / 0|P|H / 1|P|H / 2|P|H / 3|P|H",
     ),
     "GLUE's diagnostics": case(
         "AX|GLUE AX|GLUE diagnostics|GLUE diagnostic; AX/diagnostic-full.tsv; NCE",
@@ -327,17 +311,12 @@ CASES = {
     ),
     "CB": case(
         "CB|SuperGLUE CB|SuperGLUE|table; CB/val.jsonl; ECN",
-        """premise|hypothesis|label|idx
-        P|H|entailment|0
-        P|H|contradiction|1
-        P|H|neutral|2""",
+        "premise|hypothesis|label|idx / P|H|entailment|0 / P|H|contradiction|1 / P|H|neutral|2",
         DIALOGUE,
     ),
     "RTE of SuperGLUE": case(
         "RTE|SuperGLUE RTE|SuperGLUE|table; RTE/val.jsonl; XE",
-        """premise|hypothesis|label|idx
-        P|H|not_entailment|0
-        P|H|entailment|1""",
+        "premise|hypothesis|label|idx / P|H|not_entailment|0 / P|H|entailment|1",
     ),
     "AX-b": case(
         "AX-b|AX|SuperGLUE AX-b|SuperGLUE|RTE|table; AX-b/AX-b.jsonl; EX",
@@ -347,9 +326,7 @@ CASES = {
     ),
     "SuperGLUE's test sets": case(
         "CB|RTE|SuperGLUE|SuperGLUE CB|SuperGLUE RTE|table; CB/test.jsonl; ??",
-        """premise|hypothesis|idx
-        P|H|0
-        P|H|1""",
+        "premise|hypothesis|idx / P|H|0 / P|H|1",
     ),
     "SICK": case(
         "SICK; SICK.txt; NEC",
@@ -382,9 +359,7 @@ CASES = {
     ),
     "DocNLI": case(
         "DocNLI|table; DocNLI_release/dev.json; XE",
-        """premise|hypothesis|label
-        P|H|not_entailment
-        P|H|entailment""",
+        "premise|hypothesis|label / P|H|not_entailment / P|H|entailment",
         [(LONG, "They sleep."), PLAIN[1]],
     ),
     "Breaking NLI": case(
@@ -402,10 +377,7 @@ CASES = {
             "revised_premise/dev.tsv:quoted",
             "NEC",
         ),
-        """sentence1|sentence2|gold_label
-        P|H|neutral
-        P|H|entailment
-        P|H|contradiction""",
+        "sentence1|sentence2|gold_label / P|H|neutral / P|H|entailment / P|H|contradiction",
     ),
     "ChaosNLI": case(
         "ChaosNLI; chaosNLI_snli.jsonl chaosNLI_mnli_m.jsonl; ENC",
