@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from bertnli.data.cache import ARRAYS, cached
 from bertnli.data.corpus import Corpus
@@ -66,8 +67,7 @@ def test_it_is_used_until_something_changes(entry, monkeypatch):
     os.utime(entry.file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert entry.makes()
     assert not (entry.file.parent.parent / "downloads").exists()
-    with pytest.raises(DataError, match="cannot be read"):
-        entry.makes(sources=[Path("missing")])
+    refused(DataError, "cannot be read", entry.makes, sources=[Path("missing")])
 
 
 @pytest.mark.parametrize("name", [*(f"{name}.npy" for name in ARRAYS), "meta.json"])

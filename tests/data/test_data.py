@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 import bertnli
 from bertnli.data.batches import Batch, batches, epoch_order, sorted_batches
@@ -46,8 +47,7 @@ def test_an_empty_sentence_is_kept_in_official_files_alone(tmp_path):
     (tmp_path / "snli_1.0_dev.txt").write_text(parses + "neutral\ta\t( )\t\t\n")
     assert tuple(bertnli.read(tmp_path, "dev")) == (["a"], [""], [2])
     (tmp_path / "t.tsv").write_text("gold_label\tsentence1\tsentence2\nneutral\ta\t \n")
-    with pytest.raises(DataError, match="line 2: the hypothesis is ' '"):
-        bertnli.read(tmp_path / "t.tsv")
+    refused(DataError, "line 2: the hypothesis is ' '", bertnli.read, tmp_path / "t.tsv")
 
 
 def soft(path, *answers):
@@ -71,8 +71,7 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path):
     assert bertnli.read(path).targets is None
     table = tmp_path / "t.tsv"
     table.write_text("sentence1\tsentence2\tgold_label\tp\nA\tB\tneutral\t0.5\n")
-    with pytest.raises(DataError, match=r"line 2: 'p' is '0\.5'; "):
-        bertnli.read(table, probabilities="p")
+    refused(DataError, r"line 2: 'p' is '0\.5'; ", bertnli.read, table, probabilities="p")
 
 
 @pytest.mark.parametrize(
@@ -87,8 +86,7 @@ def test_a_teacher_s_probabilities_are_read_by_name(tmp_path):
 )
 def test_what_are_no_probabilities_is_a_bad_row(tmp_path, bad):
     path = soft(tmp_path / "t.jsonl", ANSWER, bad)
-    with pytest.raises(DataError, match="line 2: the probabilities"):
-        bertnli.read(path, probabilities="p")
+    refused(DataError, "line 2: the probabilities", bertnli.read, path, probabilities="p")
     kept = bertnli.read(path, probabilities="p", on_error="skip")
     assert kept.skipped == {"malformed": 1} and len(kept.targets) == 1
 
@@ -166,21 +164,15 @@ def test_raw_text_is_tokenized_and_lower_cased(capsys):
 
 def test_dataset_refuses():
     corpus = Corpus(["a"], ["b"], [0], tokenized=True)
-    with pytest.raises(ConfigError, match="vocabulary"):
-        PairDataset(corpus, 16)
-    with pytest.raises(ConfigError, match="max_len=3"):
-        PairDataset(corpus, 3, build_vocab(corpus, 1))
-    with pytest.raises(DataError, match="'<cls>'"):
-        PairDataset(corpus, 16, Vocab(["a"]))
+    refused(ConfigError, "vocabulary", PairDataset, corpus, 16)
+    refused(ConfigError, "max_len=3", PairDataset, corpus, 3, build_vocab(corpus, 1))
+    refused(DataError, "'<cls>'", PairDataset, corpus, 16, Vocab(["a"]))
     dataset = PairDataset(corpus, 16, build_vocab(corpus, 1), verbose=False)
     with pytest.raises(IndexError):
         dataset.padded(1)
-    with pytest.raises(ConfigError, match="batch_size"):
-        next(batches(dataset, 0))
-    with pytest.raises(DataError, match="cannot be padded"):
-        dataset.batch(np.array([0]), pad_to=4)
-    with pytest.raises(DataError, match="SNLIBERTDataset"):
-        Batch.from_padded([1, 2, 3], np.asarray)
+    refused(ConfigError, "batch_size", next, batches(dataset, 0))
+    refused(DataError, "cannot be padded", dataset.batch, np.array([0]), pad_to=4)
+    refused(DataError, "SNLIBERTDataset", Batch.from_padded, [1, 2, 3], np.asarray)
     empty = Corpus([], [], [], tokenized=True)
     dataset = PairDataset(empty, 16, build_vocab(empty, 1), verbose=False)
     assert not [*batches(dataset, 4), *sorted_batches(dataset, 4)]

@@ -15,6 +15,7 @@ import pytest
 from corpus_files import csv_of, feather, jsonl, lines, parquet, records, write
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 import bertnli
 from bertnli.data import direct
@@ -57,8 +58,7 @@ def test_a_bad_record_takes_no_others_with_it(tmp_path, row, message):
     for end in ('"neutral","4","x"', "neutral,4,x"):
         table = [",".join(HEAD), "neutral,1,x", "-,2,x", row, "neutral,3,x", end, "", ""]
         path = write(tmp_path / "t.csv", "\n".join(table))
-        with pytest.raises(DataError, match=message):
-            read(path)
+        refused(DataError, message, read, path)
         corpus = read(path, on_error="skip")
         assert corpus.premises == ["1", "3", "4"]
         assert corpus.skipped == {"no gold label": 1, "malformed": 1}
@@ -85,8 +85,7 @@ def test_a_bad_record_takes_no_others_with_it(tmp_path, row, message):
 def test_no_header_no_file(tmp_path, name, content, message, on_error):
     path = write(tmp_path / name, content)
     for make in (read, lambda path, **how: PairDataset.read(path, None, 16, VOCAB, **how)):
-        with pytest.raises(DataError, match=message):
-            make(path, on_error=on_error)
+        refused(DataError, message, make, path, on_error=on_error)
 
 
 GOOD = '{"gold_label": "neutral", "sentence1": "a", "sentence2": "b"}'

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pyarrow
 import pytest
 from corpus_files import csv_of, feather, lines, parquet, rows_of, write
+from refusals import refused
 
 import bertnli
 from bertnli.bert.labels import LABELS, TWO_WAY
@@ -372,11 +373,7 @@ CASES = {
         annotations=[[0, 2, 1], [3, 0, 0], [0, 1, 2]],
     ),
     "counterfactually augmented": case(
-        *(
-            "SNLI|table|counterfactually augmented SNLI|CAD",
-            "revised_premise/dev.tsv:quoted",
-            "NEC",
-        ),
+        "SNLI|table|counterfactually augmented SNLI|CAD; revised_premise/dev.tsv:quoted; NEC",
         "sentence1|sentence2|gold_label / P|H|neutral / P|H|entailment / P|H|contradiction",
     ),
     "ChaosNLI": case(
@@ -430,8 +427,7 @@ def test_each_layout_is_read_without_options(tmp_path, name, file):
     packed = write(path.with_name(f"{path.name}.gz"), gzip.compress(path.read_bytes()))
     assert bertnli.read(str(packed), **made.options) == corpus
     if made.options:
-        with pytest.raises(DataError, match="labelled=False"):
-            bertnli.read(path)
+        refused(DataError, "labelled=False", bertnli.read, path)
 
 
 @pytest.mark.parametrize("name", TABLES)
@@ -456,8 +452,7 @@ def test_numbers_mean_something_in_wnli_alone(tmp_path):
         CASES["WNLI"].check(bertnli.read(write(tmp_path / folder / "dev.tsv", text)))
         CASES["WNLI"].check(bertnli.read(tmp_path / folder, "dev"))
     for file in ("RTE/train.tsv", "x.tsv"):
-        with pytest.raises(DataError, match="label_map"):
-            bertnli.read(write(tmp_path / file, text))
+        refused(DataError, "label_map", bertnli.read, write(tmp_path / file, text))
     two = bertnli.read(tmp_path / "x.tsv", label_map={"0": "entailment", "1": "not_entailment"})
     assert [two.label_names[i] for i in two.labels] == [NO, E]
 
@@ -510,5 +505,4 @@ def test_the_hub_s_files_say_what_their_numbers_mean(tmp_path, columns, names, m
         (*pair, CALLED[names[i].lower()]) for pair, i in zip(PLAIN, ids, strict=True) if i >= 0
     ]
     Case("", {}, [], expected, 1).check(bertnli.read(path))
-    with pytest.raises(DataError, match="label_map"):
-        bertnli.read(write(tmp_path / "bare.arrow", make(bare)))
+    refused(DataError, "label_map", bertnli.read, write(tmp_path / "bare.arrow", make(bare)))

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from bertnli.data.batches import Batch, batches
 from bertnli.data.masking import Masking
@@ -58,8 +59,7 @@ def test_unusable_files_are_named(tmp_path, content, reason):
     file = tmp_path / "file.txt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(DataError, match=rf"(?s)(?=.*{reason})(?=.*{file})"):
-        read_text(file)
+    refused(DataError, rf"(?s)(?=.*{reason})(?=.*{file})", read_text, file)
 
 
 def test_half_of_the_sentences_are_followed_by_their_next():
@@ -125,10 +125,8 @@ def test_an_epoch_is_a_function_of_seed_and_number():
 
 def test_texts_without_examples_are_refused():
     for documents, message in (([["a"], ["b"]], "no document has two"), ([["a", "b"]], "one docu")):
-        with pytest.raises(DataError, match=message):
-            make_set(documents)
-    with pytest.raises(ConfigError, match="masking rate"):
-        Masking(Vocab(["a"], 0, RESERVED_TOKENS), 1.0)
+        refused(DataError, message, make_set, documents)
+    refused(ConfigError, "masking rate", Masking, Vocab(["a"], 0, RESERVED_TOKENS), 1.0)
 
 
 def test_masking_rates_are_the_books():

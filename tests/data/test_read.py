@@ -22,6 +22,7 @@ import polars
 import pyarrow
 import pytest
 from corpus_files import HEADER, csv_of, feather, jsonl, lines, parquet, records, rows_of, write
+from refusals import refused
 
 from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.data.dataset import PairDataset, build_vocab
@@ -110,7 +111,10 @@ class Capsule:
     """An object that has Arrow's PyCapsule interface alone."""
 
     def __init__(self, table):
-        self.__arrow_c_stream__ = table.__arrow_c_stream__
+        self.table = table
+
+    def __arrow_c_stream__(self, requested_schema=None):
+        return self.table.__arrow_c_stream__(requested_schema)
 
 
 #: A kind of table to a function that makes it, with the same rows.
@@ -193,8 +197,7 @@ def test_the_sample_has_three_splits():
     assert read("sample", "validation") == read("sample", "valid") == read("sample", "dev")
     assert read("sample", True) == read("sample", "train")
     assert read("sample", False) == read("sample", "test")
-    with pytest.raises(BERTNLIError, match=r"trian.*'train'"):
-        read("sample", "trian")
+    refused(BERTNLIError, r"trian.*'train'", read, "sample", "trian")
 
 
 #: The files of the training, the development and the test set.
@@ -243,10 +246,8 @@ def test_a_folder_or_an_archive_has_splits(tmp_path, names, packed):
         assert all(read(source, name).premises == [split] for name in names)
     assert read(f"{source}:dev").premises == ["dev"]
     assert read(str(source), "test").premises == ["test"]
-    with pytest.raises(BERTNLIError, match=r"(?i)name one, as set:\w"):
-        read(source)
-    with pytest.raises(BERTNLIError, match=r"(?i)no split 'tset': .*test"):
-        read(source, "tset")
+    refused(BERTNLIError, r"(?i)name one, as set:\w", read, source)
+    refused(BERTNLIError, r"(?i)no split 'tset': .*test", read, source, "tset")
 
 
 def test_multinli_has_two_dev_sets(tmp_path):
@@ -256,8 +257,7 @@ def test_multinli_has_two_dev_sets(tmp_path):
         one_row(split, tmp_path / f"multinli_1.0_{split}.jsonl")
     for split in splits:
         assert read(tmp_path, split).premises == read(f"{tmp_path}:{split}").premises == [split]
-    with pytest.raises(BERTNLIError, match=r"dev_matched.*dev_mismatched"):
-        read(tmp_path, "dev")
+    refused(BERTNLIError, r"dev_matched.*dev_mismatched", read, tmp_path, "dev")
 
 
 def test_shards_of_the_hub_are_one_split(tmp_path):
@@ -295,8 +295,7 @@ def test_several_sources_are_one(tmp_path):
 def test_two_and_three_classes_do_not_become_one_set_unseen(tmp_path):
     three = write(tmp_path / "a.tsv", lines(ROWS))
     two = write(tmp_path / "b.tsv", lines([("a", "b", NO), ("a", "c", E)]))
-    with pytest.raises(BERTNLIError, match="entailment"):
-        read([three, two])
+    refused(BERTNLIError, "entailment", read, [three, two])
     merged = read([three, two], labels=TWO_WAY)
     assert (merged.label_names, merged.labels) == (TWO_WAY, [0, 1, 1, 1, 1, 1, 0])
 
@@ -306,13 +305,15 @@ def test_a_dataset_dict_has_splits():
     splits = {"train": whole, "validation": whole.select([0]), "test": whole.select([1, 2])}
     both = datasets.DatasetDict(splits)
     same(read(both, False), ROWS[1:3])
-    with pytest.raises(BERTNLIError, match=r"train.*validation"):
-        read(both)
+    refused(BERTNLIError, r"train.*validation", read, both)
     train, dev = train_and_dev(both)
     same(train)
     same(dev, ROWS[:1])
     same(read(whole.shuffle(seed=1).sort("sentence2")), sorted(ROWS, key=lambda row: row[1]))
-    same(read(whole.with_format("numpy").filter(lambda row: row["gold_label"] == 1)), ROWS[2:])
+    same(
+        read(whole.with_format("numpy").filter(lambda row: row["gold_label"] == 1)),
+        [ROWS[2], ROWS[4]],
+    )
 
 
 def test_frames_may_lack_labels_or_have_odd_columns():
@@ -324,8 +325,7 @@ def test_frames_may_lack_labels_or_have_odd_columns():
     assert corpus.skipped == {"no gold label": 1} and corpus.rows.tolist() == [1, 3, 4, 5]
     assert read(odd[["Premise", "HYPOTHESIS"]], labelled=False).labels == [-1] * 5
     odd.loc["i2", "Premise"] = float("nan")
-    with pytest.raises(DataError, match=r"(row|line) 3"):
-        read(odd)
+    refused(DataError, r"(row|line) 3", read, odd)
     assert read(odd, on_error="skip").skipped == {"no gold label": 1, "malformed": 1}
     numbers = pandas.DataFrame({0: ["a"], 1: ["b"], 2: [E]})
     same(read(numbers, premise=1, hypothesis=2, label=3), [("a", "b", E)])
@@ -346,8 +346,7 @@ def test_a_corpus_is_a_source():
     corpus = read("sample", "dev")
     again = read(corpus)
     assert tuple(again) == tuple(corpus) and again.tokenized == corpus.tokenized
-    with pytest.raises(ConfigError, match="label_map"):
-        read(corpus, label_map={"entailment": 0})
+    refused(ConfigError, "label_map", read, corpus, label_map={"entailment": 0})
 
 
 TEXT = "premise,hypothesis,label\na,b,neutral\n"
@@ -360,25 +359,22 @@ TEXT = "premise,hypothesis,label\na,b,neutral\n"
         (io.BytesIO(TEXT.encode()), "open file; give its path"),
         (pandas.Series(["a"]), "data frame"),
         (TEXT * 999, "is text, and no path"),
-        (7, ""),
-        (None, ""),
+        (7, "no source"),
+        (None, "no source"),
     ],
 )
 def test_what_is_no_source_is_told(source, message):
-    with pytest.raises(BERTNLIError, match=message):
-        read(source)
+    refused(BERTNLIError, message, read, source)
 
 
 def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path):
     rows, more = records(SIMPLE), records(SIMPLE[:1])
     one = write(tmp_path / "one.json", json.dumps({"train": rows}))
     for source in (one, write(tmp_path / "list.json", json.dumps(rows))):
-        with pytest.raises(BERTNLIError, match="split"):
-            read(source, "dev")
+        refused(BERTNLIError, "split", read, source, "dev")
     both = write(tmp_path / "both.json", json.dumps({"train": rows, "validation": more}))
     assert len(read(both, "dev").labels) == len(read(f"{both}:validation").labels) == 1
-    with pytest.raises(BERTNLIError, match=r"both\.json:train"):
-        read(both)
+    refused(BERTNLIError, r"both\.json:train", read, both)
     column = [{**row, "split": "train"} for row in rows] + [{**more[0], "split": "validation"}]
     for path in (
         write(tmp_path / "x.json", json.dumps(column)),
@@ -386,8 +382,7 @@ def test_no_other_split_is_read_than_the_one_that_is_named(tmp_path):
     ):
         for split in ("dev", "val", "validation", "Valid"):
             assert len(read(path, split).labels) == 1
-        with pytest.raises(DataError, match=r"no split 'tran'.*'dev', 'train'.*Did you mean"):
-            read(path, "tran")
+        refused(DataError, r"no split 'tran'.*'dev', 'train'.*Did you mean", read, path, "tran")
         assert "x.json" in read(path).notes[0] and ":train" in read(path).notes[0]
         assert not read(path, "train").notes
 
@@ -408,10 +403,8 @@ def test_a_delimiter_is_said_and_can_be_given(tmp_path):
     same(read(write(tmp_path / "y.csv", csv_of(ODD, sign="~")), delimiter="~"), ODD)
     same(read(write(tmp_path / "z.tsv", csv_of(ODD)), format="csv"), ODD)
     for bad in ("", "ab", '"', "\n"):
-        with pytest.raises(BERTNLIError, match="delimiter"):
-            read(path, delimiter=bad)
-    with pytest.raises(ConfigError, match="format"):
-        read(path, format="excel")
+        refused(BERTNLIError, "delimiter", read, path, delimiter=bad)
+    refused(ConfigError, "format", read, path, format="excel")
 
 
 MARKED = [
@@ -502,8 +495,7 @@ def test_another_encoding_is_proposed_and_then_works(tmp_path, encoding, format)
     proposed = re.search(r"encoding=['\"]([\w-]+)['\"]", str(caught.value))[1]
     same(read(path, encoding=proposed), rows)
     same(read(path, encoding=encoding), rows)
-    with pytest.raises(ConfigError, match="encoding"):
-        read(path, encoding="utf-9")
+    refused(ConfigError, "encoding", read, path, encoding="utf-9")
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
@@ -511,8 +503,7 @@ def test_another_encoding_is_proposed_and_then_works(tmp_path, encoding, format)
 def test_utf_16_without_a_mark_is_said(tmp_path, encoding, text):
     rows = [(text, text[::-1], E)] * 9
     path = write(tmp_path / "x.tsv", lines(rows).encode(encoding))
-    with pytest.raises(DataError, match=rf"--encoding {encoding}\)"):
-        read(path)
+    refused(DataError, rf"--encoding {encoding}\)", read, path)
     same(read(path, encoding=encoding), rows)
 
 
@@ -522,8 +513,7 @@ def test_an_excel_file_says_how_to_export_it(tmp_path):
         file.writestr("[Content_Types].xml", "<Types/>")
         file.writestr("xl/workbook.xml", "<workbook/>")
     for source in (path, write(tmp_path / "y.csv", path.read_bytes())):
-        with pytest.raises(BERTNLIError, match="Save the sheet as CSV UTF-8"):
-            read(source)
+        refused(BERTNLIError, "Save the sheet as CSV UTF-8", read, source)
     with pytest.raises(BERTNLIError, match=r"(?i)csv"):
         read(write(tmp_path / "z.xls", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0" * 600))
 
@@ -645,13 +635,10 @@ def test_columns_are_found_by_name_or_number(tmp_path):
     same(read(odd, **names))
     same(read(odd, premise=4, hypothesis=2, label=3))
     same(read(odd, premise="4", hypothesis="2", label="3"))
-    with pytest.raises(DataError, match=r"premise=.*--premise-column"):
-        read(odd)
-    with pytest.raises(BERTNLIError, match=r"'Txet'.*Text"):
-        read(odd, **{**names, "premise": "Txet"})
+    refused(DataError, r"premise=.*--premise-column", read, odd)
+    refused(BERTNLIError, r"'Txet'.*Text", read, odd, **{**names, "premise": "Txet"})
     for bad in (0, 6, -1):
-        with pytest.raises(BERTNLIError, match="column"):
-            read(odd, **{**names, "premise": bad})
+        refused(BERTNLIError, "column", read, odd, **{**names, "premise": bad})
     same(read(write(tmp_path / "two.tsv", lines(ROWS, ("Premise ", " Hypothesis", "Label")))))
     both = write(tmp_path / "both.tsv", lines([("a", "b", "c", E)], ("text", "Text", "h", "label")))
     same(read(both, premise="text", hypothesis="h"), [("a", "c", E)])
@@ -700,8 +687,7 @@ def test_sentences_without_a_header_stay_in_their_order(tmp_path, label):
     corpus = read(path, label_map={"1": E})
     assert (corpus.premises[0], corpus.hypotheses[0]) == ("A man sits.", "A man rests.")
     path = write(tmp_path / "y.csv", csv_of([(7, "A b.", "C d.", E), (8, "E f.", "G h.", C)], None))
-    with pytest.raises(DataError, match="--premise-column 2 --hypothesis-column 3"):
-        read(path)
+    refused(DataError, "--premise-column 2 --hypothesis-column 3", read, path)
 
 
 def test_columns_of_one_name_are_told_apart_by_number(tmp_path):
@@ -710,8 +696,7 @@ def test_columns_of_one_name_are_told_apart_by_number(tmp_path):
     for source in (path, table):
         for label, expected in ((3, C), (4, N)):
             same(read(source, premise=1, hypothesis=2, label=label), [("a b", "c d", expected)])
-        with pytest.raises(DataError, match="two columns 's'"):
-            read(source, premise="s", hypothesis=2, label=3)
+        refused(DataError, "two columns 's'", read, source, premise="s", hypothesis=2, label=3)
         assert list(pairs(source, premise=2, hypothesis=1)) == [("c d", "a b")]
 
 
@@ -750,8 +735,7 @@ def test_a_doubtful_first_line_is_said(tmp_path, header):
 def test_bad_pairs_are_skipped_on_demand(tmp_path):
     rows = [*TWO[:2], ("alone",), ("", ""), *TWO[2:]]
     path = write(tmp_path / "x.tsv", lines(rows, COLUMNS[:2]))
-    with pytest.raises(DataError, match="line 4"):
-        answered(path)
+    refused(DataError, "line 4", answered, path)
     answers, notes = answered(path, on_error="skip")
     assert answers == TWO
     assert [re.findall(r"line \d+", note) for note in notes] == [["line 4"], ["line 5"]]
@@ -821,10 +805,8 @@ def test_numbers_mean_what_their_own_source_says(tmp_path):
     for sources in ([one, other], [other, one], [names, other], [one, names, other]):
         assert rows_of(read(sources)) == SIMPLE * len(sources)
     bare = write(tmp_path / "bare.csv", csv_of([(a, b, i) for i, (a, b, _) in enumerate(SIMPLE)]))
-    with pytest.raises(DataError, match=r"bare\.csv, line 2: label '0'"):
-        read([one, bare])
-    with pytest.raises(DataError, match="label-map"):
-        read([bare, one])
+    refused(DataError, r"bare\.csv, line 2: label '0'", read, [one, bare])
+    refused(DataError, "label-map", read, [bare, one])
     assert len(read([bare, bare], label_map={0: E, 1: N, 2: C}).labels) == 6
 
 
@@ -848,8 +830,7 @@ def test_a_class_s_name_is_found_in_a_label(tmp_path, spelled):
     rows = [(f"A man {i}.", f"A dog {i}.", names[i % len(names)]) for i in range(12)]
     odd = [("q", i % 8, a, b, spelled[names.index(c)]) for i, (a, b, c) in enumerate(rows)]
     path = write(tmp_path / "x.tsv", lines(odd, ("set", "id", "text1", "text2", "answer")))
-    with pytest.raises(DataError, match="--label-column answer"):
-        read(path)
+    refused(DataError, "--label-column answer", read, path)
     columns = {"premise": "text1", "hypothesis": "text2", "label": "answer"}
     with pytest.raises(DataError) as caught:
         read(path, **columns)
@@ -872,10 +853,8 @@ def test_other_classes_are_refused_with_the_line_to_add(tmp_path):
     corpus = read(path, label_map={"ja": E, "nein": "-"})
     assert rows_of(corpus) == [("a", "b", E), ("e", "f", E)]
     assert corpus.skipped == {"no gold label": 1}
-    with pytest.raises(DataError, match=r"'nein'.*label_map"):
-        read(path, label_map={"ja": E})
-    with pytest.raises(ConfigError, match="Konfusion"):
-        read(path, label_map={"ja": E, "nein": "Konfusion"})
+    refused(DataError, r"'nein'.*label_map", read, path, label_map={"ja": E})
+    refused(ConfigError, "Konfusion", read, path, label_map={"ja": E, "nein": "Konfusion"})
     own = read(path, labels=("ja", "nein"))
     assert (own.labels, own.label_names) == ([0, 1, 0], ("ja", "nein"))
 
@@ -895,8 +874,7 @@ def test_a_classifier_s_classes(tmp_path):
         assert (corpus.labels, corpus.label_names) == (labels, names)
     # Two classes cannot become three: the file's own are kept.
     assert read(two, labels=LABELS).label_names == TWO_WAY
-    with pytest.raises(DataError, match="label_map"):
-        read(three, labels=("yes", "no"))
+    refused(DataError, "label_map", read, three, labels=("yes", "no"))
     corpus = read(three, labels=("yes", "no"), label_map={E: "yes", N: "no", C: "no"})
     assert corpus.labels == [0, 1, 1, 1, 1]
 
@@ -919,7 +897,7 @@ def test_a_class_that_comes_back_is_no_bad_row(tmp_path):
 
 def json_part(rows, head=HEADER):
     """Make the beginning of a JSON document, or with None for `head` its end."""
-    text = ",\n".join(map(json.dumps, records(rows)))
+    text = jsonl(rows).strip().replace("\n", ",\n")
     return f"[{text},\n" if head else f"{text}]"
 
 
@@ -941,8 +919,7 @@ def test_a_bad_row_is_named_or_counted(tmp_path, name):
     make, bad, count = BAD[name]
     text = (make(ROWS[:2]) + bad + make(ROWS[2:], None)).replace("\r\n", "\n")
     path = write(tmp_path / name, text)
-    with pytest.raises(DataError, match=rf"{re.escape(name)}, line \d+: "):
-        read(path)
+    refused(DataError, rf"{re.escape(name)}, line \d+: ", read, path)
     corpus = read(path, on_error="skip")
     assert rows_of(corpus) == ROWS and corpus.skipped == {"malformed": count}
     content = text.replace('\\"', '"').replace('""', '"').split("\n")
@@ -951,10 +928,8 @@ def test_a_bad_row_is_named_or_counted(tmp_path, name):
         assert premise[-6:] in content[line - 1]
     vocab = build_vocab(corpus, 1)
     assert len(PairDataset.read(path, None, 16, vocab, verbose=False, on_error="skip")) == len(ROWS)
-    with pytest.raises(DataError, match=r"line \d+: "):
-        PairDataset.read(path, None, 16, vocab, verbose=False)
-    with pytest.raises(ConfigError, match="on_error"):
-        read(path, on_error="ignore")
+    refused(DataError, r"line \d+: ", PairDataset.read, path, None, 16, vocab, verbose=False)
+    refused(ConfigError, "on_error", read, path, on_error="ignore")
 
 
 # ----- train and dev
@@ -972,8 +947,7 @@ def test_a_tenth_is_held_out_by_premise(tmp_path):
     assert dev.where(0) == f"{path}, line {rows.index(rows_of(dev)[0]) + 2}"
     assert 60 <= len(train_and_dev(str(path), 0.25)[1].labels) <= 90
     for bad in (0.0, 1.0, -0.5, 1.5, float("nan")):
-        with pytest.raises(ConfigError, match="dev"):
-            train_and_dev(path, dev=bad)
+        refused(ConfigError, "dev", train_and_dev, path, dev=bad)
     few = write(tmp_path / "few.tsv", lines([("same", f"h{i}", E) for i in range(50)]))
     with pytest.raises(BERTNLIError):  # one premise cannot be on both sides
         train_and_dev(few, dev=0.1)

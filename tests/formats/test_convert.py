@@ -1,6 +1,5 @@
 """Conversion: round trips over all formats, and the originals open what was written."""
 
-import json
 import shutil
 import sys
 from dataclasses import replace
@@ -10,9 +9,9 @@ import numpy as np
 import processes
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 import bertnli
 from bertnli.bert.config import BERTConfig
@@ -101,19 +100,6 @@ def test_the_originals_open_what_was_written(tmp_path, make_checkpoint, config, 
         assert digests(net.arrays()) == digests(start.arrays)
 
 
-def test_transformers_opens_a_pretrained_model(tmp_path, make_checkpoint):
-    FORMATS["huggingface"](make_checkpoint(DEVLIN, None), tmp_path / "hf")
-    peer = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
-    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 12, (3, 7)))
-    bert, _ = bertnli.get_backend("torch").load_pretrained_model(tmp_path / "hf", dropout=0.0)
-    with torch.no_grad():
-        expected = peer(input_ids=tokens)
-        places = torch.arange(7).expand(3, 7)
-        _, mlm, nsp = bert(tokens, torch.zeros_like(tokens), None, places)
-    assert (mlm - expected.prediction_logits).abs().max() <= 1e-5
-    assert (nsp.flip(1) - expected.seq_relationship_logits).abs().max() <= 1e-5
-
-
 @pytest.mark.needs("mxnet")
 @pytest.mark.parametrize(("framework", "other"), [("torch", "mxnet"), ("mxnet", "torch")])
 def test_the_book_s_files_go_to_either_framework(tmp_path, fixtures, framework, other, capsys):
@@ -131,20 +117,6 @@ def test_the_book_s_files_go_to_either_framework(tmp_path, fixtures, framework, 
     assert digests(load_checkpoint(tmp_path / "back").arrays) == digests(start.arrays)
     assert main(["info", str(target)]) == 0
     assert "pretrained model of the book" in capsys.readouterr().out
-
-
-@pytest.mark.parametrize("to", ["torch", "mxnet"])
-def test_a_saved_classifier_goes_to_parameters(backend, tmp_path, make_checkpoint, to, capsys):
-    start = make_checkpoint(BOOK, CLASSES)
-    FORMATS["bertnli"](start, tmp_path / "run")
-    assert main(["convert", str(tmp_path / "run"), str(tmp_path / to), "--to", to]) == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last == f"wrote the folder {tmp_path / to}: classifier.params, config.json, vocab.json"
-    net = backend.load(tmp_path / to)
-    assert net.labels == CLASSES
-    assert digests(net.arrays()) == digests(start.arrays)
-    assert main(["info", str(tmp_path / to), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["labels"] == list(CLASSES)
 
 
 @pytest.mark.parametrize("labels", [CLASSES, None])
@@ -183,8 +155,7 @@ def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
         ((tmp_path / "none", target), "mxnet", "no such file"),
         ((source, target), "mxnet", r"differs in output\.bias"),
     ):
-        with pytest.raises(CheckpointError, match=message):
-            convert(*paths, to)
+        refused(CheckpointError, message, convert, *paths, to)
     assert [*tmp_path.iterdir()] == [source]
 
 

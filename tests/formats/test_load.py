@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from refusals import refused
 from safetensors.torch import load_file, save_file
 
 import bertnli
@@ -50,12 +51,6 @@ def folder(original, tmp_path):
     """A copy to change."""
     shutil.copytree(original, tmp_path / "hf")
     return tmp_path / "hf"
-
-
-def refused(message, path, *arguments, error=CheckpointError, load=load_checkpoint, **options):
-    """Check that a checkpoint is refused with a message."""
-    with pytest.raises(error, match=message):
-        load(path, *arguments, **options)
 
 
 def describe(folder, **changes):
@@ -100,9 +95,11 @@ def test_each_backend_loads_the_other_s_file(backend, fixtures):
 
 def test_the_book_s_files_must_be_whole_and_fit(book):
     heads = {"num_heads": 4}
-    refused("num_heads", book, error=ConfigError, load=load_pretrained)
+    refused(ConfigError, "num_heads", load_pretrained, book)
     wide = {**heads, "num_hiddens": 64}
-    refused("shapes differ: .*Leave num_hiddens out", book, load=load_pretrained, sizes=wide)
+    refused(
+        CheckpointError, "shapes differ: .*Leave num_hiddens out", load_pretrained, book, sizes=wide
+    )
     vocab = (book / "vocab.json").read_text()
     for text, error, message in (
         (
@@ -113,12 +110,12 @@ def test_the_book_s_files_must_be_whole_and_fit(book):
         ("[", DataError, r"vocab\.json"),
     ):
         (book / "vocab.json").write_text(text)
-        refused(message, book, error=error, load=load_pretrained, sizes=heads)
+        refused(error, message, load_pretrained, book, sizes=heads)
     (book / "vocab.json").write_text(vocab)
     content = (book / "pretrained.params").read_bytes()
     for size in (0, 1, 100, 50_000):
         (book / "pretrained.params").write_bytes(content[:size])
-        refused(r"pretrained\.params", book, load=load_pretrained, sizes=heads)
+        refused(CheckpointError, r"pretrained\.params", load_pretrained, book, sizes=heads)
 
 
 def test_a_registered_name_opens(backend, monkeypatch, tmp_path, fixtures):
@@ -155,20 +152,20 @@ NAMED, NUMBERED = dict(enumerate(NLI)), {name: i for i, name in enumerate(NLI)}
 )
 def test_where_names_are_none_or_wrong_the_given_ones_decide(folder, capsys, ids, labels, message):
     describe(folder, id2label=ids, label2id=labels)
-    refused(f"(?s){message}.*--labels", folder, load=load_classifier)
+    refused(CheckpointError, f"(?s){message}.*--labels", load_classifier, folder)
     assert load_classifier(folder, labels=["x", "y", "z"]).labels == ("x", "y", "z")
     assert load_pretrained(folder).config.num_hiddens == 8  # needs no names
     assert main(["info", str(folder)]) == 0
     if "2 names" in message:
         assert "2 names for 3 outputs; give the names" in capsys.readouterr().out
     for wrong in (["a", "a", "b"], ["a", " ", "b"]):
-        refused(r"\(--labels\) must be distinct", folder, wrong, error=ConfigError)
+        refused(ConfigError, r"\(--labels\) must be distinct", load_checkpoint, folder, wrong)
 
 
 def test_the_encoder_alone_needs_no_classes(folder):
     describe(folder, problem_type="regression")
     assert load_pretrained(folder).labels is None
-    refused("problem_type is 'regression'", folder, NLI)
+    refused(CheckpointError, "problem_type is 'regression'", load_checkpoint, folder, NLI)
 
 
 # Vocabularies
@@ -225,10 +222,10 @@ def test_google_s_folder_opens(folder):
     google = json.dumps({key: described[key] for key in keys.split()})
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
         (folder / name).unlink()
-    refused("put that file beside it", folder, NLI, load=load_classifier)
+    refused(CheckpointError, "put that file beside it", load_classifier, folder, NLI)
     (folder / "bert_config.json").write_text("{")
     message = r"bert_config\.json: its JSON is cut off: .*Copy it"
-    refused(message, folder, NLI, load=load_classifier)
+    refused(CheckpointError, message, load_classifier, folder, NLI)
     (folder / "bert_config.json").write_text(google)
     checkpoint = load_classifier(folder, NLI)
     assert digests(checkpoint.arrays) == expected and checkpoint.config == DEVLIN
@@ -253,7 +250,7 @@ def test_wrappers_names_are_taken_off(folder, tmp_path, make_checkpoint, prefix,
 def test_the_same_name_with_and_without_a_wrapper_is_refused(folder):
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
-    refused(r"classifier\.bias twice", folder)
+    refused(CheckpointError, r"classifier\.bias twice", load_checkpoint, folder)
 
 
 def test_the_file_that_was_named_is_read(folder):
@@ -269,9 +266,14 @@ def test_the_file_that_was_named_is_read(folder):
     as_pickle(folder, name="best.pt")
     assert np.array_equal(load_checkpoint(folder).arrays["output.bias"], bias)
     (folder / "more.pth").touch()
-    refused(r"several files.*best\.pt, .*more\.pth", folder)
+    refused(CheckpointError, r"several files.*best\.pt, .*more\.pth", load_checkpoint, folder)
     (folder / "config.json").unlink()
-    refused(r"best\.pt has the tensors of a model of transfor", folder / "best.pt")
+    refused(
+        CheckpointError,
+        r"best\.pt has the tensors of a model of transfor",
+        load_checkpoint,
+        folder / "best.pt",
+    )
 
 
 def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path, make_checkpoint):
@@ -281,17 +283,17 @@ def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path, make_che
     shutil.copy(folder / "tokenizer.json", path.parent)
     net = both[1].load(folder)
     net.save_parameters(str(path))
-    refused(r"encoder\.ln.*put the config\.json", path, NLI, 2, load=load_classifier)
+    refused(CheckpointError, r"encoder\.ln.*put the config\.json", load_classifier, path, NLI, 2)
     shutil.copy(folder / "config.json", path.parent)
     # The names in config.json are of the folder's own weights, and perhaps of other classes.
-    refused("does not name its classes", path, load=load_classifier)
-    refused("2 heads by its description, and not 4", path, NLI, 4, load=load_classifier)
+    refused(CheckpointError, "does not name its classes", load_classifier, path)
+    refused(CheckpointError, "2 heads by its description, and not 4", load_classifier, path, NLI, 4)
     again = both[0].load(path, labels=NLI)
     assert again.config == net.config
     assert digests(again.arrays()) == digests(net.arrays())
     # The book's parameters do not take such a description.
     save_book(make_checkpoint(BOOK, NLI), folder / "net.pt")
-    refused("give num_heads", folder / "net.pt", NLI, error=ConfigError)
+    refused(ConfigError, "give num_heads", load_checkpoint, folder / "net.pt", NLI)
 
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
@@ -301,9 +303,9 @@ def test_models_of_other_types(folder, kind):
     describe(folder, model_type=kind)
     as_pickle(folder, lambda name: name.replace("bert.", f"{prefix}.", 1))
     for path in (folder, folder / PICKLED):
-        refused(f"type '{kind}', and only 'bert' .*MiniLM", path, load=load_classifier)
+        refused(CheckpointError, f"type '{kind}', and only 'bert' .*MiniLM", load_classifier, path)
     (folder / "config.json").unlink()
-    refused(f"a model of type '{prefix}'", folder / PICKLED, NLI, load=load_classifier)
+    refused(CheckpointError, f"a model of type '{prefix}'", load_classifier, folder / PICKLED, NLI)
 
 
 # Shards
@@ -335,7 +337,7 @@ def test_shards_that_are_missing_or_lie_are_named(folder):
 
     def check(message, weight_map):
         (folder / INDEX).write_text(json.dumps({"weight_map": weight_map}))
-        refused(message, folder)
+        refused(CheckpointError, message, load_checkpoint, folder)
 
     check(r"00001.*bert\.pooler\.extra", {**places, "bert.pooler.extra.weight": first})
     check("missing: model-9", {**places, "classifier.bias": "model-9.safetensors"})
@@ -348,7 +350,7 @@ def test_shards_that_are_missing_or_lie_are_named(folder):
     (folder / others[0]).unlink()
     check(f"missing: {others[0]}", places)
     (folder / INDEX).unlink()
-    refused(r"model-0.*not the .index.json", folder)
+    refused(CheckpointError, r"model-0.*not the .index.json", load_checkpoint, folder)
 
 
 # What nothing can check
@@ -379,7 +381,7 @@ def test_weights_that_are_no_numbers_are_refused(tmp_path, make_checkpoint, to):
     FORMATS[to](start, tmp_path / "there")
     wrong = r"values are NaN, infinite.*encoder\.blks\.1\.ffn\.dense1\.weight \(2 of 48\)"
     for load in LOADERS:
-        refused(wrong, tmp_path / "there", load=load)
+        refused(CheckpointError, wrong, load, tmp_path / "there")
     assert main(["info", str(tmp_path / "there")]) == 2
 
 
@@ -389,7 +391,7 @@ def test_numbers_beyond_float32_are_refused_but_not_of_an_unused_head(folder):
     assert np.isfinite(bertnli.load(folder, "torch").arrays()["output.bias"]).all()
     tensors["classifier.bias"][1] = 1e200
     save_file(tensors, folder / WEIGHTS)
-    refused(r"beyond float32: output\.bias \(1 of 3\)", folder)
+    refused(CheckpointError, r"beyond float32: output\.bias \(1 of 3\)", load_checkpoint, folder)
     assert load_pretrained(folder).config == DEVLIN
 
 
@@ -409,7 +411,7 @@ def test_sizes_of_another_model(folder, name, wrong, right):
     describe(folder, **{name: wrong})
     message = rf"config\.json is not of the.*: {name} is {wrong}, and {right} by the tensors\. P"
     for load in LOADERS:
-        refused(message, folder, load=load)
+        refused(CheckpointError, message, load, folder)
     assert main(["info", str(folder)]) == 2
 
 
@@ -417,14 +419,21 @@ def test_sizes_of_another_model(folder, name, wrong, right):
 def test_sizes_of_another_model_in_our_own_folders(tmp_path, make_checkpoint, to):
     FORMATS[to](make_checkpoint(BOOK, NLI), tmp_path / to)
     describe(tmp_path / to, model={**BOOK.to_dict(), "num_hiddens": 4})
-    refused("num_hiddens is 4, and 8 by the tensors", tmp_path / to)
+    refused(
+        CheckpointError, "num_hiddens is 4, and 8 by the tensors", load_checkpoint, tmp_path / to
+    )
 
 
 def test_missing_tensors_are_no_matter_of_sizes(folder):
     tensors = load_file(folder / WEIGHTS)
     for name in ("bert.pooler.dense.bias", "bert.embeddings.LayerNorm.bias"):
         save_file({key: t for key, t in tensors.items() if key != name}, folder / WEIGHTS)
-        refused(r"tensors missing: .*\. Copy it anew from where", folder)
+        refused(
+            CheckpointError,
+            r"tensors missing: .*\. Copy it anew from where",
+            load_checkpoint,
+            folder,
+        )
 
 
 def test_folders_of_checkpoints_are_named(original, tmp_path, make_checkpoint):
@@ -434,11 +443,11 @@ def test_folders_of_checkpoints_are_named(original, tmp_path, make_checkpoint):
         shutil.copytree(original, home / f"checkpoint-{step}")
     shutil.copy(original / "config.json", home)  # as its save_pretrained leaves it
     named = f"that do: {home / 'checkpoint-200'}, {home / 'checkpoint-1000'}$"
-    refused(f"holds no checkpoint itself: give .*{named}", home)
+    refused(CheckpointError, f"holds no checkpoint itself: give .*{named}", load_checkpoint, home)
     run = tmp_path / "runs" / "mine"  # a run is named, and not its best
     (run / "best").parent.mkdir(parents=True)
     FORMATS["bertnli"](make_checkpoint(BOOK, NLI), run / "best")
-    refused(f"folders that do: {run}$", tmp_path / "runs")
+    refused(CheckpointError, f"folders that do: {run}$", load_checkpoint, tmp_path / "runs")
     convert(run, tmp_path / "copy", "mxnet")
 
 
@@ -462,7 +471,7 @@ def test_a_pointer_of_git_lfs(folder, name):
     pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a21\nsize 12345\n"
     (folder / name).write_text(pointer)
     path = folder / name if name == "net.params" else folder
-    refused(f"{name}: a pointer of git-lfs.*`git l", path, NLI, 2, error=BERTNLIError)
+    refused(BERTNLIError, f"{name}: a pointer of git-lfs.*`git l", load_checkpoint, path, NLI, 2)
 
 
 COPY = r".*\. Copy it anew from where it came"
@@ -489,7 +498,7 @@ def test_damaged_files_are_named(folder, name, content, error, message):
     if name == PICKLED:
         (folder / WEIGHTS).unlink()
     (folder / name).write_bytes(content)
-    refused(message, folder, error=error)
+    refused(error, message, load_checkpoint, folder)
 
 
 def test_parameters_alone_are_told_all_that_is_missing(tmp_path, make_checkpoint):
@@ -497,9 +506,9 @@ def test_parameters_alone_are_told_all_that_is_missing(tmp_path, make_checkpoint
     path = tmp_path / "net.params"
     write_params(path, {names.to_mxnet(name): a for name, a in start.arrays.items()})
     vocab, labels, heads = "no vocab.json beside it", "does not name its classes", "give num_heads"
-    refused(f"{vocab}.* Also: .*{labels}.* Also: {heads}", path, load=load_classifier)
-    refused(f"{vocab}.* Also: {heads}", path, load=load_pretrained)
+    refused(CheckpointError, f"{vocab}.* Also: .*{labels}.* Also: {heads}", load_classifier, path)
+    refused(CheckpointError, f"{vocab}.* Also: {heads}", load_pretrained, path)
     start.vocab.save(tmp_path / "vocab.json")
-    refused(f"{labels}.* Also: {heads}", path, load=load_classifier)
-    refused(f"^{heads}", path, NLI, load=load_classifier, error=ConfigError)
+    refused(CheckpointError, f"{labels}.* Also: {heads}", load_classifier, path)
+    refused(ConfigError, f"^{heads}", load_classifier, path, NLI)
     assert load_classifier(path, NLI, 2).labels == NLI

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from refusals import refused
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.errors import CheckpointError
@@ -46,8 +47,7 @@ def test_numpy_mode(tmp_path):
 def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path):
     for storage in ("row_sparse", "csr"):
         mx.nd.save(str(tmp_path / "p"), {"a": mx.nd.ones((3, 4)).tostype(storage)})
-        with pytest.raises(CheckpointError, match=storage):
-            read_params(tmp_path / "p")
+        refused(CheckpointError, storage, read_params, tmp_path / "p")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

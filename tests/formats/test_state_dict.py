@@ -11,6 +11,7 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 from bertnli.errors import CheckpointError
 from bertnli.formats.pickles import MAX_TUPLE
@@ -77,7 +78,7 @@ def test_a_module_s_state_dict(tmp_path, zipped):
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_pickle_protocols(tmp_path, protocol):
     torch.save({"a": torch.ones(2)}, tmp_path / "p", pickle_protocol=protocol)
-    assert_as_torch_reads(tmp_path / "p")
+    assert read_state_dict(tmp_path / "p")["a"].tolist() == [1, 1]
 
 
 @BOTH_FORMATS
@@ -113,11 +114,9 @@ class _Net(torch.nn.Linear):
 @BOTH_FORMATS
 def test_code_is_not_run(tmp_path, zipped):
     state = {"a": torch.ones(2), "b": _Runs(tmp_path / "marker")}
-    with pytest.raises(CheckpointError, match="mkdir"):
-        read_state_dict(save(tmp_path / "p", state, zipped))
+    refused(CheckpointError, "mkdir", read_state_dict, save(tmp_path / "p", state, zipped))
     (tmp_path / "p").write_bytes(pickle.dumps(_Runs(tmp_path / "marker")))
-    with pytest.raises(CheckpointError, match="mkdir"):
-        read_state_dict(tmp_path / "p")
+    refused(CheckpointError, "mkdir", read_state_dict, tmp_path / "p")
     assert not (tmp_path / "marker").exists()
     with pytest.raises(CheckpointError, match=r"\._Net, .*save\(net\.state_dict\(\), path\)"):
         read_state_dict(save(tmp_path / "p", _Net(2, 2), zipped))
@@ -137,8 +136,7 @@ def test_code_is_not_run(tmp_path, zipped):
     ],
 )
 def test_what_is_no_state_dict_is_named(tmp_path, value, message):
-    with pytest.raises(CheckpointError, match=message):
-        read_state_dict(save(tmp_path / "p", value))
+    refused(CheckpointError, message, read_state_dict, save(tmp_path / "p", value))
 
 
 def zip_of(path, data_pkl, **entries):
