@@ -100,7 +100,7 @@ def test_ids_of_many_texts():
 @example([("()", "( )", "It's", "a")], 5, 20, "book", 1)
 @example([("n/a", "( N/A )", "n/a", "N/A")], 3, 20, "book", 1)
 def test_ids_of_parses(rows, width, max_len, rule, size):
-    """The columns of parses, perhaps with one or both columns of text."""
+    """Tables have both columns of parses, and no, one or both columns of text."""
     columns = ["gold_label", *PARSES, *TEXTS[1:]][:width]
     rows = [("neutral", *row)[: len(columns)] for row in [*rows, ("( a )", "b", "a", "b")]]
     check(columns, rows, VOCAB, max_len, rule, size)

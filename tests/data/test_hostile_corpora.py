@@ -213,7 +213,7 @@ def mutated(content, seed, pieces):
 
 
 def outcome(make, *args, **options):
-    """Call a function; return its result, or the error if it is one of ours."""
+    """Call a function; return its result, or the `BERTNLIError` that it raises."""
     try:
         return make(*args, **options)
     except BERTNLIError as error:
@@ -222,7 +222,7 @@ def outcome(make, *args, **options):
 
 
 def check(source, expected, **options):
-    """Read a source in every way.
+    """Read a source in every way, and compare the outcomes.
 
     Args:
         source: the source, or a function that makes it anew.
@@ -310,7 +310,7 @@ by_day_and_by_night = pytest.mark.parametrize(
 
 @by_day_and_by_night
 def test_hostile_corpora(tmp_path_factory, count):
-    """Files of text, perhaps damaged or packed, whose format is told or must be determined."""
+    """Read files of text, perhaps damaged or packed, with and without options for the format."""
 
     @settings(max_examples=count, suppress_health_check=[HealthCheck.too_slow])
     @given(files(), st.sampled_from(["", "", "", *PACKERS]), st.booleans())

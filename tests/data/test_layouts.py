@@ -123,7 +123,7 @@ def official(columns, **values):
 
 
 def case(head, rows, pairs=PLAIN, **more):
-    """Make a case.
+    """Make a `Case` from short notations.
 
     Args:
         head: "layouts; files; classes". Layouts are those of `Case`; files are names, separated by
@@ -153,7 +153,7 @@ def case(head, rows, pairs=PLAIN, **more):
 
 
 def cell_value(cell, premise, hypothesis):
-    """Parse a cell of `case`."""
+    """Parse a cell of the text that `case` takes."""
     if cell in ("P", "H"):
         return premise if cell == "P" else hypothesis
     try:

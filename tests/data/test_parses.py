@@ -66,7 +66,7 @@ def write(path, rows, layout="snli"):
 
 
 def encoded(rows):
-    """Compute the ids of rows without any function of the readers."""
+    """Compute the token ids of rows from `Vocab` and the tokenizer alone, as the expected value."""
     result = []
     for row in rows:
         result.append(VOCAB["<cls>"])

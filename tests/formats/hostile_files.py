@@ -12,6 +12,8 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 
+from bertnli.text.wordpiece import WordPieceVocab
+
 MB = 1 << 20
 HEAD = "gold_label\tsentence1\tsentence2\n"
 CSV = HEAD.replace("\t", ",")
@@ -48,7 +50,7 @@ def pickled_tensor(count, sizes, strides):
 
 
 def pickled_dict(count, value):
-    """Make a pickle of a dictionary of `count` names, each for what the instructions make."""
+    """Make a pickle of a dictionary of `count` names with one value, as instructions."""
     items = b"".join(b"X" + struct.pack("<I", 6) + b"%06d" % i + value for i in range(count))
     return b"\x80\x02}(" + items + b"u."
 
@@ -60,7 +62,7 @@ def many_sizes(value):
 
 
 def zero_strides(count, legacy=False):
-    """Make tensors of 2**24 elements, each a view of one number."""
+    """Make a state dict of `count` tensors of 2**24 elements, each a view of one number."""
     pickle = pickled_dict(count, pickled_tensor(4, pickled_ints(1 << 24), pickled_ints(0)))
     if not legacy:
         return state_zip(pickle, k=bytes(16))
@@ -73,7 +75,7 @@ TENSOR = pickled_tensor(65536, pickled_ints(65536), pickled_ints(1))
 
 
 def one_tensor_of_many_names():
-    """Make the tensor once, and take it from the pickle's memo under each name."""
+    """Make a state dict of 20,000 names of one tensor, by references to the pickle's memo."""
     made = b"\x80\x02" + TENSOR + b"q\x000"
     return state_zip(made + pickled_dict(20_000, b"h\x00")[2:], k=bytes(1 << 18))
 
@@ -130,12 +132,9 @@ SPECIAL = ("[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]")
 
 def definition(vocab=None, model=None, **changes):
     """Make a tokenizer.json of word pieces, with changes."""
-    ids = {token: i for i, token in enumerate((*SPECIAL, *"abcdefg"))} | (vocab or {})
-    pieces = {"type": "WordPiece", "unk_token": "[UNK]", "max_input_chars_per_word": 100}
-    pieces |= {"continuing_subword_prefix": "##", "vocab": ids, **(model or {})}
-    made = dict.fromkeys(("truncation", "padding", "normalizer", "post_processor", "decoder"))
-    made |= {"version": "1.0", "pre_tokenizer": {"type": "BertPreTokenizer"}, "model": pieces}
-    made["added_tokens"] = [added(i, token, special=True) for i, token in enumerate(SPECIAL)]
+    made = json.loads(WordPieceVocab.from_pieces([*SPECIAL, *"abcdefg"]).definition())
+    made["model"] |= model or {}
+    made["model"]["vocab"] |= vocab or {}
     return json.dumps({**made, **changes}).encode()
 
 
@@ -404,7 +403,7 @@ PLACES = [
 
 @contextmanager
 def in_place(path, make):
-    """Put something into a file's place within a block."""
+    """Within a block, replace the file at `path` by what `make(path)` makes."""
     before = path.read_bytes() if path.is_file() else None
     path.unlink(missing_ok=True)
     make(path)

@@ -122,7 +122,7 @@ def with_damaged_pickle(raw, rng):
 
 
 def import_everything(home):
-    """Have whatever is imported late be imported, since imports are not allowed afterwards."""
+    """Read all files once, so that no module is imported later; return their contents."""
     whole = {}
     for place, name in dict.fromkeys([*PLACES, *CASES]):
         path = home / place / name

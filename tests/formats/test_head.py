@@ -20,7 +20,7 @@ CONFIG = BERTConfig(200, 16, 24, 2, 2, 0.1, 40)
 
 @pytest.fixture(scope="module")
 def formats(tmp_path_factory, make_checkpoint):
-    """A classifier in each format that names its classes."""
+    """Write a classifier in each format; return the folders by the names of the formats."""
     home = tmp_path_factory.mktemp("formats")
     for name, write in FORMATS.items():
         config = replace(CONFIG, embedding_norm=name == "huggingface")
@@ -30,7 +30,7 @@ def formats(tmp_path_factory, make_checkpoint):
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_a_classifier_goes_on_with_its_head(backend, formats, make_batch, format):
-    """Of every format, in whatever order the classes are wanted."""
+    """The output layer is kept for every format and every order of the classes."""
     trained = backend.load(formats[format], "cpu")
     assert trained.output_origin == "of the checkpoint"
     bert, _ = backend.load_pretrained_model(formats[format], dropout=0.0, devices="cpu")
@@ -66,7 +66,7 @@ def test_where_the_head_is_new(backend, formats, tmp_path):
 
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
 def test_a_new_head_does_not_resemble_the_trained_one(backend, kind):
-    """Which was trained from start values of the seed 0: by chance, cosines are below 0.2."""
+    """Cosines of independent layers are below 0.2; the trained one started with seed 0."""
     trained = backend.load("bert.mini", "cpu").arrays()["output.weight"].ravel()
     bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu", kind=kind)
     heads = []
@@ -79,7 +79,7 @@ def test_a_new_head_does_not_resemble_the_trained_one(backend, kind):
 
 
 def test_a_model_from_scratch_starts_as_ever(backend):
-    """And once it is trained, a second head differs from the first."""
+    """The first head has the start values of its seed; a second one after training has others."""
     corpus = bertnli.read("sample", "dev")
     vocab = build_vocab(corpus, 2)
     bert = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.1, 40, vocab=vocab, seed=5)
@@ -94,7 +94,7 @@ def test_a_model_from_scratch_starts_as_ever(backend):
 
 
 def test_the_command_says_which(formats, tmp_path, capsys):
-    """With a rate of nothing, a run that goes on scores what its checkpoint does."""
+    """With a learning rate near 0, a run that keeps the head scores as its checkpoint does."""
 
     def train(*options):
         output = tmp_path / str(len([*tmp_path.iterdir()]))

@@ -50,7 +50,7 @@ def write_corpora(home):
 
 @pytest.fixture
 def home(tmp_path, make_checkpoint):
-    """Whole files of each kind, in a folder of their own each."""
+    """Write one folder of whole files for each kind of source; return their parent."""
     modern = make_checkpoint(BERTConfig(*SIZES, "gelu", True, 1e-12), CLASSES)
     FORMATS["huggingface"](modern, tmp_path / "hf")
     for other, removed in (("hf, pieces", "tokenizer.json"), ("hf, pickled", "model.safetensors")):
@@ -78,7 +78,7 @@ def home(tmp_path, make_checkpoint):
 
 @pytest.mark.parametrize("count", [1, pytest.param(5000, marks=pytest.mark.long)])
 def test_hostile_files(home, count):
-    """And mutations of each, `count` of them, in several processes where they are many."""
+    """Have the worker read all cases, and `count` mutations of each."""
     number = len(PLACES) * len(KINDS) + sum(map(len, CASES.values()))
     shards = 1 if count == 1 else os.cpu_count() or 1
     with ExitStack() as stack:

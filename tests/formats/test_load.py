@@ -40,7 +40,7 @@ LOADERS = (load_classifier, load_pretrained, load_checkpoint)
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory, make_checkpoint):
-    """A Hugging Face folder of a classifier."""
+    """Write a Hugging Face folder of a classifier."""
     folder = tmp_path_factory.mktemp("original") / "hf"
     FORMATS["huggingface"](make_checkpoint(DEVLIN, NLI), folder)
     return folder
@@ -48,7 +48,7 @@ def original(tmp_path_factory, make_checkpoint):
 
 @pytest.fixture
 def folder(original, tmp_path):
-    """A copy to change."""
+    """Copy the classifier's folder, for tests that change it."""
     shutil.copytree(original, tmp_path / "hf")
     return tmp_path / "hf"
 
@@ -79,7 +79,7 @@ def save_book(given, path, prefix=""):
 
 @pytest.fixture
 def book(tmp_path, fixtures, backend):
-    """A copy of the book's pretrained model of a backend's tab."""
+    """Copy the book's pretrained model of a backend's tab."""
     shutil.copytree(fixtures / backend.name / "bert.tiny", tmp_path / "bert")
     return tmp_path / "bert"
 
@@ -247,14 +247,16 @@ def test_wrappers_names_are_taken_off(folder, tmp_path, make_checkpoint, prefix,
     assert digests(load_checkpoint(path, NLI, num_heads=2).arrays) == expected
 
 
-def test_the_same_name_with_and_without_a_wrapper_is_refused(folder):
+def test_a_tensor_too_many_is_refused(folder):
     tensors = load_file(folder / WEIGHTS)
+    save_file({**tensors, "bert.extra.weight": torch.ones(2)}, folder / WEIGHTS)
+    refused(CheckpointError, r"no BERT has the tensors bert\.extra", load_checkpoint, folder)
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
     refused(CheckpointError, r"classifier\.bias twice", load_checkpoint, folder)
 
 
 def test_the_file_that_was_named_is_read(folder):
-    """And not another one of the same folder; a single one of any name is the folder's."""
+    """A path of a file means that file; a folder may have a single file of any name."""
     bias = load_checkpoint(folder).arrays["output.bias"]
     other = {name: value + 1 for name, value in load_file(folder / WEIGHTS).items()}
     save_file(other, folder / "other.safetensors")
@@ -277,7 +279,7 @@ def test_the_file_that_was_named_is_read(folder):
 
 
 def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path, make_checkpoint):
-    """No shape tells their activation: they open only beside the folder's config.json."""
+    """They open only beside the folder's config.json: no shape tells their activation."""
     path = tmp_path / "alone" / "net.params"
     path.parent.mkdir()
     shutil.copy(folder / "tokenizer.json", path.parent)
@@ -298,7 +300,7 @@ def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path, make_che
 
 @pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
 def test_models_of_other_types(folder, kind):
-    """Whatever their tensors are called, and whether config.json is beside them."""
+    """They are refused by name, with and without a config.json beside them."""
     prefix = kind.partition("-")[0]
     describe(folder, model_type=kind)
     as_pickle(folder, lambda name: name.replace("bert.", f"{prefix}.", 1))

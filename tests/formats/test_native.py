@@ -10,9 +10,8 @@ from refusals import refused
 from safetensors.numpy import load_file, save_file
 
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import bert_shapes, classifier_shapes, initial_arrays
+from bertnli.bert.parameters import classifier_shapes, initial_arrays
 from bertnli.errors import BERTNLIError, CheckpointError
-from bertnli.formats import names
 from bertnli.formats.load import load_checkpoint
 from bertnli.formats.native import CONFIG, WEIGHTS, save_native
 from bertnli.text.vocab import Vocab
@@ -119,13 +118,3 @@ def test_damaged_weights_are_refused_or_those_that_safetensors_reads(folder, dam
     assert {*arrays} == {*expected}
     for name, array in arrays.items():
         np.testing.assert_array_equal(array.reshape(-1), expected[name].reshape(-1))
-
-
-def test_names_are_the_book_s_and_go_there_and_back():
-    assert names.to_torch("mlm.decoder.weight") == "mlm.mlp.3.weight"
-    assert names.to_torch("hidden.bias") == "hidden.0.bias"
-    assert names.to_mxnet("mlm.ln.bias") == "mlm.mlp.1.beta"
-    assert names.to_mxnet("encoder.blks.1.addnorm2.ln.weight") == "encoder.blks.1.addnorm2.ln.gamma"
-    for name in bert_shapes(SIZES) | classifier_shapes(SIZES, 3):
-        assert names.from_torch(names.to_torch(name)) == name
-        assert names.from_mxnet(names.to_mxnet(name)) == name

@@ -37,7 +37,7 @@ def feeds(batch):
 
 @pytest.fixture
 def model(tmp_path, make_checkpoint):
-    """The path of a classifier's folder."""
+    """Write a classifier's folder; return its path as text."""
     FORMATS["mxnet"](make_checkpoint(DEVLIN, CLASSES), tmp_path / "model")
     return str(tmp_path / "model")
 

@@ -60,23 +60,3 @@ def test_what_we_write_mxnet_loads_in_its_mode(tmp_path, dtype):
         write_params(path, arrays)
         with mx.util.np_shape(True), mx.util.np_array(True):
             assert_same(mx.npx.load(path)[key].asnumpy(), values)
-
-
-def test_a_block_loads_what_we_write(tmp_path):
-    rng = np.random.default_rng(0)
-    arrays = {"weight": rng.normal(size=(3, 4)).astype("f4"), "bias": np.arange(3, dtype="f4")}
-    write_params(tmp_path / "p", arrays, numpy_mode=False)
-    layer = mx.gluon.nn.Dense(3, in_units=4)
-    layer.load_parameters(str(tmp_path / "p"))
-    for name, array in arrays.items():
-        assert_same(getattr(layer, name).data().asnumpy(), array)
-
-
-def test_the_book_s_file_is_read_as_mxnet_reads_it(fixtures):
-    path = fixtures / "mxnet" / "bert.tiny" / "pretrained.params"
-    with mx.util.np_shape(True), mx.util.np_array(True):
-        expected = {name: value.asnumpy() for name, value in mx.npx.load(str(path)).items()}
-    arrays = read_params(path)
-    assert set(arrays) == set(expected)
-    for name, array in arrays.items():
-        assert_same(array, expected[name])

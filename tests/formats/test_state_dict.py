@@ -108,7 +108,7 @@ class _Runs:
 
 
 class _Net(torch.nn.Linear):
-    """A class of the user's."""
+    """A class that only this test module defines."""
 
 
 @BOTH_FORMATS
@@ -148,7 +148,7 @@ def zip_of(path, data_pkl, **entries):
 
 
 def tensor_pickle(count, offset, shape):
-    """A dictionary of one tensor; the numbers, the sizes and the strides are instructions."""
+    """Make a pickle of one tensor; the arguments are pickle instructions that push their values."""
     storage = b"(U\x07storagectorch\nFloatStorage\nU\x01kU\x03cpu" + count + b"tQ"
     tensor = b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + offset + shape + b"\x89}tR"
     return b"\x80\x02}U\x01a" + tensor + b"s."
@@ -219,7 +219,7 @@ def test_hostile_pickles(tmp_path, data_pkl):
 
 
 def test_the_book_s_file(fixtures):
-    """Also after what is hostile, which must not have changed anything."""
+    """The hostile pickles above must not have changed how a good file is read."""
     assert_as_torch_reads(fixtures / "torch" / "bert.tiny" / "pretrained.params")
 
 

@@ -124,7 +124,7 @@ def test_without_a_network(tmp_path):
     ],
 )
 def test_secrets_of_an_address_are_not_told(server, url):
-    """Neither in an error nor in the errors that it came from, which a traceback shows."""
+    """A password is neither in the error nor in the errors that caused it."""
     server.serve("/x.zip?token=s3cret", b"another")
     url = url.replace("SERVER", server.url.replace("//", "//me:s3cret@"))
     bertnli.register("secret", url, "0" * 40)

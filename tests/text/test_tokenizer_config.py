@@ -16,7 +16,7 @@ SETTINGS, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
 
 @pytest.fixture(params=["vocab.txt", "tokenizer.json"])
 def folder(tmp_path, request):
-    """A folder with a vocabulary of either kind."""
+    """Make a folder with a vocabulary of either kind."""
     if request.param == "vocab.txt":
         (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     else:
