@@ -304,7 +304,7 @@ def run_table(factory, kind, rows, seed):
 
 
 by_day_and_by_night = pytest.mark.parametrize(
-    "count", [80, pytest.param(10_000, marks=pytest.mark.long)]
+    "count", [50, pytest.param(10_000, marks=pytest.mark.long)]
 )
 
 

@@ -77,7 +77,7 @@ def encoded(rows):
     return result
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(rows=ROWS, layout=st.sampled_from(["snli", "multinli"]), piece=st.sampled_from([1, 1 << 20]))
 @example([("neutral", *[{"text": "A dog runs.", "parse": "", "is": "A dog runs."}] * 2)], "snli", 1)
 def test_each_reader_takes_the_parse_where_there_is_one(tmp_path_factory, rows, layout, piece):
