@@ -103,12 +103,15 @@ OPINIONS = [(N, N, E, N, C), (E, "", "", "", ""), (C, E, N, C, E), (C, C, C, C, 
 COUNTS = [[1, 1, 3], [1, 0, 0], [0, 5, 0]]
 
 
+GENRES, LANGUAGES = ("fiction", "letters", "fiction", "travel"), ("ar", "de", "de", "fr")
+
+
 def official(columns, **values):
     """Make four rows in the columns of SNLI and its descendants, the third without a gold label.
 
     Args:
         columns: the names, separated by spaces.
-        values: values of further columns, one for all rows or one for each.
+        values: values of columns, one for all rows or one for each.
     """
     rows = []
     for i, ((text1, parse1), (text2, parse2)) in enumerate(SENTENCES):
@@ -116,10 +119,21 @@ def official(columns, **values):
         row |= {"sentence1_binary_parse": parse1, "sentence2_binary_parse": parse2}
         row |= {"sentence1_parse": f"(ROOT {parse1})", "sentence2_parse": f"(ROOT {parse2})"}
         row |= {"captionID": f"{i}.jpg#0", "promptID": i, "pairID": f"{i}.jpg#0r1n", "index": i}
+        row |= {"genre": GENRES[i], "language": LANGUAGES[i], "sentence1_tokenized": "a b"}
         row |= zip(ANNOTATORS, OPINIONS[i], strict=True)
         row |= {name: v if isinstance(v, str) else v[i] for name, v in values.items()}
         rows.append({name: row[name] for name in columns.split()})
     return rows
+
+
+def official_case(head, columns, pairs=WORDS, lists=False, **values):
+    """Make a case of `official` rows, with the groups and annotations that its columns have."""
+    rows, classes = official(columns, **values), head.rpartition("; ")[2]
+    kept = [row for row, c in zip(rows, classes, strict=True) if c != "-"]
+    names = [name for name in ("genre", "language") if name in rows[0]]
+    groups = {name: [row[name] for row in kept] for name in names}
+    annotations = COUNTS if "label5" in rows[0] else None
+    return case(head, rows, pairs, lists=lists, groups=groups, annotations=annotations)
 
 
 def case(head, rows, pairs=PLAIN, **more):
@@ -165,8 +179,7 @@ def cell_value(cell, premise, hypothesis):
 PARSES = "sentence1_binary_parse sentence2_binary_parse sentence1_parse sentence2_parse"
 COMMON = f"gold_label {PARSES} sentence1 sentence2"
 FIVE = " ".join(ANNOTATORS)
-GENRES = ("fiction", "letters", "fiction", "travel")
-GENRE = {"genre": ["fiction", "letters", "travel"]}
+OF_GLUE = f"index promptID pairID genre {PARSES} sentence1 sentence2"
 LONG = " ".join([GOATS[0]] * 400)
 OF_HANS = [
     ("The goat saw the bakers .", "The bakers saw the goat ."),
@@ -175,35 +188,23 @@ OF_HANS = [
 DIALOGUE = [("B: And yet,\nuh,\nI said so. A: Did you? ", "he said so"), *PLAIN[1:]]
 COUNTERS = [("e", {"e": 76, "n": 20, "c": 4}), ("n", {"n": 100}), ("c", {"c": 51, "e": 49})]
 CASES = {
-    "SNLI": case(
+    "SNLI": official_case(
         "SNLI; snli_1.0_dev.txt snli_1.0_dev.jsonl; NE-C",
-        official(f"{COMMON} captionID pairID {FIVE}"),
-        WORDS,
+        f"{COMMON} captionID pairID {FIVE}",
         lists=True,
-        annotations=COUNTS,
     ),
-    "MultiNLI": case(
+    "MultiNLI": official_case(
         "MultiNLI; multinli_1.0_dev_matched.txt multinli_1.0_dev_matched.jsonl; NE-C",
-        official(f"{COMMON} promptID pairID genre {FIVE}", genre=GENRES),
-        WORDS,
+        f"{COMMON} promptID pairID genre {FIVE}",
         lists=True,
-        annotations=COUNTS,
-        groups=GENRE,
     ),
-    "XNLI": case(
+    "XNLI": official_case(
         "XNLI; xnli.dev.tsv xnli.test.jsonl; NE-C",
-        official(
-            f"language {COMMON} promptID pairID genre {FIVE} sentence1_tokenized match",
-            language=("ar", "de", "de", "fr"),
-            genre=GENRES,
-            match="True",
-            sentence1_binary_parse="",
-            sentence2_binary_parse="",
-            sentence1_tokenized="a b",
-        ),
+        f"language {COMMON} promptID pairID genre {FIVE} sentence1_tokenized",
+        PLAIN,
         lists=True,
-        annotations=COUNTS,
-        groups={"language": ["ar", "de", "fr"], **GENRE},
+        sentence1_binary_parse="",
+        sentence2_binary_parse="",
     ),
     "XNLI's translations": case(
         "XNLI; multinli.train.de.tsv; NCE",
@@ -249,14 +250,11 @@ CASES = {
         "SciTail; tsv_format/scitail_1.0_dev.tsv:headless science.txt:headless; ENEN",
         "1|2|3 / P|H|entails / P|H|neutral / P|H|entails / P|H|neutral",
     ),
-    "SciTail as SNLI": case(
+    "SciTail as SNLI": official_case(
         "SciTail|SNLI; snli_format/scitail_1.0_dev.txt:jsonl scitail.jsonl; ENNE",
-        official(
-            f"{COMMON} annotator_labels",
-            gold_label=("entails", N, N, E),
-            annotator_labels=[["entails"], [N], [N], [E]],
-        ),
-        WORDS,
+        f"{COMMON} annotator_labels",
+        gold_label=("entails", N, N, E),
+        annotator_labels=[["entails"], [N], [N], [E]],
     ),
     "SciTail for predictors": case(
         "SciTail; predictor_format/scitail_1.0_structure_dev.jsonl; NE",
@@ -275,29 +273,14 @@ CASES = {
     "WNLI": case(
         "WNLI|GLUE WNLI; WNLI/train.tsv; EX", "index|sentence1|sentence2|label / 0|P|H|1 / 1|P|H|0"
     ),
-    "MNLI's training set": case(
-        "MNLI|MultiNLI|GLUE MNLI; MNLI/train.tsv; NE-C",
-        official(
-            f"index promptID pairID genre {PARSES} sentence1 sentence2 label1 gold_label",
-            genre=GENRES,
-        ),
-        WORDS,
-        groups=GENRE,
+    "MNLI's training set": official_case(
+        "MNLI|MultiNLI|GLUE MNLI; MNLI/train.tsv; NE-C", f"{OF_GLUE} label1 gold_label"
     ),
-    "MNLI's dev set": case(
-        "MNLI|MultiNLI|GLUE MNLI; MNLI/dev_matched.tsv; NE-C",
-        official(
-            f"index promptID pairID genre {PARSES} sentence1 sentence2 {FIVE} gold_label",
-            genre=GENRES,
-        ),
-        WORDS,
-        groups=GENRE,
-        annotations=COUNTS,
+    "MNLI's dev set": official_case(
+        "MNLI|MultiNLI|GLUE MNLI; MNLI/dev_matched.tsv; NE-C", f"{OF_GLUE} {FIVE} gold_label"
     ),
-    "MNLI's test set": case(
-        "MNLI|MultiNLI|GLUE MNLI; MNLI/test_matched.tsv; ????",
-        official(f"index promptID pairID genre {PARSES} sentence1 sentence2", genre=GENRES),
-        WORDS,
+    "MNLI's test set": official_case(
+        "MNLI|MultiNLI|GLUE MNLI; MNLI/test_matched.tsv; ????", OF_GLUE
     ),
     "AX": case(
         "GLUE; AX/AX.tsv diagnostic.tsv; ????",
@@ -353,10 +336,8 @@ CASES = {
         OF_HANS,
         groups={"heuristic": ["lexical_overlap", "constituent"]},
     ),
-    "MedNLI": case(
-        "MedNLI|SNLI; mli_dev_v1.jsonl; ECNE",
-        official(f"{COMMON} pairID", gold_label=(E, C, N, E)),
-        WORDS,
+    "MedNLI": official_case(
+        "MedNLI|SNLI; mli_dev_v1.jsonl; ECNE", f"{COMMON} pairID", gold_label=(E, C, N, E)
     ),
     "DocNLI": case(
         "DocNLI|table; DocNLI_release/dev.json; XE",

@@ -5,7 +5,6 @@ import shlex
 import socket
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 import bertnli
@@ -42,16 +41,6 @@ def test_the_readme_and_the_page_greet_with_it(backend, capsys):
     answers = bertnli.load("bert.mini", backend.name).predict(examples)
     right = ["contradiction", "entailment", "neutral", "entailment", "contradiction", "neutral"]
     assert [answer.label for answer in answers] == right
-
-
-def test_fine_tuning_starts_from_what_was_pretrained(backend):
-    bert, vocab = backend.load_pretrained_model("bert.mini", num_hiddens=128, num_blks=3)
-    arrays = bert.arrays()
-    assert arrays["encoder.token_embedding.weight"].shape == (len(vocab), 128)
-    assert arrays["mlm.decoder.weight"].shape == (len(vocab), 128)
-    classifier = bertnli.load("bert.mini", backend.name).arrays()
-    name = "encoder.blks.0.ffn.dense1.weight"
-    assert not np.array_equal(classifier[name], arrays[name])
 
 
 def test_a_folder_of_the_same_name_goes_before(backend, tmp_path, monkeypatch):

@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -124,14 +123,6 @@ def test_a_web_page_in_place_of_an_archive(server, tmp_path):
     with pytest.raises(DownloadError, match="a web page came in place of the file"):
         get(server, tmp_path, None, "a.zip")
     assert get(server, tmp_path, None, "a.zip") == CONTENT
-
-
-def test_a_log_has_a_line_now_and_then(server, tmp_path, monkeypatch, capsys):
-    server.serve("/" + NAME, CONTENT)
-    monkeypatch.setattr("bertnli._util.progress.EVERY", 0.0)
-    catalogue.download(f"{server.url}/{NAME}", tmp_path, SHA1)
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert re.fullmatch(rf"{NAME}: 0 of 0 MB, [\d,.]+ MB/s, about 0 s left", line)
 
 
 def test_a_full_disk(server, tmp_path, monkeypatch):
