@@ -113,12 +113,6 @@ def test_ids_of_word_pieces():
     check(["gold_label", PARSES[0], *TEXTS[1:]], rows, train_word_pieces(texts, 80), 16, size=5)
 
 
-@pytest.mark.parametrize("value", [None, "", "\u3000"])
-def test_a_missing_sentence_is_an_error(value):
-    check(TEXTS, [("neutral", "a", "b"), ("neutral", value, "b")])
-    check(TEXTS, [("neutral", "a", "b"), ("neutral", "a", value)])
-
-
 @pytest.mark.parametrize("piece", [1, 30, direct.PIECE])
 def test_an_ordinary_table_takes_the_fast_way(tmp_path, monkeypatch, piece):
     rows = [

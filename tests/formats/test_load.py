@@ -120,6 +120,7 @@ def test_the_book_s_files_must_be_whole_and_fit(book):
 
 def test_a_registered_name_opens(backend, monkeypatch, tmp_path, fixtures):
     monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("bertnli.hub.fetch.RETRY", 0)
     name = {"torch": "bert.tiny.torch.zip", "mxnet": "bert.tiny.zip"}[backend.name]
     hashes = json.loads((fixtures / "zips" / "sha1.json").read_text())
     backend.DATA_HUB["tiny"] = ("http://127.0.0.1:9/" + name, hashes[name])

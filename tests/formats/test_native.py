@@ -100,11 +100,6 @@ def test_files_that_are_cut_off_are_errors(folder, name, size):
     refused(BERTNLIError, "net", load_checkpoint, folder)
 
 
-def test_the_vocabulary_must_fit(folder):
-    Vocab.from_list(TOKENS[:-1]).save(folder / Vocab.FILE)
-    refused(CheckpointError, "6 tokens", load_checkpoint, folder)
-
-
 @settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damaged_weights_are_refused_or_those_that_safetensors_reads(folder, damage, data):

@@ -70,11 +70,6 @@ def test_old_layouts(tmp_path):
     assert_same(read_params(path), [values] * 4)
 
 
-def test_prefixes_of_exported_symbols_are_taken_off(tmp_path):
-    write_params(tmp_path / "p", {"arg:fc.weight": np.ones(2), "aux:mean": np.zeros(3)})
-    assert list(read_params(tmp_path / "p")) == ["fc.weight", "mean"]
-
-
 def test_bfloat16_becomes_float32(tmp_path):
     values = np.array([1.0, -2.5, 3e38, np.inf], "<f4")
     halves = (values.view("<u4") >> 16).astype("<u2")

@@ -136,12 +136,6 @@ def test_a_full_disk(server, tmp_path, monkeypatch):
     assert left(tmp_path) == DONE[:1]
 
 
-@pytest.mark.parametrize("url", ["http://[::1/a.zip", "http://a b/c.zip", "ftp://127.0.0.1/a.zip"])
-def test_addresses_that_are_none(tmp_path, url):
-    with pytest.raises(DownloadError):
-        catalogue.download(url, tmp_path, progress=False)
-
-
 def test_long_names(server, tmp_path):
     server.serve("/" + "%C3%A9" * 125 + ".bin", CONTENT, "cut")
     assert get(server, tmp_path, name="é" * 125 + ".bin") == CONTENT
