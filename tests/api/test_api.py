@@ -1,10 +1,6 @@
 """What commands do, as calls: the same results, whatever the pairs come from."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -13,7 +9,6 @@ import polars
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 
 ANIMALS = ("dog", "cat", "horse", "bird", "cow", "child", "woman", "man")
@@ -28,14 +23,14 @@ SETTINGS = {"max_positions": 24, "min_freq": 1, "batch_size": 8, "lr": 1e-2, "nu
 
 
 @pytest.fixture
-def table(tmp_path: Path) -> Path:
+def table(tmp_path):
     path = tmp_path / "pairs.csv"
     lines = [",".join(row) for row in (("premise", "hypothesis", "label"), *ROWS)]
     path.write_text("\n".join(lines) + "\n")
     return path
 
 
-def forms(folder: Path) -> list[Any]:
+def forms(folder):
     """The same pairs in other formats, and as objects of other libraries."""
     frame = pandas.DataFrame(ROWS, columns=["premise", "hypothesis", "label"])
     paths = [folder / f"pairs{end}" for end in (".tsv", ".semicolon.csv", ".jsonl", ".json")]
@@ -49,20 +44,18 @@ def forms(folder: Path) -> list[Any]:
     return [*paths, folder / "pairs.parquet", *tables, objects, ROWS]
 
 
-def options(**settings: Any) -> list[str]:
+def options(**settings):
     names = {"num_epochs": "epochs"}
     given = settings.items()
     return [w for k, v in given for w in (f"--{names.get(k, k)}".replace("_", "-"), str(v))]
 
 
-def quiet(backend: Backend) -> dict[str, Any]:
+def quiet(backend):
     return {"backend": backend.name, "devices": "cpu", "progress": False}
 
 
 @pytest.mark.parametrize("pretrained", [False, True])
-def test_a_call_trains_as_the_command_does(
-    backend: Backend, table: Path, pretrained: bool, tmp_path: Path
-) -> None:
+def test_a_call_trains_as_the_command_does(backend, table, pretrained, tmp_path):
     """To the bit, from files in any format, tables of any library and lists; a share held out."""
     given = {"batch_size": 8, "num_epochs": 1, "pretrained": "bert.mini"}
     given = given if pretrained else {**SIZES, **SETTINGS}
@@ -78,9 +71,7 @@ def test_a_call_trains_as_the_command_does(
         assert all(arrays[name].tobytes() == expected[name].tobytes() for name in arrays)
 
 
-def test_a_source_brings_its_own_dev_split(
-    backend: Backend, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_source_brings_its_own_dev_split(backend, table, tmp_path, capsys):
     for name in ("train", "dev"):
         (tmp_path / "set").mkdir(exist_ok=True)
         (tmp_path / "set" / f"{name}.csv").write_bytes(table.read_bytes())
@@ -98,9 +89,7 @@ def test_a_source_brings_its_own_dev_split(
         bertnli.train("no-such-file", lr=-1, **quiet(backend))
 
 
-def test_scores(
-    backend: Backend, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_scores(backend, table, tmp_path, capsys):
     where = ["--backend", backend.name, "--devices", "cpu"]
     assert main(["evaluate", "bert.mini", "sample", str(table), *where, "--json"]) == 0
     out, err = capsys.readouterr()
@@ -129,11 +118,11 @@ def test_scores(
         bertnli.evaluate("bert.mini", "no-such-file", max_len=10_000, **quiet(backend))
 
 
-def test_answers_come_as_pairs_do(backend: Backend, table: Path) -> None:
+def test_answers_come_as_pairs_do(backend, table):
     net = bertnli.load("bert.mini", backend.name, "cpu")
     taken = []
 
-    def pairs() -> Any:
+    def pairs():
         for premise, hypothesis, _ in ROWS:
             taken.append(premise)
             yield premise, hypothesis
@@ -152,7 +141,7 @@ def test_answers_come_as_pairs_do(backend: Backend, table: Path) -> None:
         )
 
 
-def test_text_of_a_table(backend: Backend, tmp_path: Path) -> None:
+def test_text_of_a_table(backend, tmp_path):
     """A column, the same as its sentences in a file of text."""
     corpus = bertnli.read("sample", "train")
     rows = list(zip(corpus.premises[:80], corpus.hypotheses[:80], strict=True))

@@ -1,27 +1,22 @@
 """Arguments that cannot be: one sentence of our own says so, the same on both backends."""
 
-from __future__ import annotations
-
 import re
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.formats.convert import convert
 
 
 @pytest.fixture(scope="module")
-def net(backend: Backend) -> Any:
+def net(backend):
     return backend.load("bert.mini", devices="cpu")
 
 
 @pytest.mark.parametrize("labels", [[0, 1, 2], {"a": 0, "b": 1}, "entailment,neutral", 3, {"a"}])
-def test_what_is_no_list_of_class_names(backend: Backend, labels: Any, tmp_path: Path) -> None:
+def test_what_is_no_list_of_class_names(backend, labels, tmp_path):
     bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
     says = "a list of strings is expected, a name for each class in the order of the logits"
     for make in (
@@ -35,16 +30,14 @@ def test_what_is_no_list_of_class_names(backend: Backend, labels: Any, tmp_path:
 
 
 @pytest.mark.parametrize("labels", [["a", "A"], ["a", " "], ["a"]])
-def test_names_that_load_would_refuse(backend: Backend, labels: list[str]) -> None:
+def test_names_that_load_would_refuse(backend, labels):
     """They are refused before anything is trained."""
     bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
     with pytest.raises(ConfigError, match=r"\(--labels\) "):
         backend.BERTClassifier(bert, labels=labels)
 
 
-def test_a_gpu_that_is_not_here(
-    backend: Backend, net: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gpu_that_is_not_here(backend, net, monkeypatch):
     """A device is looked for as its name is, before the framework is asked to use it."""
     framework = import_module(backend.name)
     if backend.name == "torch":
@@ -64,20 +57,20 @@ def test_a_gpu_that_is_not_here(
 
 
 @pytest.mark.parametrize("devices", [0, [0], [None], 2.5, object])
-def test_what_is_no_device(backend: Backend, devices: Any) -> None:
+def test_what_is_no_device(backend, devices):
     says = f"neither a device's name nor a device of {backend.name}; write 'cpu', 'gpu' or 'gpu:0'"
     with pytest.raises(BackendError, match=says):
         bertnli.load("bert.mini", backend.name, devices=devices)
 
 
-def test_a_device_of_the_other_framework(both: tuple[Backend, Backend]) -> None:
+def test_a_device_of_the_other_framework(both):
     for mine, other in (both, both[::-1]):
         with pytest.raises(BackendError, match=f"nor a device of {mine.name}"):
             mine.as_devices([other.cpu()])
 
 
 @pytest.mark.parametrize("max_len", ["128", 2.5, [16], True])
-def test_what_is_no_length(net: Any, max_len: Any) -> None:
+def test_what_is_no_length(net, max_len):
     for call in (
         lambda: net.predict([("A dog.", "A cat.")], max_len=max_len),
         lambda: net.explain("A dog.", "A cat.", max_len=max_len),
@@ -87,7 +80,7 @@ def test_what_is_no_length(net: Any, max_len: Any) -> None:
             call()
 
 
-def test_models_of_the_other_backend(both: tuple[Backend, Backend]) -> None:
+def test_models_of_the_other_backend(both):
     for mine, other in (both, both[::-1]):
         bert = other.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
         says = f"of {mine.name}, and this is one of {other.name}; make both with get_backend"
@@ -98,7 +91,7 @@ def test_models_of_the_other_backend(both: tuple[Backend, Backend]) -> None:
             mine.Trainer(other.BERTClassifier(bert))
 
 
-def test_what_is_no_bert(backend: Backend, net: Any) -> None:
+def test_what_is_no_bert(backend, net):
     pair = backend.load_pretrained_model("bert.mini", devices="cpu")
     with pytest.raises(ConfigError, match="a net, not a BERTModel; make one with load"):
         backend.Trainer(pair[0])
@@ -111,7 +104,7 @@ def test_what_is_no_bert(backend: Backend, net: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, ["bert.mini"], 3])
-def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
+def test_what_is_no_path(backend, net, path):
     says = re.escape(f"a path is expected, a string or a Path, and not {path!r}")
     for call in (
         lambda: backend.load(path),
@@ -124,7 +117,7 @@ def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
             call()
 
 
-def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path) -> None:
+def test_a_file_is_no_folder_of_a_run(backend, net, tmp_path):
     (tmp_path / "file").write_text("")
     data = net.encode(bertnli.read("sample", "dev"))
     trainer = backend.Trainer(net, devices="cpu")
@@ -134,9 +127,9 @@ def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path
                 trainer.fit(data, progress=False, **options)
 
 
-def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
+def test_pairs_that_are_not_encoded_yet(backend, net):
     trainer = backend.Trainer(net, devices="cpu")
-    lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
+    lists = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
     for data in (*lists, bertnli.read("sample", "dev")):
         says = (
             r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(bertnli\.read\(source\)"
@@ -147,9 +140,9 @@ def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
             trainer.evaluate(data)
 
 
-def test_a_mistyped_attribute(backend: Backend) -> None:
+def test_a_mistyped_attribute(backend):
     with pytest.raises(AttributeError, match=r"'laod'\. Did you mean 'load'\?"):
-        bertnli.laod  # type: ignore[attr-defined]  # noqa: B018
+        bertnli.laod  # noqa: B018
     with pytest.raises(AttributeError, match=r"'SNLIBertDataset'\. Did you mean 'SNLIBERTDataset'"):
-        backend.SNLIBertDataset  # type: ignore[attr-defined]  # noqa: B018
+        backend.SNLIBertDataset  # noqa: B018
     assert not hasattr(bertnli, "__wrapped__") and not hasattr(backend, "zzz")

@@ -1,18 +1,12 @@
 """The chapter's calls, each tab's with its framework's own DataLoader, optimizer and loop."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import bertnli
-from bertnli.backends.interface import Backend
 
 LABELS = ("entailment", "contradiction", "neutral")
 MAX_LEN, BATCH_SIZE, LR, EPOCHS = 48, 6, 1e-3, 20
@@ -23,7 +17,7 @@ PAIRS = [
 
 
 @pytest.fixture(autouse=True)
-def _seeds(pytestconfig: pytest.Config) -> None:
+def _seeds(pytestconfig):
     """The frameworks' own loaders and dropout draw from these."""
     torch.manual_seed(0)
     np.random.seed(0)
@@ -34,7 +28,7 @@ def _seeds(pytestconfig: pytest.Config) -> None:
 
 
 @pytest.fixture
-def mxnet_numpy() -> Iterator[None]:
+def mxnet_numpy():
     """The first lines of the chapter's MXNet tab."""
     from bertnli.backends.mxnet._framework import mx
 
@@ -43,7 +37,7 @@ def mxnet_numpy() -> Iterator[None]:
     mx.npx.reset_np()
 
 
-def load(nli: Backend, golden: Any, dropout: float = 0.1, devices: Any = None) -> tuple[Any, Any]:
+def load(nli, golden, dropout=0.1, devices=None):
     return nli.load_pretrained_model(
         golden.zip,
         num_hiddens=32,
@@ -56,16 +50,14 @@ def load(nli: Backend, golden: Any, dropout: float = 0.1, devices: Any = None) -
     )
 
 
-def datasets(nli: Backend, vocab: Any, fixtures: Path) -> tuple[Any, Any]:
+def datasets(nli, vocab, fixtures):
     return tuple(
         nli.SNLIBERTDataset(bertnli.read(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
         for is_train in (True, False)
     )
 
 
-def test_from_snli_gives_the_frameworks_own_dataset(
-    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
-) -> None:
+def test_from_snli_gives_the_frameworks_own_dataset(backend, golden, fixtures, tmp_path):
     shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
     _, vocab = load(backend, golden)
     expected, _ = datasets(backend, vocab, fixtures)
@@ -78,13 +70,13 @@ def test_from_snli_gives_the_frameworks_own_dataset(
                 np.testing.assert_array_equal(one, other, strict=True)
 
 
-def check_falls(losses: list[float]) -> None:
+def check_falls(losses):
     assert np.isfinite(losses).all()
     assert np.mean(losses[-3:]) < 0.8 * losses[0], losses
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
+def test_the_pytorch_tab(goldens, fixtures, num_workers, capsys):
     nli = bertnli.get_backend("torch")
     devices = nli.try_all_gpus()
     bert, vocab = load(nli, goldens["torch"])
@@ -126,7 +118,7 @@ def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys:
 @pytest.mark.needs("mxnet")
 @pytest.mark.usefixtures("mxnet_numpy")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
+def test_the_mxnet_tab(goldens, fixtures, num_workers, capsys):
     from bertnli.backends.mxnet._framework import mx
 
     nli = bertnli.get_backend("mxnet")
@@ -169,7 +161,7 @@ def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: A
     assert 0 <= correct <= len(test_set)
 
 
-def loader(nli: Backend, dataset: Any, shuffle: bool = False) -> Any:
+def loader(nli, dataset, shuffle=False):
     if nli.name == "torch":
         return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle)
     from bertnli.backends.mxnet._framework import mx
@@ -177,9 +169,7 @@ def loader(nli: Backend, dataset: Any, shuffle: bool = False) -> Any:
     return mx.gluon.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=0)
 
 
-def test_our_trainer_on_a_dataset(
-    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
-) -> None:
+def test_our_trainer_on_a_dataset(backend, golden, fixtures, tmp_path):
     devices = backend.try_all_gpus()
     bert, vocab = load(backend, golden)
     train_set, dev_set = datasets(backend, vocab, fixtures)
@@ -200,9 +190,7 @@ def test_our_trainer_on_a_dataset(
         assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
-def test_our_trainer_on_the_framework_s_loader(
-    backend: Backend, golden: Any, fixtures: Path
-) -> None:
+def test_our_trainer_on_the_framework_s_loader(backend, golden, fixtures):
     """What comes of a loader in the dataset's order is what comes of the dataset."""
     bert, vocab = load(backend, golden)
     train_set, dev_set = datasets(backend, vocab, fixtures)
@@ -222,7 +210,7 @@ def test_our_trainer_on_the_framework_s_loader(
     assert by_loader.loss == pytest.approx(by_dataset.loss, abs=1e-5)
 
 
-def test_the_test_split_is_the_golden_batch(backend: Backend, golden: Any, fixtures: Path) -> None:
+def test_the_test_split_is_the_golden_batch(backend, golden, fixtures):
     """From the corpus's file to the logits, in one go."""
     _, vocab = load(backend, golden)
     _, test_set = datasets(backend, vocab, fixtures)

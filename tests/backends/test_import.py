@@ -5,13 +5,10 @@ framework uses is judged by the CPU time of each thread, which other work on the
 far less than wall time.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import processes
 import pytest
@@ -22,10 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = ("OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "MXNET_", "TORCH_", "DNNL_")
 REMOVED_FROM_NUMPY = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
 
-IMPORT = {
-    "mxnet": "from bertnli.backends.mxnet._framework import mx\n",
-    "torch": "import torch\n",
-}
+IMPORT = {"mxnet": "from bertnli.backends.mxnet._framework import mx\n", "torch": "import torch\n"}
 
 MEASURE = """
 import math, os, time
@@ -67,7 +61,7 @@ def both():
 """
 
 
-def run(code: str, variables: dict[str, str] | None = None) -> Any:
+def run(code, variables=None):
     """Run code in a fresh interpreter, without thread settings; return what `result` is there."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(THREAD_VARIABLES)}
     path = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
@@ -80,7 +74,7 @@ def run(code: str, variables: dict[str, str] | None = None) -> Any:
 
 
 @pytest.fixture(scope="module")
-def torch_alone() -> int:
+def torch_alone():
     """The threads that PyTorch takes by itself: the cores, which may be fewer than the CPUs."""
     return int(run("import torch; result = torch.get_num_threads()"))
 
@@ -89,7 +83,7 @@ ORDERS = [("mxnet", "torch"), pytest.param(("torch", "mxnet"), marks=pytest.mark
 
 
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_both_frameworks_use_all_cores(order: tuple[str, str], torch_alone: int) -> None:
+def test_both_frameworks_use_all_cores(order, torch_alone):
     threads = run("".join(IMPORT[name] for name in order) + MEASURE + "result = both()")
     assert threads["torch"] >= torch_alone
     assert threads["torch again"] >= torch_alone
@@ -97,18 +91,18 @@ def test_both_frameworks_use_all_cores(order: tuple[str, str], torch_alone: int)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_omp_num_threads_is_obeyed(order: tuple[str, str]) -> None:
+def test_omp_num_threads_is_obeyed(order):
     code = "".join(IMPORT[name] for name in order) + MEASURE + "result = both()"
     assert run(code, {"OMP_NUM_THREADS": "1"}) == {"torch": 1, "mxnet": 1, "torch again": 1}
 
 
-def test_mxnet_omp_max_threads_is_obeyed() -> None:
+def test_mxnet_omp_max_threads_is_obeyed():
     code = IMPORT["mxnet"] + MEASURE + "result = mxnet_threads()"
     assert run(code, {"MXNET_OMP_MAX_THREADS": "1"}) == 1
 
 
 @pytest.mark.long
-def test_affinity_is_obeyed() -> None:
+def test_affinity_is_obeyed():
     one = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
     code = one + IMPORT["mxnet"] + IMPORT["torch"] + MEASURE + "result = both()"
     assert run(code) == {"torch": 1, "mxnet": 1, "torch again": 1}
@@ -117,7 +111,7 @@ def test_affinity_is_obeyed() -> None:
 @pytest.mark.parametrize(
     ("variables", "alone"), [({}, True), ({"MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"}, False)]
 )
-def test_mxnet_computes_in_the_thread_that_asks(variables: dict[str, str], alone: bool) -> None:
+def test_mxnet_computes_in_the_thread_that_asks(variables, alone):
     """On a machine without a GPU, unless the user wants another engine."""
     code = (
         IMPORT["mxnet"] + "import mxnet, time\n"
@@ -134,7 +128,7 @@ def test_mxnet_computes_in_the_thread_that_asks(variables: dict[str, str], alone
         assert (seconds > 0.01) is alone
 
 
-def test_threads_the_user_gave_torch_are_kept() -> None:
+def test_threads_the_user_gave_torch_are_kept():
     code = "import torch; torch.set_num_threads(3)\n" + IMPORT["mxnet"]
     assert run(code + "result = torch.get_num_threads()") == 3
 
@@ -142,7 +136,7 @@ def test_threads_the_user_gave_torch_are_kept() -> None:
 @pytest.mark.parametrize(
     "variables", [{}, {"MXNET_OMP_MAX_THREADS": "", "MXNET_ENGINE_TYPE": ""}], ids=str
 )
-def test_environment_and_numpy_are_unchanged(variables: dict[str, str]) -> None:
+def test_environment_and_numpy_are_unchanged(variables):
     # A child's view too: os.environ and the C environment could differ.
     code = (
         "import os, subprocess, sys, numpy, numpy.testing\n"
@@ -177,7 +171,7 @@ result = [
 """
 
 
-def test_mxnet_still_finds_the_aliases_it_uses_later() -> None:
+def test_mxnet_still_finds_the_aliases_it_uses_later():
     results = run(IMPORT["mxnet"] + USES_OF_THE_ALIASES)
     assert results == [
         [[0, 1, 2]],
@@ -193,7 +187,7 @@ def test_mxnet_still_finds_the_aliases_it_uses_later() -> None:
 
 
 @pytest.mark.parametrize("keep", [True, False], ids=["shim kept", "shim removed"])
-def test_mxnet_that_the_user_imported_before(keep: bool) -> None:
+def test_mxnet_that_the_user_imported_before(keep):
     own = "import numpy; numpy.bool = bool\nimport mxnet\n" + ("" if keep else "del numpy.bool\n")
     code = own + IMPORT["mxnet"] + USES_OF_THE_ALIASES + "result += [mx is mxnet]"
     *results, kept, same = run(code)
@@ -202,7 +196,7 @@ def test_mxnet_that_the_user_imported_before(keep: bool) -> None:
     assert same
 
 
-def test_the_package_imports_no_framework() -> None:
+def test_the_package_imports_no_framework():
     code = (
         "import sys, bertnli, bertnli.errors, bertnli.backends\n"
         "result = sorted({'torch', 'mxnet'} & set(sys.modules))"
@@ -224,7 +218,7 @@ PACKAGES = (
 )
 
 
-def test_dir_shows_the_public_names() -> None:
+def test_dir_shows_the_public_names():
     """No `Any`, `Path` or `annotations`, which a file imports for itself, and no submodules."""
     code = (
         "import importlib\n"
@@ -241,7 +235,7 @@ def test_dir_shows_the_public_names() -> None:
     assert wrong == []
 
 
-def error_of(preparation: str) -> tuple[str, str]:
+def error_of(preparation):
     """The class and the text of what importing the backend raises after the preparation."""
     code = (
         f"import os, sys, numpy, numpy.testing\n{preparation}\n"
@@ -275,18 +269,18 @@ def error_of(preparation: str) -> tuple[str, str]:
         ),
     ],
 )
-def test_what_is_missing_is_a_backend_error(preparation: str, parts: list[str]) -> None:
+def test_what_is_missing_is_a_backend_error(preparation, parts):
     name, text = error_of(preparation)
     assert name == "BackendError" and all(part in text for part in parts)
 
 
-def test_other_errors_of_mxnet_are_not_hidden() -> None:
+def test_other_errors_of_mxnet_are_not_hidden():
     # As another release of mxnet, or a broken one, might fail.
     name, _ = error_of("del numpy.PZERO")
     assert name == "AttributeError"
 
 
-def test_a_model_is_made_without_pytorch_s_compiler() -> None:
+def test_a_model_is_made_without_pytorch_s_compiler():
     """Its import takes a second, a third of a first prediction."""
     code = (
         "import sys, bertnli\n"

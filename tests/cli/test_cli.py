@@ -1,7 +1,5 @@
 """The command line without a framework: options, input, errors, what needs no tensors."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re
@@ -11,7 +9,6 @@ import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import processes
@@ -24,13 +21,7 @@ from bertnli.cli import COMMANDS, main, parse
 from bertnli.cli.parser import arguments
 from bertnli.cli.terminal import printable_output
 from bertnli.cli.training import Train
-from bertnli.errors import (
-    ITS_END,
-    MAX_MESSAGE,
-    CheckpointError,
-    DownloadError,
-    without_secrets,
-)
+from bertnli.errors import ITS_END, MAX_MESSAGE, CheckpointError, DownloadError, without_secrets
 from bertnli.formats.native import save_native
 from bertnli.hub import fetch
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -39,7 +30,7 @@ from bertnli.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def examples() -> list[list[str]]:
+def examples():
     """The arguments of each example that a command's help shows."""
     lines = []
     for command in COMMANDS.values():
@@ -52,7 +43,7 @@ def examples() -> list[list[str]]:
     return lines
 
 
-def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def fails(capsys, *argv):
     """Run a command that must end with status 2 and one line on stderr; return the line."""
     capsys.readouterr()
     assert main(argv) == 2
@@ -73,13 +64,8 @@ def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     ],
     ids=["memory", "array", "framework", "depth", "number"],
 )
-def test_too_large_an_input_is_a_message(
-    error: Exception,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(_: Any) -> int:
+def test_too_large_an_input_is_a_message(error, message, capsys, monkeypatch):
+    def fail(_):
         raise error
 
     monkeypatch.setattr(COMMANDS["demo"], "run", fail)
@@ -87,19 +73,19 @@ def test_too_large_an_input_is_a_message(
 
 
 @pytest.mark.parametrize("argv", examples(), ids=" ".join)
-def test_examples_of_the_help_are_accepted(argv: list[str]) -> None:
+def test_examples_of_the_help_are_accepted(argv):
     assert isinstance(parse(argv), COMMANDS[argv[0]])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0
     assert f"\n  bertnli {command} " in capsys.readouterr().out.partition("example")[2]
 
 
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+def test_version(capsys):
     with pytest.raises(SystemExit) as end:
         main(["--version"])
     assert end.value.code == 0
@@ -128,13 +114,13 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "launch --workers 2 --address host",
     ],
 )
-def test_wrong_usage_is_refused_by_the_parser(line: str) -> None:
+def test_wrong_usage_is_refused_by_the_parser(line):
     with pytest.raises(SystemExit) as end:
         parse(line.split())
     assert end.value.code == 2
 
 
-def test_options_become_arguments() -> None:
+def test_options_become_arguments():
     """Groups are flattened, what is not given is left out, and defaults are the dataclass's."""
     line = "train --output x --train a b --epochs 3 --resume --no-header --dev 0.1 --save-every 5m"
     command = parse([*line.split(), "--soft-labels"])
@@ -159,30 +145,30 @@ def test_options_become_arguments() -> None:
     }
 
 
-def run_module(*argv: str) -> subprocess.CompletedProcess[str]:
+def run_module(*argv):
     return processes.run([sys.executable, *argv], cwd=ROOT)
 
 
-def test_python_m_bertnli() -> None:
+def test_python_m_bertnli():
     done = run_module("-m", "bertnli", "--help")
     assert done.returncode == 0, done.stderr
     for command in COMMANDS:
         assert re.search(rf"^    {command}\b", done.stdout, re.MULTILINE)
 
 
-def test_status_of_the_process_is_that_of_the_command() -> None:
+def test_status_of_the_process_is_that_of_the_command():
     done = run_module("-m", "bertnli", "info", "no/such/folder")
     assert done.returncode == 2
     message = "no such file or folder; with bertnli comes bert.mini"
     assert done.stderr == f"bertnli info: no/such/folder: {message}\n"
 
 
-def test_the_command_line_imports_no_framework() -> None:
+def test_the_command_line_imports_no_framework():
     code = "import sys, bertnli.cli; print({'torch', 'mxnet'} & set(sys.modules))"
     assert run_module("-c", code).stdout == "set()\n"
 
 
-def test_a_closed_pipe_ends_a_command_quietly() -> None:
+def test_a_closed_pipe_ends_a_command_quietly():
     command = [sys.executable, "-m", "bertnli", "download", "--list"]
     pipe = subprocess.PIPE
     with processes.Process(command, cwd=ROOT, stdout=pipe, stderr=pipe) as process:
@@ -193,7 +179,7 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
 
 
 #: Each option of a command on how a source is read, and the argument of `bertnli.read`.
-OPTIONS: dict[str, dict[str, Any]] = {
+OPTIONS = {
     "--format csv": {"format": "csv"},
     "--delimiter ';'": {"delimiter": ";"},
     r"--delimiter '\t'": {"delimiter": "\t"},
@@ -209,7 +195,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--skip-bad-rows": {"on_error": "skip"},
 }
 #: A line of each command that reads sources, and the columns that it does not read.
-READERS: dict[str, tuple[str, ...]] = {
+READERS = {
     "train --output x --train y": (),
     "evaluate x y": (),
     "lengths x": (),
@@ -221,9 +207,9 @@ READERS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("line", READERS)
-def test_every_command_reads_with_the_same_options(line: str) -> None:
-    def reading(words: list[str]) -> dict[str, Any]:
-        command: Any = parse(words)
+def test_every_command_reads_with_the_same_options(line):
+    def reading(words):
+        command = parse(words)
         return arguments(command.reading)
 
     assert reading(line.split()) == {}
@@ -238,9 +224,9 @@ def test_every_command_reads_with_the_same_options(line: str) -> None:
             assert reading(words) == expected
 
 
-def test_a_share_to_hold_out_or_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dev(text: str) -> Any:
-        command: Any = parse(["train", "--output", "x", "--train", "y", "--dev", text])
+def test_a_share_to_hold_out_or_a_source(tmp_path, monkeypatch):
+    def dev(text):
+        command = parse(["train", "--output", "x", "--train", "y", "--dev", text])
         return command.dev
 
     monkeypatch.chdir(tmp_path)
@@ -250,7 +236,7 @@ def test_a_share_to_hold_out_or_a_source(tmp_path: Path, monkeypatch: pytest.Mon
     assert dev("SNLI:dev") == "SNLI:dev"
 
 
-def save(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
+def save(folder, labels=LABELS):
     """Write a checkpoint without a framework."""
     vocab = Vocab(["a", "b"], 0, RESERVED_TOKENS)
     config = BERTConfig(len(vocab), 8, 16, 2, 1, 0.1, 12)
@@ -258,13 +244,13 @@ def save(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path):
     """A run's folder with a checkpoint."""
     save(tmp_path / "run" / "best")
     return tmp_path / "run"
 
 
-def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_checkpoint(checkpoint, capsys):
     assert main(["info", str(checkpoint), "--json", "--tensors"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["path"] == str(checkpoint / "best")
@@ -284,10 +270,8 @@ def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[st
     assert "encoder.blks.0.attention.W_q.weight" in capsys.readouterr().out
 
 
-def test_info_tells_what_does_not_fit(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def problem() -> str:
+def test_info_tells_what_does_not_fit(checkpoint, tmp_path, capsys):
+    def problem():
         assert main(["info", str(checkpoint), "--json"]) == 0
         (text,) = json.loads(capsys.readouterr().out)["problems"]
         return text
@@ -314,14 +298,12 @@ def test_info_tells_what_does_not_fit(
 CODES = "\x1b[31m\x1b]0;title\x07\x9b2J\u202e"
 
 
-def unsafe(text: str) -> str:
+def unsafe(text):
     """The characters of a text that a terminal would obey."""
     return "".join(re.findall("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text))
 
 
-def test_escape_codes_do_not_reach_a_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_escape_codes_do_not_reach_a_terminal(tmp_path, capsys):
     folder = tmp_path / f"run{CODES}"
     save(folder, ("yes" + CODES, "no", "so"))
     table = tmp_path / f"{CODES}.tsv"
@@ -363,12 +345,12 @@ def test_escape_codes_do_not_reach_a_terminal(
         ("'bert.smal'. Did you mean 'bert.small'?", "'bert.smal'. Did you mean 'bert.small'?"),
     ],
 )
-def test_secrets_of_urls_are_not_shown(text: str, public: str) -> None:
+def test_secrets_of_urls_are_not_shown(text, public):
     assert without_secrets(text) == str(DownloadError(text)) == public
 
 
 @pytest.mark.parametrize("text", ["9" * 10**6, "a: " * 10**6, "\\x8a\x01" * 10**6, " " * 10**6])
-def test_a_long_message_is_cut_in_its_middle(text: str) -> None:
+def test_a_long_message_is_cut_in_its_middle(text):
     """A damaged file may put all that it holds into one; to look through it took half a minute."""
     begin, end = "the file is damaged: ", " Copy it anew"
     message = begin + text + end
@@ -377,7 +359,7 @@ def test_a_long_message_is_cut_in_its_middle(text: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://me:{}@host/a", "me:{}@host", "https://h/a?token={}"])
-def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
+def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url):
     secret, filling = "s3cr3tv4l", "a " * 1000
     url = url.format(secret)
     for place in range(40):
@@ -399,12 +381,7 @@ def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
         "data {}",
     ],
 )
-def test_commands_show_no_secrets_of_urls(
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_commands_show_no_secrets_of_urls(line, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(fetch, "RETRY", 0)
     monkeypatch.chdir(tmp_path)
     url = "http://user:secret@127.0.0.1:1/x.zip?token=secret"
@@ -415,7 +392,7 @@ def test_commands_show_no_secrets_of_urls(
     assert captured.err
 
 
-def test_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download(tmp_path, capsys):
     assert main(["download", "--list"]) == 0
     names = capsys.readouterr().out
     assert "bert.small  mxnet, torch\n" in names
@@ -431,9 +408,7 @@ def test_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "either a name" in fails(capsys, "download", "SNLI", "--list")
 
 
-def test_settings_are_refused_before_anything_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_are_refused_before_anything_is_read(tmp_path, capsys):
     argv = ("train", "--output", str(tmp_path / "run"), "--train", "no-such-file.tsv")
     assert "lr is -1.0" in fails(capsys, *argv, "--lr", "-1")
     assert "num_epochs is 0" in fails(capsys, *argv, "--epochs", "0")

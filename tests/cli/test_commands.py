@@ -1,7 +1,5 @@
 """The command line end to end, on each backend."""
 
-from __future__ import annotations
-
 import io
 import json
 import re
@@ -9,13 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import processes
 import pytest
 
-from bertnli.backends.interface import Backend
 from bertnli.bert.labels import LABELS
 from bertnli.cli import main
 
@@ -32,7 +28,7 @@ TINY = f"{SIZES} --min-freq 1 --batch-size 8 --dropout 0 --lr 1e-2".split()
 Run = Callable[..., Any]
 
 
-def write_table(path: Path, animals: tuple[str, ...]) -> Path:
+def write_table(path, animals):
     rows = [
         f"{label}\tA {animal} is asleep.\t{sentence.format(animal)}\n"
         for animal in animals
@@ -43,7 +39,7 @@ def write_table(path: Path, animals: tuple[str, ...]) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tables(tmp_path_factory):
     """A folder with train.tsv, of 24 pairs and two bad rows, and dev.tsv, of 9 pairs."""
     folder = tmp_path_factory.mktemp("tables")
     train = write_table(folder / "train.tsv", ANIMALS)
@@ -53,13 +49,13 @@ def tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(tables: Path) -> list[str]:
+def data(tables):
     files = ["--train", str(tables / "train.tsv"), "--dev", str(tables / "dev.tsv")]
     return [*files, "--skip-bad-rows"]
 
 
 @pytest.fixture(scope="module")
-def trained(backend: Backend, data: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(backend, data, tmp_path_factory):
     """The last checkpoint of a run, which has learned the tiny corpus by heart."""
     output = tmp_path_factory.mktemp(backend.name) / "run"
     argv = ["train", *data, *TINY, "--epochs", "20", "--quiet", "--output", str(output)]
@@ -68,8 +64,8 @@ def trained(backend: Backend, data: list[str], tmp_path_factory: pytest.TempPath
 
 
 @pytest.fixture
-def run(backend: Backend, capsys: pytest.CaptureFixture[str]) -> Run:
-    def run(*argv: str | Path, status: int = 0) -> Any:
+def run(backend, capsys):
+    def run(*argv, status=0):
         capsys.readouterr()
         words = [*map(str, argv), "--backend", backend.name, "--devices", "cpu"]
         result, captured = main(words), capsys.readouterr()
@@ -79,7 +75,7 @@ def run(backend: Backend, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def test_train_prints_what_it_does(run: Run, data: list[str], tmp_path: Path) -> None:
+def test_train_prints_what_it_does(run, data, tmp_path):
     output = tmp_path / "run"
     argv = ["train", *data, *TINY, "--output", output, "--epochs", "2"]
     out = run(*argv).out
@@ -95,7 +91,7 @@ def test_train_prints_what_it_does(run: Run, data: list[str], tmp_path: Path) ->
     assert run(*argv, "--overwrite", "--quiet").out == ""
 
 
-def test_a_run_that_reached_chance_is_a_warning(run: Run, data: list[str], tmp_path: Path) -> None:
+def test_a_run_that_reached_chance_is_a_warning(run, data, tmp_path):
     start = ["train", *TINY, "--output", tmp_path / "run", "--overwrite", "--epochs", "1"]
     start += ["--lr", "1e-6"]  # beside TINY's, with a note
     warning = run(*start, "--train", "sample", "--batch-size", "512").err.splitlines()[-1]
@@ -117,7 +113,7 @@ def test_a_run_that_reached_chance_is_a_warning(run: Run, data: list[str], tmp_p
     assert "warning: all 1 dev pairs are neutral: their accuracy says nothing\n" in err
 
 
-def test_train_refuses_what_does_not_fit(run: Run, data: list[str], tmp_path: Path) -> None:
+def test_train_refuses_what_does_not_fit(run, data, tmp_path):
     argv = ["train", *data, *TINY, "--output", tmp_path / "run"]
     for more, message in (
         (["--max-len", "25"], "the model has 24 positions"),
@@ -131,9 +127,7 @@ def test_train_refuses_what_does_not_fit(run: Run, data: list[str], tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
-def test_train_from_a_pretrained_model(
-    run: Run, data: list[str], golden: Any, tmp_path: Path
-) -> None:
+def test_train_from_a_pretrained_model(run, data, golden, tmp_path):
     output = tmp_path / "run"
     argv = ["train", *data, "--output", output, "--epochs", "1", "--pretrained", golden.zip]
     assert "give num_heads" in run(*argv, status=2).err
@@ -145,12 +139,10 @@ def test_train_from_a_pretrained_model(
     assert config["num_hiddens"] == 32 and config["vocab_size"] == 1000
 
 
-def test_ctrl_c_saves_the_weights_and_says_where(
-    run: Run, data: list[str], backend: Backend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    step = backend.Trainer.train_step  # type: ignore[attr-defined]
+def test_ctrl_c_saves_the_weights_and_says_where(run, data, backend, tmp_path, monkeypatch):
+    step = backend.Trainer.train_step
 
-    def interrupted_step(*args: Any) -> Any:
+    def interrupted_step(*args):
         result = step(*args)
         signal.raise_signal(signal.SIGINT)
         return result
@@ -164,7 +156,7 @@ def test_ctrl_c_saves_the_weights_and_says_where(
     run("predict", output, "--pair", "A dog.", "A cat.")
 
 
-def test_evaluate(run: Run, trained: Path, tables: Path) -> None:
+def test_evaluate(run, trained, tables):
     argv = ["evaluate", trained, tables / "dev.tsv"]
     captured = run(*argv)
     assert captured.out.startswith("accuracy 1.0000, loss ")
@@ -175,9 +167,7 @@ def test_evaluate(run: Run, trained: Path, tables: Path) -> None:
     assert "is one table without splits" in run(*argv, "--split", "dev", status=2).err
 
 
-def test_a_run_of_one_backend_is_scored_alike_on_all(
-    trained: Path, both: tuple[Backend, Backend], tables: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_run_of_one_backend_is_scored_alike_on_all(trained, both, tables, capsys):
     scores = []
     for backend in both:
         argv = ["evaluate", str(trained), str(tables / "dev.tsv"), "--json"]
@@ -187,7 +177,7 @@ def test_a_run_of_one_backend_is_scored_alike_on_all(
     assert scores[0]["loss"] == pytest.approx(scores[1]["loss"], abs=1e-5)
 
 
-def many_pairs() -> tuple[list[tuple[str, str]], list[str]]:
+def many_pairs():
     """Pairs of three lengths, mixed, and the class of each."""
     pairs, labels = [], []
     for i in range(50):
@@ -197,7 +187,7 @@ def many_pairs() -> tuple[list[tuple[str, str]], list[str]]:
     return pairs, labels
 
 
-def test_predict_keeps_the_order_of_a_file(run: Run, trained: Path, tmp_path: Path) -> None:
+def test_predict_keeps_the_order_of_a_file(run, trained, tmp_path):
     pairs, labels = many_pairs()
     path = tmp_path / "pairs.tsv"
     rows = [f"{a}\t{b}\n" for a, b in pairs]
@@ -214,9 +204,7 @@ def test_predict_keeps_the_order_of_a_file(run: Run, trained: Path, tmp_path: Pa
         assert max(answer["probabilities"], key=answer["probabilities"].get) == answer["label"]
 
 
-def test_long_sets_have_a_line_now_and_then(
-    run: Run, trained: Path, tables: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_sets_have_a_line_now_and_then(run, trained, tables, tmp_path, monkeypatch):
     dev, rate = tables / "dev.tsv", r"[\d,.]+ pairs/s"
     pairs = tmp_path / "pairs.tsv"
     pairs.write_text("".join(f"{a}\t{b}\n" for a, b in many_pairs()[0]))
@@ -233,17 +221,15 @@ def test_long_sets_have_a_line_now_and_then(
 
 
 @pytest.mark.parametrize("form", ["tsv", "jsonl"])
-def test_predict_from_standard_input(
-    run: Run, trained: Path, form: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_predict_from_standard_input(run, trained, form, monkeypatch):
     pairs, labels = many_pairs()
     lines = {
         "tsv": [f"{a}\t{b}\n" for a, b in pairs],
         "jsonl": [json.dumps({"premise": a, "hypothesis": b}) + "\n" for a, b in pairs],
     }[form]
 
-    def answers(lines: list[str], status: int = 0) -> tuple[list[str], str]:
-        data = io.BufferedReader(io.BytesIO("".join(lines).encode()))  # type: ignore[arg-type]
+    def answers(lines, status=0):
+        data = io.BufferedReader(io.BytesIO("".join(lines).encode()))
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(data))
         captured = run("predict", trained, "--batch-size", "8", status=status)
         return [line.split("\t")[0] for line in captured.out.splitlines()], captured.err
@@ -253,7 +239,7 @@ def test_predict_from_standard_input(
     assert first == labels[:20] and "standard input, line 21: " in err
 
 
-def test_predict_answers_a_pipe_pair_by_pair(backend: Backend, trained: Path) -> None:
+def test_predict_answers_a_pipe_pair_by_pair(backend, trained):
     """Each answer is there before the next pair is written; an empty last line is none."""
     command = [sys.executable, "-m", "bertnli", "predict", str(trained)]
     command += ["--backend", backend.name, "--devices", "cpu"]
@@ -272,9 +258,7 @@ def test_predict_answers_a_pipe_pair_by_pair(backend: Backend, trained: Path) ->
         assert out == "" and "standard input, line 6: " in err and process.returncode == 2
 
 
-def test_two_classes_and_three_by_label_map(
-    run: Run, backend: Backend, trained: Path, tmp_path: Path
-) -> None:
+def test_two_classes_and_three_by_label_map(run, backend, trained, tmp_path):
     """A checkpoint of two classes on its own set, and one of three classes on a set of two."""
     path = write_table(tmp_path / "set.tsv", ANIMALS)
     spelling = {"entailment": "yes", "contradiction": "no", "neutral": "no"}
@@ -302,7 +286,7 @@ def test_two_classes_and_three_by_label_map(
     }
 
 
-def test_precision(run: Run, backend: Backend, trained: Path, tables: Path) -> None:
+def test_precision(run, backend, trained, tables):
     """auto says what it took and why; bf16 works, or is refused with the reason."""
     argv = ["predict", trained, "--pair", "A dog is asleep.", "A dog is running fast."]
     plain, auto = run(*argv), run(*argv, "--precision", "auto")

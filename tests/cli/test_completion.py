@@ -1,9 +1,6 @@
 """Completion, by the shell itself."""
 
-from __future__ import annotations
-
 import sys
-from pathlib import Path
 
 import processes
 import pytest
@@ -22,18 +19,18 @@ printf '%s\\n' "${COMPREPLY[@]}"
 """
 
 
-def script(shell: str, capsys: pytest.CaptureFixture[str]) -> str:
+def script(shell, capsys):
     assert main(["completion", shell]) == 0
     return capsys.readouterr().out
 
 
-def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_bash_completes(tmp_path, capsys):
     path = tmp_path / "completion.bash"
     path.write_text(script("bash", capsys))
     (tmp_path / "here" / "runs").mkdir(parents=True)
     (tmp_path / "here" / "rows.tsv").write_text("")
 
-    def completed(line: str) -> set[str]:
+    def completed(line):
         words = ["bertnli", *line.split(" ")]
         command = ["bash", "--norc", "-c", PRESS_TAB, "bash", str(path), *words]
         done = processes.run(command, cwd=tmp_path / "here")
@@ -52,12 +49,12 @@ def test_bash_completes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_each_shell_has_a_script(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_shell_has_a_script(shell, capsys):
     text = script(shell, capsys)
     assert "bertnli" in text and "tensorboard" in text
 
 
-def test_without_shtab(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_shtab(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert main(["completion", "bash"]) == 2
     assert 'pip install "bertnli[completion]"' in capsys.readouterr().err

@@ -1,10 +1,7 @@
 """What the tests of the site share: its extension and scripts, and a function that builds pages."""
 
-from __future__ import annotations
-
 import io
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,19 +30,19 @@ class Site:
     html: Path
     warnings: str
 
-    def page(self, name: str = "index") -> str:
+    def page(self, name="index"):
         """Return a page's HTML."""
         return (self.html / f"{name}.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def docs() -> Path:
+def docs():
     """The folder of the project's own site."""
     return DOCS
 
 
 @pytest.fixture
-def build(tmp_path: Path) -> Callable[..., Site]:
+def build(tmp_path):
     """A function that builds a site of some pages, name to Markdown, in the test's folder.
 
     ``settings`` are lines for its ``conf.py``.
@@ -55,7 +52,7 @@ def build(tmp_path: Path) -> Callable[..., Site]:
 
     source = tmp_path / "source"
 
-    def built(settings: str = "", **pages: str) -> Site:
+    def built(settings="", **pages):
         source.mkdir(exist_ok=True)
         (source / "conf.py").write_text(CONF + settings, encoding="utf-8")
         for name, text in pages.items():

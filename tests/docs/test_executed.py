@@ -1,10 +1,7 @@
 """The extension that runs a page's code: what is shown, and which errors end the build."""
 
-from __future__ import annotations
-
 import html
 import re
-from collections.abc import Callable
 
 import pytest
 from executed import ExecutionError, cleaned, for_backend
@@ -13,23 +10,23 @@ from executed import ExecutionError, cleaned, for_backend
 FIGURE = "from matplotlib.figure import Figure\n\nfigure = Figure(figsize=(1, 1))\nfigure"
 
 
-def cells(page: str) -> list[str]:
+def cells(page):
     """Return the text of each block of code and output of a page."""
     blocks = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     return [html.unescape(re.sub(r"<[^>]+>", "", block)).strip("\n") for block in blocks]
 
 
-def block(kind: str, code: str, *options: str) -> str:
+def block(kind, code, *options):
     """Return a block of a page."""
     name, _, language = kind.partition(" ")
     return "\n".join([f"```{{{name}}} {language}", *options, code, "```\n"])
 
 
-def page(*blocks: str) -> str:
+def page(*blocks):
     return "\n".join(["# Page\n", *blocks])
 
 
-def test_a_page_runs_down_in_one_namespace_and_folder(build: Callable) -> None:
+def test_a_page_runs_down_in_one_namespace_and_folder(build):
     site = build(
         index=page(
             block("run python", 'x = 3\nprint("x is", x)'),
@@ -49,7 +46,7 @@ def test_a_page_runs_down_in_one_namespace_and_folder(build: Callable) -> None:
     assert outputs[-1] == "a bertnli/__init__.py"  # no paths of this machine
 
 
-def test_tabs_have_a_namespace_each_that_compare_sees(build: Callable) -> None:
+def test_tabs_have_a_namespace_each_that_compare_sees(build):
     site = build(
         index=page(
             block("both python", 'name = "{backend}"\nprint("I am", name)'),
@@ -70,7 +67,7 @@ def test_tabs_have_a_namespace_each_that_compare_sees(build: Callable) -> None:
     assert re.findall(r'src="_images/([^"]+)"', site.page()) == ["5-torch.png", "6-mxnet.png"]
 
 
-def test_a_block_that_stands_alone_sees_nothing_of_its_page(build: Callable) -> None:
+def test_a_block_that_stands_alone_sees_nothing_of_its_page(build):
     code = f'import os\n\nprint("x" in globals(), os.path.exists("note.txt"))\n{FIGURE}'
     blocks = [
         block("run python", 'x = open("note.txt", "w").write("text")'),
@@ -106,14 +103,12 @@ def test_a_block_that_stands_alone_sees_nothing_of_its_page(build: Callable) -> 
         (block("sh", "true", ":figure: a.png", ":alt: b"), r"index\.md:6: .*\n.*not write a\.png"),
     ],
 )
-def test_a_failure_ends_the_build_with_file_and_line(
-    build: Callable, blocks: str, message: str
-) -> None:
+def test_a_failure_ends_the_build_with_file_and_line(build, blocks, message):
     with pytest.raises(ExecutionError, match=message):
         build(index=page(blocks))
 
 
-def test_code_that_nothing_runs_is_a_warning(build: Callable) -> None:
+def test_code_that_nothing_runs_is_a_warning(build):
     for code in ("```python\nx = 1\n```", "```\nx\n```", "    x = 1"):
         warnings = build(index=f"# Page\n\nSome text.\n\n{code}\n").warnings
         assert re.search(r"index\.md:\d+: WARNING: a block of code that nothing runs", warnings)
@@ -129,7 +124,7 @@ def test_code_that_nothing_runs_is_a_warning(build: Callable) -> None:
     assert "Non exécuté ici\u00a0: réseau" in site.page("fr/page")
 
 
-def test_a_translation_has_the_code_of_its_original(build: Callable) -> None:
+def test_a_translation_has_the_code_of_its_original(build):
     site = build(
         tutorial=page(block("run python", "6 * 7", ":name: product")),
         fr__tutoriel=page(block("run python", "", ":like: product")),
@@ -139,19 +134,19 @@ def test_a_translation_has_the_code_of_its_original(build: Callable) -> None:
     assert cells(site.page("fr/tutoriel")) == cells(site.page("tutorial")) == ["6 * 7", "42"]
 
 
-def test_a_figure_needs_a_text(build: Callable) -> None:
+def test_a_figure_needs_a_text(build):
     site = build(index=page(block("run python", FIGURE, ":figure: line.png")))
     assert "say with :alt: what the figure shows" in site.warnings
 
 
-def test_help_and_boxes(build: Callable) -> None:
+def test_help_and_boxes(build):
     site = build(index=page("```{cli-help} predict\n```\n", ":::{beside}\nSome *text*.\n:::\n"))
     assert site.warnings == ""
     assert "usage: bertnli predict" in cells(site.page())[1]
     assert "Side by side" in site.page() and "<em>text</em>" in site.page()
 
 
-def test_for_backend() -> None:
+def test_for_backend():
     assert for_backend("a({backend})", "torch") == ("a(torch)", 0)
     divided = "a\n\n# ---- MXNet\nb({backend})\n"
     assert for_backend(divided, "torch") == ("a", 0)
@@ -169,5 +164,5 @@ def test_for_backend() -> None:
         ("bar\r\n\x1b[Aup", "bar\nup"),
     ],
 )
-def test_cleaned(text: str, visible: str) -> None:
+def test_cleaned(text, visible):
     assert cleaned(text) == visible

@@ -1,9 +1,6 @@
 """The site's own words on pages in French."""
 
-from __future__ import annotations
-
 import re
-from collections.abc import Callable
 
 import french
 import pytest
@@ -31,14 +28,14 @@ last
 PAGE = "# xx\n\n## yy\n\n```{toctree}\ntwo\n```\n"
 
 
-def words(page: str) -> set[str]:
+def words(page):
     """The texts of a page that a reader sees or hears."""
     page = re.sub(r"(?s)<(script|style)\b.*?</\1>|<!--.*?-->|<title>xx[^<]*", "", page)
     labels = re.findall(r'(?:aria-label|title|alt|placeholder)="([^"]*)"', page)
     return {text.strip() for text in [*re.split(r"<[^>]*>", page), *labels]}
 
 
-def test_the_words_of_a_french_page_are_french(build: Callable) -> None:
+def test_the_words_of_a_french_page_are_french(build):
     pages = dict.fromkeys(("one", "fr__one"), PAGE)
     rest = dict.fromkeys(("first", "last", "two", "fr__two"), "# zz\n")
     site = build(settings=SETTINGS, index=INDEX, **pages, **rest)
@@ -54,7 +51,7 @@ def test_the_words_of_a_french_page_are_french(build: Callable) -> None:
     assert '<html class="no-js" lang="en"' in site.page("one")
 
 
-def test_marks_stay_with_their_words(build: Callable) -> None:
+def test_marks_stay_with_their_words(build):
     page = "# zz\n\nUn « mot » : 549 367 paires ; `a : b`\net encore ?\n"
     rest = dict.fromkeys(("first", "last", "one", "fr__one"), "# zz\n")
     site = build(settings=SETTINGS, index=INDEX, **(rest | {"last": page, "fr__one": page}))
@@ -68,5 +65,5 @@ def test_marks_stay_with_their_words(build: Callable) -> None:
     ("text", "translated"),
     [("Next", "Suivant"), ("Link to this table", "Lien vers ce tableau"), ("other", "other")],
 )
-def test_in_french(text: str, translated: str) -> None:
+def test_in_french(text, translated):
     assert french.in_french(text) == translated

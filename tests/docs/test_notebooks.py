@@ -1,9 +1,6 @@
 """The tutorial as notebooks, and in two languages."""
 
-from __future__ import annotations
-
 import ast
-from pathlib import Path
 
 import nbformat
 import pytest
@@ -47,7 +44,7 @@ a tree
 """
 
 
-def test_pieces() -> None:
+def test_pieces():
     result = list(pieces(PAGE))
     assert [piece.name for piece in result if piece.name] == ["both", "beside", "run", "not-run"]
     assert result[1] == Piece(
@@ -60,7 +57,7 @@ def test_pieces() -> None:
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_a_notebook_is_of_one_backend(backend: str) -> None:
+def test_a_notebook_is_of_one_backend(backend):
     cells = notebook("tutorial", PAGE, backend).cells
     other = BACKENDS[1 - BACKENDS.index(backend)]
     text = "\n".join(cell.source for cell in cells)
@@ -74,12 +71,12 @@ def test_a_notebook_is_of_one_backend(backend: str) -> None:
     assert f'Image("a-{backend}.png")' in code[0]
 
 
-def test_an_unknown_directive_is_an_error() -> None:
+def test_an_unknown_directive_is_an_error():
     with pytest.raises(ValueError, match=r"cannot hold \{note\}"):
         notebook("tutorial", "# T\n\n```{note}\nx\n```\n", "torch")
 
 
-def test_notebooks_of_the_tutorials(tmp_path: Path) -> None:
+def test_notebooks_of_the_tutorials(tmp_path):
     written = write_notebooks(tmp_path)
     assert [path.stem for path in written] == [f"{n}-{b}" for n in PAGES for b in BACKENDS]
     before = [path.read_bytes() for path in written]
@@ -93,7 +90,7 @@ def test_notebooks_of_the_tutorials(tmp_path: Path) -> None:
                 assert cell.outputs == []
 
 
-def test_the_translation_has_all_blocks_in_order() -> None:
+def test_the_translation_has_all_blocks_in_order():
     english, french = (
         [
             (piece.name, piece.options.get("figure"), piece.options[option])
@@ -105,7 +102,7 @@ def test_the_translation_has_all_blocks_in_order() -> None:
     assert english == french
 
 
-def _all_pieces(page: str) -> list[Piece]:
+def _all_pieces(page):
     """Return a page's parts, those inside of boxes too."""
     parts = []
     for piece in pieces(page):
@@ -117,7 +114,7 @@ def _all_pieces(page: str) -> list[Piece]:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", ["tutorial", pytest.param("tutoriel", marks=pytest.mark.long)])
-def test_a_notebook_runs(tmp_path: Path, name: str, backend: str) -> None:
+def test_a_notebook_runs(tmp_path, name, backend):
     write_notebooks(tmp_path)
     path = tmp_path / f"{name}-{backend}.ipynb"
     execute(path)

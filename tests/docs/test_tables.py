@@ -1,13 +1,9 @@
 """Tables that are made from data: results of benchmarks, and what the library knows."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from tables import formatted
@@ -17,7 +13,7 @@ from bertnli.data.corpus import TABLE
 from bertnli.data.layouts import LAYOUTS, WNLI
 
 
-def rows(page: str) -> list[list[str]]:
+def rows(page):
     """Return the text of each cell of a page's tables."""
     return [
         [html.unescape(re.sub(r"<[^>]*>", "", cell)).strip() for cell in re.findall(CELL, row)]
@@ -28,10 +24,8 @@ def rows(page: str) -> list[list[str]]:
 CELL = r"(?s)<td.*?</td>"
 
 
-def test_each_layout_and_spelling_is_in_its_table(build: Callable) -> None:
-    site = build(
-        index="# P\n\n```{known} layouts\n```\n\n```{known} spellings\n```\n",
-    )
+def test_each_layout_and_spelling_is_in_its_table(build):
+    site = build(index="# P\n\n```{known} layouts\n```\n\n```{known} spellings\n```\n")
     assert site.warnings == ""
     table_rows = rows(site.page())
     names = [row[0] for row in table_rows if row]
@@ -67,11 +61,11 @@ IN_A_FILE = [
         (-0.26, "+.2f", "-0.26"),
     ],
 )
-def test_formatted(value: Any, spec: str, text: str) -> None:
+def test_formatted(value, spec, text):
     assert formatted(value, spec) == text
 
 
-def test_a_table_of_some_columns_and_rows(build: Callable, tmp_path: Path) -> None:
+def test_a_table_of_some_columns_and_rows(build, tmp_path):
     folder = tmp_path / "source" / "results"
     folder.mkdir(parents=True)
     results = {
@@ -102,7 +96,7 @@ def test_a_table_of_some_columns_and_rows(build: Callable, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_file_says_where_it_is_from(name: str) -> None:
+def test_a_file_says_where_it_is_from(name):
     results = TABLES[name]
     assert results["title"] and results["script"] and results["date"]
     assert "source" not in results or name in IN_A_FILE or " at " in results["source"]
@@ -110,7 +104,7 @@ def test_a_file_says_where_it_is_from(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", IN_A_FILE)
-def test_numbers_are_those_of_the_source(name: str) -> None:
+def test_numbers_are_those_of_the_source(name):
     results = TABLES[name]
     columns = results["columns"]
     text = (ROOT / results["source"]).read_text(encoding="utf-8").replace("`", "")

@@ -1,12 +1,9 @@
 """What the doctor reads of a machine, what it advises, and both backends tried."""
 
-from __future__ import annotations
-
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -30,14 +27,14 @@ flags\t\t: fpu
 ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\n"
 
 
-def tree(root: Path, files: dict[str, str]) -> Path:
+def tree(root, files):
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
 
 
-def test_the_processor(tmp_path: Path) -> None:
+def test_the_processor(tmp_path):
     intel = cpu(tree(tmp_path / "intel", {"proc/cpuinfo": CPUINFO}))
     assert intel["name"] == "A Processor @ 2.00GHz"
     assert intel["instructions"] == ["AVX2", "FMA", "AVX512", "AVX512-BF16", "AMX-BF16"]
@@ -94,24 +91,22 @@ CGROUP2, CGROUP1 = "0::/user/app\n", "4:memory:/app\n3:cpu,cpuacct:/app\n"
     ],
     ids=["none", "v2", "container", "v1"],
 )
-def test_limits_of_control_groups(
-    tmp_path: Path, files: dict[str, str], cores: float | None, size: float | None
-) -> None:
+def test_limits_of_control_groups(tmp_path, files, cores, size):
     meminfo = f"MemTotal:  {8 << 20} kB\nMemFree: 1 kB\nMemAvailable: {3 << 19} kB\n"
     root = tree(tmp_path, {"proc/meminfo": meminfo, **files})
     assert cpu_limit(root) == cores
     assert memory(root) == {"machine": 8.0, "available": 1.5, "limit": size}
 
 
-BACKEND: dict[str, Any] = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
+BACKEND = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
 MISSING = {"works": False, "error": "not installed"}
-MACHINE: dict[str, Any] = {
+MACHINE = {
     "executable": str(Path.home() / "venv" / "python"),
     "cores": {"machine": 8, "usable": 8, "limit": None},
     "variables": {},
     "nvidia_driver": None,
 }
-HEALTHY: dict[str, Any] = {
+HEALTHY = {
     "bertnli": "1.0",
     "works": True,
     "machine": MACHINE,
@@ -144,21 +139,14 @@ LIMITED = {"cores": {"machine": 8, "usable": 8, "limit": 1.5}}
         ({}, {"variables": {"OMP_NUM_THREADS": "8"}}, None, None),
     ],
 )
-def test_advice(
-    changes: dict[str, Any], machine: dict[str, Any], kind: str | None, text: str | None
-) -> None:
+def test_advice(changes, machine, kind, text):
     advice = list(advise({**HEALTHY, "machine": {**MACHINE, **machine}, **changes}))
     assert [kind for kind, _ in advice] == ([kind] if kind else [])
     assert text is None or text in advice[0][1]
 
 
 @pytest.mark.parametrize(("changes", "status"), [({}, 0), (NONE_WORKS, 1)])
-def test_the_command(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    changes: dict[str, Any],
-    status: int,
-) -> None:
+def test_the_command(monkeypatch, capsys, changes, status):
     monkeypatch.setattr("bertnli.cli.backends.diagnose", lambda: {**HEALTHY, **changes})
     assert main(["doctor"]) == status
     text = capsys.readouterr().out
@@ -176,9 +164,7 @@ def test_the_command(
         ("import time; time.sleep(60)", "no answer within 1 seconds"),
     ],
 )
-def test_a_broken_framework_is_an_answer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, message: str
-) -> None:
+def test_a_broken_framework_is_an_answer(monkeypatch, tmp_path, code, message):
     (tmp_path / "bertnli").mkdir()
     (tmp_path / "bertnli" / "__init__.py").write_text(code)
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
@@ -187,13 +173,13 @@ def test_a_broken_framework_is_an_answer(
     assert not answer["works"] and message in answer["error"]
 
 
-def test_an_error_of_the_library_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_library_is_an_answer(capsys):
     probe_module.print_probe("jax")
     answer = json.loads(capsys.readouterr().out.removeprefix(probe_module.MARK))
     assert not answer["works"] and "unknown backend 'jax'" in answer["error"]
 
 
-def test_differences_are_the_largest_of_each_two() -> None:
+def test_differences_are_the_largest_of_each_two():
     answer = {"entailment": 0.2, "contradiction": 0.5, "neutral": 0.3}
     backends = {"torch": {"works": True, "probabilities": answer}, "mxnet": MISSING}
     differences = diagnosis_module._differences(backends)
@@ -203,7 +189,7 @@ def test_differences_are_the_largest_of_each_two() -> None:
     assert diagnosis_module._differences({"torch": MISSING}) == {}
 
 
-def test_extras_are_those_of_the_package() -> None:
+def test_extras_are_those_of_the_package():
     extras = diagnosis_module._extras()
     assert extras["plots"].keys() == {"matplotlib"}
     assert not {"torch", "mxnet", "dev", "docs"} & extras.keys()
@@ -212,12 +198,7 @@ def test_extras_are_those_of_the_package() -> None:
 
 @pytest.mark.needs("torch", "mxnet")
 @pytest.mark.parametrize("writable", [True, False])
-def test_doctor_on_this_machine(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    writable: bool,
-) -> None:
+def test_doctor_on_this_machine(capsys, monkeypatch, tmp_path, writable):
     """Both backends, with all threads and then with one; a folder of downloads, and a file."""
     if writable:
         monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
@@ -240,7 +221,7 @@ def test_doctor_on_this_machine(
 
 
 @pytest.mark.needs("mxnet")
-def test_mxnet_s_own_limit_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mxnet_s_own_limit_of_threads(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setenv("MXNET_OMP_MAX_THREADS", "1")
     assert probe("mxnet")["threads"] == 1

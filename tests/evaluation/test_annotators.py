@@ -1,11 +1,7 @@
 """Scores against annotators: hand-made cases, ChaosNLI's example, a float64 referee."""
 
-from __future__ import annotations
-
 import json
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -26,7 +22,7 @@ COUNTS = st.lists(st.tuples(*[st.integers(0, 5)] * 3), min_size=1, max_size=8)
 WEIGHTS = st.lists(st.floats(0, 1), min_size=3, max_size=3).filter(lambda w: sum(w) > 1e-3)
 
 
-def annotated(counts: Any, labels: list[int] | None = None, names: Any = LABELS) -> Corpus:
+def annotated(counts, labels=None, names=LABELS):
     counts = np.array(counts, dtype=np.int32)
     n = len(counts)
     premises, hypotheses = [f"A dog {i} ." for i in range(n)], [f"A cat {i} ." for i in range(n)]
@@ -36,27 +32,27 @@ def annotated(counts: Any, labels: list[int] | None = None, names: Any = LABELS)
     )
 
 
-def of(corpus: Corpus) -> Annotators:
+def of(corpus):
     result = Annotators.of(corpus)
     assert result is not None
     return result
 
 
-def referee_distance(p: Any, q: Any) -> float:
+def referee_distance(p, q):
     """The distance by entropies: H(m) - (H(p) + H(q)) / 2, another form of Lin's (1991)."""
 
-    def entropy(x: list[float]) -> float:
+    def entropy(x):
         return -math.fsum(v * math.log(v) for v in x if v > 0)
 
     m = [(a + b) / 2 for a, b in zip(p, q, strict=True)]
     return math.sqrt(max(0.0, entropy(m) - (entropy(p) + entropy(q)) / 2))
 
 
-def as_probabilities(*rows: Any) -> list[np.ndarray]:
+def as_probabilities(*rows):
     return [np.array([row]) / np.sum(row) for row in rows]
 
 
-def test_the_distances_of_an_example_of_chaosnli() -> None:
+def test_the_distances_of_an_example_of_chaosnli():
     """The README of ChaosNLI: E(21), N(12), C(67), and BERT-Large's probabilities."""
     p, q = as_probabilities([21, 12, 67], [15.72, 14.04, 70.24])
     assert jensen_shannon(p, q)[0] == pytest.approx(referee_distance(p[0], q[0]), rel=1e-9)
@@ -65,7 +61,7 @@ def test_the_distances_of_an_example_of_chaosnli() -> None:
 
 
 @given(WEIGHTS, WEIGHTS, WEIGHTS)
-def test_the_distance_is_a_metric(a: list[float], b: list[float], c: list[float]) -> None:
+def test_the_distance_is_a_metric(a, b, c):
     p, q, r = as_probabilities(a, b, c)
     d = jensen_shannon(p, q)[0]
     assert d == pytest.approx(referee_distance(p[0], q[0]), abs=3e-8)  # the root of rounding
@@ -76,7 +72,7 @@ def test_the_distance_is_a_metric(a: list[float], b: list[float], c: list[float]
     assert kl_divergence(p, np.log(np.maximum(q, 1e-300)))[0] >= 2 * (p - q).max() ** 2 - 1e-12
 
 
-def test_distances_at_the_ends() -> None:
+def test_distances_at_the_ends():
     p, q = as_probabilities([1, 0, 0], [0, 1, 0])
     assert jensen_shannon(p, q)[0] == pytest.approx(MAX_DISTANCE) == math.sqrt(math.log(2))
     assert kl_divergence(p, np.log(p + 1e-300))[0] == 0
@@ -86,7 +82,7 @@ def test_distances_at_the_ends() -> None:
     assert np.isfinite(jensen_shannon(p, tiny)).all()
 
 
-def test_by_hand() -> None:
+def test_by_hand():
     log_p = np.log([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3], [0.1, 0.1, 0.8], [0.4, 0.3, 0.3]])
     # Of the third nobody, of the fourth one: both are left out.
     annotators = of(annotated([[3, 1, 1], [2, 2, 0], [0, 0, 0], [1, 0, 0]], [0, 0, 1, 0]))
@@ -110,7 +106,7 @@ def test_by_hand() -> None:
 
 
 @given(COUNTS, st.integers(0, 1000))
-def test_against_a_referee_that_goes_annotator_by_annotator(counts: Any, seed: int) -> None:
+def test_against_a_referee_that_goes_annotator_by_annotator(counts, seed):
     rng = np.random.default_rng(seed)
     p = rng.dirichlet([1, 1, 1], len(counts))
     gold = rng.integers(0, 3, len(counts)).tolist()
@@ -142,14 +138,14 @@ def test_against_a_referee_that_goes_annotator_by_annotator(counts: Any, seed: i
         assert other["agreement"] <= facts["majority"]["agreement"] + 1e-12
 
 
-def test_counts_of_another_shape_are_refused() -> None:
+def test_counts_of_another_shape_are_refused():
     for counts in ([[1, 2]], [[1, 2, -1]]):
         with pytest.raises(DataError, match=r"shape \(1, 3\), pairs and classes, are expected"):
             Annotators.of(annotated(counts))
 
 
 @pytest.fixture(scope="module")
-def reported() -> dict[str, Any]:
+def reported():
     """Five annotators of a three-way set, the same merged in two, and a set without them."""
     dev, test = bertnli.read("sample", "dev"), bertnli.read("sample", "test")
     rng = np.random.default_rng(0)
@@ -174,7 +170,7 @@ def reported() -> dict[str, Any]:
     )
 
 
-def test_a_report_carries_them(reported: dict[str, Any], tmp_path: Path) -> None:
+def test_a_report_carries_them(reported, tmp_path):
     paths = evaluation.write_report(reported, tmp_path)
     assert json.loads(paths[0].read_text("utf-8")) == reported
     for one in reported["sets"][:2]:
@@ -196,7 +192,7 @@ def test_a_report_carries_them(reported: dict[str, Any], tmp_path: Path) -> None
         assert three[key]["agreement"] <= two[key]["agreement"]
 
 
-def test_the_page_shows_them(reported: dict[str, Any]) -> None:
+def test_the_page_shows_them(reported):
     text = evaluation.to_html(reported)
     Page(text)
     three, two, without = text.split("<section")[1:]
@@ -213,7 +209,7 @@ def test_the_page_shows_them(reported: dict[str, Any]) -> None:
     assert "nnotator" not in without
 
 
-def test_of_one_checkpoint_and_without_a_baseline(reported: dict[str, Any]) -> None:
+def test_of_one_checkpoint_and_without_a_baseline(reported):
     corpus = annotated([[3, 2, 0], [0, 5, 0]], [0, 1])
     net = Known(build_vocab(corpus, 1))
     result = evaluation.report([("a", net)], [corpus])
@@ -222,6 +218,6 @@ def test_of_one_checkpoint_and_without_a_baseline(reported: dict[str, Any]) -> N
     assert result["sets"][0]["annotators"]["majority"]["agreement"] == pytest.approx(0.8)
 
 
-def test_a_single_annotator_is_none() -> None:
+def test_a_single_annotator_is_none():
     assert Annotators.of(annotated([[1, 0, 0], [0, 0, 0]])) is None
     assert Annotators.of(Corpus.from_pairs([("A dog.", "A cat.")])) is None

@@ -1,7 +1,5 @@
 """The hypothesis-only baseline, against PyTorch's optimizer on the same objective."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np
@@ -14,15 +12,15 @@ from bertnli.evaluation.baseline import HypothesisBaseline
 
 
 @pytest.fixture(scope="module")
-def trained() -> HypothesisBaseline:
+def trained():
     return HypothesisBaseline.train(bertnli.read("sample", "train"))
 
 
-def accuracy(baseline: HypothesisBaseline, corpus: Corpus) -> float:
+def accuracy(baseline, corpus):
     return float((baseline.log_probabilities(corpus).argmax(axis=1) == corpus.labels).mean())
 
 
-def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
+def test_it_minimises_what_it_says(trained):
     """The sum of the losses, and half of l2 times the squared weights without the biases."""
     import torch
     from sklearn.base import clone
@@ -52,7 +50,7 @@ def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> None:
+def test_it_learns_from_the_hypothesis_alone(trained):
     dev = bertnli.read("sample", "dev")
     log_p = trained.log_probabilities(dev)
     np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
@@ -61,7 +59,7 @@ def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> Non
     np.testing.assert_array_equal(trained.log_probabilities(other), log_p)
 
 
-def test_it_finds_the_artifact_that_was_planted() -> None:
+def test_it_finds_the_artifact_that_was_planted():
     animals = [f"animal{i}" for i in range(40)]
     words = {0: "outside", 1: "sleeping", 2: "tall"}
     rows = [(f"A {a} is {word} .", label) for a in animals for label, word in words.items()]
@@ -73,34 +71,34 @@ def test_it_finds_the_artifact_that_was_planted() -> None:
     assert accuracy(result, new) == 1
 
 
-def test_words_and_bigrams_in_two_hypotheses_are_features() -> None:
+def test_words_and_bigrams_in_two_hypotheses_are_features():
     hypotheses = ["a b", "a c", *["x y z"] * 18]
     corpus = Corpus(["p"] * 20, hypotheses, [0, 1] * 10, tokenized=True)
     result = {*HypothesisBaseline.train(corpus).vectorizer.vocabulary_}
     assert result == {"a", "<s> a", "x", "y", "z", "<s> x", "x y", "y z", "z </s>"}
 
 
-def test_a_class_that_is_not_there_is_never_likely() -> None:
+def test_a_class_that_is_not_there_is_never_likely():
     corpus = Corpus(["p"] * 20, ["x y", "y z"] * 10, [0, 2] * 10, tokenized=True)
     log_p = HypothesisBaseline.train(corpus).log_probabilities(corpus)
     assert (log_p.argmax(1) == corpus.labels).all() and log_p[:, 1].max() < -20
 
 
-def test_the_same_pairs_give_the_same_weights(trained: HypothesisBaseline) -> None:
+def test_the_same_pairs_give_the_same_weights(trained):
     again = HypothesisBaseline.train(bertnli.read("sample", "train"))
     assert again.vectorizer.vocabulary_ == trained.vectorizer.vocabulary_
     assert again.l2 == trained.l2
     np.testing.assert_array_equal(again.classifier.coef_, trained.classifier.coef_)
 
 
-def test_too_few_pairs_are_refused() -> None:
+def test_too_few_pairs_are_refused():
     for labels in ([0, 1, 2], [-1] * 30, [1] * 30):
         corpus = Corpus(["a"] * len(labels), ["b"] * len(labels), labels, tokenized=True)
         with pytest.raises(DataError, match="too few for the hypothesis-only baseline"):
             HypothesisBaseline.train(corpus)
 
 
-def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(BackendError, match=r"pip install \"bertnli\[report\]\""):
         HypothesisBaseline.train(bertnli.read("sample", "train"))

@@ -1,16 +1,12 @@
 """`bertnli evaluate` on several files and checkpoints, and its report, on each backend."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.bert.parameters import classifier_shapes, initial_arrays
@@ -21,7 +17,7 @@ from bertnli.formats.native import save_native
 
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+def seeds(tmp_path_factory):
     """Checkpoints of two seeds, the classes of the second in another order; and a two-way one."""
     folder = tmp_path_factory.mktemp("seeds")
     vocab = build_vocab(bertnli.read("sample", "train"), 2)
@@ -35,12 +31,12 @@ def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 
 @pytest.fixture
-def where(backend: Backend) -> list[str]:
+def where(backend):
     return ["--backend", backend.name, "--devices", "cpu"]
 
 
 @pytest.fixture(scope="module")
-def hans(tmp_path_factory: pytest.TempPathFactory) -> str:
+def hans(tmp_path_factory):
     path = tmp_path_factory.mktemp("sets") / "heuristics_evaluation_set.txt"
     rows = ["gold_label\tsentence1\tsentence2\theuristic"]
     for label in TWO_WAY:
@@ -50,14 +46,14 @@ def hans(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def ran(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 0) -> tuple[str, str]:
+def ran(capsys, *argv, status=0):
     capsys.readouterr()
     assert main(argv) == status, capsys.readouterr().err
     out, err = capsys.readouterr()
     return out, err
 
 
-def test_logits_are_in_the_datasets_order(backend: Backend, seeds: list[str]) -> None:
+def test_logits_are_in_the_datasets_order(backend, seeds):
     net = backend.load(seeds[0], backend.as_devices("cpu"))
     dataset = PairDataset(bertnli.read("sample", "test"), 48, net.vocab, verbose=False)
     expected = net.logits(dataset.batch(np.arange(len(dataset))))
@@ -67,9 +63,7 @@ def test_logits_are_in_the_datasets_order(backend: Backend, seeds: list[str]) ->
         np.testing.assert_allclose(result, expected, atol=1e-5)
 
 
-def test_several_files_and_checkpoints_are_a_table(
-    seeds: list[str], hans: str, where: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_several_files_and_checkpoints_are_a_table(seeds, hans, where, capsys):
     sample = str(Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv")
     argv = ["evaluate", seeds[0], sample, hans, "--also", seeds[1], *where]
     scores = json.loads(ran(capsys, *argv, "--json")[0])
@@ -86,16 +80,14 @@ def test_several_files_and_checkpoints_are_a_table(
     assert alone["accuracy"] == scores[2]["accuracy"]
 
 
-def report(capsys: pytest.CaptureFixture[str], folder: Path, *argv: str) -> dict[str, Any]:
+def report(capsys, folder, *argv):
     ran(capsys, "evaluate", *argv, "--report", str(folder))
     assert (folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
-    result: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
+    result = json.loads((folder / "report.json").read_text("utf-8"))
     return result
 
 
-def test_a_report_of_several_seeds(
-    seeds: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_report_of_several_seeds(seeds, where, tmp_path, capsys):
     argv = [seeds[0], "sample:test", "--also", seeds[1], *where, "--calibrate-on", "sample:dev"]
     result = report(capsys, tmp_path / "report", *argv)
     assert (result["format"], result["version"]) == ("bertnli-report", 1)
@@ -110,9 +102,7 @@ def test_a_report_of_several_seeds(
         assert each["scaled"] is not None
 
 
-def test_a_report_of_files(
-    seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_report_of_files(seeds, hans, where, tmp_path, capsys):
     argv = [seeds[0], hans, *where, "--baseline-on", "sample:train"]
     one = report(capsys, tmp_path / "a", *argv)["sets"][0]
     assert (one["layout"], one["pairs"]) == ("HANS", 4)
@@ -125,9 +115,7 @@ def test_a_report_of_files(
     assert two["labels"] == list(TWO_WAY)
 
 
-def test_what_does_not_fit_is_said(
-    seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_what_does_not_fit_is_said(seeds, hans, where, tmp_path, capsys):
     to = ["--report", str(tmp_path / "report")]
     sample = ["evaluate", seeds[0], "sample", *where]
     for argv, part in (
@@ -140,9 +128,7 @@ def test_what_does_not_fit_is_said(
     assert not (tmp_path / "report").exists()
 
 
-def test_files_of_one_name_are_told_apart(
-    where: list[str], seeds: list[str], hans: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_files_of_one_name_are_told_apart(where, seeds, hans, tmp_path, capsys):
     other = tmp_path / Path(hans).name
     other.write_text("".join(Path(hans).read_text().splitlines(keepends=True)[:2]))
     files = [hans, str(other)]
@@ -151,9 +137,7 @@ def test_files_of_one_name_are_told_apart(
     assert [line.split()[0] for line in means] == files
 
 
-def test_of_merged_classes_no_other_order_is_proposed(
-    where: list[str], seeds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_of_merged_classes_no_other_order_is_proposed(where, seeds, tmp_path, capsys):
     files = []
     for few, many in (TWO_WAY, TWO_WAY[::-1]):  # nearly all of one are wrong
         rows = [f"A\tB\t{label}" for label in (few, *[many] * 13)]
@@ -164,9 +148,7 @@ def test_of_merged_classes_no_other_order_is_proposed(
         assert "another order" not in ran(capsys, "evaluate", seed, *paths, *where)[1]
 
 
-def test_a_report_says_where_the_order_seems_to_be_another(
-    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_report_says_where_the_order_seems_to_be_another(where, tmp_path, capsys):
     sample = (Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv").read_text()
     turned = {"entailment": "neutral", "neutral": "contradiction", "contradiction": "entailment"}
     argv = [str(tmp_path / "set.tsv"), *where, "--report", str(tmp_path / "report")]

@@ -1,12 +1,8 @@
 """Reports from classifiers that are a table of logits, and their pages."""
 
-from __future__ import annotations
-
 import html
 import json
 import re
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,25 +11,23 @@ from report_fakes import Known, Page
 import bertnli
 from bertnli import evaluation
 from bertnli.bert.labels import LABELS, TWO_WAY
-from bertnli.data.batches import Batch
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.errors import ConfigError, DataError
 from bertnli.evaluation import predictions
 from bertnli.evaluation.page import LEGEND
-from bertnli.text.vocab import Vocab
 
 #: With a character that turns the direction of the text.
 HOSTILE = "<script src='https://evil.example/x.js'></script><img src=x onerror=alert(1)>\u202e&"
 
 
 @pytest.fixture(scope="module")
-def vocab() -> Vocab:
+def vocab():
     return build_vocab(bertnli.read("sample", "train"), 2)
 
 
 @pytest.fixture(scope="module")
-def hostile(vocab: Vocab) -> dict[str, Any]:
+def hostile(vocab):
     """A report of two seeds on a three-way set and a two-way one, with text that would do harm."""
     sample = bertnli.read("sample", "dev")
     two_way = Corpus(
@@ -59,7 +53,7 @@ def hostile(vocab: Vocab) -> dict[str, Any]:
     )
 
 
-def test_numbers_belong_to_one_another(hostile: dict[str, Any]) -> None:
+def test_numbers_belong_to_one_another(hostile):
     sample = bertnli.read("sample", "dev")
     for one in hostile["sets"]:
         accuracies = []
@@ -94,9 +88,9 @@ def test_numbers_belong_to_one_another(hostile: dict[str, Any]) -> None:
     assert "argmax_then_merged" not in hostile["sets"][0]["checkpoints"][0]
 
 
-def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
+def test_the_two_ways_to_merge_three_classes(vocab):
     class Sure(Known):
-        def logits(self, batch: Batch) -> np.ndarray:
+        def logits(self, batch):
             row = np.log([0.4, 0.35, 0.25])  # entailment first of three, not of two
             return np.tile(row, (len(batch), 1)).astype(np.float32)
 
@@ -108,7 +102,7 @@ def test_the_two_ways_to_merge_three_classes(vocab: Vocab) -> None:
     assert each["argmax_then_merged"]["correct"] == 1
 
 
-def test_the_order_of_the_classes_changes_nothing(vocab: Vocab) -> None:
+def test_the_order_of_the_classes_changes_nothing(vocab):
     other = ("neutral", "entailment", "contradiction")
     sets, held_out = [bertnli.read("sample", "test")], bertnli.read("sample", "dev")
     result = [
@@ -125,7 +119,7 @@ def test_the_order_of_the_classes_changes_nothing(vocab: Vocab) -> None:
     assert result[0] == result[1]
 
 
-def test_what_is_missing_is_said(vocab: Vocab) -> None:
+def test_what_is_missing_is_said(vocab):
     result = evaluation.report([("a", Known(vocab))], [bertnli.read("sample", "dev")])
     one = result["sets"][0]
     assert one["baseline"] is None and "--baseline-on" in result["baseline"]["missing"]
@@ -136,7 +130,7 @@ def test_what_is_missing_is_said(vocab: Vocab) -> None:
     assert "--baseline-on TRAIN" in page and "--calibrate-on HELD_OUT" in page
 
 
-def test_nothing_is_fitted_on_what_is_scored(vocab: Vocab) -> None:
+def test_nothing_is_fitted_on_what_is_scored(vocab):
     dev, models = bertnli.read("sample", "dev"), [("a", Known(vocab))]
     backwards = Corpus(*(column[::-1] for column in dev), tokenized=False)
     with pytest.raises(DataError, match=r"to calibrate on .* has the same pairs"):
@@ -153,7 +147,7 @@ def test_nothing_is_fitted_on_what_is_scored(vocab: Vocab) -> None:
     ]
 
 
-def test_what_cannot_be_scored_is_refused(vocab: Vocab) -> None:
+def test_what_cannot_be_scored_is_refused(vocab):
     models = [("a", Known(vocab))]
     with pytest.raises(ConfigError, match="needs a checkpoint"):
         evaluation.report([], [bertnli.read("sample", "dev")])
@@ -168,7 +162,7 @@ def test_what_cannot_be_scored_is_refused(vocab: Vocab) -> None:
         evaluation.report(models, [bertnli.read("sample", "dev")], calibrate_on=two_way)
 
 
-def test_of_other_classes_the_line_to_add_is_said(vocab: Vocab) -> None:
+def test_of_other_classes_the_line_to_add_is_said(vocab):
     three = Corpus(["A."], ["B."], [2], tokenized=False)
     logits, two = np.zeros((1, 2), np.float32), ("not_entailment", "Entailment")
     line = "--label-map entailment=Entailment,contradiction=not_entailment,neutral=not_entailment)"
@@ -183,7 +177,7 @@ def test_of_other_classes_the_line_to_add_is_said(vocab: Vocab) -> None:
         predictions.set_log_probabilities(np.zeros((1, 3), np.float32), LABELS, maybe)
 
 
-def test_the_page_asks_no_host_and_runs_nothing(hostile: dict[str, Any], tmp_path: Path) -> None:
+def test_the_page_asks_no_host_and_runs_nothing(hostile, tmp_path):
     paths = evaluation.write_report(hostile, tmp_path / "new" / "folder")
     assert [path.name for path in paths] == ["report.json", "report.html"]
     assert json.loads(paths[0].read_text("utf-8")) == hostile
@@ -199,7 +193,7 @@ def test_the_page_asks_no_host_and_runs_nothing(hostile: dict[str, Any], tmp_pat
     assert HOSTILE in "".join(page.text)  # it is shown as it is
 
 
-def test_every_score_has_the_baselines_beside_it(hostile: dict[str, Any]) -> None:
+def test_every_score_has_the_baselines_beside_it(hostile):
     text = evaluation.to_html(hostile)
     heads = re.findall(r"<thead>(.*?)</thead>", text, re.DOTALL)
     scores = [head for head in heads if "accuracy <small>" in head]
@@ -208,7 +202,7 @@ def test_every_score_has_the_baselines_beside_it(hostile: dict[str, Any]) -> Non
     assert text.count("The hypothesis-only baseline: ECE") == 8  # told twice; seeds; sets
 
 
-def test_the_calibration_chart_names_its_axes_and_its_marks(hostile: dict[str, Any]) -> None:
+def test_the_calibration_chart_names_its_axes_and_its_marks(hostile):
     page = html.unescape(evaluation.to_html(hostile))
     styled = set(re.findall(r"svg \.(\w+) \{", page))
     charts = re.findall(r"<figure>(<svg.*?</svg>)", page)
@@ -224,13 +218,13 @@ def test_the_calibration_chart_names_its_axes_and_its_marks(hostile: dict[str, A
             assert float(x) + 6 * len(what) <= width and float(y) + 4 <= height
 
 
-def luminance(colour: str) -> float:
+def luminance(colour):
     parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
-def test_contrast_is_that_of_wcag_aa() -> None:
+def test_contrast_is_that_of_wcag_aa():
     """WCAG 2.1, 1.4.3: 4.5 to 1 for text, in the light and in the dark."""
     style = evaluation.to_html({**EMPTY}).partition("</style>")[0]
     schemes = re.findall(r":root \{([^}]*)\}", style)
@@ -244,7 +238,7 @@ def test_contrast_is_that_of_wcag_aa() -> None:
                 assert ratio >= 4.5, (ink, ground, ratio)
 
 
-EMPTY: dict[str, Any] = {
+EMPTY = {
     "checkpoints": [],
     "sets": [],
     "confidence": 0.95,

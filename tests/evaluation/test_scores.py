@@ -1,7 +1,5 @@
 """Intervals, calibration, temperature and bins, against published values and plain loops."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
@@ -26,12 +24,12 @@ from bertnli.evaluation import scores
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_interval_is_newcombes(correct: int, total: int, low: float, high: float) -> None:
+def test_wilson_interval_is_newcombes(correct, total, low, high):
     assert scores.wilson_interval(correct, total) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 10_000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
-def test_wilson_interval_inverts_the_score_test(n: int, data: st.DataObject, level: float) -> None:
+def test_wilson_interval_inverts_the_score_test(n, data, level):
     """Its ends are the proportions from which the observed one is z standard errors away."""
     correct = data.draw(st.integers(0, n))
     z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054, 0.99: 2.5758293035489004}[level]
@@ -45,19 +43,19 @@ def test_wilson_interval_inverts_the_score_test(n: int, data: st.DataObject, lev
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (2, 1), (-1, 3)])
-def test_what_is_no_proportion_has_no_interval(correct: int, total: int) -> None:
+def test_what_is_no_proportion_has_no_interval(correct, total):
     with pytest.raises(DataError, match="no proportion"):
         scores.wilson_interval(correct, total)
 
 
-def test_spread_is_the_sample_standard_deviation() -> None:
+def test_spread_is_the_sample_standard_deviation():
     result = scores.mean_and_spread([0.2, 0.4, 0.9])
     assert result["mean"] == pytest.approx(0.5)
     assert result["sd"] == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))
     assert scores.mean_and_spread([0.5])["sd"] is None
 
 
-def test_what_an_accuracy_is_compared_with() -> None:
+def test_what_an_accuracy_is_compared_with():
     labels = np.repeat([0, 1, 2], [20, 50, 30])
     share, majority, low = scores.chance_bound(0.6, labels)
     assert (share, majority) == (0.5, 1)
@@ -66,7 +64,7 @@ def test_what_an_accuracy_is_compared_with() -> None:
     assert scores.chance_bound(0.6, labels, 12)[2] < 0.5 < scores.chance_bound(0.65, labels, 12)[2]
 
 
-def test_a_guess_is_rarely_taken_for_more_than_chance() -> None:
+def test_a_guess_is_rarely_taken_for_more_than_chance():
     """The best of five epochs that guess, on 90 pairs: under 5 in 100."""
     rng = np.random.default_rng(0)
     labels = np.repeat([0, 1, 2], 30)
@@ -75,7 +73,7 @@ def test_a_guess_is_rarely_taken_for_more_than_chance() -> None:
     assert 0 < np.mean(taken) < 0.05
 
 
-def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
+def random_logits(seed, n, scale=2.0):
     """Logits that know something of their labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
@@ -86,7 +84,7 @@ def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np
 
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 20))
 @settings(max_examples=40)
-def test_calibration_error_is_that_of_a_plain_loop(seed: int, n: int, num_bins: int) -> None:
+def test_calibration_error_is_that_of_a_plain_loop(seed, n, num_bins):
     logits, labels = random_logits(seed, n)
     probabilities = np.exp(scores.log_softmax(logits))
     error = 0.0
@@ -105,17 +103,17 @@ def test_calibration_error_is_that_of_a_plain_loop(seed: int, n: int, num_bins: 
     assert scores.calibration_error(bins) == pytest.approx(error, abs=1e-12)
 
 
-def test_confidences_at_the_edges_of_bins() -> None:
+def test_confidences_at_the_edges_of_bins():
     bins = scores.calibration_bins(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1]), 2)
     assert [one["pairs"] for one in bins] == [1, 1]
     assert [one["accuracy"] for one in bins] == [0.0, 1.0]
 
 
 @pytest.mark.parametrize(("seed", "scale"), [(0, 0.5), (1, 2.0), (2, 8.0)])
-def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
+def test_temperature_is_the_best_of_a_grid(seed, scale):
     logits, labels = random_logits(seed, 400, scale)
 
-    def loss(temperature: float) -> float:
+    def loss(temperature):
         rows = logits.astype(np.float64) / temperature
         logs = np.log(np.exp(rows).sum(axis=1))
         return float((logs - rows[np.arange(400), labels]).mean())
@@ -127,13 +125,13 @@ def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
     assert result == pytest.approx(best, rel=2e-3)
 
 
-def test_temperature_undoes_a_scale_of_the_logits() -> None:
+def test_temperature_undoes_a_scale_of_the_logits():
     logits, labels = random_logits(3, 300)
     result = scores.fit_temperature(logits, labels)
     assert scores.fit_temperature(4 * logits, labels) == pytest.approx(4 * result, rel=1e-5)
 
 
-def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
+def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound():
     logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
     assert scores.fit_temperature(logits, labels) == scores.TEMPERATURES[0]
     assert scores.fit_temperature(-logits, labels) == scores.TEMPERATURES[1]
@@ -141,7 +139,7 @@ def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
         scores.fit_temperature(logits[:0], labels[:0])
 
 
-def test_merging_adds_probabilities() -> None:
+def test_merging_adds_probabilities():
     logits = np.log(np.array([[0.4, 0.35, 0.25], [0.6, 0.1, 0.3]]))
     places = label_merging(
         ("Entailment", "neutral", "contradiction"), ("not_entailment", TWO_WAY[0])
@@ -152,7 +150,7 @@ def test_merging_adds_probabilities() -> None:
     assert result.argmax(axis=1).tolist() == [0, 1]
 
 
-def test_classes_merge_by_name_or_not_at_all() -> None:
+def test_classes_merge_by_name_or_not_at_all():
     assert label_merging(("c", "a", "b"), ("a", "b", "c")).tolist() == [2, 0, 1]
     assert label_merging(("not entailment", "entailment"), TWO_WAY).tolist() == [1, 0]
     for result, expected in (
@@ -165,12 +163,12 @@ def test_classes_merge_by_name_or_not_at_all() -> None:
             label_merging(result, expected)
 
 
-def corpus(*pairs: tuple[str, str]) -> Corpus:
+def corpus(*pairs):
     premises, hypotheses = zip(*pairs, strict=True)
     return Corpus(list(premises), list(hypotheses), [0] * len(pairs), tokenized=False)
 
 
-def test_overlap_by_hand() -> None:
+def test_overlap_by_hand():
     result = scores.word_overlap(
         corpus(
             ("A dog runs .", "a Dog runs."),
@@ -187,7 +185,7 @@ def test_overlap_by_hand() -> None:
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=80), st.integers(1, 8))
-def test_bins_hold_each_pair_once(lengths: list[int], num_bins: int) -> None:
+def test_bins_hold_each_pair_once(lengths, num_bins):
     array = np.array(lengths)
     for bins in (
         scores.length_bins(array, num_bins),

@@ -1,21 +1,17 @@
 """Scores by hand; scikit-learn's; suspected orders of the classes; the history's files."""
 
-from __future__ import annotations
-
 import json
 from itertools import permutations
-from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sklearn.metrics import log_loss, precision_recall_fscore_support
 
 from bertnli.nets.metrics import Metrics
 from bertnli.training.history import EpochRecord, History
 
 
-def test_metrics_are_those_of_scikit_learn() -> None:
+def test_metrics_are_those_of_scikit_learn():
     rng = np.random.default_rng(0)
     logits, labels = rng.normal(size=(50, 4)).astype(np.float32), rng.integers(0, 3, 50)
     logits[:, 2] -= 9  # never predicted; the last class has no pairs
@@ -32,16 +28,16 @@ def test_metrics_are_those_of_scikit_learn() -> None:
     assert f"accuracy {metrics.accuracy:.4f}" in str(metrics)
 
 
-def test_loss_of_huge_logits_is_finite() -> None:
+def test_loss_of_huge_logits_is_finite():
     metrics = Metrics.from_logits("abc", np.array([[1e4, -1e4, 0]], np.float32), np.array([1]))
     assert metrics.loss == pytest.approx(2e4)
 
 
-def record(epoch: int, dev: float | None) -> EpochRecord:
+def record(epoch, dev):
     return EpochRecord(epoch, epoch, 1.0, 0.5, dev, dev, 10.0, 1.0, 1.0)
 
 
-def test_history(tmp_path: Path) -> None:
+def test_history(tmp_path):
     history = History([record(1, 0.5), record(2, 0.7), record(3, 0.7), record(4, 0.6)])
     assert history.best.epoch == 2  # the first of the highest
     assert History([record(1, None), record(2, None)]).best.epoch == 2
@@ -51,7 +47,7 @@ def test_history(tmp_path: Path) -> None:
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def scored(confusion: list[list[int]]) -> Metrics:
+def scored(confusion):
     return Metrics(("a", "b", "c", "d")[: len(confusion)], np.array(confusion), 1.0)
 
 
@@ -61,7 +57,7 @@ REAL = np.array([[36, 4, 10], [4, 36, 10], [8, 12, 30]])
 
 @pytest.mark.parametrize("order", list(permutations(range(3)))[1:])
 @pytest.mark.parametrize("times", [1, 20])
-def test_wrong_orders_of_a_trained_model_are_suspected(order: tuple[int, ...], times: int) -> None:
+def test_wrong_orders_of_a_trained_model_are_suspected(order, times):
     columns = times * REAL[:, list(order)]  # the column of class i has the predictions of another
     better = scored(columns.tolist()).better_permutation()
     assert better is not None
@@ -71,7 +67,7 @@ def test_wrong_orders_of_a_trained_model_are_suspected(order: tuple[int, ...], t
         assert renamed.get("abc"[i], "abc"[i]) == "abc"[meant]
 
 
-def test_a_few_pairs_that_are_all_right_suffice() -> None:
+def test_a_few_pairs_that_are_all_right_suffice():
     assert scored([[0, 6, 0], [0, 0, 6], [6, 0, 0]]).better_permutation() is not None
     assert scored([[0, 1, 0], [0, 0, 1], [1, 0, 0]]).better_permutation() is None
 
@@ -92,15 +88,15 @@ def test_a_few_pairs_that_are_all_right_suffice() -> None:
     ],
     ids=str,
 )
-def test_a_weak_model_is_not_taken_for_a_wrong_order(confusion: list[list[int]]) -> None:
+def test_a_weak_model_is_not_taken_for_a_wrong_order(confusion):
     assert scored(confusion).better_permutation() is None
 
 
-def test_false_alarms_and_hits() -> None:
+def test_false_alarms_and_hits():
     """A small part of what benchmarks/label_order.py measures."""
     rng = np.random.default_rng(0)
 
-    def alarms(rows: NDArray, size: int, times: int) -> float:
+    def alarms(rows, size, times):
         count = 0
         for _ in range(times):
             pairs = rng.multinomial(size, np.full(len(rows), 1 / len(rows)))
@@ -116,7 +112,7 @@ def test_false_alarms_and_hits() -> None:
     assert alarms(rows[:, [1, 2, 0]], 300, 100) == 1
 
 
-def test_another_order_is_judged_by_recall_not_by_precision() -> None:
+def test_another_order_is_judged_by_recall_not_by_precision():
     """Two small classes that change places, beside a large one."""
     confusion = np.array([[4, 24, 2], [25, 3, 2], [30, 20, 250]])
     better = Metrics(("a", "b", "c"), confusion, 1.0).better_permutation()

@@ -1,40 +1,34 @@
 """Explanations: integrated gradients against Captum, attention against transformers' own."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, initial_arrays
 from bertnli.cli import main
 from bertnli.data.dataset import build_vocab
 from bertnli.errors import ConfigError, DataError
-from bertnli.explain import Explanation
-from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import Vocab
 
 PAIR = ("Two men play guitar in the street.", "Nobody is making music.")
 
 
 @pytest.fixture(scope="module")
-def bundled(backend: Backend) -> Classifier:
-    net: Classifier = backend.load("bert.mini", "cpu")
+def bundled(backend):
+    net = backend.load("bert.mini", "cpu")
     return net
 
 
 @pytest.fixture(scope="module")
-def explained(bundled: Classifier) -> Explanation:
+def explained(bundled):
     return bundled.explain(*PAIR)
 
 
-def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
+def test_the_shares_add_up(bundled, explained):
     (predicted,) = bundled.predict([PAIR])
     assert explained.label == explained.target == predicted.label
     assert explained.probabilities == pytest.approx(predicted.probabilities, abs=1e-5)
@@ -49,7 +43,7 @@ def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
 
 
 @pytest.mark.needs("torch")
-def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -> None:
+def test_captum_computes_the_same(explained, bundled):
     import torch
     from captum import attr
 
@@ -59,7 +53,7 @@ def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -
     segments = torch.tensor([explained.segments])
     blank = ids.where((ids == vocab["<cls>"]) | (ids == vocab["<sep>"]), vocab["<mask>"])
 
-    def probabilities(embedded: torch.Tensor) -> torch.Tensor:
+    def probabilities(embedded):
         encoded = net.encoder.embed(embedded, segments.expand(len(embedded), -1))
         for blk in net.encoder.blks:
             encoded = blk(encoded)
@@ -78,7 +72,7 @@ def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -
 
 
 @pytest.mark.needs("torch")
-def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> None:
+def test_attention_is_that_of_transformers(backend, tmp_path):
     import torch
     import transformers
 
@@ -115,7 +109,7 @@ def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> 
 
 
 @pytest.mark.needs("torch", "mxnet")
-def test_backends_explain_alike() -> None:
+def test_backends_explain_alike():
     first, second = (
         bertnli.get_backend(name).load("bert.mini", "cpu").explain(*PAIR)
         for name in ("torch", "mxnet")
@@ -126,7 +120,7 @@ def test_backends_explain_alike() -> None:
     np.testing.assert_allclose(first.saliency, second.saliency, atol=1e-4)
 
 
-def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanation) -> None:
+def test_a_class_of_choice_and_one_head(bundled, explained):
     shares = [bundled.explain(*PAIR, label=label) for label in bundled.labels]
     # The probabilities of all classes sum to 1, on the whole way.
     np.testing.assert_allclose(sum(explanation.saliency for explanation in shares), 0, atol=1e-5)
@@ -143,7 +137,7 @@ def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanat
             explained.attention_of(**wrong)
 
 
-def test_explaining_leaves_no_trace_in_training(backend: Backend) -> None:
+def test_explaining_leaves_no_trace_in_training(backend):
     vocab = build_vocab(bertnli.read("sample", "dev"), 1)
     data = backend.SNLIBERTDataset(bertnli.read("sample", "dev"), 32, vocab, verbose=False)
     arrays = []
@@ -161,7 +155,7 @@ def test_explaining_leaves_no_trace_in_training(backend: Backend) -> None:
         np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
 
 
-def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifier) -> None:
+def test_what_cannot_be_explained_is_refused(backend, bundled):
     with pytest.raises(ConfigError, match="no class 'maybe'; its classes: entailment"):
         bundled.explain(*PAIR, label="maybe")
     with pytest.raises(ConfigError, match="at least 1"):
@@ -174,12 +168,7 @@ def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifi
         backend.BERTClassifier(bert).explain("a", "a")
 
 
-def test_the_command_prints_and_draws(
-    backend: Backend,
-    explained: Explanation,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_command_prints_and_draws(backend, explained, tmp_path, capsys):
     command = ["explain", *PAIR, "--backend", backend.name, "--devices", "cpu"]
     png = tmp_path / "pair.png"
     assert main([*command, "--plot", str(png), "--block", "0", "--head", "1"]) == 0
@@ -195,7 +184,7 @@ def test_the_command_prints_and_draws(
     assert "--plot writes .png, .pdf, .svg" in capsys.readouterr().err
 
 
-def test_text_and_html(explained: Explanation) -> None:
+def test_text_and_html(explained):
     lines = str(explained).splitlines()
     assert lines[0].startswith(f"{explained.label} 0.")
     assert len(lines) == 1 + len(explained.tokens)

@@ -1,7 +1,5 @@
 """Pictures, and the commands that draw them: what is on a figure, and what is refused."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 
@@ -9,7 +7,6 @@ import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.padding import padding_cost
@@ -19,7 +16,7 @@ from bertnli.plots import MAX_POINTS, plot_confusion, plot_curves, plot_lengths,
 from bertnli.training.history import EpochRecord, History, read_history
 
 
-def history(epochs: int, dev: bool = True, start: float = 1.1) -> History:
+def history(epochs, dev=True, start=1.1):
     records = []
     for epoch in range(1, epochs + 1):
         scores = (start / epoch + 0.1, 1 - 0.5 / epoch) if dev else (None, None)
@@ -29,13 +26,13 @@ def history(epochs: int, dev: bool = True, start: float = 1.1) -> History:
     return History(records, [start / (1 + i / 10) for i in range(10 * epochs)])
 
 
-def written(folder: Path, run: History) -> str:
+def written(folder, run):
     folder.mkdir(parents=True)
     (folder / "metrics.jsonl").write_text(run.to_lines())
     return str(folder)
 
 
-def test_a_run_is_read_back(tmp_path: Path) -> None:
+def test_a_run_is_read_back(tmp_path):
     for run in (history(3), history(2, dev=False)):
         folder = written(tmp_path / str(len(run.epochs)), run)
         assert read_history(folder).epochs == run.epochs
@@ -43,7 +40,7 @@ def test_a_run_is_read_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("line", ["", "[]", '{"epoch": 1}', "[" * 100_000])
-def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
+def test_a_damaged_line_is_named(tmp_path, line):
     folder = written(tmp_path / "run", history(1))
     with (Path(folder) / "metrics.jsonl").open("a") as file:
         file.write(line + "\n")
@@ -51,7 +48,7 @@ def test_a_damaged_line_is_named(tmp_path: Path, line: str) -> None:
         read_history(folder)
 
 
-def test_curves_of_one_run_are_the_book_s() -> None:
+def test_curves_of_one_run_are_the_book_s():
     figure = plot_curves({"": history(3)})
     (axes,) = figure.axes
     assert [line.get_label() for line in axes.lines] == ["train loss", "train acc", "dev acc"]
@@ -60,7 +57,7 @@ def test_curves_of_one_run_are_the_book_s() -> None:
     assert len(plot_curves({"": history(3, dev=False)}).axes[0].lines) == 2
 
 
-def test_curves_of_several_runs_share_a_picture() -> None:
+def test_curves_of_several_runs_share_a_picture():
     runs = {"torch": history(3), "mxnet": history(5, start=1.2), "third": history(2, dev=False)}
     figure = plot_curves(runs)
     loss, accuracy = figure.axes
@@ -73,7 +70,7 @@ def test_curves_of_several_runs_share_a_picture() -> None:
     assert colours[0] == colours[1] != colours[2] == colours[3] != colours[4]
 
 
-def test_a_long_run_under_way_is_drawn_with_few_points() -> None:
+def test_a_long_run_under_way_is_drawn_with_few_points():
     run = history(2)
     run.step_losses = [1.0, 3.0] * 5 * MAX_POINTS
     (axes,) = plot_progress(run, "a title").axes
@@ -85,7 +82,7 @@ def test_a_long_run_under_way_is_drawn_with_few_points() -> None:
     assert not plot_progress(History()).axes[0].lines
 
 
-def test_a_confusion_matrix_has_counts_and_shares() -> None:
+def test_a_confusion_matrix_has_counts_and_shares():
     metrics = Metrics(("yes", "no"), np.array([[8, 2], [0, 0]]), 0.3)
     figure = plot_confusion({"one": metrics, "two": metrics})
     axes = figure.axes[0]
@@ -95,12 +92,12 @@ def test_a_confusion_matrix_has_counts_and_shares() -> None:
 
 
 @pytest.fixture(scope="module")
-def data() -> PairDataset:
+def data():
     corpus = bertnli.read("sample", "train")
     return PairDataset(corpus, 40, build_vocab(corpus, 2), verbose=False)
 
 
-def test_what_padding_costs_by_hand(data: PairDataset) -> None:
+def test_what_padding_costs_by_hand(data):
     cost = padding_cost(data, 64)
     assert cost.tokens == data.lengths.sum()
     assert cost.to_max_len == len(data) * 40
@@ -111,7 +108,7 @@ def test_what_padding_costs_by_hand(data: PairDataset) -> None:
     assert cost.computed < cost.to_longest < cost.to_max_len
 
 
-def test_lengths_are_drawn_and_no_label_touches_a_bar(data: PairDataset) -> None:
+def test_lengths_are_drawn_and_no_label_touches_a_bar(data):
     cost = padding_cost(data, 64)
     figure = plot_lengths(data.lengths, cost)
     left, right = figure.axes
@@ -127,7 +124,7 @@ def test_lengths_are_drawn_and_no_label_touches_a_bar(data: PairDataset) -> None
     assert min(min(abs(label.y0 - bar.y1) for bar in bars) for label in labels) >= 2  # pixels
 
 
-def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_lengths(tmp_path, capsys):
     picture = tmp_path / "lengths.svg"
     assert main(["lengths", "sample", "--plot", str(picture), "--json"]) == 0
     values = json.loads(capsys.readouterr().out)
@@ -139,7 +136,7 @@ def test_lengths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "780 pairs from" in printed and "all padded to 12 tokens" in printed
 
 
-def test_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_curve(tmp_path, capsys):
     one = written(tmp_path / "one", history(2))
     two = written(tmp_path / "two", history(3))
     picture = tmp_path / "curves.png"
@@ -161,13 +158,7 @@ def test_curve(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         (["empty"], "no finished epoch yet"),
     ],
 )
-def test_a_curve_that_cannot_be_drawn(
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    argv: list[str],
-    message: str,
-) -> None:
+def test_a_curve_that_cannot_be_drawn(tmp_path, monkeypatch, capsys, argv, message):
     monkeypatch.chdir(tmp_path)
     written(tmp_path / "one", history(2))
     written(tmp_path / "empty", History())
@@ -175,9 +166,7 @@ def test_a_curve_that_cannot_be_drawn(
     assert message in capsys.readouterr().err
 
 
-def test_evaluate_draws_the_confusion_matrix(
-    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_evaluate_draws_the_confusion_matrix(backend, tmp_path, capsys):
     where = ["--backend", backend.name, "--devices", "cpu"]
     picture = tmp_path / "confusion.png"
     assert main(["evaluate", "bert.mini", "sample", *where, "--plot", str(picture)]) == 0

@@ -1,10 +1,7 @@
 """What the tests show of processes that hang."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
-from pathlib import Path
 
 import processes
 import pytest
@@ -18,7 +15,7 @@ def {name}():
 """
 
 
-def test_stacks_of_a_process_and_of_those_it_started(tmp_path: Path) -> None:
+def test_stacks_of_a_process_and_of_those_it_started(tmp_path):
     """Also of one in a session of its own, whose output is the same pipe."""
     sleeps = HANGS.format(folder=str(tmp_path), name="the_child_hangs", work="time.sleep(1e6)")
     child = f"subprocess.run([sys.executable, '-c', {sleeps!r}], start_new_session=True)"
@@ -35,13 +32,13 @@ def test_stacks_of_a_process_and_of_those_it_started(tmp_path: Path) -> None:
     assert process.poll() is not None and not process.pids()
 
 
-def test_a_crash_says_where() -> None:
+def test_a_crash_says_where():
     code = "import os, signal\ndef crashes(): os.kill(os.getpid(), signal.SIGSEGV)\ncrashes()"
     done = processes.run([sys.executable, "-c", code])
     assert done.returncode == -11 and "in crashes" in done.stderr
 
 
-def test_a_condition_that_never_comes() -> None:
+def test_a_condition_that_never_comes():
     process = processes.Process([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     with pytest.raises(AssertionError, match="ended with the status 0, too early"):
         process.until(lambda: False)

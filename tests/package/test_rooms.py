@@ -1,10 +1,7 @@
 """The packages of bertnli: what imports what."""
 
-from __future__ import annotations
-
 import ast
 from collections import defaultdict
-from collections.abc import Mapping
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -20,7 +17,7 @@ MODULES = {
 MODULES = {name.removesuffix(".__init__"): path for name, path in MODULES.items()}
 
 
-def imported(path: Path) -> set[str]:
+def imported(path):
     """The modules that a file imports, wherever it does so, for types alone too."""
     names = set[str]()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -32,18 +29,18 @@ def imported(path: Path) -> set[str]:
     return names & MODULES.keys()
 
 
-def check(graph: Mapping[str, set[str]]) -> None:
+def check(graph):
     try:
         TopologicalSorter(graph).prepare()
     except CycleError as error:
         pytest.fail(f"a circle: {' -> '.join(error.args[1])}")
 
 
-def test_no_modules_import_each_other() -> None:
+def test_no_modules_import_each_other():
     check({name: imported(path) - {name} for name, path in MODULES.items()})
 
 
-def test_no_packages_import_each_other() -> None:
+def test_no_packages_import_each_other():
     graph = defaultdict[str, set[str]](set)
     for name, path in MODULES.items():
         room = name.split(".")[1:2]
@@ -54,11 +51,11 @@ def test_no_packages_import_each_other() -> None:
     check(graph)
 
 
-def test_the_root_is_small() -> None:
+def test_the_root_is_small():
     assert len([*ROOT.glob("*.py")]) <= 6
 
 
-def test_above_the_backends_there_is_no_framework() -> None:
+def test_above_the_backends_there_is_no_framework():
     for name, path in MODULES.items():
         if not name.startswith("bertnli.backends."):
             tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))

@@ -1,14 +1,9 @@
 """In what BERTs differ: activation, normalised embeddings, epsilon. The referee is NumPy's."""
 
-from __future__ import annotations
-
-from typing import Any
-
 import numpy as np
 import pytest
 
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import classifier_shapes
 from bertnli.data.batches import Batch
@@ -23,18 +18,18 @@ KINDS = {
 
 
 @pytest.fixture(params=KINDS)
-def config(request: pytest.FixtureRequest) -> BERTConfig:
+def config(request):
     return KINDS[request.param]
 
 
-def random_batch() -> Batch:
+def random_batch():
     rng = np.random.default_rng(0)
     ids, segments = rng.integers(0, 50, (6, 20)), rng.integers(0, 2, (6, 20))
     lens, labels = np.array([20, 3, 1, 7, 12, 7]), rng.integers(0, 3, 6)
     return Batch(*(array.astype(np.int32) for array in (ids, segments, lens, labels)))
 
 
-def classifier(nli: Backend, config: BERTConfig) -> Any:
+def classifier(nli, config):
     rng = np.random.default_rng(1)
     arrays = {
         name: rng.normal(float(name.endswith("ln.weight")), 0.2, shape).astype(np.float32)
@@ -45,7 +40,7 @@ def classifier(nli: Backend, config: BERTConfig) -> Any:
     return net
 
 
-def test_a_model_is_the_referee_s(backend: Backend, loop: Any, config: BERTConfig) -> None:
+def test_a_model_is_the_referee_s(backend, loop, config):
     net, batch = classifier(backend, config), random_batch()
     arrays, inputs = net.arrays(), batch.inputs()
     expected = parity.forward(arrays, config, *inputs)
@@ -61,16 +56,14 @@ def test_a_model_is_the_referee_s(backend: Backend, loop: Any, config: BERTConfi
         assert apart <= 2e-5 * max(1.0, np.abs(gradient).max()), name
 
 
-def test_training_steps_are_the_same_on_both(
-    both: tuple[Backend, Backend], config: BERTConfig
-) -> None:
+def test_training_steps_are_the_same_on_both(both, config):
     trainers = [nli.Trainer(classifier(nli, config), devices="cpu") for nli in both]
     rows = parity.run_both(*trainers, [random_batch()] * 20, lr=1e-3)
     assert max(row.absolute for row in rows) <= 1e-4
     assert rows[-1].our_loss < 0.8 * rows[0].our_loss
 
 
-def test_dropout_follows_normalised_embeddings(backend: Backend, loop: Any) -> None:
+def test_dropout_follows_normalised_embeddings(backend, loop):
     places = [
         loop.dropout_layers(backend.BERTModel(*SIZES, embedding_norm=norm).encoder)
         for norm in (False, True)

@@ -1,20 +1,14 @@
 """What the two backends owe each other, and what every argument does, on each of them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from itertools import permutations
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import bertnli
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import PRESETS, BERTConfig
 from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
@@ -31,7 +25,7 @@ PAIRS = list(permutations(SENTENCES, 2))
 MAKE_BATCH = Callable[..., Batch]
 
 
-def same(ours: dict[str, NDArray], theirs: dict[str, NDArray]) -> bool:
+def same(ours, theirs):
     """Whether two sets of tensors are equal bit by bit."""
     return set(ours) == set(theirs) and all(
         array.dtype == theirs[name].dtype
@@ -41,11 +35,11 @@ def same(ours: dict[str, NDArray], theirs: dict[str, NDArray]) -> bool:
     )
 
 
-def classifier(nli: Backend, config: BERTConfig, seed: int = 0) -> Any:
+def classifier(nli, config, seed=0):
     return nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=seed), seed=seed)
 
 
-def datasets(nli: Backend, vocab: Any, fixtures: Path) -> list[Any]:
+def datasets(nli, vocab, fixtures):
     return [
         nli.SNLIBERTDataset(bertnli.read(fixtures / "snli_1.0", split), 48, vocab, verbose=False)
         for split in ("train", "test")
@@ -53,9 +47,7 @@ def datasets(nli: Backend, vocab: Any, fixtures: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize("order", ["torch to mxnet", "mxnet to torch"])
-def test_saved_on_one_and_opened_on_the_other(
-    both: tuple[Backend, Backend], goldens: Any, fixtures: Path, tmp_path: Path, order: str
-) -> None:
+def test_saved_on_one_and_opened_on_the_other(both, goldens, fixtures, tmp_path, order):
     first, second = both if order.startswith("torch") else both[::-1]
     net = goldens[first.name].net(first)
     trainer = first.Trainer(net, lr=1e-3, devices="cpu")
@@ -77,7 +69,7 @@ def test_saved_on_one_and_opened_on_the_other(
     assert same(first.load(tmp_path / "back").arrays(), net.arrays())
 
 
-def test_pretraining_heads_stay_as_they_were(backend: Backend, golden: Any, fixtures: Path) -> None:
+def test_pretraining_heads_stay_as_they_were(backend, golden, fixtures):
     """The classifier shares encoder and pooler with the BERT it was made from, and no more."""
     bert = golden.bert(backend)
     before = bert.arrays()
@@ -96,9 +88,7 @@ def test_pretraining_heads_stay_as_they_were(backend: Backend, golden: Any, fixt
     assert same({k: after[k] for k in shared}, {k: trained[k] for k in shared})
 
 
-def test_start_values_depend_on_the_seed_alone(
-    both: tuple[Backend, Backend], tiny: BERTConfig
-) -> None:
+def test_start_values_depend_on_the_seed_alone(both, tiny):
     arrays = {}
     for seed in (0, 7):
         first, second = (nli.BERTModel(**tiny.to_dict(), seed=seed) for nli in both)
@@ -124,9 +114,7 @@ def test_start_values_depend_on_the_seed_alone(
         ("vocab_size", 1200),
     ],
 )
-def test_each_size_of_a_new_model(
-    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig, size: str, value: int
-) -> None:
+def test_each_size_of_a_new_model(backend, make_batch, tiny, size, value):
     config = BERTConfig(**{**tiny.to_dict(), size: value})
     net = classifier(backend, config)
     assert getattr(net.config, size) == value
@@ -144,9 +132,7 @@ def test_each_size_of_a_new_model(
         ("num_blks", 3, ["encoder.blks.2.attention.W_q.weight"]),
     ],
 )
-def test_a_wrong_size_is_an_error_that_names_tensor_and_shapes(
-    backend: Backend, golden: Any, size: str, value: int, parts: list[str]
-) -> None:
+def test_a_wrong_size_is_an_error_that_names_tensor_and_shapes(backend, golden, size, value, parts):
     with pytest.raises(CheckpointError) as caught:
         golden.bert(backend, **{size: value})
     for part in [*parts, "bert.tiny", f"Leave {size} out"]:
@@ -155,9 +141,7 @@ def test_a_wrong_size_is_an_error_that_names_tensor_and_shapes(
         golden.bert(backend, num_heads=None)
 
 
-def test_a_sequence_that_is_too_long_is_an_error(
-    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
-) -> None:
+def test_a_sequence_that_is_too_long_is_an_error(backend, make_batch, tiny):
     net = classifier(backend, tiny)
     longest = make_batch(2, shortest=48, longest=48)
     assert net.logits(longest).shape == (2, 3)
@@ -166,7 +150,7 @@ def test_a_sequence_that_is_too_long_is_an_error(
 
 
 @pytest.mark.long
-def test_bert_base(backend: Backend, make_batch: MAKE_BATCH, loop: Any, tmp_path: Path) -> None:
+def test_bert_base(backend, make_batch, loop, tmp_path):
     """Its sizes can be made, written as the framework writes them, and loaded."""
     tokens = [f"token{i}" for i in range(95)]
     vocab = bertnli.Vocab(tokens, reserved_tokens=["<pad>", "<mask>", "<cls>", "<sep>"])
@@ -186,14 +170,12 @@ def test_bert_base(backend: Backend, make_batch: MAKE_BATCH, loop: Any, tmp_path
     assert parity.max_abs_difference(net.logits(batch), expected) <= 2e-5
 
 
-def with_dropout(tiny: BERTConfig, dropout: float) -> BERTConfig:
+def with_dropout(tiny, dropout):
     return BERTConfig(**{**tiny.to_dict(), "dropout": dropout})
 
 
 @pytest.mark.parametrize("dropout", [0.1, 0.5])
-def test_dropout_drops_its_share_and_scales_the_rest(
-    backend: Backend, loop: Any, tiny: BERTConfig, dropout: float
-) -> None:
+def test_dropout_drops_its_share_and_scales_the_rest(backend, loop, tiny, dropout):
     block = classifier(backend, with_dropout(tiny, dropout)).encoder.blks[1]
     ones = np.ones((100, 1000), np.float32)
     for layer in (block.attention.dropout, block.addnorm1.dropout, block.addnorm2.dropout):
@@ -204,9 +186,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(
             assert abs(1 - kept.mean() - dropout) < 6 * np.sqrt(dropout * (1 - dropout) / ones.size)
 
 
-def test_dropout_is_at_three_places_of_a_block(
-    backend: Backend, loop: Any, tiny: BERTConfig
-) -> None:
+def test_dropout_is_at_three_places_of_a_block(backend, loop, tiny):
     """None on the embeddings, inside the feed-forward network, or before the output layer."""
     net = classifier(backend, with_dropout(tiny, 0.3))
     places = ["attention.dropout", "addnorm1.dropout", "addnorm2.dropout"]
@@ -214,7 +194,7 @@ def test_dropout_is_at_three_places_of_a_block(
     assert loop.dropout_layers(net) == expected
 
 
-def test_dropout_spares_the_residual(backend: Backend, loop: Any, tiny: BERTConfig) -> None:
+def test_dropout_spares_the_residual(backend, loop, tiny):
     """It works on the sublayer's output, before the sum: where that is 0, nothing is to drop."""
     block = classifier(backend, with_dropout(tiny, 0.5)).encoder.blks[0]
     X = np.random.default_rng(0).normal(size=(10, 32)).astype(np.float32)
@@ -225,9 +205,7 @@ def test_dropout_spares_the_residual(backend: Backend, loop: Any, tiny: BERTConf
         assert parity.max_abs_difference(loop.in_training(addnorm, X, X), expected) > 0.1
 
 
-def test_dropout_works_on_the_attention_weights(
-    backend: Backend, loop: Any, tiny: BERTConfig
-) -> None:
+def test_dropout_works_on_the_attention_weights(backend, loop, tiny):
     """After softmax, each of them by itself: with all values 1, a head counts those it kept."""
     net, T = classifier(backend, with_dropout(tiny, 0.5)), 8
     arrays = net.arrays()
@@ -247,9 +225,7 @@ def test_dropout_works_on_the_attention_weights(
         assert len(np.unique(by_head.round())) > 3
 
 
-def test_dropout_is_for_training_only(
-    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
-) -> None:
+def test_dropout_is_for_training_only(backend, make_batch, tiny):
     batch = make_batch(8)
     plain = classifier(backend, tiny)
     net = classifier(backend, with_dropout(tiny, 0.5))
@@ -264,7 +240,7 @@ def test_dropout_is_for_training_only(
     assert np.array_equal(net.logits(batch), plain.logits(batch))
 
 
-def test_the_dropout_argument_of_a_pretrained_model(backend: Backend, golden: Any) -> None:
+def test_the_dropout_argument_of_a_pretrained_model(backend, golden):
     """Unlike the book's PyTorch tab, which has 0.2 whatever is asked for."""
     changes = []
     for dropout in (0.0, 0.01, 0.5):
@@ -276,9 +252,7 @@ def test_the_dropout_argument_of_a_pretrained_model(backend: Backend, golden: An
     assert changes[0] < 1e-5 < changes[1] < changes[2]
 
 
-def test_a_run_can_be_repeated_bit_by_bit(
-    backend: Backend, make_batch: MAKE_BATCH, tiny: BERTConfig
-) -> None:
+def test_a_run_can_be_repeated_bit_by_bit(backend, make_batch, tiny):
     runs = []
     for _ in range(2):
         net = classifier(backend, with_dropout(tiny, 0.1))
@@ -290,9 +264,7 @@ def test_a_run_can_be_repeated_bit_by_bit(
     assert same(runs[0][1], runs[1][1])
 
 
-def test_fit_has_the_same_losses_on_both(
-    both: tuple[Backend, Backend], goldens: Any, fixtures: Path
-) -> None:
+def test_fit_has_the_same_losses_on_both(both, goldens, fixtures):
     """The whole of fit: the order of the data, the steps, the schedule, the evaluation."""
     histories, scores = [], []
     for nli in both:

@@ -1,27 +1,22 @@
 """The book's model by itself: what `bert` and `heads` compute without the rest of a backend."""
 
-from __future__ import annotations
-
 import importlib
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from test_reference import check_gradients
 from test_training import LR, check_step
 
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.formats import names
 
 
 class Plain:
     """A backend's classifier of `heads` alone, with the weights of another."""
 
-    def __init__(self, nli: Backend, net: Any, folder: Path) -> None:
-        heads: Any = importlib.import_module(f"bertnli.backends.{nli.name}.heads")
+    def __init__(self, nli, net, folder):
+        heads = importlib.import_module(f"bertnli.backends.{nli.name}.heads")
         self.net = heads.BERTClassifier(heads.BERTModel(net.config), len(net.labels))
         if nli.name == "torch":
             self.net.load_state_dict(net.state_dict())
@@ -30,7 +25,7 @@ class Plain:
             self.net.load_parameters(str(folder / "net.params"))
         self.is_torch = nli.name == "torch"
 
-    def arrays(self) -> dict[str, NDArray]:
+    def arrays(self):
         if self.is_torch:
             tensors = self.net.state_dict()
             return {names.from_torch(k): v.numpy().copy() for k, v in tensors.items()}
@@ -39,12 +34,12 @@ class Plain:
 
 
 @pytest.fixture
-def plain(backend: Backend, golden: Any, loop: Any, tmp_path: Path) -> Plain:
+def plain(backend, golden, loop, tmp_path):
     with loop.scope():
         return Plain(backend, golden.net(backend), tmp_path)
 
 
-def test_its_logits_and_gradients_are_the_book_s(plain: Plain, golden: Any, loop: Any) -> None:
+def test_its_logits_and_gradients_are_the_book_s(plain, golden, loop):
     with loop.scope():
         logits = loop.array(plain.net([*map(loop.tensor, golden.batch.inputs())]))
     assert parity.max_abs_difference(logits, golden.values["logits"]) <= 1e-5
@@ -52,14 +47,14 @@ def test_its_logits_and_gradients_are_the_book_s(plain: Plain, golden: Any, loop
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_it_trains_as_the_book_s(plain: Plain, golden: Any, loop: Any, steps: int) -> None:
+def test_it_trains_as_the_book_s(plain, golden, loop, steps):
     loop.train(plain.net, [golden.batch] * steps, LR)
     check_step(plain.arrays(), golden.steps[steps], golden.grads, threshold=1e-3, steps=steps)
 
 
-def test_it_starts_by_itself(backend: Backend, golden: Any, loop: Any) -> None:
+def test_it_starts_by_itself(backend, golden, loop):
     """With the framework's own start values, and learns the batch by heart."""
-    heads: Any = importlib.import_module(f"bertnli.backends.{backend.name}.heads")
+    heads = importlib.import_module(f"bertnli.backends.{backend.name}.heads")
     with loop.scope():
         net = heads.BERTClassifier(heads.BERTModel(golden.net(backend).config), 3)
         if backend.name == "mxnet":
@@ -69,8 +64,8 @@ def test_it_starts_by_itself(backend: Backend, golden: Any, loop: Any) -> None:
 
 
 @pytest.mark.parametrize("module", ["bert", "heads"])
-def test_it_knows_nothing_of_the_fast_path(backend: Backend, module: str) -> None:
-    source: Any = importlib.import_module(f"bertnli.backends.{backend.name}.{module}").__file__
+def test_it_knows_nothing_of_the_fast_path(backend, module):
+    source = importlib.import_module(f"bertnli.backends.{backend.name}.{module}").__file__
     lines = Path(source).read_text().splitlines()
     imported = {line.split()[1].rpartition(".")[2] for line in lines if "from bertnli" in line}
     assert "config" in imported and imported <= {"_framework", "bert", "config"}

@@ -1,17 +1,12 @@
 """Pretraining: the packed loss against the book's, and one backend against the other."""
 
-from __future__ import annotations
-
 from itertools import islice
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 import bertnli
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.data.batches import batches
 from bertnli.data.masking import PretrainingBatch
@@ -21,7 +16,7 @@ from bertnli.data.text import Text, build_text_vocab
 STEPS, BATCH_SIZE = 50, 16
 
 
-def make_set(next_sentence: bool = True) -> PretrainingSet:
+def make_set(next_sentence=True):
     """The premises and hypotheses that come with bertnli, a pair a document."""
     premises, hypotheses, _ = bertnli.read("sample", "train")
     sentences = [s for pair in zip(premises, hypotheses, strict=True) for s in pair]
@@ -29,25 +24,25 @@ def make_set(next_sentence: bool = True) -> PretrainingSet:
     return PretrainingSet(text, 32, build_text_vocab(text, 2), next_sentence=next_sentence)
 
 
-def make_net(nli: Backend, data: PretrainingSet, **options: Any) -> Any:
+def make_net(nli, data, **options):
     config = BERTConfig(len(data.vocab), 32, 48, 4, 2, 0.0, 40, **options)
     bert = nli.BERTModel(**config.to_dict(), seed=1, vocab=data.vocab)
     return nli.BERTForPretraining(bert, next_sentence=data.next_sentence)
 
 
-def a_batch(data: PretrainingSet, size: int = 24) -> PretrainingBatch:
+def a_batch(data, size=24):
     batch = next(batches(data.at_epoch(0, 0), size, shuffle=True))
     assert isinstance(batch, PretrainingBatch)
     return batch
 
 
-def padded_inputs(batch: PretrainingBatch) -> tuple[NDArray, ...]:
+def padded_inputs(batch):
     """The model's inputs, positions padded with 0."""
     *inputs, positions = batch.inputs()
     return *inputs, np.maximum(positions, 0)
 
 
-def books_loss(bert: Any, batch: PretrainingBatch, next_sentence: bool, loop: Any) -> float:
+def books_loss(bert, batch, next_sentence, loop):
     """The book's: every token of every block; padding of the positions is weighted with 0."""
     with loop.scope():
         _, mlm, nsp = bert(*map(loop.tensor, padded_inputs(batch)))
@@ -55,7 +50,7 @@ def books_loss(bert: Any, batch: PretrainingBatch, next_sentence: bool, loop: An
     return mean_loss(loop.array(mlm).astype(np.float64), nsp_logits, batch)
 
 
-def mean_loss(mlm: NDArray, nsp: NDArray | None, batch: PretrainingBatch) -> float:
+def mean_loss(mlm, nsp, batch):
     there = batch.pred_positions >= 0
     losses = -np.take_along_axis(log_softmax(mlm), batch.pred_ids[..., None], 2)[..., 0]
     mean = float((losses * there).sum() / there.sum())
@@ -65,21 +60,19 @@ def mean_loss(mlm: NDArray, nsp: NDArray | None, batch: PretrainingBatch) -> flo
     return mean + float(follows.mean())
 
 
-def log_softmax(logits: NDArray) -> NDArray:
+def log_softmax(logits):
     shifted = logits - logits.max(-1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
 
 
 @pytest.mark.parametrize("next_sentence", [True, False])
 @pytest.mark.parametrize("embedding_norm", [True, False])
-def test_the_loss_is_the_books(
-    backend: Backend, loop: Any, next_sentence: bool, embedding_norm: bool
-) -> None:
+def test_the_loss_is_the_books(backend, loop, next_sentence, embedding_norm):
     data = make_set(next_sentence)
     options = {"activation": "gelu", "embedding_norm": True} if embedding_norm else {}
     config = BERTConfig(len(data.vocab), 32, 48, 4, 3, 0.0, 40, **options)
-    bert: Any = backend.BERTModel(**config.to_dict(), seed=1, vocab=data.vocab)
-    net: Any = backend.BERTForPretraining(bert, next_sentence=next_sentence)
+    bert = backend.BERTModel(**config.to_dict(), seed=1, vocab=data.vocab)
+    net = backend.BERTForPretraining(bert, next_sentence=next_sentence)
     batch = a_batch(data)
     trainer = backend.Trainer(net, devices="cpu")
     loss_sum, hits = trainer.train_step(batch, 1e-12, 0).read()
@@ -92,9 +85,7 @@ def test_the_loss_is_the_books(
 
 
 @pytest.mark.parametrize("next_sentence", [True, False])
-def test_gradients_agree_and_parts_add_up(
-    both: tuple[Backend, Backend], next_sentence: bool
-) -> None:
+def test_gradients_agree_and_parts_add_up(both, next_sentence):
     data = make_set(next_sentence)
     batch = a_batch(data)
     first, *others = (
@@ -111,7 +102,7 @@ def test_gradients_agree_and_parts_add_up(
                 np.testing.assert_allclose(other[name], gradient, atol=1e-5 * scale, err_msg=name)
 
 
-def test_gradients_are_slopes_of_the_float64_loss(backend: Backend) -> None:
+def test_gradients_are_slopes_of_the_float64_loss(backend):
     """The referee computes the encoder in float64; a step along a gradient changes its loss."""
     data = make_set()
     net = make_net(backend, data)
@@ -129,7 +120,7 @@ def test_gradients_are_slopes_of_the_float64_loss(backend: Backend) -> None:
         assert slope == pytest.approx(float(np.linalg.norm(gradients[name])), rel=1e-4)
 
 
-def referee_loss(arrays: dict[str, NDArray], net: Any, batch: PretrainingBatch) -> float:
+def referee_loss(arrays, net, batch):
     output = parity.forward(arrays, net.config, *padded_inputs(batch))
     assert output.mlm_logits is not None and output.nsp_logits is not None
     return mean_loss(output.mlm_logits, output.nsp_logits, batch)
@@ -138,9 +129,7 @@ def referee_loss(arrays: dict[str, NDArray], net: Any, batch: PretrainingBatch) 
 @pytest.mark.parametrize(
     ("next_sentence", "activation", "lr"), [(True, "gelu", 1e-3), (False, "relu", 1e-4)]
 )
-def test_fifty_steps_have_the_same_losses(
-    both: tuple[Backend, Backend], next_sentence: bool, activation: str, lr: float
-) -> None:
+def test_fifty_steps_have_the_same_losses(both, next_sentence, activation, lr):
     """ReLU's slope jumps where its input rounds to the other side of 0: of so few units one that
     does is seen in the next steps, the more so the larger they are."""
     data = make_set(next_sentence)

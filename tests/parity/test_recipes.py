@@ -1,11 +1,6 @@
 """What a recipe turns on, on both backends: against PyTorch's own, and against each other."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +10,8 @@ from torch.optim.swa_utils import AveragedModel
 
 import bertnli
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.backends.torch import optimizer
-from bertnli.bert.config import BERTConfig
-from bertnli.data.batches import Batch, batches
+from bertnli.data.batches import batches
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.training.moments import dense_moments
 from bertnli.training.recipe import TensorRate, smoothed
@@ -38,12 +31,12 @@ EVERYTHING = {
 Arrays = dict[str, NDArray]
 
 
-def new_trainer(nli: Backend, config: BERTConfig, **settings: Any) -> Any:
-    net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=0), seed=0)
+def new_trainer(nli, config, **settings):
+    net = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=0), seed=0)
     return nli.Trainer(net, LR, devices="cpu", **settings)
 
 
-def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
+def oracle(starts):
     """PyTorch's AdamW in float64, with the groups of a model of two blocks written out."""
     tensors = {name: torch.tensor(a, dtype=torch.float64) for name, a in starts.items()}
     groups = []
@@ -56,16 +49,14 @@ def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
     return tensors, torch.optim.AdamW(groups)
 
 
-def check(arrays: Arrays, expected: Mapping[str, torch.Tensor], tolerance: float) -> None:
+def check(arrays, expected, tolerance):
     for name, array in arrays.items():
         right = expected[name].numpy()
         apart = np.abs(array - right) / np.maximum(1, np.abs(right))
         assert apart.max() <= tolerance, name
 
 
-def test_decay_rates_and_clipping_are_torch_s(
-    backend: Backend, loop: Any, tiny: BERTConfig
-) -> None:
+def test_decay_rates_and_clipping_are_torch_s(backend, loop, tiny):
     """Fed the same gradients, whose norms are above and below the threshold.
 
     The moments show the clipping, of which Adam's step itself takes little notice.
@@ -99,9 +90,7 @@ def test_decay_rates_and_clipping_are_torch_s(
     np.testing.assert_allclose(unused, (1 - LR * LAYERS**3 * DECAY) ** 3, rtol=1e-6)
 
 
-def test_a_step_clips_what_the_gradients_are(
-    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
-) -> None:
+def test_a_step_clips_what_the_gradients_are(backend, tiny, make_batch):
     """In parts that share tokens; on MXNet also on two devices."""
     batch = make_batch(7, vocab_size=20)
     for devices in ("cpu",) if backend.name == "torch" else ("cpu", "cpu:0,cpu:1"):
@@ -118,7 +107,7 @@ def test_a_step_clips_what_the_gradients_are(
             assert apart <= 1e-5 * np.abs(m).max() or parity.is_key_bias(name), name
 
 
-def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
+def test_torch_s_sparse_gradients_with_a_row_twice():
     """Two gradients of one row are one: the norm is that of their sum."""
     tables, others = ([torch.nn.Parameter(torch.ones(5, 3)) for _ in range(2)] for _ in "ab")
     values = torch.tensor([[3.0, 0, 0], [-1.0, 2, 0], [0, 0, 1.0]])
@@ -139,9 +128,7 @@ def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
         np.testing.assert_allclose(named[name].detach(), tensor.detach(), rtol=1e-6)
 
 
-def test_soft_targets_weigh_the_classes_losses(
-    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
-) -> None:
+def test_soft_targets_weigh_the_classes_losses(backend, tiny, make_batch):
     """The loss is linear in the targets, and so are its gradients."""
     trainer = new_trainer(backend, tiny, micro_batch_size=4)
     batch = make_batch(6)
@@ -162,23 +149,23 @@ def test_soft_targets_weigh_the_classes_losses(
     assert trainer.train_step(soft, LR, 0).read()[0] == pytest.approx(float(expected), abs=1e-5)
 
 
-def sample(num_pairs: int) -> PairDataset:
+def sample(num_pairs):
     whole = bertnli.read("sample", "train")
     corpus = bertnli.Corpus(*(column[:num_pairs] for column in whole), tokenized=False)
     return PairDataset(corpus, 40, build_vocab(whole, 2), verbose=False)
 
 
-def small_net(nli: Backend, data: PairDataset) -> Any:
+def small_net(nli, data):
     return nli.BERTClassifier(
         nli.BERTModel(len(data.vocab), 16, 24, 2, 2, 0.0, 40, vocab=data.vocab)
     )
 
 
-def parameters(arrays: Arrays) -> torch.nn.ParameterDict:
+def parameters(arrays):
     return torch.nn.ParameterDict({n.replace(".", "/"): torch.tensor(a) for n, a in arrays.items()})
 
 
-def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None:
+def test_the_last_weights_are_averaged(backend, tmp_path):
     """The last 5 of 10 steps, as torch.optim.swa_utils has it; training itself does not notice."""
     data = sample(80)
     plain = backend.Trainer(small_net(backend, data), LR, "cpu")
@@ -186,11 +173,11 @@ def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None
     trainer = backend.Trainer(small_net(backend, data), LR, "cpu", average=0.5)
     step, evaluate, weights, scored = trainer.train_step, trainer.eval_step, [], []
 
-    def watched(*arguments: Any) -> Any:
+    def watched(*arguments):
         weights.append(trainer.net.arrays())  # those after the step before
         return step(*arguments)
 
-    def kept(batch: Batch) -> Any:
+    def kept(batch):
         scored.append(trainer.net.arrays())
         return evaluate(batch)
 
@@ -211,7 +198,7 @@ def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None
         assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
 
 
-def test_everything_at_once_on_both_backends(both: tuple[Backend, Backend]) -> None:
+def test_everything_at_once_on_both_backends(both):
     data = sample(96)
     histories, nets = [], []
     for nli in both:

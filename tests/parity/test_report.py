@@ -1,12 +1,8 @@
 """`bertnli parity`: whether backends agree, and which is off where they do not."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +25,7 @@ CLASSES = ("neutral", "contradiction", "entailment")
 
 @pytest.mark.parametrize("config", [BOOK, DEVLIN], ids=["book", "Devlin"])
 @pytest.mark.parametrize("labels", [CLASSES, ("yes", "no"), None], ids=str)
-def test_the_backends_agree(both: Both, make_checkpoint: Make, config: BERTConfig, labels: Any):
+def test_the_backends_agree(both, make_checkpoint, config, labels):
     given = make_checkpoint(config, labels)
     report = parity_report(given, both, steps=3)
     assert report.agrees, report.problems
@@ -48,11 +44,11 @@ def test_the_backends_agree(both: Both, make_checkpoint: Make, config: BERTConfi
     assert all(0 < row.absolute["mxnet - referee"] < 1e-4 for row in report.activations)
 
 
-def scaled(changes: dict[str, float]) -> Callable[..., Any]:
+def scaled(changes):
     """Return a patch of a function that gives arrays: some of them are multiplied."""
 
-    def patch(honest: Callable[..., Any]) -> Callable[..., Any]:
-        def gradients(self: Any, *arguments: Any) -> Any:
+    def patch(honest):
+        def gradients(self, *arguments):
             arrays = honest(self, *arguments)
             return {name: array * changes.get(name, 1) for name, array in arrays.items()}
 
@@ -61,14 +57,14 @@ def scaled(changes: dict[str, float]) -> Callable[..., Any]:
     return patch
 
 
-def wrong_weight(honest: Callable[..., Any]) -> Callable[..., Any]:
+def wrong_weight(honest):
     name = "encoder.blks.1.ffn.dense1.weight"
     return lambda self, arrays, source: honest(
         self, {**arrays, name: arrays[name] * np.float32(1.01)}, source
     )
 
 
-def large_steps(honest: Callable[..., Any]) -> Callable[..., Any]:
+def large_steps(honest):
     return lambda self, batch, lr, seed: honest(self, batch, 3 * lr, seed)
 
 
@@ -93,9 +89,7 @@ WRONG = {
 
 @pytest.mark.parametrize("side", ["torch", "mxnet"])
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_reported(
-    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, what: str, side: str
-) -> None:
+def test_what_is_wrong_is_reported(both, make_checkpoint, monkeypatch, what, side):
     kind, method, patch, problem = WRONG[what]
     owner = getattr(both[side == "mxnet"], kind)
     monkeypatch.setattr(owner, method, patch(getattr(owner, method)))
@@ -110,20 +104,18 @@ def test_what_is_wrong_is_reported(
         assert rows["encoder.blks.1"] < 1e-3
 
 
-def test_a_small_gradient_counts_as_much(
-    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_small_gradient_counts_as_much(both, make_checkpoint, monkeypatch):
     """A thousandth of the largest in size, and off by a half."""
     given = make_checkpoint(DEVLIN, CLASSES)
     weight, small = "encoder.blks.1.ffn.dense2.weight", "encoder.blks.1.ffn.dense1.bias"
     arrays = {**given.arrays, weight: given.arrays[weight] * np.float32(1e-3)}
-    trainer: Any = both[0].Trainer
+    trainer = both[0].Trainer
     monkeypatch.setattr(trainer, "gradients", scaled({small: 1.5})(trainer.gradients))
     report = parity_report(replace(given, arrays=arrays), both, steps=1)
     assert f"torch is off: gradients of {small} by 5.0e-01" in "; ".join(report.problems)
 
 
-def test_extreme_weights(both: Both, make_checkpoint: Make) -> None:
+def test_extreme_weights(both, make_checkpoint):
     """Large scores do not let padding in; a sum that float32 cannot hold is no agreement."""
     given = make_checkpoint(DEVLIN, CLASSES)
     arrays = {name: array * np.float32(100) for name, array in given.arrays.items()}
@@ -136,7 +128,7 @@ def test_extreme_weights(both: Both, make_checkpoint: Make) -> None:
     assert any("activations of hidden by nan" in problem for problem in report.problems)
 
 
-def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: Make) -> None:
+def test_one_backend_is_compared_with_the_referee(both, make_checkpoint):
     report = parity_report(make_checkpoint(DEVLIN, CLASSES), both[:1], steps=1)
     assert report.agrees and {*report.activations[0].relative} == {"torch - referee"}
     with pytest.raises(BackendError, match="no framework"):
@@ -144,12 +136,7 @@ def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: M
 
 
 @pytest.mark.needs("mxnet")
-def test_the_command(
-    tmp_path: Path,
-    make_checkpoint: Make,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_command(tmp_path, make_checkpoint, capsys, monkeypatch):
     FORMATS["mxnet"](make_checkpoint(DEVLIN, CLASSES), tmp_path / "model")
     argv = ["parity", str(tmp_path / "model"), "--steps", "2"]
     assert main([*argv, "--plot", str(tmp_path / "curve.png")]) == 0

@@ -1,27 +1,18 @@
 """Steps of Adam and whole trajectories: against the reference, float64, and the other backend."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import PRESETS, BERTConfig
-from bertnli.data.batches import Batch
 
 LR = 1e-4
 Arrays = dict[str, NDArray]
 
 
-def check_step(
-    weights: Arrays, expected: Arrays, grads: Arrays, threshold: float, steps: int
-) -> None:
+def check_step(weights, expected, grads, threshold, steps):
     """Compare weights after steps of Adam.
 
     Where a gradient is large, Adam's step does not depend on its rounding: within 1e-6. Where it is
@@ -42,17 +33,17 @@ def check_step(
 
 
 @pytest.mark.parametrize("steps", [1, 5])
-def test_the_framework_s_own_loop(backend: Backend, golden: Any, loop: Any, steps: int) -> None:
+def test_the_framework_s_own_loop(backend, golden, loop, steps):
     """The book's loop with our model: torch's Adam sees the sum of gradients, gluon's the mean."""
     net, batch = golden.net(backend), golden.batch
     logits = parity.forward(net.arrays(), net.config, *batch.inputs()).logits
     loss_sums = loop.train(net, [batch] * steps, LR)
     check_step(net.arrays(), golden.steps[steps], golden.grads, threshold=1e-3, steps=steps)
-    expected = parity.losses(logits, batch.labels).sum()  # type: ignore[arg-type]
+    expected = parity.losses(logits, batch.labels).sum()
     assert loss_sums[0] == pytest.approx(float(expected), abs=2e-5)
 
 
-def test_steps_of_the_trainer(backend: Backend, golden: Any) -> None:
+def test_steps_of_the_trainer(backend, golden):
     """Against Adam in float64 on the mean loss: a smaller last batch counts by its own size.
 
     The threshold is that of the golden files' gradients, 1e-3 in a sum over 8 pairs.
@@ -71,7 +62,7 @@ def test_steps_of_the_trainer(backend: Backend, golden: Any) -> None:
     check_step(net.arrays(), expected, grads, threshold=1e-3, steps=2)
 
 
-def test_the_trainer_s_adam_is_torch_s(backend: Backend, loop: Any, golden: Any) -> None:
+def test_the_trainer_s_adam_is_torch_s(backend, loop, golden):
     """Fed the same gradients, with zeros and sizes from 1e-12 to 10, and rates that change.
 
     Each of ten updates is compared with that of torch.optim.Adam in float64, whose moments go on
@@ -102,12 +93,12 @@ def test_the_trainer_s_adam_is_torch_s(backend: Backend, loop: Any, golden: Any)
                 assert (np.abs(array - right) <= tolerance * np.maximum(1, abs(right))).all(), name
 
 
-def random_gradient(rng: np.random.Generator, shape: tuple[int, ...]) -> NDArray[np.float32]:
+def random_gradient(rng, shape):
     sizes = 10.0 ** rng.integers(-12, 2, shape) * (rng.random(shape) > 0.1)
     return (sizes * rng.choice([-1.0, 1.0], shape)).astype(np.float32)
 
 
-def classifiers(backends: tuple[Backend, ...], config: BERTConfig) -> list[Any]:
+def classifiers(backends, config):
     """The same classifier on each backend, from its start values."""
     return [nli.BERTClassifier(nli.BERTModel(**config.to_dict())) for nli in backends]
 
@@ -116,14 +107,7 @@ def classifiers(backends: tuple[Backend, ...], config: BERTConfig) -> list[Any]:
     ("steps", "batch_size", "longest", "num_dev"),
     [(10, 16, 24, 200), pytest.param(100, 64, 48, 2000, marks=pytest.mark.long)],
 )
-def test_torch_against_mxnet(
-    both: tuple[Backend, Backend],
-    make_batch: Callable[..., Batch],
-    steps: int,
-    batch_size: int,
-    longest: int,
-    num_dev: int,
-) -> None:
+def test_torch_against_mxnet(both, make_batch, steps, batch_size, longest, num_dev):
     """At bert.small's widths."""
     config = BERTConfig(**PRESETS["bert.small"], vocab_size=2000, dropout=0.0)
     sizes = {"vocab_size": config.vocab_size, "longest": longest}
@@ -139,12 +123,7 @@ def test_torch_against_mxnet(
 
 
 @pytest.mark.parametrize("batch_size", [7, 1, 2])
-def test_two_mxnet_devices_against_one(
-    both: tuple[Backend, Backend],
-    make_batch: Callable[..., Batch],
-    tiny: BERTConfig,
-    batch_size: int,
-) -> None:
+def test_two_mxnet_devices_against_one(both, make_batch, tiny, batch_size):
     """The CPU as two devices: batches that do not divide, and one that leaves a device idle."""
     _, nli = both
     one, two = classifiers((nli, nli), tiny)

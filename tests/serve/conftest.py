@@ -1,15 +1,11 @@
 """One server for all tests that leave it alive."""
 
-from __future__ import annotations
-
-from collections.abc import Iterator
-
 import pytest
 from serve_process import FAKE, Served
 
 
 @pytest.fixture(scope="session")
-def served() -> Iterator[Served]:
+def served():
     """bert.mini on both backends."""
     with Served("--backend", "both", "--devices", "cpu") as server:
         yield server
@@ -17,7 +13,7 @@ def served() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def fake() -> Iterator[Served]:
+def fake():
     """A model without a framework, with short limits."""
     limits = ("--read-timeout", "1", "--max-body", "20000", "--allow-host", "nli.example.org")
     with Served(*limits, program=FAKE) as server:

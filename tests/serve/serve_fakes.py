@@ -3,26 +3,22 @@
 As a script this is the command line, with that model in place of each checkpoint.
 """
 
-from __future__ import annotations
-
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
 from zlib import crc32
 
 from bertnli.bert.labels import LABELS
 from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
-from bertnli.serve.worker import Pair, Worker
+from bertnli.serve.worker import Worker
 from bertnli.text.pairs import PairEncoding
 
 
-def answer(pair: Pair) -> Prediction:
+def answer(pair):
     """Return a prediction that depends on this pair alone."""
     weights = [1 + crc32(f"{label}/{pair[0]}/{pair[1]}".encode()) % 1000 for label in LABELS]
     probabilities = {
@@ -38,14 +34,14 @@ class FakeNet:
     config = SimpleNamespace(num_blks=2, num_heads=4)
     encoding = PairEncoding(128)
 
-    def __init__(self) -> None:
-        self.batches: list[list[Pair]] = []
-        self.threads: set[int] = set()
+    def __init__(self):
+        self.batches = []
+        self.threads = set()
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Semaphore(0)
 
-    def predict(self, pairs: Sequence[Pair], batch_size: int, **_: Any) -> list[Prediction]:
+    def predict(self, pairs, batch_size, **_):
         self.threads.add(threading.get_ident())
         self.batches.append(list(pairs))
         self.entered.release()
@@ -60,7 +56,7 @@ class FakeNet:
         return [answer(pair) for pair in pairs]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self):
         """Let no batch end inside the context."""
         self.gate.clear()
         try:
@@ -69,16 +65,14 @@ class FakeNet:
             self.gate.set()
 
 
-def started(
-    net: FakeNet, metrics: Metrics | None = None, backend: str = "torch", **limits: Any
-) -> Worker:
+def started(net, metrics=None, backend="torch", **limits):
     """Return a worker that is ready."""
     worker = Worker(backend, lambda: net, Limits(**limits), metrics or Metrics())
     worker.start()
     return worker
 
 
-def pairs_of(name: str, count: int) -> list[Pair]:
+def pairs_of(name, count):
     """Return pairs that no other name gives."""
     return [(f"{name} {i}", "It is so.") for i in range(count)]
 
@@ -87,5 +81,5 @@ if __name__ == "__main__":
     from bertnli.cli import main
     from bertnli.cli.serve import Serve
 
-    Serve.load = lambda *_: FakeNet()  # type: ignore[method-assign]
+    Serve.load = lambda *_: FakeNet()
     sys.exit(main())

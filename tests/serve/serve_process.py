@@ -1,7 +1,5 @@
 """`bertnli serve` in a process of its own."""
 
-from __future__ import annotations
-
 import http.client
 import json
 import os
@@ -10,9 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import processes
@@ -31,12 +27,7 @@ class Served:
         stderr: as for `subprocess.Popen`.
     """
 
-    def __init__(
-        self,
-        *argv: str,
-        program: Sequence[str] = ("-m", "bertnli", "serve"),
-        stderr: int | None = None,
-    ) -> None:
+    def __init__(self, *argv, program=("-m", "bertnli", "serve"), stderr=None):
         path = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = processes.Process(
             [sys.executable, *program, "--port", "0", *argv],
@@ -53,10 +44,10 @@ class Served:
         assert where.hostname is not None and where.port is not None
         self.address = (where.hostname, where.port)
 
-    def __enter__(self) -> Served:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -64,9 +55,7 @@ class Served:
             if stream is not None:
                 stream.close()
 
-    def ask(
-        self, body: Any = None, path: str = "/predict", headers: Mapping[str, str] | None = None
-    ) -> tuple[int, Any]:
+    def ask(self, body=None, path="/predict", headers=None):
         """Return status and answer of a request: a POST if it has a body, else a GET."""
         connection = http.client.HTTPConnection(*self.address, timeout=processes.LIMIT)
         content = None if body is None else json.dumps(body)
@@ -80,7 +69,7 @@ class Served:
         is_json = response.headers.get_content_type() == "application/json"
         return response.status, json.loads(text) if is_json else text.decode()
 
-    def send(self, content: bytes) -> bytes:
+    def send(self, content):
         """Send bytes, and return what comes until the server closes."""
         received = b""
         with socket.create_connection(self.address, timeout=processes.LIMIT) as connection:
@@ -89,12 +78,12 @@ class Served:
                 received += part
         return received
 
-    def metric(self, name: str) -> float:
+    def metric(self, name):
         """Return a number of /metrics, summed over its labels."""
         lines = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", self.ask(path="/metrics")[1], re.M)
         return sum(map(float, lines))
 
-    def end(self, number: int = signal.SIGTERM) -> int:
+    def end(self, number=signal.SIGTERM):
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
         self.process.until(lambda: self.process.poll() is not None, alive=False)

@@ -1,16 +1,11 @@
 """The page of `bertnli serve`: its colours, its files, and what it does in a browser."""
 
-from __future__ import annotations
-
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from serve_process import Served
 
 import bertnli
 
@@ -26,27 +21,27 @@ SHAPES = "edge/ground edge/card focus/ground focus/card accent/card accent/track
 Colour = tuple[float, float, float]
 
 
-def colours(dark: bool) -> dict[str, str]:
+def colours(dark):
     """The variables of the style sheet, in light or in dark."""
     light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
     text = light + rest.partition("\n}\n")[0] if dark else light
     return dict(re.findall(r"--([a-z-]+): ([^;]+);", text))
 
 
-def parsed(value: str) -> Colour:
+def parsed(value):
     if value.startswith("#"):
-        return tuple(int(value[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
-    return tuple(map(float, value.split()))  # type: ignore[return-value]
+        return tuple(int(value[i : i + 2], 16) for i in (1, 3, 5))
+    return tuple(map(float, value.split()))
 
 
-def mixed(tint: Colour, ground: Colour, share: float) -> Colour:
-    return tuple(share * a + (1 - share) * b for a, b in zip(tint, ground, strict=True))  # type: ignore[return-value]
+def mixed(tint, ground, share):
+    return tuple(share * a + (1 - share) * b for a, b in zip(tint, ground, strict=True))
 
 
-def contrast(a: Colour, b: Colour) -> float:
+def contrast(a, b):
     """WCAG 2's ratio of two colours."""
 
-    def luminance(colour: Colour) -> float:
+    def luminance(colour):
         linear = [
             c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
         ]
@@ -56,13 +51,13 @@ def contrast(a: Colour, b: Colour) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
-def test_the_ratio_is_that_of_the_standard() -> None:
+def test_the_ratio_is_that_of_the_standard():
     assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
     assert contrast(parsed("#777777"), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_contrasts_are_aa(dark: bool) -> None:
+def test_contrasts_are_aa(dark):
     values = {name: parsed(value) for name, value in colours(dark).items() if name != "strength"}
     for pairs, least in ((TEXTS, 4.5), (SHAPES, 3.0)):
         for a, b in (pair.split("/") for pair in pairs.split()):
@@ -71,7 +66,7 @@ def test_contrasts_are_aa(dark: bool) -> None:
 
 @pytest.mark.parametrize("tint", ["for", "against", "look"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_words_can_be_read_on_every_shade(dark: bool, tint: str) -> None:
+def test_words_can_be_read_on_every_shade(dark, tint):
     values = colours(dark)
     card, strength = parsed(values["card"]), float(values["strength"])
     for step in range(101):
@@ -82,7 +77,7 @@ def test_words_can_be_read_on_every_shade(dark: bool, tint: str) -> None:
             assert contrast(parsed(values["soft"]), ground) >= 4.5
 
 
-def test_the_page_names_no_other_host() -> None:
+def test_the_page_names_no_other_host():
     for path in FOLDER.iterdir():
         hosts = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text())
         assert set(hosts) <= {"http://www.w3.org"}, path.name
@@ -97,7 +92,7 @@ SIZES = {"wide": (1280, 800), "phone": (390, 844), "narrow": (360, 640)}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     from playwright.sync_api import sync_playwright  # the extra `browser`
 
     with sync_playwright() as playwright:
@@ -110,7 +105,7 @@ def browser() -> Iterator[Any]:
 class Visit:
     """A page that is open, and what went wrong on it."""
 
-    def __init__(self, browser: Any, served: Served, size: str, scheme: str = "light") -> None:
+    def __init__(self, browser, served, size, scheme="light"):
         width, height = SIZES[size]
         self.context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -119,8 +114,8 @@ class Visit:
             reduced_motion="reduce",
         )
         self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
+        self.complaints = []
+        self.hosts = set()
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -128,7 +123,7 @@ class Visit:
         self.page.wait_for_selector("#words:not([hidden])")
         self.host = urlsplit(served.url).netloc
 
-    def ask(self, premise: str, hypothesis: str) -> None:
+    def ask(self, premise, hypothesis):
         """Type two sentences, and Enter."""
         self.page.get_by_label("Premise", exact=True).first.fill(premise)
         self.page.get_by_label("Hypothesis", exact=True).first.fill(hypothesis)
@@ -136,24 +131,24 @@ class Visit:
             self.page.keyboard.press("Enter")
         self.page.wait_for_selector("#form[aria-busy=false]")
 
-    def texts(self, selector: str) -> list[str]:
+    def texts(self, selector):
         return self.page.locator(selector).all_inner_texts()
 
-    def close(self) -> None:
+    def close(self):
         self.context.close()
         assert not self.complaints
         assert self.hosts == {self.host}
 
 
 @pytest.fixture
-def visit(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Visit]:
+def visit(browser, served, request):
     visit = Visit(browser, served, *getattr(request, "param", ("wide",)))
     yield visit
     visit.close()
 
 
 @pytest.mark.browser
-def test_what_is_typed_is_answered_by_both(visit: Visit, served: Served) -> None:
+def test_what_is_typed_is_answered_by_both(visit, served):
     visit.ask("Two dogs are running on the beach.", "Animals are outdoors.")
     assert visit.page.locator("#verdict").inner_text().startswith("Entailment, with ")
     assert visit.texts("#answers h3") == ["PyTorch", "MXNet"]
@@ -172,7 +167,7 @@ def test_what_is_typed_is_answered_by_both(visit: Visit, served: Served) -> None
 
 
 @pytest.mark.browser
-def test_an_example_is_asked(visit: Visit) -> None:
+def test_an_example_is_asked(visit):
     examples = visit.page.locator(".example")
     assert examples.count() == 6
     for i in range(6):
@@ -185,7 +180,7 @@ def test_an_example_is_asked(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
+def test_words_show_where_they_look(visit, served):
     visit.ask("A man is asleep.", "A man is awake.")
     _, content = served.ask(
         {"premise": "A man is asleep.", "hypothesis": "A man is awake."}, "/explain"
@@ -198,12 +193,12 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
     words.nth(last).hover()
     assert detail.inner_text().startswith("“awake” looks most at ")
 
-    def shares() -> list[float]:
+    def shares():
         return visit.page.eval_on_selector_all(
             ".word", "words => words.map(w => Number(w.style.getPropertyValue('--share')))"
         )
 
-    def expected(weights: list[float]) -> Any:
+    def expected(weights):
         full = next(scale for scale in (0.1, 0.2, 0.5, 1) if scale >= max(weights))
         return pytest.approx([w / full if w >= 0.01 else 0 for w in weights], abs=2e-3)
 
@@ -220,7 +215,7 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
 
 
 @pytest.mark.browser
-def test_the_keyboard_is_enough(visit: Visit) -> None:
+def test_the_keyboard_is_enough(visit):
     page = visit.page
     page.locator("#hypothesis").focus()
     page.keyboard.press("Tab")
@@ -247,7 +242,7 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
+def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit):
     page = visit.page
     page.locator("#premise").fill("  ")
     page.locator("#premise").press("Enter")
@@ -259,7 +254,7 @@ def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_an_error_leaves_no_answer_to_other_sentences(visit: Visit) -> None:
+def test_an_error_leaves_no_answer_to_other_sentences(visit):
     page = visit.page
     for sentence, problem in (
         ("long " * 500, "a sentence may have 2,000"),
@@ -278,7 +273,7 @@ def test_an_error_leaves_no_answer_to_other_sentences(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_an_answer_to_other_sentences_is_marked(visit: Visit) -> None:
+def test_an_answer_to_other_sentences_is_marked(visit):
     page = visit.page
     visit.ask("A man is asleep.", "A man is awake.")
     assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
@@ -290,17 +285,17 @@ def test_an_answer_to_other_sentences_is_marked(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_colours_have_a_scale_in_points(visit: Visit) -> None:
+def test_colours_have_a_scale_in_points(visit):
     """The same share has the same colour beside every other; one below a point has none."""
     page = visit.page
     shares = {"asleep": 0.34, "man": 0.0099, "awake": -0.25, "is": 0.01, "bench": -0.004}
 
-    def answer(route: Any) -> None:
+    def answer(route):
         content = route.fetch().json()
         content["saliency"] = [shares.get(token, 0.0) for token in content["tokens"]]
         route.fulfill(json=content)
 
-    def colours_of(*tokens: str) -> list[str]:
+    def colours_of(*tokens):
         script = "word => getComputedStyle(word).backgroundColor"
         return [page.locator(".word", has_text=token).first.evaluate(script) for token in tokens]
 
@@ -325,7 +320,7 @@ def test_colours_have_a_scale_in_points(visit: Visit) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("visit", [("narrow",), ("phone", "dark"), ("phone",)], indirect=True)
-def test_a_phone_needs_no_scrolling_to_the_side(visit: Visit) -> None:
+def test_a_phone_needs_no_scrolling_to_the_side(visit):
     visit.ask("A " + "very " * 30 + "old man.", "Antidisestablishmentarianism" * 4 + " is a word.")
     page = visit.page
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,7 +1,5 @@
 """`bertnli serve` as a process: sockets, the real model, signals, the end."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket
@@ -9,8 +7,6 @@ import subprocess
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import processes
@@ -18,7 +14,6 @@ import pytest
 from serve_process import FAKE, Served
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.explain import explain
 
@@ -30,15 +25,15 @@ HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
 TYPE = b"Content-Type: application/json\r\n"
 
 
-def as_json(pair: tuple[str, str]) -> dict[str, str]:
+def as_json(pair):
     return {"premise": pair[0], "hypothesis": pair[1]}
 
 
 @pytest.mark.needs("torch", "mxnet")
-def test_concurrent_answers_are_those_of_predict(served: Served, backend: Backend) -> None:
+def test_concurrent_answers_are_those_of_predict(served, backend):
     expected = bertnli.load("bert.mini", backend.name, devices="cpu").predict(PAIRS)
 
-    def ask(i: int) -> tuple[slice, int, Any]:
+    def ask(i):
         part = slice(i, i + (1 if i % 4 else 7))
         body = {"pairs": list(map(as_json, PAIRS[part])), "backend": backend.name}
         return part, *served.ask(body)
@@ -57,7 +52,7 @@ def test_concurrent_answers_are_those_of_predict(served: Served, backend: Backen
 
 
 @pytest.mark.needs("torch", "mxnet")
-def test_explain_is_that_of_the_library(served: Served, backend: Backend) -> None:
+def test_explain_is_that_of_the_library(served, backend):
     status, answer = served.ask({**PAIR, "backend": backend.name}, "/explain")
     assert status == 200
     expected = explain(bertnli.load("bert.mini", backend.name, devices="cpu"), *PAIR.values())
@@ -86,7 +81,7 @@ def test_explain_is_that_of_the_library(served: Served, backend: Backend) -> Non
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_every_request_gets_a_status(fake: Served, request_: bytes, status: int) -> None:
+def test_every_request_gets_a_status(fake, request_, status):
     assert fake.send(request_).startswith(f"HTTP/1.1 {status} ".encode())
 
 
@@ -101,17 +96,17 @@ def test_every_request_gets_a_status(fake: Served, request_: bytes, status: int)
         ("nli.example.org", 200),
     ],
 )
-def test_only_its_names_are_answered(fake: Served, host: str, status: int) -> None:
+def test_only_its_names_are_answered(fake, host, status):
     for body, path in ((PAIR, "/predict"), (None, "/health"), (None, "/")):
         assert fake.ask(body, path, {"Host": host})[0] == status
 
 
-def test_a_crowd_is_answered(fake: Served) -> None:
+def test_a_crowd_is_answered(fake):
     with ThreadPoolExecutor(200) as clients:
         assert {status for status, _ in clients.map(fake.ask, [PAIR] * 400)} == {200}
 
 
-def test_too_many_connections_are_503() -> None:
+def test_too_many_connections_are_503():
     with Served("--max-connections", "5", program=FAKE) as server, ExitStack() as stack:
         for _ in range(5):
             connection = socket.create_connection(server.address)
@@ -123,10 +118,10 @@ def test_too_many_connections_are_503() -> None:
 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
-def test_its_end_loses_nothing(number: int, status: int) -> None:
+def test_its_end_loses_nothing(number, status):
     """Requests that are in the queue when the signal comes are answered."""
     with Served("--max-batch", "1", program=FAKE, stderr=subprocess.DEVNULL) as server:
-        answers: list[int] = []
+        answers = []
         body = {**PAIR, "premise": "slow"}
         clients = [
             threading.Thread(target=lambda: answers.append(server.ask(body)[0])) for _ in range(10)
@@ -142,7 +137,7 @@ def test_its_end_loses_nothing(number: int, status: int) -> None:
             server.ask(path="/health")
 
 
-def test_the_death_of_a_worker_ends_the_process() -> None:
+def test_the_death_of_a_worker_ends_the_process():
     with Served(program=FAKE, stderr=subprocess.PIPE) as server:
         assert server.ask({**PAIR, "premise": "death"})[0] == 503
         assert server.process.wait(processes.LIMIT) == 1
@@ -150,7 +145,7 @@ def test_the_death_of_a_worker_ends_the_process() -> None:
         assert "bertnli serve: the torch worker died" in server.process.stderr.read()
 
 
-def test_a_server_for_other_machines_warns_and_names_no_folder(tmp_path: Path) -> None:
+def test_a_server_for_other_machines_warns_and_names_no_folder(tmp_path):
     argv = ("--host", "0.0.0.0", "--checkpoint", f"{tmp_path}/secret/mine/")
     with Served(*argv, program=FAKE, stderr=subprocess.PIPE) as server:
         assert server.ask(path="/model")[1]["checkpoint"] == "mine"
@@ -170,9 +165,7 @@ def test_a_server_for_other_machines_warns_and_names_no_folder(tmp_path: Path) -
         (["--port", "TAKEN"], "--port one that is free"),
     ],
 )
-def test_what_cannot_be_served(
-    fake: Served, argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_cannot_be_served(fake, argv, message, capsys):
     argv = [str(fake.address[1]) if word == "TAKEN" else word for word in argv]
     assert main(["serve", "--backend", "torch", "--port", "0", *argv]) == 2
     error = capsys.readouterr().err

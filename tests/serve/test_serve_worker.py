@@ -1,12 +1,9 @@
 """The worker: batches, their order, and what a failure costs."""
 
-from __future__ import annotations
-
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from processes import LIMIT
@@ -21,15 +18,15 @@ Start = Callable[..., Worker]
 
 
 @pytest.fixture
-def net() -> FakeNet:
+def net():
     return FakeNet()
 
 
 @pytest.fixture
-def start(net: FakeNet) -> Iterator[Start]:
+def start(net):
     workers = []
 
-    def start(**limits: Any) -> Worker:
+    def start(**limits):
         workers.append(started(net, **limits))
         return workers[-1]
 
@@ -40,7 +37,7 @@ def start(net: FakeNet) -> Iterator[Start]:
 
 
 @contextmanager
-def busy(net: FakeNet, worker: Worker) -> Iterator[None]:
+def busy(net, worker):
     """Let the worker compute one pair as long as the context lasts."""
     with net.held():
         worker.predict([("first", "It is so.")])
@@ -48,19 +45,19 @@ def busy(net: FakeNet, worker: Worker) -> Iterator[None]:
         yield
 
 
-def sizes(net: FakeNet) -> list[int]:
+def sizes(net):
     return [len(batch) for batch in net.batches]
 
 
-def assert_answers(future: Future[Any], name: str, count: int) -> None:
+def assert_answers(future, name, count):
     assert future.result(LIMIT) == [answer(pair) for pair in pairs_of(name, count)]
 
 
 @pytest.mark.parametrize("batching", [True, False])
-def test_all_get_their_answers_from_one_thread(net: FakeNet, start: Start, batching: bool) -> None:
+def test_all_get_their_answers_from_one_thread(net, start, batching):
     worker = start(max_batch=8, batching=batching)
 
-    def ask(i: int) -> None:
+    def ask(i):
         assert_answers(worker.predict(pairs_of(f"{i}", 1 + i % 11)), f"{i}", 1 + i % 11)
 
     with ThreadPoolExecutor(16) as clients:
@@ -69,7 +66,7 @@ def test_all_get_their_answers_from_one_thread(net: FakeNet, start: Start, batch
     assert max(sizes(net)) <= 8
 
 
-def test_a_long_request_leaves_room_for_short_ones(net: FakeNet, start: Start) -> None:
+def test_a_long_request_leaves_room_for_short_ones(net, start):
     worker = start(max_batch=8)
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 40))
@@ -83,7 +80,7 @@ def test_a_long_request_leaves_room_for_short_ones(net: FakeNet, start: Start) -
     assert sizes(net) == [1, 8, 8, 8, 8, 8, 3]
 
 
-def test_more_requests_than_a_batch_has_room_for(net: FakeNet, start: Start) -> None:
+def test_more_requests_than_a_batch_has_room_for(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         futures = [worker.predict(pairs_of(str(i), 2)) for i in range(6)]
@@ -92,7 +89,7 @@ def test_more_requests_than_a_batch_has_room_for(net: FakeNet, start: Start) -> 
     assert [premise for premise, _ in net.batches[1]] == ["0 0", "1 0", "2 0", "3 0"]
 
 
-def test_without_batching_requests_are_computed_alone(net: FakeNet, start: Start) -> None:
+def test_without_batching_requests_are_computed_alone(net, start):
     worker = start(max_batch=4, batching=False)
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 6))
@@ -102,7 +99,7 @@ def test_without_batching_requests_are_computed_alone(net: FakeNet, start: Start
     assert sizes(net) == [1, 4, 1, 2]
 
 
-def test_a_batch_may_wait_for_more(net: FakeNet, start: Start) -> None:
+def test_a_batch_may_wait_for_more(net, start):
     worker = start(max_batch=3, max_wait=LIMIT, timeout=2 * LIMIT)
     futures = [worker.predict(pairs_of(str(i), 1)) for i in range(3)]
     for future in futures:
@@ -110,7 +107,7 @@ def test_a_batch_may_wait_for_more(net: FakeNet, start: Start) -> None:
     assert sizes(net) == [3]
 
 
-def test_what_was_cancelled_is_not_computed(net: FakeNet, start: Start) -> None:
+def test_what_was_cancelled_is_not_computed(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         gone, stays = worker.predict(pairs_of("gone", 9)), worker.predict(pairs_of("stays", 1))
@@ -121,7 +118,7 @@ def test_what_was_cancelled_is_not_computed(net: FakeNet, start: Start) -> None:
         gone.result()
 
 
-def test_a_full_queue_refuses(net: FakeNet, start: Start) -> None:
+def test_a_full_queue_refuses(net, start):
     worker = start(max_batch=4, max_queue=10, max_pairs=10)
     with busy(net, worker):
         waits = worker.predict(pairs_of("waits", 8))
@@ -134,7 +131,7 @@ def test_a_full_queue_refuses(net: FakeNet, start: Start) -> None:
     assert_answers(again, "again", 8)
 
 
-def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Start) -> None:
+def test_a_pair_that_fails_costs_its_own_request_alone(net, start):
     worker = start(max_batch=16)
     with busy(net, worker):
         good = [worker.predict(pairs_of(str(i), 3)) for i in range(3)]
@@ -147,7 +144,7 @@ def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Star
     assert worker.waiting == 0 and len(net.batches) <= 7  # the rest was left
 
 
-def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
+def test_calls_take_turns_with_batches(net, start):
     worker = start(max_batch=2)
     batches_before = []
     with busy(net, worker):
@@ -160,14 +157,14 @@ def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
     assert batches_before == [2, 3]
 
 
-def test_a_call_that_fails_is_an_answer_too(start: Start) -> None:
+def test_a_call_that_fails_is_an_answer_too(start):
     worker = start()
     with pytest.raises(ZeroDivisionError):
         worker.call(lambda _: 1 / 0).result(LIMIT)
     assert worker.state == READY
 
 
-def test_its_end_computes_what_waits(net: FakeNet, start: Start) -> None:
+def test_its_end_computes_what_waits(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         futures = [worker.predict(pairs_of(str(i), 3)) for i in range(20)]
@@ -182,7 +179,7 @@ def test_its_end_computes_what_waits(net: FakeNet, start: Start) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_dies_answers_all(net: FakeNet, start: Start) -> None:
+def test_a_worker_that_dies_answers_all(net, start):
     worker = start(max_batch=1)
     with busy(net, worker):
         futures = [worker.predict([(name, "It is so.")]) for name in ("death", "waits")]
@@ -194,8 +191,8 @@ def test_a_worker_that_dies_answers_all(net: FakeNet, start: Start) -> None:
         worker.predict(pairs_of("late", 1))
 
 
-def test_a_model_that_cannot_be_loaded() -> None:
-    def load() -> None:
+def test_a_model_that_cannot_be_loaded():
+    def load():
         raise CheckpointError("there is none")
 
     worker = Worker("torch", load, Limits(), Metrics())
@@ -215,6 +212,6 @@ def test_a_model_that_cannot_be_loaded() -> None:
         ({"max_pairs": 2000}, "2000 pairs, and the queue has room for 1024"),
     ],
 )
-def test_limits_that_contradict(wrong: dict[str, Any], message: str) -> None:
+def test_limits_that_contradict(wrong, message):
     with pytest.raises(ConfigError, match=message):
         Limits(**wrong)

@@ -1,11 +1,8 @@
 """Mistyped names, and options given twice: the message names what was meant."""
 
-from __future__ import annotations
-
 import argparse
 import inspect
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,32 +16,32 @@ from bertnli.training.trainer import Trainer
 
 
 @pytest.fixture(autouse=True)
-def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def error_of(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def error_of(capsys, *argv):
     """Return the last line on stderr of a command that ends with status 2."""
     capsys.readouterr()
     try:
-        status: Any = main(argv)
+        status = main(argv)
     except SystemExit as end:  # of argparse
         status = end.code
     assert status == 2
     return capsys.readouterr().err.splitlines()[-1]
 
 
-COMMANDS = make_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
+COMMANDS = make_parser()._subparsers._group_actions[0].choices
 #: Each option of each command that takes a value.
 OPTIONS = [
     (name, action)
-    for name, parser in COMMANDS.items()  # type: ignore[union-attr]
+    for name, parser in COMMANDS.items()
     for action in parser._actions
     if action.option_strings and not isinstance(action.nargs, int) and action.nargs != "?"
 ]
 
 
-def test_a_list_given_again_adds_to_it() -> None:
+def test_a_list_given_again_adds_to_it():
     parse = make_parser().parse_args
     train = ["train", "--train", "a", "--output", "x"]
     words = ["0=neutral", "1=entailment", "2=contradiction"]
@@ -55,14 +52,14 @@ def test_a_list_given_again_adds_to_it() -> None:
     assert parse(["pretrain", *text, "--output", "x"]).text == ["a", "b", "c"]
 
 
-def test_no_option_keeps_its_last_value_silently() -> None:
+def test_no_option_keeps_its_last_value_silently():
     harmless = argparse._StoreConstAction | argparse._HelpAction
     assert len(OPTIONS) > 50
     for name, action in OPTIONS:
         assert isinstance(action, _Store | harmless), (name, action.option_strings)
 
 
-def test_a_file_is_not_lost_and_a_number_is_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_is_not_lost_and_a_number_is_replaced(capsys):
     train = ["train", "--output", "x", "--train", "a.tsv"]
     message = error_of(capsys, *train, "--output", "y")
     assert "argument --output: given twice, as 'x' and 'y'" in message
@@ -103,13 +100,11 @@ CALIBRATE = ["--report", "x", "--calibrate-on", "sample:tets"]
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_a_mistyped_name_gets_a_hint(
-    argv: list[str], meant: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mistyped_name_gets_a_hint(argv, meant, capsys):
     assert meant in error_of(capsys, *argv)
 
 
-def test_models_of_hugging_face_are_not_downloaded(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_of_hugging_face_are_not_downloaded(capsys):
     hint = "Models of Hugging Face's hub are not downloaded; of one, give the folder of a down"
     for name in ("bert-base-uncased", "microsoft/deberta-v3-base", "roberta-base"):
         assert hint in error_of(capsys, "info", name)
@@ -131,16 +126,14 @@ def test_models_of_hugging_face_are_not_downloaded(capsys: pytest.CaptureFixture
     ],
     ids=" ".join,
 )
-def test_a_missing_path_gets_a_hint(
-    argv: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
+def test_a_missing_path_gets_a_hint(argv, capsys, tmp_path):
     (tmp_path / "pairs.tsv").write_text("")
     message = error_of(capsys, *(word.format(tmp_path / "pairs.tvs") for word in argv))
     assert f"Did you mean {tmp_path / 'pairs.tsv'}?" in message
     assert not (tmp_path / "x").exists()
 
 
-def test_nearest() -> None:
+def test_nearest():
     names = ["lr", "num_epochs", "label_smoothing", "--max-len"]
     assert nearest("Learning-Rate", names) == "lr"
     assert nearest("epochs", names) == "num_epochs"
@@ -150,7 +143,7 @@ def test_nearest() -> None:
 
 
 @pytest.mark.parametrize(("name", "meant"), [("pytorch", "torch"), ("mxnt", "mxnet")])
-def test_backends(name: str, meant: str) -> None:
+def test_backends(name, meant):
     with pytest.raises(BackendError, match=rf"Did you mean '{meant}'\?"):
         bertnli.load("bert.mini", name)
     with pytest.raises(AttributeError, match="Did you mean 'evaluate'"):
@@ -166,20 +159,20 @@ def test_backends(name: str, meant: str) -> None:
         ("batchsize", "fit() takes 'batch_size'"),
     ],
 )
-def test_keyword_arguments(name: str, hint: str) -> None:
+def test_keyword_arguments(name, hint):
     with pytest.raises(TypeError) as caught:
         Trainer(None, **{name: 1})
     message = str(caught.value)
     assert message.startswith(f"Trainer() got an unexpected keyword argument {name!r}. ")
     assert message.endswith(hint)
     with pytest.raises(TypeError, match=r"Trainer\(\) takes 'lr'"):
-        object.__new__(Trainer).fit(None, learning_rate=1)  # type: ignore[call-arg]
+        object.__new__(Trainer).fit(None, learning_rate=1)
     with pytest.raises(ConfigError, match=r"takes a net, not 'bert\.mini'; make one with load"):
         Trainer("bert.mini")
 
 
-def test_hinted_functions_stay_what_they_are() -> None:
-    def function(a: int, *, b: int = 2) -> int:
+def test_hinted_functions_stay_what_they_are():
+    def function(a, *, b=2):
         """Add."""
         return a + b
 
@@ -187,18 +180,18 @@ def test_hinted_functions_stay_what_they_are() -> None:
     assert same(1) == same(a=1) == 3 and same.__doc__ == "Add."
     assert inspect.signature(same) == inspect.signature(function)
     with pytest.raises(TypeError, match="It takes a, b"):
-        same(1, zzz=2)  # type: ignore[call-arg]
+        same(1, zzz=2)
 
-    def broken() -> None:
+    def broken():
         raise TypeError("its own")
 
     with pytest.raises(TypeError, match=r"^its own$"):
         hinted("usage")(broken)()
     with pytest.raises(TypeError, match=r"too many positional arguments\. usage$"):
-        hinted("usage")(broken)(1)  # type: ignore[call-arg]
+        hinted("usage")(broken)(1)
 
 
 @pytest.mark.parametrize("pairs", [("A dog.", "A cat."), "A dog.", None, {"premise": "A"}])
-def test_one_pair_is_no_list_of_pairs(pairs: Any) -> None:
+def test_one_pair_is_no_list_of_pairs(pairs):
     with pytest.raises(DataError, match=r"predict\(\[\("):
         Corpus.from_pairs(pairs)

@@ -1,7 +1,5 @@
 """Outputs that cannot be written are refused before a model is loaded or data are read."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -35,7 +33,7 @@ FIGURES = [
 ]
 
 
-def error_of(capsys: pytest.CaptureFixture[str], argv: list[str], path: Path) -> str:
+def error_of(capsys, argv, path):
     """Return the one line of a command that must fail."""
     capsys.readouterr()
     assert main([word.format(path) for word in argv]) == 2
@@ -44,13 +42,7 @@ def error_of(capsys: pytest.CaptureFixture[str], argv: list[str], path: Path) ->
 
 
 @pytest.mark.parametrize(("argv", "message"), FOLDERS, ids=[" ".join(c[0][:2]) for c in FOLDERS])
-def test_a_folder_that_cannot_be_used(
-    argv: list[str],
-    message: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_folder_that_cannot_be_used(argv, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("kept")
     below = tmp_path / "file" / "below"
@@ -65,9 +57,7 @@ def test_a_folder_that_cannot_be_used(
 
 
 @pytest.mark.parametrize("argv", FIGURES, ids=" ".join)
-def test_a_figure_that_cannot_be_written(
-    argv: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_figure_that_cannot_be_written(argv, tmp_path, capsys):
     (tmp_path / "folder.png").mkdir()
     line = error_of(capsys, argv, tmp_path / "folder.png")
     assert f"{argv[-2]}: {tmp_path / 'folder.png'} is a folder; name a file" in line
@@ -79,9 +69,7 @@ def test_a_figure_that_cannot_be_written(
 
 
 @pytest.mark.parametrize("command", [TRAIN, ["pretrain", "--text", "no-such-text"]])
-def test_an_earlier_run_is_found_before_data_are_read(
-    command: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_an_earlier_run_is_found_before_data_are_read(command, tmp_path, capsys):
     epoch = History([EpochRecord(1, 1, 1.0, 0.5, None, None, 1.0, 1.0, 0.0)], [1.0])
     (tmp_path / "metrics.jsonl").write_text(epoch.to_lines())
     line = error_of(capsys, [*command, "--output", "{}"], tmp_path)
@@ -89,7 +77,7 @@ def test_an_earlier_run_is_found_before_data_are_read(
     assert "no-such" in error_of(capsys, [*command, "--output", "{}", "--overwrite"], tmp_path)
 
 
-def test_nothing_is_left_behind(tmp_path: Path) -> None:
+def test_nothing_is_left_behind(tmp_path):
     check_output_folder(tmp_path / "a" / "b", "report")
     check_output_folder(tmp_path, "report")
     check_output_file(tmp_path / "a.png", "--plot")
@@ -97,9 +85,7 @@ def test_nothing_is_left_behind(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["report.html", "report.json"])
-def test_a_file_that_is_no_report_is_kept(
-    tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_file_that_is_no_report_is_kept(tmp_path, name, capsys):
     kept = tmp_path / name
     kept.write_text("mine")
     argv = ["evaluate", "no-such-model", NOWHERE, "--report", "{}"]

@@ -1,7 +1,5 @@
 """Lines of a log that show how far long work is."""
 
-from __future__ import annotations
-
 import pytest
 
 from bertnli._util.progress import EVERY, LogLines, duration
@@ -10,11 +8,11 @@ from bertnli._util.progress import EVERY, LogLines, duration
 class Clock:
     now = 0.0
 
-    def __call__(self) -> float:
+    def __call__(self):
         return self.now
 
 
-def test_a_line_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_line_every_half_minute(capsys):
     clock = Clock()
     lines = LogLines("dev.tsv", total=10_000, more=2_000, clock=clock)
     for second in range(1, 100):
@@ -30,7 +28,7 @@ def test_a_line_every_half_minute(capsys: pytest.CaptureFixture[str]) -> None:
     ]
 
 
-def test_what_is_not_known_is_not_said(capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_not_known_is_not_said(capsys):
     clock = Clock()
     lines = LogLines("model.zip", "MB", done=100, clock=clock)
     clock.now = 60.0
@@ -46,5 +44,5 @@ def test_what_is_not_known_is_not_said(capsys: pytest.CaptureFixture[str]) -> No
     ("seconds", "text"),
     [(0.4, "0 s"), (99, "99 s"), (100, "2 min"), (5_990, "100 min"), (9_000, "2.5 h")],
 )
-def test_duration(seconds: float, text: str) -> None:
+def test_duration(seconds, text):
     assert duration(seconds) == text
