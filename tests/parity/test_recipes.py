@@ -1,11 +1,11 @@
-"""What a recipe turns on, on both backends: against PyTorch's own, and against each other."""
+"""Recipes on both backends, against PyTorch's own functions and against each other."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from small_nets import classifier
 from torch.optim.swa_utils import AveragedModel
 
 import bertnli
@@ -18,7 +18,7 @@ from bertnli.training.recipe import TensorRate, smoothed
 
 LR, DECAY, LAYERS = 1e-3, 0.1, 0.5
 TABLE = "encoder.token_embedding.weight"
-#: All of it at once.
+#: All settings of recipes at once.
 EVERYTHING = {
     "schedule": "linear",
     "warmup": 0.2,
@@ -28,16 +28,14 @@ EVERYTHING = {
     "label_smoothing": 0.1,
     "average": 0.5,
 }
-Arrays = dict[str, NDArray]
 
 
 def new_trainer(nli, config, **settings):
-    net = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=0), seed=0)
-    return nli.Trainer(net, LR, devices="cpu", **settings)
+    return nli.Trainer(classifier(nli, config), LR, devices="cpu", **settings)
 
 
 def oracle(starts):
-    """PyTorch's AdamW in float64, with the groups of a model of two blocks written out."""
+    """Return tensors and PyTorch's AdamW in float64, with the rates of a model of two blocks."""
     tensors = {name: torch.tensor(a, dtype=torch.float64) for name, a in starts.items()}
     groups = []
     for name, tensor in tensors.items():
@@ -57,10 +55,7 @@ def check(arrays, expected, tolerance):
 
 
 def test_decay_rates_and_clipping_are_torch_s(backend, loop, tiny):
-    """Fed the same gradients, whose norms are above and below the threshold.
-
-    The moments show the clipping, of which Adam's step itself takes little notice.
-    """
+    """The norms of the gradients are above and below the threshold; the moments show clipping."""
     settings = {"weight_decay": DECAY, "layer_decay": LAYERS, "clip_norm": 20.0}
     trainer = new_trainer(backend, tiny, **settings)
     starts = trainer.net.arrays()
@@ -91,7 +86,7 @@ def test_decay_rates_and_clipping_are_torch_s(backend, loop, tiny):
 
 
 def test_a_step_clips_what_the_gradients_are(backend, tiny, make_batch):
-    """In parts that share tokens; on MXNet also on two devices."""
+    """The gradients are of parts that share tokens; on MXNet also of two devices."""
     batch = make_batch(7, vocab_size=20)
     for devices in ("cpu",) if backend.name == "torch" else ("cpu", "cpu:0,cpu:1"):
         trainer = new_trainer(backend, tiny, clip_norm=0.05, micro_batch_size=2)
@@ -108,7 +103,7 @@ def test_a_step_clips_what_the_gradients_are(backend, tiny, make_batch):
 
 
 def test_torch_s_sparse_gradients_with_a_row_twice():
-    """Two gradients of one row are one: the norm is that of their sum."""
+    """Gradients of the same row count as their sum, also in the norm."""
     tables, others = ([torch.nn.Parameter(torch.ones(5, 3)) for _ in range(2)] for _ in "ab")
     values = torch.tensor([[3.0, 0, 0], [-1.0, 2, 0], [0, 0, 1.0]])
     sparse = torch.sparse_coo_tensor([[1, 1, 3]], values, (5, 3), check_invariants=True)
@@ -133,7 +128,6 @@ def test_soft_targets_weigh_the_classes_losses(backend, tiny, make_batch):
     trainer = new_trainer(backend, tiny, micro_batch_size=4)
     batch = make_batch(6)
     soft = smoothed(batch, 0.3, 3)
-    assert soft.targets is not None
     labels = torch.tensor(batch.labels).long()
     logits = torch.tensor(trainer.net.logits(batch))
     expected = torch.nn.functional.cross_entropy(
@@ -166,7 +160,7 @@ def parameters(arrays):
 
 
 def test_the_last_weights_are_averaged(backend, tmp_path):
-    """The last 5 of 10 steps, as torch.optim.swa_utils has it; training itself does not notice."""
+    """The average of the last 5 of 10 steps is that of torch.optim.swa_utils."""
     data = sample(80)
     plain = backend.Trainer(small_net(backend, data), LR, "cpu")
     expected = plain.fit(data, None, 2, 16, progress=False)
@@ -174,7 +168,7 @@ def test_the_last_weights_are_averaged(backend, tmp_path):
     step, evaluate, weights, scored = trainer.train_step, trainer.eval_step, [], []
 
     def watched(*arguments):
-        weights.append(trainer.net.arrays())  # those after the step before
+        weights.append(trainer.net.arrays())  # before the step
         return step(*arguments)
 
     def kept(batch):

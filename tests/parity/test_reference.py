@@ -1,12 +1,11 @@
 """Each backend, and the referee, against what the reference implementation computed.
 
-The reference's zips are opened the way a user opens them. All comparisons are absolute unless said
-otherwise. The MXNet reference's own per-pair loss is off by up to 3.9e-6 from float64.
+Differences are absolute unless said otherwise. The MXNet reference's own loss of a pair is off by
+up to 3.9e-6 from float64.
 """
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bertnli import parity
 
@@ -18,7 +17,6 @@ TOLERANCES = {
     "logits": 1e-5,
     "loss": 1e-5,
 }
-Arrays = dict[str, NDArray]
 
 
 def backend_outputs(nli, golden, loop):
@@ -44,8 +42,7 @@ def referee_outputs(nli, golden):
 
 def check_outputs(outputs, expected):
     apart = {name: parity.max_abs_difference(outputs[name], expected[name]) for name in TOLERANCES}
-    # Written so that a NaN is a failure.
-    wrong = {name: value for name, value in apart.items() if not value <= TOLERANCES[name]}
+    wrong = {name: x for name, x in apart.items() if not x <= TOLERANCES[name]}  # also NaN
     assert not wrong, f"further from the reference than {TOLERANCES}: {wrong}"
 
 
@@ -76,7 +73,7 @@ def test_valid_lens_of_each_query_and_none(backend, golden, loop):
 
 
 def check_gradients(gradients, expected, key_bias):
-    """Compare relative to each tensor's largest; a key bias's are rounding and have to be small."""
+    """Compare relative to each tensor's largest; a key bias's gradient is rounding, and small."""
     rows = parity.compare_arrays(gradients, expected)
     wrong = [row for row in rows if not parity.is_key_bias(row.name) and not row.relative <= 1e-4]
     assert not wrong, wrong
@@ -85,7 +82,7 @@ def check_gradients(gradients, expected, key_bias):
 
 
 def test_gradients(backend, golden, loop):
-    """The golden ones, and the 2e-6, are of the sum over pairs; the trainer's of the mean."""
+    """The golden gradients are of the sum over pairs; the trainer's are of the mean."""
     net, batch = golden.net(backend), golden.batch
     check_gradients(loop.gradients(net, batch), golden.grads, key_bias=2e-6)
     means = backend.Trainer(net, devices="cpu").gradients(batch, seed=0)

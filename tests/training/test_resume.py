@@ -321,6 +321,7 @@ def run_and_kill(argv, state, delay):
 def test_a_killed_run_resumes(backend, tmp_path, runs, kills):
     assert main(command(backend, tmp_path / "uninterrupted")) == 0
     expected = weights_of(tmp_path / "uninterrupted" / "last", backend.name)
+    records = timeless(read_history(tmp_path / "uninterrupted"))
     rng, output = random.Random(0), tmp_path / "run"
     for _ in range(runs):
         for _ in range(kills):

@@ -22,7 +22,7 @@ def corpus(label_names=bertnli.LABELS):
         "neutral": [premise[:-1] + "happily ." for premise in premises],
     }
     labels = [label_names.index(name) for name in hypotheses for _ in premises]
-    texts = sum(hypotheses.values(), [])
+    texts = [text for kind in hypotheses.values() for text in kind]
     return bertnli.Corpus(premises * 3, texts, labels, tokenized=True, label_names=label_names)
 
 
