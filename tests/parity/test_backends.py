@@ -14,7 +14,13 @@ from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.packing import pack
 from bertnli.errors import CheckpointError, ConfigError
 
-SENTENCES = ["a man is asleep", "A man is awake.", "two dogs run on the grass", "it is raining", "?"]
+SENTENCES = [
+    "a man is asleep",
+    "A man is awake.",
+    "two dogs run on the grass",
+    "it is raining",
+    "?",
+]
 PAIRS = list(permutations(SENTENCES, 2))
 
 
@@ -36,9 +42,7 @@ def datasets(nli, vocab, fixtures):
 
 
 @pytest.mark.parametrize("reverse", [False, True], ids=["torch to mxnet", "mxnet to torch"])
-def test_a_checkpoint_of_one_backend_loads_on_the_other(
-    both, goldens, fixtures, tmp_path, reverse
-):
+def test_a_checkpoint_of_one_backend_loads_on_the_other(both, goldens, fixtures, tmp_path, reverse):
     first, second = both[::-1] if reverse else both
     net = goldens[first.name].net(first)
     train_set, test_set = datasets(first, net.vocab, fixtures)

@@ -137,8 +137,6 @@ def test_packed_gradients_are_the_padded_ones(backend, loop, tiny, lengths):
             assert np.abs(packed - gradient).max() <= 1e-5 * max(1, np.abs(gradient).max()), name
 
 
-
-
 def test_packed_dropout_has_the_mean_of_none(backend, tiny):
     """To first order in a small p: each chunk and layer draws its own mask."""
     config = with_options(tiny, dropout=0.02)

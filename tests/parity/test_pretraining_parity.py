@@ -81,7 +81,9 @@ def test_gradients_agree_and_parts_add_up(both, next_sentence):
     data = make_set(next_sentence)
     batch = a_batch(data)
     first, *others = (
-        nli.Trainer(make_net(nli, data)[0], devices="cpu", micro_batch_size=size).gradients(batch, 0)
+        nli.Trainer(make_net(nli, data)[0], devices="cpu", micro_batch_size=size).gradients(
+            batch, 0
+        )
         for nli in both
         for size in (None, 5)
     )

@@ -23,10 +23,6 @@ KINDS = {
 BATCH = batch_of([7, 3, 1, 5], 7, vocab_size=13)
 
 
-
-
-
-
 @pytest.mark.parametrize("valid", ["none", "of each pair", "of each query"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_central_differences(kind, valid):
@@ -90,8 +86,6 @@ def test_adam_is_that_of_torch():
 def test_losses_are_cross_entropies():
     logits = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, -1000.0], [1000.0, 0.0, -1000.0]])
     assert parity.losses(logits, [1, 0, 2]) == pytest.approx([np.log(3), 0.0, 2000.0], abs=1e-12)
-
-
 
 
 def test_differences():

@@ -1,7 +1,4 @@
-"""A model without a framework, for tests of the server around it.
-
-As a script this is the command line, with that model in place of each checkpoint.
-"""
+"""A model without a framework. As a script: the command line, which loads that model."""
 
 import sys
 import threading
@@ -19,33 +16,29 @@ from bertnli.text.pairs import PairEncoding
 
 
 def answer(pair):
-    """Return a prediction that depends on this pair alone."""
+    """Return a prediction that depends only on the pair."""
     weights = [1 + crc32(f"{label}/{pair[0]}/{pair[1]}".encode()) % 1000 for label in LABELS]
-    probabilities = {
-        label: weight / sum(weights) for label, weight in zip(LABELS, weights, strict=True)
-    }
-    return Prediction(max(probabilities, key=lambda name: probabilities[name]), probabilities)
+    probabilities = {name: w / sum(weights) for name, w in zip(LABELS, weights, strict=True)}
+    return Prediction(max(probabilities, key=probabilities.get), probabilities)
 
 
 class FakeNet:
-    """Answers by `answer`, keeps its batches, and waits while it is held."""
+    """Predicts by `answer`, records its batches, and waits while it is held."""
 
     labels = LABELS
     config = SimpleNamespace(num_blks=2, num_heads=4)
     encoding = PairEncoding(128)
 
     def __init__(self):
-        self.batches = []
-        self.threads = set()
-        self.gate = threading.Event()
+        self.batches, self.threads = [], set()
+        self.gate, self.entered = threading.Event(), threading.Semaphore(0)
         self.gate.set()
-        self.entered = threading.Semaphore(0)
 
     def predict(self, pairs, batch_size, **_):
         self.threads.add(threading.get_ident())
         self.batches.append(list(pairs))
         self.entered.release()
-        assert self.gate.wait(900)  # processes.LIMIT, which a program does not see
+        assert self.gate.wait(900)
         premises = [premise for premise, _ in pairs]
         if "slow" in premises:
             time.sleep(0.1)
@@ -73,7 +66,7 @@ def started(net, metrics=None, backend="torch", **limits):
 
 
 def pairs_of(name, count):
-    """Return pairs that no other name gives."""
+    """Return pairs that occur under no other name."""
     return [(f"{name} {i}", "It is so.") for i in range(count)]
 
 

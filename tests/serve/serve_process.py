@@ -1,4 +1,4 @@
-"""`bertnli serve` in a process of its own."""
+"""`bertnli serve` in a separate process."""
 
 import http.client
 import json
@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-#: In place of `-m bertnli`: the command line with a model without a framework.
+#: The program of a server whose model needs no framework.
 FAKE = (str(Path(__file__).parent / "serve_fakes.py"), "serve", "--backend", "torch")
 
 
@@ -23,8 +23,8 @@ class Served:
 
     Args:
         argv: more arguments of the command.
-        program: the command.
-        stderr: as for `subprocess.Popen`.
+        program: what Python runs.
+        stderr: see `subprocess.Popen`.
     """
 
     def __init__(self, *argv, program=("-m", "bertnli", "serve"), stderr=None):
@@ -36,12 +36,11 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=stderr,
         )
-        self.line = self.process.line()
-        url = re.search(r"http://\S+", self.line)
-        assert url, f"the server printed {self.line!r}"
+        line = self.process.line()
+        url = re.search(r"http://\S+", line)
+        assert url, f"the server printed {line!r}"
         self.url = url[0]
         where = urlsplit(self.url)
-        assert where.hostname is not None and where.port is not None
         self.address = (where.hostname, where.port)
 
     def __enter__(self):
@@ -56,7 +55,7 @@ class Served:
                 stream.close()
 
     def ask(self, body=None, path="/predict", headers=None):
-        """Return status and answer of a request: a POST if it has a body, else a GET."""
+        """Send a GET, or a POST if there is a body; return status and content of the answer."""
         connection = http.client.HTTPConnection(*self.address, timeout=processes.LIMIT)
         content = None if body is None else json.dumps(body)
         headers = {"content-type": "application/json", **(headers or {})}
@@ -70,7 +69,7 @@ class Served:
         return response.status, json.loads(text) if is_json else text.decode()
 
     def send(self, content):
-        """Send bytes, and return what comes until the server closes."""
+        """Send bytes; return the bytes that arrive until the server closes the connection."""
         received = b""
         with socket.create_connection(self.address, timeout=processes.LIMIT) as connection:
             connection.sendall(content)
@@ -79,7 +78,7 @@ class Served:
         return received
 
     def metric(self, name):
-        """Return a number of /metrics, summed over its labels."""
+        """Return a value of /metrics, summed over its labels."""
         lines = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", self.ask(path="/metrics")[1], re.M)
         return sum(map(float, lines))
 

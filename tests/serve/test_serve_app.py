@@ -1,4 +1,4 @@
-"""What the server answers: everything above the sockets and around the model."""
+"""The answers of the server: everything between the sockets and the model."""
 
 import asyncio
 import json
@@ -41,8 +41,7 @@ class Server:
     """An app on two fake backends."""
 
     def __init__(self, **limits):
-        limits = {**LIMITS, **limits}
-        metrics = Metrics()
+        limits, metrics = {**LIMITS, **limits}, Metrics()
         self.nets = {"torch": FakeNet(), "mxnet": FakeNet()}
         self.workers = {
             name: started(net, metrics, name, **limits) for name, net in self.nets.items()
@@ -67,15 +66,10 @@ class Server:
         return self.ask("POST", path, content=body)
 
     def raw(self, messages, after):
-        """Call the app with a client's messages, then what `after` gives; return the status."""
+        """Call the app with a client's messages and then those of `after`; return the status."""
         request = httpx.Request("POST", "http://localhost/predict", headers=HEADERS)
-        scope = {
-            "type": "http",
-            "method": "POST",
-            "path": "/predict",
-            "query_string": b"",
-            "headers": [(name.lower(), value) for name, value in request.headers.raw],
-        }
+        headers = [(name.lower(), value) for name, value in request.headers.raw]
+        scope = {"type": "http", "method": "POST", "path": "/predict", "query_string": b""}
         statuses = []
 
         async def receive():
@@ -84,7 +78,7 @@ class Server:
         async def send(message):
             statuses.append(message.get("status"))
 
-        asyncio.run(self.app(scope, receive, send))
+        asyncio.run(self.app({**scope, "headers": headers}, receive, send))
         return statuses[0]
 
     def metric(self, name):
@@ -108,7 +102,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def shared():
-    """One server for many requests."""
+    """A server for requests that leave no trace."""
     server = Server()
     yield server
     server.stop()
@@ -122,9 +116,9 @@ async def never():
     await asyncio.sleep(LIMIT)
 
 
-def test_one_pair(shared):
-    response = shared.post(PAIR)
-    prediction = vars(answer((PAIR["premise"], PAIR["hypothesis"])))
+def test_answers_and_metrics(server):
+    response = server.post(PAIR)
+    prediction = vars(answer(tuple(PAIR.values())))
     names = ("label", "probabilities", "unknown_share", "is_cut")
     assert response.status_code == 200
     assert response.json() == {
@@ -133,16 +127,20 @@ def test_one_pair(shared):
         "predictions": [{name: prediction[name] for name in names}],
     }
     assert list(response.json()["predictions"][0]["probabilities"]) == list(LABELS)
-
-
-def test_several_pairs_of_a_backend(server):
     pairs = pairs_of("many", 10)
     body = [{"premise": premise, "hypothesis": hypothesis} for premise, hypothesis in pairs]
     content = server.post({"pairs": body, "backend": "mxnet"}).json()
-    assert content["backend"] == "mxnet"
+    assert content["backend"] == "mxnet" and len(server.nets["torch"].batches) == 1
     labels = [prediction["label"] for prediction in content["predictions"]]
     assert labels == [answer(pair).label for pair in pairs]
-    assert not server.nets["torch"].batches
+    server.post(b"{")
+    server.ask("GET", "/some/path")
+    statuses = {("/predict", "200"): 2, ("/predict", "422"): 1, ("other", "404"): 1}
+    assert server.metric("bertnli_requests_total") == statuses
+    assert server.metric("bertnli_pairs_total") == {("torch",): 1, ("mxnet",): 10}
+    assert server.metric("bertnli_batch_pairs_count") == {("torch",): 1, ("mxnet",): 3}
+    assert server.metric("bertnli_queue_pairs") == {("torch",): 0, ("mxnet",): 0}
+    assert server.metric("bertnli_request_seconds_count")[("/predict",)] == 3
 
 
 @pytest.mark.parametrize(
@@ -171,25 +169,19 @@ def test_several_pairs_of_a_backend(server):
 )
 def test_a_bad_request_is_explained(shared, body, status, message):
     response = shared.post(body)
-    assert response.status_code == status
-    assert message in response.json()["error"]
+    assert response.status_code == status and message in response.json()["error"]
 
 
 def test_pages_of_other_sites_cannot_post(shared):
-    """They may send text, but JSON only after a preflight, which is not answered."""
-    body = json.dumps(PAIR)
+    """A browser lets them post text, but JSON only after a preflight, which is refused."""
     for kind in ("text/plain", "application/x-www-form-urlencoded"):
-        response = shared.ask("POST", "/predict", content=body, headers={"content-type": kind})
+        headers = {"content-type": kind}
+        response = shared.ask("POST", "/predict", content=json.dumps(PAIR), headers=headers)
         assert response.status_code == 422 and "Content-Type" in response.json()["error"]
     preflight = {"origin": "http://evil.example", "access-control-request-method": "POST"}
     response = shared.ask("OPTIONS", "/predict", headers=preflight)
     assert response.status_code >= 400
     assert not any(name.startswith("access-control") for name in response.headers)
-
-
-@pytest.mark.parametrize("body", [{"pairs": [PAIR]}, {**PAIR, "backend": "jax"}])
-def test_explain_takes_one_pair(shared, body):
-    assert shared.post(body, "/explain").status_code == 422
 
 
 def test_unknown_paths(shared):
@@ -207,16 +199,10 @@ def test_head_and_headers(shared, path):
     assert get.headers["x-content-type-options"] == "nosniff"
 
 
+KEYS = st.sampled_from(["premise", "hypothesis", "pairs", "backend"]) | st.text()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
-    lambda children: (
-        st.lists(children, max_size=4)
-        | st.dictionaries(
-            st.sampled_from(["premise", "hypothesis", "pairs", "backend"]) | st.text(),
-            children,
-            max_size=4,
-        )
-    ),
+    lambda x: st.lists(x, max_size=4) | st.dictionaries(KEYS, x, max_size=4),
     max_leaves=12,
 )
 #: Requests that are nearly right.
@@ -299,17 +285,15 @@ def test_slow_answers_are_503_and_slow_bodies_408():
     server.stop()
 
 
-def test_a_long_body_is_refused_and_not_kept(shared):
-    parts = [part(b"x" * 1000) for _ in range(20)]
-    assert shared.raw([*parts, part(b"", False)], never) == 413
-
+def test_a_long_body_is_413(shared):
     async def endless():
         return part(b"x" * 65536)
 
+    assert shared.raw([part(b"x" * 1000) for _ in range(20)], never) == 413
     assert shared.raw([], endless) == 413
 
 
-def test_a_client_that_leaves_costs_nothing(server):
+def test_the_pairs_of_a_client_that_leaves_are_dropped(server):
     net, worker = server.nets["torch"], server.workers["torch"]
 
     async def leave():
@@ -330,7 +314,7 @@ def test_a_client_that_leaves_costs_nothing(server):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_health_and_requests_when_a_worker_is_dead(server):
+def test_health_when_a_worker_is_dead(server):
     ready = {"status": "ready", "backends": {"torch": "ready", "mxnet": "ready"}}
     assert server.ask("GET", "/health").json() == ready
     assert server.post({**PAIR, "premise": "death"}).status_code == 503
@@ -343,33 +327,16 @@ def test_health_and_requests_when_a_worker_is_dead(server):
     assert server.metric("bertnli_worker_up") == {("torch",): 0, ("mxnet",): 1}
 
 
-def test_metrics_count_what_happens(server):
-    server.post({"pairs": [PAIR] * 6})
-    server.post(b"{")
-    server.ask("GET", "/some/path")
-    assert server.metric("bertnli_requests_total") == {
-        ("/predict", "200"): 1,
-        ("/predict", "422"): 1,
-        ("other", "404"): 1,
-    }
-    assert server.metric("bertnli_pairs_total") == {("torch",): 6, ("mxnet",): 0}
-    assert server.metric("bertnli_batch_pairs_count") == {("torch",): 2, ("mxnet",): 0}
-    assert server.metric("bertnli_queue_pairs") == {("torch",): 0, ("mxnet",): 0}
-    assert server.metric("bertnli_request_seconds_count")[("/predict",)] == 2
-
-
 @pytest.fixture
 def explained(monkeypatch):
-    """The explanation of any pair; one sentence is an error of the library."""
+    """Explain each pair in the same way; the premise "strange" is an error of the library."""
     rng = np.random.default_rng(0)
     attention = rng.random((2, 4, 5, 5))
     attention /= attention.sum(-1, keepdims=True)
     probabilities = {"entailment": 0.25, "contradiction": 0.25, "neutral": 0.5}
     tokens, segments = ("<cls>", "a", "<sep>", "b", "<sep>"), (0, 0, 0, 1, 1)
-    saliency = rng.normal(size=5)
-    explanation = Explanation(
-        "A.", "B.", tokens, segments, "neutral", probabilities, "neutral", 0.3, saliency, attention
-    )
+    texts, labels = ("A.", "B.", tokens, segments), ("neutral", probabilities, "neutral", 0.3)
+    explanation = Explanation(*texts, *labels, rng.normal(size=5), attention)
 
     def explain(net, premise, hypothesis):
         if premise == "strange":
@@ -377,16 +344,17 @@ def explained(monkeypatch):
         return explanation
 
     monkeypatch.setattr(app_module, "explain", explain)
-    return explanation
 
 
-def test_an_error_of_the_library_is_explained(shared, explained):
+def test_explain(shared, explained):
     response = shared.post({**PAIR, "premise": "strange"}, "/explain")
     assert response.status_code == 422
     assert response.json() == {"error": "the model carries no vocabulary"}
+    for body in ({"pairs": [PAIR]}, {**PAIR, "backend": "jax"}):
+        assert shared.post(body, "/explain").status_code == 422
 
 
-def test_openapi_is_valid_and_true(shared, explained):
+def test_the_openapi_description_is_valid_and_right(shared, explained):
     described = shared.ask("GET", "/openapi.json").json()
     validate(described)
     requests = {
@@ -404,9 +372,8 @@ def test_openapi_is_valid_and_true(shared, explained):
         operation = described["paths"][path][method]
         for body in bodies:
             response = shared.post(body, path) if method == "post" else shared.ask("GET", path)
-            validator(operation["responses"][str(response.status_code)]["content"]).validate(
-                response.json()
-            )
+            answered = operation["responses"][str(response.status_code)]["content"]
+            validator(answered).validate(response.json())
             if isinstance(body, dict):
                 accepted = validator(operation["requestBody"]["content"]).is_valid(body)
                 assert accepted == (response.status_code == 200)

@@ -5,76 +5,41 @@ import shutil
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
 
 import bertnli
 
 FOLDER = Path(bertnli.__file__).parent / "serve" / "static"
 STYLE = (FOLDER / "style.css").read_text()
-#: Text on its ground; WCAG's AA demands a contrast of 4.5.
+#: Text and its background; WCAG's AA demands a contrast of 4.5.
 TEXTS = (
     "ink/ground ink/card soft/ground soft/card accent/ground problem/card problem/ground "
     "on-accent/accent"
 )
-#: What must be told from its neighbour without being read; AA demands 3.
+#: Shapes and their background; AA demands 3.
 SHAPES = "edge/ground edge/card focus/ground focus/card accent/card accent/track quiet/card"
-Colour = tuple[float, float, float]
-
-
-def colours(dark):
-    """The variables of the style sheet, in light or in dark."""
-    light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
-    text = light + rest.partition("\n}\n")[0] if dark else light
-    return dict(re.findall(r"--([a-z-]+): ([^;]+);", text))
-
-
-def parsed(value):
-    if value.startswith("#"):
-        return tuple(int(value[i : i + 2], 16) for i in (1, 3, 5))
-    return tuple(map(float, value.split()))
-
-
-def mixed(tint, ground, share):
-    return tuple(share * a + (1 - share) * b for a, b in zip(tint, ground, strict=True))
-
-
-def contrast(a, b):
-    """WCAG 2's ratio of two colours."""
-
-    def luminance(colour):
-        linear = [
-            c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
-        ]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted([luminance(a), luminance(b)])
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_the_ratio_is_that_of_the_standard():
-    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
-    assert contrast(parsed("#777777"), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 def test_contrasts_are_aa(dark):
-    values = {name: parsed(value) for name, value in colours(dark).items() if name != "strength"}
+    """Words are also readable on every shade of the colours that show their shares."""
+    light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
+    values = dict(re.findall(r"--([a-z-]+): ([^;]+);", light))
+    if dark:
+        values |= re.findall(r"--([a-z-]+): ([^;]+);", rest.partition("\n}\n")[0])
+    strength = float(values.pop("strength"))
+    values = {name: parsed(value) for name, value in values.items()}
     for pairs, least in ((TEXTS, 4.5), (SHAPES, 3.0)):
         for a, b in (pair.split("/") for pair in pairs.split()):
             assert contrast(values[a], values[b]) >= least, (a, b)
-
-
-@pytest.mark.parametrize("tint", ["for", "against", "look"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_words_can_be_read_on_every_shade(dark, tint):
-    values = colours(dark)
-    card, strength = parsed(values["card"]), float(values["strength"])
-    for step in range(101):
-        share = step / 100
-        ground = mixed(parsed(values[tint]), card, share * strength)
-        assert contrast(parsed(values["ink"]), ground) >= 4.5
-        if share <= 0.2:  # special tokens are in ink from there on
-            assert contrast(parsed(values["soft"]), ground) >= 4.5
+    for tint in ("for", "against", "look"):
+        for share in np.linspace(0, 1, 101):
+            mix = zip(values[tint], values["card"], strict=True)
+            ground = [share * strength * a + (1 - share * strength) * b for a, b in mix]
+            assert contrast(values["ink"], ground) >= 4.5
+            if share <= 0.2:  # above, special tokens are in ink
+                assert contrast(values["soft"], ground) >= 4.5
 
 
 def test_the_page_names_no_other_host():
@@ -103,7 +68,7 @@ def browser():
 
 
 class Visit:
-    """A page that is open, and what went wrong on it."""
+    """An open page, with the browser's complaints."""
 
     def __init__(self, browser, served, size, scheme="light"):
         width, height = SIZES[size]
@@ -124,7 +89,7 @@ class Visit:
         self.host = urlsplit(served.url).netloc
 
     def ask(self, premise, hypothesis):
-        """Type two sentences, and Enter."""
+        """Type two sentences, and press Enter."""
         self.page.get_by_label("Premise", exact=True).first.fill(premise)
         self.page.get_by_label("Hypothesis", exact=True).first.fill(hypothesis)
         with self.page.expect_response("**/explain"):
@@ -249,7 +214,7 @@ def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit):
     assert visit.texts("#problem") == ["Give a premise."]
     attack = "<img src=x onerror=alert(1)><b>A man</b> & “a dog”"
     visit.ask(attack, "A man is awake.")
-    assert "The model does not know" in visit.texts("#problem")[0]  # what it makes of the marks
+    assert "The model does not know" in visit.texts("#problem")[0]
     assert page.locator("main img, main b").count() == 0
 
 
@@ -280,13 +245,13 @@ def test_an_answer_to_other_sentences_is_marked(visit):
     page.locator("#hypothesis").fill("A man is happy.")
     assert "sentences before your change" in visit.texts("#old")[0]
     assert page.locator(".old").count() == 2
-    page.locator("#hypothesis").fill("A man is awake. ")  # but for a space the answered one
+    page.locator("#hypothesis").fill("A man is awake. ")  # only a space differs
     assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
 
 
 @pytest.mark.browser
 def test_colours_have_a_scale_in_points(visit):
-    """The same share has the same colour beside every other; one below a point has none."""
+    """Equal shares have equal colours, whatever the others; a share below a point has none."""
     page = visit.page
     shares = {"asleep": 0.34, "man": 0.0099, "awake": -0.25, "is": 0.01, "bench": -0.004}
 

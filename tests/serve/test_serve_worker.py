@@ -1,7 +1,6 @@
-"""The worker: batches, their order, and what a failure costs."""
+"""The worker: batches, their order, and the cost of a failure."""
 
 import threading
-from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -14,8 +13,6 @@ from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import DEAD, LOADING, READY, STOPPED, Unavailable, Worker
 
-Start = Callable[..., Worker]
-
 
 @pytest.fixture
 def net():
@@ -24,6 +21,7 @@ def net():
 
 @pytest.fixture
 def start(net):
+    """A function that starts a worker with given limits."""
     workers = []
 
     def start(**limits):
@@ -38,7 +36,7 @@ def start(net):
 
 @contextmanager
 def busy(net, worker):
-    """Let the worker compute one pair as long as the context lasts."""
+    """Keep the worker computing a first pair until the end of the context."""
     with net.held():
         worker.predict([("first", "It is so.")])
         assert net.entered.acquire(timeout=LIMIT)
@@ -54,7 +52,7 @@ def assert_answers(future, name, count):
 
 
 @pytest.mark.parametrize("batching", [True, False])
-def test_all_get_their_answers_from_one_thread(net, start, batching):
+def test_all_answers_come_from_one_thread(net, start, batching):
     worker = start(max_batch=8, batching=batching)
 
     def ask(i):
@@ -66,7 +64,7 @@ def test_all_get_their_answers_from_one_thread(net, start, batching):
     assert max(sizes(net)) <= 8
 
 
-def test_a_long_request_leaves_room_for_short_ones(net, start):
+def test_a_batch_has_a_share_of_each_request(net, start):
     worker = start(max_batch=8)
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 40))
@@ -78,15 +76,11 @@ def test_a_long_request_leaves_room_for_short_ones(net, start):
     premises = [premise for premise, _ in net.batches[1]]
     assert sorted(premises) == [f"long {i}" for i in range(5)] + [f"short {i} 0" for i in range(3)]
     assert sizes(net) == [1, 8, 8, 8, 8, 8, 3]
-
-
-def test_more_requests_than_a_batch_has_room_for(net, start):
-    worker = start(max_batch=4)
     with busy(net, worker):
-        futures = [worker.predict(pairs_of(str(i), 2)) for i in range(6)]
+        futures = [worker.predict(pairs_of(str(i), 2)) for i in range(10)]
     for i, future in enumerate(futures):
         assert_answers(future, str(i), 2)
-    assert [premise for premise, _ in net.batches[1]] == ["0 0", "1 0", "2 0", "3 0"]
+    assert [premise for premise, _ in net.batches[8]] == [f"{i} 0" for i in range(8)]
 
 
 def test_without_batching_requests_are_computed_alone(net, start):
@@ -99,39 +93,31 @@ def test_without_batching_requests_are_computed_alone(net, start):
     assert sizes(net) == [1, 4, 1, 2]
 
 
-def test_a_batch_may_wait_for_more(net, start):
+def test_a_full_batch_does_not_wait_for_more(net, start):
     worker = start(max_batch=3, max_wait=LIMIT, timeout=2 * LIMIT)
     futures = [worker.predict(pairs_of(str(i), 1)) for i in range(3)]
     for future in futures:
-        future.result(LIMIT / 2)  # a full batch waits no longer
+        future.result(LIMIT / 2)
     assert sizes(net) == [3]
 
 
-def test_what_was_cancelled_is_not_computed(net, start):
-    worker = start(max_batch=4)
-    with busy(net, worker):
-        gone, stays = worker.predict(pairs_of("gone", 9)), worker.predict(pairs_of("stays", 1))
-        assert gone.cancel()
-    assert_answers(stays, "stays", 1)
-    assert sizes(net) == [1, 1]
-    with pytest.raises(CancelledError):
-        gone.result()
-
-
-def test_a_full_queue_refuses(net, start):
+def test_a_full_queue_refuses_and_a_cancelled_request_makes_room(net, start):
     worker = start(max_batch=4, max_queue=10, max_pairs=10)
     with busy(net, worker):
-        waits = worker.predict(pairs_of("waits", 8))
+        cancelled = worker.predict(pairs_of("cancelled", 8))
         with pytest.raises(Unavailable, match="8 pairs are waiting, and the queue has room for 10"):
             worker.predict(pairs_of("more", 3))
         fits = worker.predict(pairs_of("fits", 2))
-        waits.cancel()  # and makes room
+        assert cancelled.cancel()
         again = worker.predict(pairs_of("again", 8))
     assert_answers(fits, "fits", 2)
     assert_answers(again, "again", 8)
+    assert not any("cancelled" in premise for batch in net.batches for premise, _ in batch)
+    with pytest.raises(CancelledError):
+        cancelled.result()
 
 
-def test_a_pair_that_fails_costs_its_own_request_alone(net, start):
+def test_a_pair_that_fails_costs_only_its_own_request(net, start):
     worker = start(max_batch=16)
     with busy(net, worker):
         good = [worker.predict(pairs_of(str(i), 3)) for i in range(3)]
@@ -141,12 +127,11 @@ def test_a_pair_that_fails_costs_its_own_request_alone(net, start):
     with pytest.raises(RuntimeError, match="cannot bear"):
         bad.result(LIMIT)
     assert_answers(worker.predict(pairs_of("next", 1)), "next", 1)
-    assert worker.waiting == 0 and len(net.batches) <= 7  # the rest was left
+    assert worker.waiting == 0 and len(net.batches) <= 7  # the rest was not computed
 
 
 def test_calls_take_turns_with_batches(net, start):
-    worker = start(max_batch=2)
-    batches_before = []
+    worker, batches_before = start(max_batch=2), []
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 6))
         calls = [worker.call(lambda net: batches_before.append(len(net.batches))) for _ in "ab"]
@@ -155,16 +140,12 @@ def test_calls_take_turns_with_batches(net, start):
         future.result(LIMIT)
     assert_answers(long, "long", 6)
     assert batches_before == [2, 3]
-
-
-def test_a_call_that_fails_is_an_answer_too(start):
-    worker = start()
     with pytest.raises(ZeroDivisionError):
         worker.call(lambda _: 1 / 0).result(LIMIT)
     assert worker.state == READY
 
 
-def test_its_end_computes_what_waits(net, start):
+def test_queued_requests_are_answered_before_the_end(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         futures = [worker.predict(pairs_of(str(i), 3)) for i in range(20)]
@@ -204,7 +185,7 @@ def test_a_model_that_cannot_be_loaded():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("limits", "message"),
     [
         ({"timeout": 0.0}, "timeout is 0.0; give seconds above 0"),
         ({"read_timeout": float("nan")}, "read_timeout is nan"),
@@ -212,6 +193,6 @@ def test_a_model_that_cannot_be_loaded():
         ({"max_pairs": 2000}, "2000 pairs, and the queue has room for 1024"),
     ],
 )
-def test_limits_that_contradict(wrong, message):
+def test_wrong_limits_are_refused(limits, message):
     with pytest.raises(ConfigError, match=message):
-        Limits(**wrong)
+        Limits(**limits)
