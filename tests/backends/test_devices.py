@@ -1,7 +1,7 @@
-"""PyTorch's DataParallel around our classifier, on stand-ins for GPUs.
+"""Names of devices, and PyTorch's DataParallel around our classifier without GPUs.
 
-Splitting, replicating and gathering are PyTorch's own code; only the copies between devices, which
-need real GPUs, are stood in for by copies on the CPU, and the replicas run one after the other.
+Splitting, replicating and gathering are PyTorch's own code; only the copies between devices are
+replaced by copies on the CPU, and the replicas run one after the other.
 """
 
 import importlib
@@ -14,7 +14,6 @@ from torch.nn.parallel import scatter_gather
 
 from bertnli import get_backend, parity
 from bertnli.backends.torch import engine
-from bertnli.bert.config import BERTConfig
 from bertnli.errors import BackendError
 
 CPU = torch.device("cpu")
@@ -23,7 +22,7 @@ replicate_module = importlib.import_module("torch.nn.parallel.replicate")
 
 
 class Scatter:
-    """As torch.cuda.comm.scatter: chunks along an axis, perhaps fewer than devices."""
+    """Replaces torch.cuda.comm.scatter: chunks along an axis, perhaps fewer than devices."""
 
     @staticmethod
     def apply(devices, sizes, dim, tensor):
@@ -37,12 +36,12 @@ class Gather:
 
 
 def copies(tensors, devices, detach):
-    """Copies that are no leaves: their gradients flow back to the parameter, and add up there."""
+    """Copy tensors for each device; gradients flow back to the originals, and add up there."""
     return [[t.detach().clone() if detach else t.clone() for t in tensors] for _ in devices]
 
 
 class StandInDataParallel(nn.DataParallel):
-    """nn.DataParallel, taking the CPU for several devices."""
+    """nn.DataParallel that takes the CPU for several devices."""
 
     replicas_used: list[int]
 
@@ -68,7 +67,7 @@ def nli():
 
 @pytest.fixture
 def parallel_trainer(monkeypatch):
-    """Makes a trainer over so many stand-in devices."""
+    """A function that makes a trainer of a net on a number of simulated devices."""
     monkeypatch.setattr(scatter_gather, "Scatter", Scatter)
     monkeypatch.setattr(scatter_gather, "Gather", Gather)
     monkeypatch.setattr(replicate_module, "_broadcast_coalesced_reshape", copies)
@@ -81,9 +80,7 @@ def classifier(nli, config):
     return nli.BERTClassifier(nli.BERTModel(**config.to_dict()))
 
 
-@pytest.mark.parametrize(
-    ("batch_size", "num_devices", "parts"), [(8, 2, 2), (7, 2, 2), (7, 3, 3), (5, 4, 3), (1, 2, 1)]
-)
+@pytest.mark.parametrize(("batch_size", "num_devices", "parts"), [(7, 2, 2), (5, 4, 3), (1, 2, 1)])
 def test_losses_and_gradients_are_those_of_one_device(
     nli, parallel_trainer, make_batch, tiny, batch_size, num_devices, parts
 ):
@@ -107,9 +104,9 @@ def test_losses_and_gradients_are_those_of_one_device(
 
 
 def test_replicas_train_and_evaluate_as_the_net_does(nli, parallel_trainer, make_batch, tiny):
-    """Dropout works in the replicas while training, and only then."""
-    config = BERTConfig(**{**tiny.to_dict(), "dropout": 0.5})
-    trainer = parallel_trainer(classifier(nli, config), 2)
+    """Dropout works in the replicas only while training."""
+    net = nli.BERTClassifier(nli.BERTModel(**{**tiny.to_dict(), "dropout": 0.5}))
+    trainer = parallel_trainer(net, 2)
     batch = make_batch(6)
     without = classifier(nli, tiny).logits(batch)
     assert parity.max_abs_difference(trainer.eval_step(batch), without) <= 1e-5
@@ -135,20 +132,17 @@ def test_the_cpu_is_many_devices_to_mxnet():
         nli.as_devices("cpu,cpu:0")
 
 
-@pytest.mark.parametrize("devices", ["tpu", "", "cpu:x", [], "gpu:99"])
-def test_what_is_not_a_device_is_an_error(backend, devices):
-    with pytest.raises(BackendError):
-        backend.as_devices(devices)
-
-
-def test_there_is_always_a_device(backend):
-    """Unlike the book's, which gives an empty list without a GPU."""
+def test_there_is_always_a_device_unless_a_name_is_wrong(backend):
+    """The book's function returns an empty list without a GPU."""
+    for devices in ("tpu", "", "cpu:x", [], "gpu:99"):
+        with pytest.raises(BackendError):
+            backend.as_devices(devices)
     assert len(backend.try_all_gpus()) >= 1
     assert backend.as_devices([backend.try_gpu(99)]) == [backend.cpu()]
 
 
 @pytest.mark.needs("mxnet")
-def test_each_process_of_a_host_has_a_gpu_of_its_own(monkeypatch):
+def test_each_process_of_a_host_has_its_own_gpu(monkeypatch):
     import mxnet
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)

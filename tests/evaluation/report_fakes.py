@@ -14,7 +14,7 @@ from bertnli.text.vocab import Vocab
 
 @dataclass
 class Known(Classifier):
-    """A classifier whose logits depend on a pair's tokens alone, and on a seed."""
+    """A classifier whose logits depend only on a pair's tokens and on a seed."""
 
     vocab: Vocab
     labels: tuple[str, ...] = LABELS
@@ -29,27 +29,23 @@ class Known(Classifier):
         return sums[:, [LABELS.index(label) for label in self.labels]].astype(np.float32)
 
 
-Known.__abstractmethods__ = frozenset()  # of the tensors that it does not have
+Known.__abstractmethods__ = frozenset()  # it has no tensors
 
 
 class Page(HTMLParser):
-    """What a browser would load, run or follow; and that all that opens is closed."""
+    """The tags, attributes and texts of a page, in which each tag that opens must close."""
 
     VOID = frozenset({"meta", "br", "img", "link", "input", "rect", "path"})
 
     def __init__(self, text):
         super().__init__()
-        self.open = []
-        self.tags = set()
-        self.attributes = []
-        self.text = []
+        self.open, self.tags, self.attributes, self.text = [], set(), [], []
         self.feed(text)
         self.close()
         assert not self.open
 
     def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes += [(name, value or "") for name, value in attrs]
+        self.handle_startendtag(tag, attrs)
         if tag not in self.VOID:
             self.open.append(tag)
 

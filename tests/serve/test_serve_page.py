@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
+from colours import contrast, parsed
 
 import bertnli
 
