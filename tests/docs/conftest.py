@@ -1,4 +1,4 @@
-"""What the tests of the site share: its extension and scripts, and a function that builds pages."""
+"""Fixtures of the tests of the site; makes its extension and scripts importable."""
 
 import io
 import sys
@@ -20,12 +20,7 @@ exclude_patterns = ["_build"]
 
 @dataclass
 class Site:
-    """A small site that was built.
-
-    Args:
-        html: the folder of its pages.
-        warnings: what Sphinx warned of.
-    """
+    """A small site: the folder of its pages, and Sphinx's warnings."""
 
     html: Path
     warnings: str
@@ -36,17 +31,8 @@ class Site:
 
 
 @pytest.fixture
-def docs():
-    """The folder of the project's own site."""
-    return DOCS
-
-
-@pytest.fixture
 def build(tmp_path):
-    """A function that builds a site of some pages, name to Markdown, in the test's folder.
-
-    ``settings`` are lines for its ``conf.py``.
-    """
+    """A function that builds a site of pages in Markdown, with more lines for conf.py."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
@@ -59,19 +45,9 @@ def build(tmp_path):
             path = source / f"{name.replace('__', '/')}.md"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        warnings = io.StringIO()
-        html = source / "_build" / "html"
+        warnings, html, trees = io.StringIO(), source / "_build/html", source / "_build/trees"
         with patch_docutils(), docutils_namespace():
-            app = Sphinx(
-                source,
-                source,
-                html,
-                source / "_build" / "trees",
-                "html",
-                status=None,
-                warning=warnings,
-            )
-            app.build()
+            Sphinx(source, source, html, trees, "html", status=None, warning=warnings).build()
         return Site(html, warnings.getvalue())
 
     return built

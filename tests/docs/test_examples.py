@@ -1,4 +1,4 @@
-"""The examples in docstrings of the public names run, and print what they say."""
+"""The examples in the docstrings of public names run, and print what they show."""
 
 import doctest
 import inspect
@@ -20,12 +20,10 @@ PUBLIC = {
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    value = PUBLIC[name]
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     finder, runner = doctest.DocTestFinder(recurse=True), doctest.DocTestRunner(optionflags=flags)
-    examples = [
-        test for test in finder.find(value, name, globs={"bertnli": bertnli}) if test.examples
-    ]
+    found = finder.find(PUBLIC[name], name, globs={"bertnli": bertnli})
+    examples = [test for test in found if test.examples]
     assert examples, f"bertnli.{name} has no example"
     printed = []
     for test in examples:

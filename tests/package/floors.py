@@ -2,7 +2,7 @@
 
     python floors.py [NAME...] > constraints
 
-NAMEs are left out. It needs the package packaging, and tomli before Python 3.11.
+Packages named NAME are left out. Needs packaging, and tomli before Python 3.11.
 """
 
 import sys
@@ -17,12 +17,12 @@ else:
     import tomli as tomllib
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-#: Extras of those who work on bertnli; their tools are installed as they are.
+#: Extras for developers, whose versions are not tested.
 TOOLS = ("docs", "dev", "browser")
 
 
 def requirements():
-    """Return what bertnli and its extras need."""
+    """Return the requirements of bertnli and its extras."""
     project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].items()
     lists = [project["dependencies"], *(needs for name, needs in extras if name not in TOOLS)]
@@ -30,7 +30,7 @@ def requirements():
 
 
 def floors():
-    """Return the oldest version of each package, by its name as it is written."""
+    """Return the oldest version of each package by its name in pyproject.toml."""
     oldest = {}
     for need in requirements():
         for rule in need.specifier:

@@ -17,14 +17,14 @@ from packaging.version import Version
 from bertnli.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What a wheel must have beside Python files.
+#: Files of a wheel that are not Python.
 DATA = (
     "bertnli/py.typed",
     "bertnli/data/sample/train.tsv",
     "bertnli/models/bert.mini/classifier/model.safetensors",
     "bertnli/models/bert.mini/pretrained/config.json",
 )
-#: What tests and documentation need of the source distribution.
+#: Files of the source distribution that tests and documentation need.
 SOURCE = (
     "tests/conftest.py",
     "tests/fixtures/torch/golden.npz",
@@ -46,7 +46,7 @@ def text(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_the_version_stands_in_one_place():
+def test_the_version_is_defined_once():
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", __version__)
     assert 'version = { attr = "bertnli.version.__version__" }' in text("pyproject.toml")
     files = [
@@ -75,7 +75,7 @@ def test_vulnerable_versions_are_not_accepted():
         assert Version(oldest[name]) >= Version(version), name
 
 
-def test_the_versions_that_are_tested_are_accepted():
+def test_tested_versions_are_accepted():
     pinned = dict(re.findall(r"^([\w-]+)==(.+)$", text("constraints.txt"), re.MULTILINE))
     assert {"torch", "mxnet", "numpy", "pyarrow"} <= {*pinned}
     for need in requirements():
@@ -102,7 +102,7 @@ def test_the_image_is_pinned_and_has_the_versions_that_are_tested():
     assert all("--constraint /wheels/constraints.txt" in install for install in installs)
 
 
-def test_the_image_is_made_of_what_docker_may_see():
+def test_the_image_copies_only_files_that_dockerignore_allows():
     allowed = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \./\S*$", text("Dockerfile"), re.MULTILINE)
     assert {name.removeprefix("./") for names in copied for name in names.split()} == allowed
@@ -111,7 +111,7 @@ def test_the_image_is_made_of_what_docker_may_see():
 
 @pytest.fixture
 def clone(tmp_path):
-    """What an editable install needs of the project, in a folder of its name."""
+    """Copy the files that an editable install needs into a folder named bertnli."""
     home = tmp_path / "parent" / "bertnli"
     home.mkdir(parents=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -122,7 +122,7 @@ def clone(tmp_path):
 
 
 def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(clone, tmp_path):
-    """There the clone's folder would be a namespace package of the same name."""
+    """There the clone's folder looks like a namespace package of the same name."""
     build = "from setuptools import build_meta; print(build_meta.build_editable('built'))"
     (clone / "built").mkdir()
     done = processes.run([sys.executable, "-c", build], cwd=clone)
@@ -130,7 +130,7 @@ def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(cl
     site_packages = tmp_path / "site-packages"
     with zipfile.ZipFile(next((clone / "built").glob("*.whl"))) as wheel:
         wheel.extractall(site_packages)
-    # Without the site module nothing of this environment's own installs is imported.
+    # Without the site module this environment's own bertnli is not found.
     code = (
         "import site, sys; site.addsitedir(sys.argv[1]); sys.path.append(sys.argv[2])\n"
         "import bertnli; print(bertnli.load.__name__, bertnli.__version__, bertnli.__file__)"
@@ -148,7 +148,7 @@ def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(cl
 
 @pytest.mark.long
 def test_distributions(tmp_path):
-    """The source distribution, and of it the wheel, both of which twine finds in order."""
+    """Build the source distribution, and the wheel from it; twine checks both."""
 
     def run(*argv, cwd=ROOT):
         done = processes.run([sys.executable, "-m", *argv], cwd=cwd)

@@ -1,11 +1,9 @@
-"""Temporary folders: those of killed processes go, those of live ones and of others stay."""
+"""Temporary folders of killed processes are removed; those of others stay."""
 
 import json
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import processes
 import pytest
@@ -17,7 +15,6 @@ from bertnli.errors import CheckpointError
 from bertnli.formats.folder import new_folder, replaced_file, replaced_folder
 
 MARK = "bertnli.json"
-Leave = Callable[..., Path]
 
 
 def names(folder):
@@ -25,7 +22,7 @@ def names(folder):
 
 
 def make_leftover(target, /, **mark):
-    """What a killed process leaves; a test below compares it with what one really leaves."""
+    """Make the temporary folder that a killed process leaves; a test compares it with a real one."""
     home = target.with_name(f".{target.name}.0123456789abcdef.tmp")
     home.mkdir()
     (home / NEW).mkdir()
@@ -35,8 +32,8 @@ def make_leftover(target, /, **mark):
     return home
 
 
-def test_leftovers_of_a_killed_process_go(tmp_path, leave_leftover):
-    """With the next that writes in the folder, whatever it writes."""
+def test_folders_of_killed_processes_are_removed(tmp_path, leave_leftover):
+    """The next process that writes anything in the folder removes them."""
     for target in ("a", "x" * 250):
         home = leave_leftover(tmp_path / target)
         assert is_temporary(home) and names(home) == [MARK, "lock", NEW]
@@ -87,8 +84,8 @@ def test_many_write_beside_each_other(tmp_path):
     assert {(tmp_path / name / "f").read_text() for name in "012"} == {"29"}
 
 
-def test_what_was_moved_aside_gets_its_name_back(tmp_path):
-    """A kill between the two renames leaves the old folder under no name."""
+def test_a_folder_that_was_moved_aside_gets_its_name_back(tmp_path):
+    """The process was killed between the two renames."""
     home = make_leftover(tmp_path / "best")
     (home / OLD).mkdir()
     (home / OLD / "f").write_text("old")
@@ -101,7 +98,7 @@ def test_what_was_moved_aside_gets_its_name_back(tmp_path):
 
 
 def test_folders_of_other_machines_stay(tmp_path):
-    """Their locks may not be seen here; but what is moved aside gets its name back."""
+    """Locks may not work between machines. A folder that was moved aside still gets its name back."""
     home = make_leftover(tmp_path / "best", host="another")
     (home / OLD).write_text("old")
     clear_leftovers(tmp_path)
@@ -146,13 +143,13 @@ def test_a_folder_is_complete_or_as_it_was(tmp_path):
     assert names(tmp_path) == ["a"] and (tmp_path / "a" / "f").read_text() == "1"
     with pytest.raises(CheckpointError, match="cannot be"), new_folder(tmp_path / "b") as new:
         new.mkdir()
-        (tmp_path / "b").mkdir()  # something takes the name meanwhile
+        (tmp_path / "b").mkdir()  # another process takes the name
         (tmp_path / "b" / "mine").write_text("mine")
     assert names(tmp_path) == ["a", "b"] and names(tmp_path / "b") == ["mine"]
 
 
 def test_a_killed_convert(tmp_path):
-    """Killed when all is written and nothing renamed; the next one removes what it left."""
+    """It is killed before the rename; the next one removes its temporary folder."""
     code = (
         "import os, signal, sys; from bertnli.formats import folder\n"
         "folder.flush_to_disk = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
