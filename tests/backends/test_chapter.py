@@ -8,12 +8,7 @@ import torch
 
 import bertnli
 
-LABELS = ("entailment", "contradiction", "neutral")
 MAX_LEN, BATCH_SIZE, LR, EPOCHS = 48, 6, 1e-3, 20
-PAIRS = [
-    ("A man is asleep.", "A man is awake."),
-    ("Two dogs run on the grass.", "Dogs are outside."),
-]
 
 
 def framework():
@@ -149,23 +144,6 @@ def loader(nli, dataset, shuffle=False):
     if nli.name == "torch":
         return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle)
     return framework().gluon.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=0)
-
-
-@pytest.mark.usefixtures("no_pictures")
-def test_our_trainer_on_a_dataset(backend, golden, fixtures, tmp_path):
-    bert, vocab = load(backend, golden)
-    train_set, dev_set = datasets(backend, vocab, fixtures)
-    net = backend.BERTClassifier(bert)
-    trainer = backend.Trainer(net, lr=LR, devices=backend.try_all_gpus())
-    history = trainer.fit(train_set, dev_set, EPOCHS, BATCH_SIZE, progress=False)
-    assert_falls([epoch.train_loss for epoch in history.epochs])
-    assert trainer.evaluate(dev_set).accuracy == history.epochs[-1].dev_accuracy
-    net.save(tmp_path / "small")
-    loaded = bertnli.load(tmp_path / "small", backend=backend.name)
-    assert loaded.predict(PAIRS) == net.predict(PAIRS) == trainer.predict(PAIRS)
-    for prediction in loaded.predict(PAIRS):
-        assert prediction.label in LABELS and list(prediction.probabilities) == list(LABELS)
-        assert sum(prediction.probabilities.values()) == pytest.approx(1)
 
 
 def test_our_trainer_on_the_framework_s_loader(backend, golden, fixtures):

@@ -250,15 +250,8 @@ def test_two_classes_and_three_by_label_map(run, trained, tmp_path):
     spelling = {"entailment": "yes", "contradiction": "no", "neutral": "no"}
     rows = [line.split("\t") for line in path.read_text().splitlines()[1:]]
     path.write_text("".join("\t".join([spelling[row[0]], *row[1:]]) + "\n" for row in rows))
-    columns = [
-        "--no-header",
-        "--label-column",
-        "1",
-        "--premise-column",
-        "2",
-        "--hypothesis-column",
-        "3",
-    ]
+    columns = ["--no-header", "--label-column", "1"]
+    columns += ["--premise-column", "2", "--hypothesis-column", "3"]
     columns += ["--label-map", "yes=entailment,no=non-entailment"]
     output = tmp_path / "two"
     run("train", "--train", path, *columns, *TINY, "--epochs", "10", "--output", output)

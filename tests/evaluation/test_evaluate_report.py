@@ -1,6 +1,7 @@
 """`bertnli evaluate` on several files and checkpoints, and its report, on each backend."""
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -150,7 +151,7 @@ def test_no_other_order_of_merged_classes_is_proposed(evaluate, seeds, tmp_path)
 @pytest.mark.parametrize("wrong", [False, True])
 def test_a_suspected_order_of_the_classes_is_reported(evaluate, tmp_path, wrong):
     order = ("entailment", "neutral", "contradiction", "entailment")
-    turned = dict(zip(order, order[1:], strict=False)) if wrong else {}
+    turned = dict(pairwise(order)) if wrong else {}
     lines = [line.split("\t") for line in SAMPLE.read_text().splitlines()]
     place = lines[0].index("gold_label")
     for line in lines:

@@ -34,14 +34,6 @@ def test_a_model_computes_what_the_referee_does(backend, loop, kind):
         assert apart <= 2e-5 * max(1.0, np.abs(gradient).max()), name
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_training_steps_are_the_same_on_both(both, kind):
-    trainers = [nli.Trainer(random_classifier(nli, KINDS[kind]), devices="cpu") for nli in both]
-    rows = parity.run_both(*trainers, [BATCH] * 20, lr=1e-3)
-    assert max(row.absolute for row in rows) <= 1e-4
-    assert rows[-1].our_loss < 0.8 * rows[0].our_loss
-
-
 def test_dropout_follows_normalised_embeddings(backend, loop):
     bert, normalised = (
         loop.dropout_layers(backend.BERTModel(*SIZES, embedding_norm=norm).encoder)

@@ -218,23 +218,12 @@ REQUESTS = st.fixed_dictionaries(
 BODIES = st.binary(max_size=300) | (JSON | REQUESTS).map(lambda value: json.dumps(value).encode())
 
 
-def check_fuzzed(server, body):
-    response = server.post(body)
-    assert response.status_code in (200, 400, 413, 422)
-    assert ("predictions" if response.status_code == 200 else "error") in response.json()
-
-
 @given(BODIES)
 @settings(max_examples=60)
 def test_no_request_makes_the_server_fail(shared, body):
-    check_fuzzed(shared, body)
-
-
-@pytest.mark.long
-@given(BODIES)
-@settings(max_examples=3000)
-def test_none_of_many_requests_makes_the_server_fail(shared, body):
-    check_fuzzed(shared, body)
+    response = shared.post(body)
+    assert response.status_code in (200, 400, 413, 422)
+    assert ("predictions" if response.status_code == 200 else "error") in response.json()
 
 
 @given(st.text(min_size=1, max_size=100).filter(lambda text: text.strip()), st.booleans())

@@ -9,7 +9,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import new_trainer
 
-from bertnli.cli import main
 from bertnli.errors import ConfigError
 from bertnli.training.state import states
 
@@ -124,27 +123,6 @@ def test_an_overwritten_run_is_removed(backend, tmp_path):
     fit(backend, tmp_path, 1, overwrite=True)
     assert [path.name for path in states(tmp_path / "state")] == ["step-000000001"]
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
-
-
-@pytest.mark.parametrize("command", ["train", "pretrain"])
-def test_commands_leave_files_of_others(backend, tmp_path, capsys, command):
-    output, text = tmp_path / "p", tmp_path / "text.txt"
-    text.write_text("a b c\nd e f\n\ng h\ni j\n")
-    for name in ("state", ".best.x"):
-        (output / name).mkdir(parents=True)
-        (output / name / "mine").write_text(MINE)
-    before = content(output)
-    data = {"train": ["--train", "sample"], "pretrain": ["--text", str(text), "--min-freq", "1"]}
-    sizes = ["--num-hiddens", "8", "--ffn-num-hiddens", "8", "--num-heads", "1", "--num-blks", "1"]
-    where = ["--output", str(output), "--backend", backend.name, "--devices", "cpu", "--quiet"]
-    argv = [command, *data[command], *sizes, *where, "--epochs", "1"]
-    for mode in ([], ["--resume"], ["--overwrite"]):
-        assert main([*argv, *mode]) == 2
-        assert f"{output / 'state'}: not written by a run" in capsys.readouterr().err
-        assert content(output) == before
-    shutil.rmtree(output / "state")
-    assert main(argv) == 0
-    assert (output / ".best.x" / "mine").read_text() == MINE
 
 
 def test_a_note_says_how_the_machine_differs(backend, tmp_path, capsys, monkeypatch):

@@ -75,10 +75,7 @@ def test_predictions_are_in_the_order_of_the_pairs(backend):
     pairs = [("A man " + "sits " * n + ".", "A dog runs.") for n in (9, 1, 5, 3, 7)]
     for pair, prediction in zip(pairs, net.predict(pairs, batch_size=2), strict=True):
         (alone,) = net.predict([pair])
-        assert prediction.label == alone.label
         assert prediction.probabilities == pytest.approx(alone.probabilities, abs=1e-6)
-        assert sum(prediction.probabilities.values()) == pytest.approx(1)
-        assert tuple(prediction.probabilities) == bertnli.LABELS
     assert net.predict([]) == []
     for wrong in ("ab", [("one",)], [("a", " ")], [("a", None)], ["ab"]):
         with pytest.raises(DataError, match="pair"):

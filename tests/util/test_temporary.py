@@ -22,7 +22,7 @@ def names(folder):
 
 
 def make_leftover(target, /, **mark):
-    """Make the temporary folder that a killed process leaves; a test compares it with a real one."""
+    """Make what a killed process leaves; a test compares it with a real process."""
     home = target.with_name(f".{target.name}.0123456789abcdef.tmp")
     home.mkdir()
     (home / NEW).mkdir()
@@ -98,7 +98,7 @@ def test_a_folder_that_was_moved_aside_gets_its_name_back(tmp_path):
 
 
 def test_folders_of_other_machines_stay(tmp_path):
-    """Locks may not work between machines. A folder that was moved aside still gets its name back."""
+    """Locks may not work between machines. What was moved aside still gets its name back."""
     home = make_leftover(tmp_path / "best", host="another")
     (home / OLD).write_text("old")
     clear_leftovers(tmp_path)
