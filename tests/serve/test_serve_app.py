@@ -278,7 +278,8 @@ def test_a_long_body_is_413(shared):
     async def endless():
         return part(b"x" * 65536)
 
-    assert shared.raw([part(b"x" * 1000) for _ in range(20)], never) == 413
+    parts = [part(b"x" * 1000) for _ in range(20)]
+    assert shared.raw([*parts, part(b"", False)], never) == 413
     assert shared.raw([], endless) == 413
 
 

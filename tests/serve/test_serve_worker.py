@@ -76,11 +76,15 @@ def test_a_batch_has_a_share_of_each_request(net, start):
     premises = [premise for premise, _ in net.batches[1]]
     assert sorted(premises) == [f"long {i}" for i in range(5)] + [f"short {i} 0" for i in range(3)]
     assert sizes(net) == [1, 8, 8, 8, 8, 8, 3]
+
+
+def test_a_batch_has_room_for_the_oldest_requests(net, start):
+    worker = start(max_batch=4)
     with busy(net, worker):
-        futures = [worker.predict(pairs_of(str(i), 2)) for i in range(10)]
+        futures = [worker.predict(pairs_of(str(i), 2)) for i in range(6)]
     for i, future in enumerate(futures):
         assert_answers(future, str(i), 2)
-    assert [premise for premise, _ in net.batches[8]] == [f"{i} 0" for i in range(8)]
+    assert [premise for premise, _ in net.batches[1]] == ["0 0", "1 0", "2 0", "3 0"]
 
 
 def test_without_batching_requests_are_computed_alone(net, start):

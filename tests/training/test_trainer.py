@@ -49,12 +49,12 @@ def fit(nli, net, epochs=2, **options):
 
 def test_a_run_learns_and_writes_its_folder(backend, tmp_path):
     net = new_net(backend)
-    history = fit(backend, net, 10, output=tmp_path)
+    history = fit(backend, net, 16, output=tmp_path)
     assert history.epochs[-1].dev_accuracy == 1.0
     assert history.epochs[-1].train_loss < history.epochs[0].train_loss / 2
-    assert len(history.step_losses) == 10 * 4
+    assert len(history.step_losses) == 16 * 4
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 11))
+    assert [json.loads(line)["epoch"] for line in lines] == list(range(1, 17))
     assert (tmp_path / "curve.png").stat().st_size > 1000
     last = bertnli.load(tmp_path / "last", backend.name, devices="cpu")
     assert_same_arrays(last.arrays(), net.arrays())
