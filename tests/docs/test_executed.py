@@ -113,14 +113,14 @@ def test_code_that_is_not_run_and_a_figure_without_text_are_warnings(build):
         index=page("```text\na tree\n```\n", block("not-run python", "f()", ":why: a download")),
         fr__page=page(block("not-run bash", "f", ":why: réseau")),
         two=page(block("not-run python", 'f("{backend}")', ":both:", ":why: no")),
-        figure=page(block("run python", FIGURE, ":figure: line.png")),
     )
     assert "nothing runs" not in site.warnings
-    assert "say with :alt: what the figure shows" in site.warnings
     assert cells(site.page()) == ["a tree", "f()"]
     assert cells(site.page("two")) == ['f("torch")', 'f("mxnet")']
     assert "Not run here: a download" in site.page()
     assert "Non exécuté ici\u00a0: réseau" in site.page("fr/page")
+    site = build(index=page(block("run python", FIGURE, ":figure: line.png")))
+    assert "say with :alt: what the figure shows" in site.warnings
 
 
 def test_a_translation_shows_the_code_of_its_original(build):

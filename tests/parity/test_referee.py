@@ -1,7 +1,5 @@
 """The float64 referee against central differences and PyTorch's Adam; comparisons of arrays."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,6 @@ from bertnli import parity
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes
 from bertnli.errors import DataError
-from bertnli.training.engine import StepResult
 
 SIZES = (13, 6, 10, 2, 2, 0.0, 9)
 SMALL = BERTConfig(*SIZES)
@@ -103,21 +100,3 @@ def test_differences():
         parity.compare_arrays({"x": np.zeros(2)}, {"x": np.zeros(3)})
     with pytest.raises(DataError, match="a, b"):
         parity.compare_arrays({"a": a, "c": a}, {"b": a, "c": a})
-
-
-def test_run_both_takes_the_same_steps():
-    taken = []
-
-    def trainer(loss):
-        def train_step(batch, lr, seed):
-            taken.append((lr, seed))
-            return StepResult([(loss * len(batch), 0)])
-
-        return SimpleNamespace(train_step=train_step)
-
-    rows = parity.run_both(trainer(1.0), trainer(1.25), [BATCH] * 2, lr=0.1, seed=7)
-    assert taken == [(0.1, 7), (0.1, 7), (0.1, 8), (0.1, 8)]
-    assert [(row.step, row.our_loss, row.their_loss, row.absolute) for row in rows] == [
-        (0, 1.0, 1.25, 0.25),
-        (1, 1.0, 1.25, 0.25),
-    ]
