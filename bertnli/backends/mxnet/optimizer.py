@@ -115,7 +115,7 @@ class Adam:
                 weights.copyto(other)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the optimizer's state as arrays; `bertnli.training.optimizer` lists their names."""
+        """Return the state as arrays; `bertnli.training.optimizer` lists their names."""
         n = len(self.rows.rows)
         moments = {**self.moments, self.table: (self.rows.m[:n], self.rows.v[:n])}
         state = {"updates": np.array([self.num_updates], np.int64)}
