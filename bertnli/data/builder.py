@@ -142,16 +142,10 @@ class _Builder:
 
     def _classes(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
         """Decide the classes: their names, and the id of each label."""
-        counts = Counter(self.raws)
-        names, ids = decide(
-            counts,
-            self.how.labels,
-            self.how.label_map,
-            plan.numbers,
-            source=", ".join(self.parts),
-            column=plan.label or str(self.how.probabilities),
-            lines={raw: number for raw, (_, _, number) in self.first.items()},
-        )
+        how, counts = self.how, Counter(self.raws)
+        where = ", ".join(self.parts), plan.label or str(how.probabilities)
+        lines = {raw: number for raw, (_, _, number) in self.first.items()}
+        names, ids = decide(counts, how.labels, how.label_map, plan.numbers, *where, lines)
         unknown = {raw: count for raw, count in counts.items() if raw not in ids}
         if unknown:
             often = max(unknown, key=lambda raw: unknown[raw])
@@ -164,7 +158,7 @@ class _Builder:
             if unknown[often] > max(1, RARE * len(self.raws)):
                 others = unknown[often] - 1
                 raise LabelError(f"{source}, line {number} and {others} others: {what}")
-            if self.how.on_error == "raise":
+            if how.on_error == "raise":
                 raise bad_row(source, number, what)
             counted = ", ".join(f"{short_repr(raw)} in {n}" for raw, n in unknown.items())
             self.notes.append(f"{source}: rows with unknown labels are left out: {counted}")

@@ -188,7 +188,7 @@ def _schemes(labels: Sequence[str] | None) -> list[_Scheme]:
 
 
 def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[str]) -> None:
-    """Raise ConfigError if a class of a label map is unknown, and perhaps mistyped."""
+    """Raise ConfigError if a class of a label map is not among the known ones."""
     foreign = [name for name in targets if canonical_label(name) not in known]
     if labels is None and len(foreign) == len(targets) and len({*targets}) > 1:
         return  # the user's classes are not NLI's
@@ -204,7 +204,7 @@ def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[
 def proposed_map(
     raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[str] = ()
 ) -> str:
-    """Write the ``label_map`` that a user should give, with CLASS where the class is unclear.
+    """Propose a ``label_map`` for unknown labels, with CLASS where their class is unclear.
 
     Args:
         raws: the unknown labels.
