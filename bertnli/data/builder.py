@@ -100,7 +100,7 @@ class _Builder:
         self.numbers.append(number)
 
     def corpus(self, title: str) -> Corpus:
-        """Make the corpus of all rows that have a label; ``title`` is its name."""
+        """Make a corpus named ``title`` of the labelled rows; of all rows in unlabelled tables."""
         plan, kept = self.plans[0], np.arange(len(self.raws))
         names, labels = tuple(self.how.labels or LABELS), np.full(len(kept), NO_CLASS)
         if plan.label is not None or self.how.probabilities is not None:
@@ -141,17 +141,11 @@ class _Builder:
         )
 
     def _classes(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Decide the classes: their names, and the id of each label."""
-        counts = Counter(self.raws)
-        names, ids = decide(
-            counts,
-            self.how.labels,
-            self.how.label_map,
-            plan.numbers,
-            source=", ".join(self.parts),
-            column=plan.label or str(self.how.probabilities),
-            lines={raw: number for raw, (_, _, number) in self.first.items()},
-        )
+        """Decide the names of the classes and the id of each label; see `decide`."""
+        how, counts = self.how, Counter(self.raws)
+        where = ", ".join(self.parts), plan.label or str(how.probabilities)
+        lines = {raw: number for raw, (_, _, number) in self.first.items()}
+        names, ids = decide(counts, how.labels, how.label_map, plan.numbers, *where, lines)
         unknown = {raw: count for raw, count in counts.items() if raw not in ids}
         if unknown:
             often = max(unknown, key=lambda raw: unknown[raw])
@@ -164,7 +158,7 @@ class _Builder:
             if unknown[often] > max(1, RARE * len(self.raws)):
                 others = unknown[often] - 1
                 raise LabelError(f"{source}, line {number} and {others} others: {what}")
-            if self.how.on_error == "raise":
+            if how.on_error == "raise":
                 raise bad_row(source, number, what)
             counted = ", ".join(f"{short_repr(raw)} in {n}" for raw, n in unknown.items())
             self.notes.append(f"{source}: rows with unknown labels are left out: {counted}")
@@ -174,7 +168,7 @@ class _Builder:
     def _annotations(
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> NDArray[np.int32] | None:
-        """Count the annotators who chose each class, (rows, classes); None where unknown."""
+        """Count the annotators who chose each class, (rows, classes); None if there are none."""
         numbers, label_map = self.plans[0].numbers, self.how.label_map
         raws = {raw for counts in self.annotations.values() for raw in counts}
         classes = {raw: class_of_number(raw, numbers, label_map) for raw in raws}

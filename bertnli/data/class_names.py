@@ -106,12 +106,9 @@ def schema_names(schema: Any) -> Names:
 
 
 def class_names_of(features: Any, prefix: str = "", depth: int = MAX_DEPTH) -> Names:
-    """Extract the class names of columns from `datasets.Features`.
+    """Extract the class names of columns from `datasets.Features` in JSON or a README.
 
-    Args:
-        features: the features in the form of JSON metadata or of a README's header.
-        prefix: text before each column name: the enclosing features, each with a dot.
-        depth: levels of nested features that are entered.
+    Columns are nested up to ``depth`` levels; ``prefix`` is put before their names.
     """
     if isinstance(features, list):
         features = {item["name"]: item.get("struct", item.get("dtype")) for item in features}

@@ -88,7 +88,7 @@ def is_number(raw: str) -> bool:
 
 
 def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, str] | None) -> str:
-    """Translate a number to its class in ``numbers``; keep other labels, and keys of the map."""
+    """Translate a numeric label to its class in ``numbers``, unless ``label_map`` has the label."""
     is_explained = numbers and is_number(raw) and 0 <= int(raw) < len(numbers)
     if not is_explained or raw in map(raw_label, label_map or ()):
         return raw
@@ -188,7 +188,7 @@ def _schemes(labels: Sequence[str] | None) -> list[_Scheme]:
 
 
 def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[str]) -> None:
-    """Raise ConfigError if a class of a label map is unknown, and perhaps mistyped."""
+    """Raise ConfigError if a class of a label map, ``targets``, is not among the known ones."""
     foreign = [name for name in targets if canonical_label(name) not in known]
     if labels is None and len(foreign) == len(targets) and len({*targets}) > 1:
         return  # the user's classes are not NLI's
@@ -204,7 +204,7 @@ def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[
 def proposed_map(
     raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[str] = ()
 ) -> str:
-    """Write the ``label_map`` that a user should give, with CLASS where the class is unclear.
+    """Propose a ``label_map`` for unknown labels, with CLASS where their class is unclear.
 
     Args:
         raws: the unknown labels.
@@ -247,7 +247,7 @@ def _likely(raw: str, names: Sequence[str]) -> str | None:
 
 
 def _numbers_message(counts: Mapping[str, int], raws: list[str], source: str, column: str) -> str:
-    """Write the message for numbers without an explanation, ``raws``."""
+    """Write the error message for the labels ``raws``, numbers without an explanation."""
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
     if "-1" in counts:
         counted += f", and -1 in {counts['-1']}, which means no label unless you say another"

@@ -112,7 +112,10 @@ class Encoded:
         if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
             raise NotSure("rows of empty fields at the end do not count")
         labels = [piece.labels for piece in self.pieces if piece.labels is not None]
-        self.labels = sum(labels, Counter()) if labels else None
+        total: Counter[str | int | None] = Counter()
+        for counts in labels:
+            total.update(counts)
+        self.labels = total if labels else None
 
     def resolved(self, ids: Sequence[int]) -> EncodedPairs:
         """Join the rows, except those whose label has a negative id; ``ids`` belong to `labels`."""
@@ -283,7 +286,7 @@ class _Encoder:
         return texts, _Words(np.array(ids, np.int32), np.cumsum(counts) - counts, counts)
 
     def _joined(self, sentences: Any) -> tuple[bytes, Int32s]:
-        """Join sentences, a line feed after each; also return where each begins, and the end."""
+        """Join sentences, each with a line feed; also return where each begins, and the end."""
         if not len(sentences):
             return b"", np.zeros(1, np.int32)
         lines = self.arrow.compute.binary_join_element_wise(sentences, "", "\n")
@@ -293,8 +296,8 @@ class _Encoder:
     def _split(
         self, characters: NDArray[np.uint8], inside: NDArray[np.bool_], bounds: Int32s
     ) -> tuple[list[str], Int32s, Int64s, Int64s]:
-        # Returns the distinct words; the index of each word among them; and for each sentence, the
-        # number of words before it, and of its words.
+        # Returns the distinct words; the index of each word among them; for each sentence, the
+        # number of words before it, and in it.
         starts = inside.copy()
         np.greater(inside[1:], inside[:-1], out=starts[1:])
         letters = characters[inside]

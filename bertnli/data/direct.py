@@ -17,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bertnli.data.builder import read_parts
 from bertnli.data.cache import cached
 from bertnli.data.class_names import names_beside
 from bertnli.data.classes import class_of_number, decide, raw_label
@@ -25,7 +26,6 @@ from bertnli.data.corpus import MALFORMED, NO_LABEL
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.data.formats import TextFormat
 from bertnli.data.plan import Plan
-from bertnli.data.read import read_parts
 from bertnli.data.reading import Reading
 from bertnli.data.sources import Part, parts_of
 from bertnli.data.streams import MAX_LINE, encoding_of, open_bytes
@@ -111,12 +111,8 @@ def _by_columns(
 def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
     """Yield functions that parse the pieces of a table; NotSure if pyarrow cannot read it."""
     with how.opened(part) as (table, plan):
-        names = [
-            name if name in table.columns else None
-            for column in (plan.premise, plan.hypothesis)
-            for name in (column.parse, column.text)
-        ]
-        names.append(plan.label)
+        names = [name for c in (plan.premise, plan.hypothesis) for name in (c.parse, c.text)]
+        names = [*(name if name in table.columns else None for name in names), plan.label]
         if table.batches is not None:
             wanted = list(dict.fromkeys(name for name in names if name is not None))
             for batch in table.batches(wanted):
@@ -201,7 +197,7 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Parse rows of a text file, and take the columns of these numbers, from 0."""
+    """Parse rows of a text file of ``width`` columns; take those numbered ``keys``, from 0."""
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):

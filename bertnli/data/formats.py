@@ -22,14 +22,9 @@ from bertnli.errors import ConfigError, DataError
 
 FORMATS = ("tsv", "csv", "jsonl", "json", "parquet", "arrow")
 #: Endings of file names, without those of packed files.
-SUFFIXES = {
-    **dict.fromkeys((".tsv", ".txt", ".tab"), "tsv"),
-    ".csv": "csv",
-    **dict.fromkeys((".jsonl", ".ndjson"), "jsonl"),
-    ".json": "json",
-    ".parquet": "parquet",
-    **dict.fromkeys((".arrow", ".feather"), "arrow"),
-}
+SUFFIXES = dict.fromkeys((".tsv", ".txt", ".tab"), "tsv") | {".csv": "csv"}
+SUFFIXES |= dict.fromkeys((".jsonl", ".ndjson"), "jsonl") | {".json": "json", ".parquet": "parquet"}
+SUFFIXES |= dict.fromkeys((".arrow", ".feather"), "arrow")
 PACKED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 #: The first bytes of binary formats; the last are those of an Arrow stream.
 MAGIC = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow"}

@@ -144,7 +144,7 @@ def default_split(source: Any, split: str) -> str | None:
 
 
 def own_dev(train: Any) -> Any:
-    """Return the source of a training set without its split if it has a dev split, too; or None."""
+    """Return a training set's source, without its split, if it has a dev split; else None."""
     source, named = source_and_split(train)
     has_dev = canonical_split(named) != "dev" and default_split(source, "dev")
     return source if has_dev and (named or default_split(source, "train")) else None
@@ -259,12 +259,8 @@ def _folder_parts(folder: Path, title: str, split: str | None, default: str | No
         )
     chosen = _chosen(groups, split, default, title)
     first, *others = groups[chosen]
-    shards = [
-        path
-        for path in others
-        if (path.parent, path.suffixes) == (first.parent, first.suffixes)
-        and _SHARD.search(bare(path).stem)
-    ]
+    same = [p for p in others if (p.parent, p.suffixes) == (first.parent, first.suffixes)]
+    shards = [path for path in same if _SHARD.search(bare(path).stem)]
     split = _split_in(chosen) or split
     return [Part(f"{title}, {split}" if split else title, path) for path in [first, *shards]]
 
