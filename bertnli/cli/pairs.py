@@ -177,9 +177,7 @@ class Predict(Command):
         f"{options.SOURCE_HELP} (default: standard input)", nargs="?", default=None
     )
     pair: list[str] | None = option(
-        "two sentences, as people write them, instead of a source",
-        nargs=2,
-        metavar=("PREMISE", "HYPOTHESIS"),
+        "two sentences instead of a source", nargs=2, metavar=("PREMISE", "HYPOTHESIS")
     )
     split: options.Name | None = options.split_option("none")
     json: bool = flag(f"print JSON objects with {', '.join(JSON_FIELDS)}")

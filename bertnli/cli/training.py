@@ -50,6 +50,7 @@ def _address(text: str) -> tuple[str, int]:
 
 When = Annotated[int | timedelta, ("type", _steps_or_time), ("metavar", "WHEN")]
 Address = Annotated[tuple[str, int], ("type", _address), ("metavar", "HOST:PORT")]
+Tasks = Annotated[str, ("choices", TASKS), ("metavar", "TASKS")]
 Dev = Annotated[str | float, ("type", _source_or_share), ("metavar", "SOURCE|SHARE")]
 
 
@@ -200,11 +201,8 @@ class Pretrain(Command):
     dev_text: options.Sources | None = option("text to choose the best epoch by")
     split_sentences: bool = flag("a line is a document of several sentences, which end at . ! or ?")
     _tasks: None = section("tasks")
-    tasks: str = option(
-        "mlm,nsp: masked words and the next sentence; mlm: masked words alone",
-        default=TASKS[0],
-        choices=TASKS,
-        metavar="TASKS",
+    tasks: Tasks = option(
+        "mlm,nsp: masked words and the next sentence; mlm: masked words alone", default=TASKS[0]
     )
     whole_words: bool = flag("mask all pieces of a word")
     mask_rate: float = option("share of the tokens to predict", default=0.15, metavar="SHARE")
@@ -248,9 +246,7 @@ class Launch(Command):
     host: int = option("index of this host", default=0, type=at_least(0), metavar="I")
     address: Address | None = option("host 0 and a free port on it, if there are several hosts")
     command: list[str] = argument(
-        "the command of each worker: `train` and its options",
-        metavar="-- COMMAND",
-        nargs=argparse.REMAINDER,
+        "`train` and its options, for each worker", metavar="-- COMMAND", nargs=argparse.REMAINDER
     )
 
     def run(self) -> int:
