@@ -150,7 +150,6 @@ class Parity(Command):
     referee. The exit status is 1 if a difference is larger than its tolerance.
 
     examples:
-      bertnli parity bert.small.zip --num-heads 4 --steps 20 --plot parity.png
       bertnli parity some-bert --labels contradiction,entailment,neutral --json
     """
 
@@ -190,7 +189,6 @@ class Curve(Command):
     which may be in progress, loss and accuracy are side by side, with a colour for each run.
 
     examples:
-      bertnli curve runs/first
       bertnli curve runs/seed0 runs/seed1 runs/seed2 -o seeds.svg --names "seed 0,seed 1,seed 2"
     """
 

@@ -133,13 +133,12 @@ class Train(Command):
       bertnli train --train sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
           --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
       bertnli train --train SNLI --pretrained bert.small --output runs/small
-          the book's chapter
       bertnli train --train pairs.csv --dev 0.1 --premise-column text --hypothesis-column claim \\
           --label-column y --label-map 0=entailment,1=contradiction,2=neutral \\
           --pretrained bert.mini --batch-size 32 --output runs/mine
           on your own table; a tenth of the pairs is held out, by premise
       bertnli train --train SNLI --pretrained bert.base --recipe best --output runs/best --resume
-          with warm-up, decays and clipping; the same line again after each interruption
+          the same line again after each interruption
     """
 
     run_options: RunOptions = group(RunOptions)
