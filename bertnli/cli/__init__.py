@@ -48,8 +48,7 @@ class Completion(Command):
         try:
             import shtab
         except ImportError:
-            what = 'completion needs shtab: pip install "bertnli[completion]"'
-            raise BackendError(what) from None
+            raise BackendError('pip install "bertnli[completion]" for its package shtab') from None
         parser = make_parser()
         complete = dict.fromkeys(FILES, shtab.FILE) | dict.fromkeys(FOLDERS, shtab.DIRECTORY)
         for command in parser.commands.values():

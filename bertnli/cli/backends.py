@@ -13,6 +13,7 @@ import numpy as np
 
 from bertnli._util.options import argument, at_least, group, option
 from bertnli._util.outputs import check_output_folder
+from bertnli.api.loading import backend_of
 from bertnli.api.train import train
 from bertnli.backends import available_backends, get_backend
 from bertnli.cli import options
@@ -45,9 +46,7 @@ class Demo(Command):
     epochs: options.Count = option("passes over the training set", default=6)
 
     def run(self) -> None:
-        names = available_backends()
-        if not names:
-            raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
+        names = available_backends() or [backend_of(None).name]  # raises if none is installed
         check_output_folder(self.output, "output")
         dev, output, model = read("sample", "dev"), Path(self.output), options.BUNDLED_MODEL
         print(f"{len(read('sample', 'train').labels)} training pairs, {len(dev.labels)} dev pairs")
@@ -93,13 +92,11 @@ def _compare(histories: dict[str, Any], answers: dict[str, list[str]], dev: Corp
 class Doctor(Command):
     """Show what is installed, try each backend, and say how to solve problems.
 
-    Each backend predicts one pair with the model that comes with bertnli, in a separate process,
-    and is compared with the same model in float64 NumPy. The exit status is 0 if at least one
-    backend works, and 1 if none does. Put the output into a report of a problem; the home folder is
-    ~ in it.
+    Each backend predicts one pair in a separate process, and is compared with the same model in
+    float64 NumPy. The exit status is 0 if at least one backend works, else 1. Put the output into a
+    report of a problem; it shows the home folder as ~.
 
-    examples:
-      bertnli doctor
+    example:
       bertnli doctor --json > doctor.json
     """
 
@@ -148,12 +145,10 @@ class Parity(Command):
     """Check that both backends compute the same from a checkpoint of any format.
 
     The activations and gradients of each layer for a batch of the sample corpus, and the losses of
-    some steps of training, are compared between the backends and with the same model in float64
-    NumPy, the referee, which shows which of them is wrong. The exit status is 1 if a difference is
-    larger than its tolerance.
+    some training steps, are compared with each other and with the same model in float64 NumPy, the
+    referee. The exit status is 1 if a difference is larger than its tolerance.
 
     examples:
-      bertnli parity bert.small.zip --num-heads 4 --steps 20 --plot parity.png
       bertnli parity some-bert --labels contradiction,entailment,neutral --json
     """
 
@@ -193,7 +188,6 @@ class Curve(Command):
     which may be in progress, loss and accuracy are side by side, with a colour for each run.
 
     examples:
-      bertnli curve runs/first
       bertnli curve runs/seed0 runs/seed1 runs/seed2 -o seeds.svg --names "seed 0,seed 1,seed 2"
     """
 

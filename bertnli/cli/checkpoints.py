@@ -73,7 +73,6 @@ class Info(Command):
     examples:
       bertnli info runs/sample
       bertnli info runs/sample/last --tensors --json
-      bertnli info bert.small.torch.zip
     """
 
     path: options.AnyPath = argument("a checkpoint, a run, or a pretrained model")
@@ -97,7 +96,6 @@ class Convert(Command):
       bertnli convert bert.mini mini.torch --to torch
       bertnli convert runs/mine exported --to bertnli --dtype float16
       bertnli convert some-bert exported --to huggingface
-          for a BERT that came from a Hugging Face folder, or from GluonNLP
       bertnli convert some-bert mine --to bertnli --labels contradiction,entailment,neutral
     """
 
@@ -130,7 +128,6 @@ class Export(Command):
     --int8 there is model.int8.onnx, too, a third of the size; --check shows its accuracy.
 
     examples:
-      bertnli export runs/mine mine.onnx --format onnx
       bertnli export runs/mine exported --format onnx --int8 --check sample
       bertnli export some-bert exported --format onnx --labels contradiction,entailment,neutral
     """

@@ -35,7 +35,6 @@ class Data(Command):
     examples:
       bertnli data sample
       bertnli data train.csv dev.csv --checkpoint bert.mini --plot data.png
-      bertnli data SNLI:dev --json
     """
 
     source: options.Sources = argument(options.SOURCE_HELP)
@@ -61,7 +60,6 @@ class Lengths(Command):
     Tokens are counted with the vocabulary of a checkpoint. No framework is needed.
 
     examples:
-      bertnli lengths sample
       bertnli lengths SNLI:train --checkpoint bert.small.torch.zip --plot lengths.png
     """
 
@@ -162,9 +160,8 @@ class Evaluate(Command):
 class Predict(Command):
     """Print the class of sentence pairs: one line for each, in their order, with all probabilities.
 
-    Pairs come from the command line, from a source such as a file, or else from standard input,
-    where they are answered as they come: one pair per line, with a tab between premise and
-    hypothesis, or JSON objects. A table has these two columns only, or a header that names them.
+    Pairs come from --pair, from a source, or else from standard input, where they are answered as
+    they come: JSON objects, or a premise, a tab and a hypothesis in each line.
 
     examples:
       bertnli predict bert.mini --pair "A man is asleep." "A man is awake."
@@ -177,9 +174,7 @@ class Predict(Command):
         f"{options.SOURCE_HELP} (default: standard input)", nargs="?", default=None
     )
     pair: list[str] | None = option(
-        "two sentences, as people write them, instead of a source",
-        nargs=2,
-        metavar=("PREMISE", "HYPOTHESIS"),
+        "two sentences instead of a source", nargs=2, metavar=("PREMISE", "HYPOTHESIS")
     )
     split: options.Name | None = options.split_option("none")
     json: bool = flag(f"print JSON objects with {', '.join(JSON_FIELDS)}")

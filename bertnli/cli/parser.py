@@ -1,7 +1,7 @@
 """Dataclasses from the command line, by argparse: each field that has help is an option.
 
-A list that is given twice adds up. Of a number or a choice, the second value is taken, with a note,
-so that a script's line can be overridden at its end. A second name or file is an error.
+A list that is given twice adds up. Of a number or a choice, the second value is taken, with a note.
+A second name or file is an error.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bertnli._util.options import flag, group, option
 from bertnli.api.loading import backend_of, loaded
@@ -31,6 +31,9 @@ def _host_names(text: str) -> list[str]:
         what = f"{text!r} is no host; give a name such as nli.example.org"
         raise argparse.ArgumentTypeError(what)
     return [text]
+
+
+Hosts = Annotated[list[str], ("type", _host_names), ("metavar", "NAME")]
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,9 @@ class Serve(Command):
 
     checkpoint: options.AnyPath = options.checkpoint_option()
     host: str = option("address to listen on", default=LOCAL[1])
-    port: int = option("0 for a free one", default=8000, type=_port, metavar="PORT")
-    allow_host: list[str] = option(
-        "answer requests for this host name too; repeat the option for several, or give * for all "
-        "(default: localhost and the address of --host)",
-        default=(),
-        type=_host_names,
-        metavar="NAME",
+    port: int = option("port, or 0 for a free one", default=8000, type=_port, metavar="PORT")
+    allow_host: Hosts = option(
+        "answer requests for this host name, too, or * for all; repeat it for several", default=()
     )
     access_log: bool = flag("print a line for each request")
     unnamed: options.Unnamed = group(options.Unnamed)
@@ -81,11 +80,9 @@ class Serve(Command):
         backend = self.where.backend
         names = NAMES if backend == BOTH else (backend_of(backend).name,)
         if self.host not in LOCAL:
-            print(
-                f"warning: --host {self.host} answers other machines, without a login and without "
-                "TLS; put a proxy before the server (docs/serve.md), or leave --host out",
-                file=sys.stderr,
-            )
+            risk = f"--host {self.host} answers other machines, without a login and without TLS"
+            advice = "put a proxy before the server (docs/serve.md), or leave --host out"
+            print(f"warning: {risk}; {advice}", file=sys.stderr)
         try:
             serve(
                 {name: partial(self.load, name) for name in names},

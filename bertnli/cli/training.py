@@ -50,6 +50,7 @@ def _address(text: str) -> tuple[str, int]:
 
 When = Annotated[int | timedelta, ("type", _steps_or_time), ("metavar", "WHEN")]
 Address = Annotated[tuple[str, int], ("type", _address), ("metavar", "HOST:PORT")]
+Tasks = Annotated[str, ("choices", TASKS), ("metavar", "TASKS")]
 Dev = Annotated[str | float, ("type", _source_or_share), ("metavar", "SOURCE|SHARE")]
 
 
@@ -132,13 +133,12 @@ class Train(Command):
       bertnli train --train sample --output runs/sample --num-hiddens 128 --ffn-num-hiddens 256 \\
           --min-freq 2 --batch-size 32 --lr 1e-3 --epochs 10
       bertnli train --train SNLI --pretrained bert.small --output runs/small
-          the book's chapter
       bertnli train --train pairs.csv --dev 0.1 --premise-column text --hypothesis-column claim \\
           --label-column y --label-map 0=entailment,1=contradiction,2=neutral \\
           --pretrained bert.mini --batch-size 32 --output runs/mine
           on your own table; a tenth of the pairs is held out, by premise
       bertnli train --train SNLI --pretrained bert.base --recipe best --output runs/best --resume
-          with warm-up, decays and clipping; the same line again after each interruption
+          the same line again after each interruption
     """
 
     run_options: RunOptions = group(RunOptions)
@@ -200,11 +200,8 @@ class Pretrain(Command):
     dev_text: options.Sources | None = option("text to choose the best epoch by")
     split_sentences: bool = flag("a line is a document of several sentences, which end at . ! or ?")
     _tasks: None = section("tasks")
-    tasks: str = option(
-        "mlm,nsp: masked words and the next sentence; mlm: masked words alone",
-        default=TASKS[0],
-        choices=TASKS,
-        metavar="TASKS",
+    tasks: Tasks = option(
+        "mlm,nsp: masked words and the next sentence; mlm: masked words alone", default=TASKS[0]
     )
     whole_words: bool = flag("mask all pieces of a word")
     mask_rate: float = option("share of the tokens to predict", default=0.15, metavar="SHARE")
@@ -248,9 +245,7 @@ class Launch(Command):
     host: int = option("index of this host", default=0, type=at_least(0), metavar="I")
     address: Address | None = option("host 0 and a free port on it, if there are several hosts")
     command: list[str] = argument(
-        "the command of each worker: `train` and its options",
-        metavar="-- COMMAND",
-        nargs=argparse.REMAINDER,
+        "`train` and its options, for each worker", metavar="-- COMMAND", nargs=argparse.REMAINDER
     )
 
     def run(self) -> int:
