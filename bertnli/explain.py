@@ -30,7 +30,7 @@ class Explanation:
         tokens: the T tokens, with ``<cls>``, ``<sep>``, and ``<unk>`` for unknown words.
         segments: (T,) 0 up to the first ``<sep>``, then 1.
         label: the most probable class.
-        probabilities: class name to probability, in the classifier's order.
+        probabilities: dictionary of each class to its probability, in the classifier's order.
         target: the class whose probability is explained.
         baseline: the probability of ``target`` if every word is ``<mask>``.
         saliency: (T,) float64, each token's share in the difference between the probability of
@@ -59,7 +59,7 @@ class Explanation:
 
     @property
     def residual(self) -> float:
-        """The error of the integral: the probability minus the baseline and all shares."""
+        """The error of the integral: the probability minus the baseline and minus all shares."""
         return self.probabilities[self.target] - self.baseline - float(self.saliency.sum())
 
     def attention_of(self, block: int | None = None, head: int | None = None) -> NDArray:

@@ -32,7 +32,7 @@ POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Make an empty figure, in inches, without a window and without pyplot's global state."""
+    """Make an empty matplotlib figure without a window; ``width`` and ``height`` are in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -53,10 +53,13 @@ def check_figure_path(path: Path, option: str) -> None:
 
 
 def plot_curves(histories: Mapping[str, Any]) -> Any:
-    """Draw the losses and accuracies of runs; those of a single run as in the book's figure.
+    """Draw the loss and the accuracies of runs against epochs; return the matplotlib figure.
+
+    Several runs get a panel for the loss and one for the accuracies. A single run gets one panel
+    with three curves, like the training figures of the book.
 
     Args:
-        histories: the name of each run in the legend, to its `bertnli.History`.
+        histories: dictionary of each run's name, for the legend, to its `bertnli.History`.
     """
     if len(histories) == 1:
         [(name, history)] = histories.items()
@@ -80,7 +83,7 @@ def plot_curves(histories: Mapping[str, Any]) -> Any:
 
 
 def plot_progress(history: Any, title: str = "") -> Any:
-    """Draw a run in progress: the loss of each step, and the loss and accuracies of each epoch."""
+    """Draw an unfinished run: the loss of each step, and the loss and accuracies of each epoch."""
     return _single_run(history, "steps", "", title)
 
 
@@ -113,7 +116,7 @@ def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
 
 
 def _points(history: Any, x: str, y: str) -> tuple[list[float], list[float]]:
-    """Return the values of two fields of `EpochRecord`, for the epochs where y is not None."""
+    """Return two fields of `EpochRecord` as lists, for the epochs in which ``y`` is not None."""
     records = [record for record in history.epochs if getattr(record, y) is not None]
     return [getattr(record, x) for record in records], [getattr(record, y) for record in records]
 
@@ -127,10 +130,10 @@ def _label_x(axes: Any, label: str) -> None:
 
 
 def plot_confusion(scores: Mapping[str, Any]) -> Any:
-    """Draw confusion matrices side by side, with counts and shares of each row.
+    """Draw confusion matrices side by side, with the count and the share of its row in each cell.
 
     Args:
-        scores: the title of each matrix, to its `bertnli.Metrics`.
+        scores: dictionary of each matrix's title to its `bertnli.Metrics`.
     """
     size = 1.3 + 0.75 * max(len(metrics.labels) for metrics in scores.values())
     figure = new_figure((size + 0.6) * len(scores), size)

@@ -147,7 +147,7 @@ def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path exists, also as a symbolic link without a target."""
+    """Return whether a path exists; a symbolic link exists even if its target does not."""
     return os.path.lexists(path)
 
 

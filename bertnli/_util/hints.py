@@ -63,7 +63,7 @@ def no_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
     Args:
         owner: the object or module, as the message calls it.
         name: the missing attribute.
-        known: the attributes that there are.
+        known: the names of all attributes.
     """
     hint = "" if name.startswith("__") else did_you_mean(name, known)
     # If the error had the object, Python would add another hint to the traceback.

@@ -26,7 +26,7 @@ def hidden(target: Path, suffix: str) -> Path:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the lock of a path inside the context; the path's parent folder is created if needed.
+    """Context manager that holds the lock of a path; it creates the path's parent folder if needed.
 
     The operating system frees the lock when the process ends, also by a kill.
 

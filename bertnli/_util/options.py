@@ -31,18 +31,24 @@ argument = partial(option, default=MISSING, positional=True)
 
 
 def section(title: str, description: str | None = None) -> Any:
-    """Make a field without a value; the help shows the options after it under its title."""
+    """Make a dataclass field without a value that starts a section of the ``--help`` text.
+
+    The section lists the options of the fields after it, below its ``title`` and ``description``.
+    """
     return field(default=None, metadata={"title": title, "description": description})
 
 
 def group(options: type, title: str = "", description: str | None = None) -> Any:
-    """Make a field that holds a dataclass of options; with a title, the help has a section."""
+    """Make a dataclass field whose value is another dataclass of options.
+
+    If ``title`` is given, these options have a section of their own in the ``--help`` text.
+    """
     titles = {"title": title, "description": description} if title else {}
     return field(default_factory=options, metadata=titles)
 
 
 def at_least(least: int) -> Callable[[str], int]:
-    """Make an argparse ``type`` that accepts whole numbers from ``least`` on."""
+    """Make a function for argparse's ``type`` that accepts whole numbers from ``least`` on."""
 
     def number(text: str) -> int:
         if int(text) < least:

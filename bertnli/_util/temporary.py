@@ -112,7 +112,10 @@ def _read_mark(home: Path) -> dict[str, str] | None:
 
 
 def _acquire(home: Path) -> BaseFileLock | None:
-    """Take a temporary folder's lock, or raise Timeout; return None if the system has no locks."""
+    """Take the lock of a temporary folder; raise Timeout if it is held.
+
+    Return None if the system has no locks.
+    """
     lock = FileLock(home / _LOCK)
     try:
         lock.acquire(timeout=0)

@@ -90,7 +90,7 @@ def _describe_folder(folder: Path) -> str:
 
 @dataclass(frozen=True)
 class Exported:
-    """A checkpoint as ONNX graphs; ``str`` describes how they were compared with it.
+    """A checkpoint exported as ONNX graphs; ``str`` describes the comparison with the checkpoint.
 
     Args:
         target: the new folder or file.

@@ -36,7 +36,7 @@ class Report:
 
     Args:
         values: the content of ``report.json``, which ``docs/evaluation.md`` describes.
-        is_first: False in all but the first of several processes.
+        is_first: whether this is the first of several processes; the others write nothing.
 
     Examples:
         >>> report = bertnli.evaluate("bert.mini", "sample", "dev", progress=False)
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def scores(self) -> list[tuple[str, str, Metrics]]:
-        """A tuple (checkpoint's name, set's name, score) for each checkpoint and each set."""
+        """A list of (checkpoint's name, set's name, `Metrics`) for all checkpoints and sets."""
         rows = []
         for i, checkpoint in enumerate(self.values["checkpoints"]):
             for data in self.values["sets"]:
@@ -64,7 +64,7 @@ class Report:
         return self.values
 
     def to_json(self) -> str:
-        """Return a single score, or a list of several, as JSON; see `Metrics.to_dict`."""
+        """Return `Metrics.to_dict` as JSON; for several scores, a list of these."""
         rows = [{"checkpoint": c, "set": s, **m.to_dict()} for c, s, m in self.scores]
         return json.dumps(self.scores[0][2].to_dict() if len(rows) == 1 else rows, indent=2)
 
@@ -164,7 +164,7 @@ def evaluate(
     encoding = (_PrintedEncoding if progress else Encoding)(max_len, truncation, batch_size)
 
     def named_models() -> Iterator[tuple[str, Classifier | Trainer]]:
-        """Yield the name and the model for each of ``given``; load a checkpoint at its turn."""
+        """Yield the name and model of each of ``given``; load a checkpoint when reached."""
         for i, model in enumerate(given, 1):
             if not isinstance(model, str | Path):
                 yield (f"model {i}" if len(given) > 1 else "model"), model
@@ -207,7 +207,7 @@ def evaluate(
 
 
 class _PrintedEncoding(Encoding):
-    """An encoding that prints how many pairs were cut or have many unknown tokens."""
+    """An `Encoding` that also prints how many pairs were cut or have many unknown tokens."""
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
         dataset = super().dataset(net, corpus)

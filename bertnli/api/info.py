@@ -18,7 +18,7 @@ from bertnli.text.pairs import PairEncoding
 
 @dataclass(frozen=True)
 class Info:
-    """A description of a checkpoint as names and values for JSON; ``str`` gives lines of text."""
+    """The description of a checkpoint, a dictionary for JSON; ``str`` gives lines of text."""
 
     values: dict[str, Any]
 

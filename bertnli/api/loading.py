@@ -32,7 +32,7 @@ MANY_UNKNOWN = 1 / 3
 
 
 def backend_of(backend: str | Backend | None) -> Backend:
-    """Look up a backend by its name; None takes the first whose framework is installed."""
+    """Return the backend of a name; for None, the first one whose framework is installed."""
     if isinstance(backend, Backend):
         return backend
     names = [backend] if backend is not None else available_backends()
@@ -82,7 +82,7 @@ def load(
 def loaded(
     model: str | Path | Classifier, backend: Any = None, precision: str = "fp32", **options: Any
 ) -> Classifier:
-    """Load a classifier as `load` does and set its precision; return a classifier unchanged."""
+    """Load a classifier with `load` and set its precision; return a classifier unchanged."""
     if isinstance(model, Classifier):
         return model
     framework = backend_of(backend)
@@ -102,13 +102,16 @@ def print_precision(precision: str, reason: str) -> None:
 def encoding_of(
     config: BERTConfig, saved: PairEncoding | None, max_len: int | None, truncation: str | None
 ) -> PairEncoding:
-    """Return a model's saved pair encoding, or the book's; max_len and truncation override it."""
+    """Return the encoding for a model's pairs: the saved one, or else the book's.
+
+    ``max_len`` and ``truncation`` replace its values unless they are None.
+    """
     encoding = saved or PairEncoding.default(config.max_len)
     return encoding.overridden(max_len, truncation, config.max_len)
 
 
 def read_tokens(path: str | Path, max_len: int | None, truncation: str | None = None) -> Checkpoint:
-    """Read a checkpoint for its vocabulary and its pair encoding, which `encoding_of` chooses."""
+    """Read a checkpoint for its vocabulary, with the encoding that `encoding_of` returns."""
     checkpoint = read_checkpoint(locate(path))
     if not len(checkpoint.vocab):
         raise ConfigError(f"{path} has no vocabulary; name a checkpoint that has one")
@@ -125,7 +128,11 @@ def read_ids(
     default: str = "dev",
     **reading: Any,
 ) -> PairDataset:
-    """Read a source of pairs as token ids; ``default`` is the split if ``split`` is None."""
+    """Read a source (see `bertnli.read`) and return its pairs as token ids.
+
+    The split is ``split`` or, if that is None, ``default``. ``reading`` are further arguments of
+    `bertnli.read`.
+    """
     split, how = split or default_split(source, default), encoding.truncation
     return PairDataset.read(
         source, split, encoding.max_len, vocab, truncation=how, verbose=False, **reading
@@ -133,7 +140,7 @@ def read_ids(
 
 
 def labelled_or_not(read: Callable[..., Result], source: Any, **options: Any) -> Result:
-    """Call ``read(source, **options)``; if the classes are unknown, read without labels.
+    """Return ``read(source, **options)``; if the classes are unknown, read it without labels.
 
     A note of the result says so. A stream, which cannot be read twice, raises the LabelError.
     """
@@ -164,7 +171,7 @@ def describe(corpus: Corpus | PairDataset) -> str:
 
 
 def describe_encoding(dataset: PairDataset) -> str:
-    """Return a line on how many pairs were cut, and the warning of `describe_unknown`, if any."""
+    """Return a line on the number of cut pairs, with the warning of `describe_unknown`."""
     cut = (
         f"{int(dataset.is_cut.sum())} of {len(dataset)} pairs have more than {dataset.max_len} "
         f"tokens and were cut ({dataset.truncation})"
@@ -173,7 +180,7 @@ def describe_encoding(dataset: PairDataset) -> str:
 
 
 def describe_unknown(shares: NDArray[np.float64]) -> str:
-    """Return a warning of pairs with many unknown tokens; the empty string if there are none.
+    """Return a warning about pairs with many unknown tokens, or the empty string.
 
     Args:
         shares: (N,) the share of each pair's tokens that the vocabulary lacks.

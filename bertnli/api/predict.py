@@ -96,7 +96,7 @@ def _predictions(
 
 
 def _chunks(pairs: Iterable[Pair], size: int, is_stream: bool) -> Iterator[list[Pair]]:
-    """Group pairs into lists of a size; from a stream, yield what is there before it blocks.
+    """Group pairs into lists of ``size``; from a stream, yield a shorter list before it blocks.
 
     If a pair cannot be read, the pairs before it are yielded before the error is raised.
     """
@@ -116,7 +116,7 @@ def _chunks(pairs: Iterable[Pair], size: int, is_stream: bool) -> Iterator[list[
 
 
 def _has_input() -> bool:
-    """Return whether standard input can be read without waiting, as far as that is known."""
+    """Return whether standard input can be read without waiting; True if that is unknown."""
     try:
         return bool(select.select([sys.stdin], [], [], 0)[0])
     except (OSError, ValueError):  # not a file, or on Windows not a socket

@@ -49,8 +49,8 @@ class Run:
     """A finished run.
 
     Args:
-        net: the net after the last step; ``folder / "best"`` has the best epoch's.
-        history: the numbers of each epoch.
+        net: the net after the last step; the net of the best epoch is in ``folder / "best"``.
+        history: the results of each epoch.
         folder: the folder of the run; None if nothing was written.
 
     Examples:
@@ -113,7 +113,7 @@ class Setup:
                 check_output_folder(given["tensorboard"], "TensorBoard")
 
     def print(self, text: str) -> None:
-        """Print a line of progress, unless the run is quiet."""
+        """Print a line of progress if ``progress`` is True."""
         if self.progress:
             print(text, flush=True)
 
@@ -178,7 +178,7 @@ class Setup:
     def _warning_of_chance(
         self, history: History, train: PairDataset, dev: ExampleSet | None
     ) -> str | None:
-        """Return a warning if the best accuracy may be chance; see `chance_bound`."""
+        """Return a warning if the best accuracy may be chance, else None; see `chance_bound`."""
         best = history.best
         name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
         if accuracy is None:

@@ -83,7 +83,7 @@ class Devices(ABC):
         return chosen
 
     def _parse(self, device: Any) -> list[Any]:
-        """Convert one name to a list of devices; a device is checked and kept."""
+        """Convert one name, or a device object, to a list of devices."""
         usage = "write 'cpu', 'gpu' or 'gpu:0'"
         index: int | None
         if isinstance(device, str):

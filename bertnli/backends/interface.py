@@ -39,13 +39,13 @@ class Backend:
 
     @classmethod
     def of_modules(cls, name: str, *modules: ModuleType) -> Backend:
-        """Make a backend of the classes and functions that its modules define."""
+        """Make a backend from the modules that define its classes and functions."""
         defined = {key: value for module in modules for key, value in vars(module).items()}
         return cls(name, **{each.name: defined[each.name] for each in fields(cls)[1:]})
 
     @property
     def DATA_HUB(self) -> HubView:
-        """The book's downloads in this framework's format, by name."""
+        """A mapping of the name of each download to its (URL, SHA-1) in this framework's format."""
         return HubView(self.name)
 
     @hinted()

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 class RowMoments:
     """Adam's moments for the rows of a table that have had a gradient.
 
-    The moments of all other rows are zero, so Adam does not change these rows. This is Adam, with
-    momentum on each row that was ever used, and not a lazy variant.
+    The moments of all other rows are zero, so Adam does not change these rows. Rows that had a
+    gradient once are updated in every step, as by Adam on the whole table.
 
     Args:
         table: the parameter, (V, H) float32.

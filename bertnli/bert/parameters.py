@@ -177,6 +177,6 @@ def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
 
 
 def some(items: Sequence[object], limit: int = 5) -> str:
-    """Join the first few items with commas, and add how many more there are."""
+    """Join the first items with commas; if there are more, say how many."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
     return ", ".join(map(str, items[:limit])) + more

@@ -102,7 +102,7 @@ def gradients(
     valid_lens: ArrayLike | None,
     labels: ArrayLike,
 ) -> Arrays:
-    """Compute the gradient of a batch's mean loss by each tensor of a classifier, by name.
+    """Compute the gradients of a classifier's mean loss on a batch; return them by tensor name.
 
     Args:
         arrays: tensors by canonical name; those that a classifier does not have are ignored.

@@ -130,7 +130,7 @@ def _section(title: str, rows: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Format a value of any type that JSON can hold in one line; an empty one is ``-``."""
+    """Format any JSON value in one line; an empty value becomes ``-``."""
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items()) or "-"
     if isinstance(value, list | tuple):

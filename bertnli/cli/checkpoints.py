@@ -113,7 +113,10 @@ class Convert(Command):
 
 @dataclass(frozen=True)
 class CheckReading(options.Reading):
-    """`Reading` for a command whose --format is that of its output: with --table-format."""
+    """The options of `Reading` for `bertnli export`, whose --format is the output's.
+
+    The table's format is given by --table-format.
+    """
 
     format: str | None = option("format of the file", "--table-format", choices=TABLE_FORMATS)
 

@@ -174,14 +174,14 @@ def check_plot(path: Path | None) -> None:
 
 
 def note_test_split(sources: Iterable[str], split: str | None) -> None:
-    """Print a note if a test split is scored."""
+    """Print a note if a score is computed on a test split."""
     if split == "test" or any(source.endswith(":test") for source in sources):
         note("the test split is meant to be used once, when every choice has been made")
 
 
 @dataclass(frozen=True)
 class Output:
-    """Options for printing and drawing a result."""
+    """Options for printing a result as JSON and drawing it."""
 
     plot: File | None = option("draw a figure: .png, .pdf or .svg")
     json: bool = json_option()

@@ -24,7 +24,10 @@ T = TypeVar("T")
 
 
 def optional(config: type, default: str) -> Any:
-    """Copy a dataclass of options, with None for the defaults; the help names them ``default``."""
+    """Copy a dataclass of options so that all defaults are None.
+
+    The help calls the defaults ``default``, such as "the recipe's".
+    """
 
     def without_default(item: Field[Any]) -> tuple[str, str, Any]:
         help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
@@ -40,7 +43,7 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: the fields are its options, the docstring is its help."""
+    """Base class of the commands: its fields are the options, its docstring is the help."""
 
     def run(self) -> int | None:
         """Run the command; return its exit status, or None for 0."""
@@ -48,7 +51,10 @@ class Command:
 
 
 def arguments(options: Any, *without: str) -> dict[str, Any]:
-    """Return the options of a dataclass and its groups by name, unless None or in ``without``."""
+    """Return the options of a dataclass and its groups as a dictionary of names to values.
+
+    Options that are None or in ``without`` are left out.
+    """
     values: dict[str, Any] = {}
     for item in fields(options):
         value = getattr(options, item.name)
@@ -142,7 +148,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _value_type(kind: Any) -> tuple[Any, dict[str, Any]]:
-    """Split a field's annotation into the type of its value and arguments of argparse."""
+    """Return the type of a field's value, and arguments for argparse, from its annotation."""
     for part in (kind, *get_args(kind)):
         if get_origin(part) is Annotated:
             return part.__origin__, dict(part.__metadata__)
@@ -181,7 +187,7 @@ def _add_option(place: Any, item: Field[Any], kind: Any) -> None:
 
 
 class _Store(argparse.Action):
-    """Stores a value; a second value is merged, replaces the first, or is refused."""
+    """An argparse action: a second value is merged, replaces the first, or is refused."""
 
     def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         first = getattr(namespace, self.dest, values)

@@ -38,7 +38,7 @@ Hosts = Annotated[list[str], ("type", _host_names), ("metavar", "NAME")]
 
 @dataclass(frozen=True)
 class ServeWhere(options.Where):
-    """`Where` for a server, which uses one device of one backend or of both."""
+    """The options of `Where` for a server, which uses one device, and one backend or both."""
 
     backend: str | None = option(
         f"the framework, or both (default: the first of {', '.join(NAMES)} that is installed)",

@@ -32,7 +32,7 @@ class _Printable:
 
 @contextmanager
 def printable_output() -> Iterator[None]:
-    """Escape control characters in standard output and standard error inside the context."""
+    """Context manager that escapes control characters in standard output and standard error."""
     out: Any = _Printable(sys.stdout)
     err: Any = _Printable(sys.stderr)
     with redirect_stdout(out), redirect_stderr(err):

@@ -101,7 +101,7 @@ def object_table(source: object) -> Table | None:
 
 
 def narrow(table: Table, columns: Sequence[str]) -> None:
-    """Make the rows of a binary file decode only these columns, and those that contain them."""
+    """Restrict a binary file's table to these columns; the others are not decoded."""
     if table.format in ("parquet", "arrow") and table.batches is not None:
         table.rows = rows_of(table.batches(columns))
 
@@ -129,7 +129,10 @@ def _values(column: Any) -> list[Any]:
 
 
 def _table(source: str, format: str, schema: Any, read: Read, beside: Names | None = None) -> Table:
-    """Make a table of what ``read`` yields; ``beside`` names classes that the schema does not."""
+    """Make a table of the record batches that ``read`` yields.
+
+    ``beside`` has the class names of columns for which the schema has none.
+    """
     pa, top = _pyarrow(source), {*schema.names}
 
     def batches(columns: Sequence[str]) -> Iterator[Any]:
@@ -199,7 +202,7 @@ def _pyarrow(source: str) -> Any:
 
 @contextmanager
 def _readable(source: str, format: str) -> Iterator[None]:
-    """Turn the exceptions of pyarrow, which may be of any type, into DataError."""
+    """Context manager that converts pyarrow's exceptions of any type to DataError."""
     try:
         yield
     except DataError:

@@ -85,7 +85,7 @@ class ExampleSet(ABC):
     Attributes:
         vocab: the vocabulary of the token ids.
         max_len: the maximum number of tokens of an example.
-        skipped: dictionary of the reason to the number of rows of the source that were left out.
+        skipped: dictionary of a reason to the number of rows of the source left out for it.
         source: the names of the files or tables.
     """
 

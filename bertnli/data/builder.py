@@ -37,7 +37,7 @@ def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
 
 
 class _Builder:
-    """Collects the rows of tables; its lists have an entry for each row."""
+    """Collects the rows of tables in lists, with one entry per row."""
 
     def __init__(self, how: Reading) -> None:
         self.how = how
@@ -141,7 +141,7 @@ class _Builder:
         )
 
     def _classes(self, plan: Plan) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Decide the names of the classes and the id of each label; see `decide`."""
+        """Decide and return the class names, and a dictionary of each label to its id."""
         how, counts = self.how, Counter(self.raws)
         where = ", ".join(self.parts), plan.label or str(how.probabilities)
         lines = {raw: number for raw, (_, _, number) in self.first.items()}
@@ -202,7 +202,7 @@ class _Builder:
 
 
 def _probabilities(row: Mapping[str, Any], column: str) -> Mapping[str, float]:
-    """Read the probability of each class from a row; BadRow if they are malformed."""
+    """Read the dictionary of class names to probabilities in a row; BadRow if it is malformed."""
     target = value_of(row, column)
     if not isinstance(target, Mapping):
         raise BadRow(

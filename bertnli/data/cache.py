@@ -46,7 +46,7 @@ def cached(
     """Return the encoded pairs of some files from the cache, or compute and store them.
 
     Args:
-        sources: the paths of the files.
+        sources: the paths of the files; their content is a part of the key.
         depends: JSON values on which the ids depend, besides the content of the files.
         make: a function that computes the encoded pairs.
     """

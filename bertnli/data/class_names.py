@@ -51,7 +51,7 @@ def names_beside(path: Path) -> Names:
 
 
 def _agreed(configs: Iterable[Names]) -> Names:
-    """Merge the class names of configurations, without columns that are empty or differ."""
+    """Merge the class names of several configurations; drop columns on which they disagree."""
     agreed: Names = {}
     for names in configs:
         for column, classes in names.items():
@@ -69,7 +69,7 @@ def _configs(path: Path) -> Iterator[tuple[str, list[str], Any]]:
     yaml: Any = importlib.import_module("yaml")
 
     class Loader(yaml.BaseLoader):
-        """Loads scalars as text (``no`` may be a class), and bounds aliases, which may explode."""
+        """A YAML loader that keeps all scalars as text (``no`` may be a class)."""
 
         aliases = 0
 

@@ -88,7 +88,10 @@ def is_number(raw: str) -> bool:
 
 
 def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, str] | None) -> str:
-    """Translate a numeric label to its class in ``numbers``, unless ``label_map`` has the label."""
+    """Return ``numbers[int(raw)]`` if the label ``raw`` is a number, else ``raw``.
+
+    A number that is a key of ``label_map`` is unchanged, too: the map translates it later.
+    """
     is_explained = numbers and is_number(raw) and 0 <= int(raw) < len(numbers)
     if not is_explained or raw in map(raw_label, label_map or ()):
         return raw
@@ -107,15 +110,16 @@ def decide(
     """Decide the classes of a corpus, and the id of each label.
 
     Args:
-        counts: label to number of rows.
+        counts: dictionary of each label to its number of rows.
         labels: the wanted classes, such as a classifier's; None for the file's.
         label_map: the user's mapping of labels to classes; ``"-"`` stands for no class.
         numbers: the classes of 0, 1, ... where the source explains them.
         source, column: names of the table and of its column of labels, for messages.
-        lines: label to the line where it first occurs, for messages.
+        lines: dictionary of each label to its first line, for messages.
 
     Returns:
-        The names of the classes; and label to id, `NO_CLASS` for a label that stands for no class.
+        The names of the classes, and a dictionary of each label to its class id, which is
+        `NO_CLASS` for a label that stands for no class.
         Unknown labels are not in the mapping.
 
     Raises:
@@ -176,7 +180,7 @@ def _scheme(names: Sequence[str]) -> _Scheme:
 
 
 def _schemes(labels: Sequence[str] | None) -> list[_Scheme]:
-    """List the sets of classes that a corpus may have, where ``labels`` are the wanted ones."""
+    """List the sets of classes that a corpus may have; ``labels`` are the wanted ones."""
     if labels is None:
         return [_scheme(LABELS), _scheme(TWO_WAY)]
     names, ids = _scheme(labels)
@@ -204,7 +208,9 @@ def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[
 def proposed_map(
     raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[str] = ()
 ) -> str:
-    """Propose a ``label_map`` for unknown labels, with CLASS where their class is unclear.
+    """Return the text of a ``label_map`` for the user to complete.
+
+    The word CLASS stands where the class of a label is unclear.
 
     Args:
         raws: the unknown labels.
@@ -228,7 +234,7 @@ def proposed_map(
 
 
 def _as_option(given: Mapping[str, str]) -> str:
-    """Write a ``label_map`` as an argument and, if it can be typed, as a command-line option."""
+    """Return a ``label_map`` as a Python argument and, if possible, as an option."""
     text = ",".join(f"{raw}={name}" for raw, name in given.items())
     typed = "" if any(set(raw) & {",", "="} for raw in given) else shlex.quote(text)
     sign = "=" if text.startswith("-") else " "  # -1=... alone would be an option
@@ -236,7 +242,7 @@ def _as_option(given: Mapping[str, str]) -> str:
 
 
 def _likely(raw: str, names: Sequence[str]) -> str | None:
-    """Guess the class among ``names`` that a label stands for; None if there is no guess."""
+    """Guess which of the class names a label stands for; return None if none is likely."""
     key = canonical_label(re.sub(r"^([\W\d_]|label)+", "", raw.lower()))
     guess = NAMES.get(key) or LIKELY.get(key)
     if guess is None:
@@ -247,7 +253,7 @@ def _likely(raw: str, names: Sequence[str]) -> str | None:
 
 
 def _numbers_message(counts: Mapping[str, int], raws: list[str], source: str, column: str) -> str:
-    """Write the error message for the labels ``raws``, numbers without an explanation."""
+    """Return the error message for the numbers ``raws``, which nothing explains."""
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
     if "-1" in counts:
         counted += f", and -1 in {counts['-1']}, which means no label unless you say another"

@@ -51,7 +51,8 @@ class Columns(NamedTuple):
 
     Args:
         premise_parse, hypothesis_parse: binary parses; None for a table without them.
-        premise_text, hypothesis_text: sentences, which replace empty parses; or None.
+        premise_text, hypothesis_text: sentences, used where a parse is empty; None for a table
+            without them.
         label: strings or int64; None for an unlabelled table.
         malformed: the number of rows that were left out.
     """
@@ -69,7 +70,7 @@ Piece = Callable[[], Columns]
 
 
 class _Words(NamedTuple):
-    """Sentences as ids: sentence i has ``counts[i]`` of the ``ids``, from ``begins[i]`` on."""
+    """The token ids of sentences: sentence i is ``ids[begins[i] : begins[i] + counts[i]]``."""
 
     ids: Int32s
     begins: Int64s
@@ -86,7 +87,8 @@ class _Words(NamedTuple):
 class _Rows(NamedTuple):
     """The encoded rows of a piece of a table.
 
-    ``labels`` counts the rows of each label; ``codes`` has the place of each row's label in it.
+    ``labels`` is a dictionary of each distinct label to its number of rows, and ``codes`` (rows,)
+    has the position of each row's label among its keys.
     """
 
     token_ids: Int32s
@@ -102,7 +104,7 @@ class Encoded:
     """The rows of a table as ids, before the meaning of its labels is known.
 
     Attributes:
-        labels: label to number of rows; None for an unlabelled table.
+        labels: dictionary of each label to its number of rows; None for an unlabelled table.
         malformed: the number of rows that were left out.
     """
 
@@ -118,7 +120,11 @@ class Encoded:
         self.labels = total if labels else None
 
     def resolved(self, ids: Sequence[int]) -> EncodedPairs:
-        """Join the rows, except those whose label has a negative id; ``ids`` belong to `labels`."""
+        """Concatenate the rows as encoded pairs.
+
+        Args:
+            ids: the class id of each of `labels`, in order; rows with a negative id are left out.
+        """
         id_of = dict(zip(self.labels or (), ids, strict=True))
         kinds = (np.int32, np.int64, np.int32, np.int32, np.bool_)
         columns: list[list[NDArray[Any]]] = [[np.zeros(0, kind)] for kind in kinds]
@@ -158,7 +164,7 @@ def encode_pieces(
 
 
 def in_order(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """Yield a function's result for each item, in order; several threads compute them."""
+    """Apply a function to items in several threads; yield the results in the order of the items."""
     threads = min(os.cpu_count() or 1, MAX_THREADS)
     pending: deque[Future[Result]] = deque()
     with ThreadPoolExecutor(threads) as pool:
@@ -235,7 +241,8 @@ class _Encoder:
         return words, which
 
     def _words(self, sentences: Any, is_parse: bool) -> tuple[_Words, NDArray[np.bool_]]:
-        """Encode sentences; also return which parses may be empty ones, see `sentence_of`.
+        """Encode sentences; also return (sentences,) bool, whether a parse may be empty, see
+        `sentence_of`.
 
         A sentence is split at blanks, and each distinct chunk is tokenized once. In two cases the
         sentence must be tokenized at once: double quotation marks of text, which open or close
@@ -269,12 +276,12 @@ class _Encoder:
         return _Words(np.concatenate([flat, words.ids]), begins, counts), counts <= 1
 
     def _chunk_ids(self, chunk: str) -> tuple[list[int], bool]:
-        """Encode a chunk of text; also return whether it has a double quotation mark."""
+        """Return the token ids of a chunk of text, and whether it has a double quotation mark."""
         tokens = treebank_tokenize(chunk)
         return self._lookup(map(str.lower, tokens)), "``" in tokens or "''" in tokens
 
     def _singly(self, sentences: Any, is_parse: bool) -> tuple[list[str], _Words]:
-        """Tokenize and encode one sentence at a time; also return the words of each as a string."""
+        """Encode sentences one at a time; return their words, joined by spaces, and ids."""
         texts = sentences.to_pylist()
         if is_parse:
             texts = [Tokens(words_of_parse(parse)) for parse in texts]
@@ -286,7 +293,10 @@ class _Encoder:
         return texts, _Words(np.array(ids, np.int32), np.cumsum(counts) - counts, counts)
 
     def _joined(self, sentences: Any) -> tuple[bytes, Int32s]:
-        """Join sentences, each with a line feed; also return where each begins, and the end."""
+        """Join sentences as bytes, with a line feed after each; also return their start offsets.
+
+        The last offset is the end.
+        """
         if not len(sentences):
             return b"", np.zeros(1, np.int32)
         lines = self.arrow.compute.binary_join_element_wise(sentences, "", "\n")
@@ -315,7 +325,7 @@ class _Encoder:
 
 
 def _ranges(values: Int32s, begins: Int64s, lengths: Int64s) -> Int32s:
-    """Concatenate the ranges of an array that begin at ``begins`` and have these lengths."""
+    """Concatenate ``values[begins[i] : begins[i] + lengths[i]]`` for all i."""
     places = np.repeat(begins - (np.cumsum(lengths) - lengths), lengths)
     places += np.arange(len(places))
     return values[places]

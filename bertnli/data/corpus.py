@@ -48,7 +48,8 @@ class Corpus(_Columns):
         rows: (N,) int64 numbers of the rows or lines in their files, counted from 1; for a record
             of several lines, its first line. See `where`.
         parts: dictionary of each file or table to its number of pairs, in the order of the pairs.
-        skipped: dictionary of the reason to the number of skipped rows. Headers and empty lines are
+        skipped: dictionary of a reason to the number of rows skipped for it. Headers and empty
+            lines are
             not rows. If the quotation marks of a CSV record do not pair, its first line is a bad
             row, and the next line starts a new record.
         source: the names of the files or tables.

@@ -65,7 +65,7 @@ class PairDataset(ExampleSet):
         labels: (N,) int32 class ids, indices into ``label_names``; -1 for a pair without a label.
         is_cut: (N,) bool, whether a pair was truncated.
         targets: (N, classes) float32 probabilities or None; see `with_targets`.
-        skipped: dictionary of the reason to the number of rows of the source that were left out.
+        skipped: dictionary of a reason to the number of rows of the source left out for it.
         source: the names of the files or tables.
         notes: guesses about the source.
 
@@ -230,7 +230,7 @@ class PairDataset(ExampleSet):
         )
 
     def padded(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:
-        """Return token_ids and segments (max_len,), valid length and label of one pair.
+        """Return token_ids (max_len,), segments (max_len,), valid length and label of one pair.
 
         Raises:
             IndexError: the index is out of range.

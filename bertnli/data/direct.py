@@ -139,7 +139,7 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
 
 
 def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
-    """Take the columns of sentences and label (the last) from a record batch."""
+    """Take the columns in ``names``, of which the last is the label, from a record batch."""
     pa = arrow_library()
     arrays: list[Any] = [None if name is None else batch.column(name) for name in names]
     *texts, label = arrays
@@ -156,7 +156,7 @@ def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
 
 
 def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
-    """Cut an unquoted text file into pieces that end with a line."""
+    """Yield pieces of a text file without quoted fields; each piece ends at a line end."""
     try:
         while piece := file.read(PIECE):
             end = file.readline(MAX_LINE)
@@ -168,7 +168,7 @@ def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
 
 
 def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
-    """Cut a quoted text file into pieces that end with a record.
+    """Yield pieces of a text file with quoted fields; each piece ends at the end of a record.
 
     A line end is inside of quotes where an odd number of quotation marks precedes it, provided that
     all of these open or close a field, or are doubled inside one.
@@ -197,7 +197,7 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Parse rows of a text file of ``width`` columns; take those numbered ``keys``, from 0."""
+    """Parse a piece of a text file; ``keys`` are the wanted columns' positions, from "0"."""
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):

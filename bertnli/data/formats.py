@@ -88,7 +88,7 @@ def bare(path: str | Path) -> Path:
 
 
 def suffix_format(path: str | Path) -> str | None:
-    """Determine the format of a file by the ending of its name; None for an unknown ending."""
+    """Return the format that the ending of a file's name stands for, or None."""
     return SUFFIXES.get(bare(path).suffix.lower())
 
 
@@ -135,7 +135,10 @@ def _lines(head: str, count: int) -> list[str]:
 
 
 def _json_format(head: str, ending: str | None) -> str | None:
-    """Distinguish JSON lines, a JSON document, and other text (None) by the first line."""
+    """Return ``"jsonl"``, ``"json"``, or None for other text, judged by the first line of ``head``.
+
+    ``ending`` is the format for which the file's name speaks; see `suffix_format`.
+    """
     lines, first = _lines(head, SAMPLE), None
     try:
         first = json.loads(lines[0])
@@ -201,7 +204,7 @@ def _delimited(head: str, ending: str | None, is_header: IsHeader, given: Any) -
 
 
 def _is_marked(lines: Sequence[str], delimiter: str) -> bool:
-    """Check whether all fields are in single quotation marks."""
+    """Return whether all fields of the lines are in single quotation marks."""
     between = f"'{delimiter}'"
     return len(lines) > 1 and all(
         line[:1] == line[-1:] == "'" and line.count(between) == lines[0].count(between) > 0
@@ -293,7 +296,7 @@ def _is_quoted(head: str) -> bool:
 
 
 def _has_header(records: Sequence[Sequence[str]], is_header: IsHeader) -> tuple[bool, bool]:
-    """Guess whether the first record names the columns, and whether that is doubtful."""
+    """Guess whether the first record is a header; also return whether the guess is doubtful."""
     if not records or is_header(records[0]) or len(records[0]) < 2:
         return True, False
     names = [text.strip() for text in records[0]]

@@ -52,7 +52,7 @@ class Layout:
     numbers: tuple[str, ...] = ()
 
     def fits(self, names: Mapping[str, str]) -> bool:
-        """Check whether a table has the layout's columns; ``names``: see `names_by_key`."""
+        """Return whether a table has the layout's columns; ``names`` is from `names_by_key`."""
         columns = (self.premise.names, self.hypothesis.names, *((mark,) for mark in self.marks))
         return all(any(key_of(name) in names for name in either) for either in columns)
 
@@ -133,10 +133,10 @@ def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> Mapping[str
 
     Args:
         row: the fields of the row.
-        columns: those of its columns that have annotators' labels, or counts of them.
+        columns: the columns that have an annotator's label, or the number of annotators of a label.
 
     Returns:
-        The number of annotators for each label, in the file's spelling.
+        A dictionary of each label, in the file's spelling, to its number of annotators.
     """
     counts = Counter[str]()
     for column in columns:

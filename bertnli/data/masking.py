@@ -40,13 +40,13 @@ class PretrainingBatch(Batch):
 
 
 class Masking:
-    """A function that masks the tokens of a batch at random.
+    """Masks random tokens of a batch; call it with a `Batch` to get a `PretrainingBatch`.
 
     Args:
         vocab: the vocabulary of the tokens.
-        rate: the share of a sequence's tokens that are predicted, at least one as in the book;
-            special tokens are counted in the sequence but never predicted.
-        whole_words: whether to draw words in place of tokens, and mask all pieces of each.
+        rate: the share of each sequence's tokens to predict, at least one token. Special tokens
+            count as tokens of the sequence, but are never predicted.
+        whole_words: whether to choose words instead of tokens, and mask all pieces of a word.
     """
 
     def __init__(self, vocab: Vocab, rate: float = 0.15, whole_words: bool = False) -> None:

@@ -49,7 +49,8 @@ class Bucket:
     Args:
         pairs: (n,) indices of the pairs in the batch.
         rows: (n, t) rows of each pair's tokens in the chunk; padding is the chunk's last row.
-        valid_lens: (n,) numbers of keys to which each pair's queries attend; None if all are t.
+        valid_lens: (n,) number of tokens of each pair that are not padding; None if there is no
+            padding.
     """
 
     pairs: NDArray[np.int64]
@@ -189,7 +190,7 @@ def rounded_up(count: int) -> int:
 
 @dataclass(frozen=True)
 class PaddingCost:
-    """The numbers of tokens in the batches of an epoch, padded in several ways.
+    """The number of tokens in the batches of an epoch, for several ways of padding.
 
     Args:
         batch_size: the number of pairs of a batch.

@@ -60,7 +60,9 @@ class Reading:
 
     @contextmanager
     def opened(self, part: Part, sample: int = SAMPLE) -> Iterator[tuple[Table, Plan]]:
-        """Open a table, and choose the columns to read by its first ``sample`` rows.
+        """Context manager that opens a table and chooses its columns by the first ``sample`` rows.
+
+        The table has only the rows of the part's split.
 
         The rows of the table are then those of the part's split.
         """
@@ -132,7 +134,7 @@ class Reading:
 
 
 def bad_row(source: str, number: int, what: object) -> DataError:
-    """Make the error for a malformed row, ``what`` being the problem."""
+    """Return the DataError for a malformed row; ``what`` describes the problem."""
     return DataError(
         f"{source}, line {number}: {what}. Mend the line, or leave such rows out with "
         "on_error='skip' (--skip-bad-rows)"
@@ -140,7 +142,7 @@ def bad_row(source: str, number: int, what: object) -> DataError:
 
 
 def _in_split(rows: Iterable[Row], source: str, column: str | None, split: str) -> Iterator[Row]:
-    """Yield the rows with this split in a column; DataError if there are none."""
+    """Yield the rows whose ``column`` has the value ``split``; DataError if there are none."""
     if column is None:
         raise ConfigError(
             f"{source} is one table without splits, so there is no {split}; leave split= "
@@ -184,7 +186,7 @@ def _sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_
 
 
 def check_column(row: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise BadRow if a row has none of these columns; names with a dot are not checked."""
+    """Raise BadRow if a row has none of the named columns; names with a dot are not checked."""
     if not any(name in row or "." in name for name in names):
         expected = " or ".join(map(repr, names))
         raise BadRow(f"no {expected}; the row has {short_repr(sorted(map(str, row)))}")

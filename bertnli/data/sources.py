@@ -123,7 +123,7 @@ def parts_of(
 
 
 def has_split(source: Any, split: str) -> bool:
-    """Check whether a source has several splits, among them this one."""
+    """Return whether a source has several splits, and ``split`` is one of them."""
     try:
         return all(part.split is None for part in parts_of(source, split))
     except (ConfigError, DataError):
@@ -131,10 +131,9 @@ def has_split(source: Any, split: str) -> bool:
 
 
 def default_split(source: Any, split: str) -> str | None:
-    """Return ``split`` if it must be chosen where the user names none.
+    """Return ``split`` if the source has it beside other splits and names none itself, else None.
 
-    That is so if the source, or each source of a list, names no split itself and has this one
-    beside others. Otherwise, return None.
+    A list of sources must fulfil this for each of them.
     """
     for item in source if _is_list_of_sources(source) else [source]:
         item, named = source_and_split(item)
@@ -144,14 +143,17 @@ def default_split(source: Any, split: str) -> str | None:
 
 
 def own_dev(train: Any) -> Any:
-    """Return a training set's source, without its split, if it has a dev split; else None."""
+    """Return the source of a training set's own dev split, or None.
+
+    The training set is the source, or its split "train".
+    """
     source, named = source_and_split(train)
     has_dev = canonical_split(named) != "dev" and default_split(source, "dev")
     return source if has_dev and (named or default_split(source, "train")) else None
 
 
 def source_and_split(source: Any) -> tuple[Any, str | None]:
-    """Separate ``PATH:SPLIT`` or ``NAME:SPLIT``; for any other source the split is None."""
+    """Split the text ``PATH:SPLIT`` or ``NAME:SPLIT``; other sources are returned with None."""
     if isinstance(source, str) and "://" not in source and not _exists(source):
         name, colon, split = source.rpartition(":")
         if colon and (name in (SAMPLE, *corpus_names()) or _exists(name)):
@@ -160,7 +162,7 @@ def source_and_split(source: Any) -> tuple[Any, str | None]:
 
 
 def _is_list_of_sources(source: Any) -> bool:
-    """Check whether this is a list of sources, and not of pairs."""
+    """Return whether this is a list of sources, rather than a list of pairs."""
 
     def is_source(item: Any) -> bool:
         if isinstance(item, str):
@@ -172,7 +174,10 @@ def _is_list_of_sources(source: Any) -> bool:
 
 
 def _rows_of_columns(source: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
-    """Convert a mapping of columns to rows; None if it is a row, or a mapping of splits.
+    """Convert a dictionary of columns to rows.
+
+    Return None if the dictionary is a single row or has a split in each value. A column is a list,
+    or a dictionary of the index to values, as from ``DataFrame.to_dict``.
 
     A column is a list, or a mapping of the index to values, as by ``DataFrame.to_dict``.
     """
@@ -243,7 +248,10 @@ def _missing(source: str | Path) -> str:
 
 
 def _folder_parts(folder: Path, title: str, split: str | None, default: str | None) -> list[Part]:
-    """List the files of a folder that hold a split: one, or its shards; ``title`` is their name."""
+    """Return the file of a folder that holds a split, or the shards of that file.
+
+    ``title`` names the folder in messages.
+    """
     groups: dict[str, list[Path]] = {}
 
     def preference(path: Path) -> tuple[int, int, str]:  # of files with the same pairs
@@ -277,7 +285,7 @@ def _files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
 
 
 def _words(name: str) -> list[str]:
-    """Split a name into lower-case words; those that mean a split are replaced by our name."""
+    """Split a name into lower-case words; words such as "validation" become our split names."""
     words = re.split(r"[^a-z0-9]+", name.lower())
     return [ALIASES.get(word, word) for word in words if word]
 
@@ -292,7 +300,7 @@ def _chosen(
     """Choose the group of files or tables that holds a split; ``title`` is for messages.
 
     Args:
-        groups: name of each group to its content.
+        groups: dictionary of each group's name to its files or table.
         split, default: see `parts_of`.
     """
     wanted = split or (default if len(groups) > 1 else None)

@@ -63,7 +63,7 @@ PACKED: dict[bytes, Callable[[Any], Any]] = {
 
 @dataclass
 class Stream:
-    """An open source of bytes: its name in messages, its first bytes, and all of it as a file."""
+    """An open source of bytes: its name for messages, its first bytes, and the file to read."""
 
     name: str
     head: bytes
@@ -71,9 +71,10 @@ class Stream:
 
 
 class _Rejoined(io.RawIOBase):
-    """A file with its first bytes put back; ``packed`` is the file that it unpacks, or None.
+    """A binary file that first yields ``head``, bytes that were already read, then the rest.
 
-    An unpacked file is bounded: a bomb raises DataError.
+    ``packed`` is the compressed file if this is its unpacked content; the ratio of their sizes is
+    limited, and a decompression bomb raises DataError.
     """
 
     def __init__(self, name: str, head: bytes, file: Any, packed: Any) -> None:
@@ -140,7 +141,7 @@ def open_bytes(path: str | Path) -> Iterator[Stream]:
 
 
 def _first_line(file: Any) -> bytes:
-    """Read until a piece has a line feed: a pipe's writer may wait for the answer to a line."""
+    """Read up to a line feed: a pipe's writer may wait for the answer to a line."""
     head = b""
     while b"\n" not in head and len(head) < HEAD and (data := file.read1(1 << 16)):
         head += data
@@ -148,7 +149,7 @@ def _first_line(file: Any) -> bytes:
 
 
 def lines_of(file: io.TextIOBase, name: str) -> Iterator[str]:
-    """Yield the lines of a text; DataError, which begins with ``name``, if one is too long."""
+    """Yield the lines of a text; DataError if one is too long. ``name`` begins the message."""
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
@@ -163,7 +164,7 @@ def lines_of(file: io.TextIOBase, name: str) -> Iterator[str]:
 def encoding_of(head: bytes, given: str | None) -> tuple[str, int]:
     """Determine the encoding of a text, and the length of its byte order mark.
 
-    It is the ``given`` one or, without it, the one of the mark, or UTF-8.
+    The encoding is ``given`` or, if that is None, the one of the byte order mark or UTF-8.
     """
     try:
         name = "utf-8" if given is None else codecs.lookup(given).name
@@ -182,7 +183,7 @@ def encoding_of(head: bytes, given: str | None) -> tuple[str, int]:
 
 @contextmanager
 def as_text(stream: Stream, encoding: str | None = None) -> Iterator[io.TextIOWrapper]:
-    """Decode a stream as text whose lines end at a line feed alone; ``encoding``: see `read`."""
+    """Open a stream as text, whose lines end at line feeds only; ``encoding``: see `read`."""
     name, mark = encoding_of(stream.head, encoding)
     stream.file.read(mark)
     if encoding is None and not mark and _utf_16(stream.head):  # which may be valid UTF-8
@@ -198,7 +199,7 @@ def as_text(stream: Stream, encoding: str | None = None) -> Iterator[io.TextIOWr
 
 
 def _proposal(name: str, head: bytes, undecodable: bytes) -> str:
-    """Propose encodings for a text that is not ``name``, with a sample of the text in each."""
+    """Suggest encodings for a text that cannot be decoded, each with a decoded sample."""
     from charset_normalizer import from_bytes
 
     sample = b"\n".join((head[: 1 << 16], undecodable[: 1 << 16]))
@@ -226,7 +227,7 @@ def _proposal(name: str, head: bytes, undecodable: bytes) -> str:
 
 
 def _utf_16(head: bytes) -> str | None:
-    """Guess whether a text is UTF-16 without a byte order mark: the encoding's name, or None.
+    """Return the name of the UTF-16 encoding of a text without a byte order mark, or None.
 
     ASCII characters, such as tabs and line feeds, have one zero byte each, always on the same side.
     """

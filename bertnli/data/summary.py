@@ -26,8 +26,8 @@ class SetSummary:
         name, source, layout: the attributes of the corpus; see `Corpus`.
         rows: the number of rows of the source, including skipped rows.
         pairs: the number of pairs.
-        classes: dictionary of each class to its number of pairs; ``"-"`` is no label.
-        skipped: dictionary of the reason to the number of skipped rows.
+        classes: dictionary of each class, or ``"-"`` for no label, to its number of pairs.
+        skipped: dictionary of a reason to the number of rows skipped for it.
         duplicates: the number of pairs that repeat an earlier pair with the same label.
         contradictory: the number of distinct pairs that have several labels.
         premises: the number of distinct premises.

@@ -69,12 +69,12 @@ def distinct_names(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str
 
 
 def named_split(name: str) -> str:
-    """Translate a file's name of a split, such as "validation", to ours; keep other names."""
+    """Translate a split's name in a file, such as "validation", to ours; keep unknown names."""
     return ALIASES.get(name.lower(), name)
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:
-    """Look up a field of a row, by dots in a nested object; None if it is missing."""
+    """Return a field of a row; in "a.b", b is a field of the nested object a. None if missing."""
     if column in row:
         return row[column]
     key, dot, rest = column.partition(".")

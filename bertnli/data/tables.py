@@ -60,7 +60,7 @@ def delimited_table(file: io.TextIOBase, how: TextFormat, source: str) -> Table:
 
 
 def _named(records: Iterable[Record], columns: tuple[str, ...], what: str) -> Iterator[Row]:
-    """Convert records to rows; ``what`` defined the columns."""
+    """Convert records to rows with the fields ``columns``, which ``what`` defined."""
     empty: list[int] = []  # spreadsheets write rows of empty fields at the end, which are dropped
     for number, fields in records:
         if isinstance(fields, list) and len(fields) == len(columns) and not any(fields):
@@ -78,14 +78,14 @@ def _named(records: Iterable[Record], columns: tuple[str, ...], what: str) -> It
 
 
 def _split(lines: Iterable[str], how: TextFormat) -> Iterator[Record]:
-    """Split unquoted text into records: the lines that are not empty."""
+    """Split text without quotation marks into records, one per non-empty line."""
     for number, line in enumerate(lines, how.skip + 1):
         if text := line.rstrip("\r\n"):
             yield number, text.split(how.delimiter)
 
 
 def _csv(lines: Iterator[str], how: TextFormat) -> Iterator[Record]:
-    """Split quoted text into records.
+    """Split text with quotation marks into records.
 
     An unclosed quotation mark would take all lines after it into one record; the bad row is
     therefore the record's first line alone, and the next line begins another record.
@@ -123,7 +123,7 @@ def _csv(lines: Iterator[str], how: TextFormat) -> Iterator[Record]:
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Raise the csv module's limit of 131,072 characters for a field to `MAX_LINE`."""
+    """Context manager that raises the csv module's limit for a field to `MAX_LINE` characters."""
     before = csv.field_size_limit(MAX_LINE)
     try:
         yield
@@ -180,7 +180,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
 
 
 def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
-    """Convert a JSON value, an object or a list of fields, to a row."""
+    """Convert a JSON object, or a list of fields, to a row; other values become a `BadRow`."""
     if isinstance(value, list | tuple):
         if len(value) > MAX_FIELDS:
             return BadRow(f"a list of {len(value):,} values, and a row has a few")
@@ -202,7 +202,7 @@ def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
 
 
 def _elements(text: str, source: str) -> Iterator[Row]:
-    """Parse a JSON list; a row's number is the line where the element begins."""
+    """Yield the elements of a JSON list as rows, numbered by the line where each begins."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     place, line = text.index("[") + 1, 1
     while True:
@@ -223,7 +223,7 @@ def _elements(text: str, source: str) -> Iterator[Row]:
 
 
 def _rows_in(document: Any, source: str) -> Iterable[Any]:
-    """Find the rows in a JSON document that is an object.
+    """Return the rows in a JSON object.
 
     It has one list of objects, perhaps in another object, or is written by ``DataFrame.to_json``.
     """

@@ -40,7 +40,7 @@ class Annotators:
 
     @classmethod
     def of(cls, corpus: Corpus) -> Annotators | None:
-        """Take the annotators' answers from a labelled set; None if it has none.
+        """Read the annotators' answers of a labelled corpus; return None if it has none.
 
         Raises:
             DataError: the counts do not belong to the set's pairs and classes, or are negative.
@@ -84,15 +84,15 @@ class Annotators:
         }
 
     def facts(self) -> dict[str, Any]:
-        """Compute reference scores, to compare those of a classifier with.
+        """Return reference scores with which those of a classifier can be compared.
 
         Returns:
             ``pairs``, ``left_out`` (pairs of fewer than `MIN_ANSWERS` annotators), ``answers``, and
             the scores of
 
             - ``one``: an annotator compared with the others of the same pair. It agrees where its
-              class is the most frequent of the other ``K_i - 1`` answers, and in part,
-              ``1 / ties``, where several classes are;
+              class is the most frequent one of the other ``K_i - 1`` answers; where several classes
+              are the most frequent, the agreement is ``1 / number of these``;
             - ``gold_label``: always giving the gold label;
             - ``majority``: always giving the most frequent answer (of ties the gold label). Its
               agreement, ``mean_i max_c h_ic``, is the ceiling for one answer per pair; with few
@@ -121,7 +121,7 @@ class Annotators:
         }
 
     def _constant_scores(self, answers: NDArray[np.int64]) -> dict[str, Any]:
-        """Score predictions with probability 1, from a class id (n,) for each pair."""
+        """Score predictions of one class per pair, given by class ids (n,), with probability 1."""
         log_p = np.zeros((self.num_pairs, self.counts.shape[1]))
         with np.errstate(divide="ignore"):
             log_p[self.rows] = np.log(np.arange(log_p.shape[1]) == answers[:, None])

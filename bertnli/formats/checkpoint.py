@@ -37,13 +37,14 @@ class Checkpoint:
         labels: class names in the order of the logits; None for a pretrained model, and if the
             files do not name the classes.
         source: path of the folder or file, for messages.
-        started: names of the tensors that the files lack, and that have start values.
+        started: names of the tensors that the files lack; they were initialised instead.
         encoding: how a classifier truncates sentence pairs; None for a pretrained model, and if the
             files do not say.
         given: facts that the user gave and that no file can confirm, in words.
         head: the output layer, see `head_of`, if the files are those of a classifier.
         format: the name of the format, in words.
-        heads_known: whether the files say the number of attention heads; if not, it is 1.
+        heads_known: whether the files say the number of attention heads; if not,
+            ``config.num_heads`` is 1.
         unnamed: why the classes have no names; empty if there is nothing to explain.
         other_head: why the output layer does not compute classes; empty if it does.
     """

@@ -13,7 +13,9 @@ from bertnli.errors import CheckpointError
 
 
 def check_new(*targets: Path, instead: str = "a new folder") -> None:
-    """Raise CheckpointError if one of the paths, all in one folder, exists or cannot be written.
+    """Raise CheckpointError if one of the paths exists or cannot be written.
+
+    The paths are in one folder. If a path exists, the message asks for ``instead``.
 
     If a path exists, the message asks for ``instead``.
     """
@@ -28,7 +30,9 @@ def check_new(*targets: Path, instead: str = "a new folder") -> None:
 
 @contextmanager
 def new_folder(*targets: Path, as_files: bool = False) -> Iterator[Path]:
-    """Yield the path of a folder to create and fill; at the end it gets the target's name.
+    """Context manager that yields the path of a folder to create and fill, then renames it.
+
+    If the body raises an exception, or the process is killed, the target does not exist.
 
     Args:
         targets: the path of the new folder; with ``as_files`` the paths of new files, all in one
@@ -49,7 +53,7 @@ def new_folder(*targets: Path, as_files: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """Yield the path of a folder to create and fill; put it in the place of ``target`` at the end.
+    """Context manager that yields a path for a new folder, which replaces ``target``.
 
     A killed process leaves the old folder either under its name or, between two renames, where
     `clear_leftovers` finds it. The old folder is removed with all its content: callers check first
@@ -71,7 +75,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(target: Path) -> Iterator[Path]:
-    """Yield the path of a file to write; put it in the place of ``target`` at the end."""
+    """Context manager that yields the path of a file to write, which then replaces ``target``."""
     with temporary_folder(target) as home:
         yield home / NEW
         flush_to_disk(home / NEW)

@@ -96,7 +96,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path of a folder's config.json, and its content or, if bertnli wrote it, {}."""
+    """Return the path of a folder's config.json and its content; {} if bertnli wrote it."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):

@@ -82,8 +82,8 @@ def by_template(name: str, table: Mapping[str, str]) -> str:
 
     Args:
         name: the name, such as ``encoder.blks.3.ffn.dense1.weight``.
-        table: a tensor or a layer in one format to the same in another format; ``{}`` stands for
-            the number of a block.
+        table: dictionary of a tensor's or layer's name in one format to its name in another format;
+            ``{}`` stands for the number of a block.
     """
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
     template = name if number is None else f"{name[: number.start()]}{{}}{name[number.end() :]}"

@@ -244,7 +244,7 @@ class _Graph:
         return self.constant(f"integers {values}", np.array(values, np.int64))
 
     def constant(self, name: str, array: NDArray | None = None) -> str:
-        """Add a constant, by default the model's tensor of that name, unless it has been added."""
+        """Add a constant, unless it is there; by default the model's tensor ``name``."""
         if name not in self.constants:
             array = self.arrays[name] if array is None else array
             dtype = np.float32 if array.dtype.kind == "f" else array.dtype
@@ -255,7 +255,7 @@ class _Graph:
 
 @contextmanager
 def _package_errors(what: str) -> Iterator[None]:
-    """Turn any exception into a CheckpointError about ``what``: the packages raise many classes."""
+    """Context manager that converts any exception to a CheckpointError about ``what``."""
     try:
         yield
     except Exception as error:

@@ -83,7 +83,7 @@ def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
 
 
 class _Reader:
-    """A position in a file's bytes that moves on as they are read."""
+    """Reads values from a file's bytes, one after the other."""
 
     def __init__(self, data: memoryview) -> None:
         self.data, self.position = data, 0
@@ -99,7 +99,7 @@ class _Reader:
         return self.data[self.position - size : self.position]
 
     def numbers(self, code: str) -> tuple[int, ...]:
-        """Read numbers; ``code`` is their `struct` format without the byte order."""
+        """Read the numbers of a `struct` format, given without the byte order."""
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
 
     def number(self, code: str) -> int:

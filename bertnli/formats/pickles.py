@@ -49,7 +49,7 @@ class Refused(Exception):
 
 
 class Storage(NamedTuple):
-    """A storage: NumPy's type code or ``"bf16"``, its key in the file, its number of elements."""
+    """A storage of numbers: NumPy's type code or ``"bf16"``, key, number of elements."""
 
     code: str
     key: str
@@ -57,7 +57,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor as a view of a storage; offset and strides are in elements of the type code."""
+    """A tensor, described as a view of a storage; offset and strides are numbers of elements."""
 
     storage: Storage
     offset: int
@@ -70,7 +70,7 @@ class Unpickler(pickle.Unpickler):
     """Reads one pickle from a file's current position, and moves the position to its end.
 
     Attributes:
-        storages: the storages that the pickle refers to, by key.
+        storages: dictionary of each key to the storage that the pickle refers to.
 
     Raises:
         Refused: the pickle holds something other than tensors in plain containers.
@@ -178,7 +178,7 @@ def _parameter(data: Any, *_: Any) -> Tensor:
 
 
 class _Dictionary(dict[Any, Any]):
-    """An OrderedDict of a pickle, without its attributes, such as the versions of modules."""
+    """Replaces an OrderedDict in a pickle; attributes that the pickle sets are ignored."""
 
     def __setstate__(self, state: Any) -> None:
         pass
@@ -194,7 +194,7 @@ def _dictionary(items: Any = None) -> _Dictionary:
 
 
 class _Function:
-    """A function that a pickle may call, but whose attributes it cannot set."""
+    """Takes the place of a function in a pickle, which may call it but not set its attributes."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.call = function

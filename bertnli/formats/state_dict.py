@@ -94,7 +94,7 @@ def _state_of(content: Any) -> dict[str, Tensor]:
 
 
 def _read_zip(data: bytes) -> tuple[Any, _ReadStorage]:
-    """Unpickle the object in a file of the zip format; also return a reader of its storages."""
+    """Unpickle the object in a zip file; return it, and a function that reads its storages."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) < len(archive.infolist()):
@@ -117,7 +117,7 @@ def _read_zip(data: bytes) -> tuple[Any, _ReadStorage]:
 
 
 def _read_legacy(data: bytes) -> tuple[Any, _ReadStorage]:
-    """Unpickle the object in a file of the legacy format; also return a reader of its storages."""
+    """Unpickle the object in a legacy file; return it, and a function that reads its storages."""
     file = io.BytesIO(data)
     magic = [Unpickler(file).load() for _ in range(2)]
     if magic != [LEGACY_MAGIC, LEGACY_PROTOCOL]:
@@ -146,7 +146,7 @@ def _elements(storage: Storage, raw: bytes) -> NDArray:
 
 
 def _view(tensor: Tensor, elements: NDArray) -> NDArray:
-    """Return a tensor as a view of its storage's elements; ValueError if it reaches beyond them."""
+    """Make a tensor's array from its storage's elements; ValueError if it has too few."""
     if tensor.code != tensor.storage.code:
         elements = elements.view(tensor.code)
     offset, sizes = tensor.offset, tensor.sizes

@@ -89,7 +89,7 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
 
 
 def is_tensors(file: Path) -> bool:
-    """Return whether a file's name is that of a file of tensors."""
+    """Return whether a file's name has the ending of a file of tensors."""
     return file.suffix.lower() in SUFFIXES or _PART.fullmatch(file.name) is not None
 
 
@@ -104,7 +104,7 @@ def _known(folder: Path) -> Iterator[Path]:
 
 
 def find(path: Path) -> Path:
-    """Return the file of tensors that a path stands for: the file itself, or that of a folder.
+    """Return the file of tensors for a path, which is the file itself or a folder.
 
     In the folder of a training run it is that of the best checkpoint, or else of the last one.
     """

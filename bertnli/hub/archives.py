@@ -67,7 +67,10 @@ def extracted(archive: Path, folder: Path) -> Path:
 
 
 def _hashes(home: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file below a folder, by relative path; empty for a link."""
+    """Return a dictionary of each file's relative path to its SHA-256.
+
+    A symbolic link has the empty string.
+    """
     return {
         path.relative_to(home).as_posix(): "" if path.is_symlink() else digest_of(path, "sha256")
         for path in home.rglob("*")

@@ -29,7 +29,7 @@ _D2L = "http://d2l-data.s3-accelerate.amazonaws.com/"
 
 
 class HubFile(NamedTuple):
-    """The URL of a file, and the SHA-1 that it must have; None if it is not known."""
+    """The URL of a file and its SHA-1, or None if the SHA-1 is not known."""
 
     url: str
     sha1: str | None
@@ -79,7 +79,10 @@ def register(name: str, url: str, sha1: str | None = None, framework: str = ANY)
 
 
 class HubView(MutableMapping[str, tuple[str, str | None]]):
-    """The part of `DATA_HUB` for one framework, as in the book: name to (URL, SHA-1)."""
+    """A mapping of each name to (URL, SHA-1): the files in `DATA_HUB` for one framework.
+
+    It is used like the ``DATA_HUB`` of the book's package.
+    """
 
     def __init__(self, framework: str) -> None:
         self.framework = framework
@@ -117,7 +120,7 @@ def is_model_name(name: str | Path) -> bool:
 
 
 def missing_hint(name: str | Path, known: Iterable[str]) -> str:
-    """Return a hint for a message about a name that is missing: a similar name that is known."""
+    """Return the hint for a name that does not exist: the most similar known name, or advice."""
     owner = str(name).rpartition("/")[0]
     if owner:  # such as microsoft/deberta-base, unless there is a folder microsoft
         match = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name))

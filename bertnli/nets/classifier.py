@@ -34,7 +34,7 @@ class Prediction:
 
     Args:
         label: the name of the most probable class.
-        probabilities: the probability of each class by name; they sum to 1.
+        probabilities: dictionary of each class to its probability; they sum to 1.
         unknown_share: the share of ``<unk>`` among the pair's tokens, without special ones; with a
             high share the answer means little.
         is_cut: whether the pair was longer than ``max_len``, and lost tokens.
@@ -168,8 +168,8 @@ class Classifier(Trainable):
         """Compute each layer's output for a batch, without dropout and including padding.
 
         Returns:
-            Arrays under the names of `layer_names`: (B, T, H) of the embeddings and of each block,
-            (B, H) of the pooler, (B, labels) of the output layer; float32.
+            Dictionary of each name of `layer_names` to a float32 array: (B, T, H) for the
+            embeddings and for each block, (B, H) for the pooler, (B, labels) for the output layer.
         """
         self.check_weights()
         with self.inference():
@@ -214,7 +214,7 @@ class Classifier(Trainable):
 
     @hinted("Give two sentences: explain(premise, hypothesis)")
     def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
-        """Attribute the predicted class to the tokens of a pair; see `bertnli.explain.explain`."""
+        """Compute each token's share in the predicted class; see `bertnli.explain.explain`."""
         return explain(self, premise, hypothesis, **options)
 
     @hinted(ONE_LIST)

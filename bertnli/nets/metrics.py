@@ -42,7 +42,7 @@ class PretrainingMetrics:
 
     @classmethod
     def from_eval_outputs(cls, eval_outputs: NDArray, next_sentence: bool) -> PretrainingMetrics:
-        """Aggregate the evaluation outputs (N, NUM_EVAL_OUTPUTS) of N examples."""
+        """Compute the scores of N examples from their evaluation outputs (N, NUM_EVAL_OUTPUTS)."""
         n, sums = len(eval_outputs), eval_outputs.astype(np.float64).sum(0).tolist()
         mlm_loss, mlm_hits = (value / max(sums[2], 1) for value in sums[:2])
         nsp_loss, nsp_hits = (value / n if next_sentence else None for value in sums[3:])
@@ -155,7 +155,7 @@ class Metrics:
         return renamed, float(self.confusion[rows, best].sum() / self.confusion.sum())
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Compute the precision, recall, F1 and support (true pairs) of each class by name.
+        """Return a dictionary of each class to its precision, recall, F1 and support.
 
         A ratio with the denominator 0 is 0.
         """

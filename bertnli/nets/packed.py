@@ -23,7 +23,7 @@ Tensor: TypeAlias = Any
 
 
 def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None) -> Tensor:
-    """Encode the first token of each pair, (B, H).
+    """Compute the encoder's output for the first token of each pair, (B, H).
 
     Of the last block only these tokens are computed.
 
@@ -46,7 +46,7 @@ def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
 
 
 def tokens_at(net: Any, inputs: Sequence[Tensor], places: NDArray, table: Any = None) -> Tensor:
-    """Encode some tokens, (R, H).
+    """Compute the encoder's output for some tokens, (R, H).
 
     After the last block's attention only these tokens are computed.
 
@@ -121,7 +121,7 @@ def attention_bias(bucket: Bucket) -> NDArray[np.float32] | None:
 
 
 def _distinct(values: NDArray) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return the distinct values of a (B, T) array, (U,), and each element's index in them, (B T,).
+    """Return a (B, T) array's distinct values (U,), and each element's index, (B * T,).
 
     The last distinct value is repeated, so that few different U occur.
     """

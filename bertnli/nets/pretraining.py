@@ -91,7 +91,7 @@ class BERTNet(Net):
 
 
 def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError unless ``bert`` is a BERT of the backend of the net it is passed to."""
+    """Raise ConfigError unless ``bert`` is a BERT of the same backend as the net."""
     what = f"{type(net).__name__}() takes a BERT"
     if isinstance(bert, tuple | list) and any(isinstance(item, BERTNet) for item in bert):
         raise ConfigError(
@@ -151,7 +151,7 @@ class PretrainingNet(Trainable):
         return mlm_logits, self.nsp(self.hidden(encoded[R:]))
 
     def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Compute the weighted sums of a batch's losses and of its tokens predicted right.
+        """Compute the weighted sum of a batch's losses, and that of its correct predictions.
 
         Divided by the size of the whole batch, the loss is the mean over its masked tokens plus
         the mean over its pairs of sentences, as in the book.
@@ -171,7 +171,7 @@ class PretrainingNet(Trainable):
         return np.concatenate([sums, np.stack(nsp, 1)], 1)
 
     def _losses(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Compute losses and correctness of the masked tokens, (R,), and sentence pairs, (B,)."""
+        """Return loss and correctness for each masked token, (R,), and each pair, (B,)."""
         targets = _predicted(batch, "pred_ids"), batch.labels
         return [self.cross_entropy(*each) for each in zip(outputs, targets, strict=True)]
 
@@ -203,5 +203,5 @@ class PretrainingNet(Trainable):
 
 
 def _predicted(batch: Batch, name: str) -> NDArray:
-    """Select the values of a (B, P) field of a batch at its masked tokens, (R,)."""
+    """Select the elements of a batch's (B, P) array that belong to masked tokens, (R,)."""
     return getattr(batch, name)[cast(PretrainingBatch, batch).pred_positions >= 0]

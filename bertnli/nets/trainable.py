@@ -80,7 +80,7 @@ class Net(ABC):
 
     @abstractmethod
     def inference(self) -> AbstractContextManager[Any]:
-        """Return a context without dropout and without gradients."""
+        """Context manager that turns off dropout and gradients."""
 
     @abstractmethod
     def cross_entropy(
@@ -95,7 +95,7 @@ class Net(ABC):
         """
 
     def building(self) -> AbstractContextManager[Any]:
-        """Return a context in which layers are made without values."""
+        """Context manager in which layers are made without values."""
         return nullcontext()
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
@@ -164,7 +164,7 @@ class Trainable(Net):
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
-        """Compute the sum of a batch's losses, in nats, and the number predicted right.
+        """Compute the sum of a batch's losses, in nats, and the number of correct predictions.
 
         Both are scalars of the framework; ``outputs`` are those of a forward pass.
         """
@@ -186,7 +186,7 @@ class Trainable(Net):
         return batch
 
     def learns_from(self, data: Any) -> None:
-        """Adopt settings of the training set that later inputs must share; see `Classifier`."""
+        """Adopt the training set's settings for later inputs, as `Classifier.encoding`."""
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -194,7 +194,7 @@ class Trainable(Net):
 
 
 def in_words(value: Any) -> str:
-    """Describe a value for an error message by its repr, or a net, whose repr is long, by class."""
+    """Return a value's repr, or a net's class name, for an error message."""
     return f"a {type(value).__name__}" if isinstance(value, Net) else short_repr(value)
 
 

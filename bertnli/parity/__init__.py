@@ -84,10 +84,10 @@ class Difference:
 
 
 def compare_arrays(first: Mapping[str, NDArray], second: Mapping[str, NDArray]) -> list[Difference]:
-    """Compare two sets of named tensors; return a row for each name, in the first set's order.
+    """Compare two sets of named tensors; return a `Difference` for each name, in the first's order.
 
     Raises:
-        DataError: the sets have other names or shapes; the message names the tensors.
+        DataError: the names or the shapes in the two sets differ; the message names the tensors.
     """
     unpaired = sorted(set(first) ^ set(second))
     if unpaired:

@@ -49,8 +49,9 @@ class Row:
 
     Args:
         name: the name of the layer or the tensor.
-        absolute: the largest absolute difference, by ``"one - other"``.
-        relative: the norm of the difference divided by the norm of the other, by ``"one - other"``.
+        absolute: dictionary of a pair of backends, ``"one - other"``, to the largest absolute
+            difference.
+        relative: the same with the norm of the difference divided by the norm of the other.
     """
 
     name: str
@@ -69,7 +70,8 @@ class ParityReport:
         activations: a row for each layer, and one for the logits computed without padding.
         gradients: a row for each tensor; those of key biases, which are zero but for rounding,
             have no tolerance.
-        losses: the mean loss of each step before its update, by backend or ``"referee"``.
+        losses: dictionary of each backend, or ``"referee"``, to the mean loss of each step before
+            its update.
         lr: the learning rate of the steps.
         problems: a sentence for each difference beyond the tolerances.
     """
@@ -284,7 +286,7 @@ def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> lis
 
 
 def _rows(values: Mapping[str, Mapping[str, NDArray]], floor: float) -> tuple[Row, ...]:
-    """Compare arrays of several backends, by backend and name, for each pair of backends.
+    """Compare the arrays of each pair of backends; ``values`` has them by backend, then by name.
 
     Relative differences are divided by norms of at least ``floor``.
     """

@@ -34,7 +34,7 @@ PROBLEMS: Any = {status: {"model": schemas.Problem} for status in (400, 408, 413
 
 @dataclass
 class Service:
-    """The functions that answer requests; the arguments are those of `create_app`."""
+    """The functions that answer requests; see `create_app` for the arguments."""
 
     workers: Mapping[str, Worker]
     limits: Limits
@@ -131,7 +131,7 @@ async def _disconnect(request: Request) -> None:
 
 
 def _explained(pair: tuple[str, str], net: Any, **names: Any) -> str:
-    """Explain a pair, and return the explanation and ``names`` as JSON; for the model's thread."""
+    """Explain a pair in the model's thread; return the explanation and ``names`` as JSON."""
     explanation = explain(net, *pair)
     fields = {
         **vars(explanation),

@@ -27,7 +27,7 @@ class Unavailable(Exception):
 
 @dataclass(eq=False)
 class _Job:
-    """The pairs of a request, of which ``size`` are left, or a function to call with the model."""
+    """A request's pairs, of which ``size`` are not yet computed; or a function of the model."""
 
     size: int
     pairs: Sequence[Pair] = ()

@@ -31,7 +31,7 @@ class PairEncoding:
 
     @classmethod
     def default(cls, positions: int) -> PairEncoding:
-        """Return the book's encoding, for a model with ``positions`` position embeddings."""
+        """Return the book's encoding for a model that has ``positions`` position embeddings."""
         return cls(min(DEFAULT_MAX_LEN, positions))
 
     @classmethod

@@ -126,7 +126,7 @@ def _check(path: Path, described: Mapping[str, Any], defined: bool) -> None:
 
 
 def _content(token: Any) -> Any:
-    """Return the text of a token, which may be an object with the token's properties."""
+    """Return the text of a token, which is a string or an object with the key "content"."""
     return token["content"] if isinstance(token, dict) and "content" in token else token
 
 

@@ -27,7 +27,7 @@ class Vocab:
 
     Attributes:
         idx_to_token: list of the tokens; a token's id is its index.
-        token_to_idx: dictionary of token to id.
+        token_to_idx: dictionary of each token to its id.
         token_freqs: (token, count) pairs, most frequent first; empty for a loaded vocabulary.
         min_freq: the argument; None for a loaded vocabulary.
 
@@ -98,7 +98,7 @@ class Vocab:
         Path(path).write_text(json.dumps(self.idx_to_token, ensure_ascii=False), encoding="utf-8")
 
     def definition(self) -> Any:
-        """Return a JSON value on which all ids depend, for the key of a cache."""
+        """Return a JSON value that determines all ids, for the key of a cache."""
         return self.idx_to_token
 
     def __len__(self) -> int:

@@ -172,7 +172,7 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
 
 
 def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, int]:
-    """Learn ``size`` word pieces and return the id of each; the special tokens come first."""
+    """Learn ``size`` word pieces; return a dictionary of each to its id, special tokens first."""
     tokenizer = _tokenizers().BertWordPieceTokenizer()
     tokenizer.train_from_iterator(
         texts,
@@ -215,7 +215,7 @@ def load_vocab(folder: Path) -> Vocab | None:
 
 
 def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
-    """Read a tokenizer.json; as in transformers, a BERT's settings take precedence over it."""
+    """Read a tokenizer.json; the settings of a BERT tokenizer replace those in it, if given."""
     definition = read_json_object(path, DataError, MAX_VOCAB)
     normalizer = definition.get("normalizer") or {}
     is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
@@ -260,7 +260,7 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
 
 @contextmanager
 def _as_data_errors(what: str | Path) -> Iterator[None]:
-    """Convert any error in the context to a DataError whose message begins with ``what``."""
+    """Context manager that converts any error to a DataError whose message begins with ``what``."""
     try:
         yield
     except (KeyboardInterrupt, SystemExit, GeneratorExit, BackendError):

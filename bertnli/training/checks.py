@@ -45,7 +45,7 @@ VARIABLES = (
 
 
 def check_run_folder(path: Path, overwrite: bool, resume: bool) -> None:
-    """Check that a run can use a folder, and would replace only files of an earlier run.
+    """Check that a run can write to a folder and replaces only files of an earlier run there.
 
     Args:
         path: the folder, which need not exist.
@@ -129,7 +129,7 @@ def _size(path: Path) -> int:
 def settings_of(
     net: Trainable, config: TrainingConfig, train: Source, dev: Source | None
 ) -> dict[str, Any]:
-    """Collect the settings that a resumed run must repeat, as values that JSON can hold."""
+    """Return the settings that a resumed run must repeat, as JSON values."""
     settings = {**asdict(config), **net.config.to_dict(), "labels": list(net.labels)}
     settings["precision"] = net.precision
     if not config.depends_on_length:
@@ -146,7 +146,7 @@ def settings_of(
 
 
 def check_settings(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
-    """Raise ConfigError, naming what differs, unless two runs have the same settings."""
+    """Raise ConfigError, naming the differences, if two runs' settings differ."""
     other_sets = [name for name in SETS if now.get(name) != before.get(name)]
     differ = differences(before, now, {NOTES, *SETS})
     if not differ and not other_sets:
@@ -164,7 +164,7 @@ def check_settings(now: Mapping[str, Any], before: Mapping[str, Any]) -> None:
 
 
 def environment(engine: BaseEngine) -> dict[str, Any]:
-    """Collect the versions, processor and threads on which the weights' last bits depend.
+    """Return the versions, processor and threads on which the last bits of the weights depend.
 
     Floating-point sums depend on their order: on the number of threads, on the instructions that a
     library chooses, and on how a batch is divided.

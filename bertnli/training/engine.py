@@ -114,7 +114,7 @@ class BaseEngine(ABC):
 
     @abstractmethod
     def _update(self, lr: float) -> None:
-        """Change the weights by the gradients of `_backward`."""
+        """Update the weights with the gradients that `_backward` computed."""
 
     @abstractmethod
     def _gradients(self) -> dict[str, NDArray[np.float32]]:

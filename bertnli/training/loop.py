@@ -33,7 +33,7 @@ EvalStep = Callable[[Batch], NDArray[np.float32]]
 
 @dataclass
 class Loop:
-    """Trains for some epochs: steps, an evaluation after each epoch, checkpoints.
+    """Trains a net for some epochs, evaluates it after each of them, and writes checkpoints.
 
     Args:
         engine, train_step, eval_step: the trainer's engine and methods.
@@ -131,7 +131,7 @@ class Loop:
             self.average.update()
 
     def _settle(self, batch: Batch, result: StepResult) -> None:
-        """Sum a step's result and requests to stop over the processes, before the weights change.
+        """Sum a step's result over the processes, and decide on a stop, before the weights change.
 
         So history and weights agree if a process is lost. With several processes, this step's
         result is read; with one, that of the step before, so that the framework need not wait.
@@ -152,7 +152,7 @@ class Loop:
         self.state.progress.seconds = time.perf_counter() - self._start
 
     def _record(self, loss_sum: float, num_correct: float) -> None:
-        """Add the sums of the oldest pending step to the history."""
+        """Add the loss and the correct predictions of the oldest pending step to the history."""
         batch, _ = self._pending.popleft()
         self.folder.check_loss(loss_sum, batch, self.state)
         self.state.history.step_losses.append(loss_sum / len(batch))
@@ -180,7 +180,7 @@ class Loop:
         self._notify("on_epoch")
 
     def _evaluated_epoch(self) -> EpochRecord | None:
-        """Evaluate the net and record the epoch's results; None if a stop is requested."""
+        """Evaluate the net and return the epoch's record; return None if a stop is requested."""
         progress, start, score = self.state.progress, time.perf_counter(), None
         if self.stop.requested or self.stop.count(self.workers.sum(self.stop.votes())):
             return None
@@ -213,7 +213,7 @@ def evaluate(
 ) -> Score | None:
     """Score a net on the batches of a set, with the same result in each process.
 
-    Each of n processes computes every n-th batch. The number of pairs so far is passed to
+    Each of n processes computes every n-th batch. The number of pairs evaluated so far is passed to
     ``on_batch``.
 
     Returns:

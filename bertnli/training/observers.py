@@ -170,7 +170,7 @@ class LogProgress(_Progress):
 
 
 class LiveCurve(_Progress):
-    """Draws the run's curve in the output of a notebook's cell, again and again in one place.
+    """Draws the run's curve in the output of a notebook's cell; each drawing replaces the last.
 
     It is drawn after each epoch and, within the limits of `EVERY` and `SHARE`, after steps. Without
     matplotlib, a line of text is shown instead.

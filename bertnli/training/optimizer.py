@@ -80,7 +80,7 @@ def dense_moments(arrays: Arrays, name: str, shape: tuple[int, ...]) -> tuple[ND
 
 
 def row_moments(arrays: Arrays, name: str) -> tuple[NDArray, NDArray, NDArray]:
-    """Read the indices (n,) of a table's rows that have moments, and m and v of these, (n, H)."""
+    """Read a table's row indices (n,), and the moments m and v of these rows, (n, H) each."""
     m, v = arrays[f"m/{name}"], arrays[f"v/{name}"]
     rows = arrays.get(f"rows/{name}")
     if rows is None:
@@ -110,7 +110,7 @@ class BaseWeightAverage(ABC):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within a ``with`` block, give the net the mean as its weights, if there is a mean."""
+        """Context manager in which the mean, if there is one, replaces the net's weights."""
         if not self.count:
             yield
             return
@@ -123,7 +123,7 @@ class BaseWeightAverage(ABC):
             self.in_use = False
 
     def finish(self) -> None:
-        """Make the mean, if there is one, the net's weights, and discard the others."""
+        """Replace the net's weights by their mean, if there is one."""
         if self.count:
             self._swap()
         self.load_arrays({})
@@ -151,8 +151,8 @@ class BaseWeightAverage(ABC):
 
     @abstractmethod
     def _means(self) -> dict[str, NDArray[np.float32]]:
-        """Return the mean by canonical name."""
+        """Return the mean of each tensor, by canonical name."""
 
     @abstractmethod
     def _set_means(self, means: Arrays) -> None:
-        """Set the mean by canonical name; an empty mapping removes it."""
+        """Set the mean of each tensor, by canonical name; an empty dictionary removes the mean."""

@@ -52,8 +52,8 @@ WEIGHTS = "weights/"
 class RunFolder:
     """Writes a run's files, and reads its state.
 
-    Of several processes only the first does so, and sends the others the state: their hosts need no
-    common file system. The folder is locked within a ``with`` block.
+    Of several processes only the first reads and writes, and sends the state to the others, which
+    need no common file system. A context manager: the folder is locked within the ``with`` block.
 
     Args:
         path: the folder; None writes no files.
@@ -167,7 +167,7 @@ class RunFolder:
         return state
 
     def is_due(self, step: int) -> bool:
-        """Return whether to save a state after a step of the run, counted from 1."""
+        """Return whether to save a state after this step of the run, counted from 1."""
         if self.path is None:
             return False
         if isinstance(self.save_every, int):

@@ -23,7 +23,7 @@ class Source:
     """A data set and its batches.
 
     Args:
-        data: a set, or a loader, whose batches are taken in their order.
+        data: a set, or a framework's DataLoader, whose batches are used in its order.
         net: the net to train or evaluate.
         loader_batch: converts a loader's item to a batch.
     """

@@ -41,7 +41,7 @@ MAX_STATE, _BLOCK = 1 << 30, 1 << 22
 
 @dataclass
 class EpochProgress:
-    """Sums over the steps and pairs of the epoch under way; losses are in nats."""
+    """Sums over the steps of an unfinished epoch, and over their pairs; losses are in nats."""
 
     steps: int = 0
     loss_sum: float = 0.0

@@ -31,7 +31,7 @@ class StopRequest:
         return self.agreed is not None
 
     def votes(self) -> NDArray[np.float32]:
-        """Return this process's votes, (2,), to be summed: stop by SIGINT, stop by SIGTERM."""
+        """Return (2,) numbers to be summed: 1 after SIGINT, and 1 after SIGTERM, else 0."""
         return np.array([self.received == signum for signum in SIGNALS], np.float32)
 
     def count(self, votes: NDArray) -> bool:
@@ -48,7 +48,7 @@ class StopRequest:
 
 @contextmanager
 def handled_signals(handler: Any) -> Iterator[None]:
-    """Within a ``with`` block, call a handler on SIGINT and SIGTERM."""
+    """Context manager in which a function handles SIGINT and SIGTERM."""
     previous = {signum: signal.signal(signum, handler) for signum in SIGNALS}
     try:
         yield
@@ -59,7 +59,7 @@ def handled_signals(handler: Any) -> Iterator[None]:
 
 @contextmanager
 def stop_between_steps() -> Iterator[StopRequest]:
-    """Turn the first SIGINT or SIGTERM into a request to stop after the step under way.
+    """Context manager that turns the first SIGINT or SIGTERM into a request to stop after the step.
 
     Interrupting a step would leave some tensors updated and others not. A second SIGINT interrupts
     at once; a second SIGTERM may be the first one, passed on by a launcher. Python allows handlers

@@ -123,8 +123,8 @@ class Trainer:
             seed: random seed of this step's dropout.
 
         Returns:
-            Loss and hits of this process's share, with the weights before the step. The step may
-            still be under way.
+            The loss and the number of correct predictions of this process's share, computed before
+            the weights change. The framework may still be computing the step.
 
         Raises:
             TrainingError: memory does not suffice.
@@ -135,7 +135,7 @@ class Trainer:
     def gradients(self, batch: Batch, seed: int) -> dict[str, NDArray[np.float32]]:
         """Compute the gradients of a batch's mean loss, by the tensors' canonical names.
 
-        They are those of `train_step` before clipping; no weight changes.
+        They are the gradients of `train_step` before clipping; no weight changes.
         """
         return self.engine.mean_gradients(batch, seed)
 
@@ -168,18 +168,20 @@ class Trainer:
                 taken in their order.
             dev: the set that the best epoch is chosen by; never the test set, whose score would
                 then say nothing of other data.
-            num_epochs: passes over the training set; None for the recipe's, 5.
+            num_epochs: the number of passes over the training set; None for the recipe's number,
+                which is 5.
             batch_size: pairs in a step, over all devices and processes; a loader brings its own.
-                None for the recipe's, 512.
+                None for the recipe's number, which is 512.
             output: folder for ``best/`` and ``last/`` (checkpoints), ``metrics.jsonl``,
                 ``curve.png`` and ``state/``; None writes nothing.
-            overwrite: replace an earlier run in ``output``, which is an error otherwise. Files that
-                no run wrote are kept, or an error where a run writes to their names.
-            resume: go on with the run in ``output`` from its last state, or start it if there is
-                none. Settings and data must be the same, but for more epochs where the schedule is
-                constant. The weights become those of an uninterrupted run to the bit on the same
-                kind of machine, with as many threads and the same versions; elsewhere to rounding,
-                and a note on standard error says what differs.
+            overwrite: whether to replace an earlier run in ``output``. Other files are kept; if the
+                run would write to the name of one, there is an error.
+            resume: whether to continue the run in ``output`` from its last state, or start it if
+                there is none. Settings and data must not change, except that ``num_epochs`` may
+                grow if the learning rate is constant. The weights become bit-identical to those of
+                an uninterrupted run on the same kind of machine, with the same number of threads
+                and the same versions; otherwise they agree to rounding, and a note on standard
+                error says what differs.
             save_every: number of steps, or time, between states within an epoch; a state is also
                 written after each epoch.
             keep: number of states to keep.
@@ -191,8 +193,8 @@ class Trainer:
                 `bertnli.training.observers.Observer`.
 
         Returns:
-            The history; its pairs/s count all of an epoch's training time. If weights were
-            averaged, the net has their average.
+            The history; its pairs/s are an average over the training time of each epoch. If weights
+            were averaged, the net has their average.
 
         Raises:
             KeyboardInterrupt, SystemExit: after Ctrl-C or SIGTERM, once the step under way has
@@ -262,7 +264,7 @@ class Trainer:
         return self.net.predict(pairs, **options)
 
     def _source(self, data: Data, what: str) -> Source:
-        """Validate the data and wrap it in a `Source`."""
+        """Check a data set, which messages call ``what``, and return it as a `Source`."""
         source = Source(data, self.net, self.engine.loader_batch)
         source.check(what, self.workers.size)
         return source

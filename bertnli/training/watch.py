@@ -58,7 +58,11 @@ class Watch:
 
     @contextmanager
     def exchange(self) -> Iterator[None]:
-        """Watch the exchange with other processes within a ``with`` block."""
+        """Context manager around a communication with other processes.
+
+        If it takes longer than ``rank_timeout``, or the lifeline closes, the process saves the
+        run's state and ends with the exit status of a lost process.
+        """
         with self._lock:
             self._exchanges += 1
             self._waits = True

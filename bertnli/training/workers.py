@@ -44,7 +44,7 @@ class Workers:
     def sum(self, values: NDArray) -> NDArray:
         """Sum arrays (N,), float32 or float64, over all processes; each gets the result (N,).
 
-        A RankError says that a process is gone.
+        A RankError is raised if a process is gone.
         """
         return values
 
@@ -63,7 +63,7 @@ class Workers:
 
     @contextmanager
     def saving(self, save: Callable[[], str]) -> Iterator[None]:
-        """Save the state of the run if another process is lost within a ``with`` block.
+        """Context manager that saves the run's state if another process is lost.
 
         ``save`` saves the state and returns a sentence that says how to go on, which becomes the
         end of the RankError's message.
@@ -125,7 +125,7 @@ class Workers:
             )
 
     def _broadcast(self, data: bytes) -> bytes:
-        """Send the first process's bytes to all processes; the others give none."""
+        """Send ``data`` of the first process to all processes."""
         length = int(self.sum(np.array([len(data)], np.float64))[0])
         received = bytearray()
         for start in range(0, length, _PIECE):
@@ -139,7 +139,7 @@ class Workers:
 
 
 def lost(error: Exception) -> RankError:
-    """Make the error to raise when another process does not answer, from the framework's error."""
+    """Return the RankError to raise after a framework's error that another process is gone."""
     return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
         "message, that says why"

@@ -40,7 +40,7 @@ _LATE_USES = {
 
 @contextmanager
 def _temporarily(mapping: Any, values: Mapping[str, Any]) -> Iterator[None]:
-    """Add items to a mapping within a ``with`` block; keys that have a value keep it."""
+    """Context manager that adds items to a dictionary; keys that are present keep their value."""
     before = {key: mapping[key] for key in values if key in mapping}
     mapping.update({key: value for key, value in values.items() if not before.get(key)})
     try:

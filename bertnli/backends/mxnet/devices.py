@@ -139,7 +139,7 @@ def split_batch(batch: Batch, devices: Sequence[Any]) -> list[Batch]:
 
 
 class SNLIBERTDataset(PairDataset, mx.gluon.data.Dataset):
-    """Sentence pairs as token ids; item i is ``((token_ids, segments, valid_len), label)``.
+    """A gluon data set of encoded pairs; item i is ``((token_ids, segments, valid_len), label)``.
 
     Items are padded to ``max_len``; ids are int32, length and label float32, as in the book's
     MXNet tab.

@@ -38,7 +38,7 @@ TABLE = "encoder.token_embedding.weight"
 
 
 class Engine(BaseEngine):
-    """Trains a net with PyTorch's formula of Adam; see `BaseEngine`.
+    """Trains a net on MXNet; see `BaseEngine`. Adam follows PyTorch's formula.
 
     The token embedding's gradient has only the rows that a batch uses. On GPUs each step seeds
     MXNet's random generator for dropout; MXNet cannot restore the generator's state.
@@ -92,7 +92,7 @@ class Engine(BaseEngine):
         return result
 
     def _backward_share(self, share: Batch, first: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of this process's summed loss, times a weight.
+        """Compute the gradients of ``weight`` times the summed loss of this process's share.
 
         The token_ids index the rows in use. A device without pairs runs the pair ``first`` with
         weight 0, so that no gradients of an earlier step remain.
@@ -127,7 +127,10 @@ class Engine(BaseEngine):
 
     @contextmanager
     def _added_gradients(self, device: Any, added: bool) -> Iterator[None]:
-        """If ``added``, let backward passes add to the gradients instead of replacing them."""
+        """Context manager: if ``added``, backward passes add to the gradients on the device.
+
+        Otherwise, and after the context, they replace the gradients.
+        """
         if not added:
             yield
             return

@@ -77,7 +77,12 @@ class BERTModel(nn.Block):
 
 @use_np
 class BERTClassifier(nn.Block):
-    """A classifier: an output layer on ``<cls>`` after the encoder and pooler of ``bert``."""
+    """A classifier: BERT's encoder and pooler (``hidden``), then an output layer.
+
+    Args:
+        bert: the pretrained model, whose encoder and pooler are shared, not copied.
+        num_classes: the number of classes.
+    """
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
@@ -86,7 +91,7 @@ class BERTClassifier(nn.Block):
         self.output = dense_layer(num_classes, bert.encoder.config.num_hiddens)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Compute the class logits, (B, classes).
+        """Compute the class logits, (B, classes), from the encoded ``<cls>`` token of each pair.
 
         Args:
             inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in the data set.

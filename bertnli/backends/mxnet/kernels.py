@@ -28,7 +28,7 @@ Tensor = Any
 
 
 class AttentionGroups:
-    """Indices and masks that say which of a chunk's N rows attend to which; h is num_heads."""
+    """The indices and masks for attention in a chunk of N rows, bucket by bucket."""
 
     def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
         self.num_heads, self.device = num_heads, device
@@ -52,7 +52,11 @@ class AttentionGroups:
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Copy queries, divided by sqrt(d), keys and values, (N, H), to (n h, t, d) of each bucket.
+        """Copy queries, keys and values, (N, H) each, into an array (n * h, t, d) for each bucket.
+
+        A bucket has n pairs of t tokens; there are h heads of d channels. Queries are divided by
+        sqrt(d). With ``rows``, the three are tables (U, H), in which each of the N rows looks up
+        one.
 
         With ``rows``, the three are tables (U, H), of which each of the N rows looks up one.
         """
@@ -67,7 +71,7 @@ class AttentionGroups:
         return self._heads(self.rows)
 
     def _heads(self, buckets: Iterable[NDArray]) -> list[Tensor]:
-        """Convert each bucket's rows (n, t) to rows of single heads, (n h, t)."""
+        """Convert each bucket's row numbers (n, t) to those of single heads, (n * h, t)."""
         heads = np.arange(self.num_heads)[:, None]
         places = (bucket[:, None] * self.num_heads + heads for bucket in buckets)  # (n, h, t)
         return [as_nd(each.reshape(-1, each.shape[2]), self.device) for each in places]
@@ -98,7 +102,7 @@ def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dr
 def attention_to_rows(
     queries: Tensor, x: Tensor, groups: AttentionGroups, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
-    """Compute each query's weighted mean of rows, (h, m, H), and its sum of weights, (h, m, 1).
+    """For each query compute a weighted mean of rows, (h, m, H), and the sum of weights, (h, m, 1).
 
     The weights are ``dropout(softmax(q x^T + bias))``, of queries (m, h, H), h for each pair, and
     the rows x (N, H) of the pair; their sum is 1 without dropout. All arrays are `mx.nd`.
@@ -132,7 +136,7 @@ _bits: ContextVar[Any] = ContextVar("_bits", default=None)
 
 @contextmanager
 def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
-    """Draw dropout masks from a seed within a ``with`` block; MXNet's CPU generator is not used."""
+    """Context manager that seeds the dropout masks; MXNet's own CPU generator is not used."""
     for i, device in enumerate(devices):
         if device.device_type != "cpu":
             mx.random.seed(seed + i, ctx=device)

@@ -98,7 +98,10 @@ def norm(layer: Any, X: Tensor) -> Tensor:
 
 @lru_cache(maxsize=64)
 def _constants(N: int, device: Any) -> tuple[Tensor, ...]:
-    """Make BatchNorm's gamma, beta, and unused running mean and variance, (N,); and ones (N, 1)."""
+    """Make the constant arrays for BatchNorm on N rows.
+
+    These are gamma, beta, and the unused running mean and variance, (N,) each; and ones (N, 1).
+    """
     with mx.autograd.pause():
         vectors = (nd.ones(N, device), *(nd.zeros(N, device) for _ in range(3)))
         return (*vectors, nd.ones((N, 1), device))

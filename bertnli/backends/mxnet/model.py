@@ -24,7 +24,10 @@ from bertnli.nets.trainable import Net
 
 
 class MXNetNet(Net, nn.Block):
-    """The functions on MXNet's arrays that `Net` declares; decorate subclasses with `use_np`."""
+    """Implements, for MXNet's arrays, the functions that `Net` declares.
+
+    Subclasses are decorated with `use_np`.
+    """
 
     backend, ops = "mxnet", layers
 

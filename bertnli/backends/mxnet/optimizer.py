@@ -66,9 +66,9 @@ class Adam:
     It updates the weights on each parameter's first device, and copies them to the others.
 
     Args:
-        named: the parameters to train, by name.
+        named: dictionary of the name of each parameter to train to the parameter.
         table: the name of the parameter that is looked up by row.
-        rates: the learning rate's factor and the weight decay of each parameter, by name.
+        rates: dictionary of each name to the learning rate's factor and the weight decay.
         clip_norm: the largest norm of the gradients; see `TrainingConfig`.
     """
 
@@ -115,7 +115,7 @@ class Adam:
                 weights.copyto(other)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state as arrays; `bertnli.training.optimizer` lists their names."""
+        """Return the state as arrays; `bertnli.training.optimizer` describes their names."""
         n = len(self.rows.rows)
         moments = {**self.moments, self.table: (self.rows.m[:n], self.rows.v[:n])}
         state = {"updates": np.array([self.num_updates], np.int64)}
@@ -132,7 +132,7 @@ class Adam:
 
 
 def adam_update(w: Tensor, g: Tensor, m: Tensor, v: Tensor, num_updates: int, lr: float) -> None:
-    """Update weights w and moments m, v in place by Adam's formula from gradients g."""
+    """Update weights w and moments m and v in place with gradients g, by Adam's formula."""
     # MXNet adds epsilon to sqrt(v), PyTorch to sqrt(v / (1 - beta2^t)); scaled, it is the same.
     correction1, correction2 = 1 - BETA1**num_updates, math.sqrt(1 - BETA2**num_updates)
     rates = {"lr": lr * correction2 / correction1, "epsilon": EPSILON * correction2}
@@ -140,7 +140,7 @@ def adam_update(w: Tensor, g: Tensor, m: Tensor, v: Tensor, num_updates: int, lr
 
 
 def clip(gradients: list[Tensor], max_norm: float) -> None:
-    """Scale gradients in place so that their joint norm is at most ``max_norm``."""
+    """Scale gradients in place so that the norm of all of them together is at most ``max_norm``."""
     # MXNet's own norm keeps three digits.
     squares = [nd.dot(g.reshape(-1), g.reshape(-1)) for g in gradients]
     scale = nd.minimum(max_norm / (nd.add_n(*squares).sqrt() + 1e-6), 1.0)
@@ -152,7 +152,7 @@ class WeightAverage(BaseWeightAverage):
     """The average of parameters over the last steps, kept on their first device.
 
     Args:
-        copies: each parameter's arrays on all devices, by name.
+        copies: dictionary of each parameter's name to its arrays on all devices.
     """
 
     def __init__(self, copies: Mapping[str, list[Tensor]]) -> None:

@@ -102,7 +102,7 @@ def to_device(batch: Batch, device: Device) -> list[Tensor]:
 
 
 class SNLIBERTDataset(PairDataset, torch.utils.data.Dataset):
-    """Sentence pairs as token ids; item i is ``((token_ids, segments, valid_len), label)``.
+    """A PyTorch data set of encoded pairs; item i is ``((token_ids, segments, valid_len), label)``.
 
     Items are padded to ``max_len`` and int64, as in the book's PyTorch tab.
     """

@@ -81,7 +81,7 @@ class Engine(BaseEngine):
         return result
 
     def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of this process's summed loss, times a weight.
+        """Compute the gradients of ``weight`` times the summed loss of this process's share.
 
         With weight 0 the result is empty.
         """

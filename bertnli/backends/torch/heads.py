@@ -73,7 +73,12 @@ class BERTModel(nn.Module):
 
 
 class BERTClassifier(nn.Module):
-    """A classifier: an output layer on ``<cls>`` after the encoder and pooler of ``bert``."""
+    """A classifier: BERT's encoder and pooler (``hidden``), then an output layer.
+
+    Args:
+        bert: the pretrained model, whose encoder and pooler are shared, not copied.
+        num_classes: the number of classes.
+    """
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
@@ -82,7 +87,7 @@ class BERTClassifier(nn.Module):
         self.output = nn.Linear(bert.encoder.config.num_hiddens, num_classes)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Compute the class logits, (B, classes).
+        """Compute the class logits, (B, classes), from the encoded ``<cls>`` token of each pair.
 
         Args:
             inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in the data set.

@@ -90,7 +90,7 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool =
 
 
 class AttentionGroup(NamedTuple):
-    """The row numbers of n pairs' queries, and of the keys and values that these attend to."""
+    """The row numbers of n pairs' queries, and of the keys and values to which they attend."""
 
     queries: Tensor  # (n, q)
     keys: Tensor  # (n, t)
@@ -127,7 +127,7 @@ def attention(
 def attention_to_rows(
     queries: Tensor, rows: Tensor, groups: Groups, scale: float, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
-    """Compute each query's weighted mean of rows, (Q, H), and its sum of weights, (Q,).
+    """For each query compute a weighted mean of rows, (Q, H), and the sum of weights, (Q,).
 
     The weights are ``dropout(softmax(scale q rows^T + bias))``, of queries (Q, H) and rows (N, H)
     that ``groups`` bring together; their sum is 1 without dropout.
@@ -226,14 +226,21 @@ class _CPUAttention(torch.autograd.Function):
 
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:
-    """Copy some rows (n, t) of a source (N, parts * H), as heads (parts, n h, t, d), float32."""
+    """Copy rows of a source (N, parts * H) into heads (parts, n * num_heads, t, d), float32.
+
+    ``rows`` (n, t) are the row numbers of n pairs of t tokens; a head has d = H / num_heads
+    channels.
+    """
     taken = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
     heads = _heads(taken, parts, num_heads)
     return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> None:
-    """Write heads (parts, n h, t, d) to some rows (n, t) of a target (N, parts * H)."""
+    """Write heads back into rows of a target (N, parts * H), the inverse of `_gather`.
+
+    ``heads`` are (parts, n * num_heads, t, d), and ``rows`` (n, t) the row numbers.
+    """
     values = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
     target.index_copy_(0, rows.flatten(), values.to(target.dtype).reshape(rows.numel(), -1))
 

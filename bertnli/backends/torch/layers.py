@@ -27,14 +27,14 @@ Ints = NDArray[np.int64]
 
 
 def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which matrix products have a precision, ``"fp32"`` or ``"bf16"``."""
+    """Context manager in which matrix products have a precision, ``"fp32"`` or ``"bf16"``."""
     if precision == "fp32":
         return nullcontext()  # a context of the user's stays on
     return torch.autocast(like.device.type, torch.bfloat16)
 
 
 def in_float32(like: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is computed in bfloat16."""
+    """Context manager in which nothing is computed in bfloat16."""
     return torch.autocast(like.device.type, enabled=False)
 
 
@@ -57,7 +57,7 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 def summands(
     encoder: BERTEncoder, ids: Ints, segments: Ints, positions: Ints, table: None, like: Tensor
 ) -> list[Tensor]:
-    """Look up token embeddings (U, H), and sums of segment and position embeddings (S, H).
+    """Look up token embeddings (U, H), and the sums of segment and position embeddings (S, H).
 
     The ids are (U,), segments and positions (S,). On MXNet ids may index ``table``, some rows of
     the token embedding. The result is on the device of ``like``.
@@ -99,7 +99,7 @@ def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[
 
 
 def groups(chunk: Chunk, num_heads: int, like: Tensor) -> Groups:
-    """Make the attention group of each bucket of a chunk, on the device of a tensor."""
+    """Make the attention group of each bucket of a chunk, on the device of the tensor ``like``."""
     buckets = []
     for bucket in chunk.buckets:
         rows = torch.from_numpy(bucket.rows).to(like.device)

@@ -113,7 +113,7 @@ class Adam:
             self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state as arrays; `bertnli.training.optimizer` lists their names."""
+        """Return the state as arrays; `bertnli.training.optimizer` describes their names."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, parameter in self.dense.items():
             for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
