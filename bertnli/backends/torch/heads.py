@@ -73,12 +73,7 @@ class BERTModel(nn.Module):
 
 
 class BERTClassifier(nn.Module):
-    """A classifier: BERT's encoder and pooler (``hidden``), then an output layer.
-
-    Args:
-        bert: the pretrained model, whose encoder and pooler are shared, not copied.
-        num_classes: the number of classes.
-    """
+    """A classifier: encoder and pooler (``hidden``) of ``bert``, shared, and an output layer."""
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
