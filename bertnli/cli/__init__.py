@@ -38,8 +38,6 @@ class Completion(Command):
       bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
       bertnli completion zsh > ~/.zfunc/_bertnli
           ~/.zshrc needs `fpath+=~/.zfunc` before `compinit`
-      bertnli completion tcsh > ~/.bertnli-completion.csh
-          ~/.tcshrc needs `source ~/.bertnli-completion.csh`
     """
 
     shell: str = argument("the shell", choices=SHELLS)

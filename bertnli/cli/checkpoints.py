@@ -71,7 +71,6 @@ class Info(Command):
     GluonNLP with its vocabulary beside it. No framework is needed.
 
     examples:
-      bertnli info runs/sample
       bertnli info runs/sample/last --tensors --json
     """
 
