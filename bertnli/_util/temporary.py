@@ -6,7 +6,8 @@
       new  old                    the new content of NAME; its old content
 
 A folder is removed if no process holds its lock. Locks of a network file system may not reach other
-machines, so a folder that was made on another machine is kept.
+machines, so a folder that was made on another machine is kept. A process that is killed as it makes
+or removes a folder leaves it without a mark, and without content.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import platform
 import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +32,8 @@ NEW, OLD = "new", "old"
 _MARK, _LOCK = "bertnli.json", "lock"
 _FORMAT = "bertnli temporary folder"
 _NAME = re.compile(r"\..+\.[0-9a-f]{16}\.tmp", re.DOTALL)
+#: Seconds in which a folder without a mark may belong to a process that is just making it.
+_NEW_FOR = 60.0
 
 
 @contextmanager
@@ -80,10 +84,14 @@ def clear_leftovers(folder: Path, any_machine: bool = False) -> None:
 
 def is_temporary(path: Path) -> bool:
     """Return whether a path is a folder that `temporary_folder` made."""
-    return _NAME.fullmatch(path.name) is not None and _read_mark(path) is not None
+    if _NAME.fullmatch(path.name) is None or path.is_symlink() or not path.is_dir():
+        return False
+    return _read_mark(path) is not None or {file.name for file in path.iterdir()} <= {_LOCK, _MARK}
 
 
 def _clear(home: Path, any_machine: bool) -> None:
+    if _read_mark(home) is None and time.time() - home.stat().st_mtime < _NEW_FOR:
+        return
     lock = _acquire(home)
     mark = _read_mark(home)  # None: its process has removed it by now
     target = home.with_name(mark["target"]) if mark else home

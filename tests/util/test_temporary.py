@@ -1,6 +1,7 @@
 """Temporary folders of killed processes are removed; those of others stay."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
@@ -131,6 +132,21 @@ def test_a_folder_that_is_only_similar_stays(tmp_path, kind):
     before = names(tmp_path), names(home)
     clear_leftovers(tmp_path, any_machine=True)
     assert (names(tmp_path), names(home)) == before
+
+
+@pytest.mark.parametrize("files", [[], ["lock"], ["lock", MARK], [MARK]])
+def test_a_process_killed_as_it_made_its_folder(tmp_path, files):
+    """The folder is known, but not removed at once: its process may be about to write the mark."""
+    home = tmp_path / ".state.0123456789abcdef.tmp"
+    home.mkdir()
+    for name in files:
+        (home / name).touch()
+    assert is_temporary(home)
+    clear_leftovers(tmp_path)
+    assert home.exists()
+    os.utime(home, (0, 0))
+    clear_leftovers(tmp_path)
+    assert not home.exists()
 
 
 def test_a_folder_is_complete_or_as_it_was(tmp_path):
