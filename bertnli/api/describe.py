@@ -177,7 +177,7 @@ def lengths(
     batch_size: int = 512,
     **reading: Any,
 ) -> Lengths:
-    """Count the tokens of a source's pairs, and the tokens that padding would add.
+    """Count the tokens of a source's pairs, and the tokens that padding would add, as `Lengths`.
 
     Args:
         source, reading: the arguments of `bertnli.read`; labels are not needed.

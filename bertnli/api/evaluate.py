@@ -101,7 +101,7 @@ class Report:
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Return a table with a row for each set: mean scores, and those of the baseline."""
+        """Return a text table: for each set the checkpoints' mean scores, and the baseline's."""
         cells = [["set", "pairs", "accuracy", "sd", "hypothesis alone", "hard subset", "ECE"]]
         for data in self.values["sets"]:
             summary, baseline, hard = data["summary"], "-", "-"

@@ -94,7 +94,7 @@ def loaded(
 
 
 def print_precision(precision: str, reason: str) -> None:
-    """Print a precision and the reason for choosing it to standard error, if there is a reason."""
+    """Print to standard error a precision and why it was chosen; print nothing without a reason."""
     if reason:
         print(f"precision: {precision}, for {reason}", file=sys.stderr)
 

@@ -116,8 +116,8 @@ class Backend:
             num_heads: the number of attention heads, if the file lacks it.
 
         Raises:
-            CheckpointError: there is no classifier, it is damaged, or its classes have no names or
-                others than given.
+            CheckpointError: there is no classifier, it is damaged, or the names of its classes are
+                unknown or differ from ``labels``.
             ConfigError: the number of heads is unknown.
         """
         checkpoint = load_classifier(path, labels, num_heads)

@@ -123,12 +123,13 @@ class PairDataset(ExampleSet):
         verbose: bool = True,
         **options: Any,
     ) -> Dataset:
-        """Read and encode a source, faster than by `bertnli.read` and this class.
+        """Read a source and encode its pairs, faster than `bertnli.read` followed by this class.
 
         Args:
             source, split, options: the pairs to read; see `bertnli.read`.
             max_len, vocab, truncation, verbose: the encoding; see `PairDataset`.
-            cache: whether to store the ids beside the files, and to load them from there next time.
+            cache: whether to store the ids in a folder beside the source's files, and to load them
+                from there the next time.
 
         Raises:
             ConfigError, DataError: see `bertnli.read` and `PairDataset`.

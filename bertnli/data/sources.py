@@ -40,13 +40,13 @@ COLUMNS = ("premise", "hypothesis", "label")
 
 @dataclass(frozen=True)
 class Part:
-    """A table that is not yet opened.
+    """A table that is not yet opened: a file's, or that of a Python object such as a data frame.
 
     Args:
         name: the name for messages and reports.
-        path: the path of the file; None for an object.
-        split: the split to read, by a column of the table; None for all rows.
-        table: the table of an object; None for a file.
+        path: the path of the file; None for a Python object.
+        split: the rows to read, by a column that names each row's split; None for all rows.
+        table: the table of a Python object; None for a file.
     """
 
     name: str

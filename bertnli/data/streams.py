@@ -73,8 +73,8 @@ class Stream:
 class _Rejoined(io.RawIOBase):
     """A binary file that first yields ``head``, bytes that were already read, then the rest.
 
-    ``packed`` is the compressed file if this is its unpacked content; the ratio of their sizes is
-    limited, and a decompression bomb raises DataError.
+    If the content is unpacked, ``packed`` is the compressed file: when the unpacked bytes are far
+    more than those read from it, as in a decompression bomb, DataError is raised.
     """
 
     def __init__(self, name: str, head: bytes, file: Any, packed: Any) -> None:

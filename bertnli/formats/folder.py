@@ -30,13 +30,14 @@ def check_new(*targets: Path, instead: str = "a new folder") -> None:
 
 @contextmanager
 def new_folder(*targets: Path, as_files: bool = False) -> Iterator[Path]:
-    """Context manager that yields the path of a folder to create and fill, then renames it.
+    """Context manager that yields a path, at which the caller makes a folder and fills it.
 
-    If the body raises an exception, or the process is killed, the target does not exist.
+    When the context ends, the folder is renamed to ``targets``; after an exception or a kill, the
+    target does not exist.
 
     Args:
-        targets: the path of the new folder; with ``as_files`` the paths of new files, all in one
-            existing folder, which are moved out of the yielded folder.
+        targets: the path of the new folder; with ``as_files``, the paths of several files in one
+            existing folder, to which the files in the yielded folder are renamed.
         as_files: whether the targets are files.
     """
     check_new(*targets, instead="another name" if as_files else "a new folder")

@@ -158,7 +158,7 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Convert the content of a config.json to sizes; ``path`` is the file's, for messages."""
+    """Make a `BERTConfig` of ``described``, the content of the config.json at ``path``."""
     _check_type(described.get("model_type", "bert"), path)
     for name, value in FIXED.items():
         if described.get(name, value) != value:

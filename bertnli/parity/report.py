@@ -246,7 +246,7 @@ def _as_classifier(checkpoint: Checkpoint) -> Checkpoint:
 
 
 class _RefereeTrainer:
-    """The referee with weights that it trains, and the methods of a trainer that are used here."""
+    """A trainer, for `run_both`, whose net is the float64 referee."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config

@@ -62,7 +62,7 @@ class PredictAnswer(BaseModel):
 
 
 class ExplainAnswer(Prediction):
-    """A prediction with each of the T tokens' share in it and the attention weights."""
+    """A prediction with each token's contribution to it (T,), and the attention weights."""
 
     backend: str
     checkpoint: str

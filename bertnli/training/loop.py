@@ -211,7 +211,7 @@ def evaluate(
     stop: StopRequest | None = None,
     on_batch: Callable[[int], None] = lambda num_pairs: None,
 ) -> Score | None:
-    """Score a net on the batches of a set, with the same result in each process.
+    """Score a net on batches; with several processes, all of them get the same score.
 
     Each of n processes computes every n-th batch. The number of pairs evaluated so far is passed to
     ``on_batch``.

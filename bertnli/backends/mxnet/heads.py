@@ -1,6 +1,8 @@
 """The heads on BERT's encoder: the two pretraining heads, and the chapter's classifier.
 
-Shapes: B pairs, T tokens, P predictions of a pair, H num_hiddens, V vocab_size.
+Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's,
+and there is no dropout before the classifier's output layer. Shapes: B pairs, T tokens, P
+predictions of a pair, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
@@ -86,11 +88,7 @@ class BERTClassifier(nn.Block):
         self.output = dense_layer(num_classes, bert.encoder.config.num_hiddens)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Compute the class logits, (B, classes), from the encoded ``<cls>`` token of each pair.
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in the data set.
-        """
+        """Compute logits (B, classes) from token_ids (B, T), segments (B, T), valid_lens (B,)."""
         tokens, segments, valid_lens = inputs
         encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
         return self.output(self.hidden(encoded[:, 0]))

@@ -1,9 +1,10 @@
-"""The encoder of BERT as in the chapter, which computes padding, too.
+"""The encoder of BERT as in the chapter, which also computes padded positions.
 
-`heads` adds a classifier; `nets.packed` computes the same, faster. Shapes: B pairs, T
+`heads` adds a classifier; `nets.packed` computes the same without padding. Shapes: B pairs, T
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
-also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
-is False in the book, and True in Hugging Face's models.
+also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
+epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
+Face's models.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
         valid_lens: the number of keys that are not padding, (B,), or (B, T) by query; None for all.
     """
     if valid_lens is not None:
-        keys = torch.arange(scores.shape[-1], device=scores.device)
-        padding = keys >= valid_lens.reshape(len(scores), 1, -1, 1)  # (B, 1, 1 or T, T)
+        positions = torch.arange(scores.shape[-1], device=scores.device)
+        padding = positions >= valid_lens.reshape(len(scores), 1, -1, 1)  # (B, 1, 1 or T, T)
         scores = scores - 1e30 * padding.to(scores.dtype)  # exp(-1e30) is 0
     return scores.softmax(dim=-1)
 
