@@ -5,15 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from bertnli._util.hints import no_attribute
+from bertnli.api.convert import Exported, export
+from bertnli.api.describe import Lengths, Summary, lengths, summarize
 from bertnli.api.evaluate import Report, evaluate
-from bertnli.api.export import Exported, export
-from bertnli.api.lengths import Lengths, lengths
 from bertnli.api.loading import load
 from bertnli.api.predict import predict
-from bertnli.api.pretrain import pretrain
 from bertnli.api.runs import Run
-from bertnli.api.summarize import Summary, summarize
-from bertnli.api.train import train
+from bertnli.api.train import pretrain, train
 from bertnli.backends import available_backends, get_backend
 from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
 from bertnli.bert.labels import LABELS
@@ -86,11 +84,11 @@ __all__ = [
 ]
 
 
-if not TYPE_CHECKING:  # a checker of types would take any name then
+if not TYPE_CHECKING:  # with it, type checkers would accept any name
 
     def __getattr__(name: str) -> Any:
         raise no_attribute("bertnli", name, __all__)
 
 
 def __dir__() -> list[str]:
-    return __all__  # without what this file imports for itself
+    return __all__  # without the names of typing and of submodules

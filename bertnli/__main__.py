@@ -1,4 +1,4 @@
-"""``python -m bertnli``: the command line without the script that pip installs."""
+"""Run the command line as ``python -m bertnli``."""
 
 import sys
 

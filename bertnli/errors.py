@@ -1,78 +1,75 @@
-"""The errors that bertnli raises on purpose; each message says what is wrong and what to do."""
+"""The errors of bertnli; each message says what is wrong and what to do."""
 
 from __future__ import annotations
 
 import re
 
-#: Most characters of a message, and of its end: a damaged file may put all its content into one.
+#: Maximum number of characters of a message, and of its end, which is kept if it is cut: a message
+#: about a damaged file may contain all of the file.
 MAX_MESSAGE, ITS_END = 2000, 500
-#: Secrets in URLs, and their replacements.
+#: Patterns of secrets in URLs, and their replacements.
 _SECRETS = (
-    # User and password of a URL; a Path has made one slash of two.
-    (re.compile(r"(:/{1,2})[^\s/]+@"), r"\1***@"),
-    # Its query and fragment, without punctuation of the sentence around it.
-    (
-        re.compile(
-            r"(:/{1,2}[^\s'\"<>?#]+[?#])[^\s'\"<>]*?(?=[.,:;)\]}]*(?:[\s'\"<>]|$))",
-        ),
-        r"\1***",
-    ),
-    # A query, and a user and a password, of a URL without its beginning.
-    (re.compile(r"(?<=[\w/.])\?[^\s'\"<>()]*=[^\s'\"<>()]*"), "?***"),
-    (re.compile(r"(?<![\w/*])[^\s/:@'\"]+:[^\s/@'\"]+@(?=[\w.-])"), "***@"),
+    # User and password of a URL, whose two slashes ``Path`` may have made one.
+    (r"(:/{1,2})[^\s/]+@", r"\1***@"),
+    # Query and fragment of a URL, without the punctuation of the sentence around it.
+    (r"(:/{1,2}[^\s'\"<>?#]+[?#])[^\s'\"<>]*?(?=[.,:;)\]}]*(?:[\s'\"<>]|$))", r"\1***"),
+    # A query, and a user and a password, in a part of a URL.
+    (r"(?<=[\w/.])\?[^\s'\"<>()]*=[^\s'\"<>()]*", "?***"),
+    (r"(?<![\w/*])[^\s/:@'\"]+:[^\s/@'\"]+@(?=[\w.-])", "***@"),
 )
 
 
 class BERTNLIError(Exception):
-    """Base of every error that bertnli raises on purpose; the middle of a long message is cut."""
+    """Base class of bertnli's errors; the middle of a long message is cut out."""
 
     def __init__(self, message: str = "") -> None:
         super().__init__(shortened(message))
 
 
 class ConfigError(BERTNLIError, ValueError):
-    """An argument or a combination of arguments that cannot work."""
+    """Raised for an invalid argument or combination of arguments."""
 
 
 class DataError(BERTNLIError, ValueError):
-    """A corpus, a vocabulary or a label that cannot be read."""
+    """Raised if a corpus, a vocabulary or a label cannot be read."""
 
 
 class LabelError(DataError):
-    """A source whose class names are not known, or whose labels are none of the classes."""
+    """Raised if the classes of a source are unknown, or are not those of its labels."""
 
 
 class DownloadError(BERTNLIError, OSError):
-    """A named file that could not be downloaded, or whose content is not the expected one."""
+    """Raised if a file cannot be downloaded, or its hash is wrong."""
 
     def __init__(self, message: str) -> None:
         super().__init__(without_secrets(message))
 
 
 class CheckpointError(BERTNLIError, ValueError):
-    """A checkpoint that is damaged, incomplete, or made for another model."""
+    """Raised if a checkpoint is damaged, incomplete, or made for another model."""
 
 
 class CheckpointWarning(UserWarning):
-    """A checkpoint that can be used, but has probably a mistake."""
+    """Issued if a checkpoint can be used, but probably contains a mistake."""
 
 
 class TrainingError(BERTNLIError, ArithmeticError):
-    """A run that cannot go on: its loss is not finite, or memory or a process is missing."""
+    """Raised if training cannot continue: the loss is not finite, or memory does not suffice."""
 
 
 class RankError(TrainingError):
-    """One of several processes is gone, or silent for too long; the run can be started again."""
+    """Raised if one of several processes ends or does not respond; the run can be resumed."""
 
 
 class BackendError(BERTNLIError, RuntimeError):
-    """A framework that is missing, or that lacks a feature."""
+    """Raised if a framework or package is not installed, or lacks a feature."""
 
 
 def shortened(text: str) -> str:
-    """Return a text of at most about `MAX_MESSAGE` characters: its beginning and its end.
+    """Cut the middle out of a text that has more than `MAX_MESSAGE` characters.
 
-    The words at the cut are removed: a piece of a URL could be a piece of a password.
+    The words at the cut are removed: they may be parts of a password in a URL, which
+    `without_secrets` would not recognise.
     """
     text = str(text)
     if len(text) <= MAX_MESSAGE:
@@ -83,10 +80,10 @@ def shortened(text: str) -> str:
 
 
 def without_secrets(text: str) -> str:
-    """Return text, shortened, with ``***`` for users, passwords, queries and fragments of URLs."""
+    """Shorten a text, and replace users, passwords, queries and fragments of URLs by ``***``."""
     text = shortened(text)
     for pattern, replacement in _SECRETS:
-        text = pattern.sub(replacement, text)
+        text = re.sub(pattern, replacement, text)
     return text
 
 

@@ -1,8 +1,4 @@
-"""Explain a classifier's answer to a pair: attention, and each token's share.
-
-Attention is computed from the blocks' activations (Vaswani et al., 2017), the shares by integrated
-gradients (Sundararajan et al., 2017) with the backend's gradients.
-"""
+"""Explain an answer by attention and integrated gradients (Sundararajan et al., 2017)."""
 
 from __future__ import annotations
 
@@ -21,26 +17,25 @@ from bertnli.plots import plot_explanation
 
 TOKEN_TABLE = "encoder.token_embedding.weight"
 MASK = "<mask>"
-#: Points of the integral that are computed in one batch.
+#: Number of points of the integral that are computed in one batch.
 POINTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True)
 class Explanation:
-    """A classifier's answer to a pair of T tokens, ``<cls>`` and ``<sep>`` included, explained.
+    """An explanation of a classifier's answer to a pair; ``str`` shows the shares as bars.
 
     Args:
-        premise, hypothesis: the texts that were given.
-        tokens: T tokens; words that the vocabulary lacks are ``<unk>``.
+        premise, hypothesis: the texts of the pair.
+        tokens: the T tokens, with ``<cls>``, ``<sep>``, and ``<unk>`` for unknown words.
         segments: (T,) 0 up to the first ``<sep>``, then 1.
         label: the most probable class.
-        probabilities: class name to probability, in the classifier's order.
+        probabilities: dictionary of each class to its probability, in the classifier's order.
         target: the class whose probability is explained.
         baseline: the probability of ``target`` if every word is ``<mask>``.
-        saliency: (T,) float64, how much each token adds to the baseline's probability; 0 for
-            ``<cls>`` and ``<sep>``.
-        attention: (blocks, heads, T, T) float64; row i of a head is token i's attention to each
-            token, and sums to 1.
+        saliency: (T,) float64, each token's share in the difference between the probability of
+            ``target`` and the baseline; 0 for ``<cls>`` and ``<sep>``.
+        attention: (blocks, heads, T, T) float64, the attention weights; each row sums to 1.
         unknown_share, is_cut: see `Prediction`.
 
     Examples:
@@ -64,20 +59,17 @@ class Explanation:
 
     @property
     def residual(self) -> float:
-        """The error of the integral, which more ``steps`` reduce.
-
-        It is the probability less the baseline's, less the sum of the saliencies.
-        """
+        """The error of the integral: the probability minus the baseline and minus all shares."""
         return self.probabilities[self.target] - self.baseline - float(self.saliency.sum())
 
     def attention_of(self, block: int | None = None, head: int | None = None) -> NDArray:
-        """Return the attention of a head, (T, T).
+        """Return the (T, T) attention weights of a head.
 
         Args:
-            block, head: index, from the end if negative; None for the mean over all.
+            block, head: the index, from the end if negative; None for the mean over all.
 
         Raises:
-            ConfigError: the model has fewer.
+            ConfigError: an index is too large.
         """
         blocks, heads = self.attention.shape[:2]
         for name, index, count in (("block", block, blocks), ("head", head, heads)):
@@ -87,18 +79,11 @@ class Explanation:
         return np.asarray(chosen.mean(0) if head is None else chosen[head])
 
     def plot(self, block: int | None = None, head: int | None = None) -> Any:
-        """Return a figure: the attention of a head as a heat map, and each token's share.
-
-        Args:
-            block, head: see `attention_of`.
-
-        Raises:
-            BackendError: matplotlib is missing.
-        """
+        """Draw a heat map of `attention_of` a head, and the shares; return a matplotlib figure."""
         return plot_explanation(self, self.attention_of(block, head))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all fields as values that JSON can hold."""
+        """Return all fields as a dictionary for JSON."""
         return asdict(self) | {
             "tokens": list(self.tokens),
             "segments": list(self.segments),
@@ -108,7 +93,6 @@ class Explanation:
         }
 
     def __str__(self) -> str:
-        """Return a line with the answer, and a line for each token with its share as a bar."""
         others = ", ".join(
             f"{name} {p:.3f}" for name, p in self.probabilities.items() if name != self.target
         )
@@ -122,7 +106,7 @@ class Explanation:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        """Return the sentences with each word coloured by its share, for a notebook."""
+        """Return HTML for a notebook: both sentences, each word coloured by its share."""
         largest = max(float(np.abs(self.saliency).max()), 1e-12)
         words: dict[int, list[str]] = {0: [], 1: []}
         for token, segment, share in zip(self.tokens, self.segments, self.saliency, strict=True):
@@ -130,7 +114,7 @@ class Explanation:
             style = (
                 f"background: rgba({colour}, {0.6 * abs(share) / largest:.2f}); padding: 1px 3px"
             )
-            if share:  # not <cls> and <sep>
+            if share:  # leaves out <cls> and <sep>
                 word = f'<span style="{style}" title="{share:+.3f}">{html.escape(token)}</span>'
                 words[segment].append(word)
         answer = html.escape(self._answer())
@@ -160,13 +144,13 @@ def explain(
 
     Args:
         net: a `bertnli.nets.classifier.Classifier`, on any backend.
-        premise, hypothesis: raw text.
+        premise, hypothesis: the texts of the pair.
         label: the class to explain; None for the most probable.
-        steps: points of the quadrature, at least 1.
-        max_len, truncation: see `Classifier.predict`.
+        steps: the number of points of the quadrature.
+        max_len, truncation: how the pair is cut to length; see `Classifier.predict`.
 
     Raises:
-        ConfigError: no such class, no points, or a model without a vocabulary.
+        ConfigError: the class or the number of points is invalid, or the model has no vocabulary.
         DataError: the vocabulary has no ``<mask>``, or a text is empty.
     """
     if steps < 1:
@@ -174,7 +158,7 @@ def explain(
     if label is not None and label not in net.labels:
         raise ConfigError(f"the model has no class {label!r}; its classes: {', '.join(net.labels)}")
     vocab = net.required_vocab()
-    mask, *ends = (vocab.required(token) for token in (MASK, "<cls>", "<sep>"))
+    mask, *special = (vocab.required(token) for token in (MASK, "<cls>", "<sep>"))
     corpus = Corpus.from_pairs([(premise, hypothesis)])
     dataset = net.encode(corpus, max_len, truncation)
     batch = dataset.batch(np.array([0]))
@@ -184,19 +168,18 @@ def explain(
     attention = [
         attention_weights(arrays, net.config, i, X, batch.valid_lens) for i, X in enumerate(layers)
     ]
-    kept = np.isin(ids, ends)
     table = arrays[TOKEN_TABLE]
     embedded = table[ids]  # (T, H)
-    blank = np.where(kept[:, None], embedded, table[mask])
-    ends_of_path = np.stack([blank, embedded])
-    (baseline, probabilities), _ = net.probability_gradients(_repeated(batch, 2), ends_of_path, 0)
+    masked = np.where(np.isin(ids, special)[:, None], embedded, table[mask])
+    both = np.stack([masked, embedded])
+    (baseline, probabilities), _ = net.probability_gradients(_repeated(batch, 2), both, 0)
     class_id = int(probabilities.argmax()) if label is None else net.labels.index(label)
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    points, weights = (nodes + 1) / 2, weights / 2  # of the interval from 0 to 1
+    points, weights = (nodes + 1) / 2, weights / 2  # from [-1, 1] to [0, 1]
     mean = np.zeros(embedded.shape)
     for start in range(0, steps, POINTS_AT_ONCE):
-        along = points[start : start + POINTS_AT_ONCE, None, None]
-        path = (blank + along * (embedded - blank)).astype(np.float32)
+        fractions = points[start : start + POINTS_AT_ONCE, None, None]
+        path = (masked + fractions * (embedded - masked)).astype(np.float32)
         _, slopes = net.probability_gradients(_repeated(batch, len(path)), path, class_id)
         mean += np.einsum("s,sth->th", weights[start : start + POINTS_AT_ONCE], slopes)
     return Explanation(
@@ -208,7 +191,7 @@ def explain(
         dict(zip(net.labels, map(float, probabilities), strict=True)),
         net.labels[class_id],
         float(baseline[class_id]),
-        ((embedded - blank) * mean).sum(axis=1),
+        ((embedded - masked) * mean).sum(axis=1),
         np.concatenate(attention),
         float(dataset.unknown_shares[0]),
         bool(dataset.is_cut[0]),
@@ -216,6 +199,6 @@ def explain(
 
 
 def _repeated(batch: Any, count: int) -> Any:
-    """Return a batch that repeats its one pair."""
+    """Repeat the only pair of a batch ``count`` times."""
     names = ("token_ids", "segments", "valid_lens", "labels")
     return replace(batch, **{name: np.repeat(getattr(batch, name), count, 0) for name in names})

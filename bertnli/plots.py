@@ -1,4 +1,7 @@
-"""Figures of runs, scores and pairs; each function returns one, and its ``savefig`` writes it."""
+"""Draw runs, scores and pairs: each function returns a matplotlib figure, to write by ``savefig``.
+
+They raise a BackendError if matplotlib is not installed.
+"""
 
 from __future__ import annotations
 
@@ -11,36 +14,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.outputs import check_output_file
-from bertnli.data.padding import PaddingCost
+from bertnli.data.packing import PaddingCost
 from bertnli.data.summary import SetSummary
 from bertnli.errors import BackendError, ConfigError
 
-#: Most points of a curve of steps; longer curves are averaged over neighbouring steps.
+#: Maximum number of points of a curve; in longer curves, neighbouring steps are averaged.
 MAX_POINTS = 500
 NO_MATPLOTLIB = 'curves need matplotlib: pip install "bertnli[plots]"'
 #: File types of a figure.
 FORMATS = (".png", ".pdf", ".svg")
-#: The curves of one run, as in the book's figure: field of an `EpochRecord`, label.
-_CURVES = (
-    ("train_loss", "train loss"),
-    ("train_accuracy", "train acc"),
-    ("dev_accuracy", "dev acc"),
-)
-#: Height of a bar of `plot_lengths`; the rest of its row is for its label.
+#: The curves of one run, as in the book's figure: field of an `EpochRecord` to label.
+_CURVES = {"train_loss": "train loss", "train_accuracy": "train acc", "dev_accuracy": "dev acc"}
+#: Height of a bar of `plot_lengths` as a share of its row; its label is above it.
 BAR = 0.5
-#: Colours of tokens that speak for a class, and against it.
+#: Colours of tokens with a positive and with a negative share.
 POSITIVE, NEGATIVE = "#2563eb", "#d9480f"
 
 
 def new_figure(width: float, height: float) -> Any:
-    """Return an empty figure without a window, and without pyplot's global state.
-
-    Args:
-        width, height: inches. The layout leaves room for titles, labels and legends.
-
-    Raises:
-        BackendError: matplotlib is missing.
-    """
+    """Make an empty matplotlib figure without a window; ``width`` and ``height`` are in inches."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -52,12 +44,7 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def check_figure_path(path: Path, option: str) -> None:
-    """Raise an error if a figure cannot be written to a path that an option gives.
-
-    Raises:
-        ConfigError: the path has another suffix than `FORMATS`, or cannot be written.
-        BackendError: matplotlib is missing.
-    """
+    """Raise ConfigError if a figure cannot be written to the path that an option gives."""
     if path.suffix.lower() not in FORMATS:
         raise ConfigError(f"{option} writes {', '.join(FORMATS)}; {path} ends in none of them")
     check_output_file(path, option)
@@ -66,17 +53,20 @@ def check_figure_path(path: Path, option: str) -> None:
 
 
 def plot_curves(histories: Mapping[str, Any]) -> Any:
-    """Return a figure of the loss and accuracies of runs; of one run, as in the book.
+    """Draw the loss and the accuracies of runs against epochs; return the matplotlib figure.
+
+    Several runs get a panel for the loss and one for the accuracies. A single run gets one panel
+    with three curves, like the training figures of the book.
 
     Args:
-        histories: name of each run, for the legend, to its `bertnli.History`.
+        histories: dictionary of each run's name, for the legend, to its `bertnli.History`.
     """
     if len(histories) == 1:
         [(name, history)] = histories.items()
         return _single_run(history, "epoch", f"{name} ".lstrip())
     figure = new_figure(8.6, 3.8)
     panels = figure.subplots(1, 2)
-    # Similar runs cover each other: the first are drawn broad and pale, the last thin.
+    # The first curves are wide and pale, the last thin, so that similar ones remain visible.
     widths = np.linspace(3.5, 1.2, len(histories))
     for i, ((name, history), width) in enumerate(zip(histories.items(), widths, strict=True)):
         style = {"color": f"C{i % 10}", "alpha": 0.4 + 0.6 * (i + 1) / len(histories)}
@@ -93,12 +83,19 @@ def plot_curves(histories: Mapping[str, Any]) -> Any:
 
 
 def plot_progress(history: Any, title: str = "") -> Any:
-    """Return a figure of a run in progress: each step's loss, and each epoch's numbers."""
+    """Draw an unfinished run: the loss of each step, and the loss and accuracies of each epoch."""
     return _single_run(history, "steps", "", title)
 
 
 def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
-    """Return the curves of a run over its epochs, or over its steps with each step's loss."""
+    """Draw the curves of a run over its epochs, or over its steps with the loss of each step.
+
+    Args:
+        history: a `bertnli.History`.
+        x: the field of `EpochRecord` on the x axis, ``"epoch"`` or ``"steps"``.
+        prefix: the beginning of each label in the legend.
+        title: the title of the figure.
+    """
     figure = new_figure(5.2, 3.6)
     axes = figure.add_subplot()
     losses = np.array(history.step_losses if x == "steps" else [], np.float64)
@@ -106,7 +103,7 @@ def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
         starts = np.arange(0, len(losses), -(-len(losses) // MAX_POINTS))
         means = np.add.reduceat(losses, starts) / np.diff([*starts, len(losses)])
         axes.plot(starts + 1, means, color="C0", alpha=0.35, linewidth=1, label="loss of a step")
-    for i, (field, label) in enumerate(_CURVES):
+    for i, (field, label) in enumerate(_CURVES.items()):
         points = _points(history, x, field)
         if len(points[0]):
             axes.plot(*points, color=f"C{i}", marker="o", markersize=4, label=prefix + label)
@@ -119,10 +116,9 @@ def _single_run(history: Any, x: str, prefix: str, title: str = "") -> Any:
 
 
 def _points(history: Any, x: str, y: str) -> tuple[list[float], list[float]]:
-    """Return two fields of the epochs' records, without epochs that lack one."""
-    points = [(getattr(record, x), getattr(record, y)) for record in history.epochs]
-    points = [point for point in points if point[1] is not None]
-    return [point[0] for point in points], [point[1] for point in points]
+    """Return two fields of `EpochRecord` as lists, for the epochs in which ``y`` is not None."""
+    records = [record for record in history.epochs if getattr(record, y) is not None]
+    return [getattr(record, x) for record in records], [getattr(record, y) for record in records]
 
 
 def _label_x(axes: Any, label: str) -> None:
@@ -134,10 +130,10 @@ def _label_x(axes: Any, label: str) -> None:
 
 
 def plot_confusion(scores: Mapping[str, Any]) -> Any:
-    """Return a figure of confusion matrices, side by side: counts, shaded by the row's share.
+    """Draw confusion matrices side by side, with the count and the share of its row in each cell.
 
     Args:
-        scores: title of each matrix to its `bertnli.Metrics`.
+        scores: dictionary of each matrix's title to its `bertnli.Metrics`.
     """
     size = 1.3 + 0.75 * max(len(metrics.labels) for metrics in scores.values())
     figure = new_figure((size + 0.6) * len(scores), size)
@@ -160,11 +156,11 @@ def plot_confusion(scores: Mapping[str, Any]) -> Any:
 
 
 def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
-    """Return a figure of a set's pair lengths, and of the padding that packing avoids.
+    """Draw a histogram of pair lengths, and a bar chart of the cost of padding.
 
     Args:
-        lengths: tokens of each pair, special ones included.
-        cost: tokens that batches of these pairs cost.
+        lengths: (N,) the number of tokens of each pair, special ones included.
+        cost: the number of tokens in batches of these pairs.
     """
     figure = new_figure(8.6, 3.6)
     from matplotlib.ticker import EngFormatter, MaxNLocator
@@ -179,21 +175,17 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
     left.set(xlabel="tokens of a pair", ylabel="pairs")
     left.set_title(f"{len(lengths):,} pairs", fontsize="medium")
     left.legend(fontsize="small")
-    bars = {
-        f"all to max_len, {cost.max_len}": cost.to_max_len,
-        "each batch to its longest": cost.to_longest,
-        "computed here": cost.computed,
-    }
-    places = np.arange(len(bars))[::-1]
-    padded = list(bars.values())
+    names = (f"all to max_len, {cost.max_len}", "each batch to its longest", "computed here")
+    padded = (cost.to_max_len, cost.to_longest, cost.computed)
+    places = np.arange(len(names))[::-1]
     right.barh(places, padded, BAR, color="0.8", label="padding")
     right.barh(places, cost.tokens, BAR, color="C0", label="tokens of pairs")
     style = {"xytext": (3, 3), "textcoords": "offset points", "fontsize": "small"}
     for place, value in zip(places, padded, strict=True):
         text = f"{value / cost.tokens:.2f} times the pairs' tokens"
         right.annotate(text, (0, place + BAR / 2), **style)
-    right.set_yticks(places, bars, fontsize="small")
-    right.set(ylim=(-1, len(bars) - 0.35), xlabel="tokens of an epoch")
+    right.set_yticks(places, names, fontsize="small")
+    right.set(ylim=(-1, len(names) - 0.35), xlabel="tokens of an epoch")
     right.xaxis.set_major_formatter(EngFormatter(sep=""))
     right.set_title(f"batches of {cost.batch_size}", fontsize="medium")
     right.legend(fontsize="small", loc="lower right", ncols=2, frameon=False)
@@ -201,7 +193,7 @@ def plot_lengths(lengths: Sequence[int] | NDArray, cost: PaddingCost) -> Any:
 
 
 def plot_summary(sets: Sequence[SetSummary]) -> Any:
-    """Return a figure of some sets' classes and lengths."""
+    """Draw the shares of the classes and histograms of the lengths, for several sets."""
     figure = new_figure(8.6, 3.6)
     left, right = figure.subplots(1, 2)
     names = list(dict.fromkeys(name for part in sets for name in part.classes))
@@ -223,14 +215,11 @@ def plot_summary(sets: Sequence[SetSummary]) -> Any:
 
 
 def plot_explanation(explanation: Any, attention: NDArray) -> Any:
-    """Return a figure of the attention between a pair's tokens, and of each token's share.
+    """Draw a heat map of attention between the tokens of a pair, beside each token's share.
 
     Args:
         explanation: a `bertnli.Explanation`.
-        attention: (T, T), of a head or a mean of some.
-
-    Raises:
-        BackendError: matplotlib is missing.
+        attention: (T, T) the attention weights.
     """
     tokens = explanation.tokens
     size = max(3.2, 0.26 * len(tokens))

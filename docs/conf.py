@@ -43,13 +43,12 @@ python_use_unqualified_type_names = True
 
 # What signatures name and no user makes.
 nitpick_ignore = [
-    ("py:class", "bertnli.formats.head.Head"),
     ("py:class", "bertnli.data.dataset.Dataset"),
     ("py:class", "bertnli.data.encode.EncodedPairs"),
-    ("py:class", "bertnli.data.padding.PaddingCost"),
+    ("py:class", "bertnli.data.packing.PaddingCost"),
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
-    ("py:class", "bertnli.training.average.BaseWeightAverage"),
+    ("py:class", "bertnli.training.optimizer.BaseWeightAverage"),
     ("py:class", "bertnli.training.workers.Workers"),
 ]
 

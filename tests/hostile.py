@@ -1,51 +1,29 @@
 """Damage to files, and limits within which whatever comes of them must be read."""
 
-from __future__ import annotations
-
 import json
 import os
-import random
 import resource
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
-T = TypeVar("T")
 #: Seconds of the processor's time, and bytes of memory. The bar is one second on a machine of its
 #: own; where others use its caches, the same work takes twice as long.
 SECONDS, BYTES = 2.0, 200 << 20
-#: What reading may not do.
-FORBIDDEN = ("exec", "compile", "import", "pickle.find_class", "socket.", "subprocess.", "ctypes.")
-FORBIDDEN_OS = ("os.system", "os.exec", "os.posix_spawn", "os.fork")
-ODD_VALUES = (
-    *(
-        None,
-        True,
-        -1,
-        0,
-        1,
-        7,
-        2**31,
-        2**63,
-        2**70,
-        1e308,
-        float("nan"),
-        "",
-        "x",
-        "\x00",
-        "9" * 5000,
-    ),
-    *([], {}, [[]] * 3, {"a": {}}, "LABEL_0", -0.5, 0.5, 12, 4, "relu", ["a", "b"], "true"),
+#: Events of Python's audit hooks that reading may not cause.
+FORBIDDEN = (
+    *("exec", "compile", "import", "pickle.find_class", "socket.", "subprocess.", "ctypes."),
+    *("os.system", "os.exec", "os.posix_spawn", "os.fork"),
 )
-
+ODD_VALUES = [None, True, -1, 0, 1, 7, 2**31, 2**63, 2**70, 1e308, float("nan"), -0.5, 0.5, 12, 4]
+ODD_VALUES += ["", "x", "\x00", "9" * 5000, "LABEL_0", "relu", "true"]
+ODD_VALUES += [[], {}, [[]] * 3, {"a": {}}, ["a", "b"]]
 
 watching = False
-#: Seconds that anything watched took, at most.
+#: Seconds that the slowest call of `watched` took.
 slowest = 0.0
 
 
-def watch(event: str, arguments: tuple[Any, ...]) -> None:
+def watch(event, arguments):
     """End the process where it does more than to read; a hook for `sys.addaudithook`."""
     if not watching:
         return
@@ -54,12 +32,12 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         if str(arguments[0]).startswith(os.environ["BERTNLI_CACHE"]):
             return
         raise SystemExit(f"it opened {arguments[0]} to write")
-    if event.startswith(FORBIDDEN_OS) or event.startswith(FORBIDDEN):
+    if event.startswith(FORBIDDEN):
         raise SystemExit(f"it caused {event} {arguments}")
 
 
-def damaged(raw: bytes, rng: random.Random) -> bytes:
-    """Damage of one to four kinds, at any place, or near one of the ends."""
+def damaged(raw, rng):
+    """Damage bytes in one to four ways, at any place, or near one of the ends."""
     data = bytearray(raw)
     for _ in range(rng.randint(1, 4)):
         if not data:
@@ -86,32 +64,31 @@ def damaged(raw: bytes, rng: random.Random) -> bytes:
     return bytes(data)
 
 
-def damaged_json(raw: bytes, rng: random.Random) -> bytes:
-    """A value, anywhere in it, replaced by an odd one, or left out."""
-    whole = json.loads(raw)
-    places: list[tuple[Any, Any]] = []
+def damaged_json(raw, rng):
+    """Replace a value or two anywhere in a JSON document by odd ones, or leave them out."""
+    document = json.loads(raw)
+    places = []
 
-    def collect(value: Any) -> None:
-        keys = list(value) if isinstance(value, dict) else range(len(value))
-        for key in keys:
+    def collect(value):
+        for key in list(value) if isinstance(value, dict) else range(len(value)):
             places.append((value, key))
             if isinstance(value[key], dict | list):
                 collect(value[key])
 
-    collect(whole)
+    collect(document)
     for _ in range(rng.randint(1, 2)):
         holder, key = rng.choice(places)
         if rng.random() < 0.2 and isinstance(holder, dict):
             holder.pop(key, None)
         elif isinstance(holder, dict) or key < len(holder):
             holder[key] = rng.choice(ODD_VALUES)
-    text = json.dumps(whole)
+    text = json.dumps(document)
     if rng.random() < 0.05:
         text = rng.choice(["[" * 100_000, '{"a":' * 50_000, "1" * 10_000, "[]", "null", '"a"'])
     return text.encode()
 
 
-def watched(read: Callable[..., T], *arguments: Any) -> T:
+def watched(read, *arguments):
     """Call a function within the limits."""
     global watching, slowest
     pages = int(Path("/proc/self/statm").read_text().split()[0])

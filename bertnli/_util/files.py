@@ -13,29 +13,31 @@ from typing import Any, BinaryIO
 from bertnli._util.hints import near_path
 from bertnli.errors import BERTNLIError, ConfigError
 
-#: Largest sizes in bytes: of a file of settings, of a vocabulary, of any other file.
+#: Largest sizes in bytes: of a settings file, of a vocabulary, of any other file.
 MAX_SETTINGS, MAX_VOCAB, MAX_BYTES = 1 << 22, 12 << 20, 1 << 40
 COPY_ANEW = "Copy it anew from where it came from"
-#: Lists and objects of a JSON file, and its commas: they bound the memory that parsing takes.
+#: Most lists and objects, and most commas, of a JSON file; they bound the memory of parsing.
 MAX_CONTAINERS, MAX_COMMAS = 1 << 17, 1 << 20
-#: In a file larger than the first number, at least one byte of the second must be data, not a hole.
+#: A file above ``MIN_SPARSE`` bytes is refused if it has ``MAX_HOLES`` times as many bytes as data.
 MIN_SPARSE, MAX_HOLES = 1 << 26, 16
-#: How the small file begins that git-lfs leaves in a clone for a file that was not fetched.
+#: First bytes and largest size of a pointer, which git-lfs leaves for a file that was not fetched.
 _POINTER, _POINTER_SIZE = b"version https://git-lfs.github.com/spec/", 1 << 10
 
 
 def open_regular(
     path: str | Path, error: type[BERTNLIError], max_bytes: int = MAX_BYTES
 ) -> BinaryIO:
-    """Open a regular file of bounded size, to read its bytes.
+    """Open a regular file of bounded size for reading bytes.
 
     Args:
-        path: of the file; a pipe or a device is refused, and not waited for.
-        error: what to raise where it cannot be read.
-        max_bytes: the largest size.
+        path: the file's path; a pipe or a device is refused at once.
+        error: the exception to raise if the file cannot be read.
+        max_bytes: the largest accepted size.
     """
+    # Without O_NONBLOCK, opening a pipe waits until another process writes to it.
+    flag = getattr(os, "O_NONBLOCK", 0)
     try:
-        file = open(path, "rb", opener=_open_without_waiting)  # noqa: SIM115
+        file = open(path, "rb", opener=lambda name, flags: os.open(name, flags | flag))  # noqa: SIM115
     except (OSError, ValueError) as reason:  # ValueError: a NUL in the path
         why = getattr(reason, "strerror", None) or reason
         raise error(f"{path}: cannot be read: {why}{near_path(path)}") from reason
@@ -60,13 +62,8 @@ def open_regular(
     return file
 
 
-def _open_without_waiting(path: str, flags: int) -> int:
-    # Without O_NONBLOCK, opening a pipe waits until somebody writes to it.
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
-
-
 def _is_sparse(handle: int, size: int) -> bool:
-    """Return whether nearly all of a file is holes; False where the system cannot tell."""
+    """Return whether nearly all bytes of an open file are holes; False if that is unknown."""
     place = data = 0
     with suppress(AttributeError, OSError):  # OSError: no more data
         while place < size and data * MAX_HOLES < size:
@@ -78,7 +75,7 @@ def _is_sparse(handle: int, size: int) -> bool:
 
 
 def read_text(path: str | Path, error: type[BERTNLIError], max_bytes: int) -> str:
-    """Return the text of a regular file, UTF-8 with any kind of line ends; see `open_regular`."""
+    """Read a UTF-8 file and make all line ends ``\\n``; see `open_regular` for the arguments."""
     try:
         with open_regular(path, error, max_bytes) as file:
             data = file.read(max_bytes + 1)  # files of /proc have a size of 0
@@ -94,29 +91,27 @@ def read_text(path: str | Path, error: type[BERTNLIError], max_bytes: int) -> st
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
+def has_too_many_values(text: str, max_values: int = MAX_COMMAS) -> bool:
+    """Return whether parsing a JSON text could take too much memory, by its brackets and commas."""
+    return text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > max_values
+
+
 def read_json(
     path: str | Path,
     error: type[BERTNLIError],
     max_bytes: int = MAX_SETTINGS,
-    max_commas: int = MAX_COMMAS,
+    max_values: int = MAX_COMMAS,
 ) -> Any:
-    """Return the value in a JSON file.
-
-    Args:
-        path: of the file.
-        error: what to raise where it cannot be read, or is not JSON.
-        max_bytes: the largest size.
-        max_commas: the most commas, of which there are nearly as many as values.
-    """
+    """Parse a JSON file of at most ``max_values`` values; see `open_regular` for the others."""
     text = read_text(path, error, max_bytes)
-    if text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > max_commas:
+    if has_too_many_values(text, max_values):
         raise error(
             f"{path}: it has more than {MAX_CONTAINERS:,} lists and objects, or more than "
-            f"{max_commas:,} values"
+            f"{max_values:,} values"
         )
     try:
         value = json.loads(text)
-        if "\\ud" in text.lower():  # lone surrogates, perhaps, which cannot be written again
+        if "\\ud" in text.lower():  # perhaps lone surrogates, which cannot be encoded as UTF-8
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as reason:  # RecursionError: thousands of brackets
         message = f"not a JSON file: {reason}"
@@ -128,28 +123,23 @@ def read_json(
     return value
 
 
-def read_json_object(
-    path: str | Path,
-    error: type[BERTNLIError],
-    max_bytes: int = MAX_SETTINGS,
-    max_commas: int = MAX_COMMAS,
-) -> dict[str, Any]:
-    """Return the JSON object of a file; see `read_json`."""
-    value = read_json(path, error, max_bytes, max_commas)
+def read_json_object(path: str | Path, error: type[BERTNLIError], *limits: int) -> dict[str, Any]:
+    """Parse a JSON file that must hold an object; see `read_json` for the arguments."""
+    value = read_json(path, error, *limits)
     if not isinstance(value, dict):
         raise error(f"{path}: an object is expected, not a {type(value).__name__}")
     return value
 
 
 def as_path(path: str | Path) -> Path:
-    """Return a path that a user gave; ConfigError if it is neither a string nor a Path."""
+    """Convert an argument to a Path; raise ConfigError if it is neither a string nor a Path."""
     if not isinstance(path, str | os.PathLike):
         raise ConfigError(f"a path is expected, a string or a Path, and not {path!r:.80}")
     return Path(path)
 
 
 def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
-    """Return a path with its ``~`` replaced; raise the error if there is no such user."""
+    """Replace ``~`` or ``~user`` in a path; raise an ``error`` if there is no such user."""
     try:
         return as_path(path).expanduser()
     except RuntimeError as reason:
@@ -157,17 +147,17 @@ def expanded(path: str | Path, error: type[BERTNLIError]) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Return whether a path names anything, perhaps a link that leads nowhere."""
+    """Return whether a path exists; a symbolic link exists even if its target does not."""
     return os.path.lexists(path)
 
 
 def is_plain_file(path: Path) -> bool:
-    """Return whether a path is a regular file, and not a symbolic link to one."""
+    """Return whether a path is a regular file and not a symbolic link."""
     return path.is_file() and not path.is_symlink()
 
 
 def has_mark(path: Path, mark: str) -> bool:
-    """Return whether a path is a plain file with a mark, of what wrote it, in its first 4 KiB."""
+    """Return whether a plain file has the string ``mark`` in its first 4 KiB."""
     if not is_plain_file(path):
         return False
     with path.open("rb") as file:
@@ -175,7 +165,7 @@ def has_mark(path: Path, mark: str) -> bool:
 
 
 def digest_of(path: Path, algorithm: str) -> str:
-    """Return the hash of a file, in hexadecimal."""
+    """Return a file's hash in hexadecimal, by an algorithm of hashlib such as ``"sha256"``."""
     digest = hashlib.new(algorithm)
     with path.open("rb") as file:
         while chunk := file.read(1 << 20):

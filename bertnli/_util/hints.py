@@ -1,4 +1,4 @@
-"""Did you mean ...? Hints at the known name that is most similar to a mistyped one."""
+"""Hints for mistyped names: "Did you mean ...?" with the most similar known name."""
 
 from __future__ import annotations
 
@@ -13,47 +13,37 @@ from typing import Any, ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-#: Names in other tools, and ours, where the letters are not similar.
+#: Names in other tools, and bertnli's names for the same thing, if their letters differ much.
 SYNONYMS = {
     "learning_rate": "lr",
     "num_train_epochs": "num_epochs",
     "max_seq_length": "max_len",
-    "max_grad_norm": "clip_norm",
-    "grad_clip": "clip_norm",
     "per_device_train_batch_size": "batch_size",
-    "fp16": "precision",
-    "bf16": "precision",
-    "gpu": "devices",
-    "gpus": "devices",
-    "ctx": "devices",
     "random_state": "seed",
-    "eval_dataset": "dev",
-    "validation": "dev",
-    "model": "checkpoint",
-    "model_name_or_path": "checkpoint",
-    "ckpt": "checkpoint",
-    "ckpt_path": "checkpoint",
     "framework": "backend",
     "pt": "torch",
     "mx": "mxnet",
+    **dict.fromkeys(("max_grad_norm", "grad_clip"), "clip_norm"),
+    **dict.fromkeys(("fp16", "bf16"), "precision"),
+    **dict.fromkeys(("gpu", "gpus", "ctx"), "devices"),
+    **dict.fromkeys(("eval_dataset", "validation"), "dev"),
+    **dict.fromkeys(("model", "model_name_or_path", "ckpt", "ckpt_path"), "checkpoint"),
 }
-#: How similar two names must be, from 0 to 1; see `difflib.get_close_matches`.
-CUTOFF = 0.6
 #: Most names that are compared: the header of a file may have millions.
 MAX_KNOWN = 1000
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """Return the known name that is most similar to a mistyped one; None if none is.
+    """Return the known name that is most similar to a mistyped one, or None if none is similar.
 
-    Case, leading dashes, and the difference of dashes and underscores are ignored.
+    Case and leading dashes are ignored, and dashes and underscores are the same.
     """
     by_key = {_key(candidate): candidate for candidate in reversed([*islice(known, MAX_KNOWN)])}
     key = _key(name)
     synonym = _key(SYNONYMS.get(key, ""))
     if synonym in by_key:
         return by_key[synonym]
-    near = difflib.get_close_matches(key, by_key, n=1, cutoff=CUTOFF)
+    near = difflib.get_close_matches(key, by_key, n=1)
     return by_key[near[0]] if near else None
 
 
@@ -62,20 +52,26 @@ def _key(name: str) -> str:
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Return ``". Did you mean 'this'?"`` for the end of a message, or nothing."""
+    """Return ``". Did you mean 'this'?"`` to end a message; empty if no known name is similar."""
     near = nearest(name, known)
     return "" if near is None else f". Did you mean {near!r}?"
 
 
 def no_attribute(owner: str, name: str, known: Iterable[str]) -> AttributeError:
-    """Return the error for a name that an object or a module lacks, with a similar name."""
+    """Return the AttributeError for a missing attribute, with a hint at a similar name.
+
+    Args:
+        owner: the object or module, as the message calls it.
+        name: the missing attribute.
+        known: the names of all attributes.
+    """
     hint = "" if name.startswith("__") else did_you_mean(name, known)
-    # With the object, Python would add another hint to the traceback.
+    # If the error had the object, Python would add another hint to the traceback.
     return AttributeError(f"{owner} has no attribute {name!r}{hint}", name=name, obj=None)
 
 
 def near_path(path: str | Path) -> str:
-    """Return ``". Did you mean this?"`` for a missing path, by the names beside it, or nothing."""
+    """Return ``". Did you mean PATH?"`` for a missing path, or empty without a similar sibling."""
     path = Path(path)
     try:
         names = [entry.name for entry in path.parent.iterdir() if not entry.name.startswith(".")]
@@ -86,11 +82,11 @@ def near_path(path: str | Path) -> str:
 
 
 def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that adds a hint to a TypeError about a function's arguments.
+    """Make a decorator that adds a hint to the TypeError for wrong arguments of a function.
 
     Args:
-        usage: the hint where no keyword argument is unknown.
-        beside: a method of the same object that may take an unknown keyword argument.
+        usage: the hint to give if all keyword arguments are known.
+        beside: the name of another method of the object, which may take an unknown argument.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -101,20 +97,20 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
             try:
                 signature.bind(*args, **kwargs)
             except TypeError as error:
-                names, called = _names(function), _call(function)
+                names, call = _parameters(function), _call(function)
                 unknown = next((name for name in kwargs if name not in names), None)
                 if unknown is None:
-                    hint = f". {usage}" if usage else ""
-                    raise TypeError(f"{called}: {error}{hint}") from None
+                    raise TypeError(f"{call}: {error}{usage and f'. {usage}'}") from None
                 other = getattr(type(args[0]), beside) if beside else function
-                near = nearest(unknown, names + _names(other))
-                hint = (
-                    f"Did you mean {near!r}?" if near in names else f"{_call(other)} takes {near!r}"
-                )
+                near = nearest(unknown, names + _parameters(other))
                 if near is None:
                     hint = f"It takes {', '.join(names)}"
+                elif near in names:
+                    hint = f"Did you mean {near!r}?"
+                else:
+                    hint = f"{_call(other)} takes {near!r}"
                 raise TypeError(
-                    f"{called} got an unexpected keyword argument {unknown!r}. {hint}"
+                    f"{call} got an unexpected keyword argument {unknown!r}. {hint}"
                 ) from None
             return function(*args, **kwargs)
 
@@ -123,7 +119,7 @@ def hinted(usage: str = "", beside: str = "") -> Callable[[Callable[P, R]], Call
     return decorate
 
 
-def _names(function: Callable[..., Any]) -> list[str]:
+def _parameters(function: Callable[..., Any]) -> list[str]:
     parameters = inspect.signature(function).parameters
     return [name for name in parameters if name not in ("self", "options")]
 

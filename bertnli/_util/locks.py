@@ -1,4 +1,4 @@
-"""A lock beside a file or folder that several processes may want to write."""
+"""Locks of files and folders that several processes may write."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from filelock import FileLock, Timeout
 
 from bertnli.errors import DownloadError
 
-#: Seconds after which a message explains the wait, and after which the wait ends.
+#: Seconds until a message explains the wait, and until an error ends it.
 SAY_AFTER, GIVE_UP_AFTER = 1.0, 5 * 3600.0
 
 
 def hidden(target: Path, suffix: str) -> Path:
-    """Return a hidden name beside a file, always the same; long names are hashed."""
+    """Return the path ``.NAME`` + ``suffix`` beside a path; a long name is replaced by its hash."""
     name = target.name
     if len(name.encode(errors="replace")) > 200:
         name = hashlib.sha1(name.encode(errors="replace")).hexdigest()
@@ -26,13 +26,13 @@ def hidden(target: Path, suffix: str) -> Path:
 
 @contextmanager
 def locked(target: Path) -> Iterator[None]:
-    """Hold the lock of a path, whose folder is made if needed.
+    """Context manager that holds the lock of a path; it creates the path's parent folder if needed.
 
-    The operating system frees the lock when the process ends, however it ends.
+    The operating system frees the lock when the process ends, also by a kill.
 
     Raises:
-        DownloadError: another process has kept the lock for `GIVE_UP_AFTER` seconds.
-        OSError: the folder cannot be written.
+        DownloadError: another process has held the lock for `GIVE_UP_AFTER` seconds.
+        OSError: the parent folder cannot be written to.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(hidden(target, ".lock"))

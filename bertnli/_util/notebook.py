@@ -1,4 +1,4 @@
-"""Output of a notebook's cell that is replaced as a run goes on."""
+"""A figure or a line of text in the output of a notebook's cell, replaced again and again."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def in_notebook() -> bool:
 
 
 class CellOutput:
-    """A place in the cell's output, for a line of text or a figure; each replaces the last."""
+    """A place in the output of a notebook's cell, where each figure or text replaces the last."""
 
     _display: Any = None
 
     def show(self, text: str, figure: Any = None) -> None:
-        """Show a matplotlib figure or, where there is none, a line of text."""
+        """Show a matplotlib figure or, if it is None, a line of text."""
         from IPython.display import display
 
         content = {"text/plain": text}

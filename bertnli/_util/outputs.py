@@ -1,4 +1,4 @@
-"""Check that results can be written, before the work that makes them."""
+"""Check that results can be written before the work that computes them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from bertnli.errors import ConfigError
 
 
 def check_output_folder(path: str | Path, what: str) -> None:
-    """Raise ConfigError if files cannot be written into a folder, which need not exist.
+    """Raise ConfigError if files cannot be written to a folder, which need not exist.
 
     Args:
-        path: of the folder, which is not made.
-        what: its purpose, such as ``"report"``.
+        path: the folder, which is not created.
+        what: the purpose of the folder for the message, such as ``"report"``.
     """
     try:
         try_folder(Path(path))
@@ -23,7 +23,7 @@ def check_output_folder(path: str | Path, what: str) -> None:
 
 
 def check_output_file(path: Path, option: str) -> None:
-    """Raise ConfigError if a file cannot be written to a path that an option gives."""
+    """Raise ConfigError if the file that a command-line option names cannot be written."""
     if path.is_dir():
         raise ConfigError(f"{option}: {path} is a folder; name a file")
     if not path.parent.is_dir():
@@ -37,15 +37,15 @@ def check_output_file(path: Path, option: str) -> None:
 
 
 def try_folder(path: Path) -> None:
-    """Write into a folder, or beside it if it does not exist, and remove what was written.
+    """Write to a folder, or to its nearest existing parent, and remove what was written.
 
     Raises:
-        OSError: that is not possible.
+        OSError: the folder cannot be written to.
     """
     existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not existing.is_dir():
         raise OSError(f"{existing} is a file; give a folder")
     try:
         tempfile.TemporaryDirectory(dir=existing).cleanup()
-    except OSError as error:  # it names the temporary folder
+    except OSError as error:  # its message names the temporary folder
         raise OSError(error.errno, error.strerror, str(path)) from error

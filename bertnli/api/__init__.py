@@ -1,1 +1,1 @@
-"""What each command does, as one call: a command reads its options, calls, and prints."""
+"""The functions behind the commands: a command makes one call and prints the result."""

@@ -1,4 +1,4 @@
-"""Scores of classifiers on labelled pairs, in one call."""
+"""`bertnli.evaluate`: score classifiers on labelled pairs."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from typing import Any
 
 import numpy as np
 
-from bertnli._util.text import aligned
-from bertnli.api.loading import backend_of, print_precision
-from bertnli.api.sets import describe, describe_encoding
+from bertnli._util.progress import aligned
+from bertnli.api.loading import backend_of, describe, describe_encoding, print_precision
 from bertnli.backends.interface import Backend
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read, read_sets
 from bertnli.evaluation import Encoding, report, wilson_interval, write_report
 from bertnli.evaluation.page import percent
+from bertnli.evaluation.predictions import net_of
 from bertnli.nets.classifier import Classifier
 from bertnli.nets.metrics import Metrics
 from bertnli.plots import plot_confusion
 from bertnli.training.trainer import Trainer
 
-#: What can be evaluated: a checkpoint, a classifier, or its trainer.
+#: The models that can be evaluated: the path of a checkpoint, a classifier, or its trainer.
 Model = str | Path | Classifier | Trainer
 
 
 @dataclass(frozen=True)
 class Report:
-    """The scores of classifiers on sets. As text it is the table, or one score in full.
+    """The scores of classifiers on sets of pairs; ``str`` gives a table, or one score in full.
 
     Args:
-        values: all of it, as JSON can hold it; ``docs/evaluation.md`` describes it.
-        is_first: whether this is the first of the processes that computed it.
+        values: the content of ``report.json``, which ``docs/evaluation.md`` describes.
+        is_first: whether this is the first of several processes; the others write nothing.
 
     Examples:
         >>> report = bertnli.evaluate("bert.mini", "sample", "dev", progress=False)
@@ -50,7 +50,7 @@ class Report:
 
     @property
     def scores(self) -> list[tuple[str, str, Metrics]]:
-        """Checkpoint, set and score, of each checkpoint on each set."""
+        """A list of (checkpoint's name, set's name, `Metrics`) for all checkpoints and sets."""
         rows = []
         for i, checkpoint in enumerate(self.values["checkpoints"]):
             for data in self.values["sets"]:
@@ -60,24 +60,24 @@ class Report:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it."""
+        """Return ``values``."""
         return self.values
 
     def to_json(self) -> str:
-        """Return the scores alone, as `Metrics.to_dict` has them; of several a list."""
+        """Return `Metrics.to_dict` as JSON; for several scores, a list of these."""
         rows = [{"checkpoint": c, "set": s, **m.to_dict()} for c, s, m in self.scores]
         return json.dumps(self.scores[0][2].to_dict() if len(rows) == 1 else rows, indent=2)
 
     def write(self, folder: str | Path) -> tuple[Path, Path]:
-        """Write ``report.json`` and the page ``report.html``; see `write_report`."""
+        """Write ``report.json`` and ``report.html`` into a folder; return both paths."""
         return write_report(self.values, folder)
 
     def plot(self) -> Any:
-        """Return a figure of the confusion matrices."""
+        """Draw the confusion matrices; return a matplotlib figure."""
         return plot_confusion({f"{c}: {s}": metrics for c, s, metrics in self.scores})
 
     def warnings(self) -> Iterator[str]:
-        """Yield a warning for each score whose classes seem to be in another order."""
+        """Yield a warning for each score whose classes may be in another order."""
         for data in self.values["sets"]:
             yield from filter(None, (score["order"] for score in data["checkpoints"]))
 
@@ -101,7 +101,7 @@ class Report:
         return "\n".join(lines)
 
     def summary(self) -> str:
-        """Return a table of the sets: means over the checkpoints, beside the baseline's score."""
+        """Return a text table: for each set the checkpoints' mean scores, and the baseline's."""
         cells = [["set", "pairs", "accuracy", "sd", "hypothesis alone", "hard subset", "ECE"]]
         for data in self.values["sets"]:
             summary, baseline, hard = data["summary"], "-", "-"
@@ -135,29 +135,25 @@ def evaluate(
 ) -> Report:
     """Score classifiers on sets of labelled pairs.
 
-    Classes are matched by name, whatever their order; of a set with two classes, entailment and
-    non-entailment, a three-way classifier's neutral and contradiction are added up.
+    Classes are matched by name, in any order. On a set of entailment and non-entailment, the
+    probabilities that a three-way classifier gives neutral and contradiction are added.
 
     Args:
-        models: a checkpoint of any format, a classifier or its trainer; or several, such as those
-            of several seeds.
-        sources: a source of pairs, see `bertnli.read`, or a list of several, each a set.
-        split: of a source with several; None for dev.
-        baseline_on: the source that a baseline is trained on that sees the hypothesis alone: the
-            training set. None for no baseline.
-        calibrate_on: a source that a temperature is fitted on, neither trained nor scored on.
-        backend, devices, labels, num_heads, precision: of a checkpoint; see `bertnli.load`.
-        max_len, truncation: how pairs are cut; None for each classifier's own.
-        batch_size: pairs computed at a time.
-        progress: print to standard error what is read, and how far the work is.
-        reading: as for `bertnli.read`; its ``labels`` are the first classifier's.
-
-    Returns:
-        The scores.
+        models: a checkpoint of any format, a classifier or its trainer; or a list of several.
+        sources: a source of pairs, see `bertnli.read`, or a list of several.
+        split: the split to read from sources with several; None for dev.
+        baseline_on: a source to train a baseline on that reads the hypothesis alone, such as the
+            training set; None for no baseline.
+        calibrate_on: a source to fit a temperature on, neither trained nor scored on.
+        backend, devices, labels, num_heads: how checkpoints are loaded; see `bertnli.load`.
+        precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
+        max_len, truncation: how pairs are cut to length; None for each classifier's own.
+        batch_size: the number of pairs computed at a time.
+        progress: whether to print the sets and the progress to standard error.
+        reading: further arguments of `bertnli.read`; ``labels`` is the first classifier's.
 
     Raises:
-        BERTNLIError: of a source, as `bertnli.read`; of a checkpoint, as `bertnli.load`; of scores,
-            as `bertnli.evaluation.report`.
+        BERTNLIError: a source or a checkpoint cannot be read, or does not fit the others.
 
     Examples:
         >>> report = bertnli.evaluate("bert.mini", "sample", "test", progress=False)
@@ -166,17 +162,30 @@ def evaluate(
     """
     given: list[Any] = list(models) if isinstance(models, list | tuple) else [models]
     encoding = (_PrintedEncoding if progress else Encoding)(max_len, truncation, batch_size)
-    options = {"labels": labels, "num_heads": num_heads}
-    named = _models(given, backend, devices, precision, options, encoding, progress)
-    first = next(named)
-    is_first = not isinstance(first[1], Trainer) or first[1].workers.is_first
-    net = first[1].net if isinstance(first[1], Trainer) else first[1]
-    reading = {"labels": net.labels, **reading}
-    progress = progress and is_first
 
-    def printed(corpus: Corpus, what: str = "") -> Corpus:
-        if progress:
-            print(f"{what}{describe(corpus)}", file=sys.stderr)
+    def named_models() -> Iterator[tuple[str, Classifier | Trainer]]:
+        """Yield the name and model of each of ``given``; load a checkpoint when reached."""
+        for i, model in enumerate(given, 1):
+            if not isinstance(model, str | Path):
+                yield (f"model {i}" if len(given) > 1 else "model"), model
+                continue
+            framework = backend_of(backend)
+            net = framework.load(model, framework.as_devices(devices), labels, num_heads)
+            # Refuses a max_len that is too large before any set is read.
+            net.encoding.overridden(max_len, truncation, net.config.max_len)
+            trainer = framework.Trainer(net, devices=devices, precision=precision)
+            if progress:
+                print_precision(trainer.net.precision, trainer.engine.precision_reason)
+            yield str(model), trainer
+
+    named = named_models()
+    first_name, first = next(named)
+    is_first = not isinstance(first, Trainer) or first.workers.is_first
+    reading = {"labels": net_of(first).labels, **reading}
+
+    def printed(corpus: Corpus, purpose: str = "") -> Corpus:
+        if progress and is_first:
+            print(f"{purpose}{describe(corpus)}", file=sys.stderr)
         return corpus
 
     several = sources if isinstance(sources, list) and not _is_pairs(sources) else [sources]
@@ -187,18 +196,18 @@ def evaluate(
     if calibrate_on is not None:
         held_out = printed(read(calibrate_on, **reading), "temperature: ")
     values = report(
-        chain([first], named),
+        chain([(first_name, first)], named),
         sets,
         baseline_on=baseline,
         calibrate_on=held_out,
         encoding=encoding,
-        progress=progress,
+        progress=progress and is_first,
     )
     return Report(values, is_first)
 
 
 class _PrintedEncoding(Encoding):
-    """Prints how many pairs were cut, or have words that the model does not know."""
+    """An `Encoding` that also prints how many pairs were cut or have many unknown tokens."""
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
         dataset = super().dataset(net, corpus)
@@ -207,33 +216,9 @@ class _PrintedEncoding(Encoding):
 
 
 def _is_pairs(sources: list) -> bool:
-    """Return whether a list is a set itself: of pairs, or of objects with their fields."""
+    """Return True if a list holds pairs or dictionaries, and False if it holds sources."""
     return all(
         isinstance(item, tuple | dict)
         or (isinstance(item, list) and len(item) in (2, 3) and isinstance(item[0], str))
         for item in sources
     )
-
-
-def _models(
-    models: Sequence[Model],
-    backend: str | Backend | None,
-    devices: Any,
-    precision: str,
-    options: dict[str, Any],
-    encoding: Encoding,
-    progress: bool,
-) -> Iterator[tuple[str, Classifier | Trainer]]:
-    """Yield name and classifier or trainer of each, loaded when its turn comes."""
-    for i, model in enumerate(models, 1):
-        if not isinstance(model, str | Path):
-            yield (f"model {i}" if len(models) > 1 else "model"), model
-            continue
-        framework = backend_of(backend)
-        net = framework.load(model, framework.as_devices(devices), **options)
-        # Too long a max_len is refused before anything is read.
-        net.encoding.overridden(encoding.max_len, encoding.truncation, net.config.max_len)
-        trainer = framework.Trainer(net, devices=devices, precision=precision)
-        if progress:
-            print_precision(trainer.net.precision, trainer.engine.precision_reason)
-        yield str(model), trainer

@@ -1,4 +1,4 @@
-"""What is in a checkpoint, in one call; no framework is needed."""
+"""Describe a checkpoint without a framework."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from bertnli.text.pairs import PairEncoding
 
 @dataclass(frozen=True)
 class Info:
-    """The content of a checkpoint: ``values`` by name, as JSON can hold them."""
+    """The description of a checkpoint, a dictionary for JSON; ``str`` gives lines of text."""
 
     values: dict[str, Any]
 
@@ -42,24 +42,23 @@ class Info:
 
 
 def info(path: str | Path, tensors: bool = False) -> Info:
-    """Return the sizes, classes, vocabulary and files of a checkpoint.
+    """Describe the sizes, classes, vocabulary and files of a checkpoint.
 
     Args:
-        path: a checkpoint of any format, a run, or a model that comes with bertnli.
-        tensors: include each tensor's name, shape and dtype.
+        path: a checkpoint of any format, a run, or the name of a model that comes with bertnli.
+        tensors: whether to include the shape and dtype of each tensor.
 
     Raises:
-        CheckpointError: there is no checkpoint, or it is damaged.
+        CheckpointError: the checkpoint is missing or damaged.
     """
     given, located, unread = expanded(path, CheckpointError), locate_local(path), ""
     try:
         checkpoint = read_checkpoint(located)
-    except BackendError as error:  # a package is missing
+    except BackendError as error:  # the vocabulary needs a package that is not installed
         checkpoint, unread = read_checkpoint(located, with_vocab=False), f"not read: {error}"
     _check_tensors(checkpoint)
-    folder = Path(checkpoint.source)  # of a run's folder, a checkpoint
+    folder = Path(checkpoint.source)  # for the path of a run, one of its checkpoints
     unknown = [] if checkpoint.heads_known else ["num_heads", "dropout"]
-    sizes = {k: v for k, v in checkpoint.config.to_dict().items() if k not in unknown}
     encoding = checkpoint.encoding and checkpoint.encoding.to_dict()
     labels = list(checkpoint.labels or ())
     if checkpoint.is_classifier and encoding is None:
@@ -69,28 +68,26 @@ def info(path: str | Path, tensors: bool = False) -> Info:
         why = f" ({checkpoint.unnamed})" if checkpoint.unnamed else ""
         labels = [f"without names{why}; output {checkpoint.arrays[WEIGHT].shape}"]
     files = sorted(folder.iterdir()) if folder.is_dir() else [folder]
-    shapes = {
-        name: {"shape": list(array.shape), "dtype": str(array.dtype)}
-        for name, array in checkpoint.arrays.items()
-    }
+    arrays = checkpoint.arrays
+    shapes = {n: {"shape": list(a.shape), "dtype": str(a.dtype)} for n, a in arrays.items()}
     values = {
         "path": str(given if given.is_file() else folder),
         "format": checkpoint.format,
-        "model": sizes,
+        "model": {k: v for k, v in checkpoint.config.to_dict().items() if k not in unknown},
         "encoding": encoding,
         "unknown": unknown,
         "labels": labels,
         "files": {file.name: file.stat().st_size for file in files if file.is_file()},
         "vocabulary": unread or len(checkpoint.vocab),
         "problems": [*_problems(checkpoint)],
-        "parameters": sum(math.prod(array.shape) for array in checkpoint.arrays.values()),
+        "parameters": sum(math.prod(array.shape) for array in arrays.values()),
         "tensors": shapes if tensors else None,
     }
     return Info({name: value for name, value in values.items() if value})
 
 
 def _check_tensors(checkpoint: Checkpoint) -> None:
-    """Raise CheckpointError for tensors of other shapes than the sizes say, and for NaN."""
+    """Raise CheckpointError if a tensor is missing, has a wrong shape, or is not finite."""
     shapes = encoder_shapes(checkpoint.config)
     encoder = {name: array for name, array in checkpoint.arrays.items() if name in shapes}
     needed = {n: s for n, s in shapes.items() if n in encoder or not n.startswith("hidden.")}
@@ -99,11 +96,9 @@ def _check_tensors(checkpoint: Checkpoint) -> None:
 
 
 def _problems(checkpoint: Checkpoint) -> Iterator[str]:
-    """Yield a message for each token count or class name that does not fit the tensors."""
+    """Yield a message if the number of tokens or class names does not match the tensors."""
     if len(checkpoint.vocab):
-        problem = vocab_mismatch(checkpoint)[0]
-        if problem:
-            yield problem
+        yield from filter(None, vocab_mismatch(checkpoint)[:1])
     if checkpoint.is_classifier and checkpoint.labels is not None:
         names, outputs = len(checkpoint.labels), len(checkpoint.arrays[WEIGHT])
         if names != outputs:

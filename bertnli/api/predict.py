@@ -1,4 +1,4 @@
-"""Classes of unlabelled pairs, from any source, as they come."""
+"""`bertnli.predict`: classify unlabelled pairs as they come."""
 
 from __future__ import annotations
 
@@ -12,15 +12,14 @@ from typing import Any
 import numpy as np
 
 from bertnli._util.progress import LogLines
-from bertnli.api.loading import loaded
-from bertnli.api.sets import describe_unknown, note
+from bertnli.api.loading import describe_unknown, loaded, note
 from bertnli.data import read
 from bertnli.errors import BERTNLIError
 from bertnli.nets.classifier import Classifier, Prediction
 
 Pair = tuple[str, str]
 STANDARD_INPUT = "-"
-#: Batches of a file's pairs that are sorted by length together.
+#: Number of batches of a file whose pairs are sorted by length together.
 BATCHES_AT_ONCE = 64
 
 
@@ -40,20 +39,20 @@ def predict(
     progress: bool = True,
     **reading: Any,
 ) -> Iterator[Prediction]:
-    """Yield the class of each pair of a source, in its order; memory does not grow with the source.
+    """Yield the class of each pair of a source, in order; memory does not grow with the source.
 
     Args:
         model: a checkpoint of any format, or a classifier.
-        source, split, reading: see `bertnli.read`; labels are not looked for. Of ``"-"``, standard
-            input, pairs are answered as they come.
-        backend, devices, labels, num_heads, precision: of a checkpoint; see `bertnli.load`.
+        source, split, reading: the arguments of `bertnli.read`; labels are not read. The pairs of
+            ``"-"``, standard input, are answered as they come.
+        backend, devices, labels, num_heads: how a checkpoint is loaded; see `bertnli.load`.
+        precision: ``"fp32"``, ``"bf16"`` or ``"auto"``.
         batch_size, max_len, truncation: see `Classifier.predict`.
-        progress: print to standard error what was guessed of the source, how far the work is, and
-            how many pairs were cut or have words that the model does not know.
+        progress: whether to print guesses about the source, the progress, and the number of pairs
+            that were cut or have many unknown tokens to standard error.
 
     Raises:
-        BERTNLIError: of a checkpoint, as `bertnli.load`; of a pair that cannot be read, as
-            `bertnli.read`, after the answers to the pairs before it.
+        BERTNLIError: the checkpoint or a pair cannot be read; the pairs before it are answered.
 
     Examples:
         >>> pairs = [("A man is asleep.", "A man is awake.")]
@@ -66,21 +65,22 @@ def predict(
     is_stream, is_file = source == STANDARD_INPUT, isinstance(source, str | Path)
     chunks = _chunks(pairs, batch_size * (BATCHES_AT_ONCE if is_file else 1), is_stream)
     name = "standard input" if is_stream else str(source) if is_file else "the pairs"
-    return _predictions(net, chunks, batch_size, encoding, name if progress else "")
+    how: Any = {"batch_size": batch_size, **encoding.to_dict()}
+    return _predictions(net, chunks, how, name if progress else "")
 
 
 def _predictions(
-    net: Classifier, chunks: Iterable[list[Pair]], batch_size: int, encoding: Any, name: str
+    net: Classifier, chunks: Iterable[list[Pair]], how: dict[str, Any], name: str
 ) -> Iterator[Prediction]:
+    """Yield the predictions for chunks of pairs; print the progress if the source has a name.
+
+    Args:
+        how: the keyword arguments of `Classifier.predict`.
+    """
     lines, num_cut, unknown_shares = LogLines(name), 0, array("d")
     try:
         for chunk in chunks:
-            predictions = net.predict(
-                chunk,
-                batch_size=batch_size,
-                max_len=encoding.max_len,
-                truncation=encoding.truncation,
-            )
+            predictions = net.predict(chunk, **how)
             num_cut += sum(prediction.is_cut for prediction in predictions)
             unknown_shares.extend(prediction.unknown_share for prediction in predictions)
             yield from predictions
@@ -88,18 +88,18 @@ def _predictions(
                 lines.update(len(unknown_shares))
     finally:
         if name and num_cut:
-            print(
-                f"{num_cut} of {len(unknown_shares)} pairs had more than {encoding.max_len} tokens "
-                "and were cut; --max-len sets another length",
-                file=sys.stderr,
-            )
+            cut = f"{num_cut} of {len(unknown_shares)} pairs had more than {how['max_len']} tokens"
+            print(f"{cut} and were cut; --max-len sets another length", file=sys.stderr)
         warning = describe_unknown(np.array(unknown_shares))
         if name and warning:
             print(warning, file=sys.stderr)
 
 
 def _chunks(pairs: Iterable[Pair], size: int, is_stream: bool) -> Iterator[list[Pair]]:
-    """Yield pairs, some at a time; those before a bad line come before its error."""
+    """Group pairs into lists of ``size``; from a stream, yield a shorter list before it blocks.
+
+    If a pair cannot be read, the pairs before it are yielded before the error is raised.
+    """
     chunk: list[Pair] = []
     try:
         for pair in pairs:
@@ -116,7 +116,7 @@ def _chunks(pairs: Iterable[Pair], size: int, is_stream: bool) -> Iterator[list[
 
 
 def _has_input() -> bool:
-    """Return whether standard input can be read without waiting, as far as can be told."""
+    """Return whether standard input can be read without waiting; True if that is unknown."""
     try:
         return bool(select.select([sys.stdin], [], [], 0)[0])
     except (OSError, ValueError):  # not a file, or on Windows not a socket

@@ -1,10 +1,10 @@
-"""What training and pretraining have in common: checked settings, a model, the run itself."""
+"""The parts that `bertnli.train` and `bertnli.pretrain` share: settings, models, runs."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import timedelta
 from pathlib import Path
@@ -17,8 +17,7 @@ from bertnli._util.hints import did_you_mean
 from bertnli._util.outputs import check_output_folder
 from bertnli.api.loading import backend_of, print_precision
 from bertnli.backends.interface import Backend
-from bertnli.bert.config import PRESETS, BERTConfig, TrainingConfig
-from bertnli.bert.parameters import Shapes
+from bertnli.bert.config import PRESETS, TrainingConfig
 from bertnli.data.batches import ExampleSet
 from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
@@ -27,17 +26,17 @@ from bertnli.evaluation.scores import chance_bound
 from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
 from bertnli.text.vocab import Vocab
-from bertnli.training.history import EpochRecord, History
-from bertnli.training.ownership import STATE, check_run_folder
+from bertnli.training.checks import STATE, check_run_folder
+from bertnli.training.history import History
 from bertnli.training.state import states
 from bertnli.training.watch import RANK_TIMEOUT
 
-#: A model's sizes: their names here, and the arguments of ``BERTModel``.
+#: The sizes of a model: option to argument of ``BERTModel``.
 SIZES = {
     **{name: name for name in ("num_hiddens", "ffn_num_hiddens", "num_heads", "num_blks")},
     "max_positions": "max_len",
 }
-#: What the options of a run are for: settings, arguments of ``Trainer``, of ``fit``, of `read`.
+#: The options that are passed on to `TrainingConfig`, ``Trainer``, its ``fit``, and `read`.
 SETTINGS = tuple(field.name for field in fields(TrainingConfig))
 TRAINER = ("precision", "micro_batch_size", "auto_batch")
 FIT = ("overwrite", "resume", "save_every", "keep", "tensorboard", "on_epoch", "observers")
@@ -50,9 +49,9 @@ class Run:
     """A finished run.
 
     Args:
-        net: as it was after the last step; ``folder / "best"`` has the best epoch's.
-        history: the numbers of each epoch.
-        folder: of the run; None where nothing was written.
+        net: the net after the last step; the net of the best epoch is in ``folder / "best"``.
+        history: the results of each epoch.
+        folder: the folder of the run; None if nothing was written.
 
     Examples:
         >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
@@ -66,11 +65,15 @@ class Run:
 
 
 class Setup:
-    """The checked options of a run, before its data and its model are there.
+    """Checks the arguments of a training function, then makes a model and trains it.
+
+    Args:
+        backend, devices, output, progress, recipe, rank_timeout: see `bertnli.train`.
+        options: sizes, settings, and arguments of ``Trainer``, ``fit`` and `bertnli.read`.
 
     Raises:
-        ConfigError: an invalid setting, or a folder that cannot be written.
-        TypeError: an unknown option.
+        ConfigError: a setting is invalid, or the folder cannot be written.
+        TypeError: an option is unknown.
     """
 
     def __init__(
@@ -101,7 +104,8 @@ class Setup:
         self.workers = self.backend.find_workers(self.rank_timeout)
         self.progress = progress and self.workers.is_first
         self.output = None if output is None else Path(output)
-        if self.workers.size == 1:  # of several, the first checks, and tells all
+        self.origin: str | Path | None = None
+        if self.workers.size == 1:  # of several processes, the first checks, in `fit`
             if self.output is not None:
                 overwrite, resume = (bool(given.get(name)) for name in ("overwrite", "resume"))
                 check_run_folder(self.output, overwrite, resume)
@@ -109,43 +113,38 @@ class Setup:
                 check_output_folder(given["tensorboard"], "TensorBoard")
 
     def print(self, text: str) -> None:
-        """Print the progress of the run, unless it is quiet."""
+        """Print a line of progress if ``progress`` is True."""
         if self.progress:
             print(text, flush=True)
 
     def pretrained(self, path: str | Path, dropout: float, **kind: Any) -> Any:
-        """Return the BERT of a pretrained model."""
+        """Load a pretrained BERT; for ``kind`` see `Backend.load_pretrained_model`."""
+        self.origin = path
         options = {"dropout": dropout, "devices": self.devices, **self.sizes, **kind}
         return self.backend.load_pretrained_model(path, **options)[0]
 
     def from_scratch(self, model: str | None, vocab: Vocab, dropout: float) -> Any:
-        """Return a BERT with start values, of a preset's sizes where no others are given."""
+        """Make a BERT with random weights; sizes that were not given are those of a preset."""
         if model is not None and model not in PRESETS:
             raise ConfigError(f"model is {model!r}; it is one of {sorted(PRESETS)}")
         sizes = {**PRESETS[model or SCRATCH_MODEL], **self.sizes}
         options = {"dropout": dropout, "seed": self.config.seed, "vocab": vocab}
         return self.backend.BERTModel(len(vocab), **sizes, **options)
 
-    def print_model(
-        self, pretrained: str | Path | None, config: BERTConfig, shapes: Shapes
-    ) -> None:
-        """Print a line on the model."""
-        parameters = sum(math.prod(shape) for shape in shapes.values())
+    def print_net(self, net: Any, token_ids: NDArray[np.int32], what: str) -> None:
+        """Print a net's origin and sizes, and the share of unknown tokens in the set ``what``."""
+        config, vocab = net.config, net.required_vocab()
+        parameters = sum(math.prod(shape) for shape in net.shapes().values())
         self.print(
-            f"model: {without_secrets(str(pretrained or 'from scratch'))}, {config.num_blks} "
+            f"model: {without_secrets(str(self.origin or 'from scratch'))}, {config.num_blks} "
             f"blocks, {config.num_hiddens} wide, {config.ffn_num_hiddens} inside, "
             f"{config.num_heads} heads, {config.max_len} positions, {parameters:,} parameters"
         )
-
-    def print_vocab(self, token_ids: NDArray[np.int32], vocab: Vocab, what: str) -> None:
-        """Print a line on the vocabulary, and the share of a set that it does not know."""
         unknown = float((token_ids == vocab.unk).mean()) if len(token_ids) else 0.0
         self.print(f"vocabulary: {len(vocab)} tokens; {unknown:.1%} of the {what} is <unk>")
 
-    def fit(
-        self, net: Trainable, train: ExampleSet, dev: ExampleSet | None, is_pretrained: bool
-    ) -> Run:
-        """Train a net, and print what was done."""
+    def fit(self, net: Trainable, train: ExampleSet, dev: ExampleSet | None) -> Run:
+        """Train a net, choose the best epoch by the dev set, if any, and print the results."""
         self.print(f"backend: {self.backend.name} on {', '.join(map(str, self.devices))}")
         if self.workers.size > 1:
             self.print(f"processes: {self.workers.size}, each with its share of every batch")
@@ -156,26 +155,49 @@ class Setup:
         if self.progress:
             print_precision(trainer.net.precision, trainer.engine.precision_reason)
         self.fit_options.setdefault("on_epoch", lambda record: self.print(str(record)))
+        options = {**self.fit_options, "output": self.output, "progress": self.progress}
         try:
-            history = trainer.fit(
-                train,
-                dev,
-                epochs,
-                batch_size,
-                output=self.output,
-                progress=self.progress,
-                **self.fit_options,
-            )
+            history = trainer.fit(train, dev, epochs, batch_size, **options)
         except (KeyboardInterrupt, SystemExit) as stop:
             if self.workers.is_first and self.output is not None:
                 print(_describe_stop(self.output, stop), file=sys.stderr)
             raise
         if self.output is not None:
-            self.print(_describe_best(self.output, history.best))
+            best, folder = history.best, self.output
+            score = "" if best.dev_accuracy is None else f", dev acc {best.dev_accuracy:.3f}"
+            self.print(
+                f"checkpoints: {folder / 'best'} (epoch {best.epoch}{score}), {folder / 'last'}; "
+                f"every epoch's numbers: {folder / 'metrics.jsonl'}"
+            )
         if isinstance(train, PairDataset) and self.progress:
-            for warning in _warnings_of_chance(history, train, dev, is_pretrained):
+            warning = self._warning_of_chance(history, train, dev)
+            if warning:
                 print(f"warning: {warning}", file=sys.stderr)
         return Run(net, history, self.output)
+
+    def _warning_of_chance(
+        self, history: History, train: PairDataset, dev: ExampleSet | None
+    ) -> str | None:
+        """Return a warning if the best accuracy may be chance, else None; see `chance_bound`."""
+        best = history.best
+        name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
+        if accuracy is None:
+            name, data, accuracy, tries = "training", train, best.train_accuracy, 1
+        assert isinstance(data, PairDataset)
+        share, majority, low = chance_bound(accuracy, data.labels, tries)
+        label = data.label_names[majority]
+        if share == 1:
+            return f"all {len(data)} {name} pairs are {label}: their accuracy says nothing"
+        if low > share:
+            return None
+        pretrained = "" if self.origin else "a pretrained model (--pretrained bert.mini), "
+        return (
+            f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
+            f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
+            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train)}, a smaller "
+            f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
+            "higher --lr"
+        )
 
 
 def _describe_stop(output: Path, stop: BaseException) -> str:
@@ -184,35 +206,3 @@ def _describe_stop(output: Path, stop: BaseException) -> str:
     again = "; --resume goes on" if states(output / STATE) else ""
     why = "stopped by SIGTERM" if isinstance(stop, SystemExit) else "interrupted"
     return f"{why}; {where}{again}"
-
-
-def _describe_best(output: Path, best: EpochRecord) -> str:
-    score = "" if best.dev_accuracy is None else f", dev acc {best.dev_accuracy:.3f}"
-    return (
-        f"checkpoints: {output / 'best'} (epoch {best.epoch}{score}), {output / 'last'}; "
-        f"every epoch's numbers: {output / 'metrics.jsonl'}"
-    )
-
-
-def _warnings_of_chance(
-    history: History, train: PairDataset, dev: ExampleSet | None, is_pretrained: bool
-) -> Iterator[str]:
-    """Yield a warning of a classifier that predicts no better than chance; see `chance_bound`."""
-    best = history.best
-    name, data, accuracy, tries = "dev", dev, best.dev_accuracy, len(history.epochs)
-    if accuracy is None:
-        name, data, accuracy, tries = "training", train, best.train_accuracy, 1
-    assert isinstance(data, PairDataset)
-    share, majority, low = chance_bound(accuracy, data.labels, tries)
-    label = data.label_names[majority]
-    if share == 1:
-        yield f"all {len(data)} {name} pairs are {label}: their accuracy says nothing"
-    elif low <= share:
-        pretrained = "" if is_pretrained else "a pretrained model (--pretrained bert.mini), "
-        yield (
-            f"not significantly better than chance: {name} accuracy {accuracy:.3f} on "
-            f"{len(data)} pairs (the interval begins at {low:.3f}), and always saying {label} "
-            f"scores {share:.3f}. Try {pretrained}more pairs than {len(train)}, a smaller "
-            f"--batch-size or more --epochs ({history.epochs[-1].steps} steps were taken), or a "
-            "higher --lr"
-        )

@@ -1,4 +1,4 @@
-"""The backends: the same library on PyTorch and on Apache MXNet, side by side in one process."""
+"""The backends: the same library on PyTorch and on Apache MXNet, both usable in one process."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from bertnli._util.hints import did_you_mean
 from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError
 
-#: The backends' names, with the package that each needs.
+#: The backends' names, which are also their frameworks' packages.
 NAMES = ("torch", "mxnet")
 
 
 def get_backend(name: str) -> Backend:
-    """Return one framework's side of bertnli.
+    """Import bertnli on a framework.
 
     Args:
-        name: ``"torch"`` or ``"mxnet"``. Two backends can be used in one process.
+        name: ``"torch"`` or ``"mxnet"``. Both can be used in one process.
 
     Raises:
-        BackendError: the name is unknown, or the framework is not installed or does not work here;
+        BackendError: the name is unknown, or the framework is not installed or cannot be imported;
             the message says what to install.
 
     Examples:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from bertnli._util.hints import hinted, no_attribute
@@ -17,7 +18,7 @@ from bertnli.training.workers import Workers
 
 @dataclass(frozen=True)
 class Backend:
-    """One framework's side of bertnli; what `bertnli.get_backend` returns.
+    """bertnli on one framework; `bertnli.get_backend` returns it.
 
     The classes and functions take the same arguments on every backend.
     """
@@ -36,9 +37,15 @@ class Backend:
     find_workers: Callable[..., Workers]
     backend_info: Callable[[], dict[str, Any]]
 
+    @classmethod
+    def of_modules(cls, name: str, *modules: ModuleType) -> Backend:
+        """Make a backend from the modules that define its classes and functions."""
+        defined = {key: value for module in modules for key, value in vars(module).items()}
+        return cls(name, **{each.name: defined[each.name] for each in fields(cls)[1:]})
+
     @property
     def DATA_HUB(self) -> HubView:
-        """The book's downloads in this framework's format, by name."""
+        """A mapping of the name of each download to its (URL, SHA-1) in this framework's format."""
         return HubView(self.name)
 
     @hinted()
@@ -54,27 +61,28 @@ class Backend:
         devices: Any = None,
         kind: str = PRETRAINED,
     ) -> tuple[Any, Vocab]:
-        """Return a pretrained BERT and its vocabulary.
+        """Load a pretrained BERT and its vocabulary.
 
         Args:
             pretrained_model: a name of the hub (``"bert.small"``); or a local folder or zip, either
                 the book's, with ``pretrained.params`` (of either tab) and ``vocab.json``, or a
                 Hugging Face folder of a BERT; or a file of GluonNLP, with its vocabulary beside it.
-            num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: sizes; those left out are
-                taken from the file, and the number of heads, which no such file has, from the name.
-            dropout: probability while fine-tuning.
-            devices: where to put the model: PyTorch's on the first of them, MXNet's on all; None
+            num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: the model's sizes; None for
+                those of the file. A file without the number of heads gets that of the hub's model
+                of this name.
+            dropout: the dropout probability during fine-tuning.
+            devices: the devices to put the model on (PyTorch: on the first, MXNet: on all); None
                 for the GPUs if there are any, else the CPU.
-            kind: which to take of a model that comes with bertnli: ``"pretrained"``, or the one of
-                its ``"classifier"``. The model of a classifier, of any format, brings its output
-                layer along, and `BERTClassifier` goes on with that.
+            kind: which of the two models that come with bertnli under one name: ``"pretrained"`` or
+                ``"classifier"``. A classifier's output layer is kept, and `BERTClassifier` starts
+                with it.
 
         Raises:
-            DownloadError: the file is neither here nor can it be downloaded.
-            CheckpointError: the file is damaged, holds pickled code, is another model than is
-                computed here, or has other sizes than asked for.
-            ConfigError: a size that is needed is unknown.
-            BackendError: word pieces without the package tokenizers.
+            DownloadError: there is no local file, and it cannot be downloaded.
+            CheckpointError: the file is damaged, contains pickled code, is a model that bertnli
+                does not compute, or has other sizes than given.
+            ConfigError: a required size is unknown.
+            BackendError: the file needs the package tokenizers, which is not installed.
         """
         sizes = {
             "num_hiddens": num_hiddens,
@@ -96,20 +104,20 @@ class Backend:
         labels: Sequence[str] | None = None,
         num_heads: int | None = None,
     ) -> Any:
-        """Return a saved classifier.
+        """Load a saved classifier.
 
         Args:
-            path: the folder that ``net.save`` wrote on any backend, a run's folder (its best
-                checkpoint); a Hugging Face folder of a `BertForSequenceClassification`; or a file
-                of parameters, of the book's classifier or GluonNLP's, with its vocabulary beside
+            path: the folder that ``net.save`` wrote on any backend; a run's folder, for its best
+                checkpoint; a Hugging Face folder of a `BertForSequenceClassification`; or a
+                parameter file of the book's classifier or of GluonNLP's, with its vocabulary beside
                 it.
             devices: see `load_pretrained_model`.
-            labels: the classes' names in the order of the logits, where the file has none.
-            num_heads: attention heads, where the file does not say.
+            labels: the class names in the order of the logits, if the file has none.
+            num_heads: the number of attention heads, if the file lacks it.
 
         Raises:
-            CheckpointError: there is no classifier, it is damaged, or its classes have no names or
-                others than given.
+            CheckpointError: there is no classifier, it is damaged, or the names of its classes are
+                unknown or differ from ``labels``.
             ConfigError: the number of heads is unknown.
         """
         checkpoint = load_classifier(path, labels, num_heads)

@@ -1,4 +1,4 @@
-"""How the C library hands out memory, for work that frees and wants the same arrays each step."""
+"""Settings of the C library's memory allocator that speed up training."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ _TRIM_THRESHOLD, _TOP_PAD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -2, -3, -8
 
 
 def keep_freed_memory() -> None:
-    """Have the C library keep the memory of arrays that are freed, for the next ones.
+    """Make the C library keep the memory of freed arrays, and reuse it for new ones.
 
-    Both frameworks allocate and free every array of a step. Given back to the system, the memory
-    comes back as fresh pages, which cost a third of a step's time in MXNet and, in PyTorch, a
-    fifth of one with a large model's gradients. Where the C library is not glibc, nothing is
-    changed.
+    Both frameworks allocate and free every array of a step. Fresh pages from the system would cost
+    a third of a step's time in MXNet and, for a large model's gradients, a fifth in PyTorch.
+    Without glibc nothing is changed.
     """
     try:
         mallopt = ctypes.CDLL(None).mallopt

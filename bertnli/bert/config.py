@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -11,18 +11,14 @@ from typing import Any
 from bertnli._util.options import documented, option
 from bertnli.errors import ConfigError
 
-#: The activation of the feed-forward networks; ``"gelu"`` is exact, with the error function,
+#: Activations of the feed-forward networks; ``"gelu"`` is exact, with the error function,
 #: ``"gelu_tanh"`` its approximation (Hendrycks and Gimpel, 2016).
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh")
 PRECISIONS = ("fp32", "bf16", "auto")
 SCHEDULES = ("constant", "linear")
 
-#: What a field must be: its type, a test, and the description in an error message.
+#: A rule for a field: its type, a test of its value, and the end of the error message.
 Rule = tuple[type, Callable[[Any], bool], str]
-
-
-def _one_of(values: tuple[str, ...]) -> Rule:
-    return str, values.__contains__, f"one of {list(values)}"
 
 
 _COUNT: Rule = (Integral, lambda value: value >= 1, "a whole number above 0")
@@ -32,8 +28,12 @@ _FRACTION: Rule = (Real, lambda value: 0 <= value <= 1, "a fraction of the steps
 _POSITIVE_OR_0: Rule = (Real, lambda value: 0 <= value < inf, "a positive number, or 0 for none")
 
 
+def _one_of(values: tuple[str, ...]) -> Rule:
+    return str, values.__contains__, f"one of {list(values)}"
+
+
 def _check(config: Any, rules: Mapping[str, Rule]) -> None:
-    """Raise ConfigError for the first field that breaks its rule."""
+    """Raise ConfigError if a field of a config breaks its rule, given by field name."""
     for name, (kind, is_valid, expected) in rules.items():
         value = getattr(config, name)
         is_kind = isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
@@ -54,23 +54,23 @@ _BERT_RULES: dict[str, Rule] = {
 
 @dataclass(frozen=True)
 class BERTConfig:
-    """The sizes of a BERT encoder, by the book's names, and the settings in which BERTs differ.
+    """The sizes of a BERT, with the book's names, and the settings in which BERTs differ.
 
-    The defaults are the book's BERT. That of Devlin et al. (2019) has ``activation="gelu"``,
-    ``embedding_norm=True`` and ``norm_eps=1e-12``.
+    The defaults are those of the book's BERT. The one of Devlin et al. (2019) has
+    ``activation="gelu"``, ``embedding_norm=True`` and ``norm_eps=1e-12``.
 
     Args:
-        vocab_size: number of tokens of the vocabulary.
+        vocab_size: number of tokens in the vocabulary.
         num_hiddens: width of every token's vector.
-        ffn_num_hiddens: width inside the position-wise feed-forward network.
-        num_heads: attention heads; each has ``num_hiddens / num_heads`` channels.
-        num_blks: encoder blocks.
-        dropout: probability, on attention weights and on every sublayer's output.
+        ffn_num_hiddens: width of the hidden layer of the feed-forward networks.
+        num_heads: number of attention heads, each ``num_hiddens / num_heads`` wide.
+        num_blks: number of encoder blocks.
+        dropout: dropout probability, for attention weights and the output of every sublayer.
         max_len: number of positions that have an embedding.
-        activation: one of `ACTIVATIONS`, of the feed-forward networks and of the MLM head.
-        embedding_norm: whether the sum of the embeddings goes through layer normalisation, and
-            dropout, before the first block.
-        norm_eps: what layer normalisation adds to the variance.
+        activation: one of `ACTIVATIONS`, for the feed-forward networks and the MLM head.
+        embedding_norm: whether layer normalisation, then dropout, is applied to the sum of the
+            embeddings.
+        norm_eps: the epsilon of layer normalisation.
 
     Raises:
         ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1),
@@ -101,25 +101,20 @@ class BERTConfig:
             )
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the sizes as a dictionary that JSON can hold."""
+        """Convert the configuration to a dictionary, ready for JSON."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:
-        """Return the configuration of ``to_dict``; an unknown or missing size is a ConfigError."""
-        if not isinstance(values, Mapping):
-            raise ConfigError(f"a mapping of sizes is expected, not {values!r:.100}")
-        unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        if unknown:
-            raise ConfigError(f"unknown sizes {unknown}; known are {sorted(_BERT_RULES)}")
+        """Make a configuration of the result of `to_dict`; ConfigError if it has other keys."""
         try:
             return cls(**values)
-        except TypeError as error:
-            raise ConfigError(f"incomplete sizes {dict(values)}: {error}") from None
+        except TypeError as error:  # other keys, or no mapping
+            raise ConfigError(f"{values!r:.100} are not the sizes of a BERT: {error}") from None
 
 
-#: Sizes of the book's pretrained models, and of the one that comes with bertnli. The vocabulary's
-#: size comes with each model's file.
+#: Sizes of the book's pretrained models and of the one that comes with bertnli, without the size of
+#: the vocabulary, which is in each model's file.
 PRESETS: dict[str, dict[str, int]] = {
     "bert.mini": dict(zip(_SIZES, (128, 256, 4, 3, 128), strict=True)),
     "bert.small": dict(zip(_SIZES, (256, 512, 4, 2, 512), strict=True)),
@@ -133,8 +128,8 @@ def check_precision(precision: str) -> None:
         raise ConfigError(f"precision is {precision!r}; it is one of {list(PRECISIONS)}")
 
 
-#: The settings of `TrainingConfig` that a recipe changes. ``"book"`` is the chapter's: Adam at a
-#: constant rate. ``"best"`` is how Devlin et al. (2019, appendix A.2, and their code) train.
+#: Name of a recipe to the fields of `TrainingConfig` that it changes. ``"book"`` is the chapter's:
+#: Adam at a constant rate. ``"best"`` is how Devlin et al. (2019, appendix A.2 and code) train.
 RECIPES: dict[str, dict[str, Any]] = {
     "book": {},
     "best": {"schedule": "linear", "warmup": 0.1, "weight_decay": 0.01, "clip_norm": 1.0},
@@ -155,12 +150,12 @@ _TRAINING_RULES: dict[str, Rule] = {
 @documented
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How a run trains: all settings that the order of the data and the step sizes depend on.
+    """The settings of training: the optimizer's, the schedule's, and those of the data's order.
 
-    An option is off at its default; given beside the recipe ``"best"``, the default turns it off.
+    A default value turns a setting off, also one that the recipe ``"best"`` turns on.
 
     Raises:
-        ConfigError: a value of another type or outside its range.
+        ConfigError: a value has a wrong type or is outside its range.
 
     Examples:
         >>> config = bertnli.TrainingConfig(lr=1e-3, schedule="linear", warmup=0.1)
@@ -219,14 +214,11 @@ class TrainingConfig:
 
     @classmethod
     def of_recipe(cls, recipe: str, **given: Any) -> TrainingConfig:
-        """Return the settings of a recipe.
+        """Make the settings of a recipe.
 
         Args:
-            recipe: one of `RECIPES`.
-            given: settings in place of the recipe's; None keeps the recipe's.
-
-        Raises:
-            ConfigError: an unknown recipe, or a value outside its range.
+            recipe: a name in `RECIPES`.
+            given: values that replace those of the recipe, unless they are None.
         """
         if recipe not in RECIPES:
             raise ConfigError(f"recipe is {recipe!r}; it is one of {list(RECIPES)}")
@@ -235,16 +227,11 @@ class TrainingConfig:
 
     @property
     def depends_on_length(self) -> bool:
-        """Whether a step depends on the number of steps of the run."""
+        """Whether the result of a step depends on the total number of steps in the run."""
         return self.schedule != "constant" or bool(self.warmup or self.average)
 
     def lr_at(self, step: int, total_steps: int) -> float:
-        """Return the learning rate of a step.
-
-        Args:
-            step: number of the step, from 0.
-            total_steps: steps of the run.
-        """
+        """Return the learning rate of step ``step``, counted from 0, of ``total_steps``."""
         warmup_steps = round(self.warmup * total_steps)
         if step < warmup_steps:
             return self.lr * (step + 1) / warmup_steps
@@ -253,6 +240,6 @@ class TrainingConfig:
         return self.lr * (total_steps - step) / max(1, total_steps - warmup_steps)
 
     def averages_at(self, step: int, total_steps: int) -> bool:
-        """Return whether the weights after a step are averaged; see `lr_at` for the arguments."""
+        """Return whether the weights after step ``step`` of ``total_steps`` go into the average."""
         last_steps = max(1, round(self.average * total_steps)) if self.average else 0
         return step >= total_steps - last_steps

@@ -1,4 +1,4 @@
-"""The class names and their order. Labels are matched by name; their ids are places in a list."""
+"""Class names and their order: labels of two sources are matched by name."""
 
 from __future__ import annotations
 
@@ -10,19 +10,24 @@ from numpy.typing import NDArray
 
 from bertnli.errors import ConfigError, DataError
 
-#: The classes in the book's order: the id of a label is its place here.
+#: The classes in the book's order: the id of a label is its index here.
 LABELS = ("entailment", "contradiction", "neutral")
-#: The classes of a two-way set: does the hypothesis follow, or not?
+#: The classes of a two-way corpus: does the hypothesis follow, or not?
 TWO_WAY = ("entailment", "non-entailment")
-#: The spellings of the second class in the sets that have it (HANS, RTE, ...).
+#: The spellings of the second class in two-way corpora (HANS, RTE, ...).
 NOT_ENTAILMENT = frozenset(
     f"{no}{between}entailment" for no in ("non", "not") for between in ("-", "_", " ")
 )
 
 
+def plain(name: str) -> str:
+    """Normalise a class name for comparisons: lower case, no spaces around it."""
+    return name.strip().lower()
+
+
 def are_distinct(labels: Sequence[str]) -> bool:
-    """Return whether the names are distinct, whatever their case, and none is empty."""
-    return len({label.strip().lower() for label in labels} | {""}) > len(labels)
+    """Return whether class names are distinct, ignoring case, and none is empty."""
+    return len({*map(plain, labels), ""}) > len(labels)
 
 
 def checked_labels(labels: Any) -> tuple[str, ...]:
@@ -44,42 +49,42 @@ def checked_labels(labels: Any) -> tuple[str, ...]:
 
 
 def label_permutation(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place of each expected label among other ones, matched by name in any case.
+    """Return the index of each expected label in ``labels``, ignoring case.
 
-    ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order.
-
-    Raises:
-        DataError: the two are not the same set of names, or a name is repeated.
+    ``logits[:, label_permutation(labels, expected)]`` has its columns in the expected order. Two
+    different sets of names are a DataError.
     """
-    places = {name.strip().lower(): i for i, name in enumerate(labels)}
-    wanted = [name.strip().lower() for name in expected]
-    if len(places) != len(labels) or sorted(places) != sorted(wanted):
+    positions = {plain(name): i for i, name in enumerate(labels)}
+    order = [plain(name) for name in expected]
+    if len(positions) != len(labels) or sorted(positions) != sorted(order):
         raise DataError(
             f"the labels {list(labels)} are not the labels {list(expected)} in another order; "
             "say which stands for which"
         )
-    return np.array([places[name] for name in wanted], dtype=np.int64)
+    return np.array([positions[name] for name in order], dtype=np.int64)
 
 
 def canonical_label(name: str) -> str:
-    """Return the canonical spelling of a class name, in lower case."""
-    name = name.strip().lower()
-    return TWO_WAY[1] if name in NOT_ENTAILMENT else name
+    """Normalise a class name, and replace all spellings of non-entailment by one."""
+    return TWO_WAY[1] if plain(name) in NOT_ENTAILMENT else plain(name)
 
 
 def label_merging(labels: Sequence[str], expected: Sequence[str]) -> NDArray[np.int64]:
-    """Return the place of each of a classifier's labels among those expected of a set, by name.
+    """Return the index in ``expected`` of the class that each of ``labels`` stands for.
 
-    Where entailment and non-entailment are expected of the three classes of NLI, neutral and
-    contradiction are both mapped to non-entailment. Otherwise the names must be the same, or a
-    DataError proposes a ``--label-map``.
+    The names must be the same, except that neutral and contradiction both stand for non-entailment
+    if the expected classes are entailment and non-entailment.
+
+    Args:
+        labels: a classifier's class names, in the order of its logits.
+        expected: a corpus's class names.
     """
-    names, wanted = ([canonical_label(name) for name in side] for side in (labels, expected))
-    if sorted(wanted) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
+    names, targets = ([canonical_label(name) for name in side] for side in (labels, expected))
+    if sorted(targets) == sorted(TWO_WAY) and sorted(names) == sorted(LABELS):
         names = [name if name == TWO_WAY[0] else TWO_WAY[1] for name in names]
-        return np.array([wanted.index(name) for name in names], dtype=np.int64)
-    if sorted(wanted) == sorted(names):
-        return label_permutation(wanted, names)
+        return np.array([targets.index(name) for name in names], dtype=np.int64)
+    if sorted(targets) == sorted(names):
+        return label_permutation(targets, names)
     known = dict(zip(names, labels, strict=True))
     if sorted(known) == sorted(TWO_WAY):  # neutral and contradiction are no entailment
         known |= dict.fromkeys(LABELS[1:], known[TWO_WAY[1]])

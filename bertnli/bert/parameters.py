@@ -1,4 +1,4 @@
-"""The tensors of a BERT: their canonical names, their shapes, and the values they start from.
+"""The tensors of a BERT: their canonical names, their shapes, and their start values.
 
 Every checkpoint format maps its own names to these, so that both backends load all formats.
 """
@@ -15,20 +15,21 @@ from numpy.typing import NDArray
 from bertnli.bert.config import BERTConfig
 from bertnli.errors import CheckpointError
 
+#: Name to shape.
 Shapes = dict[str, tuple[int, ...]]
 
-#: Prefixes of the tensors that only the next-sentence task of pretraining trains.
+#: Prefixes of the tensors that only next-sentence prediction, a pretraining task, trains.
 SENTENCE_HEADS = ("hidden.", "nsp.")
-#: The layer of all embeddings together.
+#: The name that `layer_of` gives to all embeddings together.
 EMBEDDING = "encoder.embedding"
-#: Advice about wrong shapes where the user gave the sizes.
+#: Advice about wrong shapes if the user gave the sizes.
 OTHER_SIZES = (
     "Give the sizes that the checkpoint was made with, or leave them out to take them from the file"
 )
 
 
 def encoder_shapes(config: BERTConfig) -> Shapes:
-    """Return name and shape of each tensor that the pretraining model and the classifier share."""
+    """Return the shapes of the tensors that the pretraining model and the classifier share."""
     hiddens, ffn = config.num_hiddens, config.ffn_num_hiddens
     shapes: Shapes = {
         "encoder.pos_embedding": (1, config.max_len, hiddens),
@@ -48,7 +49,7 @@ def encoder_shapes(config: BERTConfig) -> Shapes:
 
 
 def bert_shapes(config: BERTConfig) -> Shapes:
-    """Return name and shape of each tensor of a BERTModel: encoder, pooler, MLM and NSP heads."""
+    """Return the shapes of a BERTModel's tensors: encoder, pooler, MLM head and NSP head."""
     hiddens = config.num_hiddens
     return (
         encoder_shapes(config)
@@ -60,12 +61,11 @@ def bert_shapes(config: BERTConfig) -> Shapes:
 
 
 def classifier_shapes(config: BERTConfig, num_labels: int) -> Shapes:
-    """Return name and shape of each tensor of a BERTClassifier: encoder, pooler, output layer."""
+    """Return the shapes of a BERTClassifier's tensors: encoder, pooler and output layer."""
     return encoder_shapes(config) | _layer("output", num_labels, config.num_hiddens)
 
 
 def _layer(name: str, *shape: int) -> Shapes:
-    """Return the tensors of a dense layer (units, in_units) or a layer normalisation (width,)."""
     return {f"{name}.weight": shape, f"{name}.bias": shape[:1]}
 
 
@@ -75,17 +75,21 @@ def layer_names(config: BERTConfig) -> list[str]:
 
 
 def layer_of(name: str) -> str:
-    """Return the layer, see `layer_names`, that a classifier's tensor belongs to."""
+    """Return the layer, one of `layer_names`, that a classifier's tensor belongs to."""
     match = re.match(r"encoder\.blks\.\d+|hidden|output", name)
     return EMBEDDING if match is None else match[0]
 
 
 def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, NDArray[np.float32]]:
-    """Return start values, float32, the same for every backend.
+    """Draw the start values of tensors, which are the same on every backend.
 
     Embeddings are N(0, 0.02) as in Devlin et al. (2019), appendix A; weights of dense layers
-    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; biases 0; LayerNorm scales 1. Each
-    tensor's values depend on its name, the seed, and the hexadecimal digits of ``content`` alone.
+    U(-1/sqrt(fan_in), 1/sqrt(fan_in)), PyTorch's default; biases 0; LayerNorm scales 1.
+
+    Args:
+        shapes: the tensors' shapes by name. A tensor's values depend on its name.
+        seed: seed of the random numbers.
+        content: hexadecimal digits that are a part of the seed, too.
     """
     words = [int(content[i : i + 8], 16) for i in range(0, len(content), 8)]
     arrays = {}
@@ -104,10 +108,9 @@ def initial_arrays(shapes: Shapes, seed: int, content: str = "") -> dict[str, ND
 def infer_config(
     arrays: Mapping[str, NDArray], num_heads: int, dropout: float, source: str
 ) -> BERTConfig:
-    """Return the sizes that the tensors' shapes imply, and those given, which no shape tells.
+    """Infer the sizes of a BERT from the shapes of its tensors, given by canonical name.
 
-    Raises:
-        CheckpointError: a tensor is missing that any BERT has; it names ``source``.
+    No shape shows ``num_heads`` and ``dropout``. Messages name the tensors' file, ``source``.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:
@@ -119,7 +122,7 @@ def infer_config(
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{source}: its tensors are not those of a BERT ({type(error).__name__}: {error}); "
-            f"it holds {_some(sorted(arrays))}"
+            f"it holds {some(sorted(arrays))}"
         ) from error
     sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, len(blocks), dropout, max_len)
     return BERTConfig(*sizes)
@@ -128,16 +131,18 @@ def infer_config(
 def check_shapes(
     arrays: Mapping[str, NDArray], shapes: Shapes, source: str, advice: str = OTHER_SIZES
 ) -> None:
-    """Check that the arrays are exactly the tensors expected, of finite floating-point numbers.
+    """Raise CheckpointError unless the tensors have exactly these names and shapes, and are finite.
 
-    Raises:
-        CheckpointError: naming ``source`` and the tensors that are missing, unknown, of another
-            shape, with both shapes, or of another kind; it ends with ``advice``.
+    Args:
+        arrays: tensors by name, which must be floating-point numbers.
+        shapes: the expected shapes by name.
+        source: the file's path, for messages.
+        advice: the end of the message about wrong names or shapes.
     """
     numbers = [f"{name} ({a.dtype})" for name, a in arrays.items() if a.dtype.kind != "f"]
     if numbers:
         raise CheckpointError(
-            f"{source}: weights are floating-point numbers, and these are not: {_some(numbers)}"
+            f"{source}: weights are floating-point numbers, and these are not: {some(numbers)}"
         )
     problems = {
         "shapes differ": [
@@ -148,7 +153,7 @@ def check_shapes(
         "tensors missing": [name for name in shapes if name not in arrays],
         "tensors not in the model": [name for name in arrays if name not in shapes],
     }
-    text = "; ".join(f"{what}: {_some(names)}" for what, names in problems.items() if names)
+    text = "; ".join(f"{what}: {some(names)}" for what, names in problems.items() if names)
     if text:
         raise CheckpointError(f"{source}: {text}. {advice}")
     check_finite(arrays, source)
@@ -165,12 +170,13 @@ def check_finite(arrays: Mapping[str, NDArray], source: str) -> None:
                 wrong.append(f"{name} ({count} of {array.size})")
     if wrong:
         raise CheckpointError(
-            f"{source}: values are NaN, infinite or beyond float32: {_some(wrong)}. The run that "
+            f"{source}: values are NaN, infinite or beyond float32: {some(wrong)}. The run that "
             "wrote them has diverged, or the file is damaged; take an earlier checkpoint, or copy "
             "the file anew"
         )
 
 
-def _some(items: Sequence[str], limit: int = 5) -> str:
+def some(items: Sequence[object], limit: int = 5) -> str:
+    """Join the first items with commas; if there are more, say how many."""
     more = f" and {len(items) - limit} more" if len(items) > limit else ""
-    return ", ".join(items[:limit]) + more
+    return ", ".join(map(str, items[:limit])) + more

@@ -1,9 +1,9 @@
-"""The model in float64 NumPy: outputs, losses, gradients and Adam, which the backends must match.
+"""The referee: the model in float64 NumPy, with whose results both backends are compared.
 
-It follows the book's formulas term by term and is written to be read, not to be fast. A layer
-returns its output and its backward pass, which is derived by hand; the tests check it against
+It follows the book's formulas term by term, and is written to be read, not to be fast. A layer
+returns its output and a function for the backward pass, which is derived by hand and tested with
 central differences. Shapes: B pairs, T tokens, H num_hiddens, h heads, d = H / h, C classes, V
-vocab_size, P positions to predict.
+vocab_size, P predicted positions.
 """
 
 from __future__ import annotations
@@ -21,25 +21,24 @@ from bertnli.bert.parameters import classifier_shapes
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
 Ids = NDArray[np.int64]
-#: From the gradient by a layer's output to the gradient by its input.
+#: Maps the gradient of the loss by a layer's output to the gradient by its input.
 Backward = Callable[[Array], Array]
 
-#: Replaces the score of a key that is padding: -1e6 in the book; below any score here, as on the
-#: backends.
+#: Attention score of padding: below any other score, as on the backends (-1e6 in the book).
 MASKED_SCORE = -1e30
 BETA1, BETA2, ADAM_EPSILON = 0.9, 0.999, 1e-8
 
 
 @dataclass(frozen=True)
 class RefereeOutput:
-    """What `forward` computes, all float64.
+    """The outputs of a model, float64; None for a head whose tensors or positions are missing.
 
     Args:
-        layers: (B, T, H) each: the embeddings, and the output of each block.
-        pooled: (B, H), the vector that the sentence-pair heads see.
-        mlm_logits: (B, P, V), or None without positions or without that head's tensors.
-        nsp_logits: (B, 2), or None without that head's tensors.
-        logits: (B, C) of the classifier, or None without its output layer.
+        layers: the embeddings and the output of each block, (B, T, H).
+        pooled: output of the pooler, (B, H), the input of the sentence-pair heads.
+        mlm_logits: logits of masked language modeling, (B, P, V).
+        nsp_logits: logits of next-sentence prediction, (B, 2).
+        logits: logits of the classifier, (B, C).
     """
 
     layers: tuple[Array, ...]
@@ -62,14 +61,15 @@ def forward(
     valid_lens: ArrayLike | None = None,
     pred_positions: ArrayLike | None = None,
 ) -> RefereeOutput:
-    """Compute a model's outputs from its tensors, without dropout.
+    """Compute a model's outputs, without dropout.
 
     Args:
-        arrays: canonical name to tensor; a head is computed if its tensors are among them.
-        config: sizes; only the numbers of heads and blocks, the activation and the norm are used.
-        token_ids, segments: (B, T) integers.
-        valid_lens: tokens that are not padding, (B,), or (B, T) for each query; None for no limit.
-        pred_positions: (B, P) integers, the positions whose tokens the MLM head predicts.
+        arrays: tensors by canonical name; a head is computed if its tensors are among them.
+        config: the model's sizes.
+        token_ids, segments: integers, (B, T).
+        valid_lens: number of tokens without padding, (B,), or for each query, (B, T); None if there
+            is no padding.
+        pred_positions: positions whose tokens the MLM head predicts, (B, P); None for no MLM.
     """
     net = _Net(arrays, config, valid_lens)
     layers = net.encode(_ids(token_ids), _ids(segments))
@@ -87,12 +87,7 @@ def forward(
 
 
 def losses(logits: ArrayLike, labels: ArrayLike) -> Array:
-    """Return the cross-entropy of each pair in nats, (B,).
-
-    Args:
-        logits: (B, C).
-        labels: (B,) class ids.
-    """
+    """Compute each pair's cross-entropy in nats, (B,), from logits (B, C) and class ids (B,)."""
     scores = np.asarray(logits, np.float64)
     scores = scores - scores.max(axis=1, keepdims=True)
     chosen = np.take_along_axis(scores, _ids(labels)[:, None], axis=1)[:, 0]
@@ -107,12 +102,12 @@ def gradients(
     valid_lens: ArrayLike | None,
     labels: ArrayLike,
 ) -> Arrays:
-    """Return the gradient of a batch's mean loss by every tensor of the classifier, by name.
+    """Compute the gradients of a classifier's mean loss on a batch; return them by tensor name.
 
     Args:
-        arrays: canonical name to tensor, of a classifier; further tensors are ignored.
+        arrays: tensors by canonical name; those that a classifier does not have are ignored.
         config, token_ids, segments, valid_lens: see `forward`.
-        labels: (B,) class ids.
+        labels: class ids, (B,).
     """
     net = _Net(arrays, config, valid_lens)
     tokens, sides, classes = _ids(token_ids), _ids(segments), _ids(labels)
@@ -145,7 +140,7 @@ def attention_weights(
     X: ArrayLike,
     valid_lens: ArrayLike | None = None,
 ) -> Array:
-    """Return a block's attention (B, h, queries T, keys T), for its input (B, T, H)."""
+    """Compute a block's attention weights (B, h, T queries, T keys) from its input X (B, T, H)."""
     name = f"encoder.blks.{block}.attention"
     weights = {n: array for n, array in arrays.items() if n.startswith(f"{name}.")}
     return _Net(weights, config, valid_lens).attention(name, np.asarray(X, np.float64))[0]
@@ -159,12 +154,12 @@ def adam_step(
     step: int,
     lr: float,
 ) -> Arrays:
-    """Return the weights after a step of Adam (Kingma and Ba, 2015), by torch.optim.Adam's formula.
+    """Return the weights after one step of Adam (Kingma and Ba, 2015), as torch.optim.Adam.
 
     Args:
-        weights, grads: canonical name to tensor.
-        m, v: the moments after the step before, empty before the first; replaced in place.
-        step: number of this step, from 1.
+        weights, grads: tensors by name, and the gradients of the loss by them.
+        m, v: first and second moments by name, empty before the first step; updated in place.
+        step: number of the step, counted from 1.
         lr: learning rate.
     """
     updated = {}
@@ -178,7 +173,7 @@ def adam_step(
 
 
 class _Net:
-    """The layers of a BERT; the backward passes write ``grads``, canonical name to gradient."""
+    """The layers of a BERT; their backward passes put the weights' gradients into ``grads``."""
 
     def __init__(
         self, arrays: Mapping[str, NDArray], config: BERTConfig, valid_lens: ArrayLike | None
@@ -218,7 +213,7 @@ class _Net:
         return Z, backward
 
     def attention(self, name: str, X: Array) -> tuple[Array, Array, Backward]:
-        """Return the weights (B, h, T, T), the heads' outputs (B, T, H), and the backward pass."""
+        """Return the weights (B, h, T, T), the heads' outputs (B, T, H) and the backward pass."""
         layers = [self.dense(f"{name}.{projection}", X) for projection in ("W_q", "W_k", "W_v")]
         queries, keys, values = (self.split(Y) for Y, _ in layers)  # (B, h, T, d)
         scale = 1 / math.sqrt(queries.shape[3])
@@ -243,7 +238,7 @@ class _Net:
         return weights, _join(weights @ values), backward
 
     def split(self, X: Array) -> Array:
-        """(B, T, H) to (B, h, T, d)."""
+        """Reshape (B, T, H) to (B, h, T, d), one slice per head."""
         return X.reshape(*X.shape[:2], self.config.num_heads, -1).swapaxes(1, 2)
 
     def dense(self, name: str, X: Array) -> tuple[Array, Backward]:
@@ -273,7 +268,7 @@ class _Net:
         return normed * weight + self.weights[f"{name}.bias"], backward
 
     def activation(self, X: Array) -> tuple[Array, Backward]:
-        """ReLU, or GELU (Hendrycks and Gimpel, 2016): X times a gate."""
+        """Apply ReLU, or GELU (Hendrycks and Gimpel, 2016), which is X times a gate."""
         if self.config.activation == "relu":
             return np.maximum(X, 0.0), lambda d_Y: d_Y * (X > 0)
         if self.config.activation == "gelu":
@@ -287,7 +282,7 @@ class _Net:
 
 
 def _join(X: Array) -> Array:
-    """(B, h, T, d) to (B, T, H)."""
+    """Reshape (B, h, T, d) to (B, T, H), the inverse of `_Net.split`."""
     return X.swapaxes(1, 2).reshape(X.shape[0], X.shape[2], -1)
 
 

@@ -1,4 +1,4 @@
-"""The command line: options into dataclasses, a call of `bertnli.api`, its result; no framework."""
+"""The command line: parse options into dataclasses, make a call of `bertnli.api`, print."""
 
 from __future__ import annotations
 
@@ -7,14 +7,15 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from bertnli._util.hints import near_path
 from bertnli._util.options import argument
-from bertnli.cli import answers, backends, checkpoints, corpora, serve, training
+from bertnli.cli import backends, checkpoints, pairs, serve, training
 from bertnli.cli.parser import Command, Parser, build
 from bertnli.cli.terminal import printable_output
 from bertnli.errors import BackendError, BERTNLIError, CheckpointWarning, RankError, without_secrets
@@ -22,37 +23,30 @@ from bertnli.training.watch import STATUS as RANK_LOST
 from bertnli.version import __version__
 
 SHELLS = ("bash", "zsh", "tcsh")
-#: What an option's value is called where it is the path of a file, or of a folder.
+#: The metavars of options whose values are paths of files, and of folders.
 FILES = {"DST", "FILE", "MODEL", "PATH", "RUN", "SOURCE", "SOURCE|SHARE", "SRC"}
 FOLDERS = {"DIR"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Completion(Command):
-    """Print a script with which a shell completes bertnli's commands, options and files.
+    """Print a script for a shell to complete bertnli's commands, options and files.
 
     Needs shtab: pip install "bertnli[completion]".
 
     examples:
-      mkdir -p ~/.local/share/bash-completion/completions
       bertnli completion bash > ~/.local/share/bash-completion/completions/bertnli
-          for each new bash, where the package bash-completion is installed
-      mkdir -p ~/.zfunc
       bertnli completion zsh > ~/.zfunc/_bertnli
-          for zsh; ~/.zshrc has `fpath+=~/.zfunc` before `compinit`
-      bertnli completion tcsh > ~/.bertnli-completion.csh
-          for tcsh; ~/.tcshrc has `source ~/.bertnli-completion.csh`
+          ~/.zshrc needs `fpath+=~/.zfunc` before `compinit`
     """
 
-    shell: str = argument("whose language the script is in", choices=SHELLS)
+    shell: str = argument("the shell", choices=SHELLS)
 
     def run(self) -> None:
         try:
             import shtab
         except ImportError:
-            raise BackendError(
-                'completion needs shtab: pip install "bertnli[completion]"'
-            ) from None
+            raise BackendError('pip install "bertnli[completion]" for its package shtab') from None
         parser = make_parser()
         complete = dict.fromkeys(FILES, shtab.FILE) | dict.fromkeys(FOLDERS, shtab.DIRECTORY)
         for command in parser.commands.values():
@@ -65,20 +59,20 @@ class Completion(Command):
 COMMANDS: dict[str, type[Command]] = {
     command.__name__.lower(): command
     for command in (
-        *(corpora.Data, training.Train, training.Pretrain, training.Launch, answers.Evaluate),
-        *(answers.Predict, answers.Explain, serve.Serve, checkpoints.Download, checkpoints.Info),
-        *(corpora.Curve, corpora.Lengths, checkpoints.Convert, checkpoints.Export),
+        *(pairs.Data, training.Train, training.Pretrain, training.Launch, pairs.Evaluate),
+        *(pairs.Predict, pairs.Explain, serve.Serve, checkpoints.Download, checkpoints.Info),
+        *(backends.Curve, pairs.Lengths, checkpoints.Convert, checkpoints.Export),
         *(backends.Parity, backends.Demo, backends.Doctor, Completion),
     )
 }
-#: What a shell reports for a program that a closed pipe ended (128 + SIGPIPE), or Ctrl-C.
+#: Exit statuses; the first two are 128 plus the number of SIGPIPE and of SIGINT.
 BROKEN_PIPE, INTERRUPTED, BAD_INPUT = 141, 130, 2
-#: What the frameworks say in errors of no class of their own, where there is no memory.
+#: Parts of the messages of generic errors that frameworks raise if memory does not suffice.
 OUT_OF_MEMORY = ("can't allocate memory", "Failed to allocate", "out of memory", "bad_alloc")
 
 
 def make_parser(words: Iterable[str] = COMMANDS) -> Parser:
-    """Return the parser of all commands; only commands among the words have their options."""
+    """Make the parser of all commands; a command gets its options if ``words`` contains it."""
     parser = Parser(
         prog="bertnli",
         description="Fine-tune BERT for natural language inference, on PyTorch or Apache MXNet.",
@@ -102,7 +96,7 @@ def make_parser(words: Iterable[str] = COMMANDS) -> Parser:
 
 
 def parse(argv: Sequence[str]) -> Command:
-    """Return the command that arguments describe; exit if they are wrong, after saying why."""
+    """Parse arguments into a command; if they are wrong, print the reason and exit."""
     values = vars(make_parser(argv).parse_args(argv))
     return build(COMMANDS[values["bertnli"]], values)
 
@@ -115,12 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the arguments; None for those of the process.
 
     Returns:
-        The exit status: 0; 1 where `parity` finds a difference or `doctor` no backend; 2 for input
-        that cannot be used (one line on stderr says why); 75 if another process of a run is gone or
-        silent; 130 after Ctrl-C; 141 if nobody reads the output any more.
-
-    Raises:
-        SystemExit: from argparse, after ``--help`` and ``--version`` or for a wrong option.
+        The exit status: 0; 1 if `parity` finds a difference or `doctor` no backend; 2 for invalid
+        input (one line on stderr says why); 75 if another process of a run has ended or does not
+        respond; 130 after Ctrl-C; 141 after the reader of the output has ended.
     """
     words = sys.argv[1:] if argv is None else argv
     parser = make_parser(words)
@@ -130,13 +121,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     values = vars(parser.parse_args(words))
     name = values["bertnli"]
     with warnings.catch_warnings():
-        warnings.showwarning = _show_warning(name, warnings.showwarning)
+        warnings.showwarning = partial(_show_warning, name, warnings.showwarning)
         warnings.simplefilter("always", CheckpointWarning)
         try:
             status = build(COMMANDS[name], values).run() or 0
             sys.stdout.flush()
         except BrokenPipeError:
-            # Python flushes stdout once more at its end, and would complain again.
+            # Python flushes stdout again when it exits, which would print another error.
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             return BROKEN_PIPE
@@ -152,20 +143,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _show_warning(command: str, default: Callable[..., None]) -> Callable[..., None]:
-    """Return a ``showwarning`` that prints our own warnings as a command's errors are printed."""
-
-    def show(message: Any, category: type[Warning], *where: Any, **file: Any) -> None:
-        if issubclass(category, CheckpointWarning):
-            print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
-        else:
-            default(message, category, *where, **file)
-
-    return show
+def _show_warning(command: str, default: Any, message: Any, kind: Any, *where: Any) -> None:
+    """Print a CheckpointWarning like a command's error, and others by ``default``."""
+    if issubclass(kind, CheckpointWarning):
+        print(f"bertnli {command}: {without_secrets(str(message))}", file=sys.stderr)
+    else:
+        default(message, kind, *where)
 
 
 def _reason(error: Exception) -> str | None:
-    """Return the message of an error of the input; None for an error in the program."""
+    """Return the message of an error that the input causes; None for a bug in the program."""
     text = " ".join(str(error).split())
     if isinstance(error, BERTNLIError | OSError):
         hint = ""

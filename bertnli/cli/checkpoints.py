@@ -1,4 +1,4 @@
-"""The commands that look at checkpoints, fetch them, and write them in other formats."""
+"""The commands that download, describe and convert checkpoints."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import dataclass
 
 from bertnli._util.options import argument, flag, group, option, required
 from bertnli._util.outputs import check_output_folder
-from bertnli.api.convert import convert
-from bertnli.api.export import export
+from bertnli.api.convert import convert, export
 from bertnli.api.info import info
-from bertnli.api.sets import note_test_split
 from bertnli.backends import NAMES, available_backends
 from bertnli.cli import options
 from bertnli.cli.parser import Command, arguments
@@ -25,26 +23,23 @@ ANY_FORMAT = "a checkpoint of any format"
 
 @dataclass(frozen=True, kw_only=True)
 class Download(Command):
-    """Fetch a corpus or a pretrained model by its name, and print the folder of its content.
+    """Download a corpus or a pretrained model by its name, and print the folder of its content.
 
-    The file's SHA-1 is checked, and the archive unpacked. What is here already is not fetched
-    again.
+    The file's SHA-1 is checked, and the archive unpacked. Files that are complete already are not
+    downloaded again.
 
     examples:
       bertnli download --list
-      bertnli download SNLI
       bertnli download bert.small --backend torch --folder models
     """
 
     name: options.Name | None = argument("a name of the hub, or a URL", nargs="?", default=None)
     list: bool = flag("print the names of the hub")
     backend: str | None = option(
-        "whose file of a pretrained model; the framework need not be installed (default: the "
-        "first one that is)",
-        choices=NAMES,
+        "a pretrained model's framework (default: the first that is installed)", choices=NAMES
     )
     folder: options.Folder | None = option(
-        f"where to keep it (default: the cache folder, which ${CACHE_VARIABLE} moves)"
+        f"folder to keep it in (default: the cache folder, which ${CACHE_VARIABLE} moves)"
     )
 
     def run(self) -> None:
@@ -58,14 +53,12 @@ class Download(Command):
         if self.folder is not None:
             check_output_folder(self.folder, "download")
         if self.name == SAMPLE:
-            raise ConfigError(
-                "the sample comes with bertnli; it is named sample wherever a source is"
-            )
+            raise ConfigError("the sample comes with bertnli; it is named sample as a SOURCE")
         if self.name in BUNDLED:
             raise ConfigError(f"{self.name} comes with bertnli; each command takes its name")
         framework = self.backend or next(iter(available_backends()), None)
-        if self.name not in DATA_HUB:  # a corpus may be meant, and is proposed then, or a model
-            framework = None
+        # For an unknown name, the error proposes the names of corpora and of all models.
+        framework = framework if self.name in DATA_HUB else None
         print(download_extract(self.name, self.folder, framework=framework))
 
 
@@ -74,17 +67,15 @@ class Info(Command):
     """Show the sizes, classes, vocabulary and tensors of a checkpoint.
 
     It may be one that bertnli wrote, a pretrained model of the book (a folder or archive with
-    pretrained.params, of either tab, and vocab.json), a Hugging Face folder of a BERT, or a model
-    of GluonNLP (its .params file, with its vocabulary beside it). No framework is needed.
+    pretrained.params and vocab.json), a Hugging Face folder of a BERT, or a .params file of
+    GluonNLP with its vocabulary beside it. No framework is needed.
 
     examples:
-      bertnli info runs/sample
       bertnli info runs/sample/last --tensors --json
-      bertnli info bert.small.torch.zip
     """
 
-    path: str = argument("a checkpoint, a run, or a pretrained model", metavar="PATH")
-    tensors: bool = flag("each tensor's name, shape and type")
+    path: options.AnyPath = argument("a checkpoint, a run, or a pretrained model")
+    tensors: bool = flag("print each tensor's name, shape and type")
     json: bool = options.json_option()
 
     def run(self) -> None:
@@ -96,17 +87,14 @@ class Info(Command):
 class Convert(Command):
     """Write a checkpoint in another format, and prove that nothing changed.
 
-    The source may be of any format that `bertnli info` shows; classifiers keep the names of their
-    classes. The target is a folder in every format: it holds the parameters, the sizes and class
-    names, and the vocabulary. Every tensor of what was written is read back and compared by its
-    hash, before the target appears; where a framework is installed, logits are compared as well.
+    The source may be of any format that `bertnli info` shows. The target is a folder with the
+    parameters, the sizes and class names, and the vocabulary. Every tensor is read back and
+    compared by its hash before the target appears, and, if a framework is installed, logits are.
 
     examples:
       bertnli convert bert.mini mini.torch --to torch
       bertnli convert runs/mine exported --to bertnli --dtype float16
       bertnli convert some-bert exported --to huggingface
-          of a BERT that came from a Hugging Face folder, or from GluonNLP
-      bertnli convert bert.small.zip bert-small-torch --to torch --num-heads 4
       bertnli convert some-bert mine --to bertnli --labels contradiction,entailment,neutral
     """
 
@@ -114,36 +102,34 @@ class Convert(Command):
     target: str = argument("a new folder", metavar="DST")
     to: str = required("the format", choices=sorted(FORMATS))
     dtype: str | None = option(
-        "round the tensors to it: float16 takes half the room (default: as they are)",
-        choices=DTYPES,
+        "type to round the tensors to; float16 takes half the space", choices=DTYPES
     )
     unnamed: options.Unnamed = group(options.Unnamed)
 
     def run(self) -> None:
-        print(convert(**arguments(self)))
+        print(*convert(**arguments(self)), sep="\n")
 
 
 @dataclass(frozen=True)
 class CheckReading(options.Reading):
-    """How pairs are read where --format is another one."""
+    """The options of `Reading` for `bertnli export`, whose --format is the output's.
+
+    The table's format is given by --table-format.
+    """
 
     format: str | None = option("format of the file", "--table-format", choices=TABLE_FORMATS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Command):
-    """Write a checkpoint as an ONNX graph, for onnxruntime and whatever else reads such graphs.
+    """Write a checkpoint as an ONNX graph, for onnxruntime and other programs.
 
-    DST is a new folder, which gets model.onnx and the vocabulary. A DST that ends in .onnx is a
-    file, which is the graph alone. Class names and sizes are in the graph's metadata (labels,
-    model), as is how pairs were cut in training (encoding). Batch and length are free, up to the
-    model's positions. Before the command says that it worked, onnxruntime has computed what the
-    tensors say. With --int8 there is model.int8.onnx beside it (mine.int8.onnx beside mine.onnx), a
-    third of the size; give --check to see what that costs in accuracy.
+    DST is a new folder, which gets model.onnx and the vocabulary; or a new file that ends in .onnx,
+    for the graph alone. The graph's metadata hold class names (labels), sizes (model) and how pairs
+    were cut in training (encoding). The outputs of onnxruntime are compared with the tensors. With
+    --int8 there is model.int8.onnx, too, a third of the size; --check shows its accuracy.
 
     examples:
-      bertnli export runs/mine exported --format onnx
-      bertnli export runs/mine mine.onnx --format onnx
       bertnli export runs/mine exported --format onnx --int8 --check sample
       bertnli export some-bert exported --format onnx --labels contradiction,entailment,neutral
     """
@@ -152,14 +138,14 @@ class Export(Command):
     target: str = argument("a new folder, or a new file NAME.onnx", metavar="DST")
     to: str = required("the format", "--format", choices=["onnx"])
     int8: bool = flag("write the graph with int8 weights too")
-    check: options.Source | None = option(f"score the graphs on it: {options.SOURCE_HELP}")
+    check: options.Source | None = option(f"pairs to score the graphs on: {options.SOURCE_HELP}")
     split: options.Name | None = options.split_option()
     unnamed: options.Unnamed = group(options.Unnamed)
     cut: options.Cut = group(options.Cut)
-    batch_size: options.Count = option("pairs computed at a time", default=64)
+    batch_size: options.Count = options.batch_size_option(default=64)
     reading: CheckReading = options.reading_group(CheckReading)
 
     def run(self) -> None:
         if self.check is not None:
-            note_test_split([self.check], self.split)
+            options.note_test_split([self.check], self.split)
         print(export(**arguments(self, "to")))

@@ -1,14 +1,14 @@
 """Dataclasses from the command line, by argparse: each field that has help is an option.
 
-An option that is a list adds up where it is given twice. Of a number or a choice the second takes
-the place of the first, with a note, so that a script's line can be overridden at its end. A second
-name or file is an error.
+A list that is given twice adds up. Of a number or a choice, the second value is taken, with a note.
+A second name or file is an error.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass, make_dataclass
 from datetime import timedelta
@@ -18,13 +18,16 @@ from typing import Annotated, Any, NoReturn, TypeVar, get_args, get_origin, get_
 
 from bertnli._util.hints import did_you_mean, nearest
 
-#: argparse's words.
+#: The beginning of argparse's message for unknown options.
 _UNKNOWN = "unrecognized arguments"
 T = TypeVar("T")
 
 
 def optional(config: type, default: str) -> Any:
-    """Return a class with a dataclass's options, each None; the help has the default, so named."""
+    """Copy a dataclass of options so that all defaults are None.
+
+    The help calls the defaults ``default``, such as "the recipe's".
+    """
 
     def without_default(item: Field[Any]) -> tuple[str, str, Any]:
         help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
@@ -40,15 +43,18 @@ def _short(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Command:
-    """A command: its options, and what it does. The docstring is its help."""
+    """Base class of the commands: its fields are the options, its docstring is the help."""
 
     def run(self) -> int | None:
-        """Run the command, and return its exit status; None for 0."""
+        """Run the command; return its exit status, or None for 0."""
         raise NotImplementedError
 
 
 def arguments(options: Any, *without: str) -> dict[str, Any]:
-    """Return options, and those of their groups, as keyword arguments without those of None."""
+    """Return the options of a dataclass and its groups as a dictionary of names to values.
+
+    Options that are None or in ``without`` are left out.
+    """
     values: dict[str, Any] = {}
     for item in fields(options):
         value = getattr(options, item.name)
@@ -60,7 +66,7 @@ def arguments(options: Any, *without: str) -> dict[str, Any]:
 
 
 def build(options: type[T], values: Mapping[str, Any]) -> T:
-    """Return the options that have these values; the others have their defaults."""
+    """Make a dataclass of options from values by name; missing values are the defaults."""
     kinds = get_type_hints(options, include_extras=True)
     groups: dict[str, Any] = {
         name: build(kind, values)  # type: ignore[arg-type]
@@ -71,9 +77,9 @@ def build(options: type[T], values: Mapping[str, Any]) -> T:
 
 
 class Parser(argparse.ArgumentParser):
-    """An argparse parser of dataclasses, whose errors say what may have been meant.
+    """An argument parser whose errors suggest what may have been meant.
 
-    Options have no defaults here: a namespace holds those that were given.
+    Its options have no defaults: a namespace holds only those that were given.
     """
 
     commands: Mapping[str, Parser]
@@ -82,8 +88,9 @@ class Parser(argparse.ArgumentParser):
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def add_options(self, options: Any, place: Any = None) -> None:
-        """Add the options of a dataclass, those of its groups among them."""
-        place, exclusive = place or self, dict[str, Any]()
+        """Add the options of a dataclass to an argument group, or to this parser if it is None."""
+        place = place or self
+        exclusive = defaultdict[str, Any](lambda: place.add_mutually_exclusive_group())
         kinds = get_type_hints(options, include_extras=True)
         for item in fields(options):
             inner = place
@@ -93,16 +100,12 @@ class Parser(argparse.ArgumentParser):
                 self.add_options(kinds[item.name], inner)
             elif "help" in item.metadata:
                 name = item.metadata.get("exclusive")
-                if name is not None:
-                    if name not in exclusive:
-                        exclusive[name] = place.add_mutually_exclusive_group()
-                    inner = exclusive[name]
-                _add_option(inner, item, kinds[item.name])
+                _add_option(exclusive[name] if name else place, item, kinds[item.name])
             else:
                 place = inner
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """See `argparse.ArgumentParser.parse_known_args`; an unknown option is an error."""
+        """Parse arguments as argparse does; an unknown option is an error."""
         self.words = list(sys.argv[1:] if args is None else args)
         values, unknown = super().parse_known_args(args, namespace)
         if unknown and not self._take_late(values, unknown):
@@ -110,7 +113,7 @@ class Parser(argparse.ArgumentParser):
         return values, []
 
     def _take_late(self, values: argparse.Namespace, words: list[str]) -> bool:
-        """Take positional arguments after options, which argparse leaves; see bpo-14191."""
+        """Store positional arguments that follow options, which argparse leaves (bpo-14191)."""
         for action in self._actions:
             if action.option_strings or any(word.startswith("-") for word in words):
                 continue
@@ -145,7 +148,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def _value_type(kind: Any) -> tuple[Any, dict[str, Any]]:
-    """Return the type of an option's value, and what an annotation says to argparse."""
+    """Return the type of a field's value, and arguments for argparse, from its annotation."""
     for part in (kind, *get_args(kind)):
         if get_origin(part) is Annotated:
             return part.__origin__, dict(part.__metadata__)
@@ -153,7 +156,7 @@ def _value_type(kind: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _add_option(place: Any, item: Field[Any], kind: Any) -> None:
-    """Add the option of one field; its type tells a flag and a number."""
+    """Add the option of a field to a parser or argument group; ``kind`` is its annotation."""
     value_type, keywords = _value_type(kind)
     keywords |= {**item.metadata, "default": argparse.SUPPRESS}
     flags, positional = keywords.pop("flags"), keywords.pop("positional", False)
@@ -184,16 +187,9 @@ def _add_option(place: Any, item: Field[Any], kind: Any) -> None:
 
 
 class _Store(argparse.Action):
-    """Store a value; merge or replace an earlier one, or refuse a second."""
+    """An argparse action: a second value is merged, replaces the first, or is refused."""
 
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option_string: str | None = None,
-    ) -> None:
-        """Put the value into the namespace."""
+    def __call__(self, parser: Any, namespace: Any, values: Any, option_string: Any = None) -> None:
         first = getattr(namespace, self.dest, values)
         if isinstance(first, list) and first is not values:
             values = [*first, *values]

@@ -1,4 +1,4 @@
-"""The command that answers over HTTP."""
+"""The command that serves predictions over HTTP."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from bertnli._util.options import flag, group, option
-from bertnli.api.loading import backend_of
-from bertnli.backends import NAMES, get_backend
+from bertnli.api.loading import backend_of, loaded
+from bertnli.backends import NAMES
 from bertnli.cli import options
 from bertnli.cli.parser import Command, arguments
 from bertnli.serve.limits import Limits
@@ -28,19 +28,20 @@ def _port(text: str) -> int:
 
 def _host_names(text: str) -> list[str]:
     if not re.fullmatch(r"\*|(\*\.)?[\w.:-]+", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r} is no host; give a name such as nli.example.org"
-        )
+        what = f"{text!r} is no host; give a name such as nli.example.org"
+        raise argparse.ArgumentTypeError(what)
     return [text]
+
+
+Hosts = Annotated[list[str], ("type", _host_names), ("metavar", "NAME")]
 
 
 @dataclass(frozen=True)
 class ServeWhere(options.Where):
-    """Where to compute: on one device of one backend, or of both."""
+    """The options of `Where` for a server, which uses one device, and one backend or both."""
 
     backend: str | None = option(
-        "the framework, or both side by side (default: the first of "
-        f"{', '.join(NAMES)} that is installed)",
+        f"the framework, or both (default: the first of {', '.join(NAMES)} that is installed)",
         choices=(*NAMES, BOTH),
     )
     devices: options.Names | None = option("cpu or gpu:1 (default: a GPU, or else the CPU)")
@@ -51,26 +52,21 @@ class Serve(Command):
     """Answer requests over HTTP, and show a page to try a model on.
 
     POST /predict takes {"premise": ..., "hypothesis": ...} or {"pairs": [...]}; concurrent requests
-    are computed together. /openapi.json describes all paths. SIGTERM answers what is queued and
-    ends with status 0; the death of a model's thread ends with status 1.
+    are computed together. /openapi.json describes all paths. After SIGTERM, queued requests are
+    answered and the exit status is 0; if a model's thread dies, it is 1.
 
     examples:
       bertnli serve
-          bert.mini, which comes with bertnli, on http://127.0.0.1:8000
       bertnli serve --checkpoint runs/small --backend both --port 8080
       curl --json '{"premise": "A man is asleep.", "hypothesis": "A man is awake."}' \\
           http://127.0.0.1:8000/predict
     """
 
-    checkpoint: str = options.checkpoint_option()
+    checkpoint: options.AnyPath = options.checkpoint_option()
     host: str = option("address to listen on", default=LOCAL[1])
-    port: int = option("0 for a free one", default=8000, type=_port, metavar="PORT")
-    allow_host: list[str] = option(
-        "answer requests for this name too; give it again for each name, or * for all "
-        "(default: localhost and the address of --host alone)",
-        default=(),
-        type=_host_names,
-        metavar="NAME",
+    port: int = option("port, or 0 for a free one", default=8000, type=_port, metavar="PORT")
+    allow_host: Hosts = option(
+        "answer requests for this host name, too, or * for all; repeat it for several", default=()
     )
     access_log: bool = flag("print a line for each request")
     unnamed: options.Unnamed = group(options.Unnamed)
@@ -79,16 +75,14 @@ class Serve(Command):
     where: ServeWhere = group(ServeWhere, "where to compute")
 
     def run(self) -> int:
-        from bertnli.serve.run import WorkerDied, serve  # needs the extra
+        from bertnli.serve.run import WorkerDied, serve  # needs the extra `serve`
 
         backend = self.where.backend
         names = NAMES if backend == BOTH else (backend_of(backend).name,)
         if self.host not in LOCAL:
-            print(
-                f"warning: --host {self.host} answers other machines, without a login and without "
-                "TLS; put a proxy before the server (docs/serve.md), or leave --host out",
-                file=sys.stderr,
-            )
+            risk = f"--host {self.host} answers other machines, without a login and without TLS"
+            advice = "put a proxy before the server (docs/serve.md), or leave --host out"
+            print(f"warning: {risk}; {advice}", file=sys.stderr)
         try:
             serve(
                 {name: partial(self.load, name) for name in names},
@@ -106,14 +100,9 @@ class Serve(Command):
         return 0
 
     def load(self, name: str) -> Any:
-        """Return the classifier on a backend; runs in the thread that owns it."""
-        backend = get_backend(name)
-        devices = backend.as_devices(self.where.devices)
-        net = backend.load(self.checkpoint, devices, **arguments(self.unnamed))
-        net.precision, reason = backend.as_precision(self.where.precision, devices[0])
-        if reason:
-            print(f"precision on {name}: {net.precision}, for {reason}", file=sys.stderr)
-        net.encoding = net.encoding.overridden(
-            self.cut.max_len, self.cut.truncation, net.config.max_len
-        )
+        """Load the classifier on a backend; called in the thread that uses it."""
+        how = {**arguments(self.where), **arguments(self.unnamed), "backend": name}
+        net = loaded(self.checkpoint, **how)
+        max_len, truncation = self.cut.max_len, self.cut.truncation
+        net.encoding = net.encoding.overridden(max_len, truncation, net.config.max_len)
         return net

@@ -22,15 +22,22 @@ BATCH, SLICE = 1 << 16, 1 << 12
 #: Bytes read at a time from a column of a parquet file.
 BUFFER = 1 << 20
 PROTOCOLS = ("__arrow_c_stream__", "__arrow_c_array__")
-#: Types that are cast to `pyarrow.string`, and types of text without the promise of UTF-8.
+#: Types that are cast to `pyarrow.string`; and for types of text, those without checks of UTF-8.
 AS_STRING = ("large_string", "string_view", "binary", "large_binary", "binary_view")
 AS_BYTES = {"string": "binary", "large_string": "large_binary"}
-#: Yields record batches of the top-level columns with these names, in any order.
+#: A function of top-level column names that yields record batches of these columns, in any order.
 Read = Callable[[Sequence[str]], Iterable[Any]]
 
 
 def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> Table:
-    """Return the table of a parquet file, an Arrow file (also Feather) or an Arrow stream."""
+    """Read a parquet file, an Arrow file (also Feather) or an Arrow stream as a table.
+
+    Args:
+        file: the bytes of the file.
+        source: the table's name in messages.
+        format: ``"parquet"`` or ``"arrow"``; what the file itself says has priority.
+        path: the path of the file, beside which class names are looked up; None for a pipe.
+    """
     pa = _pyarrow(source)
     with _readable(source, format):
         file = file if file.seekable() else io.BytesIO(file.read())
@@ -54,11 +61,11 @@ def file_table(file: BinaryIO, source: str, format: str, path: Path | None) -> T
                 batches = reader if count is None else map(reader.get_batch, range(count))
                 return map(_validated, batches)
 
-        return _table(pa, source, format, schema, read, {} if path is None else names_beside(path))
+        return _table(source, format, schema, read, {} if path is None else names_beside(path))
 
 
 def object_table(source: object) -> Table | None:
-    """Return the table of a data frame, an Arrow object or a data set; None of anything else."""
+    """Read a data frame, an Arrow object or a data set as a table; None for any other object."""
     given: Any = source
     kinds = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(given).__mro__}
     name = f"the {type(given).__name__}"
@@ -78,29 +85,29 @@ def object_table(source: object) -> Table | None:
             for table in wanted.with_format("arrow").iter(BATCH):
                 yield from table.combine_chunks().to_batches()
 
-        return _table(_pyarrow(name), name, "frame", given.features.arrow_schema, read)
+        return _table(name, "frame", given.features.arrow_schema, read)
     if "polars.LazyFrame" in kinds:
         given = given.collect()
     if not any(hasattr(type(given), protocol) for protocol in PROTOCOLS):
         return None
     pa = _pyarrow(name)
     if isinstance(given, pa.RecordBatchReader):  # can be read once
-        table = _table(pa, name, "frame", given.schema, lambda _: iter(given))
+        table = _table(name, "frame", given.schema, lambda _: iter(given))
         table.batches = None
         return table
     with _readable(name, "a table"):
         frame = given if isinstance(given, pa.Table) else pa.table(given)
-    return _table(pa, name, "frame", frame.schema, lambda _: frame.to_batches(BATCH))
+    return _table(name, "frame", frame.schema, lambda _: frame.to_batches(BATCH))
 
 
 def narrow(table: Table, columns: Sequence[str]) -> None:
-    """Let a binary file's rows decode only these columns, and those that they are nested in."""
+    """Restrict a binary file's table to these columns; the others are not decoded."""
     if table.format in ("parquet", "arrow") and table.batches is not None:
         table.rows = rows_of(table.batches(columns))
 
 
 def rows_of(batches: Iterable[Any]) -> Iterator[Row]:
-    """Yield the number and the fields of each row of record batches."""
+    """Convert record batches to rows; a value that cannot be converted makes a `BadRow`."""
     number = 0
     for batch in batches:
         names = batch.schema.names
@@ -121,12 +128,12 @@ def _values(column: Any) -> list[Any]:
         return [value for i in range(len(column)) for value in _values(column.slice(i, 1))]
 
 
-def _table(
-    pa: Any, source: str, format: str, schema: Any, read: Read, beside: Names | None = None
-) -> Table:
-    """Return a table of record batches."""
+def _table(source: str, format: str, schema: Any, read: Read, beside: Names | None = None) -> Table:
+    """Make a table of the record batches that ``read`` yields.
 
-    top = {*schema.names}
+    ``beside`` has the class names of columns for which the schema has none.
+    """
+    pa, top = _pyarrow(source), {*schema.names}
 
     def batches(columns: Sequence[str]) -> Iterator[Any]:
         names = list(dict.fromkeys(c if c in top else c.partition(".")[0] for c in columns))
@@ -150,7 +157,7 @@ def _schema_keys(pa: Any, fields: Any, prefix: str = "") -> Iterator[str]:
 
 
 def _as_text(pa: Any, column: Any) -> Any:
-    """Return a column without a dictionary, and as `pyarrow.string` if it may be text."""
+    """Decode a dictionary column, and cast types that may be text to `pyarrow.string`."""
     if isinstance(column, pa.DictionaryArray):
         return _as_text(pa, column.dictionary).take(column.indices)
     if str(column.type) not in AS_STRING:
@@ -160,7 +167,7 @@ def _as_text(pa: Any, column: Any) -> Any:
 
 
 def _validated(batch: Any) -> Any:
-    """Return a batch of a file, whose offsets may point outside; `rows_of` checks the text."""
+    """Check a file's record batch, whose offsets may be invalid; `rows_of` checks the text."""
     for column in batch.columns:
         kind = AS_BYTES.get(str(column.type))
         (column.view(kind) if kind else column).validate(full=True)
@@ -168,14 +175,14 @@ def _validated(batch: Any) -> Any:
 
 
 def _pandas_table(frame: Any, source: str) -> Table:
-    """Return pandas' table, by pyarrow if that can hold its columns, else as Python objects."""
+    """Read a pandas data frame by pyarrow, or as Python objects if pyarrow cannot hold it."""
     columns, repeated = distinct_names([*map(str, frame.columns)])
     frame = frame.copy(deep=False)
     frame.columns = list(columns)
     try:
         pa = _pyarrow(source)
         arrow = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata()
-        table = _table(pa, source, "frame", arrow.schema, lambda _: arrow.to_batches(BATCH))
+        table = _table(source, "frame", arrow.schema, lambda _: arrow.to_batches(BATCH))
         table.repeated = repeated
         return table
     except Exception:  # of many kinds: a column of several types, surrogates, no pyarrow
@@ -195,7 +202,7 @@ def _pyarrow(source: str) -> Any:
 
 @contextmanager
 def _readable(source: str, format: str) -> Iterator[None]:
-    """Turn what pyarrow raises, which may be any exception, into DataError."""
+    """Context manager that converts pyarrow's exceptions of any type to DataError."""
     try:
         yield
     except DataError:

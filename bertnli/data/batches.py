@@ -1,4 +1,4 @@
-"""Batches: a backend's input, the sets of examples they are made of, and their order."""
+"""Batches of encoded examples: the input of a backend, and the order of the examples."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ AnyBatch = TypeVar("AnyBatch", bound="Batch")
 
 @dataclass(frozen=True)
 class Batch:
-    """Encoded pairs of one step, padded to the longest of them.
+    """Encoded pairs, padded to the longest of them.
 
     Args:
-        token_ids: (B, T) int32; padding has the id of ``<pad>``.
+        token_ids: (B, T) int32 token ids; padding has the id of ``<pad>``.
         segments: (B, T) int32; 0 for the premise and padding, 1 for the hypothesis.
-        valid_lens: (B,) int32, tokens that are not padding.
-        labels: (B,) int32 class ids; -1 where there is no label.
-        targets: (B, labels) float32, the probability that each class should have, which is trained
-            on in place of the label; None for the label.
+        valid_lens: (B,) int32 numbers of tokens that are not padding.
+        labels: (B,) int32 class ids; -1 for a pair without a label.
+        targets: (B, classes) float32 probabilities of the classes to train on in place of the
+            labels, or None.
     """
 
     token_ids: NDArray[np.int32]
@@ -39,12 +39,12 @@ class Batch:
         return len(self.token_ids)
 
     def __getitem__(self: AnyBatch, rows: slice | NDArray[np.int64]) -> AnyBatch:
-        """Return some of the pairs, with the same padding."""
+        """Return the pairs at the given rows, with the same padding."""
         arrays = {field.name: getattr(self, field.name) for field in fields(self)}
         return replace(self, **{n: a[rows] for n, a in arrays.items() if a is not None})
 
     def relabelled(self: AnyBatch, ids: NDArray[np.int32]) -> AnyBatch:
-        """Return the pairs with other class ids, a permutation (labels,)."""
+        """Replace each class id i by ``ids[i]``, a permutation (classes,), also in the targets."""
         targets = None if self.targets is None else self.targets[:, np.argsort(ids)]
         return replace(self, labels=ids[self.labels], targets=targets)
 
@@ -54,9 +54,16 @@ class Batch:
 
     @classmethod
     def from_padded(cls, item: Any, to_numpy: Callable[[Any], NDArray]) -> Batch:
-        """Return the batch of a loader's item ``((token_ids, segments, valid_lens), labels)``.
+        """Make a batch of a loader's item ``((token_ids, segments, valid_lens), labels)``.
 
-        Padding beyond the longest pair is cut off; another form is a DataError.
+        Padding beyond the longest pair is removed.
+
+        Args:
+            item: the item, with arrays of a framework.
+            to_numpy: a function that converts such an array to NumPy.
+
+        Raises:
+            DataError: the item has another form.
         """
         try:
             inputs, labels = item
@@ -76,10 +83,10 @@ class ExampleSet(ABC):
     """A fixed-size set of examples that may be redrawn every epoch.
 
     Attributes:
-        vocab: the vocabulary of their ids.
-        max_len: maximum tokens of an example.
-        skipped: reason to number of rows of the source that were left out.
-        source: where they come from.
+        vocab: the vocabulary of the token ids.
+        max_len: the maximum number of tokens of an example.
+        skipped: dictionary of a reason to the number of rows of the source left out for it.
+        source: the names of the files or tables.
     """
 
     vocab: Vocab
@@ -93,23 +100,23 @@ class ExampleSet(ABC):
     @property
     @abstractmethod
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each example, special ones included, (N,) int32."""
+        """(N,) int32 numbers of tokens of the examples, special tokens included."""
 
     @abstractmethod
     def batch(self, indices: NDArray[np.int64]) -> Batch:
-        """Return some examples, (B,), as a batch."""
+        """Return the examples with the given indices (B,) as a batch."""
 
     @abstractmethod
     def digest(self) -> str:
-        """Return the SHA-256 of all that the examples depend on, in hexadecimal."""
+        """Return a SHA-256 in hexadecimal of everything on which the examples depend."""
 
     @abstractmethod
     def at_epoch(self, seed: int, epoch: int) -> ExampleSet:
-        """Return the examples of an epoch, which only depend on seed and epoch."""
+        """Return the set of an epoch's examples, which depend on seed and epoch alone."""
 
 
 def epoch_order(n: int, seed: int, epoch: int) -> NDArray[np.int64]:
-    """Return the order of n examples in an epoch, which only depends on seed and epoch."""
+    """Return a random order of n examples, (n,), which depends on seed and epoch alone."""
     return np.random.default_rng([seed, epoch]).permutation(n)
 
 
@@ -122,7 +129,15 @@ def batches(
     shuffle: bool = False,
     first: int = 0,
 ) -> Iterator[Batch]:
-    """Yield the dataset's batches but the first ones, in `epoch_order` if they are shuffled."""
+    """Yield the batches of a set, the last of which may be smaller.
+
+    Args:
+        dataset: the set of examples.
+        batch_size: the number of examples of a batch.
+        seed, epoch: the arguments of `epoch_order`.
+        shuffle: whether to take the examples in `epoch_order`.
+        first: the number of batches to skip at the beginning.
+    """
     n = len(dataset)
     order = epoch_order(n, seed, epoch) if shuffle else np.arange(n)
     for indices in split_indices(order, batch_size, first):
@@ -132,7 +147,7 @@ def batches(
 def sorted_batches(
     dataset: ExampleSet, batch_size: int
 ) -> Iterator[tuple[NDArray[np.int64], Batch]]:
-    """Yield indices and batches of pairs of similar length, the longest first, for evaluation."""
+    """Yield pairs of indices (B,) and batch, of examples of similar length, the longest first."""
     order = np.argsort(-dataset.lengths, kind="stable")
     for indices in split_indices(order, batch_size):
         yield indices, dataset.batch(indices)
@@ -141,7 +156,7 @@ def sorted_batches(
 def split_indices(
     order: NDArray[np.int64], batch_size: int, first: int = 0
 ) -> Iterator[NDArray[np.int64]]:
-    """Yield the indices of each batch; the last may be smaller."""
+    """Split indices (N,) into parts of ``batch_size``, without the first ``first`` parts."""
     if not isinstance(batch_size, int | np.integer) or batch_size < 1:
         raise ConfigError(f"batch_size is {batch_size!r}; a whole number from 1 on is expected")
     for start in range(first * batch_size, len(order), batch_size):

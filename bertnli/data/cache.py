@@ -1,8 +1,8 @@
-"""Encoded corpora on disk, memory-mapped when they are read again.
+"""A cache of encoded corpora on disk, which are memory-mapped when they are read again.
 
 An entry is a folder with an ``.npy`` file for each array, and ``meta.json``, which is written last.
-Its name is a hash of everything that the ids depend on, so all writers of an entry write the same
-bytes. Each file is renamed into its place, so several processes may write and map an entry at once.
+Its name is a hash of everything on which the ids depend, so all writers of an entry write the same
+bytes. Each file is renamed to its name, so several processes may write and map an entry at once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -20,13 +19,14 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from bertnli._util.files import open_regular
+from bertnli._util.files import digest_of, open_regular
+from bertnli._util.temporary import NEW, temporary_folder
 from bertnli.data.encode import EncodedPairs
 from bertnli.errors import DataError
 from bertnli.hub.archives import ENCODED
 from bertnli.hub.catalogue import cache_dir
 
-#: Part of every key. A change of what is stored, or of the encoding of sentences, is a new number.
+#: Part of every key; increased when the stored data or the encoding of sentences change.
 FORMAT = 4
 ARRAYS = {
     "token_ids": np.dtype(np.int32),
@@ -35,7 +35,7 @@ ARRAYS = {
     "labels": np.dtype(np.int32),
     "is_cut": np.dtype(np.bool_),
 }
-#: The other fields of `EncodedPairs` that are kept; the source may have another name next time.
+#: The other fields of `EncodedPairs` that are stored; the source may have a new name next time.
 FACTS = [field.name for field in fields(EncodedPairs) if field.name not in (*ARRAYS, "source")]
 META = "meta.json"
 
@@ -43,7 +43,13 @@ META = "meta.json"
 def cached(
     sources: Sequence[Path], depends: list[Any], make: Callable[[], EncodedPairs]
 ) -> EncodedPairs:
-    """Return the arrays that ``make`` computes from some files, or the cached ones."""
+    """Return the encoded pairs of some files from the cache, or compute and store them.
+
+    Args:
+        sources: the paths of the files; their content is a part of the key.
+        depends: JSON values on which the ids depend, besides the content of the files.
+        make: a function that computes the encoded pairs.
+    """
     key, source = _key(sources, depends), ", ".join(map(str, sources))
     entries = [folder / key for folder in _folders(sources[0])]
     for entry in entries:
@@ -67,16 +73,13 @@ def _folders(source: Path) -> Iterator[Path]:
 def _key(sources: Sequence[Path], depends: list[Any]) -> str:
     key = hashlib.sha256(json.dumps([FORMAT, depends]).encode())
     for source in sources:
-        content = hashlib.sha256()
-        with open_regular(source, DataError) as file:
-            while piece := file.read(1 << 20):
-                content.update(piece)
-        key.update(content.digest())
+        open_regular(source, DataError).close()  # raises if the file cannot be read
+        key.update(bytes.fromhex(digest_of(source, "sha256")))
     return key.hexdigest()[:32]
 
 
 def _load(entry: Path, source: str) -> EncodedPairs | None:
-    """Return an entry's arrays, memory-mapped; None if it is not there, or damaged."""
+    """Read an entry with memory-mapped arrays; return None if it is missing or damaged."""
     try:
         meta = json.loads((entry / META).read_text(encoding="utf-8"))
         checksum, files = meta.pop("checksum"), meta["files"]
@@ -93,12 +96,11 @@ def _load(entry: Path, source: str) -> EncodedPairs | None:
             for name, value in meta["facts"].items()
         }
         return EncodedPairs(**arrays, **facts, source=source)
-    except Exception:  # of any kind: it can be made again
+    except Exception:  # whatever is wrong, the entry can be computed again
         return None
 
 
 def _store(entry: Path, pairs: EncodedPairs) -> None:
-    """Write an entry."""
     entry.mkdir(parents=True, exist_ok=True)
     files = {}
     for name in ARRAYS:
@@ -114,14 +116,10 @@ def _store(entry: Path, pairs: EncodedPairs) -> None:
 
 @contextmanager
 def _replaced(path: Path) -> Iterator[BinaryIO]:
-    """Write a file beside its place, and rename it."""
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    try:
-        with open(handle, "wb") as file:
+    """Open a temporary file for writing, which is renamed to ``path`` when the context ends."""
+    with temporary_folder(path) as home:
+        with (home / NEW).open("wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+        (home / NEW).replace(path)

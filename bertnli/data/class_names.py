@@ -1,9 +1,10 @@
-"""The class names that Hugging Face's metadata gives the numbers of a column."""
+"""Class names that Hugging Face's metadata gives the numbers of a label column."""
 
 from __future__ import annotations
 
 import importlib
 import json
+from collections.abc import Iterable, Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -15,56 +16,60 @@ from bertnli.errors import DataError
 MAX_CARD, MAX_ALIASES = 1 << 18, 16
 #: Levels of nested features.
 MAX_DEPTH = 5
-#: Columns and their class names; an empty tuple for a column without classes.
+#: Column to class names, of which the first is class 0; an empty tuple for no or unclear classes.
 Names = dict[str, tuple[str, ...]]
 
 
 def names_beside(path: Path) -> Names:
-    """Return the class names in the metadata of a file's data set.
+    """Find the class names of a file's columns in the metadata of its data set.
 
-    These are ``dataset_info.json`` (of `Dataset.save_to_disk`), the header of ``README.md`` (with
-    PyYAML) and ``dataset_infos.json``, in the file's folder and in the two above. Of several
-    configurations those count that are called as a folder of the file or whose patterns of files
-    match it, or else all; a column that they do not agree on has no names.
+    The metadata are ``dataset_info.json`` (by `Dataset.save_to_disk`), the header of ``README.md``
+    (needs PyYAML) and ``dataset_infos.json``, in the file's folder or in the two above. A data set
+    may have several configurations. The file belongs to those that have the name of one of its
+    folders, or a pattern of data files that matches it; if there are none, to all. Columns on which
+    these disagree are left out.
     """
     path = path.absolute()
     for folder in path.parents[:3]:
-        inside = str(path.relative_to(folder))
         for name in ("dataset_info.json", "README.md", "dataset_infos.json"):
             try:
-                infos, patterns = (_card if name == "README.md" else _infos)(folder / name)
-                configs = {key: class_names_of(info["features"]) for key, info in infos.items()}
-            except Exception:  # none, of another purpose, damaged, or no PyYAML
+                configs = [
+                    (key, patterns, class_names_of(features))
+                    for key, patterns, features in _configs(folder / name)
+                ]
+            except Exception:  # missing, of another purpose, damaged, or no PyYAML
                 continue
-            own = [
+            inside = str(path.relative_to(folder))
+            matching = [
                 names
-                for key, names in configs.items()
-                if key in path.parts[:-1] or any(fnmatchcase(inside, p) for p in patterns[key])
+                for key, patterns, names in configs
+                if key in path.parts[:-1] or any(fnmatchcase(inside, p) for p in patterns)
             ]
-            agreed: Names = {}
-            for names in own or configs.values():
-                for column, classes in names.items():
-                    agreed[column] = classes if agreed.get(column, classes) == classes else ()
-            if named := {column: classes for column, classes in agreed.items() if classes}:
-                return named
+            if names := _agreed(matching or [names for *_, names in configs]):
+                return names
     return {}
 
 
-#: The configurations of a data set by name, and the patterns of each one's files.
-Infos = tuple[dict[str, Any], dict[str, list[str]]]
+def _agreed(configs: Iterable[Names]) -> Names:
+    """Merge the class names of several configurations; drop columns on which they disagree."""
+    agreed: Names = {}
+    for names in configs:
+        for column, classes in names.items():
+            agreed[column] = classes if agreed.get(column, classes) == classes else ()
+    return {column: classes for column, classes in agreed.items() if classes}
 
 
-def _infos(path: Path) -> Infos:
-    content = read_json_object(path, DataError)
-    infos = {"": content} if "features" in content else content
-    return infos, {name: [] for name in infos}
-
-
-def _card(path: Path) -> Infos:
+def _configs(path: Path) -> Iterator[tuple[str, list[str], Any]]:
+    """Yield the name, patterns of data files, and features of each configuration in a file."""
+    if path.suffix == ".json":
+        content = read_json_object(path, DataError)
+        infos = {"": content} if "features" in content else content
+        yield from ((name, [], info["features"]) for name, info in infos.items())
+        return
     yaml: Any = importlib.import_module("yaml")
 
     class Loader(yaml.BaseLoader):
-        """Reads scalars as text, since ``no`` may be a class; bounds aliases, which may explode."""
+        """A YAML loader that keeps all scalars as text (``no`` may be a class)."""
 
         aliases = 0
 
@@ -76,17 +81,15 @@ def _card(path: Path) -> Infos:
 
     text = read_text(path, DataError, MAX_CARD)
     card = yaml.load(text.removeprefix("---\n").partition("\n---")[0], Loader)
+    files = {c["config_name"]: [*_strings(c["data_files"])] for c in card.get("configs", ())}
     infos = card["dataset_info"]
-    by_name = {
-        info.get("config_name", ""): info
-        for info in (infos if isinstance(infos, list) else [infos])
-    }
-    files = {one["config_name"]: [*_strings(one["data_files"])] for one in card.get("configs", ())}
-    return by_name, {name: files.get(name, []) for name in by_name}
+    for info in infos if isinstance(infos, list) else [infos]:
+        name = info.get("config_name", "")
+        yield name, files.get(name, []), info["features"]
 
 
 def _strings(value: Any) -> list[str]:
-    """Return all strings in nested lists and mappings."""
+    """Flatten nested lists and mappings of strings."""
     if isinstance(value, str):
         return [value]
     items = value.values() if isinstance(value, dict) else value
@@ -94,17 +97,19 @@ def _strings(value: Any) -> list[str]:
 
 
 def schema_names(schema: Any) -> Names:
-    """Return the class names in an Arrow schema that datasets wrote."""
+    """Read the class names of columns from a pyarrow schema that `datasets` wrote."""
     try:
         info = json.loads((schema.metadata or {})[b"huggingface"])
-        names = class_names_of(info["info"]["features"])
+        return _agreed([class_names_of(info["info"]["features"])])
     except (LookupError, TypeError, AttributeError, ValueError, RecursionError):
         return {}
-    return {column: classes for column, classes in names.items() if classes}
 
 
 def class_names_of(features: Any, prefix: str = "", depth: int = MAX_DEPTH) -> Names:
-    """Return the class names of the columns of `datasets.Features`, as JSON or a README has it."""
+    """Extract the class names of columns from `datasets.Features` in JSON or a README.
+
+    Columns are nested up to ``depth`` levels; ``prefix`` is put before their names.
+    """
     if isinstance(features, list):
         features = {item["name"]: item.get("struct", item.get("dtype")) for item in features}
     columns: Names = {}

@@ -1,7 +1,7 @@
-"""What the labels of a corpus mean: class names in their spellings, or numbers that are explained.
+"""The meaning of labels: class names in any of their spellings, or numbers with an explanation.
 
-A number means nothing by itself: two of the orders in use differ in what 1 and 2 are. It is a class
-only where the source (metadata of the Hub, a published layout) or the user says which.
+A number means nothing by itself: the orders in use disagree about 1 and 2. It is a class only where
+the source (metadata of the Hub, a published layout) or the user says which.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError, LabelError
 
 #: The spellings of each class, in lower case.
-SPELLINGS = {
+SPELLINGS: dict[str, tuple[str, ...]] = {
     LABELS[0]: (
         *("entailment", "entails", "entail", "entailed", "e", "ent"),
         *("supports", "support", "supported"),
@@ -50,18 +50,18 @@ ORDERS = {
     "the book": LABELS,
 }
 TWO_WAY_ORDERS = {"the Hub's RTE and QNLI": TWO_WAY, "WNLI": TWO_WAY[::-1]}
-#: Words that probably mean a class; such a class is proposed, never assumed.
+#: Words that probably mean a class; it is proposed in a message, never assumed.
 LIKELY = {
     **dict.fromkeys(("yes", "true", "y", "t", "follows", "implies", "implication"), "entailment"),
     **dict.fromkeys(("no", "false", "f", "not", "opposes", "conflict"), "contradiction"),
     **dict.fromkeys(("maybe", "unknown", "unsure", "unrelated", "neither", "neutre"), "neutral"),
 }
-#: The id of a label that means none; such rows are left out.
+#: The id of a label that stands for a missing one; such rows are left out.
 NO_CLASS = -1
 
 
 def raw_label(value: Any) -> str:
-    """Return a label as text: an integral number without its point, ``""`` for a missing one."""
+    """Convert a label to text: an integral number without its point, a missing one to ``""``."""
     if isinstance(value, str):
         text = value.strip()  # pandas writes integers with a point where some are missing
         return text[:-2] if text.endswith(".0") and text[:-2].lstrip("-").isdecimal() else text
@@ -77,18 +77,21 @@ def raw_label(value: Any) -> str:
 
 
 def is_spelling(raw: str) -> bool:
-    """Return whether a text is a known spelling of a class or of none, or a digit."""
+    """Check whether a text is a digit, or a known spelling of a class or of a missing label."""
     text = raw.strip().lower()
     return text in NAMES or text in NO_LABELS or (text.isdecimal() and len(text) == 1)
 
 
 def is_number(raw: str) -> bool:
-    """Return whether a label is an integer."""
+    """Check whether a text is an integer of a few digits."""
     return len(raw) < 10 and raw.removeprefix("-").isdecimal()
 
 
 def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, str] | None) -> str:
-    """Return the class name of a number that the source explains; any other label unchanged."""
+    """Return ``numbers[int(raw)]`` if the label ``raw`` is a number, else ``raw``.
+
+    A number that is a key of ``label_map`` is unchanged, too: the map translates it later.
+    """
     is_explained = numbers and is_number(raw) and 0 <= int(raw) < len(numbers)
     if not is_explained or raw in map(raw_label, label_map or ()):
         return raw
@@ -97,7 +100,6 @@ def class_of_number(raw: str, numbers: Sequence[str], label_map: Mapping[Any, st
 
 def decide(
     counts: Mapping[str, int],
-    *,
     labels: Sequence[str] | None,
     label_map: Mapping[Any, str] | None,
     numbers: Sequence[str] = (),
@@ -105,126 +107,116 @@ def decide(
     column: str = "label",
     lines: Mapping[str, int] | None = None,
 ) -> tuple[tuple[str, ...], dict[str, int]]:
-    """Return the classes of a corpus, and the id of each label.
+    """Decide the classes of a corpus, and the id of each label.
 
     Args:
-        counts: label to number of rows.
-        labels: the wanted classes, such as a classifier's; None for the file's own.
-        label_map: label to class, from the user; ``"-"`` for none.
+        counts: dictionary of each label to its number of rows.
+        labels: the wanted classes, such as a classifier's; None for the file's.
+        label_map: the user's mapping of labels to classes; ``"-"`` stands for no class.
         numbers: the classes of 0, 1, ... where the source explains them.
-        source, column, lines: for messages; the last, the line where each label first stands.
+        source, column: names of the table and of its column of labels, for messages.
+        lines: dictionary of each label to its first line, for messages.
 
     Returns:
-        Names of the classes; label to id, `NO_CLASS` for one that means none. Unknown labels are
-        not in it.
+        The names of the classes, and a dictionary of each label to its class id, which is
+        `NO_CLASS` for a label that stands for no class.
+        Unknown labels are not in the mapping.
 
     Raises:
         ConfigError: ``label_map`` maps to an unknown class.
         LabelError: unexplained numbers, no known label, or other classes than the wanted ones.
     """
     given = {raw_label(key).lower(): name for key, name in (label_map or {}).items()}
-    wanted = None if labels is None else {canonical_label(name): name for name in labels}
-    _check_map([name for name in given.values() if name != "-"], wanted)
-    own = {} if labels is not None else _own_classes(numbers or given.values())
-    meaning: dict[str, str | None] = {}
-    for raw in counts:
-        key, name = raw.lower(), canonical_label(raw)
-        if key in given:
-            meaning[raw] = None if given[key] == "-" else canonical_label(given[key])
-        elif name in (wanted or own):
-            meaning[raw] = name
-        elif key in NO_LABELS or key in NAMES:
-            meaning[raw] = NAMES.get(key)
+    targets = [name for name in given.values() if name != "-"]
+    schemes = _schemes(labels)
+    _check_map(targets, labels, {name for _, ids in schemes for name in ids})
+    names = [name for name in numbers or targets if name != "-"] if labels is None else []
+    defined = {canonical_label(name): name for name in names}
+    known_names = {NAMES.get(name, name) for name in defined}
+    if known_names <= {*LABELS} or known_names <= {*TWO_WAY}:
+        defined = {}
+    else:
+        schemes.insert(0, _scheme([*defined.values()]))
+    meanings: dict[str, str | None] = {**dict.fromkeys(NO_LABELS), **NAMES}
+    meanings |= {name: name for name in schemes[0][1]}
+    meanings |= {raw: None if to == "-" else canonical_label(to) for raw, to in given.items()}
+    meaning = {raw: meanings[key] for raw in counts if (key := raw.strip().lower()) in meanings}
     present = {name for name in meaning.values() if name is not None}
-    if not present and any(is_number(raw) for raw in counts if raw not in meaning):
-        raise LabelError(_unexplained_numbers(counts, meaning, source, column))
+    unknown = sorted((raw for raw in counts if is_number(raw) and raw not in meaning), key=int)
+    if unknown and not present:
+        raise LabelError(_numbers_message(counts, unknown, source, column))
     if counts and not meaning:
-        known = list(labels or own.values() or LABELS)
         counted = ", ".join(
             f"{short_repr(raw)} in {n} rows" + (f" (line {lines[raw]} first)" if lines else "")
             for raw, n in [*counts.items()][:12]
         )
         raise LabelError(
-            f"{source}: none of its labels is known as one of {known}: {column!r} is {counted}. "
-            "Name another column with label= (--label-column), or say what the file writes for "
-            f"each class with {proposed_map([*counts], labels or [*own.values()] or None)}"
+            f"{source}: none of its labels is known as one of {list(schemes[0][0])}: {column!r} is "
+            f"{counted}. Name another column with label= (--label-column), or say what the file "
+            "writes for each class with "
+            f"{proposed_map([*counts], labels or [*defined.values()] or None)}"
         )
-    classes = _classes(present, own, wanted)
-    if classes is None:
-        expected = list(wanted.values()) if wanted else "three classes or two"
-        per_class = ", ".join(
-            f"{sum(n for raw, n in counts.items() if meaning.get(raw) == name)} of {name}"
-            for name in sorted(present)
-        )
-        raws = [raw for raw, name in meaning.items() if name is not None]
-        raise LabelError(
-            f"{source}: it has pairs of other classes than expected: {per_class}; expected are "
-            f"{expected}. Say what each is to be, '-' for those to leave out, with "
-            f"{proposed_map(raws, labels)}"
-        )
-    names, ids = classes
-    return names, {raw: NO_CLASS if n is None else ids[n] for raw, n in meaning.items()}
+    for classes, ids in schemes:
+        if present <= ids.keys():
+            return classes, {raw: NO_CLASS if n is None else ids[n] for raw, n in meaning.items()}
+    per_class = ", ".join(
+        f"{sum(n for raw, n in counts.items() if meaning.get(raw) == name)} of {name}"
+        for name in sorted(present)
+    )
+    raise LabelError(
+        f"{source}: it has pairs of other classes than expected: {per_class}; expected are "
+        f"{list(labels) if labels else 'three classes or two'}. Say what each is to be, '-' for "
+        "those to leave out, with "
+        f"{proposed_map([raw for raw, name in meaning.items() if name is not None], labels)}"
+    )
 
 
-def _check_map(targets: Sequence[str], wanted: Mapping[str, str] | None) -> None:
-    """Raise ConfigError if a label map has a class that is unknown, perhaps mistyped."""
-    if wanted is None:
-        foreign = [name for name in targets if canonical_label(name) not in _ALL]
-        if len(foreign) == len(targets) and len({*targets}) > 1:
-            return  # classes of the user's own
-    else:
-        foreign = [name for name in targets if _wanted(canonical_label(name), wanted) is None]
-        if _is_three_way(wanted):  # which two-way sets are scored against, too
-            foreign = [name for name in foreign if canonical_label(name) != TWO_WAY[1]]
+#: A set of classes: the names in the order of their ids, and the id of each canonical name.
+_Scheme = tuple[tuple[str, ...], dict[str, int]]
+
+
+def _scheme(names: Sequence[str]) -> _Scheme:
+    return tuple(names), {canonical_label(name): i for i, name in enumerate(names)}
+
+
+def _schemes(labels: Sequence[str] | None) -> list[_Scheme]:
+    """List the sets of classes that a corpus may have; ``labels`` are the wanted ones."""
+    if labels is None:
+        return [_scheme(LABELS), _scheme(TWO_WAY)]
+    names, ids = _scheme(labels)
+    if {*ids} == {*LABELS}:  # two-way sets are scored against these, too
+        return [(names, ids), _scheme(TWO_WAY)]
+    if {*ids} == {*TWO_WAY}:  # neutral and contradiction are no entailment
+        ids |= dict.fromkeys(LABELS[1:], ids[TWO_WAY[1]])
+    return [(names, ids)]
+
+
+def _check_map(targets: Sequence[str], labels: Sequence[str] | None, known: set[str]) -> None:
+    """Raise ConfigError if a class of a label map, ``targets``, is not among the known ones."""
+    foreign = [name for name in targets if canonical_label(name) not in known]
+    if labels is None and len(foreign) == len(targets) and len({*targets}) > 1:
+        return  # the user's classes are not NLI's
     if foreign:
-        known = list(_ALL if wanted is None else wanted.values())
+        names = list(_ALL if labels is None else labels)
         raise ConfigError(
-            f"label_map (--label-map) maps to {foreign[0]!r}, which is none of {known}"
-            f"{did_you_mean(foreign[0], known)}; '-' stands for no label, and other classes are "
+            f"label_map (--label-map) maps to {foreign[0]!r}, which is none of {names}"
+            f"{did_you_mean(foreign[0], names)}; '-' stands for no label, and other classes are "
             "named with labels= (--labels)"
         )
-
-
-def _own_classes(names: Collection[str]) -> dict[str, str]:
-    """Return the classes that a source or a user defines; none if they are those of NLI."""
-    own = {canonical_label(name): name for name in names if name != "-"}
-    known = {NAMES.get(name, name) for name in own}
-    return {} if known <= {*LABELS} or known <= {*TWO_WAY} else own
-
-
-def _is_three_way(wanted: Mapping[str, str]) -> bool:
-    return {*wanted} == {*LABELS}
-
-
-def _wanted(name: str, wanted: Mapping[str, str]) -> str | None:
-    """Return the wanted class that a class is, or is part of."""
-    if name not in wanted and name in LABELS[1:] and {*wanted} == {*TWO_WAY}:
-        name = TWO_WAY[1]
-    return wanted.get(name)
-
-
-def _classes(
-    present: set[str], own: Mapping[str, str], wanted: Mapping[str, str] | None
-) -> tuple[tuple[str, ...], dict[str, int]] | None:
-    """Return the classes' names, and the id of each class that is present; None if none fit."""
-    if wanted is not None:
-        names = tuple(wanted.values())
-        fitting = {name: _wanted(name, wanted) for name in present}
-        if None not in fitting.values():
-            return names, {name: names.index(str(to)) for name, to in fitting.items()}
-    elif own and present <= {*own}:
-        return tuple(own.values()), {name: i for i, name in enumerate(own)}
-    for names in (LABELS, TWO_WAY):
-        is_allowed = wanted is None or (names is TWO_WAY and _is_three_way(wanted))
-        if is_allowed and present <= {*names}:
-            return names, {name: i for i, name in enumerate(names)}
-    return None
 
 
 def proposed_map(
     raws: Sequence[str], labels: Sequence[str] | None, taken: Collection[str] = ()
 ) -> str:
-    """Return the option that maps labels to classes, with CLASS for those that are unclear."""
+    """Return the text of a ``label_map`` for the user to complete.
+
+    The word CLASS stands where the class of a label is unclear.
+
+    Args:
+        raws: the unknown labels.
+        labels: the classes; None for the file's.
+        taken: classes that other labels of the file have.
+    """
     raws = [raw for raw in raws if raw.lower() not in NO_LABELS][:12]
     names = labels or LABELS
     if len(raws) == 2 and not taken and {*map(canonical_label, names)} == {*LABELS}:
@@ -242,6 +234,7 @@ def proposed_map(
 
 
 def _as_option(given: Mapping[str, str]) -> str:
+    """Return a ``label_map`` as a Python argument and, if possible, as an option."""
     text = ",".join(f"{raw}={name}" for raw, name in given.items())
     typed = "" if any(set(raw) & {",", "="} for raw in given) else shlex.quote(text)
     sign = "=" if text.startswith("-") else " "  # -1=... alone would be an option
@@ -249,7 +242,7 @@ def _as_option(given: Mapping[str, str]) -> str:
 
 
 def _likely(raw: str, names: Sequence[str]) -> str | None:
-    """Return the class that a label seems to be a word for."""
+    """Guess which of the class names a label stands for; return None if none is likely."""
     key = canonical_label(re.sub(r"^([\W\d_]|label)+", "", raw.lower()))
     guess = NAMES.get(key) or LIKELY.get(key)
     if guess is None:
@@ -259,10 +252,8 @@ def _likely(raw: str, names: Sequence[str]) -> str | None:
     return guess if guess in names else None
 
 
-def _unexplained_numbers(
-    counts: Mapping[str, int], meaning: Mapping[str, Any], source: str, column: str
-) -> str:
-    raws = sorted((r for r in counts if is_number(r) and r not in meaning), key=int)
+def _numbers_message(counts: Mapping[str, int], raws: list[str], source: str, column: str) -> str:
+    """Return the error message for the numbers ``raws``, which nothing explains."""
     counted = ", ".join(f"{raw} in {counts[raw]} rows" for raw in raws[:12])
     if "-1" in counts:
         counted += f", and -1 in {counts['-1']}, which means no label unless you say another"

@@ -1,4 +1,4 @@
-"""A corpus: sentence pairs, their labels, and what is known of their source."""
+"""A corpus: sentence pairs, their labels, and facts about their source."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from bertnli.text.tokenize import Tokens
 _REPR = reprlib.Repr()
 _REPR.maxstring = _REPR.maxother = 80
 _REPR.maxlist = _REPR.maxdict = 12
-#: Shortens a value of a file for a message.
+#: Represents a value of a file in a message, in few characters.
 short_repr = _REPR.repr
-#: Reasons to leave a row out.
+#: Reasons to skip a row.
 NO_LABEL, MALFORMED = "no gold label", "malformed"
-#: The layout of a table with the user's own columns.
+#: The layout of a table that has none of the published layouts.
 TABLE = "table"
-#: Advice where pairs are given in another form.
+#: Advice if pairs are given in a wrong form.
 ONE_LIST = "Give one list of pairs: predict([(premise, hypothesis)])"
 
 
@@ -34,27 +34,27 @@ class _Columns(NamedTuple):
 
 
 class Corpus(_Columns):
-    """Sentence pairs and their labels; a tuple of three lists, as the book's ``read_snli`` returns.
+    """Sentence pairs and their labels: a tuple of three lists, as from the book's ``read_snli``.
 
     Attributes:
-        premises, hypotheses: sentences.
-        labels: class ids, indices into ``label_names``; -1 without a label.
+        premises, hypotheses: lists of the sentences.
+        labels: list of class ids, indices into ``label_names``; -1 for a pair without a label.
         label_names: the names of the classes.
-        tokenized: whether all sentences are tokens with spaces between them (SNLI's parse columns).
-            Where False, single sentences may still be `Tokens`.
-        targets: (N, classes) float32, a teacher's probabilities; None for labels alone.
-        annotations: (N, classes) int32, the number of annotators who chose each class; None where
-            the source does not have them.
-        groups: column to its value for each pair, such as ``{"genre": ["fiction", ...]}``.
-        rows: (N,) int64, the line (of CSV and JSON documents: the record's first line) or the
-            number of the row in its file, from 1; see `where`.
-        parts: name of each file or table to its number of pairs, in the order of the pairs.
-        skipped: reason to number of rows left out; rows in the source = pairs + rows skipped. A
-            header and empty lines are not rows. Where the quotation marks of a CSV file do not
-            pair, the line where the record begins is a bad row, and the next line a new record.
-        source: the files or tables.
+        tokenized: whether the tokens of all sentences are separated by spaces, as in SNLI's parse
+            columns. If False, single sentences may still be `Tokens`.
+        targets: (N, classes) float32 probabilities of a teacher, or None.
+        annotations: (N, classes) int32 numbers of annotators who chose each class, or None.
+        groups: dictionary of a column to its values, such as ``{"genre": ["fiction", ...]}``.
+        rows: (N,) int64 numbers of the rows or lines in their files, counted from 1; for a record
+            of several lines, its first line. See `where`.
+        parts: dictionary of each file or table to its number of pairs, in the order of the pairs.
+        skipped: dictionary of a reason to the number of rows skipped for it. Headers and empty
+            lines are
+            not rows. If the quotation marks of a CSV record do not pair, its first line is a bad
+            row, and the next line starts a new record.
+        source: the names of the files or tables.
         name: a name for reports.
-        layout: the published layout of the columns, or ``"table"``.
+        layout: the name of the published layout of the columns, or ``"table"``.
         notes: guesses about the source, with the options that decide them.
 
     Examples:
@@ -101,23 +101,21 @@ class Corpus(_Columns):
                 f"{len(premises)} premises, {len(hypotheses)} hypotheses and {len(labels)} labels; "
                 "the three lists must have the same length"
             )
-        corpus.tokenized = tokenized
-        corpus.label_names = tuple(label_names)
+        corpus.tokenized, corpus.label_names = tokenized, tuple(label_names)
         corpus.targets, corpus.annotations = targets, annotations
-        corpus.groups = dict(groups or {})
         corpus.rows = np.arange(1, len(labels) + 1) if rows is None else rows
         corpus.parts = dict(parts or {source: len(labels)})
-        corpus.skipped = dict(skipped or {})
+        corpus.groups, corpus.skipped = dict(groups or {}), dict(skipped or {})
         corpus.source, corpus.name, corpus.layout = source, name or source, layout
         corpus.notes = tuple(notes)
         return corpus
 
     @classmethod
     def from_pairs(cls, pairs: Iterable[tuple[str, str]]) -> Corpus:
-        """Return unlabelled pairs of raw sentences, or of `Tokens`, as a corpus.
+        """Make a corpus of unlabelled pairs of raw sentences or `Tokens`.
 
         Raises:
-            DataError: naming the first item that is not a pair of non-empty strings.
+            DataError: an item is not a pair of non-empty strings; the message shows it.
         """
         if not isinstance(pairs, Iterable) or isinstance(pairs, str | Mapping):
             raise DataError(f"a list of pairs is expected, not {short_repr(pairs)}. {ONE_LIST}")
@@ -138,7 +136,7 @@ class Corpus(_Columns):
         return cls(*columns, [-1] * len(listed), tokenized=False)
 
     def where(self, index: int) -> str:
-        """Return the file and the line, or row, of a pair."""
+        """Return the file and the line, or the number of the row, of a pair as text."""
         end = 0
         for part, count in self.parts.items():
             end += count
@@ -147,7 +145,7 @@ class Corpus(_Columns):
         raise IndexError(f"pair {index} of {len(self.labels)}")
 
     def subset(self, indices: NDArray[np.int64], name: str = "") -> Corpus:
-        """Return the pairs at ``indices``, in that order; ``skipped`` and ``notes`` are empty."""
+        """Make a corpus of the pairs at ``indices``; an empty ``name`` keeps the corpus's name."""
         order = indices.tolist()
         return Corpus(
             *([column[i] for i in order] for column in self),
@@ -163,11 +161,11 @@ class Corpus(_Columns):
         )
 
     def pairs(self) -> set[tuple[str, str]]:
-        """Return the distinct pairs of sentences, without their labels."""
+        """Return the set of distinct (premise, hypothesis) pairs."""
         return set(zip(self.premises, self.hypotheses, strict=True))
 
     def digest(self) -> str:
-        """Return the SHA-256 of the set of pairs in hexadecimal; their order does not matter."""
+        """Return a SHA-256 in hexadecimal of the distinct pairs, independent of their order."""
         digest = hashlib.sha256()
         for pair in sorted(self.pairs()):
             digest.update(repr(pair).encode())
@@ -175,5 +173,5 @@ class Corpus(_Columns):
 
 
 def is_sentence(value: Any) -> bool:
-    """Return whether this is a non-blank string, or the `Tokens` of a parse, which may be empty."""
+    """Return whether a value is a non-blank string, or `Tokens`, which may be empty."""
     return isinstance(value, str) and (isinstance(value, Tokens) or bool(value.strip()))

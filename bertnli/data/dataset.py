@@ -1,10 +1,11 @@
-"""Encoded sentence pairs, stored ragged: no padding is kept."""
+"""Data sets of encoded sentence pairs, stored without padding."""
 
 from __future__ import annotations
 
 import copy
 import hashlib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,18 +29,17 @@ Dataset = TypeVar("Dataset", bound="PairDataset")
 
 
 def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
-    """Return the vocabulary of a corpus, with the reserved tokens of BERT's inputs.
+    """Make the vocabulary of a corpus, with the special tokens of BERT's inputs.
 
     Args:
         corpus: the training pairs.
-        min_freq: a token seen less often becomes ``<unk>``.
+        min_freq: the number of occurrences below which a token becomes ``<unk>``.
     """
-    sentences = (*corpus.premises, *corpus.hypotheses)
-    tokens = [token for words in lower_tokens(sentences, corpus.tokenized) for token in words]
-    return Vocab(tokens, min_freq, RESERVED_TOKENS)
+    sentences = chain(corpus.premises, corpus.hypotheses)
+    return Vocab(lower_tokens(sentences, corpus.tokenized), min_freq, RESERVED_TOKENS)
 
 
-def _check(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
+def _checked_vocab(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
     if vocab is None:
         raise ConfigError("give the vocabulary of the model that will read the pairs")
     check_truncation(max_len, truncation)
@@ -50,28 +50,28 @@ class PairDataset(ExampleSet):
     """Sentence pairs as token ids ``<cls> premise <sep> hypothesis <sep>``.
 
     Args:
-        dataset: a `Corpus`, or the book's three lists of premises, hypotheses (tokens with spaces
-            between them) and labels; or pairs that were encoded with the same settings.
-        max_len: tokens of a pair, special ones included; longer pairs are cut.
+        dataset: a `Corpus`; or the book's three lists of premises, hypotheses (sentences whose
+            tokens are separated by spaces) and labels; or pairs encoded with the same settings.
+        max_len: the maximum number of tokens of a pair, special tokens included.
         vocab: the vocabulary of the model.
-        truncation: how a pair is cut, ``"book"``, ``"longest_first"`` or ``"ratio"``; see
-            `truncated_lengths`.
-        verbose: print the number of examples, as the book does.
+        truncation: the rule by which longer pairs are truncated, ``"book"``, ``"longest_first"``
+            or ``"ratio"``; see `truncated_lengths`.
+        verbose: whether to print the number of examples, as the book does.
 
     Attributes:
-        token_ids: (all tokens,) int32, pair after pair.
-        offsets: (N + 1,) int64; pair i has the tokens from ``offsets[i]`` to ``offsets[i + 1]``.
-        premise_lens: (N,) int32, tokens kept of each premise.
-        labels: (N,) int32 class ids, places in ``label_names``; -1 where there is no label.
-        is_cut: (N,) bool, whether a pair lost tokens to ``max_len``.
-        targets: (N, labels) float32, or None; see `with_targets`.
-        skipped: reason to number of rows of the source that were left out.
-        source: where the pairs come from.
-        notes: what was guessed about the source.
+        token_ids: (number of all tokens,) int32 token ids, pair after pair.
+        offsets: (N + 1,) int64; pair i is ``token_ids[offsets[i] : offsets[i + 1]]``.
+        premise_lens: (N,) int32 numbers of tokens of the premises after truncation.
+        labels: (N,) int32 class ids, indices into ``label_names``; -1 for a pair without a label.
+        is_cut: (N,) bool, whether a pair was truncated.
+        targets: (N, classes) float32 probabilities or None; see `with_targets`.
+        skipped: dictionary of a reason to the number of rows of the source left out for it.
+        source: the names of the files or tables.
+        notes: guesses about the source.
 
     Raises:
-        ConfigError: no vocabulary, or a max_len without room for two sentences.
-        DataError: the vocabulary lacks a special token; lists of different lengths.
+        ConfigError: there is no vocabulary, or ``max_len`` is too short for two sentences.
+        DataError: the vocabulary lacks a special token, or the lists differ in length.
     """
 
     targets: NDArray[np.float32] | None = None
@@ -86,7 +86,7 @@ class PairDataset(ExampleSet):
         truncation: str = "book",
         verbose: bool = True,
     ) -> None:
-        self.vocab = vocab = _check(vocab, max_len, truncation)
+        self.vocab = vocab = _checked_vocab(vocab, max_len, truncation)
         if isinstance(dataset, str | Path):
             raise DataError(
                 f"pairs are expected, and not {str(dataset)!r}; bertnli.read(path) reads a "
@@ -95,9 +95,8 @@ class PairDataset(ExampleSet):
         if not isinstance(dataset, Corpus | EncodedPairs):
             premises, hypotheses, labels = map(list, dataset)
             dataset = Corpus(premises, hypotheses, labels, tokenized=True)
-        targets = None
+        targets = getattr(dataset, "targets", None)
         if isinstance(dataset, Corpus):
-            targets = dataset.targets
             dataset = encode_corpus(dataset, max_len, vocab, truncation)
         pairs: EncodedPairs = dataset
         self.max_len, self.truncation = max_len, truncation
@@ -106,7 +105,7 @@ class PairDataset(ExampleSet):
         self.labels, self.label_names = pairs.labels, pairs.label_names
         self.skipped, self.source, self.notes = pairs.skipped, pairs.source, pairs.notes
         if targets is not None:
-            self.targets = self._checked(targets)
+            self.targets = self._checked_targets(targets)
         self._pad = vocab.required("<pad>")
         if verbose:
             print(f"read {len(self)} examples")
@@ -124,17 +123,18 @@ class PairDataset(ExampleSet):
         verbose: bool = True,
         **options: Any,
     ) -> Dataset:
-        """Return a source as ids: `bertnli.read` and this class combined, and faster.
+        """Read a source and encode its pairs, faster than `bertnli.read` followed by this class.
 
         Args:
-            source, split, options: see `bertnli.read`.
-            max_len, vocab, truncation, verbose: as for the class.
-            cache: keep the ids beside the files, and take them from there next time.
+            source, split, options: the pairs to read; see `bertnli.read`.
+            max_len, vocab, truncation, verbose: the encoding; see `PairDataset`.
+            cache: whether to store the ids in a folder beside the source's files, and to load them
+                from there the next time.
 
         Raises:
-            ConfigError, DataError: as `bertnli.read` and the class.
+            ConfigError, DataError: see `bertnli.read` and `PairDataset`.
         """
-        vocab = _check(vocab, max_len, truncation)
+        vocab = _checked_vocab(vocab, max_len, truncation)
         how = Reading(**options)
         pairs: Corpus | EncodedPairs
         if how.probabilities is None:
@@ -144,20 +144,20 @@ class PairDataset(ExampleSet):
         return cls(pairs, max_len, vocab, truncation=truncation, verbose=verbose)
 
     def with_targets(self: Dataset, targets: NDArray) -> Dataset:
-        """Return the same pairs with probabilities to train on, such as a teacher's.
+        """Return a copy of the set with probabilities to train on, such as a teacher's.
 
         Args:
-            targets: (N, labels) numbers, of each pair the probability of each class, in the order
-                of ``label_names``; they sum to 1.
+            targets: (N, classes) probabilities of each pair's classes, in the order of
+                ``label_names``; each row sums to 1.
 
         Raises:
-            DataError: another shape, or values that are no probabilities.
+            DataError: the shape is wrong, or the values are not probabilities.
         """
         dataset = copy.copy(self)
-        dataset.targets = self._checked(targets)
+        dataset.targets = self._checked_targets(targets)
         return dataset
 
-    def _checked(self, targets: NDArray) -> NDArray[np.float32]:
+    def _checked_targets(self, targets: NDArray) -> NDArray[np.float32]:
         targets = np.ascontiguousarray(targets, np.float32)
         expected = (len(self), len(self.label_names))
         if targets.shape != expected:
@@ -177,7 +177,6 @@ class PairDataset(ExampleSet):
         return len(self.labels)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the pairs, their classes, targets and order, in hexadecimal."""
         sha256 = hashlib.sha256(repr(self.label_names).encode())
         for array in (self.token_ids, self.offsets, self.premise_lens, self.labels, self.targets):
             if array is not None:
@@ -185,31 +184,29 @@ class PairDataset(ExampleSet):
         return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PairDataset:
-        """Return the set itself: its pairs are the same in each epoch."""
-        return self
+        return self  # its pairs are the same in each epoch
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each pair, special ones included, (N,) int32: the book's valid_lens."""
         return np.diff(self.offsets).astype(np.int32)
 
     @property
     def encoding(self) -> PairEncoding:
-        """How its pairs were cut to length."""
+        """The maximum length and the rule of truncation of the pairs."""
         return PairEncoding(self.max_len, self.truncation)
 
     @property
     def unknown_shares(self) -> NDArray[np.float64]:
-        """Share of ``<unk>`` among each pair's tokens, without special ones, (N,)."""
+        """(N,) shares of ``<unk>`` among each pair's tokens, without special tokens."""
         before = np.concatenate([[0], np.cumsum(self.token_ids == self.vocab.unk)])
         return np.diff(before[self.offsets]) / np.maximum(self.lengths - NUM_SPECIAL, 1)
 
     def batch(self, indices: NDArray[np.int64], pad_to: int | None = None) -> Batch:
-        """Return some pairs as a batch.
+        """Return the pairs with the given indices (B,) as a batch.
 
         Args:
-            indices: (B,) places of the pairs.
-            pad_to: pad to this length; None for the longest of them.
+            indices: (B,) indices of the pairs.
+            pad_to: the length of the padded pairs; None for the length of the longest pair.
 
         Raises:
             DataError: a pair is longer than ``pad_to``.
@@ -234,11 +231,11 @@ class PairDataset(ExampleSet):
         )
 
     def padded(self, index: int) -> tuple[NDArray[np.int32], NDArray[np.int32], int, int]:
-        """Return token_ids and segments (max_len,), valid length and label of one pair.
+        """Return token_ids (max_len,), segments (max_len,), valid length and label of one pair.
 
         Raises:
-            IndexError: there is no such pair.
-            DataError: the set has targets, which have no place in the book's items.
+            IndexError: the index is out of range.
+            DataError: the set has targets, for which the book's items have no place.
         """
         if self.targets is not None:
             raise DataError(

@@ -1,7 +1,7 @@
-"""From a source to token ids: column by column with pyarrow where that is safe, else by rows.
+"""Token ids of a source: column by column with pyarrow where that is safe, else row by row.
 
-`NotSure` is raised where pyarrow might read something differently from the row-by-row readers,
-which then read the source from its start, and whose errors name the line.
+`NotSure` is raised where pyarrow might read something differently from the row-by-row readers. They
+then read the source from its start, and their errors name the line.
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from itertools import chain
@@ -18,6 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from bertnli.data.builder import read_parts
 from bertnli.data.cache import cached
 from bertnli.data.class_names import names_beside
 from bertnli.data.classes import class_of_number, decide, raw_label
@@ -26,7 +26,6 @@ from bertnli.data.corpus import MALFORMED, NO_LABEL
 from bertnli.data.encode import EncodedPairs, encode_corpus
 from bertnli.data.formats import TextFormat
 from bertnli.data.plan import Plan
-from bertnli.data.read import read_parts
 from bertnli.data.reading import Reading
 from bertnli.data.sources import Part, parts_of
 from bertnli.data.streams import MAX_LINE, encoding_of, open_bytes
@@ -49,7 +48,7 @@ def encode_source(
     how: Reading,
     cache: bool,
 ) -> EncodedPairs:
-    """Return a source as ids: the result of `read` and `encode_corpus`, faster.
+    """Read and encode a source, with the result of `read` and `encode_corpus`, but faster.
 
     Args:
         source, split: see `bertnli.read`.
@@ -68,9 +67,9 @@ def encode_source(
         except NotSure:
             return encode_corpus(read_parts(parts, how), max_len, vocab, truncation)
 
-    paths = [Path(part.path) for part in parts if part.path is not None]
-    if not cache or len(paths) < len(parts) or not all(path.is_file() for path in paths):
+    if not cache or not all(part.is_file for part in parts):
         return encode()
+    paths = [Path(str(part.path)) for part in parts]
     files = [[path.name, "wnli" in str(path).lower(), names_beside(path)] for path in paths]
     settings = [int(max_len), truncation, repr(how), [part.split for part in parts], files]
     return cached(paths, [vocab.definition(), *settings], encode)
@@ -79,7 +78,7 @@ def encode_source(
 def _by_columns(
     parts: Sequence[Part], max_len: int, vocab: Vocab, truncation: str, how: Reading
 ) -> EncodedPairs:
-    if any(part.path is not None and not Path(part.path).is_file() for part in parts):
+    if not all(part.is_file or part.table for part in parts):
         raise NotSure("a pipe is read once")
     notes: dict[str, None] = {}
     plans = list[Plan]()
@@ -92,15 +91,12 @@ def _by_columns(
         raise NotSure("columns are not the same, or not all rows are read")
     pieces = chain.from_iterable(_pieces(part, how) for part in parts)
     encoded = encode_pieces(pieces, vocab, max_len, truncation, official=plan.may_be_empty)
-    counts: Counter[str] = Counter()
-    raws = []
+    counts, raws = Counter[str](), list[str]()
     try:
         for label, count in (encoded.labels or {}).items():
             raws.append(class_of_number(raw_label(label), plan.numbers, how.label_map))
             counts[raws[-1]] += count
-        names, ids = decide(
-            counts, labels=how.labels, label_map=how.label_map, numbers=plan.numbers
-        )
+        names, ids = decide(counts, how.labels, how.label_map, plan.numbers)
     except (BadRow, DataError) as error:
         raise NotSure from error
     if any(raw not in ids for raw in counts):
@@ -109,21 +105,14 @@ def _by_columns(
     skipped[NO_LABEL] = sum(count for raw, count in counts.items() if ids[raw] < 0)
     pairs = encoded.resolved([ids[raw] for raw in raws])
     source = ", ".join(str(part.path or part.name) for part in parts)
-    return replace(
-        pairs, label_names=names, skipped=dict(+skipped), source=source, notes=tuple(notes)
-    )
+    return replace(pairs, label_names=names, skipped=dict(+skipped), source=source, notes=(*notes,))
 
 
 def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
-    """Yield the pieces of a table, as functions that parse them."""
-    with ExitStack() as stack:
-        table, plan = stack.enter_context(how.opened(part))
-        names = [
-            name if name in table.columns else None
-            for column in (plan.premise, plan.hypothesis)
-            for name in (column.parse, column.text)
-        ]
-        names.append(plan.label)
+    """Yield functions that parse the pieces of a table; NotSure if pyarrow cannot read it."""
+    with how.opened(part) as (table, plan):
+        names = [name for c in (plan.premise, plan.hypothesis) for name in (c.parse, c.text)]
+        names = [*(name if name in table.columns else None for name in names), plan.label]
         if table.batches is not None:
             wanted = list(dict.fromkeys(name for name in names if name is not None))
             for batch in table.batches(wanted):
@@ -131,45 +120,43 @@ def _pieces(part: Part, how: Reading) -> Iterator[Piece]:
                     raise NotSure("a nested column")
                 for start in range(0, batch.num_rows, ROWS):
                     yield partial(_columns, batch.slice(start, ROWS), names)
-        elif table.format in ("tsv", "csv") and Path(str(part.path)).is_file():
-            stream = stack.enter_context(open_bytes(str(part.path)))
-            text = how.text_format(stream.head, str(part.path))
-            encoding, mark = encoding_of(stream.head, how.encoding)
-            stream.file.read(mark)
-            header = [stream.file.readline() for _ in range(text.skip + text.header)]
-            is_open = text.quoted and any(line.count(b'"') % 2 for line in header)
-            is_odd = not text.delimiter.isascii() or text.delimiter == "\0"
-            if encoding != "utf-8" or is_open or text.spaced or is_odd:
-                raise NotSure("not UTF-8, or another style than pyarrow knows")
-            width = len(table.columns)
-            keys = [None if name is None else str(table.columns.index(name)) for name in names]
-            for piece in (_records if text.quoted else _lines)(stream.file, text.delimiter):
-                yield partial(_text_columns, piece, width, keys, text, how.on_error)
-        else:
+            return
+        if table.format not in ("tsv", "csv") or not part.is_file:
             raise NotSure("not in columns")
+        keys = [None if name is None else str(table.columns.index(name)) for name in names]
+        width = len(table.columns)
+    with open_bytes(str(part.path)) as stream:
+        text = how.text_format(stream.head, str(part.path))
+        encoding, mark = encoding_of(stream.head, how.encoding)
+        stream.file.read(mark)
+        header = [stream.file.readline() for _ in range(text.skip + text.header)]
+        is_open = text.quoted and any(line.count(b'"') % 2 for line in header)
+        is_odd = not text.delimiter.isascii() or text.delimiter == "\0"
+        if encoding != "utf-8" or is_open or text.spaced or is_odd:
+            raise NotSure("not UTF-8, or another style than pyarrow knows")
+        for piece in (_records if text.quoted else _lines)(stream.file, text.delimiter):
+            yield partial(_text_columns, piece, width, keys, text, how.on_error)
 
 
 def _columns(batch: Any, names: Sequence[str | None]) -> Columns:
-    """Return the columns of a record batch or table, as arrays of strings or of int64."""
+    """Take the columns in ``names``, of which the last is the label, from a record batch."""
     pa = arrow_library()
-    arrays: list[Any] = []
-    for name in names:
-        array = None if name is None else batch.column(name)
-        if array is not None and pa.types.is_dictionary(array.type):
-            array = array.dictionary_decode()
-        if array is not None and pa.types.is_integer(array.type) and len(arrays) == 4:
-            array = array.cast(pa.int64())
-        elif array is not None:
-            if str(array.type) not in ("string", "large_string", "string_view"):
-                raise NotSure(f"a column of type {array.type}")
+    arrays: list[Any] = [None if name is None else batch.column(name) for name in names]
+    *texts, label = arrays
+    if label is not None and pa.types.is_integer(label.type):
+        arrays[-1] = label.cast(pa.int64())
+    else:
+        texts.append(label)
+    for array in texts:
+        if array is not None and array.type != pa.string():
+            raise NotSure(f"a column of type {array.type}")
+        if array is not None:
             array.validate(full=True)
-            array = array.cast(pa.string())
-        arrays.append(array)
     return Columns(*arrays)
 
 
 def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
-    """Yield pieces that end with a line."""
+    """Yield pieces of a text file without quoted fields; each piece ends at a line end."""
     try:
         while piece := file.read(PIECE):
             end = file.readline(MAX_LINE)
@@ -181,7 +168,7 @@ def _lines(file: BinaryIO, _: str = "") -> Iterator[bytes]:
 
 
 def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
-    """Yield pieces that end with a CSV record.
+    """Yield pieces of a text file with quoted fields; each piece ends at the end of a record.
 
     A line end is inside of quotes where an odd number of quotation marks precedes it, provided that
     all of these open or close a field, or are doubled inside one.
@@ -210,7 +197,7 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Return the columns of some rows of a text file, which ``keys`` number from 0."""
+    """Parse a piece of a text file; ``keys`` are the wanted columns' positions, from "0"."""
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):
@@ -222,33 +209,18 @@ def _text_columns(
         return "skip" if on_error == "skip" else "error"
 
     names = list(dict.fromkeys(key for key in keys if key is not None))
+    reading = pa.csv.ReadOptions(use_threads=False, block_size=len(piece) + 1)
+    reading.column_names = list(map(str, range(width)))
+    parsing = pa.csv.ParseOptions(delimiter=text.delimiter, newlines_in_values=text.quoted)
+    parsing.quote_char, parsing.escape_char = text.mark if text.quoted else False, False
+    parsing.invalid_row_handler = leave_out
+    converting = pa.csv.ConvertOptions(check_utf8=False, strings_can_be_null=False)
+    converting.include_columns, converting.column_types = names, dict.fromkeys(names, pa.string())
     try:
         if not piece.isascii():
             piece.decode("utf-8")  # also the columns that are not read
-        table = pa.csv.read_csv(
-            pa.BufferReader(piece),
-            pa.csv.ReadOptions(
-                use_threads=False,
-                block_size=len(piece) + 1,
-                column_names=list(map(str, range(width))),
-            ),
-            pa.csv.ParseOptions(
-                delimiter=text.delimiter,
-                quote_char=text.mark if text.quoted else False,
-                escape_char=False,
-                newlines_in_values=text.quoted,
-                invalid_row_handler=leave_out,
-            ),
-            pa.csv.ConvertOptions(
-                check_utf8=False,
-                include_columns=names,
-                column_types=dict.fromkeys(names, pa.string()),
-                strings_can_be_null=False,
-            ),
-        )
+        table = pa.csv.read_csv(pa.BufferReader(piece), reading, parsing, converting)
     except ValueError as error:  # not UTF-8, or of pyarrow
         raise NotSure from error
-    arrays: list[Any] = [
-        None if key is None else table.column(key).combine_chunks() for key in keys
-    ]
-    return Columns(*arrays)._replace(malformed=malformed)
+    columns: Any = [None if key is None else table.column(key).combine_chunks() for key in keys]
+    return Columns(*columns)._replace(malformed=malformed)

@@ -1,4 +1,4 @@
-"""Sentence pairs as token ids, stored ragged, and their encoding pair by pair."""
+"""Encode sentence pairs as token ids, in flat arrays without padding."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from bertnli.text.vocab import Vocab
 
 @dataclass(frozen=True)
 class EncodedPairs:
-    """Pairs as ids ``<cls> premise <sep> hypothesis <sep>``; `PairDataset` explains the fields."""
+    """Sentence pairs as token ids; the fields are described at `PairDataset`."""
 
     token_ids: NDArray[np.int32]
     offsets: NDArray[np.int64]
@@ -30,7 +30,7 @@ class EncodedPairs:
 
 
 def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
-    """Return a corpus as ids; see `PairDataset` for the arguments."""
+    """Encode the pairs of a corpus as token ids; see `PairDataset` for the arguments."""
     cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
     max_tokens = max_len - NUM_SPECIAL
     flat, ends, premise_lens, is_cut = array("i"), array("q", [0]), array("i"), bytearray()

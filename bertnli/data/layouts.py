@@ -1,7 +1,7 @@
 """The layouts of published sets of sentence pairs, recognised by their columns.
 
 Case, spaces, dashes and underscores in column names do not matter. A set that comes in several
-forms has several entries; one that shares another's columns has none (MedNLI has SNLI's).
+forms has several entries. A set with another's columns has none: MedNLI has SNLI's columns.
 """
 
 from __future__ import annotations
@@ -17,13 +17,17 @@ from bertnli.data.corpus import TABLE
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import value_of
 
-_TEXTS = SentenceColumn("sentence1"), SentenceColumn("sentence2")
-_NAMED = SentenceColumn("premise"), SentenceColumn("hypothesis")
 LABEL_COLUMNS = ("gold_label", "label", "gold")
 #: Columns that are looked at; a damaged file may have millions.
 MAX_COLUMNS = 1 << 12
 #: Columns that name the split of a row: SICK's, and others'.
 SPLIT_COLUMNS = ("semeval_set", "split")
+#: Columns of annotators' labels. ChaosNLI counts them, by name or in the order e, n, c.
+COUNTS = "label_count"
+ANNOTATORS = (
+    *("label_counter", COUNTS, "annotator_labels", "old_labels"),
+    *(f"label{i}" for i in range(1, 6)),
+)
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,12 @@ class Layout:
     """The columns of a published set.
 
     Args:
-        name: of the set.
+        name: the name of the set.
         premise, hypothesis: the columns of the sentences.
-        labels: possible names of the class's column.
+        labels: the names that the column of the class may have.
         marks: further columns that a table must have.
-        groups: columns whose values are scored apart, where the file has them.
-        numbers: the classes of 0, 1, ... where the set itself defines them.
+        groups: columns by whose values scores are broken down, if the file has them.
+        numbers: the classes of 0, 1, ... if the set defines them.
     """
 
     name: str
@@ -48,16 +52,16 @@ class Layout:
     numbers: tuple[str, ...] = ()
 
     def fits(self, names: Mapping[str, str]) -> bool:
-        """Return whether a table with these names, by `key_of`, has the layout's columns."""
-        sentences = self.premise.names, self.hypothesis.names
-        return all(any(key_of(name) in names for name in columns) for columns in sentences) and all(
-            key_of(mark) in names for mark in self.marks
-        )
+        """Return whether a table has the layout's columns; ``names`` is from `names_by_key`."""
+        columns = (self.premise.names, self.hypothesis.names, *((mark,) for mark in self.marks))
+        return all(any(key_of(name) in names for name in either) for either in columns)
 
 
 def _pair(premise: str, hypothesis: str) -> tuple[SentenceColumn, SentenceColumn]:
     return SentenceColumn(premise), SentenceColumn(hypothesis)
 
+
+_TEXTS, _NAMED = _pair("sentence1", "sentence2"), _pair("premise", "hypothesis")
 
 #: The first that fits is a table's layout. The guide's table is made of these.
 LAYOUTS = (
@@ -106,40 +110,43 @@ LAYOUTS = (
 )
 #: GLUE's WNLI has numbers, which its page defines, and the columns of GLUE's other sets.
 WNLI = replace(LAYOUTS[-3], name="WNLI", numbers=TWO_WAY[::-1])
-#: Columns of annotators' labels. ChaosNLI counts them, by name or in the order e, n, c.
-COUNTER, COUNTS = "label_counter", "label_count"
-ANNOTATORS = ("annotator_labels", "old_labels", *(f"label{i}" for i in range(1, 6)))
 
 
 def key_of(name: str) -> str:
-    """Return a column's name in lower case, with underscores for spaces and dashes."""
+    """Normalise a column name: lower case, with underscores for spaces and dashes."""
     return re.sub(r"[\s-]+", "_", name.strip().lower())
 
 
 def names_by_key(columns: Sequence[str]) -> dict[str, str]:
-    """Return the first column of each `key_of`."""
+    """Map each normalised name (see `key_of`) to the first column that has it."""
     return {key_of(column): column for column in reversed(columns[:MAX_COLUMNS])}
 
 
 def has_sentences(columns: Sequence[str]) -> bool:
-    """Return whether columns of these names fit a layout."""
+    """Check whether columns of these names fit any layout."""
     names = names_by_key(columns)
     return any(layout.fits(names) for layout in LAYOUTS)
 
 
-def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> dict[str, int]:
-    """Return how many annotators chose each label, as the labels are written."""
-    counts: dict[str, int] = {}
+def annotators_of(row: Mapping[str, Any], columns: Sequence[str]) -> Mapping[str, int]:
+    """Count the annotators that chose each label of a row.
+
+    Args:
+        row: the fields of the row.
+        columns: the columns that have an annotator's label, or the number of annotators of a label.
+
+    Returns:
+        A dictionary of each label, in the file's spelling, to its number of annotators.
+    """
+    counts = Counter[str]()
     for column in columns:
         value = value_of(row, column)
-        if isinstance(value, str):
-            if text := value.strip():
-                counts[text] = counts.get(text, 0) + 1
-            continue
         if isinstance(value, list) and column.lower() == COUNTS:
             value = dict(zip("enc", value, strict=False))
         if isinstance(value, Mapping):
             return {str(k): v for k, v in value.items() if type(v) is int and 0 <= v < 1 << 20}
         if isinstance(value, list) and any(isinstance(label, str) for label in value):
             return Counter(label.strip() for label in value if isinstance(label, str))
+        if isinstance(value, str) and value.strip():
+            counts[value.strip()] += 1
     return counts

@@ -1,7 +1,7 @@
-"""Masked language modelling: which tokens of a batch to predict, and what replaces them.
+"""Masked language modelling: draw the tokens of a batch to predict, and replace them.
 
-Devlin et al. (2019), section 3.1: of each sequence 15 % of the tokens are predicted; 80 % of these
-are replaced by ``<mask>``, 10 % by a random token, and 10 % stay.
+Devlin et al. (2019), section 3.1: 15 % of the tokens of each sequence are predicted; 80 % of these
+are replaced by ``<mask>``, 10 % by a random token, and 10 % are kept.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bertnli.data.batches import Batch
 from bertnli.errors import ConfigError
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: The prefix of a piece that continues a word.
+#: The prefix of a word piece that continues a word.
 CONTINUES = "##"
 
 
@@ -24,11 +24,10 @@ class PretrainingBatch(Batch):
     """A batch of masked sequences; ``labels`` are 1 where the second sentence follows the first.
 
     Args:
-        pred_positions: (B, P) int32, the places of the tokens to predict; -1 where a sequence has
-            fewer than P.
-        pred_ids: (B, P) int32, the tokens that were there; 0 where there is none.
-        pred_weights: (B, P) float32: B over the number of the batch's predictions, or 0. So the sum
-            over any part of the batch, over B, adds up to the mean of all predictions.
+        pred_positions: (B, P) int32 positions of the tokens to predict; -1 is padding.
+        pred_ids: (B, P) int32 ids of the tokens to predict; padding is 0.
+        pred_weights: (B, P) float32 weights of the losses: B / number of predictions in the batch;
+            padding is 0. Sums of weighted losses over parts of a batch add up to B times the mean.
     """
 
     pred_positions: NDArray[np.int32] = field(kw_only=True)
@@ -41,13 +40,13 @@ class PretrainingBatch(Batch):
 
 
 class Masking:
-    """How tokens are masked.
+    """Masks random tokens of a batch; call it with a `Batch` to get a `PretrainingBatch`.
 
     Args:
-        vocab: of the tokens.
-        rate: share of a sequence's tokens that are predicted, special ones counted but never
-            chosen; at least one token, as in the book.
-        whole_words: choose words, and mask all pieces of each.
+        vocab: the vocabulary of the tokens.
+        rate: the share of each sequence's tokens to predict, at least one token. Special tokens
+            count as tokens of the sequence, but are never predicted.
+        whole_words: whether to choose words instead of tokens, and mask all pieces of a word.
     """
 
     def __init__(self, vocab: Vocab, rate: float = 0.15, whole_words: bool = False) -> None:
@@ -61,32 +60,32 @@ class Masking:
         self.continues = np.array([t.startswith(CONTINUES) for t in vocab.idx_to_token])
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> PretrainingBatch:
-        """Return a batch with some of its tokens masked."""
+        """Return a masked copy of a batch."""
         token_ids, lens = batch.token_ids, batch.valid_lens
         columns = np.arange(token_ids.shape[1])
         maskable = (columns < lens[:, None]) & ~self.is_special[token_ids]
-        keys = rng.random(token_ids.shape, np.float32)  # the lowest keys of a row are chosen
-        if self.whole_words:  # a word's pieces share the key of its first
+        keys = rng.random(token_ids.shape, np.float32)  # a row's lowest keys are predicted
+        if self.whole_words:  # all pieces of a word get the key of its first piece
             starts = np.where(self.continues[token_ids] & maskable, 0, columns)
             keys = np.take_along_axis(keys, np.maximum.accumulate(starts, axis=1), axis=1)
         keys[~maskable] = 2
-        wanted = np.maximum(1, np.rint(lens * self.rate)).astype(np.int64)
-        last = np.take_along_axis(np.sort(keys, axis=1), wanted[:, None] - 1, axis=1)
+        num_preds = np.maximum(1, np.rint(lens * self.rate)).astype(np.int64)
+        last = np.take_along_axis(np.sort(keys, axis=1), num_preds[:, None] - 1, axis=1)
         chosen = (keys <= last) & maskable
         counts = chosen.sum(1)
         places = np.argsort(~chosen, axis=1, kind="stable")[:, : max(int(counts.max()), 1)]
-        there = np.arange(places.shape[1]) < counts[:, None]
-        ids = np.where(there, np.take_along_axis(token_ids, places, axis=1), np.int32(0))
-        action = rng.random(token_ids.shape, np.float32)
-        other = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
-        masked = np.where(action < 0.8, np.int32(self.mask_id), token_ids)
-        masked = np.where(action >= 0.9, other, masked)
+        is_pred = np.arange(places.shape[1]) < counts[:, None]
+        ids = np.where(is_pred, np.take_along_axis(token_ids, places, axis=1), np.int32(0))
+        choice = rng.random(token_ids.shape, np.float32)
+        random_ids = self.ordinary[rng.integers(0, len(self.ordinary), token_ids.shape)]
+        masked = np.where(choice < 0.8, np.int32(self.mask_id), token_ids)
+        masked = np.where(choice >= 0.9, random_ids, masked)
         return PretrainingBatch(
             np.where(chosen, masked, token_ids).astype(np.int32, copy=False),
             batch.segments,
             lens,
             batch.labels,
-            pred_positions=np.where(there, places, -1).astype(np.int32),
+            pred_positions=np.where(is_pred, places, -1).astype(np.int32),
             pred_ids=ids.astype(np.int32, copy=False),
-            pred_weights=there * np.float32(len(batch) / max(int(counts.sum()), 1)),
+            pred_weights=is_pred * np.float32(len(batch) / max(int(counts.sum()), 1)),
         )

@@ -1,38 +1,28 @@
 """Which columns of a table are read: a layout's, the user's, or those that the content suggests.
 
-A guess is a note with the option that decides it. What is too doubtful for a guess is proposed in
-the error message: premise and hypothesis exchanged give answers that look right.
+A guess is a note that names the option which decides it. A doubtful guess is only proposed in an
+error message: premise and hypothesis exchanged give answers that look right.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from bertnli._util.hints import did_you_mean
 from bertnli.data.classes import LIKELY, NAMES, is_number, is_spelling, raw_label
 from bertnli.data.corpus import TABLE, short_repr
-from bertnli.data.layouts import (
-    ANNOTATORS,
-    COUNTER,
-    COUNTS,
-    LABEL_COLUMNS,
-    LAYOUTS,
-    SPLIT_COLUMNS,
-    WNLI,
-    key_of,
-    names_by_key,
-)
+from bertnli.data.layouts import ANNOTATORS, LAYOUTS, SPLIT_COLUMNS, WNLI, key_of, names_by_key
 from bertnli.data.parses import HYPOTHESIS, PREMISE, SentenceColumn
 from bertnli.data.table import BadRow, Table, value_of
 from bertnli.errors import DataError, LabelError
 
-#: Columns that may be proposed.
+#: Columns that are considered for a proposal.
 MAX_PROPOSED = 100
 _FRACTION = re.compile(r"\d*\.\d*[1-9]\d*(e-?\d+)?")
-#: Words in a column's name that mean the hypothesis (positive) or the premise, and how surely.
+#: Words in a column's name that suggest the hypothesis (positive) or the premise (negative weight).
 _SIDES = (
     (r"hyp|claim|statement|aussage|behauptung|these", 2),
     (r"quer|question|frage|summary|second|(^|[^a-z])(2|b)$|[a-z]2$", 1),
@@ -50,18 +40,17 @@ Rows = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which columns of a table are read.
+    """The columns of a table that are read.
 
     Args:
         premise, hypothesis: the columns of the sentences, as the table writes them.
         label: the column of the class; None for none.
         layout: the name of the layout.
-        groups: columns whose values are kept.
-        annotators: columns of annotators' labels.
+        groups: the columns whose values are kept, to break down scores.
+        annotators: the columns of annotators' labels.
         part: the column that names the split of a row.
         numbers: the classes of 0, 1, ... where they are known.
-        may_be_empty: whether an empty sentence is allowed, as SNLI has some.
-        notes: what was guessed.
+        may_be_empty: whether an empty sentence is allowed; SNLI has some.
     """
 
     premise: SentenceColumn
@@ -73,76 +62,78 @@ class Plan:
     part: str | None = None
     numbers: tuple[str, ...] = ()
     may_be_empty: bool = False
-    notes: tuple[str, ...] = ()
 
     def columns(self, *more: str | None) -> list[str]:
-        """Return the columns that are read, without repetition."""
+        """List the distinct columns that are read, and ``more`` ones that are not None."""
         sentences = (*self.premise.names, *self.hypothesis.names)
         others = (self.label, self.part, *self.groups, *self.annotators, *more)
         return list(dict.fromkeys(name for name in (*sentences, *others) if name is not None))
 
 
 def plan_of(table: Table, rows: Rows, how: Any) -> Plan:
-    """Return which columns of a table to read; ``how`` is the `Reading`."""
-    names, labelled = names_by_key(table.columns), how.labelled
+    """Choose the columns of a table to read; a guess is added to the table's notes.
+
+    Args:
+        table: the table.
+        rows: its first rows, without malformed ones.
+        how: the `bertnli.data.reading.Reading` with the user's options.
+
+    Raises:
+        DataError: no such column, or the columns of the sentences are unclear.
+        LabelError: there is no column of classes.
+    """
+    names = names_by_key(table.columns)
     given = (how.premise, how.hypothesis, how.label)
-    digits = {str(column) for column in given if column is not None and str(column).isdecimal()}
+    digits = {str(column) for column in given if str(column).isdecimal()}
     by_number = not digits <= {*table.columns}  # else the header itself has these numbers
     columns = [_column(table, names, column, by_number) for column in given]
     numbered = {name for name, c in zip(columns, given, strict=True) if str(c).isdecimal()}
-    first, second, chosen = columns
-    layout = next((layout for layout in LAYOUTS if layout.fits(names)), None)
-    if layout is not None and layout.name == "GLUE" and "wnli" in table.source.lower():
+    first, second, label = columns
+    fitting = next((layout for layout in LAYOUTS if layout.fits(names)), None)
+    layout = fitting or LAYOUTS[-1]
+    if layout.name == "GLUE" and "wnli" in table.source.lower():
         layout = WNLI
-    notes: tuple[str, ...] = ()
-    if first and second:
-        sentences = SentenceColumn(first), SentenceColumn(second)
-        layout = None if layout is None or layout.name == TABLE else layout
-    elif layout is not None:
-        sentences = (
-            SentenceColumn(first) if first else _as_written(layout.premise, names),
-            SentenceColumn(second) if second else _as_written(layout.hypothesis, names),
-        )
-    else:
-        guess, notes = _guess(table, rows, labelled)
-        sentences = SentenceColumn(first or guess[0]), SentenceColumn(second or guess[1])
-        chosen = chosen or guess[2]
-    if labelled and chosen is None:
-        wanted = LABEL_COLUMNS if layout is None else layout.labels
-        chosen = next((names[key_of(name)] for name in wanted if key_of(name) in names), None)
-        if chosen is None and how.probabilities is None:
-            raise LabelError(_no_label(table, rows, sentences, wanted))
-    chosen = chosen if labelled else None
-    for name in (*sentences[0].names, *sentences[1].names, *([chosen] if chosen else [])):
+    if fitting is None and not (first and second):
+        guess = _guess(table, rows, how.labelled)
+        first, second, label = first or guess[0], second or guess[1], label or guess[2]
+    premise = SentenceColumn(first) if first else _as_written(layout.premise, names)
+    hypothesis = SentenceColumn(second) if second else _as_written(layout.hypothesis, names)
+    sentences = (*premise.names, *hypothesis.names)
+    if not how.labelled:
+        label = None
+    elif label is None:
+        label = next((names[key_of(n)] for n in layout.labels if key_of(n) in names), None)
+        if label is None and how.probabilities is None:
+            raise LabelError(_no_label(table, rows, sentences, layout.labels))
+    for name in sentences if label is None else (*sentences, label):
         is_ambiguous = name in table.repeated and name not in numbered
         if is_ambiguous or table.columns.count(name) > 1:
             raise DataError(
                 f"{table.source}, line 1: two columns {name!r}; the header has "
                 f"{short_repr(list(table.columns))}. Rename one. {NAME_THEM}"
             )
-    if layout is None and table.columns[:1] == ("1",) and chosen is not None:
+    title = layout.name
+    if fitting is None and table.columns[:1] == ("1",) and label is not None:
         # Khot et al. (2018): SciTail's tables have no header, and two classes.
-        is_scitail = {str(value_of(row, chosen)) for row in rows} <= {"entails", "neutral"}
-        layout = replace(LAYOUTS[-1], name="SciTail") if is_scitail else None
-    groups = () if layout is None else layout.groups
-    annotators = [name for name in (COUNTER, COUNTS, *ANNOTATORS) if name in names and labelled]
+        is_scitail = {str(value_of(row, label)) for row in rows} <= {"entails", "neutral"}
+        title = "SciTail" if is_scitail else title
     return Plan(
-        *sentences,
-        chosen,
-        TABLE if layout is None else layout.name,
-        groups=tuple(names[key_of(group)] for group in groups if key_of(group) in names),
-        annotators=tuple(names[name] for name in annotators),
+        premise,
+        hypothesis,
+        label,
+        title,
+        groups=tuple(names[key_of(group)] for group in layout.groups if key_of(group) in names),
+        annotators=tuple(names[n] for n in ANNOTATORS if n in names and how.labelled),
         part=next((names[name] for name in SPLIT_COLUMNS if name in names), None),
-        numbers=table.class_names.get(chosen or "", () if layout is None else layout.numbers),
+        numbers=table.class_names.get(label or "", layout.numbers),
         may_be_empty=any(side.parse in table.columns for side in (PREMISE, HYPOTHESIS)),
-        notes=notes,
     )
 
 
 def _column(
     table: Table, names: Mapping[str, str], given: str | int | None, by_number: bool
 ) -> str | None:
-    """Return a column that the user names, as the table writes it."""
+    """Find the column that the user named or numbered, and return its name in the table."""
     if given is None:
         return None
     text = str(given)
@@ -165,10 +156,8 @@ def _as_written(column: SentenceColumn, names: Mapping[str, str]) -> SentenceCol
     return SentenceColumn(names.get(key_of(column.text), column.text), parse)
 
 
-def _guess(
-    table: Table, rows: Rows, labelled: bool
-) -> tuple[tuple[str, str, str | None], tuple[str, ...]]:
-    """Return the columns of a table with unknown names, and notes."""
+def _guess(table: Table, rows: Rows, labelled: bool) -> tuple[str, str, str | None]:
+    """Guess the columns of premise, hypothesis and label of a table with unknown names."""
     has_header = bool(table.columns) and table.columns[0] not in ("0", "1")
     classes = [column for column in table.columns[:3] if _is_class(rows, column, has_header)]
     label = classes[0] if len(classes) == 1 and len(table.columns) == 3 else None
@@ -180,12 +169,13 @@ def _guess(
     options = "--premise-column, --hypothesis-column"
     if label is not None and labelled:
         note, options = f"{note}, class {label!r}", f"{options}, --label-column"
-    notes = (f"{note} ({options})",) if label is not None or has_header else ()
-    return (first, second, label), notes
+    if label is not None or has_header:
+        table.notes.append(f"{note} ({options})")
+    return first, second, label
 
 
 def _is_class(rows: Rows, column: str, has_header: bool) -> bool:
-    """Return whether a column has classes; under a header of unknown names, by their names."""
+    """Check whether a column has classes: their names or, in a table without a header, numbers."""
     try:
         raws = [raw_label(value_of(row, column)) for row in rows]
     except BadRow:
@@ -200,24 +190,20 @@ def _sides(name: str) -> list[int]:
 
 
 def _in_order(first: str, second: str) -> tuple[str, str]:
-    """Return two columns of sentences, the premise's first, as far as their names tell."""
+    """Sort two columns of sentences by their names: the premise first; unchanged if unclear."""
     sides = [0 if name.isdecimal() else sum(_sides(name)) for name in (first, second)]
     return (second, first) if sides[0] > sides[1] else (first, second)
 
 
 def _values(table: Table, rows: Rows) -> dict[str, list[Any]]:
-    """Return the values of each column that an error message may propose."""
+    """Collect the values, except missing ones, of each column that a message may propose."""
     columns = [c for c in table.columns[:MAX_PROPOSED] if c not in table.repeated]
     values = {column: [value_of(row, column) for row in rows] for column in columns}
     return {c: [value for value in cells if value is not None] for c, cells in values.items()}
 
 
-def _no_label(
-    table: Table, rows: Rows, sentences: Sequence[SentenceColumn], wanted: Sequence[str]
-) -> str:
-    near = _label_column(
-        _values(table, rows), [name for column in sentences for name in column.names]
-    )
+def _no_label(table: Table, rows: Rows, sentences: Sequence[str], wanted: Sequence[str]) -> str:
+    near = _label_column(_values(table, rows), sentences)
     return (
         f"{table.source}, line 1: no column {' or '.join(map(repr, wanted))}; its columns are "
         f"{short_repr(list(table.columns))}. Name the column of the class with label= "
@@ -251,7 +237,7 @@ def _no_columns(table: Table, rows: Rows, labelled: bool) -> str:
 
 
 def _label_column(values: Mapping[str, list[Any]], taken: Sequence[str]) -> str | None:
-    """Return the column that seems to be the class's: it has few values, with known names."""
+    """Choose the likely column of classes, by its values and name; not one of the ``taken``."""
     scores = {}
     for column, cells in values.items():
         raws = {str(cell).strip().lower() for cell in cells}
@@ -262,12 +248,13 @@ def _label_column(values: Mapping[str, list[Any]], taken: Sequence[str]) -> str 
         has_few = len(raws) <= max(3, len(cells) // 4) and max(map(len, raws)) < 30
         varies = has_few and (len(raws) > 1 or len(cells) == 1)
         is_named = _CLASS_NAME.search(column.lower()) is not None
-        scores[column] = (
+        score = (
             *(is_known and not raws.isdisjoint(NAMES), varies and is_named),
             *(has_few and raws <= {*LIKELY}, varies and is_known, varies),
         )
-    best = max(scores, key=lambda column: scores[column], default=None)
-    return best if best is not None and any(scores[best]) else None
+        if any(score):
+            scores[column] = score
+    return max(scores, key=lambda column: scores[column], default=None)
 
 
 def _quoted(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Examples to pretrain on: pairs of sentences, drawn and masked anew in each epoch."""
+"""Examples for pretraining: pairs of sentences that are drawn and masked again in each epoch."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from bertnli.errors import DataError
 from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
-#: Streams of random numbers, so that draws of one do not shift those of the other.
+#: Numbers of the random streams, so that the draws of one do not change those of the other.
 _SECONDS, _MASKS = 1, 2
 
 
 class PretrainingSet(ExampleSet):
-    """The examples ``<cls> a <sep> b <sep>`` of neighbouring sentences of a text.
+    """Masked examples ``<cls> a <sep> b <sep>`` of consecutive sentences a and b of a text.
 
     Args:
         text: the sentences.
-        max_len: tokens of an example, special ones included; longer ones are cut by the book's
-            rule.
+        max_len: the maximum number of tokens of an example, special tokens included; longer
+            examples are truncated by the book's rule.
         vocab: the vocabulary of the model.
-        next_sentence: for the task to tell whether b follows a: in each epoch, half of the
-            sentences are followed by a random one of another document (Devlin et al., 2019,
+        next_sentence: whether to make examples for next sentence prediction: in each epoch, b is a
+            random sentence of another document in half of the examples (Devlin et al., 2019,
             section 3.1). Otherwise b always follows a, and a document of a single sentence is an
             example ``<cls> a <sep>``.
-        whole_words, mask_rate: see `Masking`.
+        whole_words, mask_rate: the masking; see ``whole_words`` and ``rate`` of `Masking`.
 
     Attributes:
-        num_tokens: tokens of the text, without special ones.
+        num_tokens: the number of tokens of the text, without special tokens.
 
     Raises:
-        ConfigError: a max_len without room for two sentences, a rate outside (0, 1).
-        DataError: the vocabulary lacks a special token; there is no example.
+        ConfigError: ``max_len`` is too short for two sentences, or the rate is not in (0, 1).
+        DataError: the vocabulary lacks a special token, or there is no example.
     """
 
     def __init__(
@@ -55,9 +55,9 @@ class PretrainingSet(ExampleSet):
         check_truncation(max_len, "book")
         self.vocab, self.max_len, self.next_sentence = vocab, max_len, next_sentence
         self.masking = Masking(vocab, mask_rate, whole_words)
-        self.source, self.skipped = text.source, dict(text.skipped)
+        self.source = text.source
         self.cls, self.sep, self.pad = (vocab.required(t) for t in ("<cls>", "<sep>", "<pad>"))
-        special = {vocab.required(token) for token in RESERVED_TOKENS}  # never predicted
+        special = {vocab.required(token) for token in RESERVED_TOKENS}  # these are never predicted
         flat, ends, documents = array("i"), array("q", [0]), array("q")
         for ids, document in zip(vocab.ids_of(text.sentences, False), text.documents, strict=True):
             if not special.issuperset(ids):
@@ -69,21 +69,18 @@ class PretrainingSet(ExampleSet):
         self.ends = np.array(ends, np.int64)
         self.sentence_lengths = np.diff(self.ends)  # (S,)
         self.documents = np.array(documents, np.int64)
-        self._count("no words", len(text) - len(documents))
         continues = self.documents[1:] == self.documents[:-1]
         has_next, has_previous = np.append(continues, False), np.append(False, continues)
         is_lone = ~has_next & ~has_previous
-        is_first = has_next if next_sentence else has_next | is_lone
-        self.firsts = np.flatnonzero(is_first)
-        self.nexts = np.where(has_next[self.firsts], self.firsts + 1, -1)
-        if next_sentence:
-            self._count("the only sentence of a document", int(is_lone.sum()))
+        self.firsts = np.flatnonzero(has_next if next_sentence else has_next | is_lone)
+        self.nexts = np.where(has_next[self.firsts], self.firsts + 1, -1)  # -1: there is none
+        counts = {
+            "no words": len(text) - len(documents),
+            "the only sentence of a document": int(is_lone.sum()) if next_sentence else 0,
+        }
+        self.skipped = {reason: count for reason, count in counts.items() if count}
         self._check_not_empty()
         self._draw(0, 0)
-
-    def _count(self, reason: str, count: int) -> None:
-        if count:
-            self.skipped[reason] = self.skipped.get(reason, 0) + count
 
     def _check_not_empty(self) -> None:
         if not self.next_sentence and not len(self):
@@ -103,7 +100,6 @@ class PretrainingSet(ExampleSet):
         return len(self.firsts)
 
     def digest(self) -> str:
-        """Return the SHA-256 of the text as ids, and of how it is masked, in hexadecimal."""
         settings = (self.max_len, self.next_sentence, self.masking.rate, self.masking.whole_words)
         sha256 = hashlib.sha256(repr(settings).encode())
         for part in (self.token_ids, self.ends, self.documents):
@@ -111,32 +107,30 @@ class PretrainingSet(ExampleSet):
         return sha256.hexdigest()
 
     def at_epoch(self, seed: int, epoch: int) -> PretrainingSet:
-        """Return the set with the examples of an epoch, a function of the two numbers alone."""
         drawn = copy.copy(self)
         drawn._draw(seed, epoch)
         return drawn
 
     def _draw(self, seed: int, epoch: int) -> None:
-        """Draw the second sentences, (N,), and whether they follow the first, ``labels``."""
+        """Draw the second sentences ``seconds`` and the ``labels``, 1 if b follows a, both (N,)."""
         self.seeds, self.seconds = (seed, epoch), self.nexts.copy()
         self.labels = np.ones(len(self), np.int32)
         if self.next_sentence:
             rng = np.random.default_rng([seed, epoch, _SECONDS])
             self.labels = rng.integers(0, 2, len(self)).astype(np.int32)
-            others = np.flatnonzero(self.labels == 0)
-            document = self.documents[self.firsts[others]]
+            negatives = np.flatnonzero(self.labels == 0)
+            document = self.documents[self.firsts[negatives]]
             starts = np.searchsorted(self.documents, document)
             sizes = np.searchsorted(self.documents, document, "right") - starts
-            drawn = rng.integers(0, len(self.documents) - sizes)  # of those outside the document
-            self.seconds[others] = np.where(drawn < starts, drawn, drawn + sizes)
+            # Draw a sentence outside the document, then skip the document's sentences.
+            drawn = rng.integers(0, len(self.documents) - sizes)
+            self.seconds[negatives] = np.where(drawn < starts, drawn, drawn + sizes)
 
     @property
     def lengths(self) -> NDArray[np.int32]:
-        """Tokens of each example, special ones included, (N,) int32."""
         return np.sum(self._lengths(np.arange(len(self))), axis=0, dtype=np.int32)
 
     def batch(self, indices: NDArray[np.int64]) -> PretrainingBatch:
-        """Return some examples, (B,), as a batch; how it is masked depends on the first of them."""
         start_a = self.ends[self.firsts[indices], None]
         start_b = self.ends[self.seconds[indices], None]
         len_a, len_b, num_special = (lens[:, None] for lens in self._lengths(indices))
@@ -157,7 +151,7 @@ class PretrainingSet(ExampleSet):
         return self.masking(batch, np.random.default_rng([*self.seeds, _MASKS, int(indices[0])]))
 
     def _lengths(self, indices: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
-        """Return the tokens kept of each example's two sentences, and its special tokens."""
+        """Return the numbers of tokens of a, of b, and of special tokens in the given examples."""
         seconds = self.seconds[indices]
         is_lone = seconds < 0
         len_a = self.sentence_lengths[self.firsts[indices]]
@@ -165,6 +159,6 @@ class PretrainingSet(ExampleSet):
         num_special = np.where(is_lone, NUM_SPECIAL - 1, NUM_SPECIAL)
         room = self.max_len - num_special
         for i in np.flatnonzero(len_a + len_b > room):
-            kept = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
-            len_a[i], len_b[i] = (room[i], 0) if is_lone[i] else kept
+            lens = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))
+            len_a[i], len_b[i] = (room[i], 0) if is_lone[i] else lens
         return len_a, len_b, num_special

@@ -1,20 +1,19 @@
-"""Reading of sentence pairs: `bertnli.read`, and the functions that commands share."""
+"""Reading of sentence pairs: `bertnli.read`, and functions that commands share."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bertnli._util.hints import hinted
-from bertnli.data.builder import Builder
+from bertnli.data.builder import read_parts
 from bertnli.data.corpus import Corpus, is_sentence
-from bertnli.data.reading import SAMPLE, Reading, sentence
-from bertnli.data.sources import Part, own_dev, parts_of
+from bertnli.data.reading import SAMPLE, Reading, sentences_of
+from bertnli.data.sources import own_dev, parts_of
 from bertnli.data.table import BadRow
 from bertnli.errors import ConfigError
 
@@ -59,9 +58,10 @@ def read(
         delimiter: the character between fields; None to determine it.
         quoted: whether fields may be in quotation marks; None to determine it.
         header: whether the first line names the columns; None to determine it.
-        encoding: of the text; None for UTF-8, or UTF-16 and UTF-32 with a byte order mark.
-        premise, hypothesis, label: columns, by name or by number from 1; a dot leads into nested
-            objects of JSON.
+        encoding: the encoding of text files; None for UTF-8, or UTF-16 and UTF-32 with a byte
+            order mark.
+        premise, hypothesis, label: the columns, by name or by number from 1; a dot leads into
+            nested objects of JSON.
         labelled: False for pairs without labels, whose ids are -1.
         labels: the wanted classes in the order of their ids, such as a classifier's; None for the
             file's own.
@@ -90,26 +90,17 @@ def read(
     return read_parts(parts_of(source, split), Reading(**options))
 
 
-def read_parts(parts: Iterable[Part], how: Reading) -> Corpus:
-    """Read tables one after the other, as one corpus; see `read`."""
-    builder, names = Builder(how), dict[str, None]()
-    for part in parts:
-        builder.read(part)
-        names[part.name if part.split is None else f"{part.name}, {part.split}"] = None
-    return builder.corpus(", ".join(names))
-
-
 def read_sets(
     sources: Iterable[Any], split: str | None = None, *, default: str | None = None, **options: Any
 ) -> list[Corpus]:
-    """Read several sources, each as a corpus; those with the same name are named by their source.
+    """Read several sources, each as a corpus; those of the same name get their files' names.
 
     Args:
         sources, split, options: see `read`.
-        default: the split of a source that has several, if ``split`` is None.
+        default: the split to read of a source that has several, if ``split`` is None.
     """
-    how, listed = Reading(**options), list(sources)
-    corpora = [read_parts(parts_of(source, split, default), how) for source in listed]
+    how = Reading(**options)
+    corpora = [read_parts(parts_of(source, split, default), how) for source in sources]
     times = Counter(corpus.name for corpus in corpora)
     for corpus in corpora:
         if times[corpus.name] > 1:
@@ -124,46 +115,46 @@ def pairs(
     on_note: Callable[[str], Any] = lambda note: None,
     **options: Any,
 ) -> Iterator[tuple[str, str]]:
-    """Yield the pairs of a source as they come, without their labels.
+    """Yield each pair of a source, without its label, as soon as it is read.
 
     Args:
         source, split, options: see `read`.
-        on_note: is called with each guess and, with ``on_error="skip"``, each row left out.
+        on_note: a function that is called with each guess and, with ``on_error="skip"``, with a
+            message for each row left out.
     """
     how = Reading(**{**options, "labelled": False})
     for part in parts_of(source, split):
-        is_file = part.path is not None and Path(str(part.path)).is_file()
-        with how.opened(part, SAMPLE if is_file else 1) as (table, plan):
+        with how.opened(part, SAMPLE if part.is_file else 1) as (table, plan):
             for note in table.notes:
                 on_note(f"{table.source}: {note}")
 
-            def pair(number: int, row: Mapping[str, Any], plan: Any = plan) -> tuple[str, str]:
-                sentences = (
-                    sentence(plan.premise, row, "premise", plan.may_be_empty),
-                    sentence(plan.hypothesis, row, "hypothesis", plan.may_be_empty),
-                )
+            def pair(_: int, row: Mapping[str, Any], plan: Any = plan) -> tuple[str, str]:
+                sentences = sentences_of(row, plan)
                 if not any(map(str.strip, sentences)) or not all(map(is_sentence, sentences)):
                     raise BadRow("both sentences are empty, and so are their parses")
                 return sentences
 
-            def left_out(number: int, problem: BadRow, source: str = table.source) -> None:
-                on_note(f"{source}, line {number}: {problem}; left out")
-
-            yield from how.rows(table, plan, part.split, pair, left_out)
+            for number, sentences in how.rows(table, pair):
+                if isinstance(sentences, BadRow):
+                    on_note(f"{table.source}, line {number}: {sentences}; left out")
+                else:
+                    yield sentences
 
 
 def train_and_dev(
     train: Any, dev: Any = None, *, seed: int = 0, **options: Any
 ) -> tuple[Corpus, Corpus | None]:
-    """Read a training set, and the set that the best epoch is chosen by.
+    """Read a training set, and the dev set by which the best epoch is chosen.
 
     Args:
-        train: a source; its train split, where it has several.
-        dev: a source; its dev split, where it has several; or a share of the training pairs between
-            0 and 1, which is held out; see `held_out`. None for the training source's own dev
-            split, if it has one.
-        seed: of the pairs held out.
+        train: a source, of whose splits "train" is read.
+        dev: a source, of whose splits "dev" is read; or the share of the training pairs, between 0
+            and 1, that `held_out` separates; or None for the training source's own dev split.
+        seed: the seed of `held_out`.
         options: see `read`.
+
+    Returns:
+        The two sets; None as the second if ``dev`` is None and the source has no dev split.
 
     Raises:
         ConfigError, DataError: as `read`; or a share that leaves one side empty.
@@ -172,24 +163,26 @@ def train_and_dev(
     corpus = read_parts(parts_of(train, None, "train"), how)
     if isinstance(dev, float):
         return held_out(corpus, dev, seed)
+    dev = own_dev(train) if dev is None else dev
     if dev is None:
-        dev = own_dev(train)
-        if dev is None:
-            return corpus, None
+        return corpus, None
     how = replace(how, probabilities=None, labels=how.labels or corpus.label_names)
     return corpus, read_parts(parts_of(dev, None, "dev"), how)
 
 
 def held_out(corpus: Corpus, share: float, seed: int = 0) -> tuple[Corpus, Corpus]:
-    """Return a corpus without some of its pairs, and these: all pairs of some of its premises.
+    """Split a corpus at random into a training set and a dev set without common premises.
 
-    SNLI has three hypotheses for each premise: with a premise on both sides, the dev score would be
+    SNLI has three hypotheses for each premise: with a premise in both sets, the dev score would be
     too high.
 
     Args:
-        corpus: the pairs.
-        share: of the pairs, approximately.
-        seed: of the premises' order.
+        corpus: the pairs to split.
+        share: the approximate share of the pairs for the dev set, between 0 and 1.
+        seed: the seed of the random choice of premises.
+
+    Returns:
+        The training set and the dev set.
     """
     if not 0 < share < 1:
         raise ConfigError(f"dev is {share}; a share to hold out is between 0 and 1 (--dev 0.1)")

@@ -1,8 +1,8 @@
-"""How a source is read: the options of `bertnli.read`, and opening a table with them."""
+"""The options of `bertnli.read`, and how tables are opened and their rows read with them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -15,11 +15,10 @@ from bertnli.data.arrow import file_table, narrow
 from bertnli.data.class_names import names_beside
 from bertnli.data.corpus import short_repr
 from bertnli.data.formats import TextFormat, binary_format, text_format
-from bertnli.data.layouts import has_sentences
 from bertnli.data.parses import SentenceColumn
 from bertnli.data.plan import Plan, plan_of
-from bertnli.data.sources import Part
-from bertnli.data.streams import as_text, encoding_of, open_bytes
+from bertnli.data.sources import COLUMNS, Part
+from bertnli.data.streams import STDIN, as_text, encoding_of, open_bytes
 from bertnli.data.table import BadRow, Row, Table, named_split, value_of
 from bertnli.data.tables import delimited_table, json_table, long_fields
 from bertnli.errors import ConfigError, DataError
@@ -31,7 +30,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Reading:
-    """How a source is read; the arguments of `bertnli.read`."""
+    """The options of `bertnli.read`, which documents them."""
 
     format: str | None = None
     delimiter: str | None = None
@@ -61,29 +60,35 @@ class Reading:
 
     @contextmanager
     def opened(self, part: Part, sample: int = SAMPLE) -> Iterator[tuple[Table, Plan]]:
-        """Open a table, and determine by a sample of its rows which of its columns are read."""
+        """Context manager that opens a table and chooses its columns by the first ``sample`` rows.
+
+        The table has only the rows of the part's split.
+
+        The rows of the table are then those of the part's split.
+        """
         with ExitStack() as stack:
             table = part.table or stack.enter_context(self._file_table(part, sample))
             first = list(islice(table.rows, sample))
             table.rows = chain(first, table.rows)
             good = [row for _, row in first if isinstance(row, Mapping)]
             if not table.columns and first and not good:  # every row of the sample is bad
-                table.columns = ("premise", "hypothesis", "label")
+                table.columns = COLUMNS
             plan = plan_of(table, good, self)
-            table.notes += plan.notes
             if plan.part is not None and part.split is None:
                 table.notes.append(
                     f"all its rows are read; {plan.part!r} is the split of each, and "
                     f"{table.source}:train reads one of them (--split)"
                 )
             narrow(table, [c for c in plan.columns(self.probabilities) if c in table.columns])
+            if part.split is not None and not table.is_part:
+                table.rows = _in_split(table.rows, table.source, plan.part, part.split)
             yield table, plan
 
     @contextmanager
     def _file_table(self, part: Part, sample: int) -> Iterator[Table]:
         with open_bytes(str(part.path)) as stream, long_fields():
             source = stream.name
-            path = None if source == "standard input" else Path(source)
+            path = None if str(part.path) == STDIN else Path(source)
             binary = self.format if self.format in ("parquet", "arrow") else None
             binary = binary or binary_format(stream.head, source)
             if binary:
@@ -95,76 +100,78 @@ class Reading:
                     table = json_table(file, how.format, source, part.split, sample)
                 else:
                     table = delimited_table(file, how, source)
-                if path is not None:
-                    names = names_beside(path)
-                    table.class_names = {c: names[c] for c in table.columns if c in names}
+                names = {} if path is None else names_beside(path)
+                table.class_names = {c: names[c] for c in table.columns if c in names}
                 yield table
 
     def text_format(self, head: bytes, source: str) -> TextFormat:
-        """Return how a text file is written that begins with some bytes."""
+        """Determine the format of a text file by its first bytes and its name."""
         encoding, mark = encoding_of(head, self.encoding)
-        text = head[mark:].decode(encoding, errors="replace")
-        return text_format(text, source, self._is_header, self)
-
-    def _is_header(self, columns: Sequence[str]) -> bool:
-        names = [column.strip().lower() for column in columns]
-        given = [c for c in (self.premise, self.hypothesis, self.label) if isinstance(c, str)]
-        return any(column.lower() in names for column in given) or has_sentences(names)
+        return text_format(head[mark:].decode(encoding, errors="replace"), source, self)
 
     def rows(
-        self,
-        table: Table,
-        plan: Plan,
-        split: str | None,
-        convert: Callable[[int, Mapping[str, Any]], Result],
-        on_bad: Callable[[int, BadRow], object],
-    ) -> Iterator[Result]:
-        """Yield each row of a table, or of one of its splits, converted by ``convert``."""
-        for number, row in _rows_of_split(table, plan, split):
+        self, table: Table, convert: Callable[[int, Mapping[str, Any]], Result]
+    ) -> Iterator[tuple[int, Result | BadRow]]:
+        """Convert the rows of a table.
+
+        Args:
+            table: an opened table.
+            convert: a function of a row's number and fields, which may raise `BadRow`.
+
+        Yields:
+            The number of each row, and what ``convert`` returned for it; for a bad row the error,
+            which is raised as a `DataError` instead unless ``on_error`` is ``"skip"``.
+        """
+        for number, row in table.rows:
             try:
                 if isinstance(row, BadRow):
                     raise row
-                yield convert(number, row)
+                yield number, convert(number, row)
             except BadRow as problem:
                 if self.on_error == "raise":
                     raise bad_row(table.source, number, problem) from None
-                on_bad(number, problem)
+                yield number, problem
 
 
 def bad_row(source: str, number: int, what: object) -> DataError:
-    """Return the error of a bad row."""
+    """Return the DataError for a malformed row; ``what`` describes the problem."""
     return DataError(
         f"{source}, line {number}: {what}. Mend the line, or leave such rows out with "
         "on_error='skip' (--skip-bad-rows)"
     )
 
 
-def _rows_of_split(table: Table, plan: Plan, split: str | None) -> Iterator[Row]:
-    if split is None or table.is_part:
-        yield from table.rows
-        return
-    if plan.part is None:
+def _in_split(rows: Iterable[Row], source: str, column: str | None, split: str) -> Iterator[Row]:
+    """Yield the rows whose ``column`` has the value ``split``; DataError if there are none."""
+    if column is None:
         raise ConfigError(
-            f"{table.source} is one table without splits, so there is no {split}; leave split= "
+            f"{source} is one table without splits, so there is no {split}; leave split= "
             "(--split) out"
         )
-    others, is_there = set[str](), False
-    for number, row in table.rows:
-        name = split if isinstance(row, BadRow) else named_split(str(value_of(row, plan.part)))
+    others, exists = set[str](), False
+    for number, row in rows:
+        name = split if isinstance(row, BadRow) else named_split(str(value_of(row, column)))
         if name == split:
-            is_there = True
+            exists = True
             yield number, row
         elif len(others) < 12:
             others.add(name)
-    if others and not is_there:
+    if others and not exists:
         raise DataError(
-            f"{table.source} has no split {split!r}: {plan.part!r} is {sorted(others)}"
+            f"{source} has no split {split!r}: {column!r} is {sorted(others)}"
             f"{did_you_mean(split, others)}"
         )
 
 
-def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_empty: bool) -> str:
-    """Return a sentence of a row."""
+def sentences_of(row: Mapping[str, Any], plan: Plan) -> tuple[str, str]:
+    """Return the premise and the hypothesis of a row; BadRow if one is missing or malformed."""
+    return (
+        _sentence(plan.premise, row, "premise", plan.may_be_empty),
+        _sentence(plan.hypothesis, row, "hypothesis", plan.may_be_empty),
+    )
+
+
+def _sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_empty: bool) -> str:
     text = column.read(row)
     if text is None:
         check_column(row, column.names)
@@ -179,7 +186,7 @@ def sentence(column: SentenceColumn, row: Mapping[str, Any], what: str, may_be_e
 
 
 def check_column(row: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise BadRow if a row has none of these columns, whose objects may be nested."""
+    """Raise BadRow if a row has none of the named columns; names with a dot are not checked."""
     if not any(name in row or "." in name for name in names):
         expected = " or ".join(map(repr, names))
         raise BadRow(f"no {expected}; the row has {short_repr(sorted(map(str, row)))}")

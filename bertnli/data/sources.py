@@ -1,4 +1,4 @@
-"""What the user names -> its tables: files, folders, archives, names of the hub, objects."""
+"""The tables of a source: of files, folders, archives, names of the hub, and Python objects."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bertnli._util.files import expanded
 from bertnli._util.hints import did_you_mean, near_path
 from bertnli.data.arrow import object_table
 from bertnli.data.corpus import Corpus, is_sentence, short_repr
-from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, suffix_format
-from bertnli.data.streams import STDIN
+from bertnli.data.formats import PACKED_SUFFIXES, SUFFIXES, bare, suffix_format
+from bertnli.data.streams import is_pipe, stream_name
 from bertnli.data.table import ALIASES, BadRow, Row, Table, named_split
 from bertnli.data.tables import object_rows
 from bertnli.errors import ConfigError, DataError, without_secrets
@@ -28,24 +28,25 @@ from bertnli.hub.catalogue import corpus_names, download_extract, is_model_name
 SPLITS = ("train", "dev", "test")
 SAMPLE = "sample"
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz2", ".txz", *(f".tar{end}" for end in PACKED_SUFFIXES))
-#: One of several files that hold a split together, as the Hub names them.
+#: The end of the name of a file that holds a part of a split, as the Hub writes it.
 _SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 #: Files of a folder that hold no pairs.
 _NO_DATA = re.compile(r"(?i)readme|licen[sc]e|dataset_info|dataset_dict|state\.json|cache-|\.|_")
 #: Levels of a folder in which files are looked for.
 _DEPTH = 3
-_COLUMNS = ("premise", "hypothesis", "label")
+#: The columns of a list of pairs.
+COLUMNS = ("premise", "hypothesis", "label")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A table, not yet opened.
+    """A table that is not yet opened: a file's, or that of a Python object such as a data frame.
 
     Args:
-        name: for messages and reports.
-        path: of the file; None for an object.
-        split: the rows to read of a table that has several splits; None for all.
-        table: of an object; None for a file.
+        name: the name for messages and reports.
+        path: the path of the file; None for a Python object.
+        split: the rows to read, by a column that names each row's split; None for all rows.
+        table: the table of a Python object; None for a file.
     """
 
     name: str
@@ -53,9 +54,14 @@ class Part:
     split: str | None = None
     table: Table | None = None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a regular file, and not a pipe or an object."""
+        return self.path is not None and Path(self.path).is_file()
+
 
 def canonical_split(split: str | bool | None) -> str | None:
-    """Return our name of a split; the book's True is train, its False test."""
+    """Translate a split to our name for it; the book's True is train, its False test."""
     if isinstance(split, bool):
         return "train" if split else "test"
     if split is not None and (not isinstance(split, str) or not split):
@@ -66,7 +72,7 @@ def canonical_split(split: str | bool | None) -> str | None:
 def parts_of(
     source: Any, split: str | bool | None = None, default: str | None = None
 ) -> list[Part]:
-    """Return the tables of a source.
+    """List the tables of a source.
 
     Args:
         source: see `bertnli.read`.
@@ -74,31 +80,29 @@ def parts_of(
         default: the split of a source that has several, if ``split`` is None.
 
     Raises:
-        ConfigError: there are several splits and none is named; or a file has none.
-        DataError: no such file, corpus or split; or the source is not one.
+        ConfigError: the source has several splits, or a name that fits several, and none is chosen.
+        DataError: no such file, corpus or split; or this is no source.
         DownloadError: an archive cannot be fetched, or is damaged.
     """
     split = canonical_split(split)
     if isinstance(source, str | Path):
         return _path_parts(source, split, default)
     if isinstance(source, Corpus):
-        rows = (
-            dict(zip(_COLUMNS, (a, b, source.label_names[i] if i >= 0 else None), strict=True))
-            for a, b, i in zip(*source, strict=True)
-        )
-        table = object_rows(enumerate(rows, 1), "pairs", source.source)
-        table.columns = _COLUMNS
+        names = [*source.label_names, None]  # the label -1 is the last
+        premises, hypotheses, ids = source
+        rows = zip(premises, hypotheses, (names[i] for i in ids), strict=True)
+        table = object_rows(_pairs(rows), "pairs", source.source)
+        table.columns = COLUMNS
         return [Part(source.name, None, split, table)]
-    if hasattr(source, "read") and not isinstance(source, Mapping):
+    if isinstance(source, Mapping):
+        columns = _rows_of_columns(source)
+        if columns is None and source and not is_sentence(next(iter(source.values()))):
+            tables = {str(key): value for key, value in source.items()}
+            return parts_of(tables[_chosen(tables, split, default)])
+        source = source if columns is None else columns
+    elif hasattr(source, "read"):
         raise DataError(f"{type(source).__name__} is an open file; give its path instead")
-    if isinstance(source, Mapping) and _is_frame(source):
-        source = {name: list(column.values()) for name, column in source.items()}
-    if isinstance(source, Mapping) and _is_table(source):
-        source = [dict(zip(source, row, strict=True)) for row in zip(*source.values(), strict=True)]
-    if isinstance(source, Mapping) and source and not is_sentence(next(iter(source.values()))):
-        tables = {str(key): value for key, value in source.items()}
-        return parts_of(tables[_chosen(tables, split, default)])
-    if isinstance(source, list | tuple) and source and all(map(_is_source, source)):
+    if _is_list_of_sources(source):
         return [part for item in source for part in parts_of(item, split, default)]
     name, frame = type(source).__name__, object_table(source)
     if frame is not None:
@@ -110,28 +114,28 @@ def parts_of(
             f"{short_repr(source)} is no source of pairs; give a path, a name of the hub, a "
             "table of pandas, polars, pyarrow or datasets, or a list of pairs"
         )
-    name = "the list of pairs"
-    items = iter(source)
+    name, items = "the list of pairs", iter(source)
     first = list(islice(items, 1))
     table = object_rows(_pairs(chain(first, items)), "pairs", name)
     if first and not isinstance(first[0], Mapping):
-        table.columns = _COLUMNS[: max(2, len(table.columns))]
+        table.columns = COLUMNS[: max(2, len(table.columns))]
     return [Part(name, None, split, table)]
 
 
 def has_split(source: Any, split: str) -> bool:
-    """Return whether a source has a split of a name, beside others."""
+    """Return whether a source has several splits, and ``split`` is one of them."""
     try:
-        parts = parts_of(source, split)
+        return all(part.split is None for part in parts_of(source, split))
     except (ConfigError, DataError):
         return False
-    return all(part.split is None for part in parts)
 
 
 def default_split(source: Any, split: str) -> str | None:
-    """Return the split to read if none is named; None for a source without it."""
-    is_list = isinstance(source, list | tuple) and source and all(map(_is_source, source))
-    for item in source if is_list else [source]:
+    """Return ``split`` if the source has it beside other splits and names none itself, else None.
+
+    A list of sources must fulfil this for each of them.
+    """
+    for item in source if _is_list_of_sources(source) else [source]:
         item, named = source_and_split(item)
         if named or not isinstance(item, str | Path | Mapping) or not has_split(item, split):
             return None
@@ -139,14 +143,17 @@ def default_split(source: Any, split: str) -> str | None:
 
 
 def own_dev(train: Any) -> Any:
-    """Return the source with the dev split beside a training set; None if there is none."""
+    """Return the source of a training set's own dev split, or None.
+
+    The training set is the source, or its split "train".
+    """
     source, named = source_and_split(train)
     has_dev = canonical_split(named) != "dev" and default_split(source, "dev")
     return source if has_dev and (named or default_split(source, "train")) else None
 
 
 def source_and_split(source: Any) -> tuple[Any, str | None]:
-    """Return the parts of ``PATH:SPLIT`` or ``NAME:SPLIT``; None as the split of another source."""
+    """Split the text ``PATH:SPLIT`` or ``NAME:SPLIT``; other sources are returned with None."""
     if isinstance(source, str) and "://" not in source and not _exists(source):
         name, colon, split = source.rpartition(":")
         if colon and (name in (SAMPLE, *corpus_names()) or _exists(name)):
@@ -154,34 +161,36 @@ def source_and_split(source: Any) -> tuple[Any, str | None]:
     return source, None
 
 
-def _is_source(item: Any) -> bool:
-    """Return whether an item of a list is a source, and not a pair."""
-    if isinstance(item, str):
-        return item == SAMPLE or not any(c.isspace() for c in item) or _exists(item)
-    if isinstance(item, Path):
-        return True
-    return not isinstance(item, list | tuple | Mapping) and object_table(item) is not None
+def _is_list_of_sources(source: Any) -> bool:
+    """Return whether this is a list of sources, rather than a list of pairs."""
+
+    def is_source(item: Any) -> bool:
+        if isinstance(item, str):
+            return item == SAMPLE or not any(c.isspace() for c in item) or _exists(item)
+        is_row = isinstance(item, list | tuple | Mapping)
+        return isinstance(item, Path) or (not is_row and object_table(item) is not None)
+
+    return isinstance(source, list | tuple) and bool(source) and all(map(is_source, source))
 
 
-def _is_frame(source: Mapping[Any, Any]) -> bool:
-    """Return whether a mapping is what ``DataFrame.to_dict`` gives: columns of values by index."""
-    columns = list(source.values())
-    return all(isinstance(column, Mapping) and column for column in columns) and (
-        len({tuple(column) for column in columns}) == 1
-        and not any(isinstance(v, list | Mapping) for column in columns for v in column.values())
-        and not any(named_split(str(name)) in SPLITS for name in source)
-    )
+def _rows_of_columns(source: Mapping[Any, Any]) -> list[dict[Any, Any]] | None:
+    """Convert a dictionary of columns to rows.
 
+    Return None if the dictionary is a single row or has a split in each value. A column is a list,
+    or a dictionary of the index to values, as from ``DataFrame.to_dict``.
 
-def _is_table(source: Mapping[Any, Any]) -> bool:
-    """Return whether a mapping has columns of the same length, and not splits."""
+    A column is a list, or a mapping of the index to values, as by ``DataFrame.to_dict``.
+    """
     columns = list(source.values())
     is_splits = any(named_split(str(key)) in SPLITS for key in source)
-    if not columns or is_splits or not all(isinstance(column, list) for column in columns):
-        return False
-    cells = [cell for column in columns for cell in column[:1]]
-    is_nested = any(isinstance(cell, list | tuple | Mapping) for cell in cells)
-    return len({*map(len, columns)}) == 1 and not is_nested
+    if all(isinstance(c, Mapping) and c for c in columns) and len({*map(tuple, columns)}) == 1:
+        columns = [list(column.values()) for column in columns]
+    if is_splits or not columns or not all(isinstance(column, list) for column in columns):
+        return None
+    is_nested = any(isinstance(v, list | tuple | Mapping) for c in columns for v in c[:1])
+    if is_nested or len({*map(len, columns)}) > 1:
+        return None
+    return [dict(zip(source, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def _exists(name: str) -> bool:
@@ -192,20 +201,18 @@ def _exists(name: str) -> bool:
 
 
 def _pairs(items: Iterable[Any]) -> Iterator[Row]:
-    """Yield the row of each item: a pair, one with a label, or an object."""
     for number, item in enumerate(items, 1):
         if isinstance(item, Mapping):
             yield number, item
         elif isinstance(item, list | tuple | np.ndarray) and len(item) in (2, 3):
-            yield number, dict(zip(_COLUMNS, item, strict=False))
+            yield number, dict(zip(COLUMNS, item, strict=False))
         else:
             yield number, BadRow(f"{short_repr(item)} is no pair, (premise, hypothesis[, label])")
 
 
 def _path_parts(source: str | Path, split: str | None, default: str | None) -> list[Part]:
-    if str(source) == STDIN or str(source).startswith(("/dev/stdin", "/dev/fd/")):
-        name = "standard input" if str(source) == STDIN else str(source)
-        return [Part(name, str(source), split)]
+    if is_pipe(source):
+        return [Part(stream_name(source), str(source), split)]
     path, named = source_and_split(source)
     name = str(path)
     if named is not None:
@@ -241,10 +248,17 @@ def _missing(source: str | Path) -> str:
 
 
 def _folder_parts(folder: Path, title: str, split: str | None, default: str | None) -> list[Part]:
-    """Return the files of a folder that hold a split: one, or its shards."""
+    """Return the file of a folder that holds a split, or the shards of that file.
+
+    ``title`` names the folder in messages.
+    """
     groups: dict[str, list[Path]] = {}
-    for path in sorted(_files(folder), key=_preference):
-        name = _bare(path).relative_to(folder).with_suffix("")
+
+    def preference(path: Path) -> tuple[int, int, str]:  # of files with the same pairs
+        return [*SUFFIXES].index(bare(path).suffix.lower()), len(path.suffixes), str(path)
+
+    for path in sorted(_files(folder), key=preference):
+        name = bare(path).relative_to(folder).with_suffix("")
         groups.setdefault(str(name.with_name(_SHARD.sub("", name.name))), []).append(path)
     if not groups:
         raise DataError(
@@ -253,53 +267,42 @@ def _folder_parts(folder: Path, title: str, split: str | None, default: str | No
         )
     chosen = _chosen(groups, split, default, title)
     first, *others = groups[chosen]
-    shards = [
-        path
-        for path in others
-        if (path.parent, path.suffixes) == (first.parent, first.suffixes)
-        and _SHARD.search(_bare(path).stem)
-    ]
+    same = [p for p in others if (p.parent, p.suffixes) == (first.parent, first.suffixes)]
+    shards = [path for path in same if _SHARD.search(bare(path).stem)]
     split = _split_in(chosen) or split
     return [Part(f"{title}, {split}" if split else title, path) for path in [first, *shards]]
 
 
 def _files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
+    """Yield the files of a folder, and of ``depth`` levels below it, that may be tables."""
     for path in sorted(folder.iterdir()):
         if path.name in ADDED or _NO_DATA.match(path.name):
             continue
         if path.is_dir():
-            if depth:
-                yield from _files(path, depth - 1)
+            yield from _files(path, depth - 1) if depth else ()
         elif suffix_format(path) is not None:
             yield path
 
 
-def _bare(path: Path) -> Path:
-    """Return a path without the endings of packed files."""
-    while path.suffix.lower() in PACKED_SUFFIXES:
-        path = path.with_suffix("")
-    return path
-
-
-def _preference(path: Path) -> tuple[int, int, str]:
-    """Return the order in which files with the same pairs are preferred."""
-    return [*SUFFIXES].index(_bare(path).suffix.lower()), len(path.suffixes), str(path)
-
-
 def _words(name: str) -> list[str]:
+    """Split a name into lower-case words; words such as "validation" become our split names."""
     words = re.split(r"[^a-z0-9]+", name.lower())
     return [ALIASES.get(word, word) for word in words if word]
 
 
 def _split_in(name: str) -> str | None:
-    """Return the split that a file's name tells."""
     return next((word for word in reversed(_words(name)) if word in SPLITS), None)
 
 
 def _chosen(
     groups: Mapping[str, Any], split: str | None, default: str | None, title: str = "the source"
 ) -> str:
-    """Return the name of the group that a split means."""
+    """Choose the group of files or tables that holds a split; ``title`` is for messages.
+
+    Args:
+        groups: dictionary of each group's name to its files or table.
+        split, default: see `parts_of`.
+    """
     wanted = split or (default if len(groups) > 1 else None)
     if wanted is None and len(groups) == 1:
         return next(iter(groups))
@@ -309,8 +312,8 @@ def _chosen(
     # Files of the folder itself are preferred to deeper ones.
     depth = min((name.count("/") for name in matches), default=0)
     matches = [name for name in matches if name.count("/") == depth or name == wanted]
-    if len(matches) == 1 or (len(matches) > 1 and wanted in matches):
-        return matches[0] if len(matches) == 1 else str(wanted)
+    if wanted in matches or len(matches) == 1:
+        return wanted if wanted in matches else matches[0]
     splits = {name: _split_in(name) for name in matches or groups}
     times = Counter(splits.values())
     names = [s if s and times[s] == 1 else name for name, s in splits.items()]

@@ -18,13 +18,13 @@ from typing import Any, BinaryIO
 from bertnli._util.files import open_regular
 from bertnli.errors import ConfigError, DataError
 
-#: Characters of a line, or of a field.
+#: Maximum number of characters of a line, and of a field.
 MAX_LINE = 1 << 22
 #: A packed file may unpack to MAX_UNPACKED + MAX_RATIO * its size.
 MAX_UNPACKED, MAX_RATIO = 1 << 24, 64
 #: Nor may its first MAX_SHORT lines have fewer than SHORT bytes on average.
 MAX_SHORT, SHORT = 1 << 18, 16
-#: Bytes by which format and encoding are determined.
+#: Bytes of a file by which its format and encoding are determined.
 HEAD = 1 << 20
 STDIN = "-"
 #: Byte order marks, the longer first.
@@ -63,7 +63,7 @@ PACKED: dict[bytes, Callable[[Any], Any]] = {
 
 @dataclass
 class Stream:
-    """A source of bytes."""
+    """An open source of bytes: its name for messages, its first bytes, and the file to read."""
 
     name: str
     head: bytes
@@ -71,7 +71,11 @@ class Stream:
 
 
 class _Rejoined(io.RawIOBase):
-    """A file whose head was read already, from its beginning; bounds what a packed one yields."""
+    """A binary file that first yields ``head``, bytes that were already read, then the rest.
+
+    If the content is unpacked, ``packed`` is the compressed file: when the unpacked bytes are far
+    more than those read from it, as in a decompression bomb, DataError is raised.
+    """
 
     def __init__(self, name: str, head: bytes, file: Any, packed: Any) -> None:
         super().__init__()
@@ -79,11 +83,9 @@ class _Rejoined(io.RawIOBase):
         self.size = self.lines = 0
 
     def readable(self) -> bool:
-        """Return True."""
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Read what is there, up to the size of the buffer."""
         data = self.head[: len(buffer)] or self.file.read1(len(buffer))
         self.head = self.head[len(data) :]
         buffer[: len(data)] = data
@@ -99,31 +101,39 @@ class _Rejoined(io.RawIOBase):
         return len(data)
 
 
+def is_pipe(path: str | Path) -> bool:
+    """Check whether this is ``"-"`` for standard input, or a shell's ``/dev/fd/N``."""
+    return str(path) == STDIN or str(path).startswith(("/dev/stdin", "/dev/fd/"))
+
+
+def stream_name(path: str | Path) -> str:
+    """Return the name of a file or pipe for messages."""
+    return "standard input" if str(path) == STDIN else str(path)
+
+
 @contextmanager
 def open_bytes(path: str | Path) -> Iterator[Stream]:
-    """Open a file, ``"-"`` or a shell's ``/dev/fd/N``; a packed one is unpacked."""
-    name = "standard input" if str(path) == STDIN else str(path)
-    is_file = False
+    """Open a file or a pipe (see `is_pipe`), and unpack it if it is packed."""
+    name, is_file = stream_name(path), not is_pipe(path)
     with ExitStack() as stack:
         if str(path) == STDIN:
             file: Any = sys.stdin.buffer
-        elif str(path).startswith(("/dev/stdin", "/dev/fd/")):
-            file = stack.enter_context(open(path, "rb"))
+        elif is_file:
+            file = stack.enter_context(open_regular(path, DataError))
         else:
-            file, is_file = stack.enter_context(open_regular(path, DataError)), True
+            file = stack.enter_context(open(path, "rb"))
         try:
             start = file.peek(8)
             unpack = next((PACKED[magic] for magic in PACKED if start.startswith(magic)), None)
-            packed, unpacked = None, file
+            unpacked = file
             if unpack is not None:
-                packed = file
                 unpacked = io.BufferedReader(stack.enter_context(unpack(file)))
             head = unpacked.read(HEAD) if is_file else _first_line(unpacked)
-            if is_file and packed is None:
+            if is_file and unpack is None:
                 file.seek(0)
             else:
-                raw = _Rejoined(name, head, unpacked, packed)
-                unpacked = io.BufferedReader(raw)
+                packed = None if unpack is None else file
+                unpacked = io.BufferedReader(_Rejoined(name, head, unpacked, packed))
             yield Stream(name, head, unpacked)
         # pyarrow's errors are among these types.
         except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
@@ -131,7 +141,7 @@ def open_bytes(path: str | Path) -> Iterator[Stream]:
 
 
 def _first_line(file: Any) -> bytes:
-    """Read until a line feed, and what came together with it: a pipe may wait for an answer."""
+    """Read up to a line feed: a pipe's writer may wait for the answer to a line."""
     head = b""
     while b"\n" not in head and len(head) < HEAD and (data := file.read1(1 << 16)):
         head += data
@@ -139,7 +149,7 @@ def _first_line(file: Any) -> bytes:
 
 
 def lines_of(file: io.TextIOBase, name: str) -> Iterator[str]:
-    """Yield the lines of a text."""
+    """Yield the lines of a text; DataError if one is too long. ``name`` begins the message."""
     number = 0
     while line := file.readline(MAX_LINE + 1):
         number += 1
@@ -152,7 +162,10 @@ def lines_of(file: io.TextIOBase, name: str) -> Iterator[str]:
 
 
 def encoding_of(head: bytes, given: str | None) -> tuple[str, int]:
-    """Return the encoding of a text, by default UTF-8, and the length of its byte order mark."""
+    """Determine the encoding of a text, and the length of its byte order mark.
+
+    The encoding is ``given`` or, if that is None, the one of the byte order mark or UTF-8.
+    """
     try:
         name = "utf-8" if given is None else codecs.lookup(given).name
         b"".decode(name)  # refuses codecs that are not of text
@@ -170,7 +183,7 @@ def encoding_of(head: bytes, given: str | None) -> tuple[str, int]:
 
 @contextmanager
 def as_text(stream: Stream, encoding: str | None = None) -> Iterator[io.TextIOWrapper]:
-    """Give a stream as text whose lines end at a line feed alone."""
+    """Open a stream as text, whose lines end at line feeds only; ``encoding``: see `read`."""
     name, mark = encoding_of(stream.head, encoding)
     stream.file.read(mark)
     if encoding is None and not mark and _utf_16(stream.head):  # which may be valid UTF-8
@@ -185,11 +198,11 @@ def as_text(stream: Stream, encoding: str | None = None) -> Iterator[io.TextIOWr
         ) from error
 
 
-def _proposal(name: str, head: bytes, bad: bytes) -> str:
-    """Return which encoding to try, with a sample of the text in each that is likely."""
+def _proposal(name: str, head: bytes, undecodable: bytes) -> str:
+    """Suggest encodings for a text that cannot be decoded, each with a decoded sample."""
     from charset_normalizer import from_bytes
 
-    sample = b"\n".join((head[: 1 << 16], bad[: 1 << 16]))
+    sample = b"\n".join((head[: 1 << 16], undecodable[: 1 << 16]))
     letters = sum(byte > 127 for byte in sample)
     if utf_16 := _utf_16(head):
         sample, likely = head[: len(head) & ~1][: 1 << 16], [utf_16]
@@ -214,7 +227,7 @@ def _proposal(name: str, head: bytes, bad: bytes) -> str:
 
 
 def _utf_16(head: bytes) -> str | None:
-    """Return which UTF-16 a text without a byte order mark is in; None if it seems to be neither.
+    """Return the name of the UTF-16 encoding of a text without a byte order mark, or None.
 
     ASCII characters, such as tabs and line feeds, have one zero byte each, always on the same side.
     """

@@ -1,4 +1,4 @@
-"""The summary of a corpus: classes, lengths, repeated pairs, the first pairs."""
+"""Summarize a corpus: classes, lengths, repeated pairs, and the first pairs."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from bertnli.data.corpus import Corpus, short_repr
 from bertnli.data.dataset import PairDataset
 from bertnli.text.tokenize import lower_tokens
 
-#: The number of pairs that are printed, and the percentiles of lengths.
+#: The number of pairs that are shown, and the percentiles of lengths.
 FIRST, PERCENTILES = 3, (50, 90, 99)
 
 
 @dataclass(frozen=True)
 class SetSummary:
-    """The summary of a set.
+    """The summary of a corpus.
 
     Args:
-        name, source, layout: of the corpus.
-        rows: rows of the source: pairs and rows left out.
-        pairs: of the corpus.
-        classes: name to number of pairs; of those without a label, ``"-"``.
-        skipped: reason to number of rows left out.
-        duplicates: repetitions of a pair with the same label.
-        contradictory: distinct pairs that have several labels.
-        premises: distinct ones.
-        unit: of lengths, ``"words"`` or a model's ``"tokens"``.
-        mean, percentiles, longest: of a pair's length.
-        cut: pairs longer than the model reads; None without a model.
-        unknown_share: of all tokens, those that the model does not know; None without a model.
-        first: the first pairs with their labels.
-        notes: what was guessed about the source.
-        lengths: of each pair, (N,).
+        name, source, layout: the attributes of the corpus; see `Corpus`.
+        rows: the number of rows of the source, including skipped rows.
+        pairs: the number of pairs.
+        classes: dictionary of each class, or ``"-"`` for no label, to its number of pairs.
+        skipped: dictionary of a reason to the number of rows skipped for it.
+        duplicates: the number of pairs that repeat an earlier pair with the same label.
+        contradictory: the number of distinct pairs that have several labels.
+        premises: the number of distinct premises.
+        unit: the unit of lengths, ``"words"``, or ``"tokens"`` of a model.
+        mean, percentiles, longest: statistics of the lengths of the pairs.
+        cut: the number of pairs above the model's maximum length; None without a model.
+        unknown_share: the share of ``<unk>`` among all tokens; None without a model.
+        first: the first pairs (premise, hypothesis, label).
+        notes: guesses about the source.
+        lengths: (N,) lengths of the pairs.
     """
 
     name: str
@@ -62,11 +62,11 @@ class SetSummary:
 
     @classmethod
     def of(cls, corpus: Corpus, dataset: PairDataset | None = None) -> SetSummary:
-        """Return the summary of a corpus.
+        """Summarize a corpus.
 
         Args:
             corpus: the pairs.
-            dataset: the same as a model's ids; None to count words.
+            dataset: the pairs encoded for a model, to count its tokens; None to count words.
         """
         names = [*corpus.label_names, "-"]
         distinct = Counter(zip(*corpus, strict=True))

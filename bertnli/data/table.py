@@ -1,4 +1,4 @@
-"""A table of any format: named columns and an iterator of rows."""
+"""A table of any format: named columns and an iterator over its rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-#: What files call a split, and our name for it.
+#: Names of a split in files, and our name of it.
 ALIASES = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("dev", "development", "valid", "validation", "val", "trial"), "dev"),
@@ -15,10 +15,10 @@ ALIASES = {
 
 
 class BadRow(Exception):
-    """A malformed row, and what is wrong with it."""
+    """A malformed row; the message says what is wrong with it."""
 
 
-#: The line or number of a row, from 1, and its fields or what is wrong with it.
+#: The number of a row (its line in a text file), from 1, and its fields or what is wrong with it.
 Row = tuple[int, Mapping[str, Any] | BadRow]
 
 
@@ -27,18 +27,18 @@ class Table:
     """Rows with named fields.
 
     Args:
-        source: its name in messages.
+        source: the table's name in messages.
         format: ``"tsv"``, ``"csv"``, ``"jsonl"``, ``"json"``, ``"parquet"``, ``"arrow"``,
             ``"frame"`` or ``"pairs"``.
-        columns: names as written; ``"1"``, ``"2"``, ... without a header; of JSON, the keys of the
-            first rows, those of nested objects after a dot.
-        rows: each row; a malformed one as a `BadRow`, which is not raised.
-        class_names: of columns of integers, the class of 0, 1, ... where the source has them.
+        columns: the column names as written; ``"1"``, ``"2"``, ... without a header; for JSON, the
+            keys of the first rows, with a dot before each key of a nested object.
+        rows: each row in order; a malformed one is yielded as a `BadRow`, which is not raised.
+        class_names: for columns of integers, the classes of 0, 1, ... where the source names them.
         notes: guesses, and the options that decide them.
-        repeated: column names that stand several times.
-        is_part: whether the rows are already those of the wanted split.
-        batches: yields some columns as pyarrow record batches, from the first row; None where
-            pyarrow cannot.
+        repeated: column names that occur more than once.
+        is_part: whether the rows are already those of the requested split.
+        batches: a function of column names that yields these columns of all rows as pyarrow record
+            batches; None where pyarrow cannot read the table.
     """
 
     source: str
@@ -53,28 +53,28 @@ class Table:
 
 
 def distinct_names(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """Return column names, repeated ones with their number added, and those that are repeated.
+    """Make column names distinct; also return the set of those that were repeated.
 
     >>> distinct_names(["label", "text", "label"])
     (('label', 'text', 'label (column 3)'), frozenset({'label'}))
     """
-    seen: dict[str, None] = {}
+    distinct: dict[str, None] = {}
     repeated = set()
     for number, name in enumerate(names, 1):
-        if name in seen:
+        if name in distinct:
             repeated.add(name)
             name = f"{name} (column {number})"
-        seen[name] = None
-    return tuple(seen), frozenset(repeated)
+        distinct[name] = None
+    return tuple(distinct), frozenset(repeated)
 
 
 def named_split(name: str) -> str:
-    """Return our name of a split."""
+    """Translate a split's name in a file, such as "validation", to ours; keep unknown names."""
     return ALIASES.get(name.lower(), name)
 
 
 def value_of(row: Mapping[str, Any], column: str) -> Any:
-    """Return a row's value; dots lead into nested objects. None for a missing value."""
+    """Return a field of a row; in "a.b", b is a field of the nested object a. None if missing."""
     if column in row:
         return row[column]
     key, dot, rest = column.partition(".")
@@ -83,7 +83,7 @@ def value_of(row: Mapping[str, Any], column: str) -> Any:
 
 
 def keys_of(row: Mapping[str, Any], depth: int = 3) -> Iterator[str]:
-    """Yield the keys of a row, and those of nested objects after a dot."""
+    """Yield the keys of a row, and those of objects nested up to ``depth`` levels, as "a.b"."""
     for key, value in row.items():
         yield str(key)
         if depth and isinstance(value, Mapping):

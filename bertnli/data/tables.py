@@ -26,18 +26,16 @@ SAMPLE = 20
 #: Values of a list that is a row, and columns of a table.
 MAX_FIELDS, MAX_COLUMNS = 1000, 10_000
 _SPACE = re.compile(r"\s*")
-#: Line and fields of a record.
+#: The line where a record begins, and its fields or what is wrong with it.
 Record = tuple[int, list[str] | BadRow]
 
 
 def delimited_table(file: io.TextIOBase, how: TextFormat, source: str) -> Table:
-    """Return a table of delimited text."""
+    """Read delimited text as a table; ``source`` is its name in messages."""
     lines = lines_of(file, source)
-    for _ in range(how.skip):
-        next(lines, None)
-    records = _csv(lines, how) if how.quoted else _split(lines, how.delimiter)
-    if how.skip:
-        records = ((number + how.skip, fields) for number, fields in records)
+    for _ in islice(lines, how.skip):
+        pass
+    records = _csv(lines, how) if how.quoted else _split(lines, how)
     number, first = next(records, (1, [""]))
     if isinstance(first, BadRow):
         raise DataError(f"{source}, line {number}: {first}")
@@ -57,13 +55,20 @@ def delimited_table(file: io.TextIOBase, how: TextFormat, source: str) -> Table:
     columns, repeated = distinct_names(names)
     if not how.header:
         records = chain([(number, first)], records)
-    what = "the header" if how.header else "the first line"
-    rows = _named(_without_empty_end(records, len(columns)), columns, what)
+    rows = _named(records, columns, "the header" if how.header else "the first line")
     return Table(source, how.format, columns, rows, notes=list(how.notes), repeated=repeated)
 
 
 def _named(records: Iterable[Record], columns: tuple[str, ...], what: str) -> Iterator[Row]:
+    """Convert records to rows with the fields ``columns``, which ``what`` defined."""
+    empty: list[int] = []  # spreadsheets write rows of empty fields at the end, which are dropped
     for number, fields in records:
+        if isinstance(fields, list) and len(fields) == len(columns) and not any(fields):
+            empty.append(number)
+            continue
+        if empty:
+            yield from ((i, dict.fromkeys(columns, "")) for i in empty)
+            empty = []
         if isinstance(fields, BadRow):
             yield number, fields
         elif len(fields) != len(columns):
@@ -72,82 +77,53 @@ def _named(records: Iterable[Record], columns: tuple[str, ...], what: str) -> It
             yield number, dict(zip(columns, fields, strict=True))
 
 
-def _without_empty_end(records: Iterable[Record], width: int) -> Iterator[Record]:
-    """Drop the rows of empty fields at the end, which spreadsheets write."""
-    empty: list[Record] = []
-    for record in records:
-        fields = record[1]
-        if isinstance(fields, BadRow) or len(fields) != width or any(fields):
-            yield from empty
-            empty.clear()
-            yield record
-        else:
-            empty.append(record)
-
-
-def _split(lines: Iterable[str], delimiter: str) -> Iterator[Record]:
-    """Yield the records of unquoted text: each line that is not empty."""
-    for number, line in enumerate(lines, 1):
+def _split(lines: Iterable[str], how: TextFormat) -> Iterator[Record]:
+    """Split text without quotation marks into records, one per non-empty line."""
+    for number, line in enumerate(lines, how.skip + 1):
         if text := line.rstrip("\r\n"):
-            yield number, text.split(delimiter)
-
-
-class _Lines:
-    """Lines of which those of a broken record can be read again."""
-
-    def __init__(self, lines: Iterator[str]) -> None:
-        self.lines, self.again, self.record = lines, deque[str](), list[str]()
-        self.number = 0
-
-    def __iter__(self) -> _Lines:
-        return self
-
-    def __next__(self) -> str:
-        line = self.again.popleft() if self.again else next(self.lines)
-        self.record.append(line)
-        self.number += 1
-        return line
-
-    def rewind(self) -> None:
-        """Go back to the second line of the record."""
-        self.number -= len(self.record) - 1
-        self.again.extendleft(reversed(self.record[1:]))
+            yield number, text.split(how.delimiter)
 
 
 def _csv(lines: Iterator[str], how: TextFormat) -> Iterator[Record]:
-    """Yield the records of quoted text.
+    """Split text with quotation marks into records.
 
     An unclosed quotation mark would take all lines after it into one record; the bad row is
     therefore the record's first line alone, and the next line begins another record.
     """
-    source = _Lines(lines)
-    style: Any = {"delimiter": how.delimiter, "quotechar": how.mark, "strict": True}
-    style["skipinitialspace"] = how.spaced
-    reader = csv.reader(source, **style)
+    again, record, start = deque[str](), list[str](), how.skip + 1
+
+    def next_lines() -> Iterator[str]:
+        while line := again.popleft() if again else next(lines, ""):
+            record.append(line)
+            yield line
+
+    reader = csv.reader(next_lines(), strict=True, **how.csv_style)
     while True:
-        source.record.clear()
-        start = source.number + 1
         try:
             fields = next(reader, None)
         except csv.Error as error:
             what = f"not CSV: {error}"
-            if "\r" in source.record[-1].rstrip("\r\n"):
+            if "\r" in record[-1].rstrip("\r\n"):
                 what += "; there is a carriage return inside the line"
-            if len(source.record) > 1:
-                what += f"; a quotation mark that opens here takes all up to line {source.number}"
+            if len(record) > 1:
+                end = start + len(record) - 1
+                what += f"; a quotation mark that opens here takes all up to line {end}"
             yield start, BadRow(what)
-            source.rewind()
-            reader = csv.reader(source, **style)
-            continue
-        if fields is None:
-            return
-        if fields:  # the csv module returns an empty line as no fields
-            yield start, fields
+            again.extendleft(reversed(record[1:]))
+            del record[1:]
+            reader = csv.reader(next_lines(), strict=True, **how.csv_style)
+        else:
+            if fields is None:
+                return
+            if fields:  # the csv module returns an empty line as no fields
+                yield start, fields
+        start += len(record)
+        record.clear()
 
 
 @contextmanager
 def long_fields() -> Iterator[None]:
-    """Raise the csv module's limit of 131,072 characters for a field to `MAX_LINE`."""
+    """Context manager that raises the csv module's limit for a field to `MAX_LINE` characters."""
     before = csv.field_size_limit(MAX_LINE)
     try:
         yield
@@ -158,7 +134,15 @@ def long_fields() -> Iterator[None]:
 def json_table(
     file: io.TextIOBase, format: str, source: str, split: str | None, sample: int = SAMPLE
 ) -> Table:
-    """Return a table of JSON lines, or of a document: a list of objects, or one object."""
+    """Read JSON as a table.
+
+    Args:
+        file: the text.
+        format: ``"jsonl"`` for JSON lines, ``"json"`` for a document: a list, or one object.
+        source: the table's name in messages.
+        split: the key of a document's list to read, if it has that key; None for any.
+        sample: the number of JSON lines whose keys are the columns.
+    """
     if format == "jsonl":
         return object_rows(_json_lines(lines_of(file, source)), format, source, sample)
     text = file.read().lstrip("\ufeff")
@@ -179,13 +163,11 @@ def json_table(
 
 
 def object_rows(rows: Iterable[Row], format: str, source: str, sample: int = SAMPLE) -> Table:
-    """Return a table of objects, whose columns are the keys of the first ``sample``."""
+    """Make a table of mappings, whose columns are the keys of the first ``sample`` rows."""
     rows = iter(rows)
     first = list(islice(rows, sample))
-    columns = dict.fromkeys(
-        key for _, row in first if isinstance(row, Mapping) for key in keys_of(row)
-    )
-    return Table(source, format, tuple(columns), chain(first, rows))
+    keys = (key for _, row in first if isinstance(row, Mapping) for key in keys_of(row))
+    return Table(source, format, tuple(dict.fromkeys(keys)), chain(first, rows))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
@@ -198,6 +180,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any] | BadRow:
 
 
 def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
+    """Convert a JSON object, or a list of fields, to a row; other values become a `BadRow`."""
     if isinstance(value, list | tuple):
         if len(value) > MAX_FIELDS:
             return BadRow(f"a list of {len(value):,} values, and a row has a few")
@@ -208,20 +191,18 @@ def _as_row(value: Any) -> Mapping[str, Any] | BadRow:
 
 
 def _json_lines(lines: Iterable[str]) -> Iterator[Row]:
-    """Yield the row of each line that is not white space alone."""
+    """Parse JSON lines; blank ones are left out."""
     for number, text in enumerate(lines, start=1):
-        if number == 1:
-            text = text.lstrip("\ufeff")
-        if not text.strip():
-            continue
-        try:
-            yield number, _as_row(json.loads(text, object_pairs_hook=_object))
-        except (ValueError, RecursionError) as error:
-            yield number, BadRow(f"not JSON: {error}")
+        text = text.lstrip("\ufeff") if number == 1 else text
+        if text.strip():
+            try:
+                yield number, _as_row(json.loads(text, object_pairs_hook=_object))
+            except (ValueError, RecursionError) as error:
+                yield number, BadRow(f"not JSON: {error}")
 
 
 def _elements(text: str, source: str) -> Iterator[Row]:
-    """Yield line and row of each element of a list, so that messages can name the line."""
+    """Yield the elements of a JSON list as rows, numbered by the line where each begins."""
     decoder = json.JSONDecoder(object_pairs_hook=_object)
     place, line = text.index("[") + 1, 1
     while True:
@@ -242,7 +223,10 @@ def _elements(text: str, source: str) -> Iterator[Row]:
 
 
 def _rows_in(document: Any, source: str) -> Iterable[Any]:
-    """Return the rows of a document that is an object: its list of objects, or one of pandas'."""
+    """Return the rows in a JSON object.
+
+    It has one list of objects, perhaps in another object, or is written by ``DataFrame.to_json``.
+    """
     if not isinstance(document, dict):
         raise DataError(
             f"{source}: a list of objects is expected, or an object with one, not {document!r:.80}"
@@ -251,28 +235,25 @@ def _rows_in(document: Any, source: str) -> Iterable[Any]:
     if isinstance(names, list) and isinstance(data, list):  # pandas' orient="split"
         return [dict(zip(map(str, names), row, strict=False)) for row in data]
     values = list(document.values())
-    lists = {
-        key: value
+    lists = [
+        key
         for key, value in document.items()
         if isinstance(value, list) and value and all(isinstance(row, dict) for row in value)
-    }
+    ]
     if len(lists) > 1:
         raise ConfigError(
             f"{source} has several lists, {', '.join(map(repr, lists))}; name one of them as the "
-            f"split, such as {source}:{next(iter(lists))}"
+            f"split, such as {source}:{lists[0]}"
         )
     if lists:
-        return next(iter(lists.values()))
+        return document[lists[0]]
     if all(isinstance(value, list) for value in values) and len({*map(len, values)}) == 1:
         return [dict(zip(document, row, strict=True)) for row in zip(*values, strict=True)]
-    inner = [
-        value
-        for value in values
-        if isinstance(value, dict) and any(isinstance(item, list) for item in value.values())
-    ]
+    objects = [value for value in values if isinstance(value, dict)]
+    inner = [value for value in objects if any(isinstance(v, list) for v in value.values())]
     if len(inner) == 1 and not has_sentences([*document]):
         return _rows_in(inner[0], source)  # an object around it
-    if values and all(isinstance(value, dict) for value in values):  # by rows or by columns
+    if values and len(objects) == len(values):  # by rows or by columns
         if has_sentences([*values[0]]) or all(key.isdecimal() for key in document):
             return values
         if len({*map(tuple, values)}) == 1:

@@ -1,10 +1,10 @@
-"""Plain text to pretrain on: documents of sentences."""
+"""Read plain text for pretraining: documents of sentences."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -23,19 +23,17 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])\s+")
 
 @dataclass(frozen=True)
 class Text:
-    """Sentences in the order of their documents.
+    """The sentences of one or more documents.
 
     Args:
-        sentences: raw text; none is empty.
-        documents: of each sentence, the number of its document, from 0 and never falling.
-        source: where they come from.
-        skipped: reason to number of sentences left out.
+        sentences: the raw sentences, document after document; none is empty.
+        documents: the number of each sentence's document, counted from 0.
+        source: the names of the files or tables.
     """
 
     sentences: list[str]
     documents: list[int]
     source: str = ""
-    skipped: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.sentences)
@@ -44,20 +42,20 @@ class Text:
 def read_text(
     paths: Any, split_sentences: bool = False, column: str | int | None = None, **reading: Any
 ) -> Text:
-    """Return the sentences of text files, UTF-8, or of a column of tables.
+    """Read the sentences of UTF-8 text files, or of a column of tables.
 
     Args:
-        paths: of one file or several. A line is a sentence, and an empty line ends a document, as
-            in Devlin et al. (2019); so does the end of a file.
-        split_sentences: each line is a paragraph and a document, as in the book's WikiText; its
-            sentences end at ``.``, ``!`` or ``?``.
-        column: the paths are sources of tables instead, see `bertnli.read`, and each row of this
-            column is a paragraph.
+        paths: one file or a list of files. Each line is a sentence, and an empty line or the end
+            of a file ends a document, as in Devlin et al. (2019).
+        split_sentences: whether each line is a document of several sentences, as in the book's
+            WikiText; the sentences end at ``.``, ``!`` or ``?``.
+        column: the name or number of a column, if ``paths`` are sources of tables for
+            `bertnli.read`; each row of the column is a document of several sentences.
         reading: further arguments of `bertnli.read`.
 
     Raises:
-        ConfigError: ``reading`` without a column.
-        DataError: a file cannot be read, is not UTF-8, or there is no sentence in any of them.
+        ConfigError: there are further arguments, and no column.
+        DataError: a file cannot be read, is not UTF-8, or the files have no sentence.
     """
     if reading and column is None:
         raise ConfigError(
@@ -82,7 +80,6 @@ def read_text(
 
 
 def _documents(path: Path, split_sentences: bool) -> Iterator[list[str]]:
-    """Yield the sentences of each document of a file."""
     if not path.exists():
         raise DataError(f"{path}: no such file{near_path(path)}")
     with open_bytes(path) as stream, as_text(stream) as file:
@@ -98,11 +95,10 @@ def _split(paragraph: str) -> list[str]:
 
 
 def build_text_vocab(text: Text, min_freq: int = 5) -> Vocab:
-    """Return the vocabulary of a text's words, with the reserved tokens of BERT's inputs.
+    """Make the vocabulary of a text's words, with the special tokens of BERT's inputs.
 
     Args:
         text: the sentences.
-        min_freq: a token seen less often becomes ``<unk>``.
+        min_freq: the number of occurrences below which a token becomes ``<unk>``.
     """
-    tokens = [token for words in lower_tokens(text.sentences, False) for token in words]
-    return Vocab(tokens, min_freq, RESERVED_TOKENS)
+    return Vocab(lower_tokens(text.sentences, False), min_freq, RESERVED_TOKENS)

@@ -1,4 +1,4 @@
-"""What is installed, whether each backend works, and what to do about what is wrong."""
+"""Diagnose an installation: what is installed, whether each backend works, and what to do."""
 
 from bertnli.doctor.diagnosis import diagnose
 

@@ -1,4 +1,4 @@
-"""Try a backend in a process of its own, which a broken framework may end."""
+"""Try a backend in its own process, since a broken framework may end the process."""
 
 from __future__ import annotations
 
@@ -12,25 +12,25 @@ import numpy as np
 from bertnli.errors import BERTNLIError
 from bertnli.hub.catalogue import BUNDLED
 
-#: The pair that is predicted, and how far its probabilities may be from the referee's.
+#: The pair that is predicted, and the largest error of its probabilities that is accepted.
 PAIR, TOLERANCE = ("A man is asleep.", "A man is awake."), 1e-4
-#: Time limit in seconds, and what precedes the answer on standard output.
+#: Time limit in seconds, and the text that precedes the answer on standard output.
 TIMEOUT, MARK = 300, "bertnli.doctor: "
 
 
 def probe(name: str) -> dict[str, Any]:
-    """Return a backend's versions and a prediction, or ``{"works": False, "error": ...}``."""
+    """Let a backend predict `PAIR` in a new process, and describe the backend.
+
+    Returns:
+        ``works`` and either ``error`` or the backend's versions, devices and prediction.
+    """
     # The same path, so that the same packages are imported.
     code = f"import sys; sys.path[:] = {sys.path!r}; from bertnli.doctor import probe; "
     code += f"probe.print_probe({name!r})"
+    command = [sys.executable, "-c", code]
     try:
         process = subprocess.run(
-            [sys.executable, "-c", code],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=TIMEOUT,
-            check=False,
+            command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT
         )
     except subprocess.TimeoutExpired:
         return {"works": False, "error": f"gave no answer within {TIMEOUT} seconds"}
@@ -44,7 +44,7 @@ def probe(name: str) -> dict[str, Any]:
 
 
 def print_probe(name: str) -> None:
-    """Print what `probe` reads."""
+    """Try a backend in this process, and print the answer of `probe` as JSON after `MARK`."""
     try:
         answer = _probe(name)
     except Exception as error:
@@ -71,7 +71,7 @@ def _probe(name: str) -> dict[str, Any]:
 
 
 def expected() -> dict[str, float]:
-    """Return the probabilities of `PAIR` by the float64 referee, which needs no framework."""
+    """Compute the probabilities of `PAIR` in float64 with NumPy, by `bertnli.bert.referee`."""
     from bertnli.bert.referee import forward
     from bertnli.data.corpus import Corpus
     from bertnli.data.dataset import PairDataset

@@ -1,9 +1,9 @@
-"""Honest evaluation: intervals, calibration, a baseline that never reads the premise, a report."""
+"""Evaluation of classifiers: scores with intervals, calibration, a baseline, a report."""
 
 from bertnli.evaluation.baseline import HypothesisBaseline
-from bertnli.evaluation.page import to_html
+from bertnli.evaluation.page import check_report_folder, to_html, write_report
 from bertnli.evaluation.predictions import Encoding, logits_of
-from bertnli.evaluation.report import check_report_folder, report, write_report
+from bertnli.evaluation.report import report
 from bertnli.evaluation.scores import (
     calibration_bins,
     calibration_error,

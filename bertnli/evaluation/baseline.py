@@ -1,9 +1,8 @@
-"""How far the hypothesis alone goes: a bag of its words, and logistic regression.
+"""A hypothesis-only baseline: logistic regression on a bag of the hypothesis's words.
 
-What a classifier scores above this it may owe to the relation of the two sentences; what it scores
-below, anybody gets who never reads the premise. A. Poliak et al., Hypothesis only baselines in
-natural language inference, *SEM 2018; S. Gururangan et al., Annotation artifacts in natural
-language inference data, NAACL 2018.
+It shows how much of a classifier's score needs no premise, and so says nothing about inference.
+A. Poliak et al., Hypothesis only baselines in natural language inference, *SEM 2018; S. Gururangan
+et al., Annotation artifacts in natural language inference data, NAACL 2018.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from numpy.typing import NDArray
 
 from bertnli.data.corpus import Corpus
 from bertnli.errors import BackendError, DataError
-from bertnli.evaluation.scores import log_softmax, mean_loss
+from bertnli.evaluation.scores import log_softmax
 from bertnli.text.tokenize import lower_tokens
 
 #: A word or bigram in fewer hypotheses than this is left out.
@@ -43,11 +42,11 @@ class HypothesisBaseline:
 
     Args:
         labels: class names.
-        vectorizer, classifier: scikit-learn's, trained.
+        vectorizer, classifier: trained `CountVectorizer` and `LogisticRegression` of scikit-learn.
         l2: strength of the penalty that was chosen.
-        held_out_accuracy: on the tenth that chose it.
-        pairs: how many it was trained on.
-        source: where they come from.
+        held_out_accuracy: accuracy on the tenth of the pairs that chose ``l2``.
+        pairs: number of training pairs.
+        source: name of the training set.
     """
 
     labels: tuple[str, ...]
@@ -60,12 +59,12 @@ class HypothesisBaseline:
 
     @classmethod
     def train(cls, corpus: Corpus) -> HypothesisBaseline:
-        """Train on a corpus. The same corpus gives the same weights.
+        """Train on a corpus; the same corpus gives the same weights.
 
-        Presence of each word and bigram (with marks for beginning and end) that stands in at least
-        `MIN_FREQ` hypotheses; multinomial logistic regression with a penalty of ``l2 / 2`` times
-        the squared weights, biases excepted, on the sum of the losses; L-BFGS. A tenth of the
-        pairs, drawn with a fixed seed, chooses ``l2`` by its loss; then all are trained on.
+        Features are the presence of each word and bigram (with marks for beginning and end) that
+        at least `MIN_FREQ` hypotheses contain. Multinomial logistic regression minimises the sum of
+        the losses and ``l2 / 2`` times the squared weights, biases excepted, by L-BFGS. A tenth of
+        the pairs, drawn with a fixed seed, chooses ``l2`` by its loss; then all are trained on.
 
         Raises:
             DataError: fewer than 20 pairs, pairs without labels, or all of one class.
@@ -85,9 +84,8 @@ class HypothesisBaseline:
                 "give at least 20, all labelled, of two classes or more"
             )
         hypotheses = [*_hypotheses(corpus)]
-        vectorizer = CountVectorizer(
-            analyzer=_features, binary=True, min_df=MIN_FREQ, dtype=np.float64
-        )
+        options = {"analyzer": _features, "binary": True, "dtype": np.float64}
+        vectorizer = CountVectorizer(**options, min_df=MIN_FREQ)
         try:
             rows = vectorizer.fit_transform(hypotheses)  # (N, features), sparse
         except ValueError:  # nothing is there twice
@@ -98,21 +96,21 @@ class HypothesisBaseline:
         held_out, rest = order[: len(order) // 10], order[len(order) // 10 :]
         if len(np.unique(labels[rest])) < 2:  # nearly all of one class
             rest = order
-        losses: dict[float, float] = {}
-        scores: dict[float, float] = {}
+        tried: list[tuple[float, float, float]] = []  # loss, l2, accuracy
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of MAX_STEPS, which are enough
-            for l2 in L2_GRID:  # each from where the one before came to
+            warnings.simplefilter("ignore")  # that MAX_STEPS were taken, which are enough
+            for l2 in L2_GRID:  # each begins with the weights of the one before
                 classifier.set_params(C=1 / l2).fit(rows[rest], labels[rest])
-                logits = _logits(classifier, rows[held_out], len(corpus.label_names))
-                losses[l2] = mean_loss(log_softmax(logits), labels[held_out])
-                scores[l2] = float((logits.argmax(axis=1) == labels[held_out]).mean())
-                if losses[l2] > min(losses.values()):
+                log_p = log_softmax(_logits(classifier, rows[held_out], len(corpus.label_names)))
+                loss = float(-log_p[np.arange(len(held_out)), labels[held_out]].mean())
+                accuracy = float((log_p.argmax(axis=1) == labels[held_out]).mean())
+                tried.append((loss, l2, accuracy))
+                if loss > min(tried)[0]:
                     break
-            l2 = min(losses, key=lambda one: losses[one])
+            _, l2, accuracy = min(tried, key=lambda each: each[0])
             classifier.set_params(C=1 / l2).fit(rows, labels)
         names = tuple(corpus.label_names)
-        return cls(names, vectorizer, classifier, l2, scores[l2], n, corpus.source)
+        return cls(names, vectorizer, classifier, l2, accuracy, n, corpus.source)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the baseline's entry in a report."""
@@ -126,13 +124,12 @@ class HypothesisBaseline:
         }
 
     def log_probabilities(self, corpus: Corpus) -> NDArray[np.float64]:
-        """Return log-probabilities (N, labels), float64, in the order of ``labels``."""
+        """Compute log-probabilities (N, labels) of a corpus, in the order of ``labels``."""
         rows = self.vectorizer.transform([*_hypotheses(corpus)])
         return log_softmax(_logits(self.classifier, rows, len(self.labels)))
 
 
 def _logits(classifier: Any, rows: Any, num_labels: int) -> NDArray[np.float64]:
-    """Return the logits, (N, labels), also of classes that no training pair had."""
     logits = np.full((rows.shape[0], num_labels), NEVER)
     logits[:, classifier.classes_] = np.log(np.maximum(classifier.predict_proba(rows), 1e-13))
     return logits

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,18 +19,18 @@ from bertnli.nets.classifier import Classifier
 from bertnli.nets.metrics import Metrics
 from bertnli.training.trainer import Trainer
 
-#: What can be scored: a classifier, or its trainer, which computes on all its devices.
+#: A classifier, or its trainer, which computes on all its devices and processes.
 Model = Classifier | Trainer
 
 
 @dataclass(frozen=True)
 class Encoding:
-    """How pairs become ids.
+    """Settings by which pairs of sentences become token ids; None for those of the classifier.
 
     Args:
-        max_len: tokens of a pair, special ones included; None for each classifier's own.
-        truncation: how longer pairs are cut; None for each classifier's own. See `PairDataset`.
-        batch_size: pairs computed at a time.
+        max_len: maximum number of tokens of a pair, special ones included.
+        truncation: rule by which longer pairs are cut; see `PairDataset`.
+        batch_size: number of pairs computed at a time.
     """
 
     max_len: int | None = None
@@ -37,12 +38,12 @@ class Encoding:
     batch_size: int = 256
 
     def dataset(self, net: Classifier, corpus: Corpus) -> PairDataset:
-        """Return a corpus as ids of a classifier's vocabulary."""
+        """Encode a corpus with the vocabulary of a classifier."""
         return net.encode(corpus, self.max_len, self.truncation)
 
 
 def net_of(model: Model) -> Classifier:
-    """Return the classifier itself."""
+    """Return the classifier of a trainer, or a classifier itself; raise ConfigError for others."""
     net = model.net if isinstance(model, Trainer) else model
     if not isinstance(net, Classifier):
         raise ConfigError("what is evaluated is a classifier, and this net has no classes")
@@ -52,13 +53,13 @@ def net_of(model: Model) -> Classifier:
 def logits_of(
     model: Model, dataset: PairDataset, batch_size: int = 256, progress: bool = False
 ) -> NDArray[np.float32]:
-    """Return the logits (N, labels) of a dataset's pairs, in its order, without dropout.
+    """Compute the logits (N, labels) of a dataset's pairs, in its order, without dropout.
 
     Several processes compute different batches, and all get all logits.
 
     Args:
         model: a classifier or its trainer.
-        dataset: pairs encoded with the model's vocabulary; their labels are not looked at.
+        dataset: pairs encoded with the model's vocabulary; labels are not needed.
         batch_size: pairs computed at a time; pairs of similar length go together.
         progress: print a line on standard error every 30 seconds.
 
@@ -85,60 +86,46 @@ def logits_of(
 
 
 def set_log_probabilities(
-    logits: NDArray, labels: tuple[str, ...], set_labels: tuple[str, ...], temperature: float = 1.0
+    logits: NDArray, labels: Sequence[str], set_labels: Sequence[str], temperature: float = 1.0
 ) -> NDArray[np.float64]:
-    """Return log-probabilities (N, set labels) of a set's classes, matched by name.
+    """Compute log-probabilities (N, set labels) of a set's classes, matched by name.
 
-    Of a two-way set a three-way classifier's probabilities of neutral and contradiction are added,
-    and the greater of the two sums is what it predicts. McCoy et al. (Right for the wrong reasons,
-    ACL 2019) take the greatest of the three and merge then; adding is what probability says, and
-    gives predictions, confidences and losses that belong to one another. The two differ where
-    entailment is the most probable of three and has less than a half.
+    For a two-way set, a three-way classifier's probabilities of neutral and contradiction are
+    added, and the class with the greater probability is predicted. McCoy et al. (Right for the
+    wrong reasons, ACL 2019) instead predict one of three classes, and merge then; that differs
+    where entailment is the most probable of three classes and has less than a half.
 
     Args:
         logits: (N, labels) of the classifier.
-        labels: its classes.
-        set_labels: the set's.
-        temperature: what the logits are divided by.
+        labels, set_labels: class names of the classifier, and of the set.
+        temperature: divisor of the logits.
 
     Raises:
-        DataError: the classes are others; see `label_merging`.
+        DataError: the set has other classes than the classifier; see `label_merging`.
     """
     places = label_merging(labels, set_labels)
     return merged(log_softmax(logits.astype(np.float64) / temperature), places, len(set_labels))
 
 
-def metrics_of(logits: NDArray, net_labels: tuple[str, ...], dataset: PairDataset) -> Metrics:
-    """Return the score on a dataset, in the classifier's order of the classes where it has them.
-
-    Args:
-        logits: (N, labels) in the dataset's order.
-        net_labels: the classifier's classes.
-        dataset: with labels; perhaps of a two-way set.
+def metrics_of(logits: NDArray, net_labels: Sequence[str], dataset: PairDataset) -> Metrics:
+    """Score a classifier's logits (N, net labels) of a labelled dataset's pairs.
 
     Raises:
-        DataError: a pair has no label, or the classes are others.
+        DataError: a pair has no label, or the set has other classes than the classifier.
     """
-    if int(dataset.labels.min()) < 0 or int(dataset.labels.max()) >= len(dataset.label_names):
+    labels, names = dataset.labels, dataset.label_names
+    if int(labels.min()) < 0 or int(labels.max()) >= len(names):
         raise DataError(
-            f"{dataset.source or 'the set'} has label ids from {dataset.labels.min()} to "
-            f"{dataset.labels.max()}; its classes are 0 to {len(dataset.label_names) - 1}, "
-            f"{list(dataset.label_names)}"
+            f"{dataset.source or 'the set'} has label ids from {labels.min()} to {labels.max()}; "
+            f"its classes are 0 to {len(names) - 1}, {list(names)}"
         )
-    places = label_merging(net_labels, dataset.label_names)
-    if len(dataset.label_names) == len(net_labels):
-        ids = np.argsort(places)  # of the set's classes, among the classifier's
-        return Metrics.from_logits(net_labels, logits, ids[dataset.labels])
-    log_p = set_log_probabilities(logits, net_labels, dataset.label_names)
-    return Metrics.from_logits(dataset.label_names, log_p, dataset.labels)
+    return Metrics.from_logits(names, set_log_probabilities(logits, net_labels, names), labels)
 
 
 def order_note(name: str, metrics: Metrics) -> str | None:
-    """Return a sentence where a checkpoint's classes seem to be in another order, or None.
+    """Write a note if a checkpoint's score suggests another order of its classes; None if not.
 
-    Args:
-        name: of the checkpoint.
-        metrics: its score on a set with the same classes; see `Metrics.better_permutation`.
+    See `Metrics.better_permutation`.
     """
     better = metrics.better_permutation()
     if better is None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from statistics import NormalDist
+from statistics import NormalDist, fmean, stdev
 from typing import Any
 
 import numpy as np
@@ -15,33 +15,31 @@ from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
 from bertnli.text.tokenize import lower_tokens
 
-#: Bins of confidence, all equally wide, as in Guo et al. (2017).
+#: Number of confidence bins, all equally wide, as in Guo et al. (2017).
 NUM_BINS = 15
-#: Between these a temperature is looked for.
+#: Range in which a temperature is searched.
 TEMPERATURES = (0.05, 20.0)
 #: Ends of the bins of word overlap; the last bin holds the pairs with all words in the premise.
 OVERLAP_EDGES = (0.0, 0.25, 0.5, 0.75, 1.0)
 LENGTH_BINS = 5
 #: The greatest Jensen-Shannon distance, that of distributions without a common class.
 MAX_DISTANCE = float(np.sqrt(np.log(2)))
-#: Names of bins, and which pairs are in each, (N,) bool.
+Floats = NDArray[np.float64]
+#: Name and mask (N,) of each bin; the mask selects its pairs among the N of a set.
 Bins = list[tuple[str, NDArray[np.bool_]]]
 
 
 def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval of a proportion that was observed as ``correct / total``.
+    """Compute the confidence interval of a proportion that was observed as ``correct / total``.
 
-    Wilson's score interval without continuity correction: E. B. Wilson, Probable inference, the law
-    of succession, and statistical inference, JASA 22 (1927), 209-212. It stays within 0 and 1, and
-    holds its level for few pairs and for proportions near 1, where the usual p ± 1.96 s does not.
+    Wilson's score interval without continuity correction (E. B. Wilson, 1927). Unlike the usual
+    p ± 1.96 s, it stays within 0 and 1, and holds its level for few pairs and for proportions near
+    0 or 1.
 
     Args:
-        correct, total: counts, 0 <= correct <= total and total > 0; of answers that are right in
-            part, ``correct`` is their sum.
+        correct: number of right answers, or sum of partial credits, from 0 to ``total``.
+        total: number of answers, above 0.
         confidence: level, between 0 and 1.
-
-    Raises:
-        DataError: other counts.
     """
     if not 0 <= correct <= total or not total:
         raise DataError(f"{correct} of {total} is no proportion")
@@ -54,19 +52,16 @@ def wilson_interval(correct: float, total: int, confidence: float = 0.95) -> tup
 
 
 def chance_bound(accuracy: float, labels: NDArray, num_tries: int = 1) -> tuple[float, int, float]:
-    """Return the majority class's share and the accuracy's lower bound, to tell it from chance.
-
-    It is chance if its lower bound (`wilson_interval`) is not above the share of the most frequent
-    class, which always predicting that class would score.
+    """Compare an accuracy with that of always predicting the most frequent class.
 
     Args:
-        accuracy: on a set, the best of some tries.
+        accuracy: accuracy on a set; the best of ``num_tries`` scores.
         labels: (N,) class ids of the set.
-        num_tries: how many scores the accuracy is the best of; the level of 95% is corrected for
-            them (Bonferroni).
+        num_tries: number of scores that the best was chosen from, for a Bonferroni correction.
 
     Returns:
-        The share of the most frequent class, its id, and the accuracy's lower bound.
+        The share of the most frequent class, its id, and the accuracy's 95% lower bound. If this
+        bound is not above the share, the accuracy may be chance.
     """
     counts = np.bincount(labels)
     low, _ = wilson_interval(round(accuracy * len(labels)), len(labels), 1 - 0.05 / num_tries)
@@ -74,28 +69,33 @@ def chance_bound(accuracy: float, labels: NDArray, num_tries: int = 1) -> tuple[
 
 
 def mean_and_spread(values: Sequence[float]) -> dict[str, float | None]:
-    """Return mean and sample standard deviation (n - 1 below the line; None of a single value)."""
-    mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    spread = math.sqrt(squares / (len(values) - 1)) if len(values) > 1 else None
-    return {"mean": mean, "sd": spread, "min": min(values), "max": max(values), "n": len(values)}
+    """Compute mean, sample standard deviation (None for one value), minimum, maximum and count."""
+    sd = stdev(values) if len(values) > 1 else None
+    return {
+        "mean": fmean(values),
+        "sd": sd,
+        "min": min(values),
+        "max": max(values),
+        "n": len(values),
+    }
 
 
-def log_softmax(logits: NDArray) -> NDArray[np.float64]:
-    """Return log-probabilities (N, labels), float64."""
+def log_softmax(logits: NDArray) -> Floats:
+    """Compute log-probabilities (N, labels) from logits of the same shape, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=1, keepdims=True)
     return shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
 
 
-def merged(
-    log_probabilities: NDArray[np.float64], places: NDArray[np.int64], num_labels: int
-) -> NDArray[np.float64]:
-    """Add up a classifier's probabilities to those of a set with fewer classes, in logarithms.
+def merged(log_probabilities: Floats, places: NDArray, num_labels: int) -> Floats:
+    """Merge a classifier's L classes to those of a set by adding their probabilities.
 
     Args:
-        log_probabilities: (N, L).
-        places: (L,) of `bertnli.bert.labels.label_merging`.
-        num_labels: classes of the set.
+        log_probabilities: (N, L) log-probabilities of the classifier's classes.
+        places: (L,) the set's class id of each; see `bertnli.bert.labels.label_merging`.
+        num_labels: number of the set's classes.
+
+    Returns:
+        (N, num_labels) log-probabilities.
     """
     sums = np.full((len(log_probabilities), num_labels), -np.inf)
     for column, place in enumerate(places):
@@ -104,27 +104,24 @@ def merged(
 
 
 def calibration_bins(
-    probabilities: NDArray[np.float64], labels: NDArray, num_bins: int = NUM_BINS
+    probabilities: Floats, labels: NDArray, num_bins: int = NUM_BINS
 ) -> list[dict[str, Any]]:
-    """Return the bins of the reliability diagram, by the probability of the predicted class.
-
-    Bin m of M holds confidences in ((m - 1) / M, m / M], as in C. Guo et al., On calibration of
-    modern neural networks, ICML 2017.
+    """Compute the bins of a reliability diagram (C. Guo et al., On calibration of ..., 2017).
 
     Args:
-        probabilities: (N, labels).
+        probabilities: (N, labels); the confidence is the probability of the predicted class.
         labels: (N,) true class ids.
-        num_bins: M.
+        num_bins: number M of bins; bin m from 1 to M holds confidences in ((m - 1) / M, m / M].
 
     Returns:
         For each bin ``low``, ``high``, ``pairs``, and the means ``confidence`` and ``accuracy``,
         None where it is empty.
     """
     confidence = probabilities.max(axis=1)
-    right = probabilities.argmax(axis=1) == labels
+    is_right = probabilities.argmax(axis=1) == labels
     places = np.clip(np.ceil(confidence * num_bins).astype(np.int64) - 1, 0, num_bins - 1)
     counts = np.bincount(places, minlength=num_bins)
-    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidence, right)]
+    sums = [np.bincount(places, values, minlength=num_bins) for values in (confidence, is_right)]
     return [
         {
             "low": m / num_bins,
@@ -138,39 +135,27 @@ def calibration_bins(
 
 
 def calibration_error(bins: Sequence[dict[str, Any]]) -> float:
-    """Return the expected calibration error: the bins' mean gap, weighted by their pairs."""
+    """Compute the expected calibration error from bins: their mean gap, weighted by their pairs."""
     gaps = [b["pairs"] * abs(b["accuracy"] - b["confidence"]) for b in bins if b["pairs"]]
     return math.fsum(gaps) / sum(b["pairs"] for b in bins)
 
 
-def mean_loss(log_probabilities: NDArray[np.float64], labels: NDArray) -> float:
-    """Return the mean cross-entropy in nats of log-probabilities (N, labels)."""
-    return float(-log_probabilities[np.arange(len(labels)), labels].mean())
-
-
 def fit_temperature(logits: NDArray, labels: NDArray) -> float:
-    """Return the temperature T for which ``softmax(logits / T)`` has the least cross-entropy.
+    """Find the temperature T for which ``softmax(logits / T)`` has the least cross-entropy.
 
-    C. Guo et al. (2017). The loss is convex in 1 / T (its second derivative is a variance of the
-    logits), so its derivative has one zero, which is found by bisection.
+    C. Guo et al. (2017). The loss is convex in 1 / T, so its derivative has one zero, which is
+    found by bisection within `TEMPERATURES`.
 
     Args:
-        logits: (N, labels) of pairs that the classifier was neither trained nor is scored on.
-        labels: (N,) their true class ids.
-
-    Returns:
-        T, within `TEMPERATURES`; an end of that range if the least loss lies beyond it.
-
-    Raises:
-        DataError: there are no pairs.
+        logits: (N, labels) of pairs that the classifier is neither trained nor scored on.
+        labels: (N,) true class ids.
     """
     if not len(labels):
         raise DataError("a temperature cannot be fitted without pairs")
     z = logits.astype(np.float64)
     mean_true = z[np.arange(len(z)), labels].mean()
 
-    def slope(temperature: float) -> float:
-        """The derivative of the mean loss by 1 / T: it falls as T grows."""
+    def slope(temperature: float) -> float:  # the derivative by 1 / T: it falls as T grows
         return float((np.exp(log_softmax(z / temperature)) * z).sum(axis=1).mean() - mean_true)
 
     low, high = TEMPERATURES
@@ -184,28 +169,21 @@ def fit_temperature(logits: NDArray, labels: NDArray) -> float:
     return low
 
 
-def kl_divergence(p: NDArray[np.float64], log_q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Kullback-Leibler divergence of q from p, ``sum p ln(p / q)`` in nats, (N,).
+def kl_divergence(p: Floats, log_q: Floats) -> Floats:
+    """Compute the Kullback-Leibler divergence ``sum p ln(p / q)`` of rows (N, classes), in nats.
 
-    It is infinite where q has a 0 and p has none. S. Kullback and R. A. Leibler, On information and
-    sufficiency, 1951.
-
-    Args:
-        p: (N, classes) probabilities.
-        log_q: (N, classes) log-probabilities.
+    It is infinite where q has a 0 and p has none.
     """
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(p > 0, p * (np.log(p) - log_q), 0.0).sum(axis=1)
 
 
-def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the Jensen-Shannon distance of distributions (N, classes), (N,).
+def jensen_shannon(p: Floats, q: Floats) -> Floats:
+    """Compute the Jensen-Shannon distance between the rows of p and q, both (N, classes).
 
-    ``sqrt((KL(p, m) + KL(q, m)) / 2)`` with ``m = (p + q) / 2`` and natural logarithms: 0 of equal
-    distributions, `MAX_DISTANCE` of disjoint ones. J. Lin, Divergence measures based on the Shannon
-    entropy, 1991, defines the divergence; D. M. Endres and J. E. Schindelin, A new metric for
-    probability distributions, 2003, prove that its square root is a metric. The tables of ChaosNLI
-    (Nie et al., 2020) have this distance, as scipy's ``jensenshannon`` computes it by default.
+    ``sqrt((KL(p, m) + KL(q, m)) / 2)`` with ``m = (p + q) / 2`` and natural logarithms, as
+    `scipy.spatial.distance.jensenshannon` and the tables of ChaosNLI (Nie et al., 2020) have it: 0
+    for equal distributions, `MAX_DISTANCE` for disjoint ones.
     """
     m = (p + q) / 2
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -214,30 +192,33 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> NDArray[np
     return np.sqrt(np.maximum((terms[0] + terms[1]) / 2, 0.0))
 
 
+def _words(corpus: Corpus) -> Iterator[tuple[list[str], list[str]]]:
+    premises, hypotheses = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
+    return zip(premises, hypotheses, strict=True)
+
+
 def pair_lengths(corpus: Corpus) -> NDArray[np.int64]:
-    """Return the words of each pair, punctuation included, (N,): the same for any checkpoint."""
-    columns = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
-    return np.array([len(a) + len(b) for a, b in zip(*columns, strict=True)], dtype=np.int64)
+    """Count the words and punctuation marks of each pair, (N,); no vocabulary is involved."""
+    return np.array([len(a) + len(b) for a, b in _words(corpus)], dtype=np.int64)
 
 
-def word_overlap(corpus: Corpus) -> NDArray[np.float64]:
-    """Return the share of the hypothesis's distinct words that the premise has, (N,).
+def word_overlap(corpus: Corpus) -> Floats:
+    """Compute the share of each hypothesis's distinct words that its premise contains, (N,).
 
     Words are lower-cased; tokens without a letter or digit do not count. A hypothesis without words
     has the share 0.
     """
     shares = np.zeros(len(corpus.labels))
-    columns = (lower_tokens(column, corpus.tokenized) for column in corpus[:2])
-    for i, sentences in enumerate(zip(*columns, strict=True)):
+    for i, sentences in enumerate(_words(corpus)):
         a, b = ({w for w in words if any(map(str.isalnum, w))} for words in sentences)
         shares[i] = len(a & b) / len(b) if b else 0.0
     return shares
 
 
 def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> Bins:
-    """Return bins with about as many pairs each.
+    """Divide pairs by their lengths (N,) into at most ``num_bins`` bins of similar size.
 
-    Pairs of one length stay together, so there may be fewer bins.
+    Pairs of equal length share a bin.
     """
     edges = np.unique(np.quantile(lengths, np.arange(1, num_bins + 1) / num_bins, method="lower"))
     bins, low = [], int(lengths.min())
@@ -248,14 +229,15 @@ def length_bins(lengths: NDArray[np.int64], num_bins: int = LENGTH_BINS) -> Bins
     return bins
 
 
-def overlap_bins(overlap: NDArray[np.float64]) -> Bins:
-    """Return the bins of `OVERLAP_EDGES`."""
-    return [*share_bins(overlap, OVERLAP_EDGES), ("100%", overlap >= OVERLAP_EDGES[-1])]
+def overlap_bins(overlap: Floats) -> Bins:
+    """Divide pairs by their word overlap (N,) at `OVERLAP_EDGES`."""
+    return share_bins(overlap, OVERLAP_EDGES)
 
 
-def share_bins(shares: NDArray[np.float64], edges: Sequence[float]) -> Bins:
-    """Return the bins between neighbouring edges, the upper one excluded."""
-    return [
+def share_bins(shares: Floats, edges: Sequence[float]) -> Bins:
+    """Divide pairs by a share (N,) into bins from one edge to below the next, or to the end."""
+    bins = [
         (f"{low:.0%} to <{high:.0%}", (shares >= low) & (shares < high))
         for low, high in pairwise(edges)
     ]
+    return [*bins, (f"{edges[-1]:.0%}", shares >= edges[-1])]

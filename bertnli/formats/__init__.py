@@ -1,1 +1,1 @@
-"""Checkpoint files: one module per format, and the tensor names between them."""
+"""Checkpoint files: one module per format. Files that cannot be used raise `CheckpointError`."""

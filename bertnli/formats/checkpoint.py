@@ -1,24 +1,26 @@
-"""The record of what a checkpoint holds, whichever format it has."""
+"""A checkpoint loaded from any format, and the output layer that a new classifier starts with."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import infer_config
-from bertnli.errors import CheckpointError, ConfigError
-from bertnli.formats.head import Head
+from bertnli.bert.labels import canonical_label, label_permutation
+from bertnli.bert.parameters import Shapes, encoder_shapes, infer_config, initial_arrays
+from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
-#: Sizes that the shapes of tensors tell.
+#: Sizes that follow from the tensors' shapes.
 SIZES = ("vocab_size", "num_hiddens", "ffn_num_hiddens", "num_blks", "max_len")
-#: The tensors of a classifier's output layer.
+#: Names of a classifier's output layer.
 WEIGHT, BIAS = "output.weight", "output.bias"
 #: Dropout of the book's and of GluonNLP's models.
 DROPOUT = 0.1
@@ -26,24 +28,25 @@ DROPOUT = 0.1
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint holds.
+    """The content of a checkpoint's files, whatever their format.
 
     Args:
-        arrays: canonical name to tensor.
+        arrays: tensors by canonical name; see `bertnli.bert.parameters`.
         config: the sizes.
-        vocab: the vocabulary; an empty one where none was read.
-        labels: the classes' names in the order of the logits; None of a pretrained model, and
-            where the files do not name the classes.
-        source: the folder or file, for messages.
-        started: the tensors that the files lack, which have start values.
-        encoding: how a classifier's pairs are cut to length; None of a pretrained model, and where
-            the files do not tell.
-        given: what the user said and the files do not, so that nothing can check it.
-        head: the output layer of a classifier, also where it is loaded as a pretrained model.
-        format: in words.
-        heads_known: whether the files tell the number of attention heads; if not, it is 1.
-        unnamed: why the classes have no names, if it is worth saying.
-        other_head: why the output layer is not one of classes; empty if it is.
+        vocab: the vocabulary; empty if none was read.
+        labels: class names in the order of the logits; None for a pretrained model, and if the
+            files do not name the classes.
+        source: path of the folder or file, for messages.
+        started: names of the tensors that the files lack; they were initialised instead.
+        encoding: how a classifier truncates sentence pairs; None for a pretrained model, and if the
+            files do not say.
+        given: facts that the user gave and that no file can confirm, in words.
+        head: the output layer, see `head_of`, if the files are those of a classifier.
+        format: the name of the format, in words.
+        heads_known: whether the files say the number of attention heads; if not,
+            ``config.num_heads`` is 1.
+        unnamed: why the classes have no names; empty if there is nothing to explain.
+        other_head: why the output layer does not compute classes; empty if it does.
     """
 
     arrays: Mapping[str, NDArray]
@@ -54,7 +57,7 @@ class Checkpoint:
     started: tuple[str, ...] = ()
     encoding: PairEncoding | None = None
     given: tuple[str, ...] = ()
-    head: Head | None = None
+    head: Checkpoint | None = None
     format: str = ""
     heads_known: bool = True
     unnamed: str = ""
@@ -62,36 +65,42 @@ class Checkpoint:
 
     @property
     def is_classifier(self) -> bool:
-        """Whether it has an output layer for classes."""
+        """Whether the checkpoint has an output layer for classes."""
         return WEIGHT in self.arrays
 
     @property
     def reservation(self) -> str:
-        """What a comparison of numbers does not cover, for the line that shows it."""
+        """A remark, in parentheses, that lists `given`; empty if the user gave nothing."""
         if not self.given:
             return ""
         return f" (not checked, for it was given and is in no file: {'; '.join(self.given)})"
+
+    def description(self) -> dict[str, Any]:
+        """Return sizes, class names and, if known, how pairs are truncated, ready for JSON."""
+        encoding = {} if self.encoding is None else {"encoding": self.encoding.to_dict()}
+        labels = None if self.labels is None else list(self.labels)
+        return {"model": self.config.to_dict(), "labels": labels, **encoding}
 
 
 def check_sizes(
     arrays: Mapping[str, NDArray], config: BERTConfig, file: Path, names: Mapping[str, str]
 ) -> None:
-    """Raise CheckpointError where a file describes other sizes than the tensors beside it have.
+    """Raise CheckpointError if a description's sizes differ from those of the tensors beside it.
 
     Args:
-        arrays: canonical name to tensor.
-        config: the sizes that the file describes.
-        file: its path.
-        names: our names of sizes to the file's, where they differ.
+        arrays: tensors by canonical name.
+        config: the sizes in the description.
+        file: path of the description, such as a config.json.
+        names: `BERTConfig` field to its name in the description, where they differ.
     """
-    blocks = {name.split(".")[2] for name in arrays if name.startswith("encoder.blks.")}
-    sizes = {"num_blks": len(blocks)}
-    with suppress(CheckpointError, ConfigError):  # missing tensors are reported later
-        sizes |= infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
+    try:
+        sizes = infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
+    except (CheckpointError, ConfigError):  # missing tensors are reported later
+        return
     differ = [
         f"{names.get(name, name)} is {getattr(config, name)}, and {sizes[name]} by the tensors"
         for name in SIZES
-        if sizes.get(name, getattr(config, name)) != getattr(config, name)
+        if sizes[name] != getattr(config, name)
     ]
     if differ:
         raise CheckpointError(
@@ -100,17 +109,18 @@ def check_sizes(
         )
 
 
-def head_of(checkpoint: Checkpoint) -> Head | None:
-    """Return the output layer of a classifier; None of a pretrained model, or without a pooler.
+def head_of(checkpoint: Checkpoint) -> Checkpoint | None:
+    """Return a classifier's output layer as a checkpoint with its tensors alone.
 
-    Raises:
-        CheckpointError: a tensor of it is missing, or has another shape.
+    It has labels only if there is a name for each class. A pretrained model, or a classifier
+    without a pooler, gives None.
     """
-    arrays = checkpoint.arrays
+    arrays, labels = checkpoint.arrays, checkpoint.labels
     if not checkpoint.is_classifier or "hidden.weight" not in arrays:
         return None
     if checkpoint.other_head:
-        return Head({}, None, None, checkpoint.other_head)
+        why = checkpoint.other_head
+        return replace(checkpoint, arrays={}, labels=None, encoding=None, unnamed=why)
     output = {name: arrays[name] for name in (WEIGHT, BIAS) if name in arrays}
     shapes = {name: array.shape for name, array in output.items()}
     rows = shapes[WEIGHT][:1]
@@ -118,15 +128,78 @@ def head_of(checkpoint: Checkpoint) -> Head | None:
         raise CheckpointError(
             f"{checkpoint.source}: the output layer is incomplete: its tensors are {shapes}"
         )
-    labels, unnamed = checkpoint.labels, ""
-    if labels is None or (len(labels),) != rows:
-        why = f" ({checkpoint.unnamed})" if checkpoint.unnamed else ""
-        labels, unnamed = (
-            None,
-            (
-                f"the checkpoint does not name its classes{why}; to go on with it, name them with "
-                "`bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and start from NEW"
-            ),
-        )
     encoding = checkpoint.encoding or PairEncoding.default(checkpoint.config.max_len)
-    return Head(output, labels, encoding, unnamed)
+    head = replace(checkpoint, arrays=output, encoding=encoding)
+    if labels is not None and (len(labels),) == rows:
+        return head
+    why = f" ({checkpoint.unnamed})" if checkpoint.unnamed else ""
+    unnamed = (
+        f"the checkpoint does not name its classes{why}; to go on with it, name them with "
+        "`bertnli convert CHECKPOINT NEW --to bertnli --labels NAMES`, and start from NEW"
+    )
+    return replace(head, labels=None, unnamed=unnamed)
+
+
+def output_layer(
+    head: Checkpoint | None,
+    labels: Sequence[str],
+    new_head: bool,
+    shapes: Shapes,
+    seed: int,
+    content: str,
+) -> tuple[Mapping[str, NDArray], str, PairEncoding | None]:
+    """Choose the tensors that a new classifier's output layer starts with.
+
+    They are the checkpoint's if its classes are the same, in any order. Otherwise they are random
+    start values, which depend on the seed and on the encoder's content: the encoder may have been
+    trained with an output layer of the same seed, which a new one must not resemble.
+
+    Args:
+        head: the output layer of the encoder's checkpoint, see `head_of`; None if it has none.
+        labels: names of the new classifier's classes, in the order of the logits.
+        new_head: whether to use start values in any case.
+        shapes: the names and shapes of the output layer's tensors.
+        seed: seed of the start values.
+        content: hash of the encoder's content; see `content_of`.
+
+    Returns:
+        The tensors by name; their origin, in words; and how the checkpoint's classifier truncates
+        pairs, or None for start values.
+    """
+    if new_head:
+        why = "as asked for"
+    elif head is None:
+        why = "the model comes without one"
+    elif head.labels is None:
+        why = head.unnamed
+    else:
+        names, expected = (list(map(canonical_label, side)) for side in (head.labels, labels))
+        try:
+            rows = label_permutation(names, expected)
+        except DataError:
+            old, new = ", ".join(head.labels), ", ".join(labels)
+            why = f"the checkpoint's classes are {old}, and these are {new}"
+        else:
+            arrays = {name: array[rows] for name, array in head.arrays.items()}
+            return arrays, "of the checkpoint", head.encoding
+    return initial_arrays(shapes, seed, content), f"new: {why}", None
+
+
+def content_names(config: BERTConfig) -> list[str]:
+    """Return the names of the tensors that `content_of` hashes: small ones, changed by training."""
+    shapes = encoder_shapes(config)
+    return [name for name in shapes if len(shapes[name]) == 1 or name.startswith("hidden.")]
+
+
+def content_of(arrays: Mapping[str, NDArray], seed: int) -> str:
+    """Return the SHA-256 of an encoder's tensors, those of `content_names`, in hexadecimal.
+
+    It is empty if the encoder is untrained: the tensors are the start values of ``seed``.
+    """
+    start = initial_arrays({name: array.shape for name, array in arrays.items()}, seed)
+    if all(np.array_equal(arrays[name], start[name]) for name in arrays):
+        return ""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        digest.update(np.ascontiguousarray(arrays[name], "<f4").tobytes())
+    return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""A model from any format to any other that can hold it, and the proof that nothing changed."""
+"""Write a model in another format, and verify that nothing has changed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.folder import check_new, new_folder
 from bertnli.formats.load import load_checkpoint
 
-#: Name of a format to what writes a new folder of it.
+#: Name of a format to the function that writes a new folder of it.
 FORMATS: dict[str, Callable[[Checkpoint, Path], None]] = {
     "bertnli": native.write,
     "huggingface": huggingface.write,
     "torch": book.write_torch,
     "mxnet": book.write_mxnet,
 }
-#: What tensors may be rounded to.
+#: Dtypes that tensors may be rounded to.
 DTYPES = ("float16", "float32")
 
 
@@ -38,18 +38,18 @@ def convert(
 ) -> tuple[Checkpoint, Checkpoint]:
     """Write a model in another format, read it back, and compare.
 
-    The target appears under its name once it is complete and holds the same as the source.
+    The target gets its name only after the comparison.
 
     Args:
-        source: a checkpoint of any format; see `load_checkpoint`.
-        target: a new folder.
+        source: a checkpoint of any format.
+        target: path of a new folder.
         to: one of `FORMATS`.
-        labels: the classes' names in the order of the logits, where the source has none.
-        num_heads: attention heads, where the source does not tell.
-        dtype: one of `DTYPES`, which all tensors are rounded to; None for the source's own.
+        labels: class names in the order of the logits, needed if the source has none.
+        num_heads: number of attention heads, needed if the source does not say it.
+        dtype: one of `DTYPES`, to which all tensors are rounded; None to keep their dtypes.
 
     Returns:
-        What the source holds, and what the target does.
+        The source's content, and the target's.
 
     Raises:
         CheckpointError: the source cannot be read; the format cannot hold the model, with the
@@ -59,10 +59,15 @@ def convert(
     if to not in FORMATS:
         raise ConfigError(f"unknown format {to!r}; it is one of {list(FORMATS)}")
     check_new(Path(target))
-    given = load_checkpoint(source, labels, num_heads)
-    rounded = given
+    given = rounded = load_checkpoint(source, labels, num_heads)
     if dtype is not None:
-        rounded = replace(given, arrays=_rounded(given.arrays, dtype))
+        with np.errstate(over="ignore"):
+            arrays = {name: array.astype(dtype) for name, array in given.arrays.items()}
+        before = given.arrays
+        lost = [n for n in arrays if (np.isfinite(arrays[n]) != np.isfinite(before[n])).any()]
+        if lost:
+            raise CheckpointError(f"{', '.join(lost[:5])}: numbers too large for {dtype}")
+        rounded = replace(given, arrays=arrays)
     with new_folder(Path(target)) as folder:
         FORMATS[to](rounded, folder)
         written = load_checkpoint(folder, given.labels)
@@ -71,7 +76,7 @@ def convert(
 
 
 def digests(arrays: Mapping[str, NDArray]) -> dict[str, str]:
-    """Return the SHA-256 of each tensor: of its name, dtype, shape and little-endian bytes."""
+    """Return the SHA-256 of each tensor's name, dtype, shape and little-endian bytes."""
     hashes = {}
     for name in sorted(arrays):
         array = np.ascontiguousarray(arrays[name], arrays[name].dtype.newbyteorder("<"))
@@ -80,19 +85,8 @@ def digests(arrays: Mapping[str, NDArray]) -> dict[str, str]:
     return hashes
 
 
-def _rounded(arrays: Mapping[str, NDArray], dtype: str) -> dict[str, NDArray]:
-    """Return all tensors in a dtype; CheckpointError where a number is too large for it."""
-    with np.errstate(over="ignore"):
-        rounded = {name: array.astype(dtype) for name, array in arrays.items()}
-    lost = [
-        name for name in arrays if (np.isfinite(rounded[name]) != np.isfinite(arrays[name])).any()
-    ]
-    if lost:
-        raise CheckpointError(f"{', '.join(lost[:5])}: numbers too large for {dtype}")
-    return rounded
-
-
 def _check_same(given: Checkpoint, written: Checkpoint) -> None:
+    """Raise CheckpointError unless two checkpoints hold the same model."""
     before, after = digests(given.arrays), digests(written.arrays)
     wrong = sorted(name for name in before | after if before.get(name) != after.get(name))
     if wrong:

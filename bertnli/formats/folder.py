@@ -1,9 +1,9 @@
-"""Files and folders that are written completely or not at all, whatever ends their process."""
+"""Context managers that write a file or a folder completely or not at all, even if killed."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,11 +13,11 @@ from bertnli.errors import CheckpointError
 
 
 def check_new(*targets: Path, instead: str = "a new folder") -> None:
-    """Raise CheckpointError if a path exists, or cannot be written: before the work for it.
+    """Raise CheckpointError if one of the paths exists or cannot be written.
 
-    Args:
-        targets: the paths, of one folder.
-        instead: what to give in the place of one that exists.
+    The paths are in one folder. If a path exists, the message asks for ``instead``.
+
+    If a path exists, the message asks for ``instead``.
     """
     for target in targets:
         if target.exists():
@@ -29,37 +29,24 @@ def check_new(*targets: Path, instead: str = "a new folder") -> None:
 
 
 @contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """Give a place for a new folder, which gets the target's name when all has gone well.
+def new_folder(*targets: Path, as_files: bool = False) -> Iterator[Path]:
+    """Context manager that yields a path, at which the caller makes a folder and fills it.
 
-    Raises:
-        CheckpointError: the target exists, or cannot be written.
+    When the context ends, the folder is renamed to ``targets``; after an exception or a kill, the
+    target does not exist.
+
+    Args:
+        targets: the path of the new folder; with ``as_files``, the paths of several files in one
+            existing folder, to which the files in the yielded folder are renamed.
+        as_files: whether the targets are files.
     """
-    check_new(target)
-    try:
-        with temporary_folder(target) as home:
-            yield home / NEW
-            _flush_folder(home / NEW)
-            (home / NEW).rename(target)  # which fails where something has taken the name by now
-            flush_to_disk(target.parent)
-    except OSError as error:
-        raise CheckpointError(f"{target} cannot be written: {error}") from error
-
-
-@contextmanager
-def new_files(targets: Sequence[Path]) -> Iterator[Path]:
-    """Give a place for a new folder, whose files become the targets, which are of one folder.
-
-    Raises:
-        CheckpointError: a target exists, or cannot be written.
-    """
-    check_new(*targets, instead="another name")
+    check_new(*targets, instead="another name" if as_files else "a new folder")
     try:
         with temporary_folder(targets[0]) as home:
             yield home / NEW
             _flush_folder(home / NEW)
-            for target in targets:
-                (home / NEW / target.name).rename(target)
+            for target in targets:  # rename fails if a folder has taken the name by now
+                (home / NEW / target.name if as_files else home / NEW).rename(target)
             flush_to_disk(targets[0].parent)
     except OSError as error:
         raise CheckpointError(f"{targets[0]} cannot be written: {error}") from error
@@ -67,14 +54,11 @@ def new_files(targets: Sequence[Path]) -> Iterator[Path]:
 
 @contextmanager
 def replaced_folder(target: Path) -> Iterator[Path]:
-    """Give a place for a folder that takes the target's name, and its place, when all went well.
+    """Context manager that yields a path for a new folder, which replaces ``target``.
 
-    Its files are on the disk by then. A process that is killed leaves the old folder under the
-    target's name or, in the instant between two renames, where `clear_leftovers` looks. The old
-    folder is removed with all that it holds: the caller has looked what that is.
-
-    Raises:
-        OSError: it cannot be written; the target is as it was.
+    A killed process leaves the old folder either under its name or, between two renames, where
+    `clear_leftovers` finds it. The old folder is removed with all its content: callers check first
+    that only files of bertnli are in it. After an error the old folder is unchanged.
     """
     with temporary_folder(target) as home:
         yield home / NEW
@@ -92,11 +76,7 @@ def replaced_folder(target: Path) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(target: Path) -> Iterator[Path]:
-    """Give a place for a file that takes the target's name, and its place, when all went well.
-
-    Raises:
-        OSError: it cannot be written; the target is as it was.
-    """
+    """Context manager that yields the path of a file to write, which then replaces ``target``."""
     with temporary_folder(target) as home:
         yield home / NEW
         flush_to_disk(home / NEW)
@@ -105,7 +85,7 @@ def replaced_file(target: Path) -> Iterator[Path]:
 
 
 def remove_files(folder: Path, names: Iterable[str]) -> None:
-    """Remove files from a folder, and then the folder; OSError where that is not empty by then."""
+    """Remove files from a folder, then the folder; OSError if it still holds something else."""
     for name in names:
         (folder / name).unlink(missing_ok=True)
     folder.rmdir()
@@ -117,7 +97,7 @@ def _flush_folder(folder: Path) -> None:
 
 
 def flush_to_disk(path: Path) -> None:
-    """Have the system write a file's content, or a folder's list of names, to the disk."""
+    """Force a file's content, or a folder's list of names, from the system's cache to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

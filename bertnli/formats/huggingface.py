@@ -1,11 +1,11 @@
-"""Hugging Face's folders of a BERT, read and written without transformers.
+"""Read and write Hugging Face's folders of a BERT, without transformers.
 
 config.json         sizes, activation, class names; bert_config.json in Google's releases
 model.safetensors   the tensors, or pytorch_model.bin, a state dict; each may be an index and shards
 tokenizer.json      how text is cut into word pieces, or vocab.txt
 
 The tensors' names are those of `BertModel`, `BertForSequenceClassification`, `BertForMaskedLM` and
-`BertForPreTraining`. Another type of model is one more entry of `FAMILIES`.
+`BertForPreTraining`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from bertnli._util.files import is_there, read_json_object
 from bertnli.bert.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.formats.checkpoint import Checkpoint, check_sizes
+from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.class_names import read_class_names
 from bertnli.formats.names import by_template, canonical, without_gamma
 from bertnli.formats.tensors import write_tensors
@@ -32,7 +31,7 @@ from bertnli.text.tokenizer_config import SETTINGS_FILE, SPECIAL
 from bertnli.text.wordpiece import WordPieceVocab
 
 CONFIG, GOOGLE_CONFIG, WEIGHTS = "config.json", "bert_config.json", "model.safetensors"
-#: In the tokenizer's settings, the rule by which pairs are cut, where it is not transformers' own.
+#: An entry of the tokenizer's settings for another rule of truncation than that of transformers.
 TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
 #: Hugging Face's names of activations, of which the first is written.
 ACTIVATIONS = {
@@ -41,7 +40,7 @@ ACTIVATIONS = {
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
 }
-#: Our names of sizes, and those in a config.json.
+#: `BERTConfig` field to its name in a config.json.
 SIZES = {
     "vocab_size": "vocab_size",
     "num_hiddens": "hidden_size",
@@ -50,74 +49,54 @@ SIZES = {
     "num_blks": "num_hidden_layers",
     "max_len": "max_position_embeddings",
 }
-#: What a classifier's output may be; softmax is wrong for the others.
+#: Settings that change what a model computes, with the only value that is computed here.
+FIXED = {
+    "position_embedding_type": "absolute",
+    "type_vocab_size": 2,
+    "is_decoder": False,
+    "add_cross_attention": False,
+}
+#: Values of ``problem_type`` for which the outputs are logits of exclusive classes.
 PROBLEMS = (None, "single_label_classification")
+#: Canonical names of layers and tensors to those of transformers; {} is the number of a block.
+NAMES = {
+    "encoder.pos_embedding": "bert.embeddings.position_embeddings.weight",
+    "encoder.token_embedding": "bert.embeddings.word_embeddings",
+    "encoder.segment_embedding": "bert.embeddings.token_type_embeddings",
+    "encoder.ln": "bert.embeddings.LayerNorm",
+    "encoder.blks.{}.attention.W_q": "bert.encoder.layer.{}.attention.self.query",
+    "encoder.blks.{}.attention.W_k": "bert.encoder.layer.{}.attention.self.key",
+    "encoder.blks.{}.attention.W_v": "bert.encoder.layer.{}.attention.self.value",
+    "encoder.blks.{}.attention.W_o": "bert.encoder.layer.{}.attention.output.dense",
+    "encoder.blks.{}.addnorm1.ln": "bert.encoder.layer.{}.attention.output.LayerNorm",
+    "encoder.blks.{}.ffn.dense1": "bert.encoder.layer.{}.intermediate.dense",
+    "encoder.blks.{}.ffn.dense2": "bert.encoder.layer.{}.output.dense",
+    "encoder.blks.{}.addnorm2.ln": "bert.encoder.layer.{}.output.LayerNorm",
+    "hidden": "bert.pooler.dense",
+    "mlm.dense": "cls.predictions.transform.dense",
+    "mlm.ln": "cls.predictions.transform.LayerNorm",
+    "mlm.decoder": "cls.predictions.decoder",
+    "nsp.output": "cls.seq_relationship",
+    "output": "classifier",
+}
+#: How names begin in a file of `BertModel`, the model without heads: without the prefix "bert.".
+BARE = ("embeddings.", "encoder.layer.", "pooler.")
 #: Buffers that older versions of transformers stored among the weights.
 BUFFERS = ("position_ids",)
-
-
-@dataclass(frozen=True)
-class Family:
-    """How transformers describes one type of model that is computed here.
-
-    Args:
-        names: canonical names of layers (of block {}) and tensors to transformers'.
-        aliases: other names that files may use, to those of `names`.
-        bare: how names begin in a file of the model without heads, which has no prefix.
-        fixed: settings that change what is computed, with the only value that is computed here.
-    """
-
-    names: Mapping[str, str]
-    aliases: Mapping[str, str] = field(default_factory=dict)
-    bare: tuple[str, ...] = ("embeddings.", "encoder.layer.", "pooler.")
-    fixed: Mapping[str, Any] = field(default_factory=dict)
-
-
-BERT = Family(
-    names={
-        "encoder.pos_embedding": "bert.embeddings.position_embeddings.weight",
-        "encoder.token_embedding": "bert.embeddings.word_embeddings",
-        "encoder.segment_embedding": "bert.embeddings.token_type_embeddings",
-        "encoder.ln": "bert.embeddings.LayerNorm",
-        "encoder.blks.{}.attention.W_q": "bert.encoder.layer.{}.attention.self.query",
-        "encoder.blks.{}.attention.W_k": "bert.encoder.layer.{}.attention.self.key",
-        "encoder.blks.{}.attention.W_v": "bert.encoder.layer.{}.attention.self.value",
-        "encoder.blks.{}.attention.W_o": "bert.encoder.layer.{}.attention.output.dense",
-        "encoder.blks.{}.addnorm1.ln": "bert.encoder.layer.{}.attention.output.LayerNorm",
-        "encoder.blks.{}.ffn.dense1": "bert.encoder.layer.{}.intermediate.dense",
-        "encoder.blks.{}.ffn.dense2": "bert.encoder.layer.{}.output.dense",
-        "encoder.blks.{}.addnorm2.ln": "bert.encoder.layer.{}.output.LayerNorm",
-        "hidden": "bert.pooler.dense",
-        "mlm.dense": "cls.predictions.transform.dense",
-        "mlm.ln": "cls.predictions.transform.LayerNorm",
-        "mlm.decoder": "cls.predictions.decoder",
-        "nsp.output": "cls.seq_relationship",
-        "output": "classifier",
-    },
-    aliases={"cls.predictions.bias": "cls.predictions.decoder.bias"},
-    fixed={
-        "position_embedding_type": "absolute",
-        "type_vocab_size": 2,
-        "is_decoder": False,
-        "add_cross_attention": False,
-    },
-)
-#: The model_type of a config.json, with which the names of tensors begin, to what it means.
-FAMILIES = {"bert": BERT}
-#: How transformers' models of other types begin the names of their tensors.
+#: Prefixes of tensors in transformers' models of other types.
 OTHERS = ("roberta", "deberta", "distilbert", "electra", "albert", "mpnet", "xlnet", "bart")
-_NAMED = re.compile(rf"({'|'.join((*FAMILIES, *OTHERS))})\.|embeddings\.|encoder\.layer\.")
+_TENSOR = re.compile(rf"(bert|{'|'.join(OTHERS)})\.|embeddings\.|encoder\.layer\.")
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
-    """Return whether tensors are named as in transformers, or a config.json says another type."""
+    """Return whether a file is of transformers, by its tensors' names or its config.json."""
     _, described = read_description(file.parent)
     kind = described.get("model_type", "bert")
-    return kind not in [*FAMILIES] or any(_NAMED.match(name) for name in stored)
+    return kind != "bert" or any(_TENSOR.match(name) for name in stored)
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the config.json of a transformers model, and what it says: nothing without one."""
+    """Return the path of a folder's config.json and its content; {} if bertnli wrote it."""
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -129,7 +108,7 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Read a checkpoint from a folder, without its vocabulary."""
+    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
     path, described = read_description(file.parent)
     if not described:
         for name in stored:
@@ -140,7 +119,8 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
             f"its {CONFIG}; put that file beside it"
         )
     config = read_config(path, described)
-    arrays = _renamed(stored, FAMILIES[described.get("model_type", "bert")], file)
+    learned = {name: array for name, array in stored.items() if not name.endswith(BUFFERS)}
+    arrays = canonical(learned, _canonical_name, str(file))
     check_sizes(arrays, config, path, SIZES)
     labels, unnamed = read_class_names(described)
     other_head = ""
@@ -149,22 +129,28 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
             f"{path}: problem_type is {described['problem_type']!r}; only classes of which one is "
             "right are computed here"
         )
-    encoding = None
-    if "output.weight" in arrays:
-        encoding = read_encoding(file.parent, config.max_len)
     return Checkpoint(
         arrays,
         config,
         labels=labels,
-        encoding=encoding,
+        encoding=read_encoding(file.parent, config.max_len) if WEIGHT in arrays else None,
         format="Hugging Face BERT",
         unnamed=unnamed,
         other_head=other_head,
     )
 
 
+def _canonical_name(name: str) -> str:
+    """Convert a tensor name of transformers to the canonical one; KeyError if it has none."""
+    name = without_gamma(name)
+    if name == "cls.predictions.bias":
+        return "mlm.decoder.bias"
+    name = f"bert.{name}" if name.startswith(BARE) else name
+    return by_template(name, {value: key for key, value in NAMES.items()})
+
+
 def _check_type(kind: Any, path: Path) -> None:
-    if kind not in [*FAMILIES]:  # a list: the kind of a damaged file may have no hash
+    if kind != "bert":
         raise CheckpointError(
             f"{path}: a model of type {kind!r:.80}, and only 'bert' is computed here: of Hugging "
             "Face's models those of model_type 'bert', such as BERT, MiniLM and TinyBERT"
@@ -172,10 +158,9 @@ def _check_type(kind: Any, path: Path) -> None:
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
-    """Return the sizes of a description, or CheckpointError if they are not computed here."""
-    kind = described.get("model_type", "bert")
-    _check_type(kind, path)
-    for name, value in FAMILIES[kind].fixed.items():
+    """Make a `BERTConfig` of ``described``, the content of the config.json at ``path``."""
+    _check_type(described.get("model_type", "bert"), path)
+    for name, value in FIXED.items():
         if described.get(name, value) != value:
             raise CheckpointError(
                 f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
@@ -198,10 +183,10 @@ def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
 
 
 def read_encoding(folder: Path, positions: int) -> PairEncoding:
-    """Return how a model's pairs are cut to length.
+    """Read from a tokenizer's settings how a model truncates sentence pairs.
 
-    As transformers' tokenizers do, up to ``model_max_length`` or, without one, to the model's
-    positions; by another rule where `write` wrote its name.
+    The rule is that of transformers' tokenizers, unless `write` has added another one. The length
+    is ``model_max_length``, at most the model's number of positions.
     """
     path = folder / SETTINGS_FILE
     if not is_there(path):
@@ -225,29 +210,15 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _renamed(stored: Mapping[str, NDArray], family: Family, file: Path) -> dict[str, NDArray]:
-    table = {value: key for key, value in family.names.items()}
-    prefix = next(iter(table)).partition(".")[0]
-
-    def translate(name: str) -> str:
-        name = without_gamma(name)
-        if name.startswith(family.bare):
-            name = f"{prefix}.{name}"
-        return by_template(family.aliases.get(name, name), table)
-
-    learned = {name: array for name, array in stored.items() if not name.endswith(BUFFERS)}
-    return canonical(learned, translate, str(file))
-
-
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a new folder that `AutoTokenizer` opens, and transformers' model of the same kind.
+    """Write a new folder that transformers' `AutoTokenizer` and model classes open.
 
-    With labels that is `AutoModelForSequenceClassification`, without `BertForPreTraining`.
-    transformers takes over the length at which pairs are cut, and has no rule but its own.
+    With labels it is for `AutoModelForSequenceClassification`, without for `BertForPreTraining`.
+    transformers adopts the maximum length of pairs, but only knows its own rule of truncation.
     """
-    config, vocab, encoding = checkpoint.config, checkpoint.vocab, checkpoint.encoding
+    vocab, encoding = checkpoint.vocab, checkpoint.encoding
     instead = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"
-    if not config.embedding_norm:
+    if not checkpoint.config.embedding_norm:
         raise CheckpointError(
             "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
             f"does not: no values of the same tensors make the two compute the same. {instead}"
@@ -258,8 +229,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             f"{instead}"
         )
     arrays = checkpoint.arrays
-    tensors = {by_template(name, BERT.names): array for name, array in arrays.items()}
-    tensors[BERT.names["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
+    tensors = {by_template(name, NAMES): array for name, array in arrays.items()}
+    tensors[NAMES["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
     tied = True
     if checkpoint.labels is None:
         table, decoder = arrays["encoder.token_embedding.weight"], arrays["mlm.decoder.weight"]
@@ -269,7 +240,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             tensors[f"cls.seq_relationship.{leaf}"] = arrays[f"nsp.output.{leaf}"][::-1]
     tokenizer = {
         "tokenizer_class": "BertTokenizer",
-        "model_max_length": config.max_len if encoding is None else encoding.max_len,
+        "model_max_length": checkpoint.config.max_len if encoding is None else encoding.max_len,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
         **{f"{token.strip('<>')}_token": text for token, text in SPECIAL.items()},
         **vocab.settings(),
@@ -284,7 +255,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
 
 
 def _description(checkpoint: Checkpoint) -> dict[str, Any]:
-    """Return the settings in config.json."""
+    """Return the content of the config.json, without ``tie_word_embeddings``."""
     config, labels = checkpoint.config, checkpoint.labels
     described: dict[str, Any] = {
         "architectures": ["BertForPreTraining"],
@@ -295,7 +266,7 @@ def _description(checkpoint: Checkpoint) -> dict[str, Any]:
         "hidden_act": next(key for key, act in ACTIVATIONS.items() if act == config.activation),
         "layer_norm_eps": config.norm_eps,
         "pad_token_id": checkpoint.vocab.required("<pad>"),
-        **BERT.fixed,
+        **FIXED,
     }
     if labels is not None:
         described |= {

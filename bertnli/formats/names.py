@@ -1,7 +1,7 @@
-"""Tensor names: each framework's file names to and from the canonical ones of `parameters`.
+"""Names of tensors: those of each format's files, and the canonical ones of `bert.parameters`.
 
-The book's two tabs name the same tensor differently: a torch Sequential counts the activation as a
-layer, and gluon calls a LayerNorm's scale and shift gamma and beta.
+The book's two tabs name a tensor differently: a torch Sequential counts the activation as a layer,
+and gluon calls the scale and shift of a LayerNorm gamma and beta.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from bertnli.errors import CheckpointError
 
+#: Canonical names of layers to those in the book's files.
 _TORCH = {
     "hidden": "hidden.0",
     "mlm.dense": "mlm.mlp.0",
@@ -20,51 +21,49 @@ _TORCH = {
     "mlm.decoder": "mlm.mlp.3",
 }
 _MXNET = {"mlm.dense": "mlm.mlp.0", "mlm.ln": "mlm.mlp.1", "mlm.decoder": "mlm.mlp.2"}
-_FROM_TORCH = {value: key for key, value in _TORCH.items()}
-_FROM_MXNET = {value: key for key, value in _MXNET.items()}
-
-#: What PyTorch's wrappers add to names, and what a module may call the net that it holds.
+#: What PyTorch's wrappers add to names (DataParallel, `torch.compile`), and the attributes in which
+#: a Lightning module usually keeps its net.
 _WRAPPERS, _ATTRIBUTES = {"module", "_orig_mod"}, {"model", "net"}
 
 
 def to_torch(name: str) -> str:
-    """Return the name that a canonical tensor has in the book's torch state dict."""
-    return _moved(name, _TORCH)
+    """Convert a canonical tensor name to the one in the book's torch state dict."""
+    return _in_layer(name, _TORCH)
 
 
 def from_torch(name: str) -> str:
-    """Return the canonical name of a tensor of the book's torch state dict."""
-    return _moved(name, _FROM_TORCH)
+    """Convert a tensor name of the book's torch state dict to the canonical one."""
+    return _in_layer(name, {value: key for key, value in _TORCH.items()})
 
 
 def to_mxnet(name: str) -> str:
     """Convert a canonical tensor name to the structural name in the book's MXNet file."""
-    moved = _moved(name, _MXNET)
+    renamed = _in_layer(name, _MXNET)
     if name.endswith(("ln.weight", "ln.bias")):
-        return moved.replace("weight", "gamma").replace("bias", "beta")
-    return moved
+        return renamed.replace("weight", "gamma").replace("bias", "beta")
+    return renamed
 
 
 def from_mxnet(name: str) -> str:
-    """Return the canonical name of a tensor of the book's MXNet file."""
-    return _moved(without_gamma(name), _FROM_MXNET)
+    """Convert a tensor name of the book's MXNet file to the canonical one."""
+    return _in_layer(without_gamma(name), {value: key for key, value in _MXNET.items()})
 
 
 def without_gamma(name: str) -> str:
-    """Return a tensor's name with a LayerNorm's gamma and beta called weight and bias."""
+    """Replace ``gamma`` and ``beta`` at the end of a tensor name by ``weight`` and ``bias``."""
     return re.sub(r"\.beta$", ".bias", re.sub(r"\.gamma$", ".weight", name))
 
 
-def _moved(name: str, layers: Mapping[str, str]) -> str:
+def _in_layer(name: str, layers: Mapping[str, str]) -> str:
     layer, dot, tensor = name.rpartition(".")
     return layers.get(layer, layer) + dot + tensor
 
 
 def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
-    """Return tensors without what wrappers of PyTorch put into their names.
+    """Remove the parts that PyTorch's wrappers add to the names of a file's tensors.
 
-    These are ``module`` (`DataParallel` and its kin) and ``_orig_mod`` (`torch.compile`), in any
-    order, and before all names ``model`` or ``net`` (what a Lightning module calls the net).
+    These are ``module`` and ``_orig_mod`` anywhere in a name, and ``model`` or ``net`` if all names
+    begin with it.
     """
     parts = {name: [p for p in name.split(".") if p not in _WRAPPERS] for name in stored}
     first = {each[0] for each in parts.values() if each}
@@ -79,17 +78,15 @@ def unwrapped(stored: Mapping[str, NDArray], source: str) -> dict[str, NDArray]:
 
 
 def by_template(name: str, table: Mapping[str, str]) -> str:
-    """Translate a tensor's name by a table of templates; KeyError if none fits.
+    """Translate a tensor's name with a table of templates; KeyError if none matches.
 
     Args:
-        name: such as ``encoder.blks.3.ffn.dense1.weight``.
-        table: names of tensors, or of layers, for those of all their tensors; ``{}`` in a key and
-            in its value is the number of a block.
+        name: the name, such as ``encoder.blks.3.ffn.dense1.weight``.
+        table: dictionary of a tensor's or layer's name in one format to its name in another format;
+            ``{}`` stands for the number of a block.
     """
     number = re.search(r"(?<=\.)\d+(?=\.)", name)
-    template = name
-    if number is not None:
-        template = f"{name[: number.start()]}{{}}{name[number.end() :]}"
+    template = name if number is None else f"{name[: number.start()]}{{}}{name[number.end() :]}"
     for key in (name, template):
         layer, _, tensor = key.rpartition(".")
         value = table.get(key) or (f"{table[layer]}.{tensor}" if layer in table else "")
@@ -101,38 +98,40 @@ def by_template(name: str, table: Mapping[str, str]) -> str:
 def canonical(
     stored: Mapping[str, NDArray], translate: Callable[[str], str], source: str
 ) -> dict[str, NDArray]:
-    """Return the tensors of a BERT of Devlin et al. under their canonical names.
+    """Convert the tensors of another library's BERT to canonical names and layouts.
 
-    A decoder that is tied to the token embedding, either of which may be left out of a file, is
-    that embedding. The classes of the next sentence change places: the first is the book's second.
+    The token embedding and the MLM decoder share their weight: if a file has one of them, it is
+    used for both. The two classes of next-sentence prediction are swapped, since the book has them
+    in the other order.
 
     Args:
-        stored: the file's names to tensors.
-        translate: returns a canonical name, or raises KeyError.
-        source: the file, for messages.
+        stored: the tensors by name.
+        translate: converts a name to the canonical one, or raises KeyError.
+        source: path of the tensors' file, for messages.
     """
     arrays: dict[str, NDArray] = {}
     unknown = []
     for name, array in stored.items():
         try:
-            canonical_name = translate(name)
+            new_name = translate(name)
         except KeyError:
             unknown.append(name)
             continue
-        if canonical_name in arrays and arrays[canonical_name].tobytes() != array.tobytes():
+        if new_name in arrays and arrays[new_name].tobytes() != array.tobytes():
             raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")
-        arrays[canonical_name] = array
+        arrays[new_name] = array
     if unknown:
         raise CheckpointError(f"{source}: no BERT has the tensors {', '.join(unknown[:5])}")
     positions, table = "encoder.pos_embedding", "encoder.token_embedding.weight"
+    decoder = "mlm.decoder.weight"
     if positions in arrays and arrays[positions].ndim == 2:
         arrays[positions] = arrays[positions][None]
-    decoder = "mlm.decoder.weight"
-    for one, other in ((table, decoder), (decoder, table)):
-        if other in arrays:
-            arrays.setdefault(one, arrays[other])
+    if table not in arrays and decoder in arrays:
+        arrays[table] = arrays[decoder]
     if "mlm.decoder.bias" not in arrays:
         arrays.pop(decoder, None)
+    elif table in arrays:
+        arrays.setdefault(decoder, arrays[table])
     for name in ("nsp.output.weight", "nsp.output.bias"):
         if name in arrays and arrays[name].ndim:
             arrays[name] = arrays[name][::-1]

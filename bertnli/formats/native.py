@@ -1,8 +1,8 @@
-"""bertnli's own format: one folder that any backend opens, with no pickled code in it.
+"""bertnli's own format: a folder that both backends read, without pickled code.
 
 model.safetensors   the tensors, under their canonical names
-config.json         the sizes, the label names in the order of the logits, how pairs are cut to
-                    length, the format's version
+config.json         the sizes, the class names in the order of the logits, how pairs are truncated,
+                    the format's version
 vocab.json          the tokens in the order of their ids, as in the book's files; or
 tokenizer.json      the word pieces, and how text is cut into them
 """
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from bertnli._util.files import as_path, is_plain_file, is_there, read_json_object
 from bertnli.bert.config import BERTConfig
 from bertnli.errors import CheckpointError, ConfigError
-from bertnli.formats.checkpoint import Checkpoint, check_sizes
+from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.folder import remove_files, replaced_folder
 from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
@@ -28,25 +28,25 @@ from bertnli.text.wordpiece import WordPieceVocab
 FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
-#: All files that a checkpoint may have; the one that says what it is comes last.
+#: All files that a checkpoint may have. The one that identifies it comes last, to be removed last.
 FILES = (WEIGHTS, Vocab.FILE, WordPieceVocab.FILE, CONFIG)
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
-    """Return whether a file of tensors is the one of a folder of this format."""
+    """Return whether a file of tensors is in a folder of this format; ``stored`` is not used."""
     return file.name == WEIGHTS and is_described(file.parent, FORMATS)
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Read a checkpoint from a folder, without its vocabulary."""
+    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
     config, labels, encoding = read_description(file.parent / CONFIG)
     check_sizes(stored, config, file.parent / CONFIG, {})
-    format = f"{FORMATS['output.weight' not in stored]}, version {VERSION}"
+    format = f"{FORMATS[WEIGHT not in stored]}, version {VERSION}"
     return Checkpoint(stored, config, labels=labels, encoding=encoding, format=format)
 
 
 def write(checkpoint: Checkpoint, folder: Path) -> None:
-    """Write a new folder."""
+    """Write a checkpoint to a new folder."""
     format = FORMATS[checkpoint.labels is None]
     folder.mkdir()
     write_tensors(folder / WEIGHTS, checkpoint.arrays, format)
@@ -62,20 +62,12 @@ def save_native(
     vocab: Vocab,
     encoding: PairEncoding | None = None,
 ) -> None:
-    """Write a checkpoint folder, replacing one that is there.
-
-    A crash leaves either the old checkpoint or the new one; see `replaced_folder`.
+    """Write a checkpoint folder, or replace an existing one; a crash leaves the old or the new one.
 
     Args:
-        folder: of the checkpoint.
-        arrays: canonical name to array, float32 or float16.
-        config: the sizes.
-        labels: the classes' names in the order of the logits; None of a pretrained model.
-        vocab: the vocabulary.
-        encoding: how a classifier's pairs are cut to length; None where that is not known.
-
-    Raises:
-        CheckpointError: the folder exists and is not a checkpoint, or cannot be written.
+        folder: path of the folder.
+        arrays: tensors by canonical name, float32 or float16.
+        config, labels, vocab, encoding: the fields of a `Checkpoint`.
     """
     folder = as_path(folder)
     if folder.exists() and not is_replaceable(folder):
@@ -92,53 +84,43 @@ def save_native(
 
 
 def is_replaceable(folder: Path) -> bool:
-    """Return whether a path is an empty folder, or one with a checkpoint of ours and nothing else.
-
-    A symbolic link is not.
-    """
+    """Return whether a folder is empty, or holds the files of a checkpoint and nothing else."""
     if folder.is_symlink() or not folder.is_dir():
         return False
     files = [*folder.iterdir()]
-    if not files:
-        return True
-    if not {path.name for path in files} <= {*FILES} or not all(map(is_plain_file, files)):
+    if not all(path.name in FILES and is_plain_file(path) for path in files):
         return False
     try:
-        return is_described(folder, FORMATS)
+        return not files or is_described(folder, FORMATS)
     except CheckpointError:
         return False
 
 
 def is_checkpoint(path: Path) -> bool:
-    """Return whether a path is a folder with the files of a checkpoint."""
+    """Return whether a path is a folder with the two main files of a checkpoint."""
     return is_there(path / CONFIG) and is_there(path / WEIGHTS)
 
 
 def others_beside(folder: Path) -> list[Path]:
-    """Return the foreign files in a checkpoint's folder."""
+    """Return the files in a checkpoint's folder that do not belong to the checkpoint."""
     if folder.is_symlink() or not is_checkpoint(folder):
         return []
     return sorted(path for path in folder.iterdir() if path.name not in FILES)
 
 
 def remove_checkpoint(folder: Path) -> None:
-    """Remove a folder that `is_replaceable`; OSError where something else is in it by now."""
+    """Remove a checkpoint's folder; OSError if it holds other files, too."""
     remove_files(folder, FILES)
 
 
-# The description, which the book's files have beside them as well
-
-
 def is_described(folder: Path, formats: Sequence[str]) -> bool:
-    """Return whether a folder's config.json is of one of these formats."""
+    """Return whether the entry ``format`` in a folder's config.json is one of ``formats``."""
     path = folder / CONFIG
     return is_there(path) and read_json_object(path, CheckpointError).get("format") in formats
 
 
-def read_description(
-    path: Path,
-) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None]:
-    """Return sizes, class names and how pairs are cut."""
+def read_description(path: Path) -> tuple[BERTConfig, tuple[str, ...] | None, PairEncoding | None]:
+    """Read the sizes, the class names and how pairs are truncated from a config.json."""
     described = read_json_object(path, CheckpointError)
     if described.get("version", VERSION) != VERSION:
         raise CheckpointError(
@@ -146,27 +128,20 @@ def read_description(
             "use the version of bertnli that wrote it"
         )
     try:
-        labels = described["labels"]
-        if labels is not None and not (
-            isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-        ):
-            raise TypeError("labels is not a list of names")
+        labels, encoding = described["labels"], None
+        if labels is not None:
+            if not isinstance(labels, list) or not all(isinstance(name, str) for name in labels):
+                raise TypeError("labels is not a list of names")
+            labels = tuple(labels)
         config = BERTConfig.from_dict(described["model"])
-        encoding = None
         if "encoding" in described:
             encoding = PairEncoding.from_dict(described["encoding"], config.max_len)
     except (KeyError, TypeError, ConfigError) as error:
         raise CheckpointError(f"{path} is damaged: {error}") from error
-    return config, None if labels is None else tuple(labels), encoding
+    return config, labels, encoding
 
 
 def write_description(path: Path, checkpoint: Checkpoint, kind: Mapping[str, str | int]) -> None:
-    """Write what `read_description` reads, after the entries that say which kind it is."""
-    labels, encoding = checkpoint.labels, checkpoint.encoding
-    described = {
-        **kind,
-        "model": checkpoint.config.to_dict(),
-        "labels": None if labels is None else list(labels),
-        **({} if encoding is None else {"encoding": encoding.to_dict()}),
-    }
+    """Write a config.json that describes a checkpoint, after entries that identify its format."""
+    described = {**kind, **checkpoint.description()}
     path.write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")

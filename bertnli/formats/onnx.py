@@ -1,10 +1,11 @@
-"""ONNX out: a classifier, or a BERT, as a graph that onnxruntime computes; no framework is needed.
+"""Export a classifier or a BERT as an ONNX graph, without PyTorch and MXNet.
 
-The graph is written from the tensors, not traced: any batch and any length, no padding tricks, of a
-classifier's last block only what ``<cls>`` needs. Inputs, int64, (batch, tokens): ``input_ids``,
-``attention_mask`` (1 for a token, 0 for padding), ``token_type_ids``. Outputs, float32: ``logits``
-(batch, labels) of a classifier; ``last_hidden_state`` (batch, tokens, hiddens) and
-``pooler_output`` (batch, hiddens) of a BERT.
+The graph is built from the tensors, not traced. It takes batches of any size and length. In the
+last block of a classifier only the position of ``<cls>`` is computed.
+
+Inputs, int64, (batch, tokens): ``input_ids``, ``attention_mask`` (1 for a token, 0 for padding),
+``token_type_ids``. Outputs, float32: for a classifier ``logits`` (batch, labels); for a BERT
+``last_hidden_state`` (batch, tokens, hiddens) and ``pooler_output`` (batch, hiddens).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,30 +27,23 @@ from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
 from bertnli.version import __version__
 
-#: The first with layer normalisation as an operator of its own.
+#: The first opset with an operator for layer normalisation.
 OPSET, IR_VERSION = 17, 8
 MODEL, INT8 = "model.onnx", "model.int8.onnx"
 INPUTS = ("input_ids", "attention_mask", "token_type_ids")
-#: What a file of protocol buffers can hold.
+#: Largest size of a file of protocol buffers, less room for the graph itself.
 MAX_BYTES = 2**31 - 2**20
-#: How far its outputs may be from the referee's, by the largest of them (or 1).
+#: Largest difference of outputs from the referee's, relative to the largest output (or 1).
 TOLERANCE = 1e-4
-#: Pairs and tokens of the batches that a graph is checked on.
+#: Shapes, (pairs, tokens), of the batches on which a graph is checked.
 CHECKED = ((1, 1), (3, 7), (8, 24), (2, 64))
 
 
 def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
-    """Write a graph, and check with onnxruntime that it computes what the tensors say.
+    """Write a model as an ONNX file, and compare its outputs with `bertnli.bert.referee`'s.
 
-    Class names, positions and sizes are in the file's metadata, as JSON.
-
-    Args:
-        path: of the new file.
-        checkpoint: a classifier or a pretrained model, whose pretraining heads are left out.
-
-    Raises:
-        BackendError: the packages onnx and onnxruntime are missing.
-        CheckpointError: it is too large for such a file, or its outputs differ from the referee's.
+    Pretraining heads are left out. The file's metadata have sizes, class names and how pairs are
+    truncated, as JSON.
     """
     onnx, _ = _packages()
     used = {k: a for k, a in checkpoint.arrays.items() if not k.startswith(("mlm.", "nsp."))}
@@ -70,9 +64,9 @@ def write_onnx(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def quantize(path: Path, target: Path) -> None:
-    """Write a graph again with int8 weights; activations are quantized as they come.
+    """Write the int8 version of an ONNX file: weights quantized, activations quantized at run time.
 
-    Matrices have a scale for each column, and the embedding one for all.
+    The scales of matrices are per column; the embedding has one scale.
     """
     _packages()
     from onnxruntime.quantization import QuantType, quantize_dynamic
@@ -88,11 +82,7 @@ def quantize(path: Path, target: Path) -> None:
 
 
 class OnnxModel:
-    """A graph in onnxruntime.
-
-    Args:
-        path: of the file.
-    """
+    """An ONNX file, loaded in onnxruntime on the CPU."""
 
     def __init__(self, path: Path) -> None:
         _, runtime = _packages()
@@ -103,7 +93,7 @@ class OnnxModel:
             self.session = runtime.InferenceSession(str(path), options, providers=providers)
 
     def outputs(self, batch: Batch) -> list[NDArray[np.float32]]:
-        """Return the graph's outputs for a batch: the logits (B, labels), or a BERT's two."""
+        """Compute the logits of a classifier, or a BERT's last hidden state and pooler output."""
         mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
         values = (batch.token_ids, mask, batch.segments)
         feeds = {n: v.astype(np.int64) for n, v in zip(INPUTS, values, strict=True)}
@@ -113,9 +103,10 @@ class OnnxModel:
 
 
 def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
-    """Return how far a graph's outputs are from the referee's, by the largest of them (or 1).
+    """Compare the outputs of an ONNX file with `bertnli.bert.referee`'s on random batches.
 
-    Taken over random batches of several shapes, padded.
+    Returns:
+        The largest difference, relative to the largest output (or 1) of its batch.
     """
     model, config = OnnxModel(path), checkpoint.config
     rng = np.random.default_rng(0)
@@ -127,19 +118,19 @@ def largest_difference(path: Path, checkpoint: Checkpoint) -> float:
         ids = rng.integers(0, config.vocab_size, (size, width)).astype(np.int32)
         segments = (np.arange(width) >= lens[:, None] // 2).astype(np.int32)
         expected = referee.forward(checkpoint.arrays, config, ids, segments, lens)
-        wanted = [expected.encoded, expected.pooled]
+        arrays = [expected.encoded, expected.pooled]
         if expected.logits is not None:
-            wanted = [expected.logits]
+            arrays = [expected.logits]
         outputs = model.outputs(Batch(ids, segments, lens, np.zeros(size, np.int32)))
-        for right, output in zip(wanted, outputs, strict=True):
-            scale = max(1.0, float(np.abs(right).max()))
-            # A NaN must not get lost in a maximum.
-            difference = float(np.maximum(difference, np.abs(right - output).max() / scale))
+        for array, output in zip(arrays, outputs, strict=True):
+            scale = max(1.0, float(np.abs(array).max()))
+            # NumPy's maximum is NaN if an argument is NaN; Python's max may drop it.
+            difference = float(np.maximum(difference, np.abs(array - output).max() / scale))
     return difference
 
 
 class _Graph:
-    """The graph under construction; methods add a node and return its output's name."""
+    """A graph under construction; its methods add nodes and return the name of the output."""
 
     def __init__(self, onnx: Any, checkpoint: Checkpoint) -> None:
         self.onnx, self.helper, self.checkpoint = onnx, onnx.helper, checkpoint
@@ -148,22 +139,29 @@ class _Graph:
         self.constants: dict[str, Any] = {}
 
     def model(self) -> Any:
-        """Return the complete model, with its metadata."""
-        labels, encoding = self.checkpoint.labels, self.checkpoint.encoding
-        hiddens = self.config.num_hiddens
-        outputs: dict[str, tuple[str | int, ...]] = {
-            "last_hidden_state": ("batch", "tokens", hiddens),
-            "pooler_output": ("batch", hiddens),
-        }
-        if labels is not None:
-            outputs = {"logits": ("batch", len(labels))}
-        self.build(*outputs)
+        """Build the complete ONNX model, with its metadata."""
+        labels, hiddens = self.checkpoint.labels, self.config.num_hiddens
         types, value = self.onnx.TensorProto, self.helper.make_tensor_value_info
+        X = self.embedded()
+        mask = self.node("Cast", "attention_mask", to=types.FLOAT)
+        hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
+        bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
+        for i in range(self.config.num_blks):
+            cls_only = labels is not None and i == self.config.num_blks - 1
+            X = self.block(f"encoder.blks.{i}", X, bias, cls_only)
+        cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
+        pooled = self.node("Tanh", self.dense("hidden", cls), output="pooler_output")
+        shapes: dict[str, tuple[str | int, ...]] = {pooled: ("batch", hiddens)}
+        if labels is None:
+            X = self.node("Identity", X, output="last_hidden_state")
+            shapes = {X: ("batch", "tokens", hiddens)} | shapes
+        else:
+            shapes = {self.dense("output", pooled, output="logits"): ("batch", len(labels))}
         graph = self.helper.make_graph(
             self.nodes,
             "bertnli",
             [value(name, types.INT64, ("batch", "tokens")) for name in INPUTS],
-            [value(name, types.FLOAT, shape) for name, shape in outputs.items()],
+            [value(name, types.FLOAT, shape) for name, shape in shapes.items()],
             list(self.constants.values()),
         )
         model = self.helper.make_model(
@@ -173,39 +171,19 @@ class _Graph:
             ir_version=IR_VERSION,
             opset_imports=[self.helper.make_opsetid("", OPSET)],
         )
-        facts: Mapping[str, Any] = {
-            "model": self.config.to_dict(),
-            "labels": None if labels is None else list(labels),
-            **({} if encoding is None else {"encoding": encoding.to_dict()}),
-        }
-        self.helper.set_model_props(model, {k: json.dumps(v) for k, v in facts.items()})
+        description = self.checkpoint.description().items()
+        self.helper.set_model_props(model, {key: json.dumps(value) for key, value in description})
         return model
-
-    def build(self, output: str, pooled: str = "") -> None:
-        """Add all nodes: up to the logits, or to the two outputs of a pretrained model."""
-        X = self.embedded()
-        mask = self.node("Cast", "attention_mask", to=self.onnx.TensorProto.FLOAT)
-        hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
-        bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
-        for i in range(self.config.num_blks):
-            last = not pooled and i == self.config.num_blks - 1
-            X = self.block(f"encoder.blks.{i}", X, bias, cls_only=last)
-        cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
-        if pooled:
-            self.node("Identity", X, output=output)
-            self.node("Tanh", self.dense("hidden", cls), output=pooled)
-        else:
-            self.dense("output", self.node("Tanh", self.dense("hidden", cls)), output=output)
 
     def embedded(self) -> str:
         tokens, segments = (
-            self.node("Gather", self.tensor(f"encoder.{table}_embedding.weight"), ids)
+            self.node("Gather", self.constant(f"encoder.{table}_embedding.weight"), ids)
             for table, ids in (("token", "input_ids"), ("segment", "token_type_ids"))
         )
         positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
         width = self.node("Shape", "input_ids", start=1, end=2)
-        places = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        X = self.node("Add", self.node("Add", tokens, segments), places)
+        positions = self.node("Slice", positions, self.integers(0), width, self.integers(0))
+        X = self.node("Add", self.node("Add", tokens, segments), positions)
         return self.norm("encoder.ln", X) if self.config.embedding_norm else X
 
     def block(self, name: str, X: str, bias: str, cls_only: bool) -> str:
@@ -246,10 +224,10 @@ class _Graph:
     def dense(self, name: str, X: str, output: str = "") -> str:
         weight = self.constant(f"{name}.weight", self.arrays[f"{name}.weight"].T)  # (in, out)
         product = self.node("MatMul", X, weight)
-        return self.node("Add", product, self.tensor(f"{name}.bias"), output=output)
+        return self.node("Add", product, self.constant(f"{name}.bias"), output=output)
 
     def norm(self, name: str, X: str) -> str:
-        weights = (self.tensor(f"{name}.{leaf}") for leaf in ("weight", "bias"))
+        weights = (self.constant(f"{name}.{leaf}") for leaf in ("weight", "bias"))
         eps = self.config.norm_eps
         return self.node("LayerNormalization", X, *weights, axis=-1, epsilon=eps)
 
@@ -259,17 +237,16 @@ class _Graph:
         self.nodes.append(node)
         return output
 
-    def tensor(self, name: str) -> str:
-        return self.constant(name, self.arrays[name])
-
     def number(self, value: float) -> str:
         return self.constant(f"number {value!r}", np.array(value, np.float32))
 
     def integers(self, *values: int) -> str:
         return self.constant(f"integers {values}", np.array(values, np.int64))
 
-    def constant(self, name: str, array: NDArray) -> str:
+    def constant(self, name: str, array: NDArray | None = None) -> str:
+        """Add a constant, unless it is there; by default the model's tensor ``name``."""
         if name not in self.constants:
+            array = self.arrays[name] if array is None else array
             dtype = np.float32 if array.dtype.kind == "f" else array.dtype
             ordered = np.array(array, dtype, order="C")
             self.constants[name] = self.onnx.numpy_helper.from_array(ordered, name)
@@ -278,7 +255,7 @@ class _Graph:
 
 @contextmanager
 def _package_errors(what: str) -> Iterator[None]:
-    """Turn the packages' errors, which have many classes, into ours."""
+    """Context manager that converts any exception to a CheckpointError about ``what``."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
 """MXNet's ``.params`` files, read and written with NumPy alone.
 
-A file is a list of arrays, perhaps with names: what `mx.nd.save` and gluon's ``save_parameters``
-write. All numbers are little-endian:
+A file is a list of arrays, perhaps with names, as `mx.nd.save` and gluon's ``save_parameters``
+write it. All numbers are little-endian:
 
     u64 0x112   u64 0   u64 n   n arrays   u64 m (n, or 0 without names)   m names: u64 bytes, UTF-8
 
@@ -11,9 +11,9 @@ An array begins with the version of its layout:
     V1          u32 magic   shape   device   i32 dtype   data
     before V1   u32 ndim, ndim * u32   device   i32 dtype   data
 
-A shape is i32 ndim, ndim * i64; a device i32 kind, i32 number, of no meaning here. A shape without
-dimensions is an array that was never given a value; in V3, which MXNet's NumPy mode writes, that is
-ndim -1, and ndim 0 is a scalar.
+A shape is i32 ndim, ndim * i64; a device, which is ignored here, is i32 kind, i32 number. An array
+that was never given a value has no dimensions; in V3, which MXNet's NumPy mode writes, it has ndim
+-1, and ndim 0 is a scalar.
 """
 
 from __future__ import annotations
@@ -43,50 +43,78 @@ MAX_DIMENSIONS = 32  # NumPy's own limit
 
 
 def read_params(path: str | Path) -> dict[str, NDArray] | list[NDArray]:
-    """Return the arrays of a file by their names, or in a list if they have none.
+    """Read the arrays of a file by name, or as a list if they have no names.
 
-    The prefixes ``arg:`` and ``aux:`` of exported symbols are taken off. Arrays have the file's own
-    dtype; bfloat16, which NumPy lacks, becomes float32, which holds each of its values. They share
-    the file's memory and cannot be written to.
+    The prefixes ``arg:`` and ``aux:`` of exported symbols are removed. The arrays keep the file's
+    dtypes, except that bfloat16 becomes float32. They are read-only and share the file's memory.
 
     Raises:
-        CheckpointError: the file is damaged or something else, holds a sparse array or one without
-            a value, or names two arrays the same; the message says where.
+        CheckpointError: the file is damaged or of another kind, holds a sparse array or one without
+            a value, or has two arrays of the same name; the message says where.
     """
     with open_regular(path, CheckpointError) as file:
         is_empty = not file.read(1)  # an empty file cannot be mapped
         data = memoryview(b"") if is_empty else np.memmap(file, np.uint8, "r").data
+    reader = _Reader(data)
     try:
-        return _read(_Reader(data), path)
+        if reader.number("Q") != LIST_MAGIC:
+            raise ValueError("it begins with other bytes than its magic number")
+        reader.take(8)
+        arrays = [_read_array(reader, path, f"array {i}") for i in range(reader.count())]
+        names = [bytes(reader.take(reader.number("Q"))).decode() for _ in range(reader.count())]
+        names = [name[4:] if name.startswith(("arg:", "aux:")) else name for name in names]
+        if reader.position != len(data):
+            raise ValueError(f"{len(data) - reader.position} bytes follow the last name")
+        if not names:
+            return arrays
+        if len(names) != len(arrays):
+            raise ValueError(f"{len(arrays)} arrays have {len(names)} names")
+        check_names(names, path)
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
+        if twice:
+            raise ValueError(f"two arrays have the same name: {', '.join(twice[:5])}")
     except CheckpointError:
         raise
     except ValueError as error:
         raise CheckpointError(
             f"{path} is damaged or not an MXNet .params file: {error}. {COPY_ANEW}"
         ) from error
-
-
-def _read(reader: _Reader, path: str | Path) -> dict[str, NDArray] | list[NDArray]:
-    if reader.number("Q") != LIST_MAGIC:
-        raise ValueError("it begins with other bytes than its magic number")
-    reader.take(8)
-    arrays = [_read_array(reader, path, f"array {i}") for i in range(reader.count())]
-    names = [bytes(reader.take(reader.number("Q"))).decode() for _ in range(reader.count())]
-    names = [name[4:] if name.startswith(("arg:", "aux:")) else name for name in names]
-    if reader.place != len(reader.data):
-        raise ValueError(f"{len(reader.data) - reader.place} bytes follow the last name")
-    if not names:
-        return arrays
-    if len(names) != len(arrays):
-        raise ValueError(f"{len(arrays)} arrays have {len(names)} names")
-    check_names(names, path)
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
-    if twice:
-        raise ValueError(f"two arrays have the same name: {', '.join(twice[:5])}")
     return dict(zip(names, arrays, strict=True))
 
 
+class _Reader:
+    """Reads values from a file's bytes, one after the other."""
+
+    def __init__(self, data: memoryview) -> None:
+        self.data, self.position = data, 0
+
+    def take(self, size: int) -> memoryview:
+        """Return the next ``size`` bytes; ValueError if there are fewer."""
+        left = len(self.data) - self.position
+        if not 0 <= size <= left:
+            raise ValueError(
+                f"{size} bytes are expected at byte {self.position}, and {left} are left"
+            )
+        self.position += size
+        return self.data[self.position - size : self.position]
+
+    def numbers(self, code: str) -> tuple[int, ...]:
+        """Read the numbers of a `struct` format, given without the byte order."""
+        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
+
+    def number(self, code: str) -> int:
+        return self.numbers(code)[0]
+
+    def count(self) -> int:
+        """Read the number of arrays or of names; ValueError if the file is too short for it."""
+        number, most = self.number("Q"), min((len(self.data) - self.position) // 8, MAX_TENSORS)
+        if number > most:
+            raise ValueError(f"{number} arrays or names are expected, and at most {most} are read")
+        return number
+
+
 def _read_array(reader: _Reader, path: str | Path, what: str) -> NDArray:
+    """Read the next array; ``path`` and ``what``, the name of the array, are for messages."""
     version = reader.number("I")
     is_new = version in (V1, V2, V3)
     storage = reader.number("i") if version in (V2, V3) else 0
@@ -112,50 +140,23 @@ def _read_array(reader: _Reader, path: str | Path, what: str) -> NDArray:
     return widened(values) if flag == BFLOAT16 else values
 
 
-class _Reader:
-    """A place in a file's bytes, which moves on with what is read."""
-
-    def __init__(self, data: memoryview) -> None:
-        self.data, self.place = data, 0
-
-    def take(self, size: int) -> memoryview:
-        left = len(self.data) - self.place
-        if not 0 <= size <= left:
-            raise ValueError(f"{size} bytes are expected at byte {self.place}, and {left} are left")
-        self.place += size
-        return self.data[self.place - size : self.place]
-
-    def numbers(self, code: str) -> tuple[int, ...]:
-        return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
-
-    def number(self, code: str) -> int:
-        return self.numbers(code)[0]
-
-    def count(self) -> int:
-        """Return a number of arrays or names, each of which has eight bytes at least."""
-        number, most = self.number("Q"), min((len(self.data) - self.place) // 8, MAX_TENSORS)
-        if number > most:
-            raise ValueError(f"{number} arrays or names are expected, and at most {most} are read")
-        return number
-
-
 def write_params(
     path: str | Path,
     arrays: Mapping[str, NDArray] | Sequence[NDArray],
     *,
     numpy_mode: bool = True,
 ) -> None:
-    """Write a file that MXNet opens: `mx.npx.load`, `mx.nd.load`, gluon's ``load_parameters``.
+    """Write a file that MXNet reads: `mx.npx.load`, `mx.nd.load`, gluon's ``load_parameters``.
 
     Args:
-        path: of the file.
-        arrays: by name, or in a list without names.
-        numpy_mode: for programs that call ``npx.set_np()``, as the book's do. MXNet opens a file
-            only in the mode that it was written for.
+        path: path of the file.
+        arrays: the arrays by name, or a list of arrays without names.
+        numpy_mode: whether the file is for programs that call ``npx.set_np()``, as the book's do.
+            MXNet reads a file only in the mode that it was written for.
 
     Raises:
-        CheckpointError: a dtype that MXNet does not have; outside the NumPy mode also an array
-            without elements or dimensions.
+        CheckpointError: MXNet lacks a dtype; or, without the NumPy mode, an array has no elements
+            or no dimensions.
     """
     names = list(arrays) if isinstance(arrays, Mapping) else []
     values = list(arrays.values()) if isinstance(arrays, Mapping) else list(arrays)
@@ -175,6 +176,5 @@ def write_params(
             file.write(struct.pack("<iii", 1, 0, FLAGS[value.dtype.newbyteorder("=")]))
             file.write(np.ascontiguousarray(value, value.dtype.newbyteorder("<")).tobytes())
         file.write(struct.pack("<Q", len(names)))
-        for name in names:
-            encoded = name.encode()
+        for encoded in map(str.encode, names):
             file.write(struct.pack("<Q", len(encoded)) + encoded)

@@ -1,8 +1,8 @@
-"""Pickles that describe tensors, read without running their code, in bounded memory and time.
+"""Read pickles that describe tensors, in bounded memory and time, and without running their code.
 
-Python's unpickler reads them, with a `find_class` that knows the few names that tensors need and
-refuses all others. A scan of the instructions goes before it. Tensors become descriptions: their
-values lie outside of the pickle.
+Python's unpickler reads them, after a scan of their instructions. Its `find_class` knows the few
+names that tensors need and refuses all others. The result has descriptions in the place of tensors,
+whose values lie outside of the pickle.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import pickletools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-#: Instructions of a pickle, of which a tensor takes about 45; values in a tuple, nested ones too.
+#: Limits: instructions of a pickle, of which a tensor takes about 45; values in a tuple, with those
+#: in its nested tuples.
 MAX_INSTRUCTIONS, MAX_TUPLE = 1 << 18, 256
 #: The codes of the instructions that picklers write for containers, numbers, texts and calls.
 INSTRUCTIONS = frozenset(
     "\x80\x95.(01N\x88\x89JKM\x8aGX\x8c\x8dUTCB})]t\x85\x86\x87suaeqr\x94hjc\x93R\x81bQ"
 )
-#: The only number of more than 64 bits: keys of a dictionary that are large may have equal hashes.
+#: The only number of more than 64 bits that is read: larger numbers can be made to have equal
+#: hashes, which would make a dictionary of them slow.
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 #: Dimensions of a tensor: NumPy's own limit.
 MAX_DIMENSIONS = 32
-#: Storage classes to NumPy's codes.
+#: PyTorch's storage classes to NumPy's type codes.
 STORAGES = {
     "FloatStorage": "<f4",
     "DoubleStorage": "<f8",
@@ -38,16 +40,16 @@ STORAGES = {
     "BoolStorage": "?",
     "UntypedStorage": "u1",
 }
-#: Dtypes that have no storage class, to NumPy's codes.
+#: PyTorch's dtypes that have no storage class to NumPy's type codes.
 UNTYPED = {"uint16": "<u2", "uint32": "<u4", "uint64": "<u8"}
 
 
 class Refused(Exception):
-    """A pickle holds what no tensor needs."""
+    """Raised for a pickle that holds something other than tensors in plain containers."""
 
 
 class Storage(NamedTuple):
-    """A storage: its elements' NumPy code or ``"bf16"``, its key in the file, its length."""
+    """A storage of numbers: NumPy's type code or ``"bf16"``, key, number of elements."""
 
     code: str
     key: str
@@ -55,7 +57,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A tensor: a view of a storage, perhaps as another NumPy code; lengths are in elements."""
+    """A tensor, described as a view of a storage; offset and strides are numbers of elements."""
 
     storage: Storage
     offset: int
@@ -65,14 +67,14 @@ class Tensor(NamedTuple):
 
 
 class Unpickler(pickle.Unpickler):
-    """Reads the pickle at a file's position, which is after it then.
+    """Reads one pickle from a file's current position, and moves the position to its end.
 
     Attributes:
-        storages: those that the pickle names, by their keys.
+        storages: dictionary of each key to the storage that the pickle refers to.
 
     Raises:
-        Refused: it holds something else than tensors in plain containers.
-        Exception: of any kind, for a damaged one.
+        Refused: the pickle holds something other than tensors in plain containers.
+        Exception: the pickle is damaged.
     """
 
     def __init__(self, file: io.BytesIO) -> None:
@@ -84,7 +86,7 @@ class Unpickler(pickle.Unpickler):
         self.storages: dict[str, Storage] = {}
 
     def find_class(self, module: str, name: str) -> Any:
-        """Return a stand-in for a class or a function; nothing is imported."""
+        """Return a substitute for a class or function that a pickle names; import nothing."""
         if f"{module}.{name}" in _FUNCTIONS:
             return _FUNCTIONS[f"{module}.{name}"]
         if module in ("torch", "torch.storage", "torch.cuda") and name in STORAGES | UNTYPED:
@@ -95,7 +97,7 @@ class Unpickler(pickle.Unpickler):
         )
 
     def persistent_load(self, pid: Any) -> Storage:
-        """Return the storage that a reference means."""
+        """Return the storage that a persistent id of a pickle refers to."""
         if type(pid) is not tuple or pid[:1] != ("storage",) or pid[5:] not in ((), (None,)):
             raise Refused("it refers to something other than a storage")
         _, code, key, _, size = pid[:5]
@@ -108,10 +110,10 @@ class Unpickler(pickle.Unpickler):
 
 
 def _scan(file: io.BytesIO) -> None:
-    """Refuse a pickle that takes much memory or time, before it is read.
+    """Raise an exception for a pickle that would take much memory or time to read.
 
-    The unpickler's stack is simulated, with the number of values in each tuple in the place of
-    the objects: the key of a dictionary is hashed with everything that is nested in it.
+    The unpickler's stack is simulated. In the place of each object it has the number of values in
+    nested tuples: hashing a tuple, as a dictionary's key, takes time in proportion to that.
     """
     stack: list[int] = []
     below_marks: list[list[int]] = []
@@ -148,10 +150,7 @@ def _scan(file: io.BytesIO) -> None:
             stack[kept:] = [size] * len(op.stack_after)
 
 
-# What a pickle may call
-
-
-def _tensor(storage: Any, offset: Any, sizes: Any, strides: Any, code: str = "") -> Tensor:
+def _tensor(storage: Any, offset: Any, sizes: Any, strides: Any, code: Any = "") -> Tensor:
     if type(storage) is not Storage:
         raise Refused("a tensor has no storage")
     sizes, strides = _sizes(sizes), _sizes(strides)
@@ -162,11 +161,6 @@ def _tensor(storage: Any, offset: Any, sizes: Any, strides: Any, code: str = "")
     if code not in ("", *UNTYPED.values()):
         raise Refused(f"a tensor has the dtype {code!r:.60}")
     return Tensor(storage, offset, sizes, strides, code or storage.code)
-
-
-def _tensor_of_dtype(*args: Any) -> Tensor:
-    storage, offset, sizes, strides, _, _, code, *_ = args
-    return _tensor(storage, offset, sizes, strides, code)
 
 
 def _sizes(sizes: Any = ()) -> tuple[int, ...]:
@@ -183,24 +177,24 @@ def _parameter(data: Any, *_: Any) -> Tensor:
     return data
 
 
-def _dictionary(items: Any = None) -> _Dictionary:
-    if items is not None and type(items) is not list:
-        raise Refused("an OrderedDict is made of no list")
-    dictionary = _Dictionary(items or ())
-    if items:
-        items.clear()  # so that a pickle cannot hand over the same list again and again
-    return dictionary
-
-
 class _Dictionary(dict[Any, Any]):
-    """An OrderedDict of a pickle, without its attributes, such as the modules' versions."""
+    """Replaces an OrderedDict in a pickle; attributes that the pickle sets are ignored."""
 
     def __setstate__(self, state: Any) -> None:
         pass
 
 
+def _dictionary(items: Any = None) -> _Dictionary:
+    if items is not None and type(items) is not list:
+        raise Refused("an OrderedDict is made of no list")
+    dictionary = _Dictionary(items or ())
+    if items:
+        items.clear()  # so that a pickle cannot pass the same list again and again
+    return dictionary
+
+
 class _Function:
-    """A function that a pickle may call, and whose attributes it cannot set."""
+    """Takes the place of a function in a pickle, which may call it but not set its attributes."""
 
     def __init__(self, function: Callable[..., Any]) -> None:
         self.call = function
@@ -212,11 +206,12 @@ class _Function:
         raise Refused("it sets attributes of a function")
 
 
+#: The functions that a pickle may call, by the name under which the pickle calls them.
 _FUNCTIONS = {
     "collections.OrderedDict": _Function(_dictionary),
     "torch.Size": _Function(_sizes),
     "torch._utils._rebuild_tensor": _Function(_tensor),
     "torch._utils._rebuild_tensor_v2": _Function(lambda *args: _tensor(*args[:4])),
-    "torch._utils._rebuild_tensor_v3": _Function(_tensor_of_dtype),
+    "torch._utils._rebuild_tensor_v3": _Function(lambda *args: _tensor(*(*args[:4], args[6]))),
     "torch._utils._rebuild_parameter": _Function(_parameter),
 }

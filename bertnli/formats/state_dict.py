@@ -1,7 +1,7 @@
-"""PyTorch's state dicts, read without PyTorch into NumPy arrays; no code of a file is run.
+"""PyTorch's state dicts, read into NumPy arrays without PyTorch and without running their code.
 
 `torch.save` writes a pickle that describes each tensor as a view (offset, sizes, strides) of a
-storage, and the storages' bytes beside it:
+storage, and the bytes of the storages beside it:
 
     zip (since 1.6)   NAME/data.pkl, NAME/data/KEY for each storage, perhaps NAME/byteorder
     legacy            pickles of a magic number, 1001, facts of the machine, the object, and the
@@ -29,23 +29,22 @@ from bertnli.formats.pickles import LEGACY_MAGIC, Refused, Storage, Tensor, Unpi
 from bertnli.formats.tensors import check_names, widened
 
 LEGACY_PROTOCOL = 1001
-#: Where training checkpoints keep the state dict, beside the optimizer's and counters.
+#: Where training checkpoints keep the model's state dict, beside the optimizer's and counters.
 STATE_KEYS = ("state_dict", "model_state_dict")
-#: Views may show an element several times. All tensors together may have one element for each byte
-#: of the file, and this many more.
+#: Views can repeat the elements of a storage. All tensors of a file together may have one element
+#: for each byte of the file, and this many more.
 MAX_REPEATED = 1 << 22
+
+#: Returns the bytes of a storage, given its key.
+_ReadStorage = Callable[[str], bytes]
 
 
 def read_state_dict(path: str | Path) -> dict[str, NDArray]:
-    """Return the tensors of a state dict by their names.
+    """Read the tensors of a state dict by name, from a zip file or one older than PyTorch 1.6.
 
-    These are the tensors of `torch.load(path, weights_only=True)` with the file's own dtypes;
-    bfloat16, which NumPy lacks, becomes float32 without loss. Tensors that share a storage share
-    memory, which is read-only. From a training checkpoint, such as Lightning's, the model's state
-    dict is taken.
-
-    Args:
-        path: of the file, in the zip format or in the one before PyTorch 1.6.
+    These are the tensors of `torch.load(path, weights_only=True)` with their dtypes, except that
+    bfloat16 becomes float32. Tensors that share a storage share memory, which is read-only. From a
+    training checkpoint, such as Lightning's, the model's state dict is taken.
 
     Raises:
         CheckpointError: the file is damaged, or holds something other than a dictionary of dense
@@ -69,14 +68,14 @@ def read_state_dict(path: str | Path) -> dict[str, NDArray]:
         raise
     except Refused as error:
         raise CheckpointError(f"{path} is not a state dict of tensors: {error}") from error
-    except Exception as error:  # whatever the readers make of damaged bytes
+    except Exception as error:  # damaged bytes can make the readers raise anything
         raise CheckpointError(
             f"{path} is damaged or not a file of torch.save: {error}. {COPY_ANEW}"
         ) from error
 
 
 def _state_of(content: Any) -> dict[str, Tensor]:
-    """Return the state dict in an unpickled object."""
+    """Return the state dict in an unpickled object, perhaps a training checkpoint."""
     if isinstance(content, dict):
         inner = [content[key] for key in STATE_KEYS if isinstance(content.get(key), dict)]
         content = inner[0] if len(inner) == 1 else content
@@ -94,11 +93,8 @@ def _state_of(content: Any) -> dict[str, Tensor]:
     return content
 
 
-#: Returns the bytes of a storage, by its key.
-_Reader = Callable[[str], bytes]
-
-
-def _read_zip(data: bytes) -> tuple[Any, _Reader]:
+def _read_zip(data: bytes) -> tuple[Any, _ReadStorage]:
+    """Unpickle the object in a zip file; return it, and a function that reads its storages."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     entries = {entry.filename: entry for entry in archive.infolist()}
     if len(entries) < len(archive.infolist()):
@@ -120,7 +116,8 @@ def _read_zip(data: bytes) -> tuple[Any, _Reader]:
     return Unpickler(io.BytesIO(read("data.pkl"))).load(), lambda key: read(f"data/{key}")
 
 
-def _read_legacy(data: bytes) -> tuple[Any, _Reader]:
+def _read_legacy(data: bytes) -> tuple[Any, _ReadStorage]:
+    """Unpickle the object in a legacy file; return it, and a function that reads its storages."""
     file = io.BytesIO(data)
     magic = [Unpickler(file).load() for _ in range(2)]
     if magic != [LEGACY_MAGIC, LEGACY_PROTOCOL]:
@@ -140,7 +137,7 @@ def _read_legacy(data: bytes) -> tuple[Any, _Reader]:
 
 
 def _elements(storage: Storage, raw: bytes) -> NDArray:
-    """Return the elements of a storage; bfloat16 as float32."""
+    """Convert the bytes of a storage to an array; bfloat16 becomes float32."""
     stored = np.frombuffer(raw, "<u2" if storage.code == "bf16" else storage.code)
     if not 0 <= storage.size <= len(stored):
         raise ValueError(f"a storage has {len(stored)} elements, not {storage.size}")
@@ -149,7 +146,7 @@ def _elements(storage: Storage, raw: bytes) -> NDArray:
 
 
 def _view(tensor: Tensor, elements: NDArray) -> NDArray:
-    """Return the view of its storage's elements that a tensor is."""
+    """Make a tensor's array from its storage's elements; ValueError if it has too few."""
     if tensor.code != tensor.storage.code:
         elements = elements.view(tensor.code)
     offset, sizes = tensor.offset, tensor.sizes

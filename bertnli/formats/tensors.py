@@ -1,4 +1,4 @@
-"""Files of the package safetensors, with the numbers that weights may be."""
+"""Read and write files of the package safetensors."""
 
 from __future__ import annotations
 
@@ -15,33 +15,38 @@ from numpy.typing import NDArray
 from bertnli._util.files import COPY_ANEW, open_regular
 from bertnli.errors import CheckpointError
 
-#: Tensors of a file, of whatever format, characters of their names, bytes of a header.
+#: Limits: tensors in a file of any format, characters in a tensor's name, bytes in a header.
 MAX_TENSORS, MAX_NAME, MAX_HEADER = 1 << 13, 1000, 1 << 22
-#: Safetensors' dtypes to NumPy's; bfloat16 is read as float32, which holds each of its values.
+#: Safetensors' dtypes to NumPy's; bfloat16, which NumPy lacks, is read as its bits.
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
-#: NumPy's dtypes to safetensors', of weights, and of what else a training state has.
+#: NumPy's dtypes, those of weights and of a training state, to safetensors'.
 WRITTEN = {"f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64"}
 
 
 def read_tensors(path: Path) -> dict[str, NDArray]:
-    """Return the tensors of a file by their names.
+    """Read the tensors of a file by name; bfloat16 becomes float32.
 
-    The buffer ``position_ids`` of older versions of transformers is left out.
-
-    Raises:
-        CheckpointError: it cannot be read, is damaged, or holds something other than floating-point
-            numbers.
+    Other dtypes are refused, except that ``position_ids``, a buffer of older versions of
+    transformers, is left out.
     """
     arrays: dict[str, NDArray] = {}
     try:
-        for name, entry in safetensors.deserialize(_content(path)):
-            kind = entry["dtype"]
-            if kind not in DTYPES and name.endswith("position_ids"):
-                continue
-            if kind not in DTYPES:
-                raise CheckpointError(f"{path}: {name} has the dtype {kind}")
-            values = np.frombuffer(entry["data"], DTYPES[kind]).reshape(entry["shape"])
-            arrays[name] = widened(values) if kind == "BF16" else values
+        with open_regular(path, CheckpointError) as file:
+            size = int.from_bytes(file.read(8), "little")
+            if size > MAX_HEADER:
+                raise ValueError(
+                    f"its header should have {size:,} bytes, and at most {MAX_HEADER:,} are read"
+                )
+            if file.read(size).count(b"{") > MAX_TENSORS + 2:  # the object itself, and its metadata
+                raise CheckpointError(f"{path}: more than {MAX_TENSORS:,} tensors")
+            file.seek(0)
+            for name, entry in safetensors.deserialize(file.read()):
+                kind = entry["dtype"]
+                if kind in DTYPES:
+                    values = np.frombuffer(entry["data"], DTYPES[kind]).reshape(entry["shape"])
+                    arrays[name] = widened(values) if kind == "BF16" else values
+                elif not name.endswith("position_ids"):
+                    raise CheckpointError(f"{path}: {name} has the dtype {kind}")
         check_names(arrays, path)
     except CheckpointError:
         raise
@@ -52,28 +57,13 @@ def read_tensors(path: Path) -> dict[str, NDArray]:
     return arrays
 
 
-def _content(path: Path) -> bytes:
-    """Return the content of a file whose header is of a size that headers have."""
-    with open_regular(path, CheckpointError) as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > MAX_HEADER:
-            raise CheckpointError(
-                f"{path} is damaged or no file of safetensors: its header should have {size:,} "
-                f"bytes, and at most {MAX_HEADER:,} are read. {COPY_ANEW}"
-            )
-        if file.read(size).count(b"{") > MAX_TENSORS + 2:  # of all, and of the metadata
-            raise CheckpointError(f"{path}: more than {MAX_TENSORS:,} tensors")
-        file.seek(0)
-        return file.read()
-
-
 def widened(bfloat16: NDArray[np.uint16]) -> NDArray[np.float32]:
-    """Return numbers that are given as the bits of bfloat16."""
+    """Convert the bits of bfloat16 numbers to float32, without loss."""
     return (bfloat16.astype(np.uint32) << 16).view(np.float32)
 
 
 def check_names(names: Collection[str], path: str | Path) -> None:
-    """Raise CheckpointError for more tensors than any model has, or a name that is too long."""
+    """Raise CheckpointError if a file has more than `MAX_TENSORS` tensors, or a very long name."""
     if len(names) > MAX_TENSORS:
         raise CheckpointError(f"{path}: {len(names):,} tensors; at most {MAX_TENSORS:,} are read")
     longest = max(names, key=len, default="")
@@ -84,13 +74,15 @@ def check_names(names: Collection[str], path: str | Path) -> None:
 
 
 def write_tensors(path: Path, arrays: Mapping[str, NDArray], file_format: str) -> tuple[int, int]:
-    """Write tensors, and in the file's metadata what they are; without a copy of them in memory.
+    """Write tensors to a file, without a copy of them in memory.
+
+    Args:
+        path: path of the file.
+        arrays: the tensors by name.
+        file_format: the entry ``format`` of the file's metadata.
 
     Returns:
         The file's size in bytes, and its CRC-32.
-
-    Raises:
-        OSError: it cannot be written.
     """
     header: dict[str, Any] = {"__metadata__": {"format": file_format}}
     end = 0

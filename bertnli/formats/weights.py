@@ -1,4 +1,4 @@
-"""The file of tensors that a name, a folder or a path means, whichever program wrote it; and read.
+"""Find the file of tensors that a name or a path stands for, and read it, whatever wrote it.
 
 A folder has one such file, or an index and the several files that it names:
 
@@ -9,30 +9,25 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
 from numpy.typing import NDArray
 
 from bertnli._util.files import expanded, is_there, open_regular, read_json_object
+from bertnli.bert.parameters import some
 from bertnli.errors import CheckpointError
 from bertnli.formats.huggingface import BUFFERS
 from bertnli.formats.names import unwrapped
 from bertnli.formats.params import LIST_MAGIC, read_params
 from bertnli.formats.state_dict import read_state_dict
 from bertnli.formats.tensors import read_tensors
+from bertnli.hub import catalogue
 from bertnli.hub.archives import NoArchiveError
-from bertnli.hub.catalogue import (
-    BUNDLED,
-    CLASSIFIER,
-    bundled,
-    download_extract,
-    is_model_name,
-    missing_hint,
-)
+from bertnli.hub.catalogue import BUNDLED, CLASSIFIER, bundled
 
-#: The file names of a folder's tensors, the first that is there counts.
+#: The usual names of a folder's file of tensors; the first that exists is read.
 NAMES = (
     "model.safetensors",
     "model.safetensors.index.json",
@@ -41,29 +36,26 @@ NAMES = (
     "pretrained.params",
     "classifier.params",
 )
-#: Files with these suffixes may be tensors under any name.
+#: Suffixes of files of tensors with any other name.
 SUFFIXES = (".params", ".pt", ".pth", ".bin", ".ckpt", ".safetensors")
-#: One of several files of tensors, and their index.
+#: Names of one of several files of tensors (a shard), and of the shards and their index.
 _SHARD = re.compile(r"(pytorch_)?model-\d+-of-\d+\.(bin|safetensors)")
 _PART = re.compile(rf"{_SHARD.pattern}|(pytorch_)?model\.(bin|safetensors)\.index\.json")
 _FILE_NAME = re.compile(r"[\w][\w.+ -]{0,200}", re.ASCII)
-#: Entries of a folder among which checkpoints are looked for.
+#: Number of subfolders of a folder that are searched for checkpoints.
 MAX_INNER = 1000
 _AGAIN = "copy the whole folder anew from where it came from"
 
 
 def locate_local(name: str | Path) -> Path:
-    """Return the folder or the file of tensors that a name means; nothing is downloaded.
+    """Return the folder or the file of tensors that a name stands for, without downloads.
 
     Args:
         name: a model that comes with bertnli, or the path of a folder, an archive or a file.
-
-    Raises:
-        CheckpointError: it is not here; the message says what may have been meant.
     """
     if bundled(name, CLASSIFIER) is not None or expanded(name, CheckpointError).exists():
         return locate(name)
-    if is_model_name(name):
+    if catalogue.is_model_name(name):
         raise CheckpointError(
             f"{name} is the name of a download, a pretrained BERT without a classifier; train one "
             f"with `bertnli train --pretrained {name}`, or give the folder that `bertnli download "
@@ -71,20 +63,17 @@ def locate_local(name: str | Path) -> Path:
         )
     raise CheckpointError(
         f"{name}: no such file or folder; with bertnli comes {', '.join(BUNDLED)}"
-        f"{missing_hint(name, BUNDLED)}"
+        f"{catalogue.missing_hint(name, BUNDLED)}"
     )
 
 
 def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIER) -> Path:
-    """Return the folder or the file of tensors that a name means, unpacked and downloaded.
+    """Return the folder or the file of tensors that a name stands for; download and unpack it.
 
     Args:
-        name: as for `locate_local`, or a name of the hub, or a URL.
-        framework: whose file to take where the hub has one for each.
-        kind: which to take of a model that comes with bertnli; see `bertnli.hub.catalogue.bundled`.
-
-    Raises:
-        DownloadError: it is neither here nor to be had.
+        name: a name as for `locate_local`, a name in `bertnli.DATA_HUB`, or a URL.
+        framework: ``"torch"`` or ``"mxnet"``, to choose from the hub's files for each.
+        kind: ``"classifier"`` or ``"pretrained"``; see `bertnli.hub.catalogue.bundled`.
     """
     folder = bundled(name, kind)
     if folder is not None:
@@ -93,26 +82,31 @@ def locate(name: str | Path, framework: str | None = None, kind: str = CLASSIFIE
     if path.is_file() and is_tensors(path):
         return path
     try:
-        return Path(download_extract(name, framework=framework))
+        return Path(catalogue.download_extract(name, framework=framework))
     except NoArchiveError as error:
         hint = f"; give the folder, {path.parent}" if holds_checkpoint(path.parent) else ""
         raise CheckpointError(f"{error}, nor a file of parameters{hint}") from None
 
 
 def is_tensors(file: Path) -> bool:
-    """Return whether a file's name is one of tensors."""
+    """Return whether a file's name has the ending of a file of tensors."""
     return file.suffix.lower() in SUFFIXES or _PART.fullmatch(file.name) is not None
 
 
 def holds_checkpoint(folder: Path) -> bool:
-    """Return whether a folder has tensors under one of the known names."""
+    """Return whether a folder, or its subfolder ``best`` or ``last``, has a file of tensors."""
     return next(_known(folder), None) is not None
 
 
-def find(path: Path) -> Path:
-    """Return the file of tensors that a path means: the file itself, or the one of a folder.
+def _known(folder: Path) -> Iterator[Path]:
+    for home in (folder, folder / "best", folder / "last"):
+        yield from (home / name for name in NAMES if is_there(home / name))
 
-    Of a run's folder it is that of the best checkpoint, or else of the last.
+
+def find(path: Path) -> Path:
+    """Return the file of tensors for a path, which is the file itself or a folder.
+
+    In the folder of a training run it is that of the best checkpoint, or else of the last one.
     """
     if path.is_file() and _PART.fullmatch(path.name) is None:
         return path
@@ -121,19 +115,17 @@ def find(path: Path) -> Path:
         return file
     files = sorted(file for file in folder.iterdir() if file.is_file() and is_tensors(file))
     shards = [file.name for file in files if _SHARD.fullmatch(file.name)]
-    inner = islice((inner for inner in folder.iterdir() if inner.is_dir()), MAX_INNER)
-    # checkpoint-900 before checkpoint-1000, as transformers' Trainer numbers them
-    holding = sorted(filter(holds_checkpoint, inner), key=lambda f: (len(f.name), f.name))
     if len(files) == 1 and not shards:
         return files[0]
+    inner = islice((inner for inner in folder.iterdir() if inner.is_dir()), MAX_INNER)
+    # By length first: transformers' Trainer has a checkpoint-900 and a checkpoint-1000.
+    holding = sorted(filter(holds_checkpoint, inner), key=lambda f: (len(f.name), f.name))
     if holding:
-        hint = f"give the path of one of its folders that do: {_some(map(str, holding))}"
+        hint = f"give the path of one of its folders that do: {some(holding)}"
     elif shards:
-        hint = (
-            f"it has {_some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
-        )
+        hint = f"it has {some(shards)}, and not the .index.json that says what is in each; {_AGAIN}"
     elif files:
-        hint = f"it has several files of parameters; give the path of one: {_some(map(str, files))}"
+        hint = f"it has several files of parameters; give the path of one: {some(files)}"
     else:
         hint = (
             "it is a folder of bertnli or of Hugging Face (config.json and model.safetensors), a "
@@ -144,56 +136,47 @@ def find(path: Path) -> Path:
     raise CheckpointError(f"{folder} holds no checkpoint itself: {hint}")
 
 
-def _known(folder: Path) -> Iterator[Path]:
-    for place in (folder, folder / "best", folder / "last"):
-        yield from (place / name for name in NAMES if is_there(place / name))
-
-
 def read(file: Path) -> dict[str, NDArray]:
-    """Return the tensors of a file, or of all that an index names, by their names."""
+    """Read tensors by name from a file, or from all shards that an index file names."""
     if file.suffix == ".json":
-        return unwrapped(_read_shards(file), str(file))
-    if file.suffix.lower() == ".safetensors":
-        return unwrapped(read_tensors(file), str(file))
-    with open_regular(file, CheckpointError) as opened:
-        is_mxnet = opened.read(8) == struct.pack("<Q", LIST_MAGIC)
-    if not is_mxnet:
-        return unwrapped(read_state_dict(file), str(file))
-    arrays = read_params(file)
-    if not isinstance(arrays, dict):
-        raise CheckpointError(f"{file} holds no named tensors; write it with save_parameters")
-    return arrays
+        arrays = _read_shards(file)
+    elif file.suffix.lower() == ".safetensors":
+        arrays = read_tensors(file)
+    else:
+        with open_regular(file, CheckpointError) as opened:
+            is_mxnet = opened.read(8) == struct.pack("<Q", LIST_MAGIC)
+        if is_mxnet:
+            params = read_params(file)
+            if isinstance(params, dict):
+                return params
+            raise CheckpointError(f"{file} holds no named tensors; write it with save_parameters")
+        arrays = read_state_dict(file)
+    return unwrapped(arrays, str(file))
 
 
 def _read_shards(index: Path) -> dict[str, NDArray]:
-    """Return the tensors of all shards that an index names."""
-    places = read_json_object(index, CheckpointError).get("weight_map")
-    if not isinstance(places, dict) or not places:
+    """Read tensors by name from all shards that an index file names."""
+    weight_map = read_json_object(index, CheckpointError).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: weight_map does not say which tensor is in which file")
-    named: dict[str, set[str]] = {}
-    for name, file in places.items():
+    shards: dict[str, set[str]] = {}
+    for name, file in weight_map.items():
         # A path could lead anywhere.
         if not isinstance(file, str) or not _FILE_NAME.fullmatch(file):
             raise CheckpointError(
                 f"{index}: {name} is in {file!r:.80}, which is not the name of a file beside it"
             )
-        named.setdefault(file, set()).add(name)
-    if missing := [file for file in named if not (index.parent / file).is_file()]:
-        raise CheckpointError(f"{index} names shards that are missing: {_some(missing)}; {_AGAIN}")
+        shards.setdefault(file, set()).add(name)
+    if missing := [file for file in shards if not (index.parent / file).is_file()]:
+        raise CheckpointError(f"{index} names shards that are missing: {some(missing)}; {_AGAIN}")
     arrays: dict[str, NDArray] = {}
-    for file, names in sorted(named.items()):
+    for file, names in sorted(shards.items()):
         path = index.parent / file
         tensors = read_tensors(path) if path.suffix == ".safetensors" else read_state_dict(path)
         wrong = {name for name in names ^ tensors.keys() if not name.endswith(BUFFERS)}
         if wrong:
             raise CheckpointError(
-                f"{path} has other tensors than {index.name} says: {_some(sorted(wrong))}; {_AGAIN}"
+                f"{path} has other tensors than {index.name} says: {some(sorted(wrong))}; {_AGAIN}"
             )
         arrays |= tensors
     return arrays
-
-
-def _some(names: Iterable[str]) -> str:
-    listed = [*names]
-    more = f" and {len(listed) - 5} more" if len(listed) > 5 else ""
-    return ", ".join(listed[:5]) + more

@@ -1,4 +1,4 @@
-"""An archive -> the folder of its content. Archives are not trusted."""
+"""Unpack archives, which are not trusted, into folders."""
 
 from __future__ import annotations
 
@@ -23,35 +23,32 @@ from bertnli.errors import DownloadError
 
 #: An archive of `size` bytes may unpack to MAX_UNPACKED + MAX_RATIO * size.
 MAX_UNPACKED, MAX_RATIO = 1 << 26, 20
-#: Files and folders of an archive.
+#: Limit of the number of files and folders in an archive.
 MAX_MEMBERS = 4096
+#: The first bytes of compressed files to the functions that open them.
 OPENERS: dict[bytes, Any] = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\0": lzma.open}
 #: The folder beside a corpus that holds its cached encodings.
 ENCODED = ".bertnli"
-#: Folders that are not part of an archive's content: of macOS, and of that cache.
+#: Names of folders that do not count as an archive's content: macOS's, and that cache.
 ADDED = ("__MACOSX", ENCODED)
 
 
 class NoArchiveError(DownloadError):
-    """A file that is neither a zip nor a tar archive."""
+    """Raised for a file that is neither a zip nor a tar archive."""
 
 
 def extracted(archive: Path, folder: Path) -> Path:
-    """Unpack a zip or tar archive once, into a folder named by its hash.
+    """Unpack a zip or tar archive, unless that was done before, and return its folder.
 
-    Before each use the folder's files are compared with the list of what was unpacked (names,
-    hashes). A folder that differs is renamed, not removed, and the archive is unpacked anew.
+    Before each use the folder is compared with a list of the unpacked files and their hashes. A
+    folder that differs is renamed, not removed, and the archive is unpacked again.
 
     Args:
-        archive: the file.
-        folder: the content is put below its ``extracted``.
+        archive: path of the file.
+        folder: the folder for downloads; the archive is unpacked in its subfolder ``extracted``.
 
     Returns:
-        The content's folder: where the archive has one folder at its top, that one.
-
-    Raises:
-        DownloadError: the archive is damaged, has links or devices or far more content than a
-            corpus or a model, or the folder cannot be written.
+        The folder of the content; if that is a single folder, this one.
     """
     open_regular(archive, DownloadError).close()
     stem = re.sub(r"(\.tar)?\.\w+$", "", archive.name)[:100]
@@ -60,7 +57,6 @@ def extracted(archive: Path, folder: Path) -> Path:
         if not _is_intact(home):  # an intact folder needs no lock, and no right to write
             with locked(home):
                 if not _is_intact(home):
-                    _move_aside(home)
                     _unpack(archive, home)
         content = [entry for entry in home.iterdir() if entry.name not in ADDED]
     except DownloadError:
@@ -71,17 +67,19 @@ def extracted(archive: Path, folder: Path) -> Path:
 
 
 def _hashes(home: Path) -> dict[str, str]:
-    """Return the hash of each file below a folder; a link has none."""
-    paths = {path.relative_to(home): path for path in home.rglob("*")}
+    """Return a dictionary of each file's relative path to its SHA-256.
+
+    A symbolic link has the empty string.
+    """
     return {
-        name.as_posix(): "" if path.is_symlink() else digest_of(path, "sha256")
-        for name, path in paths.items()
-        if not {*ADDED} & {*name.parts} and (path.is_symlink() or path.is_file())
+        path.relative_to(home).as_posix(): "" if path.is_symlink() else digest_of(path, "sha256")
+        for path in home.rglob("*")
+        if not {*ADDED} & {*path.relative_to(home).parts} and (path.is_symlink() or path.is_file())
     }
 
 
 def _is_intact(home: Path) -> bool:
-    """Return whether a folder holds what was unpacked into it, and nothing else."""
+    """Return whether a folder holds exactly the files that were unpacked into it."""
     try:
         listed = json.loads(hidden(home, ".files.json").read_text(encoding="utf-8"))
         return home.is_dir() and bool(listed == _hashes(home))
@@ -89,9 +87,9 @@ def _is_intact(home: Path) -> bool:
         return False
 
 
-def _move_aside(home: Path) -> None:
-    """Rename a folder that is not intact: the changes in it may be a user's work."""
-    if home.exists():
+def _unpack(archive: Path, home: Path) -> None:
+    """Unpack an archive into a temporary folder, and rename that to ``home``."""
+    if home.exists():  # it has been changed, perhaps by a user
         names = (home.with_name(f"{home.name}.changed-{number}") for number in count(1))
         aside = home.rename(next(path for path in names if not path.exists()))
         print(
@@ -99,10 +97,6 @@ def _move_aside(home: Path) -> None:
             "unpacked anew",
             file=sys.stderr,
         )
-
-
-def _unpack(archive: Path, home: Path) -> None:
-    """Unpack beside a folder's place, and rename."""
     with temporary_folder(home) as temporary:
         content = temporary / NEW
         content.mkdir()
@@ -154,7 +148,7 @@ def _extract(archive: Path, folder: Path) -> None:
 
 
 def _check(archive: Path, members: Iterable[tuple[str, int]]) -> None:
-    """Raise DownloadError if the members, names and sizes, are too many or too large."""
+    """Raise DownloadError if an archive has too many or too large members, (name, size)."""
     limit, number, total = MAX_UNPACKED + MAX_RATIO * archive.stat().st_size, 0, 0
     for name, size in members:
         number, total = number + name.count("/") + 1, total + size

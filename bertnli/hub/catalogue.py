@@ -17,12 +17,12 @@ from bertnli.errors import DownloadError, without_secrets
 from bertnli.hub.archives import extracted
 from bertnli.hub.fetch import fetch, is_here
 
-#: The environment variable that moves the cache folder.
+#: The environment variable with the path of the cache folder.
 CACHE_VARIABLE = "BERTNLI_CACHE"
-#: Models that come with bertnli, each in two folders of the package.
+#: Models that come with bertnli, and the two folders that each has in the package.
 BUNDLED = ("bert.mini",)
 PRETRAINED, CLASSIFIER = "pretrained", "classifier"
-#: Key of a file that every framework reads.
+#: The key in `DATA_HUB` of a file for all frameworks.
 ANY = "any"
 
 #: The book's server.
@@ -30,13 +30,13 @@ DATA_URL = "http://d2l-data.s3-accelerate.amazonaws.com/"
 
 
 class HubFile(NamedTuple):
-    """The URL of a file, and the SHA-1 it must have; None if that is not known."""
+    """The URL of a file and its SHA-1, or None if the SHA-1 is not known."""
 
     url: str
     sha1: str | None
 
 
-#: Every name, the book's and those that `register` adds, to its files by framework; the key
+#: The hub: a name, the book's or one that `register` added, to its files by framework; the key
 #: ``"any"`` is for data that every framework reads.
 DATA_HUB: dict[str, dict[str, HubFile]] = {
     "bert.base": {
@@ -61,13 +61,13 @@ DATA_HUB: dict[str, dict[str, HubFile]] = {
 
 
 def register(name: str, url: str, sha1: str | None = None, framework: str = ANY) -> None:
-    """Give a download a name, or add a framework's file to a name.
+    """Add a file to `DATA_HUB`, under a new name or as another framework's file of a name.
 
     Args:
         name: the name for `download`.
-        url: where the file is.
-        sha1: hexadecimal SHA-1 that is checked after the download and before every use; None not to
-            check.
+        url: the file's address.
+        sha1: the file's SHA-1, 40 hexadecimal digits, which is checked after the download and
+            before every use; None to check nothing.
         framework: ``"torch"`` or ``"mxnet"`` for a checkpoint of that framework.
 
     Raises:
@@ -84,17 +84,16 @@ def register(name: str, url: str, sha1: str | None = None, framework: str = ANY)
 
 
 class HubView(MutableMapping[str, tuple[str, str | None]]):
-    """One framework's view of the hub, as the book writes it: name to (URL, SHA-1).
+    """A mapping of each name to (URL, SHA-1): the files in `DATA_HUB` for one framework.
 
-    ``view[name] = (url, sha1)`` registers a file for the framework.
+    It is used like the ``DATA_HUB`` of the book's package.
     """
 
     def __init__(self, framework: str) -> None:
         self.framework = framework
 
     def __getitem__(self, name: str) -> HubFile:
-        files = DATA_HUB[name]
-        return files[self.framework if self.framework in files else ANY]
+        return DATA_HUB[name].get(self.framework) or DATA_HUB[name][ANY]
 
     def __setitem__(self, name: str, value: tuple[str, str | None]) -> None:
         register(name, *value, framework=self.framework)
@@ -116,18 +115,23 @@ class HubView(MutableMapping[str, tuple[str, str | None]]):
 
 
 def corpus_names() -> list[str]:
-    """Return the names of the hub that mean data, which every framework reads."""
+    """Return the names in `DATA_HUB` that stand for data, not for models."""
     return sorted(name for name, files in DATA_HUB.items() if ANY in files)
 
 
 def is_model_name(name: str | Path) -> bool:
-    """Return whether a name of the hub means a pretrained model."""
+    """Return whether a name stands for a pretrained model in `DATA_HUB`."""
     return str(name) in DATA_HUB and ANY not in DATA_HUB[str(name)]
 
 
 def missing_hint(name: str | Path, known: Iterable[str]) -> str:
-    """Return a hint for the end of a message about a name that is neither a path nor known."""
-    if _is_of_hugging_face(str(name)):
+    """Return the hint for a name that does not exist: the most similar known name, or advice."""
+    owner = str(name).rpartition("/")[0]
+    if owner:  # such as microsoft/deberta-base, unless there is a folder microsoft
+        match = re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", str(name))
+    else:  # such as bert-base-uncased or roberta-base
+        match = re.match(r"bert-.*-|\w+bert\w*-|bert\w+-", str(name).lower())
+    if match and not (owner and Path(owner).exists()):
         return (
             f"{near_path(name)}. Models of Hugging Face's hub are not downloaded; of one, give the "
             "folder of a downloaded copy"
@@ -135,19 +139,11 @@ def missing_hint(name: str | Path, known: Iterable[str]) -> str:
     return did_you_mean(str(name), known) or near_path(name)
 
 
-def _is_of_hugging_face(name: str) -> bool:
-    """Return whether a name is like microsoft/deberta-base, bert-base-uncased or roberta-base."""
-    owner, _, model = name.rpartition("/")
-    if owner:  # and no folder of that name
-        return re.fullmatch(r"\w[\w.-]*/\w[\w.-]*", name) is not None and not Path(owner).exists()
-    return re.match(r"bert-.*-|\w+bert\w*-|bert\w+-", model.lower()) is not None
-
-
 def bundled(name: str | Path, kind: str) -> Path | None:
-    """Return the folder of a model that comes with bertnli; None if there is none of the name.
+    """Return the folder of a model that comes with bertnli; None if the name is not one.
 
     Args:
-        name: of the model; a file or folder of that name in the working directory goes before.
+        name: the name; a file or folder of that name in the working directory takes precedence.
         kind: ``"pretrained"`` or ``"classifier"``.
     """
     if str(name) not in BUNDLED or Path(name).exists():
@@ -156,7 +152,7 @@ def bundled(name: str | Path, kind: str) -> Path | None:
 
 
 def cache_dir() -> Path:
-    """Return the folder of downloads: ``$BERTNLI_CACHE``, else ``bertnli`` in the user's cache."""
+    """Return the folder for downloads: ``$BERTNLI_CACHE``, or ``bertnli`` in the user's cache."""
     if os.environ.get(CACHE_VARIABLE):
         return Path(os.environ[CACHE_VARIABLE]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "bertnli"
@@ -170,21 +166,20 @@ def download(
     framework: str | None = None,
     progress: bool = True,
 ) -> str:
-    """Return the path of a named file, downloading it if it is not here yet.
+    """Download a file unless it has been downloaded before, and return its path.
 
-    The file of each URL has a folder named by the URL's hash: URLs that end alike are different
-    files.
+    The file of each URL is in a folder named by the URL's hash, since different files may have the
+    same name.
 
     Args:
-        name: a name of the hub, or a URL.
-        folder: where to keep that folder; None for the cache folder.
-        sha1: the hash a URL's file must have; names of the hub bring their own.
-        framework: whose file of a checkpoint to take.
-        progress: show a bar.
+        name: a name in `DATA_HUB`, or a URL.
+        folder: the folder for downloads; None for the cache folder.
+        sha1: the SHA-1 that a URL's file must have; the hub has those of its own files.
+        framework: ``"torch"`` or ``"mxnet"``, needed if the hub has a file for each.
+        progress: whether to show a progress bar.
 
     Raises:
-        DownloadError: the name is unknown, the file cannot be fetched, or it is not the one
-            expected.
+        DownloadError: the name is unknown, the file cannot be downloaded, or its hash is wrong.
 
     Examples:
         >>> bertnli.download("SNL")
@@ -210,7 +205,7 @@ def download(
 
 
 def _named(name: str, framework: str | None) -> HubFile:
-    """Return a framework's file of a name."""
+    """Look up a name in `DATA_HUB`, and return the file for a framework."""
     files = DATA_HUB.get(name)
     if files is None:
         matching = [key for key, files in DATA_HUB.items() if framework in (None, *files)]
@@ -233,7 +228,7 @@ def _named(name: str, framework: str | None) -> HubFile:
 
 
 def _target(folder: Path, url: str) -> Path:
-    """Return where a URL's file is kept: in a folder named by the hash of the URL."""
+    """Return the path for a URL's file, in a subfolder named by the hash of the URL."""
     key = hashlib.sha256(url.encode(errors="surrogatepass")).hexdigest()[:16]
     try:
         name = unquote(urlsplit(url).path).rsplit("/", 1)[-1]
@@ -251,18 +246,15 @@ def download_extract(
     framework: str | None = None,
     progress: bool = True,
 ) -> str:
-    """Return the folder of a named archive's content, downloading and unpacking it once.
+    """Download and unpack an archive, unless that was done before, and return its folder.
 
     Args:
-        name: a name of the hub, a URL, or the path of a local folder (returned as it is) or archive
-            (zip or tar).
-        folder: where downloads are kept; None for the cache folder.
-        framework: whose file of a checkpoint to take.
-        progress: show a bar.
+        name: a name in `DATA_HUB`, a URL, the path of a zip or tar archive, or that of a folder,
+            which is returned unchanged.
+        folder, framework, progress: see `download`.
 
     Raises:
-        DownloadError: as `download`; or the archive is damaged, or too large for a corpus or a
-            model.
+        DownloadError: see `download`; or the archive is damaged or unreasonably large.
 
     Examples:
         >>> import zipfile

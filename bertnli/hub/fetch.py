@@ -1,7 +1,7 @@
-"""A URL -> a verified file.
+"""Download a URL to a verified file.
 
-What arrives is written to a hidden part file beside the target. If the SHA-1 is known, the next
-attempt, of this call or of a later one, asks for the rest of the part. The target appears complete.
+The content is written to a hidden part file beside the target, which is renamed when it is
+complete. If the SHA-1 is known, the next attempt, of this call or of a later one, resumes the part.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ from bertnli._util.locks import hidden, locked
 from bertnli._util.progress import LogLines
 from bertnli.errors import DownloadError
 
-#: Seconds for a download with all its attempts; bytes of a file.
+#: Limits: seconds for a download with all its attempts, bytes of a file.
 DEADLINE, MAX_BYTES = 4 * 3600.0, 1 << 36
 #: Consecutive attempts without progress before a download is given up.
 ATTEMPTS = 4
 #: Seconds before the second attempt, doubled before each further one.
 BACKOFF = 1.0
-#: Seconds to wait for a connection, and for each next piece of the response.
+#: Timeouts in seconds: for a connection, and for each next piece of the response.
 TIMEOUT = (10.0, 60.0)
-#: Retries of connections that fail, and of statuses that may pass.
+#: Retries of failed connections, and of HTTP statuses that may be temporary.
 RETRY = Retry(
     ATTEMPTS - 1,
     status_forcelist=(408, 425, 429, 500, 502, 503, 504),
@@ -46,32 +46,29 @@ RETRY = Retry(
     retry_after_max=60,
 )
 MAX_REDIRECTS = 10
+#: Bytes that are read and written at a time.
 CHUNK = 1 << 14
+#: Suffixes of files in whose place a web page is a mistake.
 ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz")
 
 
 class _Interrupted(Exception):
-    """The body ended early; another attempt may bring the rest."""
+    """Raised if a response ends early, so that another attempt may complete the file."""
 
 
 def is_here(target: Path, sha1: str | None) -> bool:
-    """Return whether a file exists and has the SHA-1, if that is known."""
+    """Return whether a file exists and, unless ``sha1`` is None, has this SHA-1."""
     return target.is_file() and (sha1 is None or digest_of(target, "sha1") == sha1)
 
 
 def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
-    """Download a file that is not here yet; of several processes, one downloads it.
+    """Download a file, unless it exists; one of several processes downloads it, the others wait.
 
     Args:
-        url: http or https.
+        url: an http or https address.
         sha1: 40 hexadecimal digits in lower case; None if they are not known.
-        target: where to put it. An existing file stays until the new one is complete.
-        progress: show a bar or, where standard error is a log, a line every 30 seconds.
-
-    Raises:
-        DownloadError: the server cannot be reached, does not have the file, sends another file, or
-            takes too long.
-        OSError: the folder cannot be written.
+        target: path of the file. An existing one stays until the new one is complete.
+        progress: whether to show a bar or, if standard error is a log, a line every 30 seconds.
     """
     with locked(target):
         if is_here(target, sha1):
@@ -99,7 +96,7 @@ def fetch(url: str, sha1: str | None, target: Path, progress: bool) -> None:
 
 
 class _Download:
-    """A download in progress."""
+    """A download in progress; see `fetch`. ``in_log``: whether to print lines instead of a bar."""
 
     def __init__(self, url: str, sha1: str | None, target: Path, bar: Any, in_log: bool) -> None:
         self.url, self.sha1, self.target = url, sha1, target
@@ -108,10 +105,11 @@ class _Download:
         self.deadline = time.monotonic() + DEADLINE
 
     def size(self) -> int:
+        """Return the number of bytes in the part file."""
         return self.part.stat().st_size if self.part.exists() else 0
 
     def run(self) -> None:
-        """Make attempts until the part is the file."""
+        """Make attempts until the part file is complete and verified."""
         failures, largest = 0, 0
         while True:
             try:
@@ -124,7 +122,8 @@ class _Download:
             time.sleep(BACKOFF * 2 ** (failures - 1) * random.uniform(0.5, 1.5))
 
     def _attempt(self) -> None:
-        # Without a hash nothing tells whether the part and the rest are of one version.
+        """Request the file or the rest of it, and verify it; `_Interrupted` if it is incomplete."""
+        # Without a hash nothing shows whether the part and the rest are of the same version.
         size = self.size() if self.sha1 else 0
         headers = {"Accept-Encoding": "identity"}
         if size:
@@ -156,12 +155,12 @@ class _Download:
             )
 
     def _receive(self, response: requests.Response, size: int) -> None:
-        """Write the body to the part, after the bytes that are there."""
+        """Write a response's body to the part file, after its first ``size`` bytes."""
         rest = response.raw.length_remaining
         self.bar.total, self.bar.n = None if rest is None else size + rest, size
         megabytes = None if rest is None else (size + rest) / 1e6
         lines = LogLines(self.target.name, "MB", megabytes, done=size / 1e6)
-        # Ends a read that waits while the body arrives byte by byte.
+        # The timeout of requests does not end a read if the body arrives byte by byte.
         timer = threading.Timer(self.deadline - time.monotonic(), response.raw.shutdown)
         timer.daemon = True
         timer.start()
@@ -186,7 +185,7 @@ class _Download:
 
 
 def _get(url: str, headers: dict[str, str], deadline: float) -> requests.Response:
-    """Return the response after all redirects, whose body is not read yet."""
+    """Request a URL, follow redirects, and return the response, with its body still unread."""
     result: Future[requests.Response] = Future()
 
     def run() -> None:

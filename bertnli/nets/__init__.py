@@ -1,1 +1,1 @@
-"""What every net is, on any backend: its arrays, its loss and score, its predictions."""
+"""Nets on any backend: their arrays by name, losses, scores and predictions."""

@@ -19,9 +19,10 @@ from bertnli.data.corpus import ONE_LIST, Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import DataError
 from bertnli.explain import Explanation, explain
-from bertnli.formats.head import content_names, content_of, output_layer
+from bertnli.formats.checkpoint import content_names, content_of, output_layer
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import Metrics
+from bertnli.nets.packed import first_tokens
 from bertnli.nets.pretraining import check_bert
 from bertnli.nets.trainable import Tensor, Trainable
 from bertnli.text.pairs import PairEncoding
@@ -32,10 +33,10 @@ class Prediction:
     """A classifier's answer to one pair.
 
     Args:
-        label: name of the most probable class.
-        probabilities: class name to probability, in the classifier's order; they sum to 1.
-        unknown_share: share of ``<unk>`` among the pair's tokens, without special ones; with a high
-            share the answer means little.
+        label: the name of the most probable class.
+        probabilities: dictionary of each class to its probability; they sum to 1.
+        unknown_share: the share of ``<unk>`` among the pair's tokens, without special ones; with a
+            high share the answer means little.
         is_cut: whether the pair was longer than ``max_len``, and lost tokens.
         premise, hypothesis: the pair.
 
@@ -59,17 +60,18 @@ class Classifier(Trainable):
 
     Args:
         bert: the model whose encoder and pooler are used (shared, not copied).
-        labels: the names of the classes, in the order of the logits.
-        seed: of a new output layer's start values, which also depend on the content of the model
-            and are the same on every backend.
-        new_head: begin with a new output layer, also where the model comes from a classifier of the
-            same classes, whose layer is taken otherwise.
+        labels: the class names in the order of the logits.
+        seed: the seed of a new output layer's initial values, which also depend on the model's
+            weights and are the same on every backend.
+        new_head: whether to start with a new output layer even if the model comes from a classifier
+            of the same classes; otherwise that classifier's output layer is kept.
 
     Attributes:
-        encoding: how pairs are cut to length, in `predict` and `explain`, too. It is saved with the
-            weights, and `Trainer.fit` takes it from the training set. A user's loop sets it:
-            ``net.encoding = train_set.encoding``.
-        output_origin: of the output layer: ``"of the checkpoint"``, or ``"new: "`` and why.
+        encoding: how pairs are cut to ``max_len`` tokens, also in `predict` and `explain`. It is
+            saved with the weights. `Trainer.fit` takes it from the training set; set it in a
+            training loop of your own: ``net.encoding = train_set.encoding``.
+        output_origin: the origin of the output layer: ``"of the checkpoint"``, or ``"new: "`` and
+            the reason.
     """
 
     output: Any
@@ -90,21 +92,30 @@ class Classifier(Trainable):
         small = {name: bert.read(tensors[name]) for name in content_names(bert.config)}
         content = content_of(small, bert.seed)
         layer = output_layer(bert.head, labels, new_head, output, seed, content)
-        self.output_origin = layer.origin
-        self.encoding = layer.encoding or PairEncoding.default(bert.config.max_len)
-        self.give_values(layer.arrays, bert)
+        arrays, self.output_origin, encoding = layer
+        self.encoding = encoding or PairEncoding.default(bert.config.max_len)
+        self.give_values(arrays, bert)
         self._weights = tuple(self.named_tensors().values())
 
     def shapes(self) -> Shapes:
         return classifier_shapes(self.config, len(self.labels))
+
+    def forward(self, inputs: Sequence[Tensor], table: Tensor | None = None) -> Any:
+        """Compute the class logits, (B, labels).
+
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
+            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+        """
+        self.check_input(inputs[0])
+        return self.output(self.hidden(first_tokens(self, inputs, table)))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         losses, hits = self.cross_entropy(outputs, batch.labels, batch.targets)
         return losses.sum(), hits.sum()
 
     def eval_outputs(self, outputs: Tensor, batch: Batch) -> NDArray[np.float32]:
-        """Return the logits, (B, labels)."""
-        return self.read(outputs)
+        return self.read(outputs)  # the logits, (B, labels)
 
     @property
     def num_eval_outputs(self) -> int:
@@ -135,11 +146,11 @@ class Classifier(Trainable):
     def encode(
         self, corpus: Corpus, max_len: int | None = None, truncation: str | None = None
     ) -> PairDataset:
-        """Return a corpus as the ids of the net's vocabulary.
+        """Encode a corpus with the net's vocabulary.
 
         Args:
-            corpus: pairs of sentences.
-            max_len, truncation: None for the net's own; see `PairDataset`.
+            corpus: the pairs of sentences.
+            max_len, truncation: see `PairDataset`; None for those of ``net.encoding``.
 
         Raises:
             ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
@@ -149,63 +160,61 @@ class Classifier(Trainable):
         return PairDataset(corpus, how.max_len, vocab, truncation=how.truncation, verbose=False)
 
     def logits(self, batch: Batch) -> NDArray[np.float32]:
-        """Return the class logits of a batch without dropout, (B, labels), float32."""
+        """Compute the class logits of a batch without dropout, (B, labels), float32."""
         with self.inference():
             return self.read(self(self.inputs(batch)))  # type: ignore[operator]
 
     def activations(self, batch: Batch) -> dict[str, NDArray[np.float32]]:
-        """Return each layer's output for a batch, without dropout and with padding computed.
+        """Compute each layer's output for a batch, without dropout and including padding.
 
         Returns:
-            The names of `layer_names` to (B, T, H) of the embeddings and of each block, (B, H) of
-            the pooler, (B, labels) of the output layer; float32.
+            Dictionary of each name of `layer_names` to a float32 array: (B, T, H) for the
+            embeddings and for each block, (B, H) for the pooler, (B, labels) for the output layer.
         """
         self.check_weights()
         with self.inference():
-            tokens, segments, valid_lens = self.inputs(batch)
-            layers = [self.encoder.embed(self.encoder.token_embedding(tokens), segments)]
-            for blk in self.encoder.blks:
-                layers.append(blk(layers[-1], valid_lens))
-            pooled = self.hidden(layers[-1][:, 0])
-            arrays = [self.read(X) for X in (*layers, pooled, self.output(pooled))]
+            tokens, *others = self.inputs(batch)
+            outputs = self._layer_outputs(self.encoder.token_embedding(tokens), *others)
+            arrays = [self.read(X) for X in outputs]
         return dict(zip(layer_names(self.config), arrays, strict=True))
+
+    def _layer_outputs(self, X: Tensor, segments: Tensor, valid_lens: Tensor) -> list[Tensor]:
+        """Compute the outputs of all layers from token embeddings X, (B, T, H)."""
+        outputs = [self.encoder.embed(X, segments)]
+        for blk in self.encoder.blks:
+            outputs.append(blk(outputs[-1], valid_lens))
+        pooled = self.hidden(outputs[-1][:, 0])
+        return [*outputs, pooled, self.output(pooled)]
 
     def probability_gradients(
         self, batch: Batch, embedded: NDArray[np.float32], label: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the classes' probabilities, and the gradient of one by the tokens' embeddings.
+        """Compute class probabilities and the gradient of one of them by the token embeddings.
 
-        Without dropout; the parameters' gradients are not changed.
+        Dropout is off, and the gradients of parameters do not change.
 
         Args:
-            batch: (B, T); of its arrays, segments and valid_lens are used.
-            embedded: (B, T, H), in place of the tokens' embeddings, before segments and positions
+            batch: the batch, (B, T), whose segments and valid_lens are used.
+            embedded: (B, T, H), the token embeddings to use, before segment and position embeddings
                 are added.
-            label: the id of the class.
+            label: the id of the class whose probability is differentiated.
 
         Returns:
             Probabilities (B, labels) and gradients (B, T, H), float32.
         """
         self.check_weights()
-        _, segments, valid_lens = self.inputs(batch)
-
-        def logits(X: Tensor) -> Tensor:
-            encoded = self.encoder.embed(X, segments)  # (B, T, H)
-            for blk in self.encoder.blks:
-                encoded = blk(encoded, valid_lens)
-            return self.output(self.hidden(encoded[:, 0]))
-
-        return self.softmax_gradient(logits, embedded, label)
+        _, *others = self.inputs(batch)
+        return self.softmax_gradient(lambda X: self._layer_outputs(X, *others)[-1], embedded, label)
 
     @abstractmethod
     def softmax_gradient(
         self, logits: Callable[[Tensor], Tensor], x: NDArray[np.float32], label: int
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return the softmax of ``logits(x)``, and the gradient of a label's column by x."""
+        """Compute the softmax of ``logits(x)``, and the gradient of its column ``label`` by x."""
 
     @hinted("Give two sentences: explain(premise, hypothesis)")
     def explain(self, premise: str, hypothesis: str, **options: Any) -> Explanation:
-        """Return each token's share in the answer to a pair; see `bertnli.explain.explain`."""
+        """Compute each token's share in the predicted class; see `bertnli.explain.explain`."""
         return explain(self, premise, hypothesis, **options)
 
     @hinted(ONE_LIST)
@@ -217,19 +226,19 @@ class Classifier(Trainable):
         max_len: int | None = None,
         truncation: str | None = None,
     ) -> list[Prediction]:
-        """Return the class of each pair of raw sentences, in the order given.
+        """Classify pairs of sentences; return one `Prediction` for each, in the same order.
 
         Args:
-            pairs: (premise, hypothesis), text as people write it.
-            batch_size: pairs computed at a time; pairs of similar length go together.
-            max_len: tokens of a pair, special ones included; longer pairs are cut. None for what
-                the net was trained with, ``net.encoding``.
-            truncation: how they are cut, ``"book"``, ``"longest_first"`` or ``"ratio"``; None as
-                for ``max_len``.
+            pairs: pairs (premise, hypothesis) of untokenized text.
+            batch_size: the number of pairs computed together.
+            max_len: the maximum number of tokens of a pair, including special ones; longer pairs
+                are cut. None for that of the training set, in ``net.encoding``.
+            truncation: how long pairs are cut: ``"book"``, ``"longest_first"`` or ``"ratio"``, see
+                `truncated_lengths`; None for that of the training set.
 
         Raises:
             ConfigError: the model carries no vocabulary, or has fewer positions than ``max_len``.
-            DataError: something that is not a pair of sentences.
+            DataError: an element is not a pair of sentences.
         """
         corpus = Corpus.from_pairs(pairs)
         dataset = self.encode(corpus, max_len, truncation)
@@ -249,16 +258,16 @@ class Classifier(Trainable):
         ]
 
     def save(self, folder: str | Path) -> None:
-        """Write the classifier to one folder that any backend opens.
+        """Write the classifier to a folder that any backend opens.
 
-        With its weights go sizes, labels, vocabulary and how pairs are cut to length.
+        It contains the weights, sizes, labels, vocabulary and ``net.encoding``.
         """
         vocab = self.required_vocab()
         save_native(folder, self.arrays(), self.config, self.labels, vocab, self.encoding)
 
 
 def softmax(logits: NDArray) -> NDArray[np.float64]:
-    """Return probabilities along the last axis, in float64."""
+    """Compute the softmax of logits along the last axis, in float64."""
     shifted = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)
     exponentials = np.exp(shifted)
     return exponentials / exponentials.sum(axis=-1, keepdims=True)

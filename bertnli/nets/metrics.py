@@ -1,45 +1,33 @@
-"""Scores: a classifier's accuracy, classes and confusions; a pretrained model's two tasks."""
+"""Scores of a classifier, and of a model in pretraining."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import permutations
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 #: Maximum number of classes whose orders are all tried.
 MAX_PERMUTED = 6
-#: What another order must reach to be suspected; see `Metrics.better_permutation`.
+#: Thresholds of `Metrics.better_permutation`.
 MIN_RECALL, CHANCE_SIGMAS, GAIN_SIGMAS = 0.54, 3.8, 2.8
 CORNER = "true \\ predicted"
 
 
-class Score(Protocol):
-    """What a run watches, and chooses its best epoch by."""
-
-    @property
-    def loss(self) -> float:
-        """Mean loss, in nats."""
-
-    @property
-    def accuracy(self) -> float:
-        """Share predicted right."""
-
-
 @dataclass(frozen=True)
 class PretrainingMetrics:
-    """The score of a model on masked text.
+    """Scores of masked language modelling (mlm) and next sentence prediction (nsp).
 
     Args:
-        mlm_loss: mean cross-entropy of the masked tokens, in nats.
-        mlm_accuracy: share of them predicted right.
-        nsp_loss, nsp_accuracy: the same of whether the second sentence follows the first; None
-            where the model does not learn it.
-        num_predictions: masked tokens.
-        num_pairs: examples.
+        mlm_loss: the mean cross-entropy of the masked tokens, in nats.
+        mlm_accuracy: the share of masked tokens predicted right.
+        nsp_loss, nsp_accuracy: mean cross-entropy and accuracy of whether the second sentence
+            follows the first; None if the model does not learn it.
+        num_predictions: the number of masked tokens.
+        num_pairs: the number of examples.
     """
 
     mlm_loss: float
@@ -54,7 +42,7 @@ class PretrainingMetrics:
 
     @classmethod
     def from_eval_outputs(cls, eval_outputs: NDArray, next_sentence: bool) -> PretrainingMetrics:
-        """Score evaluation outputs, (N, NUM_EVAL_OUTPUTS)."""
+        """Compute the scores of N examples from their evaluation outputs (N, NUM_EVAL_OUTPUTS)."""
         n, sums = len(eval_outputs), eval_outputs.astype(np.float64).sum(0).tolist()
         mlm_loss, mlm_hits = (value / max(sums[2], 1) for value in sums[:2])
         nsp_loss, nsp_hits = (value / n if next_sentence else None for value in sums[3:])
@@ -62,16 +50,16 @@ class PretrainingMetrics:
 
     @property
     def loss(self) -> float:
-        """The loss that is trained, as in the book: the sum of both tasks' means."""
+        """The training loss, as in the book: the sum of both tasks' mean losses."""
         return self.mlm_loss + (self.nsp_loss or 0.0)
 
     @property
     def accuracy(self) -> float:
-        """Share of the masked tokens predicted right."""
+        """The share of masked tokens predicted right."""
         return self.mlm_accuracy
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as a dictionary that JSON can hold."""
+        """Return all scores as a dictionary that JSON can hold."""
         return asdict(self)
 
     def __str__(self) -> str:
@@ -86,12 +74,13 @@ class PretrainingMetrics:
 
 @dataclass(frozen=True)
 class Metrics:
-    """The score of a classifier on a set of pairs.
+    """The scores of a classifier on a set of pairs.
 
     Args:
-        labels: class names.
-        confusion: (labels, labels) counts; row the true class, column the predicted one.
-        loss: mean cross-entropy, in nats.
+        labels: the class names.
+        confusion: the confusion matrix, (labels, labels) counts; rows are true classes, columns
+            predicted ones.
+        loss: the mean cross-entropy, in nats.
 
     Examples:
         >>> import numpy as np
@@ -116,20 +105,20 @@ class Metrics:
 
     @property
     def num_pairs(self) -> int:
-        """Number of pairs scored."""
+        """The number of pairs scored."""
         return int(self.confusion.sum())
 
     @property
     def accuracy(self) -> float:
-        """Share of pairs classified right."""
+        """The share of pairs classified right."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     def better_permutation(self) -> tuple[dict[str, str], float] | None:
-        """Return another order of the classes that fits the predictions, if there is one.
+        """Find another order of the classes that fits the predictions clearly better.
 
-        It reveals that the classes of a file or a checkpoint are in another order than supposed. Of
-        all other orders the one with the highest mean recall (over classes, whatever their shares)
-        is returned if it looks like the right order of a model that has learned its task:
+        There is one if the classes of a file or a checkpoint are in another order than assumed. The
+        other order with the highest mean recall, over classes whatever their shares, is returned if
+        it looks like the right order of a model that has learned its task:
 
         - each class is predicted for its pairs more often than for those of any other class;
         - the mean recall is `MIN_RECALL` or more, and `CHANCE_SIGMAS` standard errors above that of
@@ -139,7 +128,8 @@ class Metrics:
         ``benchmarks/label_order.py`` measures how often that is right and wrong.
 
         Returns:
-            Predicted name to true name, of the classes that change, and the accuracy; or None.
+            A dictionary of predicted to true names, for the classes that change, and the accuracy
+            in the other order; None if there is no such order.
         """
         classes, pairs = len(self.labels), self.confusion.sum(axis=1)
         if not 2 <= classes <= MAX_PERMUTED or not pairs.all():
@@ -165,7 +155,7 @@ class Metrics:
         return renamed, float(self.confusion[rows, best].sum() / self.confusion.sum())
 
     def per_class(self) -> dict[str, dict[str, float]]:
-        """Return for each class its precision, recall, F1 and support (number of true pairs).
+        """Return a dictionary of each class to its precision, recall, F1 and support.
 
         A ratio with the denominator 0 is 0.
         """
@@ -182,7 +172,7 @@ class Metrics:
         return rows
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as a dictionary that JSON can hold."""
+        """Return all scores as a dictionary that JSON can hold."""
         return {
             "pairs": self.num_pairs,
             "accuracy": self.accuracy,
@@ -201,12 +191,15 @@ class Metrics:
             f"{'class':<{width}} precision  recall      f1   pairs",
         ]
         for label, row in self.per_class().items():
-            lines.append(
-                f"{label:<{width}} {row['precision']:>9.4f} {row['recall']:>7.4f} "
-                f"{row['f1']:>7.4f} {row['support']:>7}"
-            )
+            *ratios, support = row.values()
+            cells = "".join(f"{ratio:>8.4f}" for ratio in ratios)
+            lines.append(f"{label:<{width}}  {cells} {support:>7}")
         lines.append("")
         table = [(CORNER, self.labels), *zip(self.labels, self.confusion, strict=True)]
-        for label, cells in table:
-            lines.append(f"{label:<{width}}" + "".join(f" {cell:>{column}}" for cell in cells))
+        for label, counts in table:
+            lines.append(f"{label:<{width}}" + "".join(f" {count:>{column}}" for count in counts))
         return "\n".join(lines)
+
+
+#: The score of a net on a data set; both kinds have a loss and an accuracy.
+Score: TypeAlias = Metrics | PretrainingMetrics

@@ -1,11 +1,12 @@
-"""BERT with its two pretraining heads, and the same as a trainer trains it, on any backend.
+"""BERT with its two pretraining heads, and a net that pretrains it, on any backend.
 
-Shapes: B pairs, T tokens, P predictions of a pair, R of a batch, H num_hiddens, V vocab_size.
+Shapes: B pairs, T tokens, P predictions of a pair, R masked tokens of a batch, H num_hiddens, V
+vocab_size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,29 +20,30 @@ from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.masking import PretrainingBatch
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.errors import ConfigError, DataError
-from bertnli.formats.head import Head
+from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.native import save_native
 from bertnli.nets.metrics import PretrainingMetrics
+from bertnli.nets.packed import tokens_at
 from bertnli.nets.trainable import Net, Tensor, Trainable, check_backend, in_words
 from bertnli.text.vocab import Vocab
 
 
 class BERTNet(Net):
-    """BERT with its two pretraining heads, as the book has it.
+    """BERT with its two pretraining heads, as in the book.
 
     Args:
         vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks: see `BERTConfig`.
         dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
-        seed: of the start values, which are the same on every backend.
-        vocab: the vocabulary that the model carries along, if there is one.
-        arrays: the values of the tensors by canonical name, as a checkpoint has them; None for
-            start values. A tensor that they lack stays without values, and the model is only good
-            for making a `BERTClassifier`.
+        seed: the seed of the initial values, which are the same on every backend.
+        vocab: the vocabulary that belongs to the model; None for none.
+        arrays: the tensors' values by name, as in a checkpoint; None for initial values.
+            Tensors without an array get no values; such a model can only be made a
+            `BERTClassifier`.
     """
 
     seed: int
-    #: The output layer of the classifier that it was loaded from, if there was one.
-    head: Head | None = None
+    #: The output layer of the classifier that the model was loaded from, if it was one.
+    head: Checkpoint | None = None
 
     @hinted()
     def __init__(
@@ -77,19 +79,19 @@ class BERTNet(Net):
         return bert_shapes(self.config)
 
     def forward(self, tokens: Tensor, *inputs: Any, **named: Any) -> Any:
-        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+        """Compute encoded tokens (B, T, H), MLM logits (B, P, V) or None, and NSP logits (B, 2).
 
         Args:
             tokens, segments: (B, T) integers.
-            valid_lens: (B,) tokens that are not padding; None where nothing is.
+            valid_lens: (B,) numbers of tokens that are not padding; None without padding.
             pred_positions: (B, P) positions whose tokens to predict; None for no MLM logits.
         """
-        self._check_input(tokens)
+        self.check_input(tokens)
         return super().forward(tokens, *inputs, **named)  # type: ignore[misc]
 
 
 def check_bert(bert: Any, net: Trainable) -> None:
-    """Raise ConfigError unless a net's argument is a BERT of its backend."""
+    """Raise ConfigError unless ``bert`` is a BERT of the same backend as the net."""
     what = f"{type(net).__name__}() takes a BERT"
     if isinstance(bert, tuple | list) and any(isinstance(item, BERTNet) for item in bert):
         raise ConfigError(
@@ -105,12 +107,12 @@ def check_bert(bert: Any, net: Trainable) -> None:
 
 
 class PretrainingNet(Trainable):
-    """A BERT with its pretraining heads, as a trainer trains them.
+    """A net that pretrains a BERT on masked tokens and pairs of sentences.
 
     Args:
-        bert: the model (shared, not copied).
-        next_sentence: whether to learn which sentence follows. Otherwise only masked words are
-            learned, and the pooler and the head for sentences stay as they are.
+        bert: the model, shared and not copied.
+        next_sentence: whether to learn which sentence follows. If not, the pooler and the
+            next-sentence head stay as they are.
     """
 
     num_eval_outputs = PretrainingMetrics.NUM_EVAL_OUTPUTS
@@ -125,11 +127,34 @@ class PretrainingNet(Trainable):
         self._all_arrays: Callable[[], dict[str, NDArray]] = bert.arrays  # untrained ones, too
         self._weights = tuple(self.named_tensors().values())
 
-    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the sum of the losses and of the tokens predicted right, each as it is weighted.
+    def forward(self, inputs: Sequence[Tensor], table: Any = None) -> tuple[Tensor, Tensor]:
+        """Compute the logits of the masked tokens, (R, V), and of the next sentence, (B, 2).
 
-        Divided by the size of the whole batch, the sum is the mean loss of its masked tokens plus
-        that of its sentences, as in the book.
+        Args:
+            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), and pred_positions (B, P),
+                of which those that are not -1 are the R positions of masked tokens.
+            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+        """
+        tokens, *_, pred_positions = inputs
+        self.check_input(tokens)
+        starts = np.arange(len(tokens)) * tokens.shape[1]
+        positions = self.ops.to_numpy(pred_positions)
+        places = (starts[:, None] + positions)[positions >= 0]  # (R,)
+        R = len(places)
+        if self.next_sentence:
+            places = np.concatenate((places, starts))
+        encoded = tokens_at(self, inputs[:3], places, table)
+        with self.ops.autocast(self.precision, tokens):
+            mlm_logits = self.ops.mlm_logits(self.mlm, encoded[:R])
+        if not self.next_sentence:
+            return mlm_logits, self.tensor(np.zeros((len(tokens), 2), np.float32), mlm_logits)
+        return mlm_logits, self.nsp(self.hidden(encoded[R:]))
+
+    def loss(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> tuple[Tensor, Tensor]:
+        """Compute the weighted sum of a batch's losses, and that of its correct predictions.
+
+        Divided by the size of the whole batch, the loss is the mean over its masked tokens plus
+        the mean over its pairs of sentences, as in the book.
         """
         (mlm_losses, mlm_hits), (nsp_losses, _) = self._losses(outputs, batch)
         weights = self.tensor(_predicted(batch, "pred_weights"), mlm_losses)
@@ -146,19 +171,17 @@ class PretrainingNet(Trainable):
         return np.concatenate([sums, np.stack(nsp, 1)], 1)
 
     def _losses(self, outputs: tuple[Tensor, Tensor], batch: Batch) -> list[tuple[Tensor, Tensor]]:
-        """Return losses and hits of the tokens, (R,), and of the sentences, (B,)."""
+        """Return loss and correctness for each masked token, (R,), and each pair, (B,)."""
         targets = _predicted(batch, "pred_ids"), batch.labels
         return [self.cross_entropy(*each) for each in zip(outputs, targets, strict=True)]
 
     def shapes(self) -> Shapes:
-        """Return name and shape of each tensor that is trained."""
+        """Return the shape of each trained tensor by name."""
         untrained = () if self.next_sentence else SENTENCE_HEADS
         shapes = bert_shapes(self.config)
         return {name: shapes[name] for name in shapes if not name.startswith(untrained)}
 
-    def score(
-        self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]
-    ) -> PretrainingMetrics:
+    def score(self, eval_outputs: NDArray, labels: NDArray) -> PretrainingMetrics:
         return PretrainingMetrics.from_eval_outputs(eval_outputs, self.next_sentence)
 
     def check_set(self, data: ExampleSet, what: str) -> None:
@@ -180,5 +203,5 @@ class PretrainingNet(Trainable):
 
 
 def _predicted(batch: Batch, name: str) -> NDArray:
-    """Return a field of the batch's R tokens to predict, in their order, (R,)."""
+    """Select the elements of a batch's (B, P) array that belong to masked tokens, (R,)."""
     return getattr(batch, name)[cast(PretrainingBatch, batch).pred_positions >= 0]

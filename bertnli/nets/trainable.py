@@ -1,7 +1,7 @@
-"""A net on any backend: its arrays by name; and what a trainer trains, with a loss and a score.
+"""Nets on any backend: their arrays by name; and, to train them, a loss and a score.
 
-A backend's ``model`` combines the classes of `bertnli.nets` with its layers (``heads``), and
-implements the few functions on tensors that `Net` declares. Shapes: B pairs, T tokens.
+A backend's module ``model`` combines the classes of `bertnli.nets` with its layers (``heads``), and
+implements the functions on tensors that `Net` declares. Shapes: B pairs, T tokens.
 """
 
 from __future__ import annotations
@@ -28,40 +28,47 @@ Tensor = Any
 
 
 class Net(ABC):
-    """A net whose tensors are read and written under canonical names."""
+    """A net whose tensors have the same names on every backend; see `bertnli.bert.parameters`.
+
+    Attributes:
+        config: the sizes of the net's BERT.
+        vocab: the vocabulary; None if the net carries none.
+        backend: the name of the net's backend.
+        ops: the backend's module ``layers``; see `bertnli.nets.packed`.
+    """
 
     config: BERTConfig
     vocab: Vocab | None
-    #: The name of its backend.
     backend: str = ""
+    ops: Any
     encoder: Any
     hidden: Any
-    #: The framework's parameters, of this net and of all its parts.
+    #: The framework's parameters.
     _weights: tuple[Any, ...] = ()
 
     @abstractmethod
     def shapes(self) -> Shapes:
-        """Return each tensor's name and shape."""
+        """Return the shape of each tensor by name."""
 
     @abstractmethod
     def named_tensors(self) -> dict[str, Any]:
-        """Return the framework's parameters by canonical name."""
+        """Return the framework's parameters by name."""
 
     @abstractmethod
     def give_values(self, arrays: Mapping[str, NDArray], beside: Any = None) -> None:
-        """Give values to tensors that have none, on the CPU or where another net's are."""
+        """Initialise tensors by name, on the CPU or on the devices of the net ``beside``."""
 
     @abstractmethod
     def set_values(self, arrays: Mapping[str, NDArray]) -> None:
-        """Change the values of tensors that have some."""
+        """Overwrite the values of initialised tensors by name."""
 
     @abstractmethod
     def read(self, tensor: Tensor) -> NDArray[np.float32]:
-        """Return a tensor, or a parameter, as a new NumPy array, float32."""
+        """Copy a tensor or parameter to a NumPy array, float32."""
 
     @abstractmethod
     def tensor(self, values: NDArray[np.float32], like: Tensor) -> Tensor:
-        """Return values as a tensor on the device of another one."""
+        """Copy an array to a tensor on the device of the tensor ``like``."""
 
     @abstractmethod
     def move_to(self, devices: Sequence[Any]) -> None:
@@ -69,38 +76,38 @@ class Net(ABC):
 
     @abstractmethod
     def inputs(self, batch: Batch) -> list[Tensor]:
-        """Return `Batch.inputs` on the net's first device."""
+        """Copy `Batch.inputs` to the net's first device."""
 
     @abstractmethod
     def inference(self) -> AbstractContextManager[Any]:
-        """Return a context without dropout and without gradients."""
+        """Context manager that turns off dropout and gradients."""
 
     @abstractmethod
     def cross_entropy(
         self, logits: Tensor, labels: NDArray, targets: NDArray | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Return each row's loss, in nats, and whether it is predicted right, (N,).
+        """Compute for each row the loss, in nats, and whether it is predicted right, (N,) each.
 
         Args:
             logits: (N, C).
             labels: (N,) integers.
-            targets: (N, C), the probability that each class should have; None for the label's.
+            targets: (N, C), the target probability of each class; None for 1 at the label.
         """
 
     def building(self) -> AbstractContextManager[Any]:
-        """Return a context in which layers are made without values."""
+        """Context manager in which layers are made without values."""
         return nullcontext()
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """Return every tensor under its canonical name, float32."""
+        """Return every tensor by name as a NumPy array, float32."""
         return {name: self.read(tensor) for name, tensor in self.named_tensors().items()}
 
     def load_arrays(self, arrays: Mapping[str, NDArray], source: str) -> None:
-        """Set all tensors from arrays with canonical names.
+        """Set the values of all tensors.
 
         Args:
-            arrays: canonical name to array.
-            source: where they come from, for the message of an error.
+            arrays: the value of each tensor by name.
+            source: the arrays' origin, for error messages.
 
         Raises:
             CheckpointError: tensors are missing, unknown, of another shape or not finite.
@@ -109,7 +116,7 @@ class Net(ABC):
         self.set_values(arrays)
 
     def check_weights(self) -> None:
-        """Raise ConfigError if the user's code cast the net: its kernels are float32's."""
+        """Raise ConfigError if the user has cast the net: it computes with float32 weights."""
         for weight in self._weights:
             if "float32" not in str(weight.dtype):
                 dtype = getattr(weight.dtype, "__name__", str(weight.dtype).rpartition(".")[2])
@@ -119,8 +126,8 @@ class Net(ABC):
                     "net.precision = 'bf16' has its matrix products in bfloat16"
                 )
 
-    def _check_input(self, tokens: Tensor) -> None:
-        """Check the weights, and that the model has positions for sequences (B, T)."""
+    def check_input(self, tokens: Tensor) -> None:
+        """Raise ConfigError if the model has no position for a token of (B, T), or was cast."""
         self.check_weights()
         length = tokens.shape[1]
         if length > self.config.max_len:
@@ -130,7 +137,7 @@ class Net(ABC):
             )
 
     def required_vocab(self) -> Vocab:
-        """Return the vocabulary, or raise ConfigError if the model carries none."""
+        """Return the vocabulary; raise ConfigError if the model carries none."""
         if self.vocab is None:
             raise ConfigError(
                 "the model carries no vocabulary, so text cannot be encoded; set net.vocab, or "
@@ -140,11 +147,11 @@ class Net(ABC):
 
 
 class Trainable(Net):
-    """A net that knows its loss, its score, and which sets it can learn from.
+    """A net with a loss and a score, and checks of the data sets it can learn from.
 
     Attributes:
-        labels: the names of the classes, in the order of the logits; empty without classes.
-        precision: of its matrix products, ``"fp32"`` or ``"bf16"``; weights are float32.
+        labels: the class names in the order of the logits; empty without classes.
+        precision: the precision of matrix products, ``"fp32"`` or ``"bf16"``; weights are float32.
     """
 
     labels: tuple[str, ...] = ()
@@ -153,33 +160,33 @@ class Trainable(Net):
     @property
     @abstractmethod
     def num_eval_outputs(self) -> int:
-        """Number of values that `eval_outputs` returns for an example."""
+        """Number of values per example that `eval_outputs` returns."""
 
     @abstractmethod
     def loss(self, outputs: Any, batch: Batch) -> tuple[Any, Any]:
-        """Return the sum of a batch's losses, in nats, and the number predicted right.
+        """Compute the sum of a batch's losses, in nats, and the number of correct predictions.
 
-        Both are the framework's scalars, from the outputs of a forward pass.
+        Both are scalars of the framework; ``outputs`` are those of a forward pass.
         """
 
     @abstractmethod
     def eval_outputs(self, outputs: Any, batch: Batch) -> NDArray[np.float32]:
-        """Return per-example values that `score` aggregates, (B, num_eval_outputs)."""
+        """Compute the per-example values that `score` aggregates, (B, num_eval_outputs)."""
 
     @abstractmethod
     def score(self, eval_outputs: NDArray[np.float32], labels: NDArray[np.int32]) -> Score:
-        """Score a set, from its outputs (N, num_eval_outputs) and labels (N,)."""
+        """Score a data set by its evaluation outputs (N, num_eval_outputs) and labels (N,)."""
 
     @abstractmethod
     def check_set(self, data: ExampleSet, what: str) -> None:
-        """Raise DataError if the net cannot learn from a set, or be scored on it."""
+        """Raise DataError if the net cannot learn from a set, which messages call ``what``."""
 
     def with_net_labels(self, batch: Batch, data: ExampleSet) -> Batch:
         """Map a batch's label ids from those of the data set to those of the net, by class name."""
         return batch
 
     def learns_from(self, data: Any) -> None:
-        """Take over settings of a training set that later inputs must share; see `Classifier`."""
+        """Adopt the training set's settings for later inputs, as `Classifier.encoding`."""
 
     @abstractmethod
     def save(self, folder: str | Path) -> None:
@@ -187,7 +194,7 @@ class Trainable(Net):
 
 
 def in_words(value: Any) -> str:
-    """Return a value's repr for an error message; for a net, whose repr is long, its class."""
+    """Return a value's repr, or a net's class name, for an error message."""
     return f"a {type(value).__name__}" if isinstance(value, Net) else short_repr(value)
 
 

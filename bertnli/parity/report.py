@@ -1,7 +1,7 @@
-"""Do the backends compute the same from a checkpoint, and if not, which is off, and where?
+"""A report on whether backends compute the same, and if not, which one is off, and where.
 
-Activations and gradients layer by layer, and some steps of training, of each backend that is
-installed and of the float64 referee.
+It compares activations and gradients layer by layer, and the losses of some training steps, between
+all backends and the float64 referee (`bertnli.bert.referee`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli._util.text import aligned
+from bertnli._util.progress import aligned
 from bertnli.backends import NAMES
 from bertnli.backends.interface import Backend
 from bertnli.bert import referee
@@ -26,7 +26,7 @@ from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError
 from bertnli.formats.checkpoint import Checkpoint
-from bertnli.parity.compare import is_key_bias
+from bertnli.parity import is_key_bias
 from bertnli.plots import new_figure
 from bertnli.training.engine import StepResult
 
@@ -45,12 +45,13 @@ PACKED = "output (packed)"
 
 @dataclass(frozen=True)
 class Row:
-    """One layer's activations or one tensor's gradient, compared in all pairs.
+    """Differences of one layer's activations or one tensor's gradient, for all pairs of backends.
 
     Args:
-        name: of the layer or the tensor.
-        absolute: "one - other" to the largest absolute difference.
-        relative: "one - other" to the norm of the difference by that of the other's.
+        name: the name of the layer or the tensor.
+        absolute: dictionary of a pair of backends, ``"one - other"``, to the largest absolute
+            difference.
+        relative: the same with the norm of the difference divided by the norm of the other.
     """
 
     name: str
@@ -60,18 +61,19 @@ class Row:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """What was compared, and the result.
+    """The differences between backends and the referee.
 
     Args:
         source: the checkpoint.
-        backends: names of the backends that were compared with the referee and with each other.
-        pairs, tokens: of the batch whose activations and gradients these are.
-        activations: one row for each layer, and one for the logits of the packed path.
-        gradients: one row for each tensor; those of key biases, which are zero but for rounding,
+        backends: the names of the backends, which are compared with the referee and each other.
+        pairs, tokens: the size of the batch of which activations and gradients are compared.
+        activations: a row for each layer, and one for the logits computed without padding.
+        gradients: a row for each tensor; those of key biases, which are zero but for rounding,
             have no tolerance.
-        losses: backend, or ``"referee"``, to the mean loss of each step, before it.
-        lr: of the steps.
-        problems: what is beyond the tolerances, in words; empty where everything agrees.
+        losses: dictionary of each backend, or ``"referee"``, to the mean loss of each step before
+            its update.
+        lr: the learning rate of the steps.
+        problems: a sentence for each difference beyond the tolerances.
     """
 
     source: str
@@ -90,22 +92,25 @@ class ParityReport:
         return not self.problems
 
     def layer_gradients(self) -> list[Row]:
-        """Return one row for each layer: the worst of its tensors, key biases left out."""
+        """Return a row for each layer with the largest differences of its tensors' gradients.
+
+        Key biases are left out.
+        """
         layers: dict[str, list[Row]] = {}
         for row in self.gradients:
             if not is_key_bias(row.name):
                 layers.setdefault(layer_of(row.name), []).append(row)
 
-        def worst(values: list[dict[str, float]]) -> dict[str, float]:
+        def largest(values: list[dict[str, float]]) -> dict[str, float]:
             return {versus: float(np.max([v[versus] for v in values])) for versus in values[0]}
 
         return [
-            Row(layer, worst([r.absolute for r in rows]), worst([r.relative for r in rows]))
+            Row(layer, largest([r.absolute for r in rows]), largest([r.relative for r in rows]))
             for layer, rows in layers.items()
         ]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return everything as JSON can hold it, the tolerances and the verdict with it."""
+        """Return the report with tolerances and verdict as a dictionary that JSON can hold."""
         tolerances = {"activations": ACTIVATIONS, "gradients": GRADIENTS, "losses": LOSSES}
         return {**asdict(self), "tolerances": tolerances, "agrees": self.agrees}
 
@@ -125,15 +130,13 @@ class ParityReport:
             steps = enumerate(zip(*self.losses.values(), strict=True), 1)
             rows = [[str(step), *(f"{loss:.7f}" for loss in losses)] for step, losses in steps]
             yield from aligned([["step", *self.losses], *rows])
-        yield (
-            f"\ntolerances: activations {ACTIVATIONS:g}, gradients {GRADIENTS:g} of their norm; "
-            f"losses {LOSSES:g} nats"
-        )
+        of_norm = f"activations {ACTIVATIONS:g}, gradients {GRADIENTS:g} of their norm"
+        yield f"\ntolerances: {of_norm}; losses {LOSSES:g} nats"
         yield from self.problems
         yield "verdict: " + ("they agree" if self.agrees else "they do not agree")
 
     def plot(self, path: str | Path) -> None:
-        """Draw the losses, and their differences, step by step, to a PNG file.
+        """Plot the losses and their differences step by step to a PNG file.
 
         Raises:
             BackendError: matplotlib is missing.
@@ -149,7 +152,7 @@ class ParityReport:
             # Equal losses are drawn at the bottom.
             lower.semilogy(steps, np.maximum(apart, 1e-9), label=f"{one} - {other}", color=f"C{i}")
         lower.axhline(LOSSES, color="0.5", linestyle=":", label="tolerance")
-        upper.set_ylabel("loss, nats")
+        upper.set(ylabel="loss, nats")
         lower.set(xlabel="step", ylabel="difference, nats")
         lower.xaxis.get_major_locator().set_params(integer=True)
         for axes in (upper, lower):
@@ -174,54 +177,48 @@ def parity_report(
     max_len: int = 64,
     lr: float = 1e-4,
 ) -> ParityReport:
-    """Compute the same on each backend and by the referee, without dropout.
+    """Run a checkpoint on each backend and the referee, without dropout, and compare.
 
-    The pairs are the first of the sample corpus. A pretrained model gets an output layer with start
-    values.
+    The pairs are the first of the sample corpus. A pretrained model gets an output layer with
+    initial values.
 
     Args:
         checkpoint: a classifier or a pretrained model.
-        backends: one or more.
-        steps: of training, each on pairs of its own.
-        batch_size: pairs of each step, and of the activations and gradients.
-        max_len: tokens of a pair.
-        lr: of the steps.
+        backends: one or more backends.
+        steps: the number of training steps, each on other pairs.
+        batch_size: the number of pairs of a step, and of the batch whose activations and gradients
+            are compared.
+        max_len: the maximum number of tokens of a pair.
+        lr: the learning rate of the steps.
 
     Raises:
-        BackendError: no backend.
+        BackendError: there are no backends.
         DataError: the vocabulary cannot encode pairs.
     """
     if not backends:
         raise BackendError('no framework is installed: pip install "bertnli[torch,mxnet]"')
-    config = replace(checkpoint.config, dropout=0.0)
-    labels = checkpoint.labels or LABELS
-    shapes = classifier_shapes(config, len(labels))
-    arrays = {name: a for name, a in checkpoint.arrays.items() if name in shapes}
-    arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
-    checkpoint = replace(checkpoint, arrays=arrays, config=config, labels=tuple(labels))
+    checkpoint = _as_classifier(checkpoint)
+    sizes, arrays = checkpoint.config.to_dict(), checkpoint.arrays
     batches = _batches(checkpoint, max(1, steps), batch_size, max_len)
     first = batches[0]
     trainers: dict[str, Any] = {}
     activations: dict[str, Mapping[str, NDArray]] = {}
     for nli in backends:
-        net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), arrays=arrays), labels)
+        net = nli.BERTClassifier(nli.BERTModel(**sizes, arrays=arrays), checkpoint.labels)
         net.load_arrays(arrays, checkpoint.source)
         trainers[nli.name] = nli.Trainer(net, lr=lr, devices="cpu")
         activations[nli.name] = {**net.activations(first), PACKED: net.logits(first)}
-    trainers[REFEREE] = judge = _RefereeTrainer(checkpoint)
-    activations[REFEREE] = judge.activations(first)
-    gradients = {name: trainer.gradients(first, 0) for name, trainer in trainers.items()}
+    trainers[REFEREE] = referee_trainer = _RefereeTrainer(checkpoint)
+    activations[REFEREE] = referee_trainer.activations(first)
+    gradients = {name: t.gradients(first, 0) for name, t in trainers.items()}
     losses = {
-        name: [
-            trainer.train_step(batch, lr, step).read()[0] / len(batch)
-            for step, batch in enumerate(batches[:steps])
-        ]
-        for name, trainer in trainers.items()
+        name: [t.train_step(b, lr, i).read()[0] / len(b) for i, b in enumerate(batches[:steps])]
+        for name, t in trainers.items()
     }
     is_token = np.arange(first.token_ids.shape[1]) < first.valid_lens[:, None]
     of_tokens = {
-        who: {name: a[is_token] if a.ndim == 3 else a for name, a in layers.items()}
-        for who, layers in activations.items()
+        name: {layer: a[is_token] if a.ndim == 3 else a for layer, a in layers.items()}
+        for name, layers in activations.items()
     }
     largest = max(float(np.linalg.norm(array)) for array in gradients[REFEREE].values())
     activation_rows, gradient_rows = _rows(of_tokens, 0.0), _rows(gradients, FLOOR * largest)
@@ -238,8 +235,18 @@ def parity_report(
     )
 
 
+def _as_classifier(checkpoint: Checkpoint) -> Checkpoint:
+    """Turn off dropout, and add an output layer with initial values if there is none."""
+    labels = tuple(checkpoint.labels or LABELS)
+    shapes = classifier_shapes(checkpoint.config, len(labels))
+    arrays = {name: a for name, a in checkpoint.arrays.items() if name in shapes}
+    arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
+    config = replace(checkpoint.config, dropout=0.0)
+    return replace(checkpoint, arrays=arrays, config=config, labels=labels)
+
+
 class _RefereeTrainer:
-    """The referee with the weights that it trains."""
+    """A trainer, for `run_both`, whose net is the float64 referee."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.config = checkpoint.config
@@ -266,7 +273,7 @@ class _RefereeTrainer:
 
 
 def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> list[Batch]:
-    """Return batches of the sample corpus, whose pairs are repeated where there are too few."""
+    """Make batches of the sample corpus, repeating its pairs if there are too few."""
     max_len = min(max_len, checkpoint.config.max_len)
     dataset = PairDataset(read("sample", "train"), max_len, checkpoint.vocab, verbose=False)
     labels = checkpoint.labels or ()
@@ -279,12 +286,15 @@ def _batches(checkpoint: Checkpoint, count: int, size: int, max_len: int) -> lis
 
 
 def _rows(values: Mapping[str, Mapping[str, NDArray]], floor: float) -> tuple[Row, ...]:
-    """Compare the arrays of each pair in ``values``, whose norms count as ``floor`` at least."""
+    """Compare the arrays of each pair of backends; ``values`` has them by backend, then by name.
+
+    Relative differences are divided by norms of at least ``floor``.
+    """
     rows = []
     for name in values[REFEREE]:
         row = Row(name, {}, {})
         for one, other in combinations(values, 2):
-            a, b = (np.asarray(values[who][name], np.float64) for who in (one, other))
+            a, b = (np.asarray(values[backend][name], np.float64) for backend in (one, other))
             apart, size = float(np.linalg.norm(a - b)), max(float(np.linalg.norm(b)), floor)
             row.absolute[f"{one} - {other}"] = float(np.abs(a - b).max(initial=0.0))
             row.relative[f"{one} - {other}"] = apart / size if size else apart
@@ -295,23 +305,20 @@ def _rows(values: Mapping[str, Mapping[str, NDArray]], floor: float) -> tuple[Ro
 def _problems(
     activations: Sequence[Row], gradients: Sequence[Row], losses: Mapping[str, Sequence[float]]
 ) -> list[str]:
-    """Return the differences beyond the tolerances: each backend's first layer, and how much."""
+    """Describe, for each pair of backends, the first layer and step beyond the tolerances."""
     problems = []
     # In the order in which they are computed.
     backwards = [row for row in reversed(gradients) if not is_key_bias(row.name)]
-    tables = (
-        ("activations", activations, ACTIVATIONS),
-        ("gradients", backwards, GRADIENTS),
-    )
+    tables = ("activations", activations, ACTIVATIONS), ("gradients", backwards, GRADIENTS)
     for versus in activations[0].relative:
-        who = versus.replace(f" - {REFEREE}", " is off") if REFEREE in versus else versus
+        subject = versus.replace(f" - {REFEREE}", " is off") if REFEREE in versus else versus
         for what, rows, limit in tables:
             # Not "above": a NaN is above nothing.
             bad = [row for row in rows if not row.relative[versus] <= limit]
             if bad:
                 more = f"; and {len(bad) - 1} more after it" if len(bad) > 1 else ""
                 problems.append(
-                    f"{who}: {what} of {bad[0].name} by {bad[0].relative[versus]:.1e} of their "
+                    f"{subject}: {what} of {bad[0].name} by {bad[0].relative[versus]:.1e} of their "
                     f"size, {limit:g} allowed{more}"
                 )
         one, _, other = versus.partition(" - ")
@@ -319,7 +326,7 @@ def _problems(
         steps = np.flatnonzero(~(apart <= LOSSES))
         if len(steps):
             problems.append(
-                f"{who}: the loss of step {steps[0] + 1} by {apart[steps[0]]:.1e} nats, "
+                f"{subject}: the loss of step {steps[0] + 1} by {apart[steps[0]]:.1e} nats, "
                 f"{LOSSES:g} allowed"
             )
     return problems

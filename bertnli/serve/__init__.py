@@ -1,5 +1,5 @@
-"""A trained classifier over HTTP, with a page to try it on: `bertnli serve`.
+"""An HTTP server for a trained classifier, with a web page to try it: `bertnli serve`.
 
-`app` has the paths, and `schemas` their requests and answers. Each model lives in the thread of a
-`worker`, which computes the pairs of concurrent requests in one batch. `run` starts and stops it.
+`app` has the endpoints, and `schemas` their requests and answers. Each model has its own thread, a
+`worker`, which computes the pairs of concurrent requests in one batch. `run` runs the server.
 """

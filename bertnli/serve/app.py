@@ -1,10 +1,11 @@
-"""The paths of a server."""
+"""The endpoints of the server."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +13,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.staticfiles import StaticFiles
@@ -31,19 +32,19 @@ LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "[::1]")
 PROBLEMS: Any = {status: {"model": schemas.Problem} for status in (400, 408, 413, 422, 500, 503)}
 
 
+@dataclass
 class Service:
-    """The endpoints; the first of the workers answers requests that name no backend."""
+    """The functions that answer requests; see `create_app` for the arguments."""
 
-    def __init__(
-        self, workers: Mapping[str, Worker], limits: Limits, checkpoint: str, metrics: Metrics
-    ) -> None:
-        self.workers, self.limits, self.checkpoint = workers, limits, checkpoint
-        self.metrics = metrics
+    workers: Mapping[str, Worker]
+    limits: Limits
+    checkpoint: str
+    metrics: Metrics
 
     async def predict(
         self, request: Request, body: schemas.PredictRequest
     ) -> schemas.PredictAnswer:
-        """Predict the class of one pair, or of several."""
+        """Predict the class of one pair or of several pairs."""
         pairs = self._checked(body.pairs if isinstance(body, schemas.PairsRequest) else [body])
         worker = self._worker(body.backend)
         predictions = await self._result(request, lambda: worker.predict(pairs))
@@ -54,7 +55,7 @@ class Service:
         )
 
     async def explain(self, request: Request, body: schemas.PairRequest) -> Response:
-        """Explain a prediction: each token's share in it, and the attention weights."""
+        """Explain a prediction by each token's share in it and by the attention weights."""
         [pair] = self._checked([body])
         worker = self._worker(body.backend)
         compute = partial(_explained, pair, backend=worker.backend, checkpoint=self.checkpoint)
@@ -62,7 +63,7 @@ class Service:
         return Response(content, media_type="application/json")
 
     async def model(self) -> schemas.ModelAnswer:
-        """Describe the model."""
+        """Describe the model and the limits of requests."""
         worker = self._worker(None)
         return schemas.ModelAnswer(
             checkpoint=self.checkpoint,
@@ -76,15 +77,15 @@ class Service:
         )
 
     async def health(self, response: Response) -> schemas.Health:
-        """Tell whether every backend is ready."""
+        """Report whether all backends are ready; otherwise the status is 503."""
         states = {name: worker.state for name, worker in self.workers.items()}
         status = next((state for state in states.values() if state != READY), READY)
         response.status_code = 200 if status == READY else 503
         return schemas.Health(status=status, backends=states)
 
     async def prometheus(self) -> Response:
-        """Return the metrics in Prometheus' format."""
-        return Response(self.metrics.page(), media_type=CONTENT_TYPE_LATEST)
+        """Return the metrics in the text format of Prometheus."""
+        return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     def _worker(self, backend: str | None) -> Worker:
         names = list(self.workers)
@@ -93,7 +94,7 @@ class Service:
         return self.workers[backend or names[0]]
 
     def _checked(self, pairs: Sequence[schemas.Pair]) -> list[tuple[str, str]]:
-        """Return pairs of sentences that are within the limits."""
+        """Convert pairs to tuples, or refuse the request if they exceed the limits."""
         max_pairs, max_chars = self.limits.max_pairs, self.limits.max_chars
         if len(pairs) > max_pairs:
             raise HTTPException(422, f"a request may have {max_pairs:,} pairs (--max-pairs)")
@@ -102,14 +103,14 @@ class Service:
         return [(pair.premise, pair.hypothesis) for pair in pairs]
 
     async def _result(self, request: Request, queue: Callable[[], Future[Any]]) -> Any:
-        """Return a job's result; cancel the job when the client leaves or the time is up."""
+        """Queue a job and return its result; cancel it if the client leaves or the time is up."""
         seconds = self.limits.timeout
         try:
             job = asyncio.wrap_future(queue())
             disconnect = asyncio.ensure_future(_disconnect(request))
+            events = {job, disconnect}
             try:
-                both = {job, disconnect}
-                await asyncio.wait(both, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+                await asyncio.wait(events, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
                 if job.done():
                     return job.result()
                 if disconnect.done():
@@ -130,7 +131,7 @@ async def _disconnect(request: Request) -> None:
 
 
 def _explained(pair: tuple[str, str], net: Any, **names: Any) -> str:
-    """Return an explanation as JSON, which can be megabytes; runs in the model's thread."""
+    """Explain a pair in the model's thread; return the explanation and ``names`` as JSON."""
     explanation = explain(net, *pair)
     fields = {
         **vars(explanation),
@@ -147,7 +148,11 @@ def create_app(
     metrics: Metrics,
     hosts: Sequence[str] = LOCAL_HOSTS,
 ) -> FastAPI:
-    """Return the app, which answers requests for the names in ``hosts``; ``*`` is all."""
+    """Create the web application of a checkpoint and its workers, one for each backend.
+
+    The first worker answers requests that name no backend. ``hosts`` are the accepted values of the
+    Host header; ``"*"`` accepts all.
+    """
     # The pages of docs_url and redoc_url would load scripts from other hosts.
     app = FastAPI(title="bertnli", version=__version__, docs_url=None, redoc_url=None)
     service = Service(workers, limits, checkpoint, metrics)
@@ -167,7 +172,7 @@ def create_app(
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """Answer a request that the schemas do not accept with its first error."""
+    """Answer a request that does not match the schemas with the first error."""
     assert isinstance(error, RequestValidationError)
     if "json" not in request.headers.get("content-type", ""):
         message = "send JSON, with the header Content-Type: application/json"

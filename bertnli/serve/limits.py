@@ -1,4 +1,4 @@
-"""The limits of a server."""
+"""The limits of the server."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ def _seconds(text: str) -> float:
 @documented
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a server.
+    """Limits of the server; each field is also an option of `bertnli serve`.
 
     Raises:
-        ConfigError: numbers that contradict one another, or a time that is not above 0.
+        ConfigError: two limits contradict each other, or a time is not above 0.
     """
 
     max_batch: int = option("pairs computed at a time", default=64, type=at_least(1))

@@ -1,4 +1,4 @@
-"""ASGI middleware: metrics and headers, and limits of request bodies."""
+"""ASGI middleware for metrics, response headers and limits of request bodies."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 
-#: The paths that are counted by name.
+#: The paths that have their own metrics.
 PATHS = ("/predict", "/explain", "/model", "/health", "/metrics", "/openapi.json", "/")
-#: The page works without other hosts, in no frame, and is asked for again after an update.
+#: Response headers: the page loads nothing from other hosts, is not framed, and is not cached.
 HEADERS = {
     "content-security-policy": "default-src 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "form-action 'self'",
@@ -22,21 +22,20 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "cache-control": "no-cache",
 }
-#: The status of a request whose client left, as nginx counts it.
+#: nginx's status of a request whose client has left.
 CLIENT_LEFT = 499
-#: Bytes read beyond the limit. A client that is still sending would not see the answer, since
-#: closing a connection with unread bytes resets it.
+#: Bytes read beyond the limit. Closing a connection with unread bytes resets it, and a client that
+#: is still sending would not see the answer.
 DRAINED = 8 << 20
 
 
 class Instrument:
-    """Count each request by status and path, add headers to answers, and answer HEAD as GET."""
+    """Middleware that counts requests, adds headers to responses, and handles HEAD like GET."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
         self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
         start = time.perf_counter()
         status = CLIENT_LEFT
 
@@ -55,26 +54,21 @@ class Instrument:
             raise
         finally:
             path = scope["path"] if scope["path"] in PATHS else "other"
-            self.metrics.answered(path, status, time.perf_counter() - start)
+            self.metrics.requests.labels(path, str(status)).inc()
+            self.metrics.request_seconds.labels(path).observe(time.perf_counter() - start)
 
 
 class BodyLimit:
-    """Read a request's body before the app does; one too long is 413, one too slow 408."""
+    """Middleware that reads the body of a request; the status is 413 if too long, 408 if slow."""
 
     def __init__(self, app: ASGIApp, limits: Limits) -> None:
         self.app, self.max_body, self.seconds = app, limits.max_body, limits.read_timeout
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request."""
-        task = asyncio.current_task()
-        assert task is not None
-        deadline = asyncio.get_running_loop().call_later(self.seconds, task.cancel)
         try:
-            status, body = await self._read(receive)
-        except asyncio.CancelledError:  # by the deadline; asyncio.timeout is not in Python 3.10
+            status, body = await asyncio.wait_for(self._read(receive), self.seconds)
+        except asyncio.TimeoutError:  # not the built-in TimeoutError in Python 3.10
             status, body = 408, b""
-        finally:
-            deadline.cancel()
         if status != 200:
             error = {
                 408: f"the body did not arrive within {self.seconds:g} seconds (--read-timeout)",
@@ -92,9 +86,9 @@ class BodyLimit:
         await self.app(scope, replay, send)
 
     async def _read(self, receive: Receive) -> tuple[int, bytes]:
-        """Return a status and the body, of which no more than the limit is ever kept."""
-        chunks, size, more = [], 0, True
-        while more and size <= self.max_body + DRAINED:
+        """Read a body, and return a status and the body; at most ``max_body`` bytes are stored."""
+        chunks, size, is_open = [], 0, True
+        while is_open and size <= self.max_body + DRAINED:
             message = await receive()
             if message["type"] == "http.disconnect":
                 return CLIENT_LEFT, b""
@@ -102,5 +96,5 @@ class BodyLimit:
             size += len(chunk)
             if size <= self.max_body:
                 chunks.append(chunk)
-            more = message.get("more_body", False)
+            is_open = message.get("more_body", False)
         return (200, b"".join(chunks)) if size <= self.max_body else (413, b"")

@@ -1,4 +1,4 @@
-"""A server from its start to its end."""
+"""Run the server from its start to its end."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ except ModuleNotFoundError as error:
 
 
 class WorkerDied(BackendError):
-    """The thread of a served model has ended by an error."""
+    """Raised after the thread of a served model has ended with an error."""
 
 
 def serve(
@@ -39,27 +39,27 @@ def serve(
     access_log: bool = False,
     allow_hosts: Sequence[str] = (),
 ) -> None:
-    """Load the models and answer requests until SIGTERM or SIGINT; then answer what is queued.
+    """Load the models and answer requests until SIGTERM or SIGINT; then answer queued requests.
 
     Args:
-        loaders: by backend, a function that returns its classifier.
-        limits: of the server.
-        checkpoint: the model's name.
-        host, port: where to listen; port 0 for any that is free.
-        on_ready: called with a line for the user when requests are answered.
-        access_log: whether each request is a line of standard output.
-        allow_hosts: names in requests' `Host`, beside this machine's own.
+        loaders: a function for each backend that loads its classifier.
+        limits: the limits of the server.
+        checkpoint: the name of the model, as clients see it.
+        host, port: the address to listen on; port 0 is any free port.
+        on_ready: a function that is called with a line for the user when the server is ready.
+        access_log: whether to print a line for each request.
+        allow_hosts: accepted values of the Host header besides this machine's names.
 
     Raises:
         WorkerDied: a model's thread died.
-        OSError: the address cannot be listened on.
-        KeyboardInterrupt: after SIGINT, when everything is answered.
+        OSError: the address cannot be used.
+        KeyboardInterrupt: after SIGINT, when all requests are answered.
     """
     with _bind(host, port) as listener:  # before minutes go into loading a model
         metrics = Metrics()
         workers = {name: Worker(name, load, limits, metrics) for name, load in loaders.items()}
         for worker in workers.values():
-            worker.start()  # in turn: frameworks change process-wide settings on import
+            worker.start()  # one by one: frameworks change process-wide settings on import
         hosts = [*LOCAL_HOSTS, host, *allow_hosts]
         config = uvicorn.Config(
             create_app(workers, limits, checkpoint, metrics, hosts),
@@ -76,7 +76,7 @@ def serve(
         )
         line = f"{checkpoint} on {' and '.join(workers)}: {_url(listener)} (Ctrl-C ends)"
         server = _Server(config, workers, partial(on_ready, line))
-        # uvicorn sends itself the signal again at its end; without a handler it would be the end.
+        # uvicorn sends itself the signal again at its end, which would kill the process.
         previous = signal.signal(signal.SIGTERM, server.handle_exit)
         try:
             server.run(sockets=[listener])
@@ -89,7 +89,7 @@ def serve(
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's server, which ends when a worker has died; a supervisor can start another."""
+    """A uvicorn server that ends when a worker has died, so that a supervisor can restart it."""
 
     def __init__(
         self, config: uvicorn.Config, workers: Mapping[str, Worker], on_ready: Callable[[], None]
@@ -99,21 +99,20 @@ class _Server(uvicorn.Server):
 
     @property
     def dead(self) -> list[str]:
-        """The backends whose workers have died."""
+        """Names of the backends whose workers have died."""
         return [name for name, worker in self._workers.items() if worker.state == DEAD]
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to accept connections."""
         await super().startup(sockets)
         self._on_ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """Return whether to end; called ten times a second."""
+        """Return whether to end the server; uvicorn calls this ten times a second."""
         return await super().on_tick(counter) or bool(self.dead)
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Return a socket with its address; connections are refused until uvicorn listens."""
+    """Bind a socket to an address; connections are refused until uvicorn listens."""
     try:
         address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(*address[:3])  # with the protocol, for TCP_NODELAY by asyncio

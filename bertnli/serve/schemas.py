@@ -1,4 +1,4 @@
-"""Requests and answers."""
+"""Schemas of the requests and answers."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ class Pair(_Request):
 
 
 class PairRequest(Pair):
-    """One pair."""
+    """A request for one pair."""
 
     backend: Backend = None
 
 
 class PairsRequest(_Request):
-    """Several pairs."""
+    """A request for several pairs."""
 
     pairs: list[Pair] = Field(min_length=1)
     backend: Backend = None
@@ -62,7 +62,7 @@ class PredictAnswer(BaseModel):
 
 
 class ExplainAnswer(Prediction):
-    """A prediction with each token's share in it and the attention weights; T tokens."""
+    """A prediction with each token's contribution to it (T,), and the attention weights."""
 
     backend: str
     checkpoint: str
@@ -79,14 +79,14 @@ class ExplainAnswer(Prediction):
 
 
 class Health(BaseModel):
-    """Whether a server can answer."""
+    """The states of the server's backends."""
 
     status: str = Field(description="ready, or the state of a backend that is not")
     backends: dict[str, str]
 
 
 class ModelAnswer(BaseModel):
-    """The model that is served."""
+    """A description of the served model."""
 
     checkpoint: str
     backends: list[str]
@@ -99,6 +99,6 @@ class ModelAnswer(BaseModel):
 
 
 class Problem(BaseModel):
-    """Why there is no answer."""
+    """The error of a request that failed."""
 
     error: str

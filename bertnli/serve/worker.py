@@ -1,4 +1,4 @@
-"""The thread that owns a model, and computes the pairs of concurrent requests in one batch."""
+"""A thread that owns a model and computes the pairs of concurrent requests in one batch."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ Pair = tuple[str, str]
 
 
 class Unavailable(Exception):
-    """The worker cannot answer: its queue is full, it is loading its model, or it has ended."""
+    """Raised if the worker is loading its model, has ended, or has a full queue."""
 
 
 @dataclass(eq=False)
 class _Job:
-    """The pairs of a request, or a function of the model; `size` is what is left of it to do."""
+    """A request's pairs, of which ``size`` are not yet computed; or a function of the model."""
 
     size: int
     pairs: Sequence[Pair] = ()
@@ -40,16 +40,16 @@ _Batch = list[tuple[_Job, Pair]]
 
 
 class Worker:
-    """A thread that loads a model and is the only one to use it, as MXNet demands.
+    """A thread that loads a model and alone uses it, as MXNet requires.
 
-    A batch takes one pair of each waiting request in turn, until it is full. So a long request does
-    not hold up the short ones. Calls take turns with batches.
+    A batch takes one pair of each waiting request in turn until it is full, so that a long request
+    does not delay short ones. Function calls take turns with batches.
 
     Args:
-        backend: its name.
-        load: returns the model; called in the thread.
-        limits: of the server.
-        metrics: of the server.
+        backend: the name of the backend.
+        load: a function that returns the model; it is called in the thread.
+        limits: the limits of the server.
+        metrics: the metrics of the server.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Worker:
         metrics.watch(backend, lambda: self.waiting, lambda: self.state == READY)
 
     def start(self) -> None:
-        """Load the model and return when it is ready; what loading raises is raised here."""
+        """Start the thread and wait until the model is loaded; errors of ``load`` are raised."""
         self._thread.start()
         self._loaded.result()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Compute what waits and end; return then, or after ``timeout`` seconds."""
+        """End the thread after the queued jobs, and wait for it at most ``timeout`` seconds."""
         with self._changed:
             self._stopping = True
             self._changed.notify_all()
@@ -82,16 +82,16 @@ class Worker:
 
     @property
     def waiting(self) -> int:
-        """Number of pairs that wait; a call counts as a full batch."""
+        """Number of queued pairs; a queued function counts as a full batch."""
         with self._changed:
             return sum(job.size for job in self._jobs)
 
     def predict(self, pairs: Sequence[Pair]) -> Future[list[Prediction]]:
-        """Queue pairs, or raise `Unavailable`; cancelling the future takes them out again."""
+        """Queue pairs, or raise `Unavailable`; cancelling the future removes them."""
         return self._queue(_Job(len(pairs), pairs))
 
     def call(self, function: Callable[[Any], Any]) -> Future[Any]:
-        """Queue a function of the model; see `predict`."""
+        """Queue a function to call with the model, or raise `Unavailable`."""
         size = min(self._limits.max_batch, self._limits.max_queue)
         return self._queue(_Job(size, function=function))
 
@@ -116,7 +116,8 @@ class Worker:
             with self._changed:
                 if job in self._jobs:
                     self._jobs.remove(job)
-                    self._metrics.dropped(self.backend, job.size if future.cancelled() else 0)
+                    dropped = job.size if future.cancelled() else 0
+                    self._metrics.dropped_pairs.labels(self.backend).inc(dropped)
 
         job.future.add_done_callback(remove)
         return job.future
@@ -147,7 +148,7 @@ class Worker:
                 _settle(future, Unavailable(f"the {self.backend} worker is {state}"))
 
     def _next(self) -> _Batch | _Job | None:
-        """Wait for work; None at the end."""
+        """Wait for the next batch or function; return None when the worker is to end."""
         limits = self._limits
         with self._changed:
             while not (self._stopping and not self._jobs):
@@ -160,29 +161,24 @@ class Worker:
         return None
 
     def _take(self) -> _Batch | _Job:
-        """Take pairs from the jobs in turn; without batching, from the first job alone."""
+        """Take a function or a batch out of the queue; without batching, a batch has one job."""
         if self._jobs[0].function is not None:
             return self._jobs.popleft()
-        jobs = self._jobs if self._limits.batching else deque([self._jobs.popleft()])
-        batch: _Batch = []
-        calls: list[_Job] = []
+        calls = [job for job in self._jobs if job.function is not None]
+        requests = [job for job in self._jobs if job.function is None]
+        count = len(requests) if self._limits.batching else 1
+        jobs, batch = deque(requests[:count]), _Batch()
         while jobs and len(batch) < self._limits.max_batch:
             job = jobs.popleft()
-            if job.function is not None:
-                calls.append(job)
-                continue
             batch.append((job, job.pairs[-job.size]))
             job.size -= 1
             if job.size:
                 jobs.append(job)
-        if jobs is not self._jobs:
-            self._jobs.extend(jobs)
-        self._jobs.extendleft(calls[:1])
-        self._jobs.extend(calls[1:])
+        self._jobs = deque([*calls[:1], *requests[count:], *jobs, *calls[1:]])
         return batch
 
     def _compute(self, batch: _Batch, net: Any) -> None:
-        """Compute a batch; if the model fails, each request alone, so that one fails only."""
+        """Compute a batch; if the model fails, compute each request alone, to find the bad one."""
         start = time.perf_counter()
         jobs = dict.fromkeys(job for job, _ in batch)
         try:
@@ -194,7 +190,10 @@ class Worker:
             else:
                 _settle(batch[0][0].future, error)
             return
-        self._metrics.computed(self.backend, len(batch), time.perf_counter() - start)
+        seconds, metrics = time.perf_counter() - start, self._metrics
+        metrics.pairs.labels(self.backend).inc(len(batch))
+        metrics.batch_pairs.labels(self.backend).observe(len(batch))
+        metrics.batch_seconds.labels(self.backend).observe(seconds)
         for (job, _), prediction in zip(batch, predictions, strict=True):
             job.answers.append(prediction)
         for job in jobs:

@@ -1,4 +1,4 @@
-"""Sentence pairs: BERT's input sequence, and how a pair that is too long is cut."""
+"""Sentence pairs: BERT's input sequence, and the truncation of long pairs."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ DEFAULT_MAX_LEN = 128
 
 @dataclass(frozen=True)
 class PairEncoding:
-    """How a classifier's pairs are cut to length. It is saved with the weights.
+    """The length to which a classifier's pairs are truncated; it is saved with the weights.
 
     Args:
-        max_len: tokens of a pair, special ones included; longer pairs are cut.
-        truncation: how they are cut, one of `TRUNCATIONS`; see `truncated_lengths`.
+        max_len: the maximum number of tokens of a pair, special ones included.
+        truncation: the rule by which longer pairs are truncated, one of `TRUNCATIONS`; see
+            `truncated_lengths`.
     """
 
     max_len: int
@@ -30,15 +31,15 @@ class PairEncoding:
 
     @classmethod
     def default(cls, positions: int) -> PairEncoding:
-        """Return the book's encoding, for a model with a number of positions."""
+        """Return the book's encoding for a model that has ``positions`` position embeddings."""
         return cls(min(DEFAULT_MAX_LEN, positions))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], positions: int) -> PairEncoding:
-        """Return the encoding that `to_dict` wrote.
+        """Read a dictionary that `to_dict` made, for a model with ``positions`` embeddings.
 
         Raises:
-            ConfigError: it is no encoding, or one for a model with more positions.
+            ConfigError: the values are invalid, or ``max_len`` exceeds the positions.
         """
         if not isinstance(values, Mapping) or {*values} != {"max_len", "truncation"}:
             raise ConfigError(f"encoding is {values!r}, and not max_len and truncation")
@@ -55,20 +56,16 @@ class PairEncoding:
         return cls(max_len, truncation)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the encoding as a dictionary that JSON can hold."""
+        """Convert the encoding to a dictionary of JSON values."""
         return asdict(self)
 
     def overridden(
         self, max_len: int | None, truncation: str | None, positions: int
     ) -> PairEncoding:
-        """Return the encoding with other values.
-
-        Args:
-            max_len, truncation: None to keep the present value.
-            positions: of the model.
+        """Return a copy with a new ``max_len`` or ``truncation``; None keeps the old value.
 
         Raises:
-            ConfigError: ``max_len`` is no number, or more than the model has positions.
+            ConfigError: ``max_len`` is not a whole number, or exceeds the model's ``positions``.
         """
         if max_len is not None:
             check_length(max_len)
@@ -84,7 +81,7 @@ class PairEncoding:
 def get_tokens_and_segments(
     tokens_a: Sequence[str], tokens_b: Sequence[str] | None = None
 ) -> tuple[list[str], list[int]]:
-    """Return BERT's input sequence of one or two texts, and each token's segment, 0 or 1.
+    """Join one or two lists of tokens to BERT's input, and return each token's segment, 0 or 1.
 
     Examples:
         >>> bertnli.get_tokens_and_segments(["a"], ["b", "c"])
@@ -99,13 +96,13 @@ def get_tokens_and_segments(
 
 
 def check_length(max_len: int) -> None:
-    """Raise ConfigError for a length that is no whole number."""
+    """Raise ConfigError if a length is not a whole number."""
     if not isinstance(max_len, Integral) or isinstance(max_len, bool):
         raise ConfigError(f"max_len is {max_len!r:.80}; a whole number is expected, such as 128")
 
 
 def check_truncation(max_len: int, rule: str) -> None:
-    """Raise ConfigError for a length without room for both sentences, or an unknown rule."""
+    """Raise ConfigError if a length is too short for two sentences, or a rule is unknown."""
     check_length(max_len)
     if max_len < NUM_SPECIAL + 2:
         raise ConfigError(
@@ -119,17 +116,17 @@ def check_truncation(max_len: int, rule: str) -> None:
 def truncated_lengths(
     len_a: int, len_b: int, max_tokens: int, rule: str = "book"
 ) -> tuple[int, int]:
-    """Return how many tokens of each sentence are kept, from its beginning.
+    """Return the numbers of tokens of the premise and the hypothesis after truncation at the end.
 
     Args:
-        len_a, len_b: tokens of premise and hypothesis.
-        max_tokens: how many both may have together, at least 2.
-        rule: ``"book"`` removes tokens one by one from the longer sentence, from the hypothesis
-            where they are equal; ``"longest_first"`` is the rule of that name in Hugging Face's
-            tokenizers, which differs where both sentences are cut and an odd number of tokens is
-            kept: the longer sentence keeps one more, the hypothesis where they are equal;
-            ``"ratio"`` keeps the ratio of the two lengths, rounded to the nearest token (a half
-            goes to the premise), and at least one token of each sentence that has any.
+        len_a, len_b: the numbers of tokens of the premise and of the hypothesis.
+        max_tokens: the maximum of their sum, at least 2.
+        rule: ``"book"`` removes tokens one by one from the longer sentence, and from the hypothesis
+            if the lengths are equal; ``"longest_first"`` is the rule of that name in Hugging Face's
+            tokenizers: if both sentences are cut and ``max_tokens`` is odd, the longer sentence
+            keeps one token more, and the hypothesis if the lengths are equal; ``"ratio"`` keeps
+            the ratio of the two lengths, rounded to the nearest token (a half goes to the premise),
+            and at least one token of each sentence that has any.
     """
     if len_a + len_b <= max_tokens:
         return len_a, len_b
@@ -137,9 +134,10 @@ def truncated_lengths(
         kept_a = (2 * max_tokens * len_a + len_a + len_b) // (2 * (len_a + len_b))
         kept_a = min(max(kept_a, min(len_a, 1)), max_tokens - min(len_b, 1))
         return kept_a, max_tokens - kept_a
-    half, rest = max_tokens // 2, (max_tokens + 1) // 2
-    if len_b <= half and len_a > len_b:  # only the premise is cut
+    smaller, larger = max_tokens // 2, (max_tokens + 1) // 2
+    if len_b <= smaller and len_a > len_b:  # only the premise is cut
         return max_tokens - len_b, len_b
-    if len_a <= half and len_b > len_a:  # only the hypothesis
+    if len_a <= smaller and len_b > len_a:  # only the hypothesis
         return len_a, max_tokens - len_a
-    return (half, rest) if rule == "longest_first" and len_a <= len_b else (rest, half)
+    hypothesis_longer = rule == "longest_first" and len_a <= len_b
+    return (smaller, larger) if hypothesis_longer else (larger, smaller)

@@ -1,8 +1,8 @@
-"""Tokenization: of text that is tokens with spaces between them, and of raw English text.
+"""Tokenization of raw English text, and of text whose tokens are separated by spaces.
 
-Raw text is cut as in the Penn Treebank, whose conventions SNLI's parse columns follow: punctuation
-marks are tokens, ``n't``, ``'s`` and other clitics are split off, quotation marks become `` and '',
-brackets -LRB-, -RRB- and so on.
+Raw text is tokenized as in the Penn Treebank, whose conventions SNLI's parse columns follow:
+punctuation marks are tokens, ``n't``, ``'s`` and other clitics are split off, quotation marks
+become `` and '', and brackets become -LRB-, -RRB- and so on.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
-#: Brackets have a meaning in a parse, so the treebank writes these for them.
+#: The treebank's tokens for brackets, which have a meaning in a parse.
 BRACKETS = {"(": "-LRB-", ")": "-RRB-", "[": "-LSB-", "]": "-RSB-", "{": "-LCB-", "}": "-RCB-"}
-# Abbreviations whose full stop belongs to them, also in the middle of a sentence.
+# Abbreviations that include a full stop.
 _ABBREVIATIONS = (
     *("mr", "mrs", "ms", "dr", "prof", "st", "sr", "jr", "rev", "hon", "pres", "ph.d"),
     *("gen", "sen", "rep", "gov", "capt", "lt", "col", "sgt"),
@@ -26,7 +26,7 @@ _EMAIL = r"[\w.+-]{1,64}@\w[\w-]*(?:\.\w[\w-]*)+"
 _ABBREVIATION = rf"(?i:{'|'.join(map(re.escape, _ABBREVIATIONS))})\.(?!\w)"
 _INITIALS = r"(?:[^\W\d_]\.){2,}(?!\w)"
 _NUMBER = r"\.?\d+(?:[.,:/]\d+)*\w*(?:[-'’]\w+)*"
-# A word with what may stand inside one: hyphens, apostrophes, slashes, full stops as in "x.y".
+# A word, perhaps with hyphens, apostrophes, slashes, or full stops as in "x.y" inside.
 _WORD = r"\w+(?:(?:[-'’&@/]|\.(?=[^\W\d]))\w+)*"
 
 _TOKEN = re.compile(
@@ -39,7 +39,7 @@ _TOKEN = re.compile(
         )
     )
 )
-# What is split off the end of a word, longest first, and words that are two.
+# Endings that are split off a word, and words that are split in two.
 _CLITIC = re.compile(r"(?i)(n't|'(?:s|m|d|ll|re|ve))$")
 _LONGEST_CLITIC = 3
 _TWO_WORDS = re.compile(
@@ -47,21 +47,21 @@ _TWO_WORDS = re.compile(
 )
 _SINGLE_QUOTES = ("'", "`", "‘", "’")
 _DOUBLE_OPENING = ("``", "“", "„", "«")
-# A quotation mark after one of these opens a quotation, as after white space.
+# A quotation mark opens a quotation after one of these characters, or after white space.
 _BEFORE_OPENING = "([{<\"“‘'`-–—"
 
 
 class Tokens(str):
-    """A sentence that is tokens with spaces between them, as in SNLI's parses, and not text.
+    """A sentence whose tokens are separated by spaces, from a parse column such as SNLI's.
 
-    The type marks single sentences, since a file may have parses of some rows only.
+    The type marks each such sentence, since a file may have parses in some of its rows only.
     """
 
     __slots__ = ()
 
 
 def tokenize(lines: Sequence[str]) -> list[list[str]]:
-    """Return the tokens of each line: split at white space as the book does it.
+    """Split each line into tokens at white space, as the book's function does.
 
     Examples:
         >>> bertnli.tokenize(["a man is asleep", "a man sleeps"])
@@ -71,7 +71,7 @@ def tokenize(lines: Sequence[str]) -> list[list[str]]:
 
 
 def lower_words(sentence: str) -> list[str]:
-    """Return the lower-cased tokens of a sentence that is tokens with spaces between them."""
+    """Split a sentence at white space into lower-cased tokens."""
     return sentence.lower().split()
 
 
@@ -79,8 +79,8 @@ def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str
     """Yield the lower-cased tokens of each sentence.
 
     Args:
-        sentences: text; those that are `Tokens` are split at their spaces alone.
-        tokenized: whether all are tokens with spaces between them, whatever their type.
+        sentences: raw text for `treebank_tokenize`, or `Tokens`, which are split at white space.
+        tokenized: whether to split all sentences at white space.
     """
     for sentence in sentences:
         if tokenized or isinstance(sentence, Tokens):
@@ -90,13 +90,10 @@ def lower_tokens(sentences: Iterable[str], tokenized: bool) -> Iterator[list[str
 
 
 def treebank_tokenize(sentence: str) -> list[str]:
-    """Return the Penn Treebank tokens of raw English text, their case kept.
+    """Tokenize raw English text as in the Penn Treebank, without changing its case.
 
     Quotation marks, curly apostrophes and brackets are rewritten as in the treebank; all other
-    characters but white space are kept. It takes time in proportion to the text.
-
-    Args:
-        sentence: text as people write it, of any length.
+    characters except white space are kept. The time is linear in the length of the text.
 
     Examples:
         >>> bertnli.treebank_tokenize("I can't (yet).")
@@ -125,9 +122,8 @@ def treebank_tokenize(sentence: str) -> list[str]:
 
 
 def _add_word(tokens: list[str], word: str) -> None:
-    two = _TWO_WORDS.match(word)
-    if two:
-        tokens.extend(part for part in two.groups() if part)
+    if (parts := _TWO_WORDS.match(word)) is not None:
+        tokens.extend(part for part in parts.groups() if part)
         return
     end, clitics = len(word), []
     while (clitic := _CLITIC.search(word, max(1, end - _LONGEST_CLITIC), end)) is not None:

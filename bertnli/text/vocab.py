@@ -1,4 +1,4 @@
-"""The vocabulary: tokens to ids and back."""
+"""The book's vocabulary, which maps tokens to ids and ids to tokens."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from bertnli.errors import DataError
 from bertnli.text.tokenize import lower_tokens
 
 UNKNOWN = "<unk>"
-#: The tokens besides ``<unk>`` that BERT's inputs need, in the book's order.
+#: The special tokens of BERT's inputs besides ``<unk>``, in the book's order.
 RESERVED_TOKENS = ("<pad>", "<mask>", "<cls>", "<sep>")
 
 
 class Vocab:
-    """The book's vocabulary: the tokens seen often enough, and reserved ones, sorted.
+    """The book's vocabulary: frequent tokens and reserved tokens, sorted.
 
     Args:
-        tokens: a list of tokens, or of lists of tokens, to count.
-        min_freq: a token seen less often than this is left out.
-        reserved_tokens: tokens that are always included, as ``<unk>`` is.
+        tokens: the tokens to count, or lists of tokens.
+        min_freq: the number of occurrences below which a token is left out.
+        reserved_tokens: tokens that are always included, like ``<unk>``.
 
     Attributes:
-        idx_to_token: tokens in the order of their ids.
-        token_to_idx: ids by token.
-        token_freqs: (token, count), most frequent first; empty for a loaded vocabulary.
-            min_freq: as given; None for a loaded vocabulary.
+        idx_to_token: list of the tokens; a token's id is its index.
+        token_to_idx: dictionary of each token to its id.
+        token_freqs: (token, count) pairs, most frequent first; empty for a loaded vocabulary.
+        min_freq: the argument; None for a loaded vocabulary.
 
     Examples:
         >>> vocab = bertnli.Vocab(["a", "dog", "a"], min_freq=2)
@@ -37,7 +37,7 @@ class Vocab:
         (['<unk>', 'a'], [1, 0])
     """
 
-    #: The name of its file in a checkpoint.
+    #: The name of the vocabulary's file in a checkpoint.
     FILE = "vocab.json"
     #: Whether each lower-case word is one token.
     WHOLE_WORDS = True
@@ -45,7 +45,7 @@ class Vocab:
 
     def __init__(
         self,
-        tokens: Sequence[str] | Sequence[Sequence[str]] | None = None,
+        tokens: Iterable[str] | Iterable[Sequence[str]] | None = None,
         min_freq: int = 0,
         reserved_tokens: Iterable[str] | None = None,
     ) -> None:
@@ -54,8 +54,8 @@ class Vocab:
             counts.update([item] if isinstance(item, str) else item)
         self.token_freqs = counts.most_common()
         self.min_freq = min_freq if self.token_freqs else None
-        kept = {token for token, count in self.token_freqs if count >= min_freq}
-        self._set_tokens(sorted(kept | {UNKNOWN, *(reserved_tokens or ())}))
+        frequent = {token for token, count in self.token_freqs if count >= min_freq}
+        self._set_tokens(sorted(frequent | {UNKNOWN, *(reserved_tokens or ())}))
 
     def _set_tokens(self, idx_to_token: list[str]) -> None:
         self.idx_to_token = idx_to_token
@@ -63,7 +63,7 @@ class Vocab:
 
     @classmethod
     def from_list(cls, idx_to_token: Sequence[str]) -> Vocab:
-        """Return the vocabulary of tokens whose ids are their places in the list.
+        """Make a vocabulary of the listed tokens; a token's id is its index in the list.
 
         Raises:
             DataError: a token is repeated, or is not a string.
@@ -80,7 +80,7 @@ class Vocab:
 
     @classmethod
     def load(cls, path: str | Path) -> Vocab:
-        """Return the vocabulary of the book's ``vocab.json``: a list of tokens by id.
+        """Read a vocabulary from a JSON list of its tokens, the book's ``vocab.json``.
 
         Raises:
             DataError: the file cannot be read, or is not a JSON list of distinct strings.
@@ -94,34 +94,33 @@ class Vocab:
             raise DataError(f"{path}: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write the tokens to a file for `load`."""
+        """Write the vocabulary to a file that `load` reads."""
         Path(path).write_text(json.dumps(self.idx_to_token, ensure_ascii=False), encoding="utf-8")
 
     def definition(self) -> Any:
-        """Return all that ids depend on, for a cache's key, as JSON can write it."""
+        """Return a JSON value that determines all ids, for the key of a cache."""
         return self.idx_to_token
 
     def __len__(self) -> int:
         return len(self.idx_to_token)
 
     def __getitem__(self, tokens: str | Sequence[str]) -> Any:
-        """Return the id of a token (``<unk>``'s if it is unknown), or the ids of a list."""
+        """Return the id of a token, or the list of ids of a list; unknown tokens are ``<unk>``."""
         if isinstance(tokens, str):
             return self.token_to_idx.get(tokens, self.unk)
         return [self[token] for token in tokens]
 
     def to_tokens(self, indices: Any) -> Any:
-        """Return the token of an id, or the list of tokens of a list (or array) of ids."""
+        """Return the token of an id, or the list of tokens of a list or array of ids."""
         if hasattr(indices, "__len__"):
             return [self.idx_to_token[int(index)] for index in indices]
         return self.idx_to_token[int(indices)]
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
-        """Yield the ids of each sentence's tokens, without special ones.
+        """Yield the ids of each sentence's tokens, without special tokens.
 
         Args:
-            sentences: text; those that are `Tokens` are split at their spaces alone.
-            tokenized: whether all are tokens with spaces between them, whatever their type.
+            sentences, tokenized: raw text or `Tokens`; see `lower_tokens`.
         """
         unk, get = self.unk, self.token_to_idx.get
         for tokens in lower_tokens(sentences, tokenized):
@@ -129,15 +128,11 @@ class Vocab:
 
     @property
     def unk(self) -> int:
-        """The id of unknown tokens; a DataError if the vocabulary has no ``<unk>``."""
+        """The id of ``<unk>``; a DataError if the vocabulary does not have it."""
         return self.required(UNKNOWN)
 
     def required(self, token: str) -> int:
-        """Return the id of a special token.
-
-        Raises:
-            DataError: the vocabulary lacks it, and cannot be used for BERT's inputs.
-        """
+        """Return the id of a special token; raise DataError if the vocabulary does not have it."""
         if token not in self.token_to_idx:
             raise DataError(
                 f"the vocabulary of {len(self)} tokens has no {token!r}, which BERT's inputs need; "

@@ -1,4 +1,4 @@
-"""Vocabularies of word pieces, as Hugging Face's BERTs have them; `tokenizers` cuts the text."""
+"""Word-piece vocabularies of Hugging Face's and GluonNLP's BERTs, by the package tokenizers."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from typing import Any
 
 from bertnli._util.files import MAX_VOCAB, is_there, open_regular, read_json_object, read_text
 from bertnli.errors import BackendError, ConfigError, DataError
-from bertnli.text.definition import check_definition
 from bertnli.text.tokenize import BRACKETS, Tokens
 from bertnli.text.tokenizer_config import (
     SETTINGS,
     SPECIAL,
+    check_definition,
     lowercases,
     read_settings,
 )
 from bertnli.text.vocab import Vocab
 
-#: Limits of a vocabulary: its size, and how many ids may lack a token.
+#: Limits of a vocabulary: its size, and the number of ids without a token.
 MAX_TOKENS, MAX_GAPS = 1 << 19, 1 << 16
-#: Sentences that are cut at a time.
+#: Number of sentences that are tokenized at a time.
 _BATCH = 4096
 _CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
 _FROM_TREEBANK = {new: old for old, new in BRACKETS.items()} | {"``": '"', "''": '"'}
 
 
 class WordPieceVocab(Vocab):
-    """A vocabulary of word pieces, and the tokenizer that cuts text into them.
+    """A vocabulary of word pieces, with the tokenizer that splits text into them.
 
-    The special tokens answer to the book's names: ``required("<cls>")`` is the id of ``[CLS]``. So
-    data sets, truncation and the cache work with either kind of vocabulary.
+    `required` takes the book's names of special tokens: ``required("<cls>")`` is the id of
+    ``[CLS]``. So data sets, truncation and the cache work with both kinds of vocabulary.
 
     Args:
         definition: the JSON text of a ``tokenizer.json``.
 
     Raises:
-        DataError: it is not a definition, or not of BERT's inputs.
+        DataError: the text does not define a tokenizer of BERT's inputs.
         BackendError: the package tokenizers is missing.
     """
 
@@ -51,7 +51,7 @@ class WordPieceVocab(Vocab):
         super().__init__()
         lib = _tokenizers()
         check_definition(definition)
-        with _errors_of_tokenizers("not a definition of a tokenizer"):
+        with _as_data_errors("not a definition of a tokenizer"):
             self.tokenizer = lib.Tokenizer.from_str(definition)
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -63,17 +63,15 @@ class WordPieceVocab(Vocab):
         for token, i in ids.items():
             tokens[i] = token
         self._set_tokens(tokens)
-        next(self.ids_of(["\U0010fffd"], False))  # in no vocabulary: [UNK] must be there
+        next(self.ids_of(["\U0010fffd"], False))  # an unknown character; fails without [UNK]
         self._check_pairs()
 
     @classmethod
     def load(cls, path: str | Path) -> WordPieceVocab:
-        """Return the vocabulary of a ``tokenizer.json``; errors are those of the class."""
+        """Read a ``tokenizer.json``; see `WordPieceVocab` for the errors."""
         definition = read_text(path, DataError, MAX_VOCAB)
-        try:
+        with _as_data_errors(path):
             return cls(definition)
-        except DataError as error:
-            raise DataError(f"{path}: {error}") from error
 
     @classmethod
     def from_pieces(
@@ -84,10 +82,17 @@ class WordPieceVocab(Vocab):
         split_chinese: bool = True,
         longest_word: int = 100,
     ) -> WordPieceVocab:
-        """Return the vocabulary of a ``vocab.txt``, tokenizing as BERT's reference code does.
+        """Make the vocabulary of a ``vocab.txt``, which tokenizes as BERT's reference code does.
 
-        Without ``strip_accents``, accents are removed if text is lower-cased. A word of more than
-        ``longest_word`` characters is unknown. A DataError names missing and repeated pieces.
+        Args:
+            pieces: the word pieces in the order of their ids.
+            lowercase: whether text is lower-cased.
+            strip_accents: whether accents are removed; None to remove them from lower-cased text.
+            split_chinese: whether each Chinese character is a word.
+            longest_word: the number of characters above which a word is unknown.
+
+        Raises:
+            DataError: a piece is repeated, or a special token is missing.
         """
         tokens = list(pieces)
         if len(tokens) > MAX_TOKENS:
@@ -109,13 +114,13 @@ class WordPieceVocab(Vocab):
         return cls(tokenizer.to_str())
 
     def settings(self) -> dict[str, Any]:
-        """Return the normalizer's settings, by their names in a tokenizer_config.json."""
+        """Return the normalizer's settings under their names in a tokenizer_config.json."""
         normalizer = json.loads(self.definition())["normalizer"] or {}
-        return {key: normalizer[ours] for key, ours in SETTINGS.items() if ours in normalizer}
+        return {key: normalizer[name] for key, name in SETTINGS.items() if name in normalizer}
 
     def _check_pairs(self) -> None:
-        """Raise DataError if the special tokens of a pair are not placed as BERT's."""
-        with _errors_of_tokenizers("a pair cannot be cut into word pieces"):
+        """Raise DataError if the tokenizer does not place a pair's special tokens as BERT does."""
+        with _as_data_errors("a pair cannot be cut into word pieces"):
             a, b = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
             pair = self.tokenizer.encode("a", "b")
         begin, end = SPECIAL["<cls>"], SPECIAL["<sep>"]
@@ -132,28 +137,25 @@ class WordPieceVocab(Vocab):
         return self.tokenizer.to_str()
 
     def save(self, path: str | Path) -> None:
-        """Write the definition to a file for `load`."""
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def required(self, token: str) -> int:
-        """Return the id of a special token, by the book's name; see `Vocab.required`."""
         return super().required(SPECIAL.get(token, token))
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
-        """Yield the ids of each sentence's pieces; see `Vocab.ids_of`."""
         texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
         while batch := list(islice(texts, _BATCH)):
-            with _errors_of_tokenizers("text cannot be cut into word pieces"):
+            with _as_data_errors("text cannot be cut into word pieces"):
                 encodings = self.tokenizer.encode_batch(batch, add_special_tokens=False)
             for encoding in encodings:
                 yield encoding.ids
 
 
 def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
-    """Return lower-case word pieces learned from text; the same text gives the same pieces and ids.
+    """Learn ``size`` lower-case word pieces from text; the result depends on the text alone.
 
     Raises:
-        ConfigError: the size is less than the special tokens and characters need.
+        ConfigError: the size is too small for the special tokens and the text's characters.
     """
     texts, special = list(sentences), list(SPECIAL.values())
     # The trainer numbers continuing characters in an order that differs between processes, and
@@ -170,7 +172,7 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
 
 
 def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, int]:
-    """Return the pieces that the trainer learns, piece to id; the special ones come first."""
+    """Learn ``size`` word pieces; return a dictionary of each to its id, special tokens first."""
     tokenizer = _tokenizers().BertWordPieceTokenizer()
     tokenizer.train_from_iterator(
         texts,
@@ -184,46 +186,46 @@ def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, i
 
 
 def load_vocab(folder: Path) -> Vocab | None:
-    """Return the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
+    """Read the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
 
-    A ``vocab.json`` is the book's, or GluonNLP's. Without such a file, None is returned. What
-    cannot be read is a DataError.
+    Returns:
+        The vocabulary, word pieces or the book's; None if the folder has none of these files.
+
+    Raises:
+        DataError: a file cannot be read, or has an unsupported setting.
     """
     path = folder / WordPieceVocab.FILE
     defined = is_there(path)
-    settings, kept = read_settings(folder, defined)
+    settings, added = read_settings(folder, defined)
     if not defined and is_there(folder / Vocab.FILE):
         return _load_json(folder / Vocab.FILE)
     path = path if defined else folder / "vocab.txt"
     if not is_there(path):
         return None
-    try:
+    with _as_data_errors(path):
         vocab = _of_definition(path, settings) if defined else _of_pieces(path, settings or {})
-        own = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
-        lost = sorted(map(str, kept - own))
-        if lost:
+        known = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
+        missing = sorted(map(str, added - known))
+        if missing:
             raise DataError(
-                f"the tokens {lost[:5]} were added; they are read from a tokenizer.json, which a "
-                "fast tokenizer's save_pretrained writes"
+                f"the tokens {missing[:5]} were added; they are read from a tokenizer.json, which "
+                "a fast tokenizer's save_pretrained writes"
             )
-        return vocab
-    except (OSError, ValueError, TypeError, LookupError, AttributeError, RecursionError) as error:
-        raise DataError(f"{path}: {error}") from error
+    return vocab
 
 
 def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
-    """Return the vocabulary of a tokenizer.json; as in transformers, a BERT's settings win."""
+    """Read a tokenizer.json; the settings of a BERT tokenizer replace those in it, if given."""
     definition = read_json_object(path, DataError, MAX_VOCAB)
     normalizer = definition.get("normalizer") or {}
     is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
     if settings and is_bert and normalizer.get("type") == "BertNormalizer":
-        for key, ours in SETTINGS.items():
-            normalizer[ours] = settings.get(key, None if key == "strip_accents" else True)
+        for key, name in SETTINGS.items():
+            normalizer[name] = settings.get(key, None if key == "strip_accents" else True)
     return WordPieceVocab(json.dumps(definition))
 
 
 def _of_pieces(path: Path, settings: dict[str, Any]) -> WordPieceVocab:
-    """Return the vocabulary of a vocab.txt."""
     pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
     return WordPieceVocab.from_pieces(
         pieces,
@@ -234,17 +236,16 @@ def _of_pieces(path: Path, settings: dict[str, Any]) -> WordPieceVocab:
 
 
 def _load_json(path: Path) -> Vocab:
-    """Return the vocabulary of a ``vocab.json``: the book's is a list, GluonNLP's an object."""
-    with open_regular(path, DataError, MAX_VOCAB) as file:
+    with open_regular(path, DataError, MAX_VOCAB) as file:  # the book's is a list
         is_object = file.read(256).lstrip().startswith(b"{")
     return load_gluonnlp(path) if is_object else Vocab.load(path)
 
 
 def load_gluonnlp(path: Path) -> WordPieceVocab:
-    """Return the word pieces of a vocabulary that GluonNLP wrote, cut as its tokenizer cuts.
+    """Read a vocabulary that GluonNLP wrote; the result tokenizes like GluonNLP's tokenizer.
 
-    Text is lower-cased if the file's name has ``uncased``, or has no ``cased`` and the pieces have
-    no capitals.
+    Text is lower-cased if the file's name has ``uncased``, or if the name has no ``cased`` and the
+    pieces have no capitals.
     """
     pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
@@ -253,25 +254,23 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
         raise DataError(f"{path}: its pieces are SentencePiece's, and only WordPiece is read here")
     named = re.search("(un)?cased", path.name)
     lowercase = lowercases(pieces) if named is None else named[1] is not None
-    try:
+    with _as_data_errors(path):
         return WordPieceVocab.from_pieces(pieces, lowercase, longest_word=200)
-    except DataError as error:
-        raise DataError(f"{path}: {error}") from error
 
 
 @contextmanager
-def _errors_of_tokenizers(what: str) -> Iterator[None]:
-    """Raise DataError for the package's errors: plain Exceptions, or panics, which are not even."""
+def _as_data_errors(what: str | Path) -> Iterator[None]:
+    """Context manager that converts any error to a DataError whose message begins with ``what``."""
     try:
         yield
-    except (KeyboardInterrupt, SystemExit, GeneratorExit):
+    except (KeyboardInterrupt, SystemExit, GeneratorExit, BackendError):
         raise
-    except BaseException as error:
+    except BaseException as error:  # panics of the package tokenizers are not Exceptions
         raise DataError(f"{what}: {error}") from error
 
 
 def _as_text(sentence: str) -> str:
-    """Return a treebank's words as ordinary text: brackets, quotation marks, clitics."""
+    """Join treebank tokens to text: restore brackets and quotation marks, and attach clitics."""
     text = ""
     for word in sentence.split():
         joined = not text or _CLITIC.fullmatch(word)

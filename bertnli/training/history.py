@@ -21,17 +21,17 @@ MAX_METRICS = 1 << 25
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """One epoch of a run.
+    """The results of one epoch of a run.
 
     Args:
-        epoch: number, from 1.
-        steps: optimizer steps taken since the start of the run.
+        epoch: number of the epoch, from 1.
+        steps: number of optimizer steps since the start of the run.
         train_loss: mean loss over the epoch's pairs, while training (dropout on), in nats.
         train_accuracy: share of the epoch's pairs classified right, while training.
-        dev_loss, dev_accuracy: on the dev set after the epoch; None without a dev set.
+        dev_loss, dev_accuracy: the same on the dev set after the epoch; None without a dev set.
         pairs_per_second: training pairs over the whole wall time of the epoch's training, data
             preparation included.
-        train_seconds, dev_seconds: wall time.
+        train_seconds, dev_seconds: wall time of training, and of the evaluation on the dev set.
 
     Examples:
         >>> run = bertnli.train("sample", pretrained="bert.mini", num_epochs=1, progress=False)
@@ -60,7 +60,7 @@ class EpochRecord:
 
 @dataclass
 class History:
-    """The epochs of one run.
+    """The results of the epochs of one run.
 
     Args:
         epochs: one record per finished epoch.
@@ -84,7 +84,7 @@ class History:
         return max(self.epochs, key=lambda record: record.dev_accuracy or 0.0)
 
     def has_stalled(self, patience: int) -> bool:
-        """Return whether ``patience`` epochs brought no better dev accuracy; never if it is 0."""
+        """Return whether the last ``patience`` epochs brought no better dev accuracy; 0: never."""
         if not patience or not self.epochs:
             return False
         return self.epochs[-1].epoch - self.best.epoch >= patience
@@ -95,18 +95,18 @@ class History:
 
     def plot(self, path: str | Path, title: str = "") -> None:
         """Draw loss and accuracies against epochs, as the book's figure does, to a PNG file."""
-        figure = plot_curves({title: self})
-        figure.savefig(path, format="png", metadata={"Software": CURVE_MARK})
+        mark = {"Software": CURVE_MARK}
+        plot_curves({title: self}).savefig(path, format="png", metadata=mark)
 
 
 def read_history(path: str | Path) -> History:
-    """Return the epochs of a run; the losses of its steps are not in the file.
+    """Read the epochs of a run; the losses of its steps are not in the file.
 
     Args:
-        path: of the run's folder, or of its ``metrics.jsonl``.
+        path: the run's folder, or its ``metrics.jsonl``.
 
     Raises:
-        DataError: there is no such file, or it is something else.
+        DataError: the file does not exist, or is something else.
     """
     path = Path(path)
     file = path / METRICS if path.is_dir() else path

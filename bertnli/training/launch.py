@@ -1,10 +1,10 @@
 """Starts the processes of a run on MXNet, and ends all of them when one dies.
 
-MXNet's key-value store needs workers, which train; servers, which add up what the workers push; and
-one scheduler, by which they find each other. They wait for each other for ever, so their launcher
-watches them. The standard input of each is a pipe from the launcher, the lifeline: when it closes,
-because the launcher died or closed it, the process ends. Each host has a launcher of its own, and
-workers whose fellows on another host are gone end after the rank timeout.
+MXNet's key-value store needs workers, which train; servers, which add up the workers' gradients;
+and one scheduler, by which they find each other. They wait for each other for ever, so their
+launcher watches them. The standard input of each is a pipe from the launcher, the lifeline: when it
+closes, because the launcher died or closed it, the process ends. Each host has its own launcher; if
+the workers of another host are gone, those of this one end after the rank timeout.
 """
 
 from __future__ import annotations
@@ -16,26 +16,25 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from bertnli._util.machine import available_cores
 from bertnli.errors import ConfigError, RankError
-from bertnli.training.stop import SIGNALS
+from bertnli.training.stop import SIGNALS, handled_signals
 
 #: Processes by their names in messages.
 Children = dict[str, subprocess.Popen]
 LOOPBACK = "127.0.0.1"
-#: Seconds: between looks at the processes, for the others to save and end after one failed.
+#: Seconds between looks at the processes, and for the others to save and end after one failed.
 POLL, GRACE = 0.1, 30.0
 #: Variables that tell a worker its rank, which ps-lite leaves to chance, and, if a host has several
 #: workers, its number among those. A worker with a rank has the lifeline.
 RANK, LOCAL_RANK = "BERTNLI_RANK", "BERTNLI_LOCAL_RANK"
 #: File descriptor of the lifeline.
 LIFELINE = 0
-#: What a server and the scheduler run; importing MXNet is all they do.
+#: Code of a server and of the scheduler; importing MXNet is all they do.
 SERVE = (
     "from bertnli.training.launch import end_with_launcher; end_with_launcher(); "
     "import bertnli.backends.mxnet._framework"
@@ -44,13 +43,13 @@ SERVE = (
 
 @dataclass(frozen=True)
 class Layout:
-    """Which processes run where.
+    """The processes of a run and their hosts.
 
     Args:
-        workers, servers: on each host.
+        workers, servers: numbers of processes on each host.
         hosts: number of hosts.
-        host: number of this one, from 0.
-        address: host 0's name and port, by which the others reach it; None for a free port on a
+        host: number of this host, from 0.
+        address: name and port of host 0, by which the others reach it; None for a free port on a
             single host.
 
     Raises:
@@ -73,7 +72,7 @@ class Layout:
 
 
 def end_with_launcher() -> None:
-    """Have this process, a server or the scheduler, end when its lifeline closes.
+    """Make this process, a server or the scheduler, end when its lifeline closes.
 
     It ignores signals that are sent to all processes: the workers need it to end.
     """
@@ -88,26 +87,27 @@ def end_with_launcher() -> None:
 
 
 def launch(layout: Layout, command: Sequence[str]) -> int:
-    """Run a command in each worker, and return when all have ended.
+    """Run a command, program and arguments, in each worker of a layout until all have ended.
 
     SIGINT and SIGTERM are passed on to the workers, which then end by themselves.
 
-    Args:
-        layout: the processes.
-        command: of a worker.
-
     Returns:
-        0 if all workers ended with it; else the status of the first that failed.
+        0 if all workers ended with it; else the exit status of the first that failed.
 
     Raises:
         RankError: a worker or a server died; all processes here were ended.
         ConfigError: the address of host 0 cannot be reached.
     """
-    variables = {**os.environ, **_addresses(layout)}
-    workers = _start_workers(layout, variables, command)
-    children = {**workers, **_start_servers(layout, variables)}
+    workers, servers = _start(layout, command)
+    children = {**workers, **servers}
+
+    # At once: by the next look at the workers, those that got the signal, too, may have ended.
+    def forward(signum: int, frame: Any) -> None:
+        for worker in workers.values():
+            worker.send_signal(signum)  # does nothing if it has ended
+
     try:
-        with _forwarded_signals(workers):
+        with handled_signals(forward):
             return _watch(workers, children)
     finally:
         for process in children.values():
@@ -116,7 +116,7 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
 
 
 def _addresses(layout: Layout) -> dict[str, str]:
-    """Return the variables by which ps-lite's processes find each other."""
+    """Choose the variables by which ps-lite's processes find each other."""
     if layout.address is None:
         with socket.socket() as free:
             free.bind((LOOPBACK, 0))
@@ -141,36 +141,34 @@ def _addresses(layout: Layout) -> dict[str, str]:
     }
 
 
-def _start(command: Sequence[str], variables: Mapping[str, str]) -> subprocess.Popen:
-    # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
-    return subprocess.Popen(command, env=variables, stdin=subprocess.PIPE, start_new_session=True)
+def _start(layout: Layout, command: Sequence[str]) -> tuple[Children, Children]:
+    """Start the workers, and then the servers and, on host 0, the scheduler."""
+    variables = {**os.environ, **_addresses(layout)}
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(available_cores() // layout.workers, 1))
 
+    def start(role: str, command: Sequence[str], **more: str) -> subprocess.Popen:
+        env = {**variables, "DMLC_ROLE": role, **more}
+        # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
+        return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
-def _start_servers(layout: Layout, variables: Mapping[str, str]) -> Children:
-    roles = {f"server {i}": "server" for i in range(layout.servers)}
-    if layout.host == 0:
-        roles["the scheduler"] = "scheduler"
-    command = [sys.executable, "-c", SERVE]
-    return {name: _start(command, {**variables, "DMLC_ROLE": roles[name]}) for name in roles}
-
-
-def _start_workers(
-    layout: Layout, variables: Mapping[str, str], command: Sequence[str]
-) -> Children:
-    threads = str(max(available_cores() // layout.workers, 1))
     workers = {}
     for i in range(layout.workers):
-        rank = str(layout.host * layout.workers + i)
-        more = {"DMLC_ROLE": "worker", RANK: rank}
-        more["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS") or threads
+        more = {RANK: str(layout.host * layout.workers + i), "OMP_NUM_THREADS": threads}
         if layout.workers > 1:
             more[LOCAL_RANK] = str(i)
-        workers[f"worker {rank}"] = _start(command, {**variables, **more})
-    return workers
+        workers[f"worker {more[RANK]}"] = start("worker", command, **more)
+    serve = [sys.executable, "-c", SERVE]
+    servers = {f"server {i}": start("server", serve) for i in range(layout.servers)}
+    if layout.host == 0:
+        servers["the scheduler"] = start("scheduler", serve)
+    return workers, servers
 
 
 def _watch(workers: Children, children: Children) -> int:
-    """Wait until all workers have ended, or one process failed."""
+    """Wait until all workers have ended, or one process failed; return the status of `launch`.
+
+    After a failure, the workers have `GRACE` seconds to save and end.
+    """
     failed = None
     while failed is None:
         running = any(worker.poll() is None for worker in workers.values())
@@ -178,7 +176,12 @@ def _watch(workers: Children, children: Children) -> int:
         if failed is None and not running:
             return 0
         time.sleep(POLL)
-    _end(workers)
+    for worker in workers.values():  # their lifelines; they may save and end
+        assert worker.stdin is not None
+        worker.stdin.close()
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline and any(w.poll() is None for w in workers.values()):
+        time.sleep(POLL)
     status = children[failed].returncode
     if failed in workers and status > 0:
         return status  # it has printed why
@@ -187,29 +190,3 @@ def _watch(workers: Children, children: Children) -> int:
         f"{failed} {how}, and all other processes were ended. The run can go on from its last "
         "state (--resume)"
     )
-
-
-def _end(workers: Children) -> None:
-    """Close the workers' lifelines, and give them some time to save and end."""
-    for worker in workers.values():
-        assert worker.stdin is not None
-        worker.stdin.close()
-    deadline = time.monotonic() + GRACE
-    while time.monotonic() < deadline and any(w.poll() is None for w in workers.values()):
-        time.sleep(POLL)
-
-
-@contextmanager
-def _forwarded_signals(workers: Children) -> Iterator[None]:
-    """Pass SIGINT and SIGTERM on, at once: a worker that got the same one may soon have ended."""
-
-    def forward(signum: int, frame: Any) -> None:
-        for worker in workers.values():
-            worker.send_signal(signum)  # does nothing if it has ended
-
-    before = {signum: signal.signal(signum, forward) for signum in SIGNALS}
-    try:
-        yield
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)

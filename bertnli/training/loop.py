@@ -17,33 +17,31 @@ from bertnli.bert.config import TrainingConfig
 from bertnli.data.batches import Batch
 from bertnli.errors import DataError
 from bertnli.nets.metrics import Score
+from bertnli.training.checks import LAST
 from bertnli.training.engine import BaseEngine, StepResult
 from bertnli.training.history import EpochRecord, History
 from bertnli.training.observers import Observer
-from bertnli.training.ownership import LAST
-from bertnli.training.recipe import smoothed
 from bertnli.training.run import RunFolder
-from bertnli.training.sets import Source
+from bertnli.training.sets import Source, smoothed
 from bertnli.training.state import EpochProgress, TrainingState
 from bertnli.training.stop import StopRequest, stop_between_steps
 
-#: Pairs of a batch of the dev set.
+#: Number of pairs in a batch of the dev set.
 EVAL_BATCH_SIZE = 256
 EvalStep = Callable[[Batch], NDArray[np.float32]]
 
 
 @dataclass
 class Loop:
-    """Trains for some epochs: steps, an evaluation after each epoch, checkpoints.
+    """Trains a net for some epochs, evaluates it after each of them, and writes checkpoints.
 
     Args:
-        engine: of the trainer.
-        train_step, eval_step: of the trainer.
+        engine, train_step, eval_step: the trainer's engine and methods.
         config: the run's settings.
-        total_steps: of the run; None if a loader's length is not known.
-        train, dev: where batches come from.
-        folder: of the run.
-        observers: told of each step and epoch.
+        total_steps: number of steps of the run; None if a loader's length is not known.
+        train, dev: the training set and the dev set.
+        folder: the folder of the run.
+        observers: observers that are called after each step and epoch.
     """
 
     engine: BaseEngine
@@ -58,43 +56,44 @@ class Loop:
 
     state: TrainingState = field(init=False)
     stop: StopRequest = field(init=False)
+    #: Steps that were taken, and whose results were not read yet.
+    _pending: deque[tuple[Batch, StepResult]] = field(default_factory=deque, init=False)
+    #: When the epoch began, shifted by the time that it was interrupted for.
+    _start: float = field(default=0.0, init=False)
+    _save_due: bool = field(default=False, init=False)
 
     def __post_init__(self) -> None:
         self.average, self.workers = self.engine.weight_average, self.engine.workers
-        self._start = 0.0  # of the epoch, as if it had not been interrupted
-        self._save_due = False
-        #: Steps that were taken, and whose results were not read yet.
-        self._pending: deque[tuple[Batch, StepResult]] = deque()
 
     def run(self) -> History:
         """Train to the last epoch, or until a stop is requested."""
         with self.folder, ExitStack() as ends:
             for observer in self.observers:
                 ends.callback(observer.on_end)
+            ends.callback(setattr, self.engine, "before_update", None)
+            self.engine.before_update = self._settle
             self.average.load_arrays({})
             self.state = self.folder.start()
-            self._tell("on_start")
+            self._notify("on_start")
             # Signals first: a launcher that ends all processes must not interrupt the last save.
             with (
                 stop_between_steps() as self.stop,
-                self.workers.saving(lambda: self.folder.save_after_loss(self.state)),
+                self.workers.saving(lambda: self.folder.save_if_possible(self.state)),
             ):
-                while not self._is_finished():
+                history, config = self.state.history, self.config
+                while len(history.epochs) < config.num_epochs:
+                    if history.has_stalled(config.patience):
+                        break
                     self._train_epoch()
-                    self._tell("on_epoch_end")
+                    self._notify("on_epoch_end")
                     self._finish_epoch()
                 self._end_together()
             self.average.finish()
-        return self.state.history
+        return history
 
-    def _tell(self, event: str, *arguments: Any) -> None:
+    def _notify(self, event: str, *arguments: Any) -> None:
         for observer in self.observers:
             getattr(observer, event)(self.state, *arguments)
-
-    def _is_finished(self) -> bool:
-        history = self.state.history
-        done = len(history.epochs) >= self.config.num_epochs
-        return done or history.has_stalled(self.config.patience)
 
     def _end_together(self) -> None:
         """Wait until the first process has written its files."""
@@ -105,7 +104,7 @@ class Loop:
         """Take the remaining steps of an epoch, or those until a stop is requested."""
         state, config = self.state, self.config
         self._start = time.perf_counter() - state.progress.seconds
-        self._tell("on_epoch_start")
+        self._notify("on_epoch_start")
         epoch, first = len(state.history.epochs), state.progress.steps
         batches = self.train.train_batches(config.batch_size, config.seed, epoch, first)
         for step, batch in enumerate(batches, state.step):
@@ -123,20 +122,19 @@ class Loop:
             raise DataError("the training loader gave no batch; is it used up, or its set empty?")
 
     def _take_step(self, step: int, batch: Batch) -> None:
-        """Take a step; its number counts from 0, from the start of the run."""
-        config = self.config
-        lr = config.lr if self.total_steps is None else config.lr_at(step, self.total_steps)
+        """Take step number ``step`` of the run, counted from 0."""
+        config, total = self.config, self.total_steps
         batch = smoothed(batch, config.label_smoothing, len(self.engine.net.labels))
-        with self.engine.settled(partial(self._settle, batch)):
-            self.train_step(batch, lr, step_seed(config.seed, step, self.workers.rank))
-        if self.total_steps is not None and config.averages_at(step, self.total_steps):
+        lr = config.lr if total is None else config.lr_at(step, total)
+        self.train_step(batch, lr, step_seed(config.seed, step, self.workers.rank))
+        if total is not None and config.averages_at(step, total):
             self.average.update()
 
     def _settle(self, batch: Batch, result: StepResult) -> None:
-        """Exchange results and requests with the other processes, before a step's update.
+        """Sum a step's result over the processes, and decide on a stop, before the weights change.
 
-        So history and weights agree if a process is lost. Of several processes, the step's own
-        result is read; of one, that of the step before, so that the framework never waits for us.
+        So history and weights agree if a process is lost. With several processes, this step's
+        result is read; with one, that of the step before, so that the framework need not wait.
         """
         self._pending.append((batch, result))
         is_ready = len(self._pending) > (self.workers.size == 1)
@@ -154,7 +152,7 @@ class Loop:
         self.state.progress.seconds = time.perf_counter() - self._start
 
     def _record(self, loss_sum: float, num_correct: float) -> None:
-        """Add the sums of the oldest pending step to the history."""
+        """Add the loss and the correct predictions of the oldest pending step to the history."""
         batch, _ = self._pending.popleft()
         self.folder.check_loss(loss_sum, batch, self.state)
         self.state.history.step_losses.append(loss_sum / len(batch))
@@ -164,10 +162,10 @@ class Loop:
         progress.num_correct += num_correct
         progress.num_pairs += len(batch)
         progress.seconds = time.perf_counter() - self._start
-        self._tell("on_step")
+        self._notify("on_step")
 
     def _finish_epoch(self) -> None:
-        """Evaluate and save; raise what stands for the signal if a stop is requested."""
+        """Evaluate and save; if a stop is requested, only save, and raise the exception for it."""
         record = self._evaluated_epoch()
         if record is None:
             self.folder.save_state(self.state)
@@ -179,22 +177,18 @@ class Loop:
         self.state.history.epochs.append(record)
         self.state.progress = EpochProgress()
         self.folder.save_epoch(self.state)
-        self._tell("on_epoch")
+        self._notify("on_epoch")
 
     def _evaluated_epoch(self) -> EpochRecord | None:
-        """Return the record of the epoch that was trained; None if a stop is requested."""
+        """Evaluate the net and return the epoch's record; return None if a stop is requested."""
         progress, start, score = self.state.progress, time.perf_counter(), None
         if self.stop.requested or self.stop.count(self.workers.sum(self.stop.votes())):
             return None
         if self.dev is not None:
+            batches = self.dev.eval_batches(EVAL_BATCH_SIZE)
+            on_batch = partial(self._notify, "on_dev_batch")
             with self.average.in_place():
-                score = evaluate(
-                    self.engine,
-                    self.eval_step,
-                    self.dev.eval_batches(EVAL_BATCH_SIZE),
-                    self.stop,
-                    partial(self._tell, "on_dev_batch"),
-                )
+                score = evaluate(self.engine, self.eval_step, batches, self.stop, on_batch)
         if self.stop.requested:
             return None
         return EpochRecord(
@@ -217,16 +211,13 @@ def evaluate(
     stop: StopRequest | None = None,
     on_batch: Callable[[int], None] = lambda num_pairs: None,
 ) -> Score | None:
-    """Return the score on a set, the same in each process; None if a stop is requested meanwhile.
+    """Score a net on batches; with several processes, all of them get the same score.
 
-    Each process computes every n-th batch, for n processes.
+    Each of n processes computes every n-th batch. The number of pairs evaluated so far is passed to
+    ``on_batch``.
 
-    Args:
-        engine: of the net.
-        eval_step: computes a batch's outputs.
-        batches: of the set.
-        stop: requests to stop.
-        on_batch: called after each batch with the number of pairs so far.
+    Returns:
+        The score; None if ``stop`` was requested in one of the processes meanwhile.
     """
     workers = engine.workers
     outputs, labels, num_pairs = [], [], 0
@@ -247,12 +238,9 @@ def evaluate(
 
 
 def step_seed(seed: int, step: int, rank: int) -> int:
-    """Return the seed of a step's dropout in one process.
+    """Derive the seed of dropout from a run's seed, a step's number and a process's rank.
 
-    Args:
-        seed: of the run.
-        step: number of the step, from 0.
-        rank: of the process; the first one's seeds are those of a single process.
+    Rank 0 has the seeds of a single process.
     """
     parts = [seed, step, rank] if rank else [seed, step]
     return int(np.random.SeedSequence(parts).generate_state(1)[0] & 0x7FFFFFFF)

@@ -27,18 +27,22 @@ from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, ConfigError, TrainingError
 from bertnli.formats.folder import replaced_file
 from bertnli.formats.native import is_checkpoint, remove_checkpoint
+from bertnli.training import state as state_files
+from bertnli.training.checks import (
+    BEST,
+    CURVE,
+    DIVERGED,
+    LAST,
+    LOCK,
+    STATE,
+    check_run_folder,
+    check_settings,
+    differences,
+    environment,
+)
 from bertnli.training.engine import BaseEngine
 from bertnli.training.history import METRICS
-from bertnli.training.ownership import BEST, CURVE, DIVERGED, LAST, LOCK, STATE, check_run_folder
-from bertnli.training.resume import check_settings, differences, environment
-from bertnli.training.state import (
-    TrainingState,
-    load_state,
-    remove_states,
-    save_state,
-    state_from_bytes,
-    state_to_bytes,
-)
+from bertnli.training.state import TrainingState
 
 #: Interval between states within an epoch; number of states kept.
 SAVE_EVERY, KEEP = timedelta(minutes=10), 2
@@ -48,18 +52,14 @@ WEIGHTS = "weights/"
 class RunFolder:
     """Writes a run's files, and reads its state.
 
-    Of several processes, the first alone does so, and sends the others the state: their hosts need
-    no common file system.
+    Of several processes only the first reads and writes, and sends the state to the others, which
+    need no common file system. A context manager: the folder is locked within the ``with`` block.
 
     Args:
-        path: of the folder; None for no files.
-        engine: its net and optimizer are saved and restored.
-        settings: what a resumed run must repeat.
-        overwrite, resume, save_every, keep: see `Trainer.fit`.
-
-    Raises:
-        ConfigError: the folder cannot be used, or holds a run that is neither to be overwritten nor
-            resumed; a setting that cannot work.
+        path: the folder; None writes no files.
+        engine: the engine whose net and optimizer are saved and restored.
+        settings: the settings that a resumed run must repeat.
+        overwrite, resume, save_every, keep: see `bertnli.training.trainer.Trainer.fit`.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class RunFolder:
         path: str | Path | None,
         engine: BaseEngine,
         settings: dict[str, Any],
-        overwrite: bool = False,
-        resume: bool = False,
-        save_every: int | timedelta = SAVE_EVERY,
-        keep: int = KEEP,
+        overwrite: bool,
+        resume: bool,
+        save_every: int | timedelta,
+        keep: int,
     ) -> None:
         self.engine, self.settings, self.resume = engine, settings, resume
         self.workers, self.average = engine.workers, engine.weight_average
@@ -86,14 +86,10 @@ class RunFolder:
         if path is not None:
             engine.net.required_vocab()  # without one, nothing could be saved after training
             self.workers.on_rank0(lambda: check_run_folder(Path(path), overwrite, resume))
+        #: The folder; None in a process that writes no files.
         self.path = Path(path) if path is not None and self.workers.is_first else None
 
     def __enter__(self) -> RunFolder:
-        """Lock the folder until the context, or the process, ends.
-
-        Raises:
-            ConfigError: another run holds the lock, or the folder cannot be written.
-        """
         self.workers.on_rank0(self._lock_folder)
         return self
 
@@ -106,9 +102,8 @@ class RunFolder:
             return
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(self.path / LOCK)
-            lock.acquire(timeout=0)
-            self._lock = lock
+            self._lock = FileLock(self.path / LOCK)
+            self._lock.acquire(timeout=0)
         except Timeout:
             raise ConfigError(
                 f"another process is training into {self.path}; wait for its end, stop it, or "
@@ -120,16 +115,13 @@ class RunFolder:
             raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
 
     def start(self) -> TrainingState:
-        """Restore net and optimizer of a run to resume, or clear the folder for a new one.
+        """Restore net and optimizer of a run to resume, or clear the folder for a new run.
 
         Returns:
-            The state to go on from.
-
-        Raises:
-            ConfigError: the folder cannot be written, or holds a run with other settings.
-            CheckpointError: all states of the run are damaged.
+            The state to go on from; an empty one for a new run.
         """
-        state = self.workers.on_rank0(self._open, state_to_bytes, state_from_bytes)
+        convert = state_files.state_to_bytes, state_files.state_from_bytes
+        state = self.workers.on_rank0(self._open, *convert)
         self._saved_step, self._saved_at = 0, time.monotonic()
         if state is None:
             return TrainingState(self.settings)
@@ -142,14 +134,11 @@ class RunFolder:
                 "the bit",
                 file=sys.stderr,
             )
-        weights = {
-            name.removeprefix(WEIGHTS): array
-            for name, array in state.arrays.items()
-            if name.startswith(WEIGHTS)
-        }
+        arrays = state.arrays
+        weights = {n.removeprefix(WEIGHTS): a for n, a in arrays.items() if n.startswith(WEIGHTS)}
         self.engine.net.load_arrays(weights, "the run's state")
-        self.engine.load_optimizer_arrays(state.arrays)
-        self.average.load_arrays(state.arrays)
+        self.engine.load_optimizer_arrays(arrays)
+        self.average.load_arrays(arrays)
         state.arrays = {}
         self._saved_step = state.step
         if state.history.epochs and not state.progress.steps:
@@ -159,26 +148,26 @@ class RunFolder:
         return state
 
     def _open(self) -> TrainingState | None:
-        """Return the state to resume from; if there is none, remove an earlier run's files."""
+        """Load the state to resume from; if there is none, remove an earlier run's files."""
         if self.path is None:
             return None
+        folder = self.path / STATE
         try:
-            (self.path / STATE).mkdir(exist_ok=True)
-            for folder in (self.path, self.path / STATE):
-                clear_leftovers(folder, any_machine=True)  # all who write here hold the lock
-            state = load_state(self.path / STATE) if self.resume else None
+            folder.mkdir(exist_ok=True)
+            clear_leftovers(self.path, any_machine=True)  # all who write here hold the lock
+            clear_leftovers(folder, any_machine=True)
+            state = state_files.load_state(folder) if self.resume else None
             if state is None:
-                remove_states(self.path / STATE)
-                for name in (BEST, LAST):
-                    if is_checkpoint(self.path / name):
-                        remove_checkpoint(self.path / name)
+                state_files.remove_states(folder)
+                for checkpoint in filter(is_checkpoint, (self.path / BEST, self.path / LAST)):
+                    remove_checkpoint(checkpoint)
                 self._write_metrics(TrainingState(self.settings))
         except OSError as error:
             raise ConfigError(f"the output folder {self.path} cannot be used: {error}") from error
         return state
 
     def is_due(self, step: int) -> bool:
-        """Return whether to save a state after a step of the run, counted from 1."""
+        """Return whether to save a state after this step of the run, counted from 1."""
         if self.path is None:
             return False
         if isinstance(self.save_every, int):
@@ -192,35 +181,31 @@ class RunFolder:
         weights = {WEIGHTS + name: a for name, a in self.engine.net.arrays().items()}
         arrays = {**weights, **self.engine.optimizer_arrays(), **self.average.arrays()}
         state.environment = environment(self.engine)
-        save_state(self.path / STATE, replace(state, arrays=arrays), self.keep)
+        state_files.save_state(self.path / STATE, replace(state, arrays=arrays), self.keep)
         self._saved_step, self._saved_at = state.step, time.monotonic()
 
-    def save_after_loss(self, state: TrainingState) -> str:
-        """Save what can be saved when another process is lost, and return what to do next.
-
-        Weights and history belong together whenever processes exchange anything, unless the net has
-        its average for the time of an evaluation.
-        """
-        again = "the same command with --resume goes on from the last state"
+    def save_if_possible(self, state: TrainingState) -> str:
+        """Save the state when another process is lost; return a sentence that says how to go on."""
+        # Weights and history agree whenever processes exchange anything, unless the net has its
+        # average for the time of an evaluation.
+        advice = "the same command with --resume goes on from the last state"
         if self.path is None or self.average.in_use:
-            return again
+            return advice
         self.save_state(state)
-        return f"step {state.step} was saved in {self.path / STATE}; {again}"
+        return f"step {state.step} was saved in {self.path / STATE}; {advice}"
 
     def save_net(self, name: str) -> None:
-        """Write a checkpoint of the weights as they are, or of their average."""
+        """Write a checkpoint of the average of the weights, or of the weights if there is none."""
         if self.path is not None:
             with self.average.in_place():
                 self.engine.net.save(self.path / name)
 
     def save_epoch(self, state: TrainingState) -> None:
-        """Write everything after an epoch.
+        """Write all files after an epoch.
 
         The order matters if the run is killed meanwhile: ``best/`` before the state that counts the
         epoch as done; what comes after the state is written again when the run resumes.
         """
-        if self.path is None:
-            return
         if state.history.best is state.history.epochs[-1]:
             self.save_net(BEST)
         self.save_state(state)
@@ -239,13 +224,12 @@ class RunFolder:
                 tqdm.write(f"no {CURVE}: {error}", file=sys.stderr)
 
     def _write_metrics(self, state: TrainingState) -> None:
-        if self.path is None:
-            return
-        with replaced_file(self.path / METRICS) as new:
-            new.write_text(state.history.to_lines(), encoding="utf-8")
+        if self.path is not None:
+            with replaced_file(self.path / METRICS) as new:
+                new.write_text(state.history.to_lines(), encoding="utf-8")
 
     def check_loss(self, loss: float, batch: Batch, state: TrainingState) -> None:
-        """Raise TrainingError if a loss is not finite, and keep the batch for a look at it."""
+        """Raise TrainingError if a step's loss is not finite, after writing its batch to a file."""
         if math.isfinite(loss):
             return
         where = ""

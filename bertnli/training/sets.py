@@ -1,10 +1,13 @@
-"""Where a trainer's batches come from: a set of examples, or a framework's own DataLoader."""
+"""A trainer's batches, from a set of examples or a framework's own DataLoader."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sized
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from bertnli.data.batches import Batch, ExampleSet, batches, sorted_batches
 from bertnli.data.corpus import Corpus, short_repr
@@ -15,17 +18,19 @@ from bertnli.nets.trainable import Trainable
 Data = ExampleSet | Iterable
 
 
+@dataclass
 class Source:
-    """Batches of a data set.
+    """A data set and its batches.
 
     Args:
-        data: a set, or a loader, whose batches are taken in their order.
+        data: a set, or a framework's DataLoader, whose batches are used in its order.
         net: the net to train or evaluate.
         loader_batch: converts a loader's item to a batch.
     """
 
-    def __init__(self, data: Data, net: Trainable, loader_batch: Callable[[Any], Batch]) -> None:
-        self.data, self.net, self.loader_batch = data, net, loader_batch
+    data: Data
+    net: Trainable
+    loader_batch: Callable[[Any], Batch]
 
     @property
     def examples(self) -> ExampleSet | None:
@@ -33,7 +38,7 @@ class Source:
         return self.data if isinstance(self.data, ExampleSet) else None
 
     def name(self) -> str:
-        """Return a set's digest, or the type of a loader."""
+        """Return the set's digest, or the loader's type, to identify the data in settings."""
         data = self.data
         return data.digest() if isinstance(data, ExampleSet) else type(data).__name__
 
@@ -46,10 +51,10 @@ class Source:
     def train_batches(
         self, batch_size: int, seed: int, epoch: int, first: int = 0
     ) -> Iterator[Batch]:
-        """Yield the batches of an epoch, in its order, from batch ``first`` on."""
+        """Yield an epoch's batches from number ``first`` on, shuffled by (seed, epoch)."""
         data = self.data
         if not isinstance(data, ExampleSet):
-            return (self.loader_batch(item) for item in data)
+            return map(self.loader_batch, data)
         examples = data.at_epoch(seed, epoch)
         in_order = batches(examples, batch_size, seed=seed, epoch=epoch, shuffle=True, first=first)
         return (self.net.with_net_labels(batch, data) for batch in in_order)
@@ -58,41 +63,20 @@ class Source:
         """Yield the batches of an evaluation; those of a set have examples of similar length."""
         data = self.data
         if not isinstance(data, ExampleSet):
-            return (self.loader_batch(item) for item in data)
-        examples = data.at_epoch(0, 0)
-        by_length = sorted_batches(examples, batch_size)
+            return map(self.loader_batch, data)
+        by_length = sorted_batches(data.at_epoch(0, 0), batch_size)
         return (self.net.with_net_labels(batch, data) for _, batch in by_length)
 
     def check(self, what: str, num_workers: int) -> None:
-        """Check the data before anything is computed.
+        """Raise ConfigError or DataError if the net, or several processes, cannot use the data.
 
         Args:
-            what: the set's name in a message.
-            num_workers: processes that share it.
-
-        Raises:
-            ConfigError: a loader that several processes, or this net, cannot use.
-            DataError: an empty set, labels missing, a vocabulary that is not the model's.
+            what: name of the set in an error's message, such as "training".
+            num_workers: number of processes that share the data.
         """
         data, net = self.data, self.net
         if not isinstance(data, ExampleSet):
-            if not _is_loader(data):
-                article = "an" if what[0] in "aeiou" else "a"
-                raise DataError(
-                    f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
-                    f"{short_repr(data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
-                    "net.vocab) makes one"
-                )
-            if not net.labels:
-                raise ConfigError(
-                    "a loader gives labelled pairs, and this net has no classes; give a "
-                    "PretrainingSet"
-                )
-            if num_workers > 1:
-                raise ConfigError(
-                    f"a loader of your own cannot be shared by {num_workers} processes, for "
-                    "its batches need not be the same in each; give the data set itself"
-                )
+            self._check_loader(what, num_workers)
             return
         if len(data) == 0:
             left_out = "".join(f"; {n} left out ({why})" for why, n in data.skipped.items())
@@ -111,6 +95,24 @@ class Source:
                 f"{net.config.vocab_size}"
             )
 
+    def _check_loader(self, what: str, num_workers: int) -> None:
+        if not _is_loader(self.data):
+            article = "an" if what[0] in "aeiou" else "a"
+            raise DataError(
+                f"{article} {what} set is expected, such as a SNLIBERTDataset, and not "
+                f"{short_repr(self.data)}; SNLIBERTDataset(bertnli.read(source), max_len, "
+                "net.vocab) makes one"
+            )
+        if not self.net.labels:
+            raise ConfigError(
+                "a loader gives labelled pairs, and this net has no classes; give a PretrainingSet"
+            )
+        if num_workers > 1:
+            raise ConfigError(
+                f"a loader of your own cannot be shared by {num_workers} processes, for its "
+                "batches need not be the same in each; give the data set itself"
+            )
+
 
 def _is_loader(data: object) -> bool:
     """Return whether an object is an iterable of batches, rather than of sentence pairs."""
@@ -122,3 +124,24 @@ def _is_loader(data: object) -> bool:
     if isinstance(first, list | tuple) and first:
         first = first[0]
     return not isinstance(first, str | Mapping)
+
+
+def smoothed(batch: Batch, label_smoothing: float, num_labels: int) -> Batch:
+    """Smooth a batch's targets or labels: ``(1 - s) * target + s / K``.
+
+    As in Szegedy et al. (2016, section 7) and `torch.nn.functional.cross_entropy`, with the
+    strength s, ``label_smoothing``, and the number of classes K, ``num_labels``. If s is 0, the
+    batch is returned as it is.
+    """
+    if not label_smoothing:
+        return batch
+    targets = batch.targets
+    if targets is None:
+        if ((batch.labels < 0) | (batch.labels >= num_labels)).any():
+            raise DataError(
+                f"a batch has label ids from {batch.labels.min()} to {batch.labels.max()}; the "
+                f"model's classes are 0 to {num_labels - 1}"
+            )
+        targets = np.eye(num_labels, dtype=np.float32)[batch.labels]
+    kept, spread = np.float32(1 - label_smoothing), np.float32(label_smoothing / num_labels)
+    return replace(batch, targets=kept * targets + spread)

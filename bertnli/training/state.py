@@ -33,7 +33,7 @@ from bertnli.formats.tensors import write_tensors
 from bertnli.training.history import EpochRecord, History
 
 FORMAT, VERSION = "bertnli training state", 2
-TENSORS, STATE = "tensors.safetensors", "state.json"
+STATE, TENSORS = FILES = "state.json", "tensors.safetensors"
 _NAME = re.compile(r"step-(\d{9,})")
 #: Largest state.json, which has the loss of each step, and read size, in bytes.
 MAX_STATE, _BLOCK = 1 << 30, 1 << 22
@@ -41,14 +41,7 @@ MAX_STATE, _BLOCK = 1 << 30, 1 << 22
 
 @dataclass
 class EpochProgress:
-    """The sums of the epoch under way.
-
-    Args:
-        steps: taken in this epoch.
-        loss_sum: of its pairs, in nats.
-        num_correct, num_pairs: of its pairs.
-        seconds: wall time.
-    """
+    """Sums over the steps of an unfinished epoch, and over their pairs; losses are in nats."""
 
     steps: int = 0
     loss_sum: float = 0.0
@@ -59,16 +52,17 @@ class EpochProgress:
 
 @dataclass
 class TrainingState:
-    """What the rest of a run depends on, and its results so far.
+    """The progress of a run, from which it resumes: settings, results, weights and optimizer.
 
     Data order and dropout are functions of seed and step, so they are not stored.
 
     Args:
-        settings: what a resumed run must repeat; see `bertnli.training.resume.settings_of`.
+        settings: what a resumed run must repeat; see `bertnli.training.checks.settings_of`.
         history: the finished epochs, and the losses of all steps.
-        progress: of the epoch under way.
+        progress: the sums of the epoch under way.
         arrays: the weights and the optimizer's state, by name.
-        environment: where the last steps were computed; see `bertnli.training.resume.environment`.
+        environment: versions and machine of the last steps; see
+            `bertnli.training.checks.environment`.
     """
 
     settings: dict[str, Any]
@@ -79,11 +73,11 @@ class TrainingState:
 
     @property
     def step(self) -> int:
-        """Steps taken since the start of the run."""
+        """Number of steps taken since the start of the run."""
         return len(self.history.step_losses)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all but the arrays, as JSON can hold it."""
+        """Convert the state without its arrays to values that JSON can hold."""
         return {
             "settings": self.settings,
             "epochs": [asdict(record) for record in self.history.epochs],
@@ -94,7 +88,7 @@ class TrainingState:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], arrays: Mapping[str, NDArray]) -> TrainingState:
-        """Return the state of `to_dict` and its arrays."""
+        """Make a state from the values of `to_dict` and from its arrays."""
         epochs = [EpochRecord(**record) for record in values["epochs"]]
         history = History(epochs, [float(loss) for loss in values["step_losses"]])
         progress = EpochProgress(**values["progress"])
@@ -102,10 +96,10 @@ class TrainingState:
 
 
 def save_state(folder: Path, state: TrainingState, keep: int) -> None:
-    """Add a state to a folder, and remove all but the last ``keep``.
+    """Write a state into a new subfolder, and remove all but the newest ``keep`` states.
 
     Raises:
-        CheckpointError: it cannot be written; the states before it are left.
+        CheckpointError: the state cannot be written; those before it are left.
     """
     target = folder / f"step-{state.step:09d}"
     if os.path.lexists(target) and not is_state(target):
@@ -118,14 +112,13 @@ def save_state(folder: Path, state: TrainingState, keep: int) -> None:
             head = {"format": FORMAT, "version": VERSION, "crc32": _json_checksum(content)}
             text = json.dumps({**head, "content": content}) + "\n"
             (new / STATE).write_text(text, encoding="utf-8")
-        for old in states(folder)[keep:]:
-            remove_files(old, (STATE, TENSORS))
+        remove_states(folder, keep)
     except OSError as error:
         raise CheckpointError(f"{target} cannot be written: {error}") from error
 
 
 def load_state(folder: Path) -> TrainingState | None:
-    """Return the newest undamaged state of a folder; None if it has no states.
+    """Load the newest undamaged state of a folder; None if the folder has no states.
 
     Damaged states are named on standard error.
 
@@ -144,43 +137,40 @@ def load_state(folder: Path) -> TrainingState | None:
     return None
 
 
-def remove_states(folder: Path) -> None:
-    """Remove a folder's states, and nothing else."""
-    for state in states(folder):
-        remove_files(state, (STATE, TENSORS))
+def remove_states(folder: Path, keep: int = 0) -> None:
+    """Remove all but the newest ``keep`` states of a folder, and nothing else."""
+    for state in states(folder)[keep:]:
+        remove_files(state, FILES)
 
 
 def states(folder: Path) -> list[Path]:
-    """Return the folders of states, damaged ones included, the newest first."""
+    """List the folders of states, damaged ones included, the newest first."""
     paths = filter(is_state, folder.iterdir()) if folder.is_dir() else ()
     return sorted(paths, key=lambda path: int(path.name[5:]), reverse=True)
 
 
 def is_state(path: Path) -> bool:
-    """Return whether `save_state` wrote a folder, judged by its name and content.
-
-    One of its two files may be damaged beyond recognition, or both be empty.
-    """
+    """Return whether `save_state` wrote a folder; one file may be damaged, or both empty."""
     if not _NAME.fullmatch(path.name) or path.is_symlink() or not path.is_dir():
         return False
     files = [*path.iterdir()]
-    if not {file.name for file in files} <= {STATE, TENSORS} or not all(map(is_plain_file, files)):
+    if not {file.name for file in files} <= {*FILES} or not all(map(is_plain_file, files)):
         return False
     return any(has_mark(file, FORMAT) for file in files) or not any(f.stat().st_size for f in files)
 
 
 def _read(path: Path) -> TrainingState:
-    described = read_json_object(path / STATE, CheckpointError, MAX_STATE, MAX_STATE)
+    head = read_json_object(path / STATE, CheckpointError, MAX_STATE, MAX_STATE)
     try:
-        if described["format"] != FORMAT or described["version"] != VERSION:
+        if head["format"] != FORMAT or head["version"] != VERSION:
             raise CheckpointError(
                 f"{path / STATE}: not a state of this version; use the bertnli that wrote it"
             )
-        content = described["content"]
+        content = head["content"]
         tensors = content["tensors"]
-        if _json_checksum(content) != described["crc32"]:
+        if _json_checksum(content) != head["crc32"]:
             raise CheckpointError(f"{path / STATE} is damaged: its checksum differs")
-        if _file_checksum(path / TENSORS) != (tensors["bytes"], tensors["crc32"]):
+        if _size_and_checksum(path / TENSORS) != (tensors["bytes"], tensors["crc32"]):
             raise CheckpointError(f"{path / TENSORS} is damaged: its checksum differs")
         return TrainingState.from_dict(content, load_file(path / TENSORS))
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
@@ -188,7 +178,7 @@ def _read(path: Path) -> TrainingState:
 
 
 def state_to_bytes(state: TrainingState | None) -> bytes:
-    """Return a state, or None, as bytes for another process."""
+    """Serialise a state, or None, for another process."""
     if state is None:
         return b""
     text = json.dumps(state.to_dict()).encode()
@@ -196,7 +186,7 @@ def state_to_bytes(state: TrainingState | None) -> bytes:
 
 
 def state_from_bytes(data: bytes) -> TrainingState | None:
-    """Return the state that `state_to_bytes` was given."""
+    """Restore a state, or None, from the bytes of `state_to_bytes`."""
     if not data:
         return None
     end = 8 + int.from_bytes(data[:8], "little")
@@ -207,8 +197,7 @@ def _json_checksum(content: Any) -> int:
     return zlib.crc32(json.dumps(content).encode())
 
 
-def _file_checksum(path: Path) -> tuple[int, int]:
-    """Return a file's size and CRC-32."""
+def _size_and_checksum(path: Path) -> tuple[int, int]:
     size = checksum = 0
     with open_regular(path, CheckpointError) as file:
         while block := file.read(_BLOCK):

@@ -39,17 +39,17 @@ class Watch:
     """A thread that ends this process if an exchange with the others takes too long.
 
     Args:
-        rank_timeout: how long one may take.
-        lifeline: a file descriptor that the launcher holds the other end of, and closes when a
-            process of the run is gone; None without a launcher.
+        rank_timeout: the longest time that an exchange may take.
+        lifeline: file descriptor of a pipe that the launcher closes when a process of the run is
+            gone; None without a launcher.
 
     Attributes:
-        save: called before the process ends; saves the state of the run, and returns what to do
-            next. It must not exchange anything.
+        save: called before the process ends; saves the state of the run, and returns a sentence
+            that says how to go on. It must not exchange anything.
     """
 
     def __init__(self, rank_timeout: timedelta, lifeline: int | None = None) -> None:
-        self.rank_timeout, self._lifeline = rank_timeout, lifeline
+        self.limit, self._lifeline = rank_timeout.total_seconds(), lifeline
         self.save: Callable[[], str] = lambda: "nothing was saved yet"
         self._lock = threading.Lock()
         self._exchanges = 0
@@ -58,7 +58,11 @@ class Watch:
 
     @contextmanager
     def exchange(self) -> Iterator[None]:
-        """Watch what is done within a ``with`` block."""
+        """Context manager around a communication with other processes.
+
+        If it takes longer than ``rank_timeout``, or the lifeline closes, the process saves the
+        run's state and ends with the exit status of a lost process.
+        """
         with self._lock:
             self._exchanges += 1
             self._waits = True
@@ -77,13 +81,12 @@ class Watch:
             # Ticks are counted: the time for which this process itself was stopped does not count.
             seconds = seconds + TICK if self._waits and self._exchanges == exchange else 0.0
             exchange = self._exchanges
-            limit = self.rank_timeout.total_seconds()
             if lost:
                 self._end_if_waiting("another process of the run is gone")
-            elif seconds > limit:
+            elif seconds > self.limit:
                 self._end_if_waiting(
-                    f"no answer from the other processes for {limit:g} s (--rank-timeout); one of "
-                    "them hangs, or its host is gone"
+                    f"no answer from the other processes for {self.limit:g} s (--rank-timeout); "
+                    "one of them hangs, or its host is gone"
                 )
 
     def _end_if_waiting(self, why: str) -> None:

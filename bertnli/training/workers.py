@@ -21,15 +21,15 @@ from bertnli.errors import BERTNLIError, ConfigError, RankError
 
 T = TypeVar("T")
 
-#: Bytes that are broadcast at a time, two in a number.
+#: Number of bytes that are broadcast at a time.
 _PIECE = 1 << 21
 
 
 class Workers:
-    """The processes of a run. This class itself stands for a single process.
+    """The processes of a run, and what they exchange; this base class is a single process.
 
     Attributes:
-        rank: of this process, from 0.
+        rank: number of this process, from 0.
         size: number of processes.
     """
 
@@ -42,18 +42,14 @@ class Workers:
         return self.rank == 0
 
     def sum(self, values: NDArray) -> NDArray:
-        """Return the sum of all processes' values, the same in each.
+        """Sum arrays (N,), float32 or float64, over all processes; each gets the result (N,).
 
-        Args:
-            values: (N,) float32 or float64, N the same in each process.
-
-        Raises:
-            RankError: a process is gone.
+        A RankError is raised if a process is gone.
         """
         return values
 
     def share(self, batch: Batch) -> Batch:
-        """Return this process's pairs of a batch, with about as many tokens as the others'.
+        """Select this process's pairs of a batch, with about as many tokens as the others'.
 
         If a batch has fewer pairs than there are processes, some get none.
         """
@@ -67,13 +63,10 @@ class Workers:
 
     @contextmanager
     def saving(self, save: Callable[[], str]) -> Iterator[None]:
-        """Save the state of the run if another process is lost within a ``with`` block.
+        """Context manager that saves the run's state if another process is lost.
 
-        Args:
-            save: does so, and returns what to do next.
-
-        Raises:
-            RankError: another process was lost; with what ``save`` returned.
+        ``save`` saves the state and returns a sentence that says how to go on, which becomes the
+        end of the RankError's message.
         """
         try:
             yield
@@ -92,13 +85,12 @@ class Workers:
     ) -> T:
         """Call a function in the first process, and return its result in all.
 
+        If it raises a BERTNLIError, all processes raise that; for any other exception, the others
+        raise TrainingError.
+
         Args:
             work: the function.
-            pack, unpack: convert its result to bytes and back; not needed if it is None.
-
-        Raises:
-            BERTNLIError: in all processes, if the function raised it in the first; for any other
-                exception, the others raise TrainingError.
+            pack, unpack: convert the result to bytes and back; not needed if it is None.
         """
         if self.size == 1:
             return work()
@@ -122,12 +114,10 @@ class Workers:
 
     def check_same(self, settings: Any) -> None:
         """Raise ConfigError in each process unless all have the same settings, compared as JSON."""
-        if self.size == 1:
-            return
         text = json.dumps(settings, sort_keys=True, default=str).encode()
-        digest = np.frombuffer(hashlib.sha1(text).digest(), "<u2").astype(np.float32)
-        first = self.sum(digest if self.is_first else np.zeros_like(digest))
-        differ = int(self.sum(np.array([(digest != first).any()], np.float32))[0])
+        digest = hashlib.sha1(text).digest()
+        first = self.on_rank0(lambda: digest, bytes, bytes)
+        differ = int(self.sum(np.array([digest != first], np.float32))[0])
         if differ:
             raise ConfigError(
                 f"{differ} of the run's {self.size} processes have other settings or data than the "
@@ -135,24 +125,21 @@ class Workers:
             )
 
     def _broadcast(self, data: bytes) -> bytes:
-        """Return the first process's bytes in each."""
-        length = int.from_bytes(self._broadcast_piece(len(data).to_bytes(8, "little"), 8), "little")
-        starts = range(0, length, _PIECE)
-        return b"".join(
-            self._broadcast_piece(data[start : start + _PIECE], min(_PIECE, length - start))
-            for start in starts
-        )
-
-    def _broadcast_piece(self, piece: bytes, length: int) -> bytes:
-        """Broadcast some bytes, two in a float32, which holds numbers below 2^16 exactly."""
-        words = np.zeros(-(-length // 2), np.float32)
-        if self.is_first:
-            words[:] = np.frombuffer(piece + bytes(length % 2), "<u2")
-        return self.sum(words).astype("<u2").tobytes()[:length]
+        """Send ``data`` of the first process to all processes."""
+        length = int(self.sum(np.array([len(data)], np.float64))[0])
+        received = bytearray()
+        for start in range(0, length, _PIECE):
+            # Two bytes in a float32, which holds numbers below 2^16 exactly.
+            words = np.zeros(-(-min(_PIECE, length - start) // 2), np.float32)
+            if self.is_first:
+                piece = data[start : start + _PIECE]
+                words[:] = np.frombuffer(piece + bytes(len(piece) % 2), "<u2")
+            received += self.sum(words).astype("<u2").tobytes()
+        return bytes(received[:length])
 
 
 def lost(error: Exception) -> RankError:
-    """Return the error for a process that does not answer any more."""
+    """Return the RankError to raise after a framework's error that another process is gone."""
     return RankError(
         f"another process of the run is gone, or cannot be reached: {error}. If it ended with a "
         "message, that says why"

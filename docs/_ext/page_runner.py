@@ -1,10 +1,8 @@
-"""Runs a page's blocks, in order, in one process: each backend has a namespace of its own.
+"""Run the blocks of a page in order; each backend has its own namespace.
 
-    python page_runner.py BLOCKS OUTPUTS
-
-BLOCKS is JSON: a list of objects with page, line, where ("torch", "mxnet", "compare", "alone" or
-"sh"), code, figure (a file name, or "") and status (what commands exit with). OUTPUTS gets, after
-every block, the list of what the blocks printed; an error ends it.
+Standard input is a JSON list of objects with page, line, where ("torch", "mxnet", "compare",
+"alone" or "sh"), code, figure (a file name, or "") and status (the expected exit status of
+commands). After each block, a JSON line [output, error] is printed; an error is the last line.
 """
 
 from __future__ import annotations
@@ -16,7 +14,6 @@ import subprocess
 import sys
 import tempfile
 import traceback
-from pathlib import Path
 from typing import Any
 
 DPI = 144
@@ -24,14 +21,14 @@ BASH = ["bash", "-euo", "pipefail", "-c"]
 
 
 def run_python(block: dict[str, Any], namespace: dict[str, Any]) -> None:
-    """Execute a block, print its last expression's value as a notebook would, save its figure."""
+    """Execute a block; print the value of its last expression, or save it as the block's figure."""
     tree = ast.parse(block["code"], block["page"])
     ast.increment_lineno(tree, block["line"] - 1)
-    last = None
-    if tree.body and isinstance(tree.body[-1], ast.Expr):
-        last = ast.Expression(tree.body.pop().value)  # type: ignore[attr-defined]
+    last = tree.body.pop() if tree.body and isinstance(tree.body[-1], ast.Expr) else ast.Pass()
     exec(compile(tree, block["page"], "exec"), namespace)
-    value = None if last is None else eval(compile(last, block["page"], "eval"), namespace)
+    value = None
+    if isinstance(last, ast.Expr):
+        value = eval(compile(ast.Expression(last.value), block["page"], "eval"), namespace)
     if not block["figure"]:
         if value is not None:
             print(repr(value))
@@ -44,22 +41,11 @@ def run_python(block: dict[str, Any], namespace: dict[str, Any]) -> None:
 
 
 def run_block(block: dict[str, Any], namespaces: dict[str, dict[str, Any]]) -> str:
-    """Run a block with standard output caught; return its error, or an empty text."""
+    """Run a block and return its error, or an empty string."""
     if block["where"] == "sh":
         done = subprocess.run([*BASH, block["code"]], stdin=subprocess.DEVNULL, stderr=1)
         if done.returncode != block["status"]:
             return f"the commands ended with status {done.returncode}, not {block['status']}"
-    elif block["where"] == "alone":
-        home = Path(f"alone-{block['line']}").resolve()
-        home.mkdir()
-        (home / "block.json").write_text(json.dumps([block | {"where": "torch"}]))
-        command = [sys.executable, __file__, str(home / "block.json"), str(home / "output.json")]
-        subprocess.run(command, check=True, cwd=home)
-        [output] = json.loads((home / "output.json").read_text())
-        print(output["text"], end="")
-        if block["figure"] and not output["error"]:
-            (home / block["figure"]).rename(block["figure"])
-        return str(output["error"])
     else:
         try:
             run_python(block, namespaces[block["where"]])
@@ -73,30 +59,23 @@ def run_block(block: dict[str, Any], namespaces: dict[str, dict[str, Any]]) -> s
     return ""
 
 
-def main(blocks: str, outputs: str) -> None:
-    """Run the blocks of a file."""
-    namespaces: dict[str, dict[str, Any]] = {
-        backend: {"__name__": "__main__"} for backend in ("torch", "mxnet")
-    }
-    namespaces["compare"] = {f"{name}_ns": space for name, space in namespaces.items()}
-    results: list[dict[str, str]] = []
-    for block in json.loads(Path(blocks).read_text()):
-        # The file descriptor is redirected, so the output of C libraries and commands is caught.
-        with tempfile.TemporaryFile() as caught:
-            before = os.dup(1)
-            os.dup2(caught.fileno(), 1)
-            try:
+def main() -> None:
+    torch, mxnet, alone = ({"__name__": "__main__"} for _ in range(3))
+    compare = {"torch_ns": torch, "mxnet_ns": mxnet}
+    namespaces: Any = {"torch": torch, "mxnet": mxnet, "alone": alone, "compare": compare}
+    with open(os.dup(1), "w") as results:
+        for block in json.load(sys.stdin):
+            # The file descriptor is redirected, to catch the output of C libraries and commands.
+            with tempfile.TemporaryFile() as output:
+                os.dup2(output.fileno(), 1)
                 error = run_block(block, namespaces)
                 sys.stdout.flush()
-            finally:
-                os.dup2(before, 1)
-                os.close(before)
-            caught.seek(0)
-            results.append({"text": caught.read().decode(errors="replace"), "error": error})
-        Path(outputs).write_text(json.dumps(results))
-        if error:
-            return
+                output.seek(0)
+                text = output.read().decode(errors="replace")
+            print(json.dumps([text, error]), file=results, flush=True)
+            if error:
+                return
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main()

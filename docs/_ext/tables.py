@@ -1,6 +1,6 @@
-"""A Sphinx extension: tables made from data, so that no figure is typed into a page.
+"""A Sphinx extension: tables made from data, so that no number is typed into a page.
 
-{bench-table} FILE  measured numbers, of a file under docs/results
+{bench-table} FILE  measured numbers, from a JSON file in docs/results
 {known} layouts     the published layouts, `bertnli.data.layouts.LAYOUTS`
 {known} spellings   the spellings of each class, `bertnli.data.classes.SPELLINGS`
 """
@@ -20,11 +20,10 @@ from sphinx.util.docutils import SphinxDirective
 from bertnli.data.classes import NO_LABELS, SPELLINGS
 from bertnli.data.corpus import TABLE
 from bertnli.data.layouts import LAYOUTS, WNLI, Layout
-from bertnli.data.parses import SentenceColumn
 
 
 def formatted(value: Any, spec: str, medians: bool = False) -> str:
-    """Return a value as text: a text, a number, None, or [median, lowest, highest]."""
+    """Format a value: a text, a number, None, or a list of median, lowest and highest number."""
     if value is None or isinstance(value, str):
         return value or ""
     if isinstance(value, list):
@@ -33,14 +32,14 @@ def formatted(value: Any, spec: str, medians: bool = False) -> str:
     return format(value, spec)
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Iterable[int] = ()) -> str:
-    """Return a table in Markdown; the columns ``numbers`` are set to the right."""
-    rule = ["--:" if i in set(numbers) else ":--" for i in range(len(head))]
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], numbers: Sequence[int] = ()) -> str:
+    """Format a table in Markdown; the columns with the indices ``numbers`` are right-aligned."""
+    rule = ["--:" if i in numbers else ":--" for i in range(len(head))]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
 
 
 class BenchTable(SphinxDirective):
-    """``{bench-table} FILE``: ``columns`` and ``rows`` of a JSON file, and where they come from."""
+    """The directive ``{bench-table} FILE``: a table of the file's numbers, and their origin."""
 
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {
@@ -60,32 +59,28 @@ class BenchTable(SphinxDirective):
         return [nodes.container("", *self.parse_text_to_nodes(text), classes=["bench-table"])]
 
     def markdown(self, results: dict[str, Any]) -> str:
-        """Return the table, and a line that says where its numbers come from."""
-        columns, by_name = results["columns"], {}
-        first = next(iter(columns))
-        names = self.listed("columns", ",") or [*columns]
-        for row in results["rows"]:
-            cells = [
-                formatted(row.get(name), columns[name].get("format", ""), "medians" in self.options)
-                for name in names
-            ]
-            if row[first] in self.listed("best", ";"):
+        """Format the rows and columns that the options select, and a line of their origin."""
+        columns, medians = results["columns"], "medians" in self.options
+        key, names = next(iter(columns)), self.listed("columns", ",") or [*columns]
+        rows = {row[key]: row for row in results["rows"]}
+        lines = []
+        for row in map(rows.__getitem__, self.listed("rows", ";") or rows):
+            cells = [formatted(row.get(n), columns[n].get("format", ""), medians) for n in names]
+            if row[key] in self.listed("best", ";"):
                 cells = [f"**{cell}**" if cell else "" for cell in cells]
-            by_name[row[first]] = cells
-        wanted = self.listed("rows", ";") or [*by_name]
+            lines.append(cells)
         numbers = [i for i, name in enumerate(names) if "format" in columns[name]]
-        head = [columns[name]["label"] for name in names]
-        parts = (results.get(name) for name in ("script", "machine", "software", "date"))
-        note = " · ".join(part for part in parts if part)
-        return f"{table(head, [by_name[name] for name in wanted], numbers)}\n\n{note}\n"
+        text = table([columns[name]["label"] for name in names], lines, numbers)
+        origin = (results.get(name) for name in ("script", "machine", "software", "date"))
+        return f"{text}\n\n{' · '.join(filter(None, origin))}\n"
 
     def listed(self, option: str, separator: str) -> list[str]:
-        """Return the parts of an option."""
+        """Split the value of an option."""
         return [part.strip() for part in self.options.get(option, "").split(separator) if part]
 
 
 class Known(SphinxDirective):
-    """``{known} layouts`` or ``{known} spellings``."""
+    """The directives ``{known} layouts`` and ``{known} spellings``."""
 
     required_arguments = 1
 
@@ -95,40 +90,35 @@ class Known(SphinxDirective):
 
 
 def code(names: Iterable[str], between: str = ", ") -> str:
-    """Return names set as code."""
+    """Format names as code."""
     return between.join(f"`{name}`" for name in names)
 
 
 def layouts() -> str:
-    """Return the table of layouts, in the order in which they are tried."""
-
-    def sentence(column: SentenceColumn) -> str:
-        names = [column.text] if column.parse is None else [column.parse, column.text]
-        return code(names, ", else ")
-
-    general = [layout for layout in LAYOUTS if layout.name == TABLE]
+    """Format the table of layouts in the order in which they are tried."""
     rows = [
         [
             "the Hub, and others" if layout.name == TABLE else layout.name,
-            f"{sentence(layout.premise)}; {sentence(layout.hypothesis)}",
+            "; ".join(
+                code(side.names[::-1], ", else ") for side in (layout.premise, layout.hypothesis)
+            ),
             "" if layout.labels == Layout.labels else code(layout.labels, " or "),
             code(layout.marks),
             code(layout.groups),
         ]
-        for layout in [*(one for one in LAYOUTS if one not in general), WNLI, *general]
+        for layout in sorted((*LAYOUTS, WNLI), key=lambda layout: layout.name == TABLE)
     ]
     return table(["layout", "premise; hypothesis", "class", "known also by", "scored by"], rows)
 
 
 def spellings() -> str:
-    """Return the table of the spellings of each class."""
+    """Format the table of the spellings of each class."""
     rows = [[code([name]), code(names)] for name, names in SPELLINGS.items()]
     rows.append(["no label", f"nothing, {code(sorted(filter(None, NO_LABELS)))}"])
     return table(["class", "written as"], rows)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Add the directives to Sphinx."""
     app.add_directive("bench-table", BenchTable)
     app.add_directive("known", Known)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

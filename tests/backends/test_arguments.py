@@ -1,51 +1,44 @@
-"""Arguments that cannot be: one sentence of our own says so, the same on both backends."""
-
-from __future__ import annotations
+"""Errors about wrong arguments say the same on both backends."""
 
 import re
 from importlib import import_module
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.formats.convert import convert
 
 
 @pytest.fixture(scope="module")
-def net(backend: Backend) -> Any:
+def net(backend):
     return backend.load("bert.mini", devices="cpu")
 
 
+@pytest.fixture(scope="module")
+def bert(backend):
+    return backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
+
+
 @pytest.mark.parametrize("labels", [[0, 1, 2], {"a": 0, "b": 1}, "entailment,neutral", 3, {"a"}])
-def test_what_is_no_list_of_class_names(backend: Backend, labels: Any, tmp_path: Path) -> None:
-    bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
-    says = "a list of strings is expected, a name for each class in the order of the logits"
+def test_labels_that_are_no_list_of_names(backend, bert, labels, tmp_path):
+    message = "a list of strings is expected, a name for each class in the order of the logits"
     for make in (
         lambda: backend.BERTClassifier(bert, labels=labels),
-        lambda: backend.load("bert.mini", labels=labels),
         lambda: bertnli.load("bert.mini", backend.name, labels=labels),
         lambda: convert("bert.mini", tmp_path / "new", "bertnli", labels=labels),
     ):
-        with pytest.raises(ConfigError, match=re.escape(f"labels is {labels!r}; {says}")):
+        with pytest.raises(ConfigError, match=re.escape(f"labels is {labels!r}; {message}")):
             make()
 
 
 @pytest.mark.parametrize("labels", [["a", "A"], ["a", " "], ["a"]])
-def test_names_that_load_would_refuse(backend: Backend, labels: list[str]) -> None:
-    """They are refused before anything is trained."""
-    bert = backend.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
+def test_names_of_classes_that_could_not_be_loaded_again(backend, bert, labels):
     with pytest.raises(ConfigError, match=r"\(--labels\) "):
         backend.BERTClassifier(bert, labels=labels)
 
 
-def test_a_gpu_that_is_not_here(
-    backend: Backend, net: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A device is looked for as its name is, before the framework is asked to use it."""
+def test_a_gpu_that_does_not_exist(backend, net, monkeypatch):
     framework = import_module(backend.name)
     if backend.name == "torch":
         gpu = framework.device("cuda:0")
@@ -53,31 +46,25 @@ def test_a_gpu_that_is_not_here(
     else:
         gpu = framework.gpu(0)
         monkeypatch.setattr(framework.context, "num_gpus", lambda: 0)
-    says = f"is not here: {backend.name} sees 0 GPUs; use 'cpu'"
+    message = f"is not here: {backend.name} sees 0 GPUs; use 'cpu'"
     for devices in (gpu, [gpu], "gpu:0"):
-        with pytest.raises(BackendError, match=says):
+        with pytest.raises(BackendError, match=message):
             backend.as_devices(devices)
-        with pytest.raises(BackendError, match=says):
+        with pytest.raises(BackendError, match=message):
             backend.Trainer(net, devices=devices)
-        with pytest.raises(BackendError, match=says):
+        with pytest.raises(BackendError, match=message):
             bertnli.load("bert.mini", backend.name, devices=devices)
 
 
 @pytest.mark.parametrize("devices", [0, [0], [None], 2.5, object])
-def test_what_is_no_device(backend: Backend, devices: Any) -> None:
-    says = f"neither a device's name nor a device of {backend.name}; write 'cpu', 'gpu' or 'gpu:0'"
-    with pytest.raises(BackendError, match=says):
+def test_values_that_are_no_devices(backend, devices):
+    kinds = f"neither a device's name nor a device of {backend.name}"
+    with pytest.raises(BackendError, match=f"{kinds}; write 'cpu', 'gpu' or 'gpu:0'"):
         bertnli.load("bert.mini", backend.name, devices=devices)
 
 
-def test_a_device_of_the_other_framework(both: tuple[Backend, Backend]) -> None:
-    for mine, other in (both, both[::-1]):
-        with pytest.raises(BackendError, match=f"nor a device of {mine.name}"):
-            mine.as_devices([other.cpu()])
-
-
 @pytest.mark.parametrize("max_len", ["128", 2.5, [16], True])
-def test_what_is_no_length(net: Any, max_len: Any) -> None:
+def test_values_that_are_no_lengths(net, max_len):
     for call in (
         lambda: net.predict([("A dog.", "A cat.")], max_len=max_len),
         lambda: net.explain("A dog.", "A cat.", max_len=max_len),
@@ -87,18 +74,20 @@ def test_what_is_no_length(net: Any, max_len: Any) -> None:
             call()
 
 
-def test_models_of_the_other_backend(both: tuple[Backend, Backend]) -> None:
-    for mine, other in (both, both[::-1]):
+def test_models_and_devices_of_the_other_backend(both):
+    for nli, other in (both, both[::-1]):
         bert = other.BERTModel(12, 8, 6, 2, 1, 0.0, 16)
-        says = f"of {mine.name}, and this is one of {other.name}; make both with get_backend"
-        for net in (mine.BERTClassifier, mine.BERTForPretraining):
-            with pytest.raises(ConfigError, match=rf"{net.__name__}\(\) takes a BERT {says}"):
+        message = f"of {nli.name}, and this is one of {other.name}; make both with get_backend"
+        for net in (nli.BERTClassifier, nli.BERTForPretraining):
+            with pytest.raises(ConfigError, match=rf"{net.__name__}\(\) takes a BERT {message}"):
                 net(bert)
-        with pytest.raises(ConfigError, match=rf"Trainer\(\) takes a net {says}"):
-            mine.Trainer(other.BERTClassifier(bert))
+        with pytest.raises(ConfigError, match=rf"Trainer\(\) takes a net {message}"):
+            nli.Trainer(other.BERTClassifier(bert))
+        with pytest.raises(BackendError, match=f"nor a device of {nli.name}"):
+            nli.as_devices([other.cpu()])
 
 
-def test_what_is_no_bert(backend: Backend, net: Any) -> None:
+def test_values_that_are_no_bert(backend, net):
     pair = backend.load_pretrained_model("bert.mini", devices="cpu")
     with pytest.raises(ConfigError, match="a net, not a BERTModel; make one with load"):
         backend.Trainer(pair[0])
@@ -111,20 +100,19 @@ def test_what_is_no_bert(backend: Backend, net: Any) -> None:
 
 
 @pytest.mark.parametrize("path", [None, ["bert.mini"], 3])
-def test_what_is_no_path(backend: Backend, net: Any, path: Any) -> None:
-    says = re.escape(f"a path is expected, a string or a Path, and not {path!r}")
+def test_values_that_are_no_paths(backend, net, path):
+    message = re.escape(f"a path is expected, a string or a Path, and not {path!r}")
     for call in (
-        lambda: backend.load(path),
-        lambda: bertnli.load(path),
+        lambda: bertnli.load(path, backend.name),
         lambda: backend.load_pretrained_model(path),
         lambda: net.save(path),
         lambda: convert(path, "new", "torch"),
     ):
-        with pytest.raises(ConfigError, match=says):
+        with pytest.raises(ConfigError, match=message):
             call()
 
 
-def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_run_s_folder(backend, net, tmp_path):
     (tmp_path / "file").write_text("")
     data = net.encode(bertnli.read("sample", "dev"))
     trainer = backend.Trainer(net, devices="cpu")
@@ -134,22 +122,19 @@ def test_a_file_is_no_folder_of_a_run(backend: Backend, net: Any, tmp_path: Path
                 trainer.fit(data, progress=False, **options)
 
 
-def test_pairs_that_are_not_encoded_yet(backend: Backend, net: Any) -> None:
+def test_pairs_that_are_not_encoded(backend, net):
     trainer = backend.Trainer(net, devices="cpu")
-    lists: list[Any] = [[], [("a", "b")], [("a", "b", "neutral")], ["a"], [{"premise": "a"}]]
-    for data in (*lists, bertnli.read("sample", "dev")):
-        says = (
-            r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(bertnli\.read\(source\)"
-        )
-        with pytest.raises(DataError, match=f"(?s)a training {says}"):
+    message = r"set is expected, such as a SNLIBERTDataset.*SNLIBERTDataset\(bertnli\.read\(source"
+    for data in ([], [("a", "b", "neutral")], [{"premise": "a"}], bertnli.read("sample", "dev")):
+        with pytest.raises(DataError, match=f"(?s)a training {message}"):
             trainer.fit(data)
-        with pytest.raises(DataError, match=f"(?s)an evaluation {says}"):
+        with pytest.raises(DataError, match=f"(?s)an evaluation {message}"):
             trainer.evaluate(data)
 
 
-def test_a_mistyped_attribute(backend: Backend) -> None:
+def test_a_mistyped_attribute(backend):
     with pytest.raises(AttributeError, match=r"'laod'\. Did you mean 'load'\?"):
-        bertnli.laod  # type: ignore[attr-defined]  # noqa: B018
+        bertnli.laod  # noqa: B018
     with pytest.raises(AttributeError, match=r"'SNLIBertDataset'\. Did you mean 'SNLIBERTDataset'"):
-        backend.SNLIBertDataset  # type: ignore[attr-defined]  # noqa: B018
+        backend.SNLIBertDataset  # noqa: B018
     assert not hasattr(bertnli, "__wrapped__") and not hasattr(backend, "zzz")

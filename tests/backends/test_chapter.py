@@ -1,102 +1,62 @@
-"""The chapter's calls, each tab's with its framework's own DataLoader, optimizer and loop."""
-
-from __future__ import annotations
+"""The chapter's calls, with each framework's own DataLoader, optimizer and loop."""
 
 import shutil
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 import bertnli
-from bertnli.backends.interface import Backend
 
-LABELS = ("entailment", "contradiction", "neutral")
 MAX_LEN, BATCH_SIZE, LR, EPOCHS = 48, 6, 1e-3, 20
-PAIRS = [
-    ("A man is asleep.", "A man is awake."),
-    ("Two dogs run on the grass.", "Dogs are outside."),
-]
+
+
+def framework():
+    from bertnli.backends.mxnet._framework import mx
+
+    return mx
 
 
 @pytest.fixture(autouse=True)
-def _seeds(pytestconfig: pytest.Config) -> None:
-    """The frameworks' own loaders and dropout draw from these."""
+def _seeds(pytestconfig):
+    """Seed the frameworks' own loaders and dropout."""
     torch.manual_seed(0)
     np.random.seed(0)
     if "mxnet" in pytestconfig.getoption("--backends"):
-        from bertnli.backends.mxnet._framework import mx
-
-        mx.random.seed(0)
+        framework().random.seed(0)
 
 
-@pytest.fixture
-def mxnet_numpy() -> Iterator[None]:
-    """The first lines of the chapter's MXNet tab."""
-    from bertnli.backends.mxnet._framework import mx
-
-    mx.npx.set_np()
-    yield
-    mx.npx.reset_np()
+def load(nli, golden):
+    """Load the pretrained model as the chapter does."""
+    sizes = {"num_hiddens": 32, "ffn_num_hiddens": 64, "num_heads": 4, "num_blks": 2}
+    options = {"dropout": 0.1, "max_len": 512, "devices": nli.try_all_gpus()}
+    return nli.load_pretrained_model(golden.zip, **sizes, **options)
 
 
-def load(nli: Backend, golden: Any, dropout: float = 0.1, devices: Any = None) -> tuple[Any, Any]:
-    return nli.load_pretrained_model(
-        golden.zip,
-        num_hiddens=32,
-        ffn_num_hiddens=64,
-        num_heads=4,
-        num_blks=2,
-        dropout=dropout,
-        max_len=512,
-        devices=devices or nli.try_all_gpus(),
-    )
-
-
-def datasets(nli: Backend, vocab: Any, fixtures: Path) -> tuple[Any, Any]:
+def datasets(nli, vocab, fixtures):
     return tuple(
         nli.SNLIBERTDataset(bertnli.read(fixtures / "snli_1.0", is_train), MAX_LEN, vocab)
         for is_train in (True, False)
     )
 
 
-def test_from_snli_gives_the_frameworks_own_dataset(
-    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
-) -> None:
-    shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
-    _, vocab = load(backend, golden)
-    expected, _ = datasets(backend, vocab, fixtures)
-    for _ in range(2):  # the second is memory-mapped
-        dataset = backend.SNLIBERTDataset.read(tmp_path / "snli_1.0", True, MAX_LEN, vocab)
-        assert type(dataset) is backend.SNLIBERTDataset
-        for index in range(len(expected)):
-            (inputs, label), (same, same_label) = dataset[index], expected[index]
-            for one, other in zip((*inputs, label), (*same, same_label), strict=True):
-                np.testing.assert_array_equal(one, other, strict=True)
-
-
-def check_falls(losses: list[float]) -> None:
+def assert_falls(losses):
     assert np.isfinite(losses).all()
     assert np.mean(losses[-3:]) < 0.8 * losses[0], losses
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
+def test_the_pytorch_tab(goldens, fixtures, num_workers, capsys):
     nli = bertnli.get_backend("torch")
     devices = nli.try_all_gpus()
     bert, vocab = load(nli, goldens["torch"])
     train_set, test_set = datasets(nli, vocab, fixtures)
-    assert capsys.readouterr().out == "".join(
-        f"read {len(dataset)} examples\n" for dataset in (train_set, test_set)
-    )
+    sizes = [f"read {len(dataset)} examples\n" for dataset in (train_set, test_set)]
+    assert capsys.readouterr().out == "".join(sizes)
     assert isinstance(train_set, torch.utils.data.Dataset)
-    train_iter = torch.utils.data.DataLoader(
-        train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers
-    )
-    test_iter = torch.utils.data.DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
+    DataLoader = torch.utils.data.DataLoader
+    train_iter = DataLoader(train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers)
+    test_iter = DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
 
     net = nli.BERTClassifier(bert).to(devices[0])
     assert net(next(iter(test_iter))[0]).shape == (BATCH_SIZE, 3)
@@ -116,7 +76,7 @@ def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys:
             total += float(losses.sum())
         means.append(total / len(train_set))
     if not num_workers:
-        check_falls(means)
+        assert_falls(means)
     net.eval()
     with torch.no_grad():
         correct = sum(int((net(X).argmax(axis=1) == y).sum()) for X, y in test_iter)
@@ -124,21 +84,19 @@ def test_the_pytorch_tab(goldens: Any, fixtures: Path, num_workers: int, capsys:
 
 
 @pytest.mark.needs("mxnet")
-@pytest.mark.usefixtures("mxnet_numpy")
 @pytest.mark.parametrize("num_workers", [0, 2])
-def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: Any) -> None:
-    from bertnli.backends.mxnet._framework import mx
-
-    nli = bertnli.get_backend("mxnet")
+def test_the_mxnet_tab(goldens, fixtures, num_workers, capsys, request):
+    mx, nli = framework(), bertnli.get_backend("mxnet")
+    mx.npx.set_np()  # the chapter's first line
+    request.addfinalizer(mx.npx.reset_np)
     devices = nli.try_all_gpus()
     bert, vocab = load(nli, goldens["mxnet"])
     train_set, test_set = datasets(nli, vocab, fixtures)
     assert capsys.readouterr().out.startswith(f"read {len(train_set)} examples\n")
     assert isinstance(train_set, mx.gluon.data.Dataset)
-    train_iter = mx.gluon.data.DataLoader(
-        train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers
-    )
-    test_iter = mx.gluon.data.DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
+    DataLoader = mx.gluon.data.DataLoader
+    train_iter = DataLoader(train_set, BATCH_SIZE, shuffle=True, num_workers=num_workers)
+    test_iter = DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
 
     net = nli.BERTClassifier(bert)
     net.collect_params().reset_ctx(devices)
@@ -155,13 +113,13 @@ def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: A
             with mx.autograd.record():
                 outputs = [net(part) for part in parts]
                 losses = [loss(out, label) for out, label in zip(outputs, labels, strict=True)]
-            for one in losses:
-                one.backward()
+            for part in losses:
+                part.backward()
             trainer.step(len(y), ignore_stale_grad=True)
-            total += sum(float(one.sum()) for one in losses)
+            total += sum(float(part.sum()) for part in losses)
         means.append(total / len(train_set))
     if not num_workers:
-        check_falls(means)
+        assert_falls(means)
     correct = 0
     for X, y in test_iter:
         predicted = net([x.as_in_ctx(devices[0]) for x in X]).argmax(axis=1)
@@ -169,69 +127,51 @@ def test_the_mxnet_tab(goldens: Any, fixtures: Path, num_workers: int, capsys: A
     assert 0 <= correct <= len(test_set)
 
 
-def loader(nli: Backend, dataset: Any, shuffle: bool = False) -> Any:
+def test_reading_at_once_gives_the_same_dataset(backend, golden, fixtures, tmp_path):
+    shutil.copytree(fixtures / "snli_1.0", tmp_path / "snli_1.0")
+    _, vocab = load(backend, golden)
+    expected, _ = datasets(backend, vocab, fixtures)
+    for _ in range(2):  # the second is memory-mapped
+        dataset = backend.SNLIBERTDataset.read(tmp_path / "snli_1.0", True, MAX_LEN, vocab)
+        assert type(dataset) is backend.SNLIBERTDataset
+        for index in range(len(expected)):
+            (inputs, label), (same, same_label) = dataset[index], expected[index]
+            for a, b in zip((*inputs, label), (*same, same_label), strict=True):
+                np.testing.assert_array_equal(a, b, strict=True)
+
+
+def loader(nli, dataset, shuffle=False):
     if nli.name == "torch":
         return torch.utils.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle)
-    from bertnli.backends.mxnet._framework import mx
-
-    return mx.gluon.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=0)
+    return framework().gluon.data.DataLoader(dataset, BATCH_SIZE, shuffle=shuffle, num_workers=0)
 
 
-def test_our_trainer_on_a_dataset(
-    backend: Backend, golden: Any, fixtures: Path, tmp_path: Path
-) -> None:
-    devices = backend.try_all_gpus()
-    bert, vocab = load(backend, golden)
-    train_set, dev_set = datasets(backend, vocab, fixtures)
-    net = backend.BERTClassifier(bert)
-    trainer = backend.Trainer(net, lr=LR, devices=devices)
-    history = trainer.fit(
-        train_set, dev_set, num_epochs=EPOCHS, batch_size=BATCH_SIZE, progress=False
-    )
-    check_falls([epoch.train_loss for epoch in history.epochs])
-    score = trainer.evaluate(dev_set)
-    assert score.accuracy == history.epochs[-1].dev_accuracy
-    net.save(tmp_path / "small")
-    opened = bertnli.load(tmp_path / "small", backend=backend.name)
-    assert opened.predict(PAIRS) == net.predict(PAIRS) == trainer.predict(PAIRS)
-    for prediction in opened.predict(PAIRS):
-        assert prediction.label in LABELS
-        assert list(prediction.probabilities) == list(LABELS)
-        assert sum(prediction.probabilities.values()) == pytest.approx(1)
-
-
-def test_our_trainer_on_the_framework_s_loader(
-    backend: Backend, golden: Any, fixtures: Path
-) -> None:
-    """What comes of a loader in the dataset's order is what comes of the dataset."""
+def test_our_trainer_on_the_framework_s_loader(backend, golden, fixtures):
+    """A loader in the dataset's order gives the same batches and scores as the dataset."""
     bert, vocab = load(backend, golden)
     train_set, dev_set = datasets(backend, vocab, fixtures)
     trainer = backend.Trainer(backend.BERTClassifier(bert), lr=LR)
-    history = trainer.fit(
-        loader(backend, train_set, shuffle=True), loader(backend, dev_set), EPOCHS, progress=False
-    )
-    check_falls([epoch.train_loss for epoch in history.epochs])
+    loaders = loader(backend, train_set, shuffle=True), loader(backend, dev_set)
+    history = trainer.fit(*loaders, EPOCHS, progress=False)
+    assert_falls([epoch.train_loss for epoch in history.epochs])
     assert history.epochs[0].steps == -(-len(train_set) // BATCH_SIZE)
     for number, item in enumerate(loader(backend, dev_set)):
         rows = np.arange(number * BATCH_SIZE, len(dev_set))[:BATCH_SIZE]
         batches = trainer.engine.loader_batch(item), dev_set.batch(rows)
         for given, expected in zip(*((*b.inputs(), b.labels) for b in batches), strict=True):
             np.testing.assert_array_equal(given, expected, strict=True)
-    by_loader, by_dataset = trainer.evaluate(loader(backend, dev_set)), trainer.evaluate(dev_set)
+    by_loader, by_dataset = trainer.evaluate(loaders[1]), trainer.evaluate(dev_set)
     assert by_loader.accuracy == by_dataset.accuracy
     assert by_loader.loss == pytest.approx(by_dataset.loss, abs=1e-5)
 
 
-def test_the_test_split_is_the_golden_batch(backend: Backend, golden: Any, fixtures: Path) -> None:
-    """From the corpus's file to the logits, in one go."""
+def test_the_test_split_is_the_golden_batch(backend, golden, fixtures):
     _, vocab = load(backend, golden)
     _, test_set = datasets(backend, vocab, fixtures)
-    values = golden.values
+    names = ("token_ids", "segments", "valid_lens", "labels")
     for index in range(len(test_set)):
-        (token_ids, segments, valid_len), label = test_set[index]
-        assert np.array_equal(token_ids, values["token_ids"][index])
-        assert np.array_equal(segments, values["segments"][index])
-        assert valid_len == values["valid_lens"][index]
-        assert label == values["labels"][index]
+        inputs, label = test_set[index]
+        for name, value in zip(names, (*inputs, label), strict=True):
+            assert np.array_equal(value, golden.values[name][index]), name
     logits = golden.net(backend).logits(test_set.batch(np.arange(len(test_set))))
-    assert np.abs(logits - values["logits"]).max() <= 1e-5
+    assert np.abs(logits - golden.values["logits"]).max() <= 1e-5

@@ -1,17 +1,16 @@
-"""What importing the frameworks does to the process: threads, NumPy, environment, errors.
+"""Effects of importing the frameworks on the process: threads, NumPy, environment, errors.
 
-Each test runs a fresh interpreter, since a framework can be loaded only once per process. What a
-framework uses is judged by the CPU time of each thread, which other work on the machine disturbs
-far less than wall time.
+A framework can be imported only once in a process. `facts` therefore runs a few scripts in fresh
+interpreters, each of which collects several facts, and the tests read them. The number of threads
+that a framework uses is measured by the CPU time of each thread, which other work on the machine
+disturbs less than wall time.
 """
 
-from __future__ import annotations
-
+import functools
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 import processes
 import pytest
@@ -20,27 +19,28 @@ pytestmark = pytest.mark.needs("mxnet")
 
 ROOT = Path(__file__).resolve().parents[2]
 THREAD_VARIABLES = ("OMP_", "GOMP_", "MKL_", "KMP_", "OPENBLAS_", "MXNET_", "TORCH_", "DNNL_")
-REMOVED_FROM_NUMPY = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
+ONE_EACH = {"torch": 1, "mxnet": 1, "torch again": 1}
+PUBLIC = (
+    *("bertnli", "bertnli.backends", "bertnli.backends.mxnet", "bertnli.backends.torch"),
+    *("bertnli.cli", "bertnli.doctor", "bertnli.errors", "bertnli.evaluation", "bertnli.parity"),
+    "bertnli.training.observers",
+)
 
-IMPORT = {
-    "mxnet": "from bertnli.backends.mxnet._framework import mx\n",
-    "torch": "import torch\n",
-}
-
-MEASURE = """
-import math, os, time
+PRELUDE = f"""
+import json, math, os, subprocess, sys, time
+facts = {{}}
 
 def cpu_times():
-    times = {}
+    times = {{}}
     for thread in os.listdir("/proc/self/task"):
-        with open(f"/proc/self/task/{thread}/stat") as file:
+        with open(f"/proc/self/task/{{thread}}/stat") as file:
             fields = file.read().rsplit(")", 1)[1].split()
         times[thread] = int(fields[11]) + int(fields[12])  # user and system time, in ticks
     return times
 
 def busy_threads(work):
-    # Threads with at least 20 % of the busiest one's time, once that has half a second: clear of
-    # the resolution of a tick (10 ms) and of what starting the threads costs.
+    # Threads with at least 20 % of the busiest one's time, when that has half a second: far above
+    # the resolution of a tick (10 ms) and the cost of starting the threads.
     enough, give_up = os.sysconf("SC_CLK_TCK") // 2, time.monotonic() + 600
     before = cpu_times()
     while True:
@@ -50,10 +50,11 @@ def busy_threads(work):
             return sum(time >= 0.2 * max(used) for time in used)
         assert time.monotonic() < give_up, used
 
-# Large enough to be worth splitting among all cores.
+# Large enough to be split among all cores.
 side = 1024 * min(8, max(2, math.ceil(len(os.sched_getaffinity(0)) ** 0.5)))
 
 def torch_threads():
+    import torch
     x = torch.ones(side, side)
     return busy_threads(lambda: torch.mm(x, x))
 
@@ -63,237 +64,240 @@ def mxnet_threads():
     return busy_threads(lambda: dense().wait_to_read())
 
 def both():
-    return {"torch": torch_threads(), "mxnet": mxnet_threads(), "torch again": torch_threads()}
+    return {{"torch": torch_threads(), "mxnet": mxnet_threads(), "torch again": torch_threads()}}
+
+def import_mxnet():
+    # Compare NumPy and the environment, also that of a child, before and after.
+    import numpy, numpy.testing
+
+    def environment():
+        code = "import os; print(sorted(os.environ.items()))"
+        child = subprocess.check_output([sys.executable, "-c", code], text=True)
+        return dict(os.environ), child
+
+    before, names = environment(), dict(vars(numpy))
+    from bertnli.backends.mxnet._framework import mx
+    changed = [name for name in names if vars(numpy).get(name) is not names[name]]
+    removed = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
+    added = [name for name in removed if name in vars(numpy) and name not in names]
+    facts["unchanged"] = [environment() == before, changed, added]
+    return mx
+
+def uses_of_aliases():
+    import numpy
+    x = mx.np.arange(6).reshape(2, 3)
+    x[x > 3] = 0
+    return [
+        x[mx.np.array([True, False], dtype="bool")].tolist(),
+        x[numpy.array([True, False])].tolist(),
+        x[[True, False]].tolist(),
+        x[True].shape,
+        str(mx.np.full((2,), True).dtype),
+        numpy.sum(x).item(),
+        isinstance(mx.np.array([True], dtype=mx.np.bool).asnumpy()[0], numpy.bool_),
+        mx.test_utils.almost_equal(x.asnumpy(), x.asnumpy()),
+        "bool" in vars(numpy),
+    ]
+
+def computes_in_this_thread():
+    x = mx.nd.ones((2000, 2000))
+    mx.nd.dot(x, x).wait_to_read()
+    start = time.thread_time()
+    for _ in range(3):  # a third of a second of one core or more
+        mx.nd.dot(x, x).wait_to_read()
+    return time.thread_time() - start > 0.01
+
+def public_names():
+    import importlib
+    modules = [importlib.import_module(name) for name in {PUBLIC}]
+    before = [dir(module) for module in modules]
+    import bertnli.evaluation.report, bertnli.parity.report, bertnli.cli.training
+    public = [sorted(set(module.__all__)) for module in modules]
+    submodules = [n for m in modules for n in dir(m) if type(getattr(m, n, m)) is type(m)]
+    return [before, [dir(module) for module in modules], public, submodules]
 """
+#: Scripts by name, and their environment variables.
+SCRIPTS = {
+    "mxnet first": """
+        import bertnli, bertnli.errors, bertnli.backends
+        facts["frameworks"] = sorted({"torch", "mxnet"} & set(sys.modules))
+        mx = import_mxnet()
+        facts["aliases"] = uses_of_aliases()
+        facts["in this thread"] = computes_in_this_thread()
+        facts["threads"] = both()
+        facts["public"] = public_names()
+    """,
+    "torch first": """
+        import torch
+        torch.set_num_threads(3)
+        mx = import_mxnet()
+        facts["torch's threads"] = torch.get_num_threads()
+    """,
+    "one thread": """
+        mx = import_mxnet()
+        facts["threads"] = both()
+        facts["in this thread"] = computes_in_this_thread()
+    """,
+    "one core": """
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+        import torch
+        mx = import_mxnet()
+        facts["threads"] = both()
+    """,
+    "user's mxnet, patch kept": """
+        import numpy
+        numpy.bool = bool
+        import mxnet
+        mx = import_mxnet()
+        facts["aliases"] = uses_of_aliases()
+        facts["same"] = mx is mxnet
+        facts["threads"] = mxnet_threads()
+    """,
+    "user's mxnet, patch removed": """
+        import numpy
+        numpy.bool = bool
+        import mxnet
+        del numpy.bool
+        mx = import_mxnet()
+        facts["aliases"] = uses_of_aliases()
+        facts["same"] = mx is mxnet
+    """,
+    "torch alone": """
+        import bertnli
+        nli = bertnli.get_backend("torch")
+        nli.BERTClassifier(nli.BERTModel(20, 8, 8, 2, 2, 0.1))
+        facts["torch"] = ["torch" in sys.modules, "torch._dynamo" in sys.modules]
+        facts["threads"] = sys.modules["torch"].get_num_threads()
+    """,
+}
+VARIABLES = {
+    "torch first": {"MXNET_OMP_MAX_THREADS": "", "MXNET_ENGINE_TYPE": ""},
+    "one thread": {"OMP_NUM_THREADS": "1", "MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"},
+    "user's mxnet, patch kept": {"MXNET_OMP_MAX_THREADS": "1"},
+}
 
 
-def run(code: str, variables: dict[str, str] | None = None) -> Any:
-    """Run code in a fresh interpreter, without thread settings; return what `result` is there."""
+def run(code, variables=None):
+    """Run code in a fresh interpreter, without thread settings; return its `facts`."""
     env = {k: v for k, v in os.environ.items() if not k.startswith(THREAD_VARIABLES)}
     path = os.pathsep.join(filter(None, [str(ROOT), env.get("PYTHONPATH")]))
     env.update(variables or {}, PYTHONPATH=path)
-    code += "\nimport json; print('result', json.dumps(result))"
+    code = f"{PRELUDE}\n{code}\nprint('facts', json.dumps(facts))"
     done = processes.run([sys.executable, "-c", code], env=env)
     assert done.returncode == 0, done.stderr
     assert "engine" not in done.stderr
-    return json.loads(done.stdout.rsplit("result ", 1)[1])
+    return json.loads(done.stdout.rsplit("facts ", 1)[1])
 
 
-@pytest.fixture(scope="module")
-def torch_alone() -> int:
-    """The threads that PyTorch takes by itself: the cores, which may be fewer than the CPUs."""
-    return int(run("import torch; result = torch.get_num_threads()"))
+@functools.cache
+def facts(name):
+    return run(SCRIPTS[name].replace("\n        ", "\n"), VARIABLES.get(name))
 
 
-ORDERS = [("mxnet", "torch"), pytest.param(("torch", "mxnet"), marks=pytest.mark.long)]
-
-
-@pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_both_frameworks_use_all_cores(order: tuple[str, str], torch_alone: int) -> None:
-    threads = run("".join(IMPORT[name] for name in order) + MEASURE + "result = both()")
-    assert threads["torch"] >= torch_alone
-    assert threads["torch again"] >= torch_alone
+def test_both_frameworks_use_all_cores():
+    threads = facts("mxnet first")["threads"]
+    assert min(threads["torch"], threads["torch again"]) >= facts("torch alone")["threads"]
     assert threads["mxnet"] >= len(os.sched_getaffinity(0))
 
 
-@pytest.mark.parametrize("order", ORDERS, ids="-".join)
-def test_omp_num_threads_is_obeyed(order: tuple[str, str]) -> None:
-    code = "".join(IMPORT[name] for name in order) + MEASURE + "result = both()"
-    assert run(code, {"OMP_NUM_THREADS": "1"}) == {"torch": 1, "mxnet": 1, "torch again": 1}
+@pytest.mark.parametrize("name", ["one thread", pytest.param("one core", marks=pytest.mark.long)])
+def test_omp_num_threads_and_affinity_are_obeyed(name):
+    assert facts(name)["threads"] == ONE_EACH
 
 
-def test_mxnet_omp_max_threads_is_obeyed() -> None:
-    code = IMPORT["mxnet"] + MEASURE + "result = mxnet_threads()"
-    assert run(code, {"MXNET_OMP_MAX_THREADS": "1"}) == 1
+def test_mxnet_omp_max_threads_is_obeyed():
+    assert facts("user's mxnet, patch kept")["threads"] == 1
 
 
-@pytest.mark.long
-def test_affinity_is_obeyed() -> None:
-    one = f"import os; os.sched_setaffinity(0, {{{min(os.sched_getaffinity(0))}}})\n"
-    code = one + IMPORT["mxnet"] + IMPORT["torch"] + MEASURE + "result = both()"
-    assert run(code) == {"torch": 1, "mxnet": 1, "torch again": 1}
+def test_threads_that_the_user_gave_torch_are_kept():
+    assert facts("torch first")["torch's threads"] == 3
 
 
-@pytest.mark.parametrize(
-    ("variables", "alone"), [({}, True), ({"MXNET_ENGINE_TYPE": "ThreadedEnginePerDevice"}, False)]
-)
-def test_mxnet_computes_in_the_thread_that_asks(variables: dict[str, str], alone: bool) -> None:
-    """On a machine without a GPU, unless the user wants another engine."""
-    code = (
-        IMPORT["mxnet"] + "import mxnet, time\n"
-        "gpus = mxnet.context.num_gpus()\n"
-        "x = mx.nd.ones((2000, 2000))\n"
-        "y = mx.nd.dot(x, x)\n"  # a tenth of a second of one core or more
-        "start = time.thread_time()\n"
-        "y = mx.nd.dot(x, x)\n"
-        "y.wait_to_read()\n"
-        "result = [gpus, time.thread_time() - start]\n"
-    )
-    gpus, seconds = run(code, {**variables, "OMP_NUM_THREADS": "1"})
-    if not gpus:
-        assert (seconds > 0.01) is alone
+def test_mxnet_computes_in_the_calling_thread_unless_the_user_wants_another_engine():
+    if not Path("/dev/nvidia0").exists():  # the engine is only changed on a machine without a GPU
+        assert facts("mxnet first")["in this thread"]
+        assert not facts("one thread")["in this thread"]
 
 
-def test_threads_the_user_gave_torch_are_kept() -> None:
-    code = "import torch; torch.set_num_threads(3)\n" + IMPORT["mxnet"]
-    assert run(code + "result = torch.get_num_threads()") == 3
+@pytest.mark.parametrize("name", ["mxnet first", "torch first", "one thread"])
+def test_environment_and_numpy_are_unchanged(name):
+    assert facts(name)["unchanged"] == [True, [], []]
 
 
 @pytest.mark.parametrize(
-    "variables", [{}, {"MXNET_OMP_MAX_THREADS": "", "MXNET_ENGINE_TYPE": ""}], ids=str
-)
-def test_environment_and_numpy_are_unchanged(variables: dict[str, str]) -> None:
-    # A child's view too: os.environ and the C environment could differ.
-    code = (
-        "import os, subprocess, sys, numpy, numpy.testing\n"
-        "def look():\n"
-        "    code = 'import os; print(sorted(os.environ.items()))'\n"
-        "    child = subprocess.check_output([sys.executable, '-c', code], text=True)\n"
-        "    return dict(os.environ), child\n"
-        "before, names = look(), dict(vars(numpy))\n"
-        f"{IMPORT['mxnet']}"
-        f"added = [name for name in {REMOVED_FROM_NUMPY} if name in vars(numpy)]\n"
-        "changed = [k for k in names if vars(numpy).get(k) is not names[k]]\n"
-        "result = [look() == before, added, changed]\n"
-    )
-    assert run(code, variables) == [True, [], []]
-
-
-USES_OF_THE_ALIASES = """
-import numpy
-x = mx.np.arange(6).reshape(2, 3)
-x[x > 3] = 0
-result = [
-    x[mx.np.array([True, False], dtype="bool")].tolist(),
-    x[numpy.array([True, False])].tolist(),
-    x[[True, False]].tolist(),
-    x[True].shape,
-    str(mx.np.full((2,), True).dtype),
-    numpy.sum(x).item(),
-    isinstance(mx.np.array([True], dtype=mx.np.bool).asnumpy()[0], numpy.bool_),
-    mx.test_utils.almost_equal(x.asnumpy(), x.asnumpy()),
-    "bool" in vars(numpy),
-]
-"""
-
-
-def test_mxnet_still_finds_the_aliases_it_uses_later() -> None:
-    results = run(IMPORT["mxnet"] + USES_OF_THE_ALIASES)
-    assert results == [
-        [[0, 1, 2]],
-        [[0, 1, 2]],
-        [[0, 1, 2]],
-        [1, 2, 3],
-        "bool",
-        6,
-        True,
-        True,
-        False,
-    ]
-
-
-@pytest.mark.parametrize("keep", [True, False], ids=["shim kept", "shim removed"])
-def test_mxnet_that_the_user_imported_before(keep: bool) -> None:
-    own = "import numpy; numpy.bool = bool\nimport mxnet\n" + ("" if keep else "del numpy.bool\n")
-    code = own + IMPORT["mxnet"] + USES_OF_THE_ALIASES + "result += [mx is mxnet]"
-    *results, kept, same = run(code)
-    assert results == [[[0, 1, 2]], [[0, 1, 2]], [[0, 1, 2]], [1, 2, 3], "bool", 6, True, True]
-    assert kept == keep
-    assert same
-
-
-def test_the_package_imports_no_framework() -> None:
-    code = (
-        "import sys, bertnli, bertnli.errors, bertnli.backends\n"
-        "result = sorted({'torch', 'mxnet'} & set(sys.modules))"
-    )
-    assert run(code) == []
-
-
-PACKAGES = (
-    "bertnli",
-    "bertnli.backends",
-    "bertnli.backends.mxnet",
-    "bertnli.backends.torch",
-    "bertnli.cli",
-    "bertnli.doctor",
-    "bertnli.errors",
-    "bertnli.evaluation",
-    "bertnli.parity",
-    "bertnli.training.observers",
-)
-
-
-def test_dir_shows_the_public_names() -> None:
-    """No `Any`, `Path` or `annotations`, which a file imports for itself, and no submodules."""
-    code = (
-        "import importlib\n"
-        f"modules = [importlib.import_module(name) for name in {PACKAGES}]\n"
-        "before = [dir(module) for module in modules]\n"
-        "import bertnli.evaluation.report, bertnli.parity.report, bertnli.cli.training\n"
-        "after = [dir(module) for module in modules]\n"
-        "public = [sorted(set(module.__all__)) for module in modules]\n"
-        "wrong = [n for m in modules for n in dir(m) if type(getattr(m, n, m)) is type(m)]\n"
-        "result = [before, after, public, wrong]\n"
-    )
-    before, after, public, wrong = run(code)
-    assert before == after == public
-    assert wrong == []
-
-
-def error_of(preparation: str) -> tuple[str, str]:
-    """The class and the text of what importing the backend raises after the preparation."""
-    code = (
-        f"import os, sys, numpy, numpy.testing\n{preparation}\n"
-        "import bertnli.backends\n"
-        # Parts of NumPy itself may be imported by what MXNet imports.
-        "def seen():\n"
-        "    names = {n for n, v in vars(numpy).items() if type(v) is not type(sys)}\n"
-        "    return names, dict(os.environ)\n"
-        "before = seen()\n"
-        "try:\n    import bertnli.backends.mxnet._framework\n"
-        "except Exception as error:\n"
-        "    unchanged = seen() == before\n"
-        "    result = [type(error).__name__, str(error), unchanged]"
-    )
-    name, text, unchanged = run(code)
-    assert unchanged
-    return name, text
-
-
-@pytest.mark.parametrize(
-    ("preparation", "parts"),
+    ("name", "has_bool"),
     [
-        ("sys.modules['mxnet'] = None", ['pip install "bertnli[mxnet]"', "Python 3.10", "numpy<2"]),
-        ("sys.modules['distutils'] = None", ["setuptools", "distutils"]),
-        ("numpy.__version__ = '2.1.0'", ["numpy<2", "numpy 2.1.0"]),
-        (
-            "import ctypes\n"
-            "def refuse(*args, **kwargs):\n    raise OSError('libquadmath.so.0: no such file')\n"
-            "ctypes.CDLL = refuse",
-            ["libquadmath.so.0: no such file", "apt install"],
-        ),
+        ("mxnet first", False),
+        ("user's mxnet, patch kept", True),
+        ("user's mxnet, patch removed", False),
     ],
 )
-def test_what_is_missing_is_a_backend_error(preparation: str, parts: list[str]) -> None:
-    name, text = error_of(preparation)
-    assert name == "BackendError" and all(part in text for part in parts)
+def test_mxnet_finds_the_removed_names_of_numpy_that_it_uses(name, has_bool):
+    row = [[0, 1, 2]]
+    assert facts(name)["aliases"] == [row, row, row, [1, 2, 3], "bool", 6, True, True, has_bool]
+    assert facts(name).get("same", True)
 
 
-def test_other_errors_of_mxnet_are_not_hidden() -> None:
-    # As another release of mxnet, or a broken one, might fail.
-    name, _ = error_of("del numpy.PZERO")
-    assert name == "AttributeError"
+def test_the_package_imports_no_framework():
+    assert facts("mxnet first")["frameworks"] == []
 
 
-def test_a_model_is_made_without_pytorch_s_compiler() -> None:
+def test_dir_shows_the_public_names():
+    """It shows neither what a file imports nor submodules."""
+    before, after, public, submodules = facts("mxnet first")["public"]
+    assert before == after == public and submodules == []
+
+
+def test_a_model_is_made_without_importing_torch_s_compiler():
     """Its import takes a second, a third of a first prediction."""
-    code = (
-        "import sys, bertnli\n"
-        "nli = bertnli.get_backend('torch')\n"
-        "nli.BERTClassifier(nli.BERTModel(20, 8, 8, 2, 2, 0.1))\n"
-        "print('torch' in sys.modules, 'torch._dynamo' in sys.modules)\n"
-    )
-    out = processes.run([sys.executable, "-c", code])
-    assert out.returncode == 0, out.stderr
-    assert out.stdout.split() == ["True", "False"]
+    assert facts("torch alone")["torch"] == [True, False]
+
+
+@functools.cache
+def errors():
+    """Return the errors of importing the backend after each preparation, from forked processes."""
+    return run(f"""
+import numpy, numpy.testing, bertnli.backends
+def seen():
+    # Submodules of NumPy may be imported by those of MXNet.
+    names = {{n for n, v in vars(numpy).items() if type(v) is not type(sys)}}
+    return names, dict(os.environ)
+for preparation in {[*PREPARATIONS]}:
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        exec(preparation)
+        before, answer = seen(), None
+        try:
+            import bertnli.backends.mxnet._framework
+        except Exception as error:
+            answer = [type(error).__name__, str(error), seen() == before]
+        os.write(writer, json.dumps(answer).encode())
+        os._exit(0)
+    os.close(writer)
+    with open(reader) as file:
+        facts[preparation] = json.load(file)
+    os.wait()
+""")
+
+
+REFUSE = """
+import ctypes
+def refuse(*args, **kwargs): raise OSError('libquadmath.so.0: no such file')
+ctypes.CDLL = refuse
+"""
+#: What prevents the import of MXNet, and parts of the error.
+PREPARATIONS = {
+    "sys.modules['mxnet'] = None": ['pip install "bertnli[mxnet]"', "Python 3.10", "numpy<2"],
+    "sys.modules['distutils'] = None": ["setuptools", "distutils"],
+    "numpy.__version__ = '2.1.0'": ["numpy<2", "numpy 2.1.0"],
+    REFUSE: ["libquadmath.so.0: no such file", "apt install"],
+    "del numpy.PZERO": None,  # as another release of mxnet, or a broken one, might fail
+}
+
+
+@pytest.mark.parametrize(("preparation", "parts"), PREPARATIONS.items())
+def test_an_error_says_what_is_missing(preparation, parts):
+    name, text, unchanged = errors()[preparation]
+    assert unchanged
+    assert name == ("AttributeError" if parts is None else "BackendError")
+    assert all(part in text for part in parts or [])

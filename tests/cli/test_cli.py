@@ -1,6 +1,4 @@
-"""The command line without a framework: options, input, errors, what needs no tensors."""
-
-from __future__ import annotations
+"""The command line without a framework: options, input, errors, messages."""
 
 import inspect
 import json
@@ -11,7 +9,6 @@ import sys
 import zipfile
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import processes
@@ -20,17 +17,10 @@ import pytest
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS
 from bertnli.bert.parameters import classifier_shapes, initial_arrays
-from bertnli.cli import COMMANDS, main, parse
+from bertnli.cli import COMMANDS, SHELLS, main, parse
 from bertnli.cli.parser import arguments
 from bertnli.cli.terminal import printable_output
-from bertnli.cli.training import Train
-from bertnli.errors import (
-    ITS_END,
-    MAX_MESSAGE,
-    CheckpointError,
-    DownloadError,
-    without_secrets,
-)
+from bertnli.errors import ITS_END, MAX_MESSAGE, CheckpointError, DownloadError, without_secrets
 from bertnli.formats.native import save_native
 from bertnli.hub import fetch
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
@@ -39,8 +29,8 @@ from bertnli.version import __version__
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def examples() -> list[list[str]]:
-    """The arguments of each example that a command's help shows."""
+def examples():
+    """Return the arguments of each example in the commands' help."""
     lines = []
     for command in COMMANDS.values():
         text = (inspect.getdoc(command) or "").partition("\nexample")[2].replace("\\\n", "")
@@ -52,14 +42,13 @@ def examples() -> list[list[str]]:
     return lines
 
 
-def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
+def fails(capsys, *argv):
     """Run a command that must end with status 2 and one line on stderr; return the line."""
     capsys.readouterr()
     assert main(argv) == 2
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1
-    assert lines[0].startswith(f"bertnli {argv[0]}: ")
-    return lines[0]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"bertnli {argv[0]}: ")
+    return line
 
 
 @pytest.mark.parametrize(
@@ -73,13 +62,8 @@ def fails(capsys: pytest.CaptureFixture[str], *argv: str) -> str:
     ],
     ids=["memory", "array", "framework", "depth", "number"],
 )
-def test_too_large_an_input_is_a_message(
-    error: Exception,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    def fail(_: Any) -> int:
+def test_an_input_that_is_too_large_is_one_message(error, message, capsys, monkeypatch):
+    def fail(_):
         raise error
 
     monkeypatch.setattr(COMMANDS["demo"], "run", fail)
@@ -87,23 +71,16 @@ def test_too_large_an_input_is_a_message(
 
 
 @pytest.mark.parametrize("argv", examples(), ids=" ".join)
-def test_examples_of_the_help_are_accepted(argv: list[str]) -> None:
+def test_examples_of_the_help_are_accepted(argv):
     assert isinstance(parse(argv), COMMANDS[argv[0]])
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_help_has_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_help_has_an_example(command, capsys):
     with pytest.raises(SystemExit) as end:
         main([command, "--help"])
     assert end.value.code == 0
     assert f"\n  bertnli {command} " in capsys.readouterr().out.partition("example")[2]
-
-
-def test_version(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as end:
-        main(["--version"])
-    assert end.value.code == 0
-    assert capsys.readouterr().out == f"bertnli {__version__}\n"
 
 
 @pytest.mark.parametrize(
@@ -128,22 +105,18 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         "launch --workers 2 --address host",
     ],
 )
-def test_wrong_usage_is_refused_by_the_parser(line: str) -> None:
+def test_wrong_usage_is_refused_by_the_parser(line):
     with pytest.raises(SystemExit) as end:
         parse(line.split())
     assert end.value.code == 2
 
 
-def test_options_become_arguments() -> None:
-    """Groups are flattened, what is not given is left out, and defaults are the dataclass's."""
+def test_options_become_arguments():
+    """Groups are flattened, options that are not given are left out, defaults stay."""
     line = "train --output x --train a b --epochs 3 --resume --no-header --dev 0.1 --save-every 5m"
-    command = parse([*line.split(), "--soft-labels"])
-    assert isinstance(command, Train)
-    assert command.training.settings.lr is None and command.where.precision == "fp32"
-    given = arguments(command, "quiet", "keep", "rank_timeout")
+    given = arguments(parse([*line.split(), "--soft-labels"]), "quiet", "keep", "rank_timeout")
     assert str(given.pop("save_every")) == "0:05:00"
-    flags = dict.fromkeys(("overwrite", "new_head", "auto_batch"), False)
-    assert given.items() >= flags.items()
+    assert not any(given.pop(name) for name in ("overwrite", "new_head", "auto_batch"))
     given = {name: value for name, value in given.items() if value is not False or name == "header"}
     assert given == {
         "output": "x",
@@ -159,30 +132,24 @@ def test_options_become_arguments() -> None:
     }
 
 
-def run_module(*argv: str) -> subprocess.CompletedProcess[str]:
+def run_module(*argv):
     return processes.run([sys.executable, *argv], cwd=ROOT)
 
 
-def test_python_m_bertnli() -> None:
+def test_the_command_as_a_process():
     done = run_module("-m", "bertnli", "--help")
     assert done.returncode == 0, done.stderr
-    for command in COMMANDS:
-        assert re.search(rf"^    {command}\b", done.stdout, re.MULTILINE)
-
-
-def test_status_of_the_process_is_that_of_the_command() -> None:
+    assert all(re.search(rf"^    {name}\b", done.stdout, re.MULTILINE) for name in COMMANDS)
+    assert run_module("-m", "bertnli", "--version").stdout == f"bertnli {__version__}\n"
     done = run_module("-m", "bertnli", "info", "no/such/folder")
-    assert done.returncode == 2
     message = "no such file or folder; with bertnli comes bert.mini"
+    assert done.returncode == 2
     assert done.stderr == f"bertnli info: no/such/folder: {message}\n"
-
-
-def test_the_command_line_imports_no_framework() -> None:
     code = "import sys, bertnli.cli; print({'torch', 'mxnet'} & set(sys.modules))"
     assert run_module("-c", code).stdout == "set()\n"
 
 
-def test_a_closed_pipe_ends_a_command_quietly() -> None:
+def test_a_closed_pipe_ends_a_command_quietly():
     command = [sys.executable, "-m", "bertnli", "download", "--list"]
     pipe = subprocess.PIPE
     with processes.Process(command, cwd=ROOT, stdout=pipe, stderr=pipe) as process:
@@ -192,8 +159,8 @@ def test_a_closed_pipe_ends_a_command_quietly() -> None:
         assert process.returncode == 141
 
 
-#: Each option of a command on how a source is read, and the argument of `bertnli.read`.
-OPTIONS: dict[str, dict[str, Any]] = {
+#: Options on how a source is read, and the arguments of `bertnli.read` that they become.
+OPTIONS = {
     "--format csv": {"format": "csv"},
     "--delimiter ';'": {"delimiter": ";"},
     r"--delimiter '\t'": {"delimiter": "\t"},
@@ -208,8 +175,8 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "--label-map 0=entailment,1=-": {"label_map": {"0": "entailment", "1": "-"}},
     "--skip-bad-rows": {"on_error": "skip"},
 }
-#: A line of each command that reads sources, and the columns that it does not read.
-READERS: dict[str, tuple[str, ...]] = {
+#: A line of each command that reads sources, and prefixes of the arguments that it lacks.
+READERS = {
     "train --output x --train y": (),
     "evaluate x y": (),
     "lengths x": (),
@@ -221,12 +188,8 @@ READERS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("line", READERS)
-def test_every_command_reads_with_the_same_options(line: str) -> None:
-    def reading(words: list[str]) -> dict[str, Any]:
-        command: Any = parse(words)
-        return arguments(command.reading)
-
-    assert reading(line.split()) == {}
+def test_every_command_reads_with_the_same_options(line):
+    assert arguments(parse(line.split()).reading) == {}
     for option, expected in OPTIONS.items():
         if line.startswith("export"):
             option = option.replace("--format", "--table-format")
@@ -235,22 +198,20 @@ def test_every_command_reads_with_the_same_options(line: str) -> None:
             with pytest.raises(SystemExit):
                 parse(words)
         else:
-            assert reading(words) == expected
+            assert arguments(parse(words).reading) == expected
 
 
-def test_a_share_to_hold_out_or_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def dev(text: str) -> Any:
-        command: Any = parse(["train", "--output", "x", "--train", "y", "--dev", text])
-        return command.dev
+def test_dev_is_a_share_or_a_source(tmp_path, monkeypatch):
+    def dev(text):
+        return parse(["train", "--output", "x", "--train", "y", "--dev", text]).dev
 
     monkeypatch.chdir(tmp_path)
     assert dev("0.1") == 0.1
     (tmp_path / "0.1").write_text("")
-    assert dev("0.1") == "0.1"
-    assert dev("SNLI:dev") == "SNLI:dev"
+    assert dev("0.1") == "0.1" and dev("SNLI:dev") == "SNLI:dev"
 
 
-def save(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
+def save(folder, labels=LABELS):
     """Write a checkpoint without a framework."""
     vocab = Vocab(["a", "b"], 0, RESERVED_TOKENS)
     config = BERTConfig(len(vocab), 8, 16, 2, 1, 0.1, 12)
@@ -258,24 +219,22 @@ def save(folder: Path, labels: tuple[str, ...] = LABELS) -> None:
 
 
 @pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
+def checkpoint(tmp_path):
     """A run's folder with a checkpoint."""
     save(tmp_path / "run" / "best")
     return tmp_path / "run"
 
 
-def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_info_of_a_checkpoint(checkpoint, capsys):
     assert main(["info", str(checkpoint), "--json", "--tensors"]) == 0
     values = json.loads(capsys.readouterr().out)
     assert values["path"] == str(checkpoint / "best")
     assert values["labels"] == list(LABELS)
     assert values["vocabulary"] == values["model"]["vocab_size"] == 7
-    assert values["model"]["num_heads"] == 2
     assert values["tensors"]["encoder.pos_embedding"] == {"shape": [1, 12, 8], "dtype": "float32"}
-    # Embeddings; one block of attention, FFN and two LayerNorms; pooler; output layer.
+    # Embeddings; a block's attention, feed-forward network and two LayerNorms; pooler; output.
     block = 4 * (8 * 8 + 8) + (16 * 8 + 16) + (8 * 16 + 8) + 2 * (8 + 8)
     assert values["parameters"] == (7 + 2 + 12) * 8 + block + (8 * 8 + 8) + (3 * 8 + 3)
-
     assert main(["info", str(checkpoint)]) == 0
     text = capsys.readouterr().out
     assert "num_hiddens 8" in text and "W_q" not in text
@@ -284,24 +243,19 @@ def test_info_of_a_checkpoint(checkpoint: Path, capsys: pytest.CaptureFixture[st
     assert "encoder.blks.0.attention.W_q.weight" in capsys.readouterr().out
 
 
-def test_info_tells_what_does_not_fit(
-    checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def problem() -> str:
-        assert main(["info", str(checkpoint), "--json"]) == 0
-        (text,) = json.loads(capsys.readouterr().out)["problems"]
-        return text
-
-    for name, key, cut, expected in (
+def test_info_names_the_problems_of_a_checkpoint(checkpoint, tmp_path, capsys):
+    for name, key, size, expected in (
         ("vocab.json", None, 6, "the vocabulary has 6 tokens, the model rows for 7"),
         ("config.json", "labels", 2, "2 names for 3 outputs"),
     ):
         path = checkpoint / "best" / name
         text = path.read_text()
         content = json.loads(text)
-        part = content[:cut] if key is None else {**content, key: content[key][:cut]}
+        part = content[:size] if key is None else {**content, key: content[key][:size]}
         path.write_text(json.dumps(part))
-        assert expected in problem()
+        assert main(["info", str(checkpoint), "--json"]) == 0
+        (problem,) = json.loads(capsys.readouterr().out)["problems"]
+        assert expected in problem
         path.write_text(text)
     weights = checkpoint / "best" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-8])
@@ -310,21 +264,14 @@ def test_info_tells_what_does_not_fit(
     assert "holds no checkpoint" in fails(capsys, "info", str(tmp_path / "empty"))
 
 
-#: Red; another title of the window; the same in C1; text from right to left.
+#: Terminal codes: red; a window's title; clear, in C1; text from right to left.
 CODES = "\x1b[31m\x1b]0;title\x07\x9b2J\u202e"
+UNSAFE = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
-def unsafe(text: str) -> str:
-    """The characters of a text that a terminal would obey."""
-    return "".join(re.findall("[\0-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", text))
-
-
-def test_escape_codes_do_not_reach_a_terminal(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    folder = tmp_path / f"run{CODES}"
+def test_escape_codes_do_not_reach_a_terminal(tmp_path, capsys):
+    folder, table = tmp_path / f"run{CODES}", tmp_path / f"{CODES}.tsv"
     save(folder, ("yes" + CODES, "no", "so"))
-    table = tmp_path / f"{CODES}.tsv"
     table.write_text(f"gold{CODES}\tone\ttwo\nyes\ta\tb\n")
     for argv, status in (
         (["info", str(folder)], 0),
@@ -334,8 +281,7 @@ def test_escape_codes_do_not_reach_a_terminal(
         (["download", CODES], 2),
     ):
         assert main(argv) == status, argv
-        captured = capsys.readouterr()
-        assert unsafe(captured.out + captured.err) == "", argv
+        assert not UNSAFE.search("".join(capsys.readouterr())), argv
     assert main(["info", str(folder)]) == 0
     text = capsys.readouterr().out
     assert r"yes\x1b[31m\x1b]0;title\x07\x9b2J\u202e, no, so" in text
@@ -343,10 +289,10 @@ def test_escape_codes_do_not_reach_a_terminal(
     assert json.loads(capsys.readouterr().out)["labels"][0] == "yes" + CODES
     with pytest.raises(SystemExit):
         main(["info", "x", f"--{CODES}"])
-    assert unsafe(capsys.readouterr().err) == ""
+    assert not UNSAFE.search(capsys.readouterr().err)
     with printable_output():
         print("tab\tline\nü 😀 %d")
-        sys.stderr.write("\r 50%|█")  # a bar begins its line again
+        sys.stderr.write("\r 50%|█")  # a progress bar starts its line again
     assert capsys.readouterr() == ("tab\tline\nü 😀 %d\n", "\r 50%|█")
 
 
@@ -363,13 +309,13 @@ def test_escape_codes_do_not_reach_a_terminal(
         ("'bert.smal'. Did you mean 'bert.small'?", "'bert.smal'. Did you mean 'bert.small'?"),
     ],
 )
-def test_secrets_of_urls_are_not_shown(text: str, public: str) -> None:
+def test_secrets_of_urls_are_not_shown(text, public):
     assert without_secrets(text) == str(DownloadError(text)) == public
 
 
 @pytest.mark.parametrize("text", ["9" * 10**6, "a: " * 10**6, "\\x8a\x01" * 10**6, " " * 10**6])
-def test_a_long_message_is_cut_in_its_middle(text: str) -> None:
-    """A damaged file may put all that it holds into one; to look through it took half a minute."""
+def test_a_long_message_is_cut_in_its_middle(text):
+    """A message may quote a damaged file; the search for secrets in it must not be slow."""
     begin, end = "the file is damaged: ", " Copy it anew"
     message = begin + text + end
     for cut in (str(CheckpointError(message)), without_secrets(message)):
@@ -377,7 +323,7 @@ def test_a_long_message_is_cut_in_its_middle(text: str) -> None:
 
 
 @pytest.mark.parametrize("url", ["https://me:{}@host/a", "me:{}@host", "https://h/a?token={}"])
-def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
+def test_a_cut_leaves_no_piece_of_a_secret(url):
     secret, filling = "s3cr3tv4l", "a " * 1000
     url = url.format(secret)
     for place in range(40):
@@ -399,43 +345,74 @@ def test_no_piece_of_a_secret_is_left_where_a_message_is_cut(url: str) -> None:
         "data {}",
     ],
 )
-def test_commands_show_no_secrets_of_urls(
-    line: str,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capfd: pytest.CaptureFixture[str],
-) -> None:
+def test_commands_show_no_secrets_of_urls(line, tmp_path, monkeypatch, capfd):
     monkeypatch.setattr(fetch, "RETRY", 0)
     monkeypatch.chdir(tmp_path)
     url = "http://user:secret@127.0.0.1:1/x.zip?token=secret"
     with suppress(SystemExit):
         assert main([word.format(url) for word in line.split()]) == 2
     captured = capfd.readouterr()
-    assert "secret" not in captured.out + captured.err
-    assert captured.err
+    assert captured.err and "secret" not in captured.out + captured.err
 
 
-def test_download(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_download(tmp_path, capsys):
     assert main(["download", "--list"]) == 0
     names = capsys.readouterr().out
-    assert "bert.small  mxnet, torch\n" in names
-    assert "SNLI        any\n" in names
+    assert "bert.small  mxnet, torch\n" in names and "SNLI        any\n" in names
     with zipfile.ZipFile(tmp_path / "corpus.zip", "w") as archive:
         archive.writestr("corpus/readme", "text")
     argv = ["download", str(tmp_path / "corpus.zip"), "--folder", str(tmp_path / "here")]
     assert main(argv) == 0
     folder = Path(capsys.readouterr().out.strip())
-    assert (folder / "readme").read_text() == "text"
-    assert tmp_path / "here" in folder.parents
+    assert (folder / "readme").read_text() == "text" and tmp_path / "here" in folder.parents
     assert "either a name" in fails(capsys, "download")
     assert "either a name" in fails(capsys, "download", "SNLI", "--list")
 
 
-def test_settings_are_refused_before_anything_is_read(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_settings_are_checked_before_anything_is_read(tmp_path, capsys):
     argv = ("train", "--output", str(tmp_path / "run"), "--train", "no-such-file.tsv")
     assert "lr is -1.0" in fails(capsys, *argv, "--lr", "-1")
-    assert "num_epochs is 0" in fails(capsys, *argv, "--epochs", "0")
     assert "--labels" in fails(capsys, *argv, "--labels", "yes,yes")
     assert not (tmp_path / "run").exists()
+
+
+#: What bash does when Tab is pressed. Arguments: the script of completion, and the words.
+PRESS_TAB = """
+source "$1"; shift
+COMP_WORDS=("$@"); COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}
+complete -p bertnli > /dev/null || exit 3
+function=$(complete -p bertnli | sed -E 's/.*-F ([^ ]+).*/\\1/')
+"$function" bertnli "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD-1]}"
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+def test_bash_completes(tmp_path, capsys):
+    for shell in SHELLS:
+        assert main(["completion", shell]) == 0
+        script = capsys.readouterr().out
+        assert "bertnli" in script and "tensorboard" in script
+        (tmp_path / shell).write_text(script)
+    (tmp_path / "here" / "runs").mkdir(parents=True)
+    (tmp_path / "here" / "rows.tsv").write_text("")
+
+    def completed(line):
+        words = ["bertnli", *line.split(" ")]
+        command = ["bash", "--norc", "-c", PRESS_TAB, "bash", str(tmp_path / "bash"), *words]
+        done = processes.run(command, cwd=tmp_path / "here")
+        assert done.returncode == 0, done.stderr
+        return {line.strip() for line in done.stdout.splitlines() if line.strip()}
+
+    assert completed("") >= {*COMMANDS}
+    assert completed("do") == {"doctor", "download"}
+    assert {"--output", "--tensorboard", "--pretrained", "--resume"} <= completed("train --")
+    assert completed("train --backend ") == {"torch", "mxnet"}
+    assert completed("train --train r") >= {"rows.tsv"}
+    folders = completed("train --output r")
+    assert "runs" in folders and "rows.tsv" not in folders
+
+
+def test_completion_without_shtab(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert 'pip install "bertnli[completion]"' in fails(capsys, "completion", "bash")

@@ -1,7 +1,5 @@
 """`bertnli.d2l`: the chapter's cells, and each name that they use."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib
 import json
@@ -12,29 +10,23 @@ import sys
 import threading
 import time
 import zipfile
-from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
-from test_training import check_step
 
-from bertnli import errors, parity
-from bertnli.backends.interface import Backend
+from bertnli import errors
 from bertnli.d2l import book
-from bertnli.formats import names
 from bertnli.hub import catalogue
 
 CELLS = Path(__file__).parent
-LR = 1e-4
 
 
 @pytest.fixture(scope="module")
-def site(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def site(fixtures, tmp_path_factory: pytest.TempPathFactory):
     """The address of a server that has the book's files in small."""
     folder = tmp_path_factory.mktemp("site")
     for path in (fixtures / "zips").glob("*.zip"):
@@ -44,7 +36,7 @@ def site(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
             archive.write(path, f"snli_1.0/{path.name}")
 
     class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
+        def log_message(self, *_):
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=folder)) as server:
@@ -54,7 +46,7 @@ def site(fixtures: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[s
 
 
 @pytest.fixture
-def d2l(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+def d2l(backend, monkeypatch, tmp_path: Path):
     """The module of the backend in turn, in an empty working directory, with a hub to change."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -72,7 +64,7 @@ def d2l(backend: Backend, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> An
         pytest.param("torch", "spawn", marks=pytest.mark.long),  # imports PyTorch eight times
     ],
 )
-def test_the_cells(name: str, start_method: str, site: str, tmp_path: Path) -> None:
+def test_the_cells(name, start_method, site, tmp_path: Path):
     """One epoch, and twelve more: the loss falls, and the two lines have the chapter's form."""
     (tmp_path / "work").mkdir()
     run = subprocess.run(
@@ -105,86 +97,14 @@ def test_the_cells(name: str, start_method: str, site: str, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "data").iterdir()} >= {*zips, "snli_1.0"}
 
 
-def cell_classifier(d2l: Any, backend: Backend, golden: Any, loop: Any, tmp_path: Path) -> Any:
-    """The chapter's classifier on the book's file, without dropout, its output as in the golden."""
-    with zipfile.ZipFile(golden.zip) as archive:
-        archive.extractall(tmp_path)
-    [file] = tmp_path.glob("*/pretrained.params")
-    vocab_size = len(json.loads((file.parent / "vocab.json").read_text()))
-    bert = d2l.BERTModel(vocab_size, 32, 64, num_heads=4, num_blks=2, dropout=0.0, max_len=512)
-    output = [golden.values[f"output_{key}"] for key in ("weight", "bias")]
-    cells = importlib.import_module(f"cells_{backend.name}")
-    with loop.scope():
-        if backend.name == "torch":
-            import torch
-
-            bert.load_state_dict(torch.load(file))
-            net = cells.BERTClassifier(bert)
-            net.output = torch.nn.Linear(32, 3)
-            state = zip(("weight", "bias"), map(torch.from_numpy, output), strict=True)
-            net.output.load_state_dict(dict(state))
-        else:
-            bert.load_parameters(str(file), ctx=d2l.try_all_gpus())
-            net = cells.BERTClassifier(bert)
-            net.output.initialize(ctx=d2l.try_all_gpus())
-            net.output.weight.shape = (3, 32)
-            for tensor, array in zip((net.output.weight, net.output.bias), output, strict=True):
-                tensor.set_data(loop.tensor(array))
-    return net
-
-
-def arrays_of(net: Any, loop: Any) -> dict[str, Any]:
-    if hasattr(net, "state_dict"):
-        return {names.from_torch(k): loop.array(v) for k, v in net.state_dict().items()}
-    parameters = net._collect_params_with_prefix()
-    return {names.from_mxnet(k): p.data().asnumpy() for k, p in parameters.items()}
-
-
-@pytest.mark.parametrize("steps", [1, 5])
-def test_steps_against_the_reference(
-    d2l: Any, backend: Backend, golden: Any, loop: Any, tmp_path: Path, steps: int
-) -> None:
-    net = cell_classifier(d2l, backend, golden, loop, tmp_path)
-    batch, devices = golden.batch, d2l.try_all_gpus()
-    with loop.scope():
-        X = [loop.tensor(array) for array in batch.inputs()]
-        if backend.name == "torch":
-            import torch
-
-            y, loss = loop.tensor(batch.labels).long(), torch.nn.CrossEntropyLoss(reduction="none")
-            trainer: Any = torch.optim.Adam(net.parameters(), lr=LR)
-        else:
-            from mxnet import gluon
-
-            y = loop.tensor(batch.labels.astype(np.float32))
-            loss = gluon.loss.SoftmaxCrossEntropyLoss()
-            trainer = gluon.Trainer(net.collect_params(), "adam", {"learning_rate": LR})
-        sums = [d2l.train_batch_ch13(net, X, y, loss, trainer, devices) for _ in range(steps)]
-    check_step(arrays_of(net, loop), golden.steps[steps], golden.grads, threshold=1e-3, steps=steps)
-    assert float(sums[0][0]) == pytest.approx(float(golden.values["loss"].sum()), abs=2e-5)
-    assert sums[0][1] == (golden.values["logits"].argmax(1) == batch.labels).sum()
-
-
-def test_outputs_against_the_reference(
-    d2l: Any, backend: Backend, golden: Any, loop: Any, tmp_path: Path
-) -> None:
-    """Those of padding, too."""
-    net = cell_classifier(d2l, backend, golden, loop, tmp_path)
-    with loop.scope():
-        inputs = [loop.tensor(array) for array in golden.batch.inputs()]
-        encoded, logits = loop.array(net.encoder(*inputs)), loop.array(net(inputs))
-    assert parity.max_abs_difference(encoded, golden.values["encoded"]) <= 1e-5
-    assert parity.max_abs_difference(logits, golden.values["logits"]) <= 1e-5
-
-
-def test_a_signature(d2l: Any, loop: Any) -> None:
+def test_a_signature(d2l, loop):
     with loop.scope():
         bert = d2l.BERTModel(50, 8, 16, 2, 3, 0.1)
     assert bert.encoder.config.max_len == 1000
     assert len(list(bert.encoder.blks)) == 3
 
 
-def test_download(d2l: Any, site: str, fixtures: Path, capsys: Any) -> None:
+def test_download(d2l, site, fixtures, capsys):
     """A file with its SHA-1 is taken as it is; without one it is downloaded each time."""
     content = (fixtures / "zips" / "bert.tiny.zip").read_bytes()
     sha1 = hashlib.sha1(content).hexdigest()
@@ -210,7 +130,7 @@ def test_download(d2l: Any, site: str, fixtures: Path, capsys: Any) -> None:
     assert len(json.loads(Path("../data/bert.tiny/vocab.json").read_text())) > 5
 
 
-def test_a_download_that_fails_leaves_the_file(d2l: Any, site: str) -> None:
+def test_a_download_that_fails_leaves_the_file(d2l, site: str):
     target = Path("../data/bert.tiny.zip")
     target.parent.mkdir()
     target.write_bytes(b"mine")
@@ -225,13 +145,13 @@ def test_a_download_that_fails_leaves_the_file(d2l: Any, site: str) -> None:
         d2l.download_extract("bert.tinny")
 
 
-def test_the_hub(d2l: Any, backend: Backend) -> None:
+def test_the_hub(d2l, backend):
     file = "bert.small.torch.zip" if backend.name == "torch" else "bert.small.zip"
     assert d2l.DATA_HUB["bert.small"][0] == d2l.DATA_URL + file
     assert d2l.DATA_HUB["SNLI"][1] == "9fcde07509c7e87ec61c640c1b2753d9041758e4"
 
 
-def test_read_snli(d2l: Any, fixtures: Path) -> None:
+def test_read_snli(d2l, fixtures: Path):
     expected = json.loads((fixtures / "read_snli.golden.json").read_text(encoding="utf-8"))
     for split in ("train", "test"):
         columns = d2l.read_snli(str(fixtures / "snli_1.0"), split == "train")
@@ -239,7 +159,7 @@ def test_read_snli(d2l: Any, fixtures: Path) -> None:
         assert {type(value) for column in columns for value in column} <= {str, int}
 
 
-def test_text(d2l: Any) -> None:
+def test_text(d2l):
     assert d2l.tokenize(["a b\xa0c", ""]) == [["a", "b", "c"], []]
     assert d2l.tokenize(["ab"], token="char") == [["a", "b"]]
     with pytest.raises(errors.DataError, match="'word' or 'char'"):
@@ -258,13 +178,13 @@ def test_text(d2l: Any) -> None:
     assert vocab.to_tokens([2, 1]) == ["b", "<unk>"]
 
 
-def test_devices(d2l: Any, backend: Backend) -> None:
+def test_devices(d2l, backend):
     assert d2l.get_dataloader_workers() == 4
     assert d2l.try_all_gpus() == backend.try_all_gpus() != []
     assert d2l.try_gpu() == backend.try_gpu()
 
 
-def test_timer_and_accumulator(d2l: Any) -> None:
+def test_timer_and_accumulator(d2l):
     timer = d2l.Timer()
     for _ in range(2):
         timer.start()
@@ -282,8 +202,8 @@ def test_timer_and_accumulator(d2l: Any) -> None:
 
 
 @pytest.mark.parametrize("notebook", [False, True])
-def test_animator(notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    pictures: list[Any] = []
+def test_animator(notebook, monkeypatch: pytest.MonkeyPatch):
+    pictures = []
     monkeypatch.setattr(book, "in_notebook", lambda: notebook)
     show = lambda _, text, figure: pictures.append(figure.axes[0])  # noqa: E731
     monkeypatch.setattr(book.CellOutput, "show", show)
@@ -301,7 +221,7 @@ def test_animator(notebook: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (one.X, one.Y) == ([[1.0]], [[5.0]])
 
 
-def test_accuracy(d2l: Any, loop: Any) -> None:
+def test_accuracy(d2l, loop):
     scores = np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], np.float32)
     with loop.scope():
         y = loop.tensor(np.array([1, 1, 1], np.float32))
@@ -309,12 +229,11 @@ def test_accuracy(d2l: Any, loop: Any) -> None:
         assert d2l.accuracy(loop.tensor(np.array([1, 0, 0], np.int32)), y) == 1.0
 
 
-def test_evaluate_accuracy_gpu(d2l: Any, backend: Backend, loop: Any) -> None:
+def test_evaluate_accuracy_gpu(d2l, backend, loop):
     """Inputs are a tensor or a list of them; the share is of examples, not of batches."""
     with loop.scope():
         X = loop.tensor(np.array([[2, 0], [0, 1], [3, 0]], np.float32))
         y = loop.tensor(np.array([0, 0, 0], np.float32))
-        net: Any
         if backend.name == "torch":
             import torch
 
@@ -333,7 +252,7 @@ def test_evaluate_accuracy_gpu(d2l: Any, backend: Backend, loop: Any) -> None:
 
 
 @pytest.mark.needs("mxnet")
-def test_split_batch(loops: Any) -> None:
+def test_split_batch(loops):
     d2l, loop = importlib.import_module("bertnli.d2l.mxnet"), loops["mxnet"]
     from mxnet import cpu
 
@@ -355,14 +274,12 @@ def test_split_batch(loops: Any) -> None:
 
 
 @pytest.mark.parametrize("num_batches", [1, 4, 11])
-def test_points_of_the_curves(
-    num_batches: int, monkeypatch: pytest.MonkeyPatch, capsys: Any
-) -> None:
+def test_points_of_the_curves(num_batches, monkeypatch, capsys):
     """At least five in an epoch, if there are so many batches, and the scores of all examples."""
-    animators: list[Any] = []
+    animators = []
 
     class Recorded(book.Animator):
-        def __init__(self, *args: Any, **kwargs: Any) -> None:
+        def __init__(self, *args, **kwargs):
             super().__init__(*args, **kwargs)
             animators.append(self)
 
@@ -382,6 +299,6 @@ def test_points_of_the_curves(
     assert (animator.X[0][-1], animator.X[2], animator.Y[2]) == (2.0, [1.0, 2.0], [0.25, 0.75])
 
 
-def test_nothing_to_train_on() -> None:
+def test_nothing_to_train_on():
     with pytest.raises(errors.DataError, match="nothing to train on"):
         book.train_epochs([], 1, [], SimpleNamespace, SimpleNamespace)  # type: ignore[arg-type]

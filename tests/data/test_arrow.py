@@ -1,12 +1,8 @@
-"""Parquet and Arrow files, frames and data sets as tables: what their own libraries say of them."""
-
-from __future__ import annotations
+"""Parquet and Arrow files, frames and data sets of other libraries."""
 
 import io
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -14,425 +10,244 @@ import pandas as pd
 import polars as pl
 import processes
 import pyarrow as pa
-import pyarrow.feather
 import pyarrow.ipc
-import pyarrow.parquet as pq
 import pytest
+from corpus_files import csv_of, feather, parquet, rows_of, write
 from datasets.info import DatasetInfosDict
+from refusals import refused
 
-from bertnli.data.arrow import file_table, narrow, object_table
-from bertnli.data.class_names import names_beside
-from bertnli.data.table import BadRow, Table
+from bertnli.data.read import read
 from bertnli.errors import DataError
 
 CLASSES = ["entailment", "neutral", "contradiction"]
-COLUMNS: dict[str, list[Any]] = {
-    "premise": ["A man sleeps.", 'Il dit "café".', None, "x\ty", ""],
-    "hypothesis": ["He is awake.", "日本", "𝄞", "b", "c"],
-    "label": [2, 0, -1, 1, None],
-}
-ROWS = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*COLUMNS.values(), strict=True)]
-FEATURES = datasets.Features(
-    {
-        "premise": datasets.Value("string"),
-        "hypothesis": datasets.Value("string"),
-        "label": datasets.ClassLabel(names=CLASSES),
-    }
-)
+NAMES = ("premise", "hypothesis", "label")
+ROWS = [
+    ("A man sleeps.", "He is awake.", "contradiction"),
+    ('Il dit "café".', "日本", "entailment"),
+    ("x\ty", "𝄞", None),
+    ("A cat.", "A dog.", "neutral"),
+]
+KEPT = [row for row in ROWS if row[2]]
+TEXTS = dict(zip(NAMES, map(list, zip(*ROWS, strict=True)), strict=True))
+NUMBERS = {**TEXTS, "label": [-1 if name is None else CLASSES.index(name) for *_, name in ROWS]}
+LABEL = datasets.ClassLabel(names=CLASSES)
+FEATURES = datasets.Features({**dict.fromkeys(NAMES[:2], datasets.Value("string")), "label": LABEL})
 #: "\xff" in place of the second of three texts.
 NOT_UTF8 = pa.Array.from_buffers(
     pa.string(), 3, [None, pa.py_buffer(np.array([0, 1, 2, 3], np.int32)), pa.py_buffer(b"a\xffc")]
 )
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _no_progress_bars() -> None:
-    datasets.disable_progress_bars()
-
-
-def parquet(table: Any, file: Any, **options: Any) -> None:
-    pq.write_table(table, file, **options)
-
-
-def ipc_file(table: Any, file: Any) -> None:
-    with pa.ipc.new_file(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=2)
-
-
-def ipc_stream(table: Any, file: Any) -> None:
-    with pa.ipc.new_stream(file, table.schema) as writer:
-        writer.write_table(table, max_chunksize=2)
-
-
-def feather(table: Any, file: Any) -> None:
-    pyarrow.feather.write_feather(table, file, compression="zstd")
-
-
-WRITERS = [parquet, ipc_file, ipc_stream, feather]
-each_format = pytest.mark.parametrize("write", WRITERS)
-
-
-def written(write: Callable[[Any, Any], None], table: Any) -> bytes:
+def ipc(table, new=pa.ipc.new_file):
+    """Write a table as Arrow's files, two rows a batch."""
     file = io.BytesIO()
-    write(table, file)
+    with new(file, table.schema) as writer:
+        writer.write_table(table, max_chunksize=2)
     return file.getvalue()
 
 
-def opened(content: bytes, path: Path | None = None) -> Table:
-    format = "parquet" if content.startswith(b"PAR1") else "arrow"
-    return file_table(io.BytesIO(content), "a file", format, path)
+def stream(table):
+    return ipc(table, pa.ipc.new_stream)
 
 
-def rows(table: Table | None) -> list[Any]:
-    assert table is not None
-    numbers, values = zip(*table.rows, strict=True)
-    assert numbers == tuple(range(1, len(values) + 1))
-    return list(values)
+FORMATS = {"x.parquet": parquet, "x.arrow": ipc, "stream.arrow": stream, "x.feather": feather}
+each_format = pytest.mark.parametrize("name", FORMATS)
 
 
-def batches(table: Table | None, *columns: str) -> Any:
-    assert table is not None and table.batches is not None
-    return pa.Table.from_batches(table.batches(columns))
+@pytest.fixture(autouse=True, scope="module")
+def _no_progress_bars():
+    datasets.disable_progress_bars()
 
 
-@each_format
-def test_files(write: Callable[[Any, Any], None]) -> None:
-    table = opened(written(write, pa.table(COLUMNS)))
-    assert table.columns == tuple(COLUMNS)
-    assert batches(table, "label", "premise").to_pydict() == {
-        name: COLUMNS[name] for name in ("label", "premise")
-    }
-    assert rows(table) == ROWS
-    assert batches(table, "hypothesis").to_pydict() == {"hypothesis": COLUMNS["hypothesis"]}
+def written(folder, name, columns):
+    return write(folder / name, FORMATS[name](pa.table(columns)))
 
 
 @each_format
-def test_text_of_any_type_is_a_string_column(write: Callable[[Any, Any], None]) -> None:
-    texts = pa.array(["a", None, "é", "a"])
-    columns = {
-        "large": texts.cast(pa.large_string()),
-        "bytes": texts.cast(pa.binary()),
-        "coded": texts.dictionary_encode(),
-        "view": texts.cast(pa.string_view()),
-        "small": pa.array([1, None, 0, 2], pa.int8()),
-    }
-    table = opened(written(write, pa.table(columns)))
-    values = batches(table, *columns)
-    assert values.schema.types == [*[pa.string()] * 4, pa.int8()]
-    assert values.to_pydict() == {name: column.to_pylist() for name, column in columns.items()} | {
-        "bytes": texts.to_pylist()
-    }
-    assert rows(table) == values.to_pylist()
+def test_text_of_any_type_is_text(tmp_path, name):
+    kinds = [pa.string(), pa.large_string(), pa.binary(), pa.string_view()]
+    for kind in [*kinds, pa.dictionary(pa.int8(), pa.string())]:
+        columns = {key: pa.array(values).cast(kind) for key, values in TEXTS.items()}
+        corpus = read(written(tmp_path, name, columns))
+        assert rows_of(corpus) == KEPT and corpus.skipped == {"no gold label": 1}
+        assert corpus.rows.tolist() == [1, 2, 4]
 
 
 @each_format
-def test_text_that_is_not_utf8_is_a_bad_row(write: Callable[[Any, Any], None]) -> None:
+def test_text_that_is_not_utf8_is_a_bad_row(tmp_path, name):
     for column in (NOT_UTF8, NOT_UTF8.cast(pa.large_string()), NOT_UTF8.cast(pa.binary())):
-        first, bad, last = rows(opened(written(write, pa.table({"a": column, "b": [0, 1, 2]}))))
-        assert (first, last) == ({"a": "a", "b": 0}, {"a": "c", "b": 2})
-        assert isinstance(bad, BadRow) and "0xff" in str(bad)
-
-
-def outcome(content: bytes) -> list[Any] | None:
-    """Return the rows of a file that may be damaged; None after an error, of one line."""
-    try:
-        return [row for _, row in opened(content).rows]
-    except DataError as error:
-        message = str(error)
-    assert "a file" in message and "\n" not in message
-    return None
+        path = written(tmp_path, name, {"premise": column, "hypothesis": ["b"] * 3})
+        refused(DataError, "0xff", read, path, labelled=False)
+        corpus = read(path, labelled=False, on_error="skip")
+        assert corpus.premises == ["a", "c"] and corpus.skipped == {"malformed": 1}
 
 
 @each_format
-def test_damaged_files(write: Callable[[Any, Any], None]) -> None:
-    content = written(write, pa.table(COLUMNS))
-    for size in range(0, len(content), 7):
-        values = outcome(content[:size])
-        # A stream may end after any batch.
-        assert values is None or (write is ipc_stream and values == ROWS[: len(values)])
-    chosen = np.random.default_rng(1)
-    for _ in range(300):
-        damaged = bytearray(content)
-        for place in chosen.integers(0, len(content), 3):
-            damaged[place] = chosen.integers(256)
-        outcome(bytes(damaged))
+def test_files_that_are_cut_off(tmp_path, name):
+    path = written(tmp_path, name, TEXTS)
+    content = path.read_bytes()
+    for size in range(0, len(content), 31):
+        path.write_bytes(content[:size])
+        try:
+            values = rows_of(read(path))
+        except DataError as error:
+            assert name in str(error) and "\n" not in str(error)  # noqa: PT017
+        else:  # a stream may end after any batch
+            assert name == "stream.arrow" and values == KEPT[: len(values)]
 
 
-def test_offsets_of_a_damaged_file_lead_nowhere() -> None:
+def test_offsets_of_a_damaged_file_lead_nowhere(tmp_path):
+    buffers = [None, pa.py_buffer(np.array([0, 1 << 30, 2], np.int32)), pa.py_buffer(b"ab")]
     for kind in ("string", "binary"):
-        buffers = [None, pa.py_buffer(np.array([0, 1 << 30, 2], np.int32)), pa.py_buffer(b"ab")]
         column = pa.Array.from_buffers(pa.string(), 2, buffers).view(kind)
-        with pytest.raises(DataError, match="a file"):
-            list(opened(written(ipc_file, pa.table({"a": column}))).rows)
+        path = written(tmp_path, "x.arrow", {"premise": column, "hypothesis": ["a", "b"]})
+        refused(DataError, r"x\.arrow", read, path, labelled=False)
 
 
-def test_a_file_that_cannot_be_sought_in() -> None:
-    class Pipe(io.BytesIO):
-        def seekable(self) -> bool:
-            return False
-
-        def seek(self, *_: Any) -> int:
-            raise io.UnsupportedOperation("a pipe")
-
-    for write in WRITERS:
-        content = written(write, pa.table(COLUMNS))
-        format = "parquet" if write is parquet else "arrow"
-        assert rows(file_table(Pipe(content), "-", format, None)) == ROWS
+@each_format
+def test_nested_columns(tmp_path, name):
+    example = [{"premise": "p", "uid": {"n": 1}}, {"premise": "q", "uid": None}]
+    columns = {"example": example, "dist": [[0.5], []], "hypothesis": ["a", "b"]}
+    options = {"premise": "example.premise", "hypothesis": "hypothesis", "labelled": False}
+    corpus = read(written(tmp_path, name, columns), **options)
+    assert corpus.premises == ["p", "q"]
 
 
 @pytest.mark.parametrize("what", ["file", "polars", "pandas"])
-def test_without_pyarrow(monkeypatch: pytest.MonkeyPatch, what: str) -> None:
-    content, frame = written(parquet, pa.table(COLUMNS)), pd.DataFrame(COLUMNS)
-    polars = pl.DataFrame(COLUMNS)
+def test_without_pyarrow(monkeypatch, tmp_path, what):
+    path = written(tmp_path, "x.parquet", TEXTS)
+    source = {"file": path, "polars": pl.DataFrame(TEXTS), "pandas": pd.DataFrame(TEXTS)}[what]
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     if what == "pandas":
-        table = object_table(frame)
-        assert table is not None and table.batches is None
-        assert rows(table) == ROWS
+        assert rows_of(read(source)) == KEPT
         return
-    with pytest.raises(DataError, match=r'pip install "bertnli\[fast\]"'):
-        opened(content) if what == "file" else object_table(polars)
+    refused(DataError, r'pip install "bertnli\[fast\]"', read, source)
 
 
-def as_pandas() -> Any:
-    return pd.DataFrame(COLUMNS)
+def hub_dataset():
+    return datasets.Dataset.from_dict(NUMBERS, FEATURES)
 
 
-def as_pandas_categories() -> Any:
-    return pd.DataFrame(COLUMNS).astype({"premise": "category"})
+# ----- names of classes beside the data
 
 
-def as_polars() -> Any:
-    return pl.DataFrame(COLUMNS)
+def names_at(path, count=3):
+    """Write classes as numbers to a CSV file; return the names that `read` gives them, or None."""
+    write(path, csv_of([("a", f"b{i}", i) for i in range(count)], NAMES))
+    try:
+        return [name for *_, name in rows_of(read(path))]
+    except DataError as error:
+        assert "label_map" in str(error)  # noqa: PT017
+        return None
 
 
-def as_lazy_polars() -> Any:
-    return pl.LazyFrame(COLUMNS)
+def test_class_names_of_what_datasets_writes(tmp_path):
+    hub_dataset().to_parquet(tmp_path / "hub.parquet")
+    hub_dataset().save_to_disk(tmp_path / "saved")
+    (arrow,) = tmp_path.glob("saved/*.arrow")
+    other = written(tmp_path / "saved", "x.parquet", NUMBERS)  # beside their dataset_info.json
+    for path in (tmp_path / "hub.parquet", arrow, other):
+        assert rows_of(read(path)) == KEPT
+    refused(DataError, "label_map", read, written(tmp_path, "x.parquet", NUMBERS))
 
 
-def as_polars_categories() -> Any:
-    kinds = {"hypothesis": pl.Enum(COLUMNS["hypothesis"]), "premise": pl.Categorical}
-    return pl.DataFrame(COLUMNS, schema_overrides=kinds)
+def infos(**names):
+    """Describe configurations, each by the names of its classes; None for no classes."""
+    result = {}
+    for config, one in names.items():
+        label = datasets.ClassLabel(names=one) if one else datasets.Value("int64")
+        features = {"label": label, "several": datasets.Sequence(datasets.ClassLabel(names=["a"]))}
+        features["more"] = {"kind": datasets.ClassLabel(names=["no", "yes"])}
+        result[config] = datasets.DatasetInfo(
+            config_name=config, features=datasets.Features(features)
+        )
+    return DatasetInfosDict(result)
 
 
-def as_table() -> Any:
-    return pa.table(COLUMNS)
+@pytest.mark.parametrize("file", ["dataset_infos.json", "README.md"])
+def test_class_names_of_the_hub_s_files(tmp_path, file):
+    def describe(**names):
+        (tmp_path / "dataset_infos.json").write_text("{}")  # datasets updates it if it exists
+        infos(**names).write_to_directory(tmp_path)
+        for other in {"dataset_infos.json", "README.md"} - {file}:
+            (tmp_path / other).unlink()
+
+    describe(default=CLASSES)
+    for place in ("train.csv", "data/train-0.csv", "data/plain/train.csv"):
+        assert names_at(tmp_path / place) == CLASSES
+    assert names_at(tmp_path / "a" / "b" / "c" / "train.csv") is None
+    describe(mnli=CLASSES, other=CLASSES[::-1], stsb=None)
+    assert names_at(tmp_path / "mnli" / "train.csv") == CLASSES
+    assert names_at(tmp_path / "stsb" / "train.csv") is None
+    assert names_at(tmp_path / "data" / "train.csv") is None
 
 
-def as_reader() -> Any:
-    return pa.table(COLUMNS).to_reader(2)
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"features": 1}', '{"features": {"label": {"names": 1}}}']
+)
+def test_damaged_descriptions_say_nothing(tmp_path, text):
+    for name in ("dataset_info.json", "dataset_infos.json"):
+        (tmp_path / name).write_text(text)
+        assert names_at(tmp_path / "train.csv") is None
 
 
-def as_dataset() -> Any:
-    return datasets.Dataset.from_dict(COLUMNS, FEATURES)
-
-
-def as_iterable_dataset() -> Any:
-    return as_dataset().to_iterable_dataset()
-
-
-class Capsule:
-    """Something with the Arrow PyCapsule interface alone."""
-
-    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
-        return pa.table(COLUMNS).__arrow_c_stream__(requested_schema)
-
-
-OBJECTS = [as_pandas, as_pandas_categories, as_polars, as_lazy_polars, as_polars_categories]
-OBJECTS += [as_table, as_reader, as_dataset, as_iterable_dataset, Capsule]
-
-
-@each_format
-def test_nested_columns(write: Callable[[Any, Any], None]) -> None:
-    example = [{"premise": "p", "uid": {"n": 1}}, None, {"premise": None, "uid": {"n": 2}}]
-    table = opened(written(write, pa.table({"example": example, "dist": [[0.5], [], [1.0]]})))
-    nested = ("example.premise", "example.uid", "example.uid.n")
-    assert table.columns == ("example", *nested, "dist")
-    narrow(table, ["example.premise"])
-    assert rows(table) == [{"example": one} for one in example]
-
-
-def test_odd_values_of_pandas() -> None:
-    for odd in (1, b"x", 1.5, "\ud800", ["x"]):
-        table = object_table(pd.DataFrame({"a": ["x", odd, None], "b": [0, 1, np.nan]}))
-        first, second, third = rows(table)
-        assert first == {"a": "x", "b": 0} and third == {"a": None, "b": None}
-        assert second == {"a": "x" if odd == b"x" else odd, "b": 1}
-
-
-@pytest.mark.parametrize("make", OBJECTS)
-def test_objects(make: Callable[[], Any]) -> None:
-    table = object_table(make())
-    assert table is not None
-    assert (table.columns, table.format) == (tuple(COLUMNS), "frame")
-    if make in (as_reader, as_iterable_dataset):  # are read once
-        assert table.batches is None
-    else:
-        assert batches(table, "label", "premise").to_pydict() == {
-            name: COLUMNS[name] for name in ("label", "premise")
-        }
-        assert batches(table, "premise").schema.types == [pa.string()]
-    values = rows(table)
-    assert values == ROWS
-    assert all(isinstance(row["premise"], str | None) for row in values)
-
-
-def test_pandas_columns_without_good_names() -> None:
-    frame = pd.DataFrame([["a", "b"], ["c", "d"]])
-    table = object_table(frame)
-    assert table is not None and table.columns == ("0", "1")
-    assert rows(table) == [{"0": "a", "1": "b"}, {"0": "c", "1": "d"}]
-    assert batches(object_table(frame), "1").to_pydict() == {"1": ["b", "d"]}
-    assert list(frame.columns) == [0, 1]
-    frame.columns = pd.Index(["a", "a"])
-    table = object_table(frame)
-    assert table is not None and table.columns == ("a", "a (column 2)")
-    assert table.repeated == {"a"}
-
-
-def test_a_data_set_has_its_own_order() -> None:
-    for change in (
-        lambda data: data.select([3, 0]),
-        lambda data: data.shuffle(seed=1),
-        lambda data: data.filter(lambda row: row["label"] in (0, 1)),
-        lambda data: data.with_format("numpy", columns=["label"]).sort("hypothesis"),
-    ):
-        changed = change(as_dataset())
-        expected = list(changed.with_format(None))
-        table = object_table(changed)
-        assert batches(table, *COLUMNS).to_pylist() == expected
-        assert rows(table) == expected != ROWS
-
-
-def test_class_names_of_data_sets_and_of_what_they_write(tmp_path: Path) -> None:
-    expected = {"label": tuple(CLASSES)}
-    for source in (as_dataset(), as_dataset().select([1]), as_iterable_dataset()):
-        table = object_table(source)
-        assert table is not None and table.class_names == expected
-    as_dataset().to_parquet(tmp_path / "hub.parquet")
-    as_dataset().save_to_disk(tmp_path / "saved")
-    for path in (tmp_path / "hub.parquet", *tmp_path.glob("saved/*.arrow")):
-        table = opened(path.read_bytes())
-        assert table.class_names == expected
-        assert rows(table) == ROWS
-    assert names_beside(next(tmp_path.glob("saved/*.arrow"))) == expected
-    plain = opened(written(parquet, pa.table(COLUMNS)), tmp_path / "saved" / "other.parquet")
-    assert plain.class_names == expected
-    other = opened(written(parquet, pa.table({"a": [1]})), tmp_path / "saved" / "other.parquet")
-    assert other.class_names == {}
-
-
-def test_class_names_of_the_hub_s_files(tmp_path: Path) -> None:
-    def write(**names: list[str] | None) -> None:
-        features = {
-            config: datasets.Features(
-                {
-                    "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
-                    "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
-                }
-            )
-            for config, one in names.items()
-        }
-        (tmp_path / "dataset_infos.json").write_text("{}")  # it is only kept up where there is one
-        DatasetInfosDict(
-            {
-                config: datasets.DatasetInfo(config_name=config, features=kind)
-                for config, kind in features.items()
-            }
-        ).write_to_directory(tmp_path)
-
-    kind = {"more.kind": ("no", "yes")}
-    write(default=CLASSES)
-    for place in ("train.parquet", "data/train-0.parquet", "data/plain/train.csv"):
-        assert names_beside(tmp_path / place) == {"label": tuple(CLASSES), **kind}
-    assert names_beside(tmp_path / "a" / "b" / "c" / "train.csv") == {}
-    write(mnli=CLASSES, rte=["entailment", "not_entailment"], stsb=None)
-    assert names_beside(tmp_path / "mnli" / "train.csv") == {"label": tuple(CLASSES), **kind}
-    assert names_beside(tmp_path / "stsb" / "train.csv") == kind
-    assert names_beside(tmp_path / "data" / "train.csv") == kind
-    (tmp_path / "README.md").unlink()  # which datasets writes, too
-    for text in ("{", "[]", '{"features": 1}', '{"features": {"label": {"names": 1}}}'):
-        (tmp_path / "dataset_info.json").write_text(text)
-        (tmp_path / "dataset_infos.json").write_text(text)
-        assert names_beside(tmp_path / "train.csv") == {}
-
-
-def infos(**names: list[str]) -> DatasetInfosDict:
-    """The data set's configurations, as datasets writes them, each with its class names."""
-    return DatasetInfosDict(
-        {
-            config: datasets.DatasetInfo(
-                config_name=config,
-                features=datasets.Features(
-                    {
-                        "premise": datasets.Value("string"),
-                        "label": datasets.ClassLabel(names=one) if one else datasets.Value("int64"),
-                        "more": {"kind": datasets.ClassLabel(names=["no", "yes"])},
-                        "several": datasets.Sequence(datasets.ClassLabel(names=["a"])),
-                    }
-                ),
-            )
-            for config, one in names.items()
-        }
-    )
-
-
-def test_the_patterns_of_a_configuration_s_files(tmp_path: Path) -> None:
-    infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card := datasets.info.DatasetCardData())
+def test_the_patterns_of_a_configuration_s_files(tmp_path):
+    card = datasets.info.DatasetCardData()
+    infos(a=CLASSES, b=CLASSES[::-1]).to_dataset_card_data(card)
     card["configs"] = [
         {"config_name": "a", "data_files": [{"split": "train", "path": ["one-*", "x/one-*"]}]},
-        {"config_name": "b", "data_files": {"train": "x/two-*.parquet"}},
+        {"config_name": "b", "data_files": {"train": "x/two-*.csv"}},
     ]
     (tmp_path / "README.md").write_text(f"---\n{card.to_yaml()}\n---\n")
-    assert names_beside(tmp_path / "x" / "one-1.parquet")["label"] == tuple(CLASSES)
-    assert names_beside(tmp_path / "x" / "two-1.parquet")["label"] == tuple(CLASSES[::-1])
-    assert "label" not in names_beside(tmp_path / "x" / "three-1.parquet")
+    assert names_at(tmp_path / "x" / "one-1.csv") == CLASSES
+    assert names_at(tmp_path / "x" / "two-1.csv") == CLASSES[::-1]
+    assert names_at(tmp_path / "x" / "three-1.csv") is None
 
 
-def test_other_files_of_these_names_say_nothing(tmp_path: Path) -> None:
-    label = "[{name: label, dtype: {class_label: {names: {'0': no, '1': \"yes\"}}}}]"
-    (tmp_path / "README.md").write_text(f"---\na: &a {label}\ndataset_info: {{features: *a}}\n---")
-    assert names_beside(tmp_path / "train.csv") == {"label": ("no", "yes")}
-    levels = "".join(
+def test_other_readmes_say_nothing(tmp_path):
+    label = "[{name: label, dtype: {class_label: {names: {'0': neutral, '1': \"entailment\"}}}}]"
+    good = f"a: &a {label}\ndataset_info: {{features: *a}}"
+    levels = (
         f"- &a{i} [{{name: x, struct: *a{i - 1}}}, {{name: y, struct: *a{i - 1}}}]\n"
         for i in range(1, 30)
     )
-    bomb = f"a:\n- &a0 {label}\n{levels}dataset_info: {{features: *a29}}\n"
-    nested = "dataset_info: " + "[" * 5000
-    for text in (
-        "# A project\n",
-        "---\ntitle: x\n---\n",
-        f"---\n{bomb}---\n",
-        f"---\n{nested}\n---\n",
+    bomb = f"a:\n- &a0 {label}\n{''.join(levels)}dataset_info: {{features: *a29}}\n"
+    for text, names in (
+        (f"---\n{good}\n---", ["neutral", "entailment"]),
+        *(("# A project\n", None), ("---\ntitle: x\n---\n", None)),
+        *((f"---\n{bomb}---\n", None), (f"---\ndataset_info: {'[' * 5000}\n---\n", None)),
     ):
         (tmp_path / "README.md").write_text(text)
-        assert names_beside(tmp_path / "train.csv") == {}
+        assert names_at(tmp_path / "train.csv", 2) == names
+
+
+MEASURE = """
+import sys
+from bertnli.data.arrow import file_table
+counts = []
+for way in ("rows", "batches"):
+    with open(sys.argv[1], "rb") as file:
+        table = file_table(file, "a file", "parquet", None)
+        if way == "rows":
+            counts.append(sum(1 for _ in table.rows))
+        else:
+            counts.append(sum(batch.num_rows for batch in table.batches(["premise"])))
+status = open("/proc/self/status").read().split()
+print(*counts, int(status[status.index("VmHWM:") + 1]) // 1024)
+"""
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux tells the peak")
-@pytest.mark.parametrize("way", ["rows", "batches"])
-def test_memory_is_flat_in_the_number_of_rows(tmp_path: Path, way: str) -> None:
-    """The texts of the larger file, all of it one row group, would fill 240 MB."""
-    code = """
-import sys
-from bertnli.data.arrow import file_table
-with open(sys.argv[1], "rb") as file:
-    table = file_table(file, "a file", "parquet", None)
-    if sys.argv[2] == "rows":
-        count = sum(1 for _ in table.rows)
-    else:
-        count = sum(batch.num_rows for batch in table.batches(["premise"]))
-status = open("/proc/self/status").read().split()
-print(count, int(status[status.index("VmHWM:") + 1]) // 1024)
-"""
+def test_memory_is_flat_in_the_number_of_rows(tmp_path):
+    """The larger file is one row group, whose texts alone would fill 200 MB of memory."""
     peaks = []
-    for count in (300_000, 1_200_000):
-        texts = pa.array(f"{i} ".ljust(200, "x") for i in range(count))
-        path, columns = tmp_path / "a.parquet", {"premise": texts, "label": pa.nulls(count)}
-        pq.write_table(pa.table(columns), path, row_group_size=count, use_dictionary=False)
-        done = processes.run([sys.executable, "-c", code, str(path), way])
+    for count in (200_000, 1_000_000):
+        texts = pa.array(["x" * 200]).take(pa.array(np.zeros(count, np.int64)))
+        table = pa.table({"premise": texts, "label": pa.nulls(count)})
+        content = parquet(table, row_group_size=count, use_dictionary=False)
+        done = processes.run([sys.executable, "-c", MEASURE, str(write(tmp_path / "a", content))])
         assert done.returncode == 0, done.stderr
-        rows, peak = map(int, done.stdout.split())
-        assert rows == count
+        *counts, peak = map(int, done.stdout.split())
+        assert counts == [count, count]
         peaks.append(peak)
     assert peaks[1] < peaks[0] + 60  # MB

@@ -1,9 +1,6 @@
 """Summaries of sources, as a call and as a command."""
 
-from __future__ import annotations
-
 import json
-from pathlib import Path
 
 import pytest
 
@@ -26,14 +23,14 @@ A bird sings loudly.\tA bird sings.\tentailment
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path):
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "train.tsv").write_text(TRAIN)
     (tmp_path / "set" / "dev.tsv").write_text(DEV)
     return tmp_path / "set"
 
 
-def test_what_is_counted(folder: Path) -> None:
+def test_what_is_counted(folder):
     result = bertnli.summarize(folder, on_error="skip")
     train, dev = result.sets
     assert (train.rows, train.pairs, train.skipped) == (7, 5, {"malformed": 1, "no gold label": 1})
@@ -50,7 +47,7 @@ def test_what_is_counted(folder: Path) -> None:
     assert text.endswith("share 1 premises and 1 pairs")
 
 
-def test_tokens_of_a_model(folder: Path) -> None:
+def test_tokens_of_a_model(folder):
     (dev,) = bertnli.summarize(folder, split="dev", checkpoint="bert.mini", max_len=9).sets
     assert dev.unit == "tokens" and dev.unknown_share is not None and dev.unknown_share < 0.2
     assert dev.longest == 9 and dev.cut == 2
@@ -59,7 +56,7 @@ def test_tokens_of_a_model(folder: Path) -> None:
     assert result.unknown_share == 0.5  # three of six, for three are special
 
 
-def test_sources_of_other_kinds() -> None:
+def test_sources_of_other_kinds():
     rows = [("A dog.", "A cat."), ("A dog.", "A cow.")]
     result = bertnli.summarize({"train": rows, "validation": rows[:1]}, labelled=False)
     assert [part.name for part in result.sets] == ["train", "dev"]
@@ -69,7 +66,7 @@ def test_sources_of_other_kinds() -> None:
     assert (nothing.rows, nothing.pairs, nothing.longest) == (1, 0, 0) and nothing.first == []
 
 
-def test_the_command(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command(folder, tmp_path, capsys):
     assert main(["data", str(folder), "--skip-bad-rows"]) == 0
     assert "no gold label" in capsys.readouterr().out
     picture = tmp_path / "data.png"

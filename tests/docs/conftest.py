@@ -1,10 +1,7 @@
-"""What the tests of the site share: its extension and scripts, and a function that builds pages."""
-
-from __future__ import annotations
+"""Fixtures of the tests of the site; makes its extension and scripts importable."""
 
 import io
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,58 +20,34 @@ exclude_patterns = ["_build"]
 
 @dataclass
 class Site:
-    """A small site that was built.
-
-    Args:
-        html: the folder of its pages.
-        warnings: what Sphinx warned of.
-    """
+    """A small site: the folder of its pages, and Sphinx's warnings."""
 
     html: Path
     warnings: str
 
-    def page(self, name: str = "index") -> str:
+    def page(self, name="index"):
         """Return a page's HTML."""
         return (self.html / f"{name}.html").read_text(encoding="utf-8")
 
 
 @pytest.fixture
-def docs() -> Path:
-    """The folder of the project's own site."""
-    return DOCS
-
-
-@pytest.fixture
-def build(tmp_path: Path) -> Callable[..., Site]:
-    """A function that builds a site of some pages, name to Markdown, in the test's folder.
-
-    ``settings`` are lines for its ``conf.py``.
-    """
+def build(tmp_path):
+    """A function that builds a site of pages in Markdown, with more lines for conf.py."""
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace, patch_docutils
 
     source = tmp_path / "source"
 
-    def built(settings: str = "", **pages: str) -> Site:
+    def built(settings="", **pages):
         source.mkdir(exist_ok=True)
         (source / "conf.py").write_text(CONF + settings, encoding="utf-8")
         for name, text in pages.items():
             path = source / f"{name.replace('__', '/')}.md"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text, encoding="utf-8")
-        warnings = io.StringIO()
-        html = source / "_build" / "html"
+        warnings, html, trees = io.StringIO(), source / "_build/html", source / "_build/trees"
         with patch_docutils(), docutils_namespace():
-            app = Sphinx(
-                source,
-                source,
-                html,
-                source / "_build" / "trees",
-                "html",
-                status=None,
-                warning=warnings,
-            )
-            app.build()
+            Sphinx(source, source, html, trees, "html", status=None, warning=warnings).build()
         return Site(html, warnings.getvalue())
 
     return built

@@ -1,11 +1,7 @@
-"""The examples in docstrings of the public names run, and print what they say."""
-
-from __future__ import annotations
+"""The examples in the docstrings of public names run, and print what they show."""
 
 import doctest
 import inspect
-from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -22,16 +18,14 @@ PUBLIC = {
 
 @pytest.mark.needs("torch")
 @pytest.mark.parametrize("name", PUBLIC)
-def test_examples(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    value: Any = PUBLIC[name]
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     finder, runner = doctest.DocTestFinder(recurse=True), doctest.DocTestRunner(optionflags=flags)
-    examples = [
-        test for test in finder.find(value, name, globs={"bertnli": bertnli}) if test.examples
-    ]
+    found = finder.find(PUBLIC[name], name, globs={"bertnli": bertnli})
+    examples = [test for test in found if test.examples]
     assert examples, f"bertnli.{name} has no example"
-    printed: list[str] = []
+    printed = []
     for test in examples:
         runner.run(test, out=printed.append)
     assert runner.summarize(verbose=False).failed == 0, "".join(printed)

@@ -1,35 +1,32 @@
-"""The extension that runs a page's code: what is shown, and which errors end the build."""
-
-from __future__ import annotations
+"""The extension that runs a page's code: what it shows, and which errors end the build."""
 
 import html
 import re
-from collections.abc import Callable
 
 import pytest
 from executed import ExecutionError, cleaned, for_backend
 
-#: Makes a small figure, and ends in it.
+#: Makes a small figure, which is the value of the last line.
 FIGURE = "from matplotlib.figure import Figure\n\nfigure = Figure(figsize=(1, 1))\nfigure"
 
 
-def cells(page: str) -> list[str]:
-    """Return the text of each block of code and output of a page."""
+def cells(page):
+    """Return the text of each block of code and of output on a page."""
     blocks = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     return [html.unescape(re.sub(r"<[^>]+>", "", block)).strip("\n") for block in blocks]
 
 
-def block(kind: str, code: str, *options: str) -> str:
-    """Return a block of a page."""
+def block(kind, code, *options):
+    """Return the Markdown of a block of code."""
     name, _, language = kind.partition(" ")
     return "\n".join([f"```{{{name}}} {language}", *options, code, "```\n"])
 
 
-def page(*blocks: str) -> str:
+def page(*blocks):
     return "\n".join(["# Page\n", *blocks])
 
 
-def test_a_page_runs_down_in_one_namespace_and_folder(build: Callable) -> None:
+def test_the_blocks_of_a_page_share_a_namespace_and_a_folder(build):
     site = build(
         index=page(
             block("run python", 'x = 3\nprint("x is", x)'),
@@ -40,16 +37,20 @@ def test_a_page_runs_down_in_one_namespace_and_folder(build: Callable) -> None:
             block("sh", "cat note.txt\nprintf 'half\\rwhole\\033[1m!\\033[0m\\n' >&2"),
             block("sh", "exit 3", ":status: 3"),
             block("run python", 'import bertnli\n\nprint(os.path.abspath("a"), bertnli.__file__)'),
+            "```{cli-help} predict\n```\n",
+            ":::{beside}\nSome *text*.\n:::\n",
         )
     )
     assert site.warnings == ""
     outputs = cells(site.page())
     assert outputs[:5] == ['x = 3\nprint("x is", x)', "x is 3", "4", "print(x)", "raw"]
     assert outputs[6] == "by Python\nwhole!"
-    assert outputs[-1] == "a bertnli/__init__.py"  # no paths of this machine
+    assert outputs[-3] == "a bertnli/__init__.py"  # no paths of this machine
+    assert "usage: bertnli predict" in outputs[-1]
+    assert "Side by side" in site.page() and "<em>text</em>" in site.page()
 
 
-def test_tabs_have_a_namespace_each_that_compare_sees(build: Callable) -> None:
+def test_each_tab_has_a_namespace_and_compare_sees_both(build):
     site = build(
         index=page(
             block("both python", 'name = "{backend}"\nprint("I am", name)'),
@@ -59,44 +60,36 @@ def test_tabs_have_a_namespace_each_that_compare_sees(build: Callable) -> None:
         )
     )
     assert site.warnings == ""
-    outputs = cells(site.page())
+    outputs, text = cells(site.page()), site.page()
     texts = ["I am torch", "I am mxnet", "one torch", "another mxnet"]
     assert [outputs[i] for i in (1, 3, 5, 7)] == texts
     assert outputs[8] == "torch and mxnet"
-    assert "torch_ns" not in site.page()  # no reader has these two
-    assert (
-        site.page().count('data-sync-id="torch"') == site.page().count('data-sync-id="mxnet"') == 3
-    )
-    assert re.findall(r'src="_images/([^"]+)"', site.page()) == ["5-torch.png", "6-mxnet.png"]
+    assert "torch_ns" not in text  # the code of a comparison is not shown
+    assert text.count('data-sync-id="torch"') == text.count('data-sync-id="mxnet"') == 3
+    assert re.findall(r'src="_images/([^"]+)"', text) == ["5-torch.png", "6-mxnet.png"]
 
 
-def test_a_block_that_stands_alone_sees_nothing_of_its_page(build: Callable) -> None:
+def test_a_block_that_stands_alone_has_its_own_namespace_and_folder(build):
     code = f'import os\n\nprint("x" in globals(), os.path.exists("note.txt"))\n{FIGURE}'
-    blocks = [
-        block("run python", 'x = open("note.txt", "w").write("text")'),
-        block("alone python", code, ":figure: line.png", ":alt: a line"),
-    ]
-    site = build(index=page(*blocks))
-    assert site.warnings == ""
-    assert cells(site.page())[2] == "False False"
+    first = block("run python", 'x = open("note.txt", "w").write("text")')
+    alone = block("alone python", code, ":figure: line.png", ":alt: a line")
+    site = build(index=page(first, alone))
+    assert site.warnings == "" and cells(site.page())[2] == "False False"
     [picture] = re.findall(r'<img alt="a line"[^>]* src="([^"]+)"', site.page())
     assert (site.html / picture).read_bytes().startswith(b"\x89PNG")
     with pytest.raises(ExecutionError, match=r"index\.md:8: (?s:.*)NameError: name 'x'"):
-        build(index=page(blocks[0], block("alone python", "print(x)")))
+        build(index=page(first, block("alone python", "print(x)")))
+
+
+DIES = 'import os, sys\n\nprint("last", file=sys.stderr)\nos._exit(3)'
 
 
 @pytest.mark.parametrize(
-    ("blocks", "message"),
+    ("text", "message"),
     [
         (block("run python", "x = 1\n1 / 0"), r"index\.md:4: (?s:.*line 5.*)ZeroDivisionError"),
-        (
-            block("both python", "x = 1\n# ---- MXNet\nx = 1\nx.y"),
-            r"index\.md:6: (?s:.*)line 7, in <module>",
-        ),
-        (
-            block("run python", 'import os, sys\n\nprint("last", file=sys.stderr)\nos._exit(3)'),
-            r"(?s)index\.md:4: .*the process died\nlast",
-        ),
+        (block("both python", "x = 1\n# ---- MXNet\nx = 1\nx.y"), r"md:6: (?s:.*)line 7, in <mod"),
+        (block("run python", DIES), r"(?s)index\.md:4: .*the process died\nlast"),
         (block("sh", "false | cat"), r"index\.md:4: (?s:.*)status 1, not 0"),
         (block("sh", "echo $nothing_of_this_name"), r"index\.md:4: (?s:.*)status 1"),
         (
@@ -106,16 +99,15 @@ def test_a_block_that_stands_alone_sees_nothing_of_its_page(build: Callable) -> 
         (block("sh", "true", ":figure: a.png", ":alt: b"), r"index\.md:6: .*\n.*not write a\.png"),
     ],
 )
-def test_a_failure_ends_the_build_with_file_and_line(
-    build: Callable, blocks: str, message: str
-) -> None:
+def test_a_failure_ends_the_build_with_file_and_line(build, text, message):
     with pytest.raises(ExecutionError, match=message):
-        build(index=page(blocks))
+        build(index=page(text))
 
 
-def test_code_that_nothing_runs_is_a_warning(build: Callable) -> None:
-    for code in ("```python\nx = 1\n```", "```\nx\n```", "    x = 1"):
-        warnings = build(index=f"# Page\n\nSome text.\n\n{code}\n").warnings
+def test_code_that_is_not_run_and_a_figure_without_text_are_warnings(build):
+    code = ("```python\nx = 1\n```", "```\nx\n```", "Some text.\n\n    x = 1")
+    for text in code:
+        warnings = build(index=f"# Page\n\n{text}\n").warnings
         assert re.search(r"index\.md:\d+: WARNING: a block of code that nothing runs", warnings)
     site = build(
         index=page("```text\na tree\n```\n", block("not-run python", "f()", ":why: a download")),
@@ -127,9 +119,11 @@ def test_code_that_nothing_runs_is_a_warning(build: Callable) -> None:
     assert cells(site.page("two")) == ['f("torch")', 'f("mxnet")']
     assert "Not run here: a download" in site.page()
     assert "Non exécuté ici\u00a0: réseau" in site.page("fr/page")
+    site = build(index=page(block("run python", FIGURE, ":figure: line.png")))
+    assert "say with :alt: what the figure shows" in site.warnings
 
 
-def test_a_translation_has_the_code_of_its_original(build: Callable) -> None:
+def test_a_translation_shows_the_code_of_its_original(build):
     site = build(
         tutorial=page(block("run python", "6 * 7", ":name: product")),
         fr__tutoriel=page(block("run python", "", ":like: product")),
@@ -139,19 +133,7 @@ def test_a_translation_has_the_code_of_its_original(build: Callable) -> None:
     assert cells(site.page("fr/tutoriel")) == cells(site.page("tutorial")) == ["6 * 7", "42"]
 
 
-def test_a_figure_needs_a_text(build: Callable) -> None:
-    site = build(index=page(block("run python", FIGURE, ":figure: line.png")))
-    assert "say with :alt: what the figure shows" in site.warnings
-
-
-def test_help_and_boxes(build: Callable) -> None:
-    site = build(index=page("```{cli-help} predict\n```\n", ":::{beside}\nSome *text*.\n:::\n"))
-    assert site.warnings == ""
-    assert "usage: bertnli predict" in cells(site.page())[1]
-    assert "Side by side" in site.page() and "<em>text</em>" in site.page()
-
-
-def test_for_backend() -> None:
+def test_for_backend():
     assert for_backend("a({backend})", "torch") == ("a(torch)", 0)
     divided = "a\n\n# ---- MXNet\nb({backend})\n"
     assert for_backend(divided, "torch") == ("a", 0)
@@ -169,5 +151,5 @@ def test_for_backend() -> None:
         ("bar\r\n\x1b[Aup", "bar\nup"),
     ],
 )
-def test_cleaned(text: str, visible: str) -> None:
+def test_cleaned(text, visible):
     assert cleaned(text) == visible

@@ -1,23 +1,17 @@
-"""What the doctor reads of a machine, what it advises, and both backends tried."""
-
-from __future__ import annotations
+"""What the doctor reads of a machine, its advice, and both backends tried."""
 
 import json
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 
-from bertnli._util.machine import available_cores, cpu
+from bertnli._util.machine import available_cores, cpu, cpu_limit, memory
 from bertnli.cli import main
-from bertnli.doctor import diagnosis as diagnosis_module
 from bertnli.doctor import probe as probe_module
-from bertnli.doctor.advice import advise
-from bertnli.doctor.machine import cpu_limit, memory
-from bertnli.doctor.probe import expected, probe
+from bertnli.doctor.diagnosis import advise
+from bertnli.doctor.probe import probe
 
 CPUINFO = """processor\t: 0
 model name\t: A Processor @ 2.00GHz
@@ -27,91 +21,85 @@ processor\t: 1
 model name\t: A Processor @ 2.00GHz
 flags\t\t: fpu
 """
-ARM = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\n"
 
 
-def tree(root: Path, files: dict[str, str]) -> Path:
+def tree(root, files):
+    """Write files by relative path; return the folder."""
     for name, text in files.items():
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_text(text)
     return root
 
 
-def test_the_processor(tmp_path: Path) -> None:
+def test_the_processor(tmp_path):
     intel = cpu(tree(tmp_path / "intel", {"proc/cpuinfo": CPUINFO}))
     assert intel["name"] == "A Processor @ 2.00GHz"
     assert intel["instructions"] == ["AVX2", "FMA", "AVX512", "AVX512-BF16", "AMX-BF16"]
-    assert cpu(tree(tmp_path / "arm", {"proc/cpuinfo": ARM}))["instructions"] == [
-        "NEON",
-        "BF16",
-        "SVE",
-    ]
+    text = "processor\t: 0\nFeatures\t: fp asimd bf16 sve\n"
+    arm = cpu(tree(tmp_path / "arm", {"proc/cpuinfo": text}))
+    assert arm["instructions"] == ["NEON", "BF16", "SVE"]
     assert cpu(tmp_path / "none")["instructions"] is None
 
 
-CGROUP2, CGROUP1 = "0::/user/app\n", "4:memory:/app\n3:cpu,cpuacct:/app\n"
+CGROUP = "sys/fs/cgroup/"
+#: Files of a control group, and the limits in cores and GiB. In version 2, "max" is no limit, and
+#: the tightest limit of a group and its parents counts; in a container the path is the host's, and
+#: the group is at the top. In version 1, -1 or nearly 2^63 is no limit.
+LIMITS = {
+    "none": ({}, None, None),
+    "v2": (
+        {
+            "proc/self/cgroup": "0::/user/app\n",
+            CGROUP + "user/app/cpu.max": "max 100000\n",
+            CGROUP + "user/cpu.max": "150000 100000\n",
+            CGROUP + "user/app/memory.max": "2147483648\n",
+            CGROUP + "user/memory.max": "max\n",
+        },
+        1.5,
+        2.0,
+    ),
+    "container": (
+        {
+            "proc/self/cgroup": "0::/kubepods/pod1/x\n",
+            CGROUP + "cpu.max": "400000 100000\n",
+            CGROUP + "memory.max": "1073741824\n",
+        },
+        4.0,
+        1.0,
+    ),
+    "v1": (
+        {
+            "proc/self/cgroup": "4:memory:/app\n3:cpu,cpuacct:/app\n",
+            CGROUP + "cpu/app/cpu.cfs_quota_us": "50000\n",
+            CGROUP + "cpu/app/cpu.cfs_period_us": "100000\n",
+            CGROUP + "cpu/cpu.cfs_quota_us": "-1\n",
+            CGROUP + "cpu/cpu.cfs_period_us": "100000\n",
+            CGROUP + "memory/app/memory.limit_in_bytes": "9223372036854771712\n",
+        },
+        0.5,
+        None,
+    ),
+}
 
 
-@pytest.mark.parametrize(
-    ("files", "cores", "size"),
-    [
-        ({}, None, None),
-        # Version 2: the tightest of a group and those above it; "max" is no limit.
-        (
-            {
-                "proc/self/cgroup": CGROUP2,
-                "sys/fs/cgroup/user/app/cpu.max": "max 100000\n",
-                "sys/fs/cgroup/user/cpu.max": "150000 100000\n",
-                "sys/fs/cgroup/user/app/memory.max": "2147483648\n",
-                "sys/fs/cgroup/user/memory.max": "max\n",
-            },
-            1.5,
-            2.0,
-        ),
-        # In a container: the path is the host's, the group is at the top.
-        (
-            {
-                "proc/self/cgroup": "0::/kubepods/pod1/x\n",
-                "sys/fs/cgroup/cpu.max": "400000 100000\n",
-                "sys/fs/cgroup/memory.max": "1073741824\n",
-            },
-            4.0,
-            1.0,
-        ),
-        # Version 1: no limit is -1, or nearly 2^63.
-        (
-            {
-                "proc/self/cgroup": CGROUP1,
-                "sys/fs/cgroup/cpu/app/cpu.cfs_quota_us": "50000\n",
-                "sys/fs/cgroup/cpu/app/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-                "sys/fs/cgroup/memory/app/memory.limit_in_bytes": "9223372036854771712\n",
-            },
-            0.5,
-            None,
-        ),
-    ],
-    ids=["none", "v2", "container", "v1"],
-)
-def test_limits_of_control_groups(
-    tmp_path: Path, files: dict[str, str], cores: float | None, size: float | None
-) -> None:
+@pytest.mark.parametrize(("files", "cores", "size"), LIMITS.values(), ids=LIMITS)
+def test_limits_of_control_groups(tmp_path, files, cores, size):
     meminfo = f"MemTotal:  {8 << 20} kB\nMemFree: 1 kB\nMemAvailable: {3 << 19} kB\n"
     root = tree(tmp_path, {"proc/meminfo": meminfo, **files})
     assert cpu_limit(root) == cores
     assert memory(root) == {"machine": 8.0, "available": 1.5, "limit": size}
 
 
-BACKEND: dict[str, Any] = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
+BACKEND = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
 MISSING = {"works": False, "error": "not installed"}
-MACHINE: dict[str, Any] = {
+BROKEN = {"works": False, "error": "no libgomp"}
+MACHINE = {
     "executable": str(Path.home() / "venv" / "python"),
     "cores": {"machine": 8, "usable": 8, "limit": None},
     "variables": {},
     "nvidia_driver": None,
 }
-HEALTHY: dict[str, Any] = {
+HEALTHY = {
     "bertnli": "1.0",
     "works": True,
     "machine": MACHINE,
@@ -130,7 +118,7 @@ LIMITED = {"cores": {"machine": 8, "usable": 8, "limit": 1.5}}
     [
         (NONE_WORKS, {}, "error", "no backend works"),
         (
-            {"backends": {"torch": BACKEND, "mxnet": {"works": False, "error": "no libgomp"}}},
+            {"backends": {"torch": BACKEND, "mxnet": BROKEN}},
             {},
             "error",
             "mxnet is installed and does not work: no libgomp",
@@ -144,21 +132,14 @@ LIMITED = {"cores": {"machine": 8, "usable": 8, "limit": 1.5}}
         ({}, {"variables": {"OMP_NUM_THREADS": "8"}}, None, None),
     ],
 )
-def test_advice(
-    changes: dict[str, Any], machine: dict[str, Any], kind: str | None, text: str | None
-) -> None:
+def test_advice(changes, machine, kind, text):
     advice = list(advise({**HEALTHY, "machine": {**MACHINE, **machine}, **changes}))
     assert [kind for kind, _ in advice] == ([kind] if kind else [])
     assert text is None or text in advice[0][1]
 
 
 @pytest.mark.parametrize(("changes", "status"), [({}, 0), (NONE_WORKS, 1)])
-def test_the_command(
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    changes: dict[str, Any],
-    status: int,
-) -> None:
+def test_the_command(monkeypatch, capsys, changes, status):
     monkeypatch.setattr("bertnli.cli.backends.diagnose", lambda: {**HEALTHY, **changes})
     assert main(["doctor"]) == status
     text = capsys.readouterr().out
@@ -176,71 +157,40 @@ def test_the_command(
         ("import time; time.sleep(60)", "no answer within 1 seconds"),
     ],
 )
-def test_a_broken_framework_is_an_answer(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, code: str, message: str
-) -> None:
-    (tmp_path / "bertnli").mkdir()
-    (tmp_path / "bertnli" / "__init__.py").write_text(code)
+def test_a_broken_framework_is_reported(monkeypatch, tmp_path, code, message):
+    tree(tmp_path, {"bertnli/__init__.py": code})
     monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
     monkeypatch.setattr(probe_module, "TIMEOUT", 1 if "sleep" in code else 300)
     answer = probe("torch")
     assert not answer["works"] and message in answer["error"]
 
 
-def test_an_error_of_the_library_is_an_answer(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_of_the_library_is_reported(capsys):
     probe_module.print_probe("jax")
     answer = json.loads(capsys.readouterr().out.removeprefix(probe_module.MARK))
     assert not answer["works"] and "unknown backend 'jax'" in answer["error"]
 
 
-def test_differences_are_the_largest_of_each_two() -> None:
-    answer = {"entailment": 0.2, "contradiction": 0.5, "neutral": 0.3}
-    backends = {"torch": {"works": True, "probabilities": answer}, "mxnet": MISSING}
-    differences = diagnosis_module._differences(backends)
-    referee = expected()
-    largest = np.abs([answer[name] - referee[name] for name in answer]).max()
-    assert differences == {"torch - referee": pytest.approx(largest)}
-    assert diagnosis_module._differences({"torch": MISSING}) == {}
-
-
-def test_extras_are_those_of_the_package() -> None:
-    extras = diagnosis_module._extras()
-    assert extras["plots"].keys() == {"matplotlib"}
-    assert not {"torch", "mxnet", "dev", "docs"} & extras.keys()
-    assert all("bertnli" not in packages for packages in extras.values())
-
-
 @pytest.mark.needs("torch", "mxnet")
-@pytest.mark.parametrize("writable", [True, False])
-def test_doctor_on_this_machine(
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-    writable: bool,
-) -> None:
-    """Both backends, with all threads and then with one; a folder of downloads, and a file."""
-    if writable:
-        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    else:
-        monkeypatch.setenv("OMP_NUM_THREADS", "1")
-        (tmp_path / "cache").write_text("a file")
+def test_doctor_on_this_machine(capsys, monkeypatch, tmp_path):
+    """MXNet's own limit of threads is obeyed; the folder of downloads is below a file."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setenv("MXNET_OMP_MAX_THREADS", "1")
+    (tmp_path / "cache").write_text("a file")
     monkeypatch.setenv("BERTNLI_CACHE", str(tmp_path / "cache" / "below"))
     assert main(["doctor", "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["differences"].keys() == {"torch - mxnet", "torch - referee", "mxnet - referee"}
-    assert max(report["differences"].values()) < 1e-5
-    for backend in report["backends"].values():
+    assert 0 < max(report["differences"].values()) < 1e-5
+    for name, threads in (("torch", available_cores()), ("mxnet", 1)):
+        backend = report["backends"][name]
         assert backend["works"] and backend["libraries"]["oneDNN"] is True
-        assert backend["threads"] == (available_cores() if writable else 1)
+        assert backend["threads"] == threads
     assert report["machine"]["cores"]["usable"] == available_cores()
-    assert report["downloads"]["writable"] is writable
-    assert [item["kind"] for item in report["advice"]] == ([] if writable else ["warning"])
+    assert report["downloads"]["writable"] is False
+    assert [item["kind"] for item in report["advice"]] == ["warning"]
+    assert report["extras"]["plots"].keys() == {"matplotlib"}
+    assert not {"torch", "mxnet", "dev", "docs"} & report["extras"].keys()
+    assert all("bertnli" not in packages for packages in report["extras"].values())
     home = os.path.expanduser("~")
     assert home == "/" or f"{home}/" not in json.dumps(report)
-
-
-@pytest.mark.needs("mxnet")
-def test_mxnet_s_own_limit_of_threads(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setenv("MXNET_OMP_MAX_THREADS", "1")
-    assert probe("mxnet")["threads"] == 1

@@ -1,34 +1,36 @@
 """The hypothesis-only baseline, against PyTorch's optimizer on the same objective."""
 
-from __future__ import annotations
-
 import sys
 
 import numpy as np
 import pytest
+import torch
+from sklearn.base import clone
 
 import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.errors import BackendError, DataError
 from bertnli.evaluation.baseline import HypothesisBaseline
+from bertnli.text.tokenize import lower_tokens
 
 
 @pytest.fixture(scope="module")
-def trained() -> HypothesisBaseline:
+def trained():
     return HypothesisBaseline.train(bertnli.read("sample", "train"))
 
 
-def accuracy(baseline: HypothesisBaseline, corpus: Corpus) -> float:
+def made_up(hypotheses, labels):
+    return Corpus(["p"] * len(labels), hypotheses, labels, tokenized=True)
+
+
+def accuracy(baseline, corpus):
     return float((baseline.log_probabilities(corpus).argmax(axis=1) == corpus.labels).mean())
 
 
-def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
-    """The sum of the losses, and half of l2 times the squared weights without the biases."""
-    import torch
-    from sklearn.base import clone
-
+def test_it_minimises_its_objective(trained):
+    """The objective is the sum of the losses, and l2 / 2 times the squared weights, no biases."""
     corpus = bertnli.read("sample", "train")
-    hypotheses = [*bertnli.text.tokenize.lower_tokens(corpus.hypotheses, corpus.tokenized)]
+    hypotheses = [*lower_tokens(corpus.hypotheses, corpus.tokenized)]
     x = torch.from_numpy(trained.vectorizer.transform(hypotheses).toarray())
     y = torch.tensor(corpus.labels)
     weights = torch.zeros(3, x.shape[1], dtype=torch.float64, requires_grad=True)
@@ -52,55 +54,41 @@ def test_it_minimises_what_it_says(trained: HypothesisBaseline) -> None:
     np.testing.assert_allclose(result, expected, atol=1e-4)
 
 
-def test_it_learns_from_the_hypothesis_alone(trained: HypothesisBaseline) -> None:
-    dev = bertnli.read("sample", "dev")
+def test_it_learns_only_from_the_hypothesis(trained):
+    dev, train = bertnli.read("sample", "dev"), bertnli.read("sample", "train")
     log_p = trained.log_probabilities(dev)
     np.testing.assert_allclose(np.exp(log_p).sum(axis=1), 1)
-    assert accuracy(trained, bertnli.read("sample", "train")) > 0.6
+    assert accuracy(trained, train) > 0.6
     other = Corpus(["x"] * len(dev.labels), *dev[1:], tokenized=dev.tokenized)
     np.testing.assert_array_equal(trained.log_probabilities(other), log_p)
+    again = HypothesisBaseline.train(train)
+    assert again.vectorizer.vocabulary_ == trained.vectorizer.vocabulary_
+    np.testing.assert_array_equal(again.classifier.coef_, trained.classifier.coef_)
 
 
-def test_it_finds_the_artifact_that_was_planted() -> None:
-    animals = [f"animal{i}" for i in range(40)]
-    words = {0: "outside", 1: "sleeping", 2: "tall"}
-    rows = [(f"A {a} is {word} .", label) for a in animals for label, word in words.items()]
-    hypotheses, labels = [h for h, _ in rows], [label for _, label in rows]
-    result = HypothesisBaseline.train(Corpus(["x"] * 120, hypotheses, labels, tokenized=True))
-    new = Corpus(
-        ["y"] * 3, [f"Some owl is {w} ." for w in words.values()], [0, 1, 2], tokenized=True
-    )
-    assert accuracy(result, new) == 1
+def test_it_finds_a_planted_artifact():
+    words = ["outside", "sleeping", "tall"]
+    rows = [f"A animal{i} is {word} ." for i in range(40) for word in words]
+    result = HypothesisBaseline.train(made_up(rows, [0, 1, 2] * 40))
+    assert accuracy(result, made_up([f"Some owl is {w} ." for w in words], [0, 1, 2])) == 1
 
 
-def test_words_and_bigrams_in_two_hypotheses_are_features() -> None:
-    hypotheses = ["a b", "a c", *["x y z"] * 18]
-    corpus = Corpus(["p"] * 20, hypotheses, [0, 1] * 10, tokenized=True)
-    result = {*HypothesisBaseline.train(corpus).vectorizer.vocabulary_}
-    assert result == {"a", "<s> a", "x", "y", "z", "<s> x", "x y", "y z", "z </s>"}
+def test_features_are_words_and_bigrams_of_two_hypotheses():
+    corpus = made_up(["a b", "a c", *["x y z"] * 18], [0, 1] * 10)
+    features = {*HypothesisBaseline.train(corpus).vectorizer.vocabulary_}
+    assert features == {"a", "<s> a", "x", "y", "z", "<s> x", "x y", "y z", "z </s>"}
 
 
-def test_a_class_that_is_not_there_is_never_likely() -> None:
-    corpus = Corpus(["p"] * 20, ["x y", "y z"] * 10, [0, 2] * 10, tokenized=True)
+def test_a_class_without_pairs_is_improbable():
+    corpus = made_up(["x y", "y z"] * 10, [0, 2] * 10)
     log_p = HypothesisBaseline.train(corpus).log_probabilities(corpus)
     assert (log_p.argmax(1) == corpus.labels).all() and log_p[:, 1].max() < -20
 
 
-def test_the_same_pairs_give_the_same_weights(trained: HypothesisBaseline) -> None:
-    again = HypothesisBaseline.train(bertnli.read("sample", "train"))
-    assert again.vectorizer.vocabulary_ == trained.vectorizer.vocabulary_
-    assert again.l2 == trained.l2
-    np.testing.assert_array_equal(again.classifier.coef_, trained.classifier.coef_)
-
-
-def test_too_few_pairs_are_refused() -> None:
+def test_errors(monkeypatch):
     for labels in ([0, 1, 2], [-1] * 30, [1] * 30):
-        corpus = Corpus(["a"] * len(labels), ["b"] * len(labels), labels, tokenized=True)
         with pytest.raises(DataError, match="too few for the hypothesis-only baseline"):
-            HypothesisBaseline.train(corpus)
-
-
-def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+            HypothesisBaseline.train(made_up(["b"] * len(labels), labels))
     monkeypatch.setitem(sys.modules, "sklearn.linear_model", None)
     with pytest.raises(BackendError, match=r"pip install \"bertnli\[report\]\""):
         HypothesisBaseline.train(bertnli.read("sample", "train"))

@@ -1,16 +1,13 @@
 """`bertnli evaluate` on several files and checkpoints, and its report, on each backend."""
 
-from __future__ import annotations
-
 import json
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS, TWO_WAY
 from bertnli.bert.parameters import classifier_shapes, initial_arrays
@@ -19,28 +16,26 @@ from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.evaluation import logits_of
 from bertnli.formats.native import save_native
 
+SAMPLE = Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv"
+
 
 @pytest.fixture(scope="module")
-def seeds(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Checkpoints of two seeds, the classes of the second in another order; and a two-way one."""
+def seeds(tmp_path_factory):
+    """Checkpoints of two seeds, the second with another order of classes; and a two-way one."""
     folder = tmp_path_factory.mktemp("seeds")
     vocab = build_vocab(bertnli.read("sample", "train"), 2)
     config = BERTConfig(len(vocab), 16, 32, 2, 1, 0.0, 48)
     orders = (LABELS, ("neutral", "entailment", "contradiction"), TWO_WAY)
     for seed, labels in enumerate(orders):
         arrays = initial_arrays(classifier_shapes(config, len(labels)), seed)
-        arrays = {name: 4 * array for name, array in arrays.items()}  # or all are nearly equal
+        arrays = {name: 4 * array for name, array in arrays.items()}  # so that logits differ
         save_native(folder / f"seed{seed}", arrays, config, labels, vocab)
     return [str(folder / f"seed{seed}") for seed in range(3)]
 
 
-@pytest.fixture
-def where(backend: Backend) -> list[str]:
-    return ["--backend", backend.name, "--devices", "cpu"]
-
-
 @pytest.fixture(scope="module")
-def hans(tmp_path_factory: pytest.TempPathFactory) -> str:
+def hans(tmp_path_factory):
+    """A file of four pairs in HANS's layout."""
     path = tmp_path_factory.mktemp("sets") / "heuristics_evaluation_set.txt"
     rows = ["gold_label\tsentence1\tsentence2\theuristic"]
     for label in TWO_WAY:
@@ -50,135 +45,120 @@ def hans(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
-def ran(capsys: pytest.CaptureFixture[str], *argv: str, status: int = 0) -> tuple[str, str]:
-    capsys.readouterr()
-    assert main(argv) == status, capsys.readouterr().err
-    out, err = capsys.readouterr()
-    return out, err
+@pytest.fixture
+def evaluate(backend, capsys):
+    """A function that runs `bertnli evaluate`; returns stdout and stderr."""
+
+    def run(*argv, status=0):
+        capsys.readouterr()
+        words = ["evaluate", *map(str, argv), "--backend", backend.name, "--devices", "cpu"]
+        result, captured = main(words), capsys.readouterr()
+        assert result == status, captured.err
+        return captured
+
+    return run
 
 
-def test_logits_are_in_the_datasets_order(backend: Backend, seeds: list[str]) -> None:
+def read_report(folder):
+    assert (folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
+    return json.loads((folder / "report.json").read_text("utf-8"))
+
+
+def test_logits_are_in_the_order_of_the_dataset(backend, seeds):
     net = backend.load(seeds[0], backend.as_devices("cpu"))
     dataset = PairDataset(bertnli.read("sample", "test"), 48, net.vocab, verbose=False)
     expected = net.logits(dataset.batch(np.arange(len(dataset))))
-    trainer = backend.Trainer(net, devices="cpu")
-    for model in (net, trainer):
-        result = logits_of(model, dataset, batch_size=17)
-        np.testing.assert_allclose(result, expected, atol=1e-5)
+    for model in (net, backend.Trainer(net, devices="cpu")):
+        np.testing.assert_allclose(logits_of(model, dataset, batch_size=17), expected, atol=1e-5)
 
 
-def test_several_files_and_checkpoints_are_a_table(
-    seeds: list[str], hans: str, where: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    sample = str(Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv")
-    argv = ["evaluate", seeds[0], sample, hans, "--also", seeds[1], *where]
-    scores = json.loads(ran(capsys, *argv, "--json")[0])
-    assert [(one["checkpoint"], one["set"]) for one in scores] == [
+def test_a_table_of_several_files_and_checkpoints(evaluate, seeds, hans):
+    argv = [seeds[0], SAMPLE, hans, "--also", seeds[1]]
+    scores = json.loads(evaluate(*argv, "--json").out)
+    assert [(score["checkpoint"], score["set"]) for score in scores] == [
         (seed, name) for seed in seeds[:2] for name in ("dev.tsv", "heuristics_evaluation_set.txt")
     ]
     assert scores[1]["labels"] == list(TWO_WAY)
-    out = ran(capsys, *argv)[0]
     mean = (scores[0]["accuracy"] + scores[2]["accuracy"]) / 2
     sd = abs(scores[0]["accuracy"] - scores[2]["accuracy"]) / 2**0.5
-    assert f"{mean:.4f}          {sd:.4f}" in out
-    alone = json.loads(ran(capsys, "evaluate", seeds[1], "sample", *where, "--json")[0])
+    assert f"{mean:.4f}          {sd:.4f}" in evaluate(*argv).out
+    alone = json.loads(evaluate(seeds[1], "sample", "--json").out)
     assert alone["labels"] == ["neutral", "entailment", "contradiction"]
     assert alone["accuracy"] == scores[2]["accuracy"]
 
 
-def report(capsys: pytest.CaptureFixture[str], folder: Path, *argv: str) -> dict[str, Any]:
-    ran(capsys, "evaluate", *argv, "--report", str(folder))
-    assert (folder / "report.html").read_text("utf-8").startswith("<!DOCTYPE html>")
-    result: dict[str, Any] = json.loads((folder / "report.json").read_text("utf-8"))
-    return result
-
-
-def test_a_report_of_several_seeds(
-    seeds: list[str], where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    argv = [seeds[0], "sample:test", "--also", seeds[1], *where, "--calibrate-on", "sample:dev"]
-    result = report(capsys, tmp_path / "report", *argv)
-    assert (result["format"], result["version"]) == ("bertnli-report", 1)
-    one = result["sets"][0]
-    assert one["name"] == "sample, test" and result["baseline"]["pairs"] == 780
-    assert one["baseline"]["accuracy"]["accuracy"] > 0.4
-    assert one["summary"]["accuracy"]["n"] == 2
-    plain = ran(capsys, "evaluate", *argv[:-2], "--json")[0]
-    for each, score in zip(one["checkpoints"], json.loads(plain), strict=True):
+def test_a_report_of_several_seeds(evaluate, seeds, tmp_path):
+    argv = [seeds[0], "sample:test", "--also", seeds[1]]
+    evaluate(*argv, "--calibrate-on", "sample:dev", "--report", tmp_path)
+    report = read_report(tmp_path)
+    assert (report["format"], report["version"]) == ("bertnli-report", 1)
+    (result,) = report["sets"]
+    assert result["name"] == "sample, test" and report["baseline"]["pairs"] == 780
+    assert result["baseline"]["accuracy"]["accuracy"] > 0.4
+    assert result["summary"]["accuracy"]["n"] == 2
+    scores = json.loads(evaluate(*argv, "--json").out)
+    for each, score in zip(result["checkpoints"], scores, strict=True):
         assert each["accuracy"]["accuracy"] == score["accuracy"]
         assert each["loss"] == pytest.approx(score["loss"], abs=1e-6)
         assert each["scaled"] is not None
 
 
-def test_a_report_of_files(
-    seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    argv = [seeds[0], hans, *where, "--baseline-on", "sample:train"]
-    one = report(capsys, tmp_path / "a", *argv)["sets"][0]
-    assert (one["layout"], one["pairs"]) == ("HANS", 4)
-    assert [row["name"] for row in one["breakdowns"][-1]["rows"]] == [
-        "lexical_overlap",
-        "subsequence",
-    ]
-    two = report(capsys, tmp_path / "b", seeds[2], hans, *where)["sets"][0]
-    assert two["baseline"] is None and "--baseline-on" in two["baseline_missing"]
-    assert two["labels"] == list(TWO_WAY)
+def test_a_report_of_files(evaluate, seeds, hans, tmp_path):
+    evaluate(seeds[0], hans, "--baseline-on", "sample:train", "--report", tmp_path / "a")
+    (result,) = read_report(tmp_path / "a")["sets"]
+    assert (result["layout"], result["pairs"]) == ("HANS", 4)
+    rows = [row["name"] for row in result["breakdowns"][-1]["rows"]]
+    assert rows == ["lexical_overlap", "subsequence"]
+    evaluate(seeds[2], hans, "--report", tmp_path / "b")
+    (result,) = read_report(tmp_path / "b")["sets"]
+    assert result["baseline"] is None and "--baseline-on" in result["baseline_missing"]
+    assert result["labels"] == list(TWO_WAY)
 
 
-def test_what_does_not_fit_is_said(
-    seeds: list[str], hans: str, where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    to = ["--report", str(tmp_path / "report")]
-    sample = ["evaluate", seeds[0], "sample", *where]
-    for argv, part in (
-        ([*sample, "--calibrate-on", "sample:train"], "give --report DIR"),
-        ([*sample, *to, "--json"], "report.json has them"),
-        ([*sample, *to, "--calibrate-on", "sample:dev"], "has the same pairs"),
-        ([*sample, *to, "--calibrate-on", "nowhere"], "nowhere"),
-    ):
-        assert part in ran(capsys, *argv, status=2)[1].splitlines()[-1]
-    assert not (tmp_path / "report").exists()
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--calibrate-on", "sample:train"], "give --report DIR"),
+        (["--report", "{}", "--json"], "report.json has them"),
+        (["--report", "{}", "--calibrate-on", "sample:dev"], "has the same pairs"),
+        (["--report", "{}", "--calibrate-on", "nowhere"], "nowhere"),
+    ],
+)
+def test_wrong_options_are_refused(evaluate, seeds, tmp_path, argv, message):
+    argv = [word.format(tmp_path / "report") for word in argv]
+    error = evaluate(seeds[0], "sample", *argv, status=2).err
+    assert message in error.splitlines()[-1] and not (tmp_path / "report").exists()
 
 
-def test_files_of_one_name_are_told_apart(
-    where: list[str], seeds: list[str], hans: str, tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_files_of_the_same_name_are_told_apart(evaluate, seeds, hans, tmp_path):
     other = tmp_path / Path(hans).name
     other.write_text("".join(Path(hans).read_text().splitlines(keepends=True)[:2]))
-    files = [hans, str(other)]
-    out, _ = ran(capsys, "evaluate", seeds[0], *files, "--also", seeds[1], *where)
+    out = evaluate(seeds[0], hans, other, "--also", seeds[1]).out
     means = out.split("\n\n")[1].splitlines()[1:]
-    assert [line.split()[0] for line in means] == files
+    assert [line.split()[0] for line in means] == [hans, str(other)]
 
 
-def test_of_merged_classes_no_other_order_is_proposed(
-    where: list[str], seeds: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
+def test_no_other_order_of_merged_classes_is_proposed(evaluate, seeds, tmp_path):
     files = []
-    for few, many in (TWO_WAY, TWO_WAY[::-1]):  # nearly all of one are wrong
+    for few, many in (TWO_WAY, TWO_WAY[::-1]):  # nearly all answers of one class are wrong
         rows = [f"A\tB\t{label}" for label in (few, *[many] * 13)]
         files.append(tmp_path / f"{many}.tsv")
         files[-1].write_text("\n".join(["sentence1\tsentence2\tgold_label", *rows]) + "\n")
-    paths = list(map(str, files))
-    for seed in (seeds[0], seeds[2]):  # three classes, and two of which it says always the same
-        assert "another order" not in ran(capsys, "evaluate", seed, *paths, *where)[1]
+    for seed in (seeds[0], seeds[2]):
+        assert "another order" not in evaluate(seed, *files).err
 
 
-def test_a_report_says_where_the_order_seems_to_be_another(
-    where: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-) -> None:
-    sample = (Path(bertnli.__file__).parent / "data" / "sample" / "dev.tsv").read_text()
-    turned = {"entailment": "neutral", "neutral": "contradiction", "contradiction": "entailment"}
-    argv = [str(tmp_path / "set.tsv"), *where, "--report", str(tmp_path / "report")]
-    for wrong in (False, True):
-        lines = [line.split("\t") for line in sample.splitlines()]
-        place = lines[0].index("gold_label")
-        for line in lines[1:] if wrong else []:
-            line[place] = turned[line[place]]
-        (tmp_path / "set.tsv").write_text("\n".join("\t".join(line) for line in lines) + "\n")
-        err = ran(capsys, "evaluate", "bert.mini", *argv)[1]
-        page = (tmp_path / "report" / "report.html").read_text("utf-8")
-        result = json.loads((tmp_path / "report" / "report.json").read_text("utf-8"))
-        note = result["sets"][0]["checkpoints"][0]["order"]
-        assert ("may be in another order" in err) is ("in another order" in page) is wrong
-        assert (note is not None) is wrong
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_suspected_order_of_the_classes_is_reported(evaluate, tmp_path, wrong):
+    order = ("entailment", "neutral", "contradiction", "entailment")
+    turned = dict(pairwise(order)) if wrong else {}
+    lines = [line.split("\t") for line in SAMPLE.read_text().splitlines()]
+    place = lines[0].index("gold_label")
+    for line in lines:
+        line[place] = turned.get(line[place], line[place])
+    (tmp_path / "set.tsv").write_text("\n".join("\t".join(line) for line in lines) + "\n")
+    err = evaluate("bert.mini", tmp_path / "set.tsv", "--report", tmp_path / "report").err
+    page = (tmp_path / "report" / "report.html").read_text("utf-8")
+    note = read_report(tmp_path / "report")["sets"][0]["checkpoints"][0]["order"]
+    assert ("may be in another order" in err) is ("in another order" in page) is wrong
+    assert (note is not None) is wrong

@@ -1,13 +1,12 @@
 """Intervals, calibration, temperature and bins, against published values and plain loops."""
 
-from __future__ import annotations
-
 import math
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import norm
 
 from bertnli.bert.labels import LABELS, TWO_WAY, label_merging
 from bertnli.data.corpus import Corpus
@@ -26,57 +25,46 @@ from bertnli.evaluation import scores
         (1, 29, 0.0061, 0.1718),
     ],
 )
-def test_wilson_interval_is_newcombes(correct: int, total: int, low: float, high: float) -> None:
+def test_wilson_interval_is_newcombe_s(correct, total, low, high):
     assert scores.wilson_interval(correct, total) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 10_000), st.data(), st.sampled_from([0.8, 0.95, 0.99]))
-def test_wilson_interval_inverts_the_score_test(n: int, data: st.DataObject, level: float) -> None:
-    """Its ends are the proportions from which the observed one is z standard errors away."""
+def test_wilson_interval_inverts_the_score_test(n, data, level):
+    """Its ends are the proportions that are z standard errors away from the observed one."""
     correct = data.draw(st.integers(0, n))
-    z = {0.8: 1.2815515655446004, 0.95: 1.959963984540054, 0.99: 2.5758293035489004}[level]
+    z, p = norm.ppf((1 + level) / 2), correct / n
     ends = scores.wilson_interval(correct, n, level)
-    p = correct / n
     for end in ends:
         assert (p - end) ** 2 == pytest.approx(z * z * end * (1 - end) / n, rel=1e-6, abs=1e-12)
     assert 0 <= ends[0] <= p <= ends[1] <= 1
-    mirrored = scores.wilson_interval(n - correct, n, level)
-    assert mirrored == pytest.approx((1 - ends[1], 1 - ends[0]), abs=1e-12)
 
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (2, 1), (-1, 3)])
-def test_what_is_no_proportion_has_no_interval(correct: int, total: int) -> None:
+def test_counts_that_are_no_proportion(correct, total):
     with pytest.raises(DataError, match="no proportion"):
         scores.wilson_interval(correct, total)
 
 
-def test_spread_is_the_sample_standard_deviation() -> None:
+def test_spread_is_the_sample_standard_deviation():
     result = scores.mean_and_spread([0.2, 0.4, 0.9])
     assert result["mean"] == pytest.approx(0.5)
     assert result["sd"] == pytest.approx(math.sqrt((0.09 + 0.01 + 0.16) / 2))
     assert scores.mean_and_spread([0.5])["sd"] is None
 
 
-def test_what_an_accuracy_is_compared_with() -> None:
+def test_a_guess_is_rarely_taken_for_more_than_chance():
+    """The best of five epochs of guesses on 90 pairs is mistaken in less than 5 of 100 runs."""
     labels = np.repeat([0, 1, 2], [20, 50, 30])
-    share, majority, low = scores.chance_bound(0.6, labels)
-    assert (share, majority) == (0.5, 1)
-    assert low == scores.wilson_interval(60, 100)[0] > 0.5
-    # The best of twelve is rarely that good by luck, but more often than one.
-    assert scores.chance_bound(0.6, labels, 12)[2] < 0.5 < scores.chance_bound(0.65, labels, 12)[2]
-
-
-def test_a_guess_is_rarely_taken_for_more_than_chance() -> None:
-    """The best of five epochs that guess, on 90 pairs: under 5 in 100."""
-    rng = np.random.default_rng(0)
-    labels = np.repeat([0, 1, 2], 30)
+    assert scores.chance_bound(0.6, labels) == (0.5, 1, scores.wilson_interval(60, 100)[0])
+    rng, labels = np.random.default_rng(0), np.repeat([0, 1, 2], 30)
     best = rng.binomial(90, 1 / 3, (2000, 5)).max(axis=1) / 90
     taken = [low > share for share, _, low in (scores.chance_bound(a, labels, 5) for a in best)]
     assert 0 < np.mean(taken) < 0.05
 
 
-def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np.ndarray]:
-    """Logits that know something of their labels."""
+def random_logits(seed, n, scale=2.0):
+    """Draw logits that are larger for the right class, and labels."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, n)
     logits = rng.normal(0, scale, (n, 3))
@@ -86,7 +74,7 @@ def random_logits(seed: int, n: int, scale: float = 2.0) -> tuple[np.ndarray, np
 
 @given(st.integers(0, 1000), st.integers(1, 60), st.integers(1, 20))
 @settings(max_examples=40)
-def test_calibration_error_is_that_of_a_plain_loop(seed: int, n: int, num_bins: int) -> None:
+def test_calibration_error_is_that_of_a_plain_loop(seed, n, num_bins):
     logits, labels = random_logits(seed, n)
     probabilities = np.exp(scores.log_softmax(logits))
     error = 0.0
@@ -101,21 +89,20 @@ def test_calibration_error_is_that_of_a_plain_loop(seed: int, n: int, num_bins: 
             accuracy = sum(right for _, right in inside) / len(inside)
             error += len(inside) / n * abs(accuracy - confidence)
     bins = scores.calibration_bins(probabilities, labels, num_bins)
-    assert sum(one["pairs"] for one in bins) == n
+    assert sum(row["pairs"] for row in bins) == n
     assert scores.calibration_error(bins) == pytest.approx(error, abs=1e-12)
 
 
-def test_confidences_at_the_edges_of_bins() -> None:
+def test_confidences_at_the_edges_of_bins():
     bins = scores.calibration_bins(np.array([[1.0, 0.0], [0.5, 0.5]]), np.array([0, 1]), 2)
-    assert [one["pairs"] for one in bins] == [1, 1]
-    assert [one["accuracy"] for one in bins] == [0.0, 1.0]
+    assert [(row["pairs"], row["accuracy"]) for row in bins] == [(1, 0.0), (1, 1.0)]
 
 
 @pytest.mark.parametrize(("seed", "scale"), [(0, 0.5), (1, 2.0), (2, 8.0)])
-def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
+def test_temperature_is_the_best_of_a_grid(seed, scale):
     logits, labels = random_logits(seed, 400, scale)
 
-    def loss(temperature: float) -> float:
+    def loss(temperature):
         rows = logits.astype(np.float64) / temperature
         logs = np.log(np.exp(rows).sum(axis=1))
         return float((logs - rows[np.arange(400), labels]).mean())
@@ -123,17 +110,10 @@ def test_temperature_is_the_best_of_a_grid(seed: int, scale: float) -> None:
     grid = np.exp(np.linspace(*np.log(scores.TEMPERATURES), 4001))
     best = min(grid, key=loss)
     result = scores.fit_temperature(logits, labels)
-    assert loss(result) <= loss(best)
-    assert result == pytest.approx(best, rel=2e-3)
+    assert loss(result) <= loss(best) and result == pytest.approx(best, rel=2e-3)
 
 
-def test_temperature_undoes_a_scale_of_the_logits() -> None:
-    logits, labels = random_logits(3, 300)
-    result = scores.fit_temperature(logits, labels)
-    assert scores.fit_temperature(4 * logits, labels) == pytest.approx(4 * result, rel=1e-5)
-
-
-def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
+def test_temperature_of_a_model_that_is_always_or_never_right():
     logits, labels = np.eye(3, dtype=np.float32), np.arange(3)
     assert scores.fit_temperature(logits, labels) == scores.TEMPERATURES[0]
     assert scores.fit_temperature(-logits, labels) == scores.TEMPERATURES[1]
@@ -141,58 +121,42 @@ def test_temperature_of_what_is_always_or_never_right_ends_at_a_bound() -> None:
         scores.fit_temperature(logits[:0], labels[:0])
 
 
-def test_merging_adds_probabilities() -> None:
+def test_merging_adds_probabilities():
     logits = np.log(np.array([[0.4, 0.35, 0.25], [0.6, 0.1, 0.3]]))
-    places = label_merging(
-        ("Entailment", "neutral", "contradiction"), ("not_entailment", TWO_WAY[0])
-    )
+    names = ("Entailment", "neutral", "contradiction")
+    places = label_merging(names, ("not_entailment", TWO_WAY[0]))
     result = np.exp(scores.merged(scores.log_softmax(logits), places, 2))
     np.testing.assert_allclose(result, [[0.6, 0.4], [0.4, 0.6]])
-    # The first pair's most probable of three classes is entailment, that of two is not.
-    assert result.argmax(axis=1).tolist() == [0, 1]
 
 
-def test_classes_merge_by_name_or_not_at_all() -> None:
+def test_classes_are_merged_by_name():
     assert label_merging(("c", "a", "b"), ("a", "b", "c")).tolist() == [2, 0, 1]
     assert label_merging(("not entailment", "entailment"), TWO_WAY).tolist() == [1, 0]
-    for result, expected in (
+    for names, expected in (
         (("yes", "no", "maybe"), TWO_WAY),
         (TWO_WAY, LABELS),
         (LABELS, ("entailment", "contradiction")),
         (LABELS, ("yes", "no")),
     ):
         with pytest.raises(DataError, match=r"^the classes .*--label-map"):
-            label_merging(result, expected)
+            label_merging(names, expected)
 
 
-def corpus(*pairs: tuple[str, str]) -> Corpus:
-    premises, hypotheses = zip(*pairs, strict=True)
-    return Corpus(list(premises), list(hypotheses), [0] * len(pairs), tokenized=False)
-
-
-def test_overlap_by_hand() -> None:
-    result = scores.word_overlap(
-        corpus(
-            ("A dog runs .", "a Dog runs."),
-            ("A dog runs .", "A cat runs ."),
-            ("A dog runs .", "Nobody sleeps ."),
-            ("A dog runs .", "a a a cat"),
-            ("A dog runs .", "..."),
-        )
-    )
+def test_overlap_by_hand():
+    hypotheses = ["a Dog runs.", "A cat runs .", "Nobody sleeps .", "a a a cat", "..."]
+    corpus = Corpus(["A dog runs ."] * 5, hypotheses, [0] * 5, tokenized=False)
+    result = scores.word_overlap(corpus)
     np.testing.assert_allclose(result, [1, 2 / 3, 0, 1 / 2, 0])
-    rows = [chosen.sum() for _, chosen in scores.overlap_bins(result)]
-    assert rows == [2, 0, 2, 0, 1]
-    assert scores.pair_lengths(corpus(("A dog runs.", "It's one."))).tolist() == [8]
+    assert [chosen.sum() for _, chosen in scores.overlap_bins(result)] == [2, 0, 2, 0, 1]
+    corpus = Corpus(["A dog runs."], ["It's one."], [0], tokenized=False)
+    assert scores.pair_lengths(corpus).tolist() == [8]
 
 
 @given(st.lists(st.integers(2, 40), min_size=1, max_size=80), st.integers(1, 8))
-def test_bins_hold_each_pair_once(lengths: list[int], num_bins: int) -> None:
+def test_bins_hold_each_pair_once(lengths, num_bins):
     array = np.array(lengths)
-    for bins in (
-        scores.length_bins(array, num_bins),
-        scores.overlap_bins(np.minimum(array / 30, 1)),
-    ):
+    by_length = scores.length_bins(array, num_bins)
+    for bins in (by_length, scores.overlap_bins(np.minimum(array / 30, 1))):
         assert (sum(rows.astype(int) for _, rows in bins) == 1).all()
         assert len({name for name, _ in bins}) == len(bins)
-    assert len(scores.length_bins(array, num_bins)) <= num_bins
+    assert len(by_length) <= num_bins

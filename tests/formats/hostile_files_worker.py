@@ -1,16 +1,14 @@
 """Reads files that would take much, or that are none, one after the other, within limits.
 
-    python hostile_files_worker.py HOME FIRST LAST [SHARD SHARDS]
+    python hostile_files_worker.py HOME COUNT [SHARD SHARDS]
 
 HOME has a whole folder of each kind. Each case is put into its place; it must be refused with an
 error of ours, or be read, within `hostile.SECONDS` and `hostile.BYTES`, in each of several ways. So
-must mutations of it, and of the whole files: those with the numbers from FIRST to LAST, without the
-last. Of several processes each takes a share of the files, SHARD of SHARDS, and has a HOME of its
-own. Prints as JSON what came of the cases, how many mutations there were, and how many seconds the
-slowest took; and on stderr what was handled wrongly.
+must COUNT mutations of it, and `WHOLE` times as many of each whole file. Of several processes each
+takes a share of the mutated files, SHARD of SHARDS, and has a HOME of its own. Prints as JSON the
+outcomes of the cases (and of mutations that were handled wrongly, also on stderr), the number of
+mutations, and the seconds that the slowest took.
 """
-
-from __future__ import annotations
 
 import codecs
 import contextlib
@@ -23,9 +21,7 @@ import shutil
 import sys
 import traceback
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 for _framework in ("torch", "mxnet", "transformers"):
@@ -50,47 +46,44 @@ CLASSES = ("entailment", "contradiction", "neutral")
 VOCAB = Vocab.from_list([*RESERVED_TOKENS, "<unk>", "a", "b"])
 #: Seconds after which a case hangs, on however busy a machine.
 HANGS = 120
+WHOLE = 3
 TEXTS = ["a" * 64, "a b c d e f g", "\ufdfa"]
 
 
-def loaded(path: Path) -> None:
+def loaded(folder):
     """Load a checkpoint, and cut some text with its vocabulary."""
-    list(load_checkpoint(path, CLASSES, num_heads=2).vocab.ids_of(TEXTS, False))
+    list(load_checkpoint(folder, CLASSES, num_heads=2).vocab.ids_of(TEXTS, False))
 
 
-Reader = Callable[[Path], Any]
-MODEL: tuple[Reader, ...] = (
-    lambda path: str(info(path.parent, tensors=True)),
-    lambda path: loaded(path.parent),
-)
-SNLI: tuple[Reader, ...] = (
-    lambda path: read(path, on_error="skip"),
-    lambda path: PairDataset.read(path.parent, "dev", 32, VOCAB, cache=False, verbose=False),
-    lambda path: read(path),
-)
-#: Ways to read what is in a place; the last one's outcome counts.
-WAYS: dict[str, tuple[Reader, ...]] = {
+#: Ways to read the file of a place; the outcome of the last one counts.
+WAYS = {
     "corpus": (
         lambda path: PairDataset(read(path, on_error="skip"), 32, VOCAB, verbose=False),
         lambda path: PairDataset(read(path), 32, VOCAB, verbose=False),
         lambda path: list(pairs(path)),
         lambda path: read(path),
     ),
+    "snli": (
+        lambda path: read(path, on_error="skip"),
+        lambda path: PairDataset.read(path.parent, "dev", 32, VOCAB, cache=False, verbose=False),
+        lambda path: read(path),
+    ),
     "text": (lambda path: build_text_vocab(read_text(path)),),
     "run": (lambda path: read_history(path.parent),),
     "archive": (lambda path: download_extract(path),),
 }
+MODEL = (lambda path: str(info(path.parent, tensors=True)), lambda path: loaded(path.parent))
 
 
-def ways(place: str, path: Path) -> tuple[Reader, ...]:
-    return SNLI if place.startswith("snli") else WAYS.get(place, MODEL)
+def ways(place):
+    return WAYS.get(place.partition(".")[0], MODEL)
 
 
-def outcome(place: str, path: Path) -> str:
-    """Return what came of a file: ``"read"``, ``"refused"``, or what is wrong."""
+def outcome(place, path):
+    """Read a file in all ways; return "read", "refused", or what was handled wrongly."""
     shutil.rmtree(os.environ["BERTNLI_CACHE"], ignore_errors=True)
     result = ""
-    for way in ways(place, path):
+    for way in ways(place):
         faulthandler.dump_traceback_later(HANGS, exit=True)
         try:
             watched(way, path)
@@ -106,8 +99,8 @@ def outcome(place: str, path: Path) -> str:
     return result
 
 
-def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
-    """The bytes of a file with damage, perhaps in its pickle, or another value in its JSON."""
+def mutated(raw, name, rng):
+    """Damage a file, perhaps inside its pickle, or replace a value of its JSON."""
     if raw.startswith(b"PK") and b"data.pkl" in raw and rng.random() < 0.5:
         with contextlib.suppress(Exception):  # of an archive that is damaged itself
             return with_damaged_pickle(raw, rng)
@@ -117,71 +110,68 @@ def mutated(raw: bytes, name: str, rng: random.Random) -> bytes:
     return damaged(raw, rng)
 
 
-def with_damaged_pickle(raw: bytes, rng: random.Random) -> bytes:
-    """A state dict whose checksums are right, and whose pickle is damaged."""
+def with_damaged_pickle(raw, rng):
+    """Damage the pickle of a state dict, and keep its checksums right."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(raw)) as old, zipfile.ZipFile(buffer, "w") as new:
-        for info in old.infolist():
-            content = old.read(info)
-            is_pickle = info.filename.endswith("data.pkl")
-            new.writestr(info.filename, damaged(content, rng) if is_pickle else content)
+        for member in old.infolist():
+            content = old.read(member)
+            is_pickle = member.filename.endswith("data.pkl")
+            new.writestr(member.filename, damaged(content, rng) if is_pickle else content)
     return buffer.getvalue()
 
 
-def run() -> None:
-    faulthandler.dump_traceback_later(HANGS, exit=True)
-    home, first, last, shard, shards = Path(sys.argv[1]), *map(int, (*sys.argv[2:], 0, 1)[:4])
+def import_everything(home):
+    """Read all files once, so that no module is imported later; return their contents."""
     whole = {}
     for place, name in dict.fromkeys([*PLACES, *CASES]):
         path = home / place / name
         if path.is_file():
             whole[place, name] = path.read_bytes()
-            for way in ways(place, path):
+            for way in ways(place):
                 with contextlib.suppress(BERTNLIError):
-                    way(path)  # whatever is imported late
-    for encoding in (
-        *streams._LIKELY,
-        *streams.BOMS.values(),
-        "cp437",
-        "utf-8-sig",
-        "idna",
-        "unicode_escape",
-        "latin-1",
-        "ascii",
-    ):
+                    way(path)
+    late = ("cp437", "utf-8-sig", "idna", "unicode_escape", "latin-1", "ascii")
+    for encoding in (*streams._LIKELY, *streams.BOMS.values(), *late):
         codecs.lookup(encoding)
     for sample in (b"caf\xe9 " * 9, "Łódź płynie, дом".encode("cp1250", "replace"), bytes(99)):
         streams._proposal("utf-8", sample, b"")
-    sys.addaudithook(watch)
-    outcomes: dict[str, str] = {}
+    return whole
 
-    def tell(case: str, result: str) -> None:
-        outcomes[case] = result
-        if result not in ("read", "refused"):
+
+def run():
+    faulthandler.dump_traceback_later(HANGS, exit=True)
+    home, count, shard, shards = Path(sys.argv[1]), *map(int, (*sys.argv[2:], 0, 1)[:3])
+    whole = import_everything(home)
+    sys.addaudithook(watch)
+    outcomes, mutations = {}, 0
+
+    def try_one(case, place, name, make, is_mutation=False):
+        with in_place(home / place / name, make) as path:
+            result = outcome(place, path)
+        is_wrong = result not in ("read", "refused")
+        if is_wrong or not is_mutation:
+            outcomes[case] = result
+        if is_wrong:
             print(f"{case}: {result}", file=sys.stderr)
 
     for place, name in PLACES:
         for kind, make in KINDS.items():
-            with in_place(home / place / name, make) as path:
-                tell(f"{place}, {name}: {kind}", outcome(place, path))
-    contents = {f"{place}, {name}": (place, name, raw) for (place, name), raw in whole.items()}
+            try_one(f"{place}, {name}: {kind}", place, name, make)
+    contents = [(f"{at}, {name}", at, name, raw, WHOLE) for (at, name), raw in whole.items()]
     for (place, name), cases in CASES.items():
-        for case, content in cases.items():
-            raw = content()
-            contents[f"{place}, {name}: {case}"] = place, name, raw
-            with in_place(home / place / name, lambda path, raw=raw: path.write_bytes(raw)) as path:
-                tell(f"{place}, {name}: {case}", outcome(place, path))
-    done = 0
-    for case, (place, name, raw) in list(contents.items())[shard::shards]:
-        for number in range(first, last):
-            done += 1
-            rng = random.Random(f"{case} {number}")
-            other = mutated(raw, name, rng)
-            with in_place(home / place / name, lambda path, raw=other: path.write_bytes(raw)) as p:
-                result = outcome(place, p)
-            if result not in ("read", "refused"):
-                tell(f"{case}, mutation {number}", result)
-    print(json.dumps({"cases": outcomes, "mutations": done, "slowest": hostile.slowest}))
+        for kind, content in cases.items():
+            case, raw = f"{place}, {name}: {kind}", content()
+            contents.append((case, place, name, raw, 1))
+            try_one(case, place, name, lambda path, raw=raw: path.write_bytes(raw))
+    for case, place, name, raw, times in contents[shard::shards]:
+        for number in range(count * times):
+            other = mutated(raw, name, random.Random(f"{case} {number}"))
+            mutation = f"{case}, mutation {number}"
+            try_one(mutation, place, name, lambda path, raw=other: path.write_bytes(raw), True)
+            mutations += 1
+    told = {"outcomes": outcomes, "mutations": mutations, "slowest": hostile.slowest}
+    print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -1,45 +1,35 @@
 """Conversion: round trips over all formats, and the originals open what was written."""
 
-from __future__ import annotations
-
-import json
 import shutil
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import processes
 import pytest
 import torch
-import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from refusals import refused
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.cli.checkpoints import Convert
 from bertnli.errors import CheckpointError
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS, convert, digests
 from bertnli.formats.load import load_checkpoint
 from bertnli.formats.names import to_mxnet, to_torch
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
 CLASSES = ("yes", "no", "perhaps")
-Make = Callable[..., Checkpoint]
 BOOK = BERTConfig(12, 8, 6, 2, 2, 0.1, 16)
-DEVLIN = BERTConfig(12, 8, 6, 2, 2, 0.1, 16, "gelu", True, 1e-12)
+DEVLIN = replace(BOOK, activation="gelu", embedding_norm=True, norm_eps=1e-12)
 
 
 @st.composite
-def models(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
-    """A model of any size, and an order of formats that can hold it."""
+def models(draw):
+    """Draw a model of any size, and an order of formats that can hold it."""
     heads = draw(st.integers(1, 3))
     norm = draw(st.booleans())
     config = BERTConfig(
@@ -59,42 +49,31 @@ def models(draw: st.DrawFn) -> tuple[dict[str, Any], list[str]]:
     return {"config": config, "labels": labels, "seed": draw(st.integers(0, 99)), "odd": True}, way
 
 
-def check_any_way(home: Path, start: Checkpoint, way: list[str]) -> None:
-    FORMATS["torch"](start, home / "0")
-    folders = [home / str(i) for i in range(len(way) + 1)]
-    for (source, target), to in zip(pairwise(folders), way, strict=True):
-        convert(source, target, to)
-    end = load_checkpoint(folders[-1])
-    assert digests(end.arrays) == digests(start.arrays)
-    assert (end.config, end.labels) == (start.config, start.labels)
-    assert end.vocab.idx_to_token == start.vocab.idx_to_token
-    assert {path.name for path in home.iterdir()} == {folder.name for folder in folders}
-    shutil.rmtree(home)
+@pytest.mark.parametrize("count", [10, pytest.param(1000, marks=pytest.mark.long)])
+def test_any_way_round_changes_nothing(tmp_path_factory, make_checkpoint, count):
+    @settings(deadline=None, max_examples=count)
+    @given(models())
+    def check(drawn):
+        model, way = drawn
+        home, start = tmp_path_factory.mktemp("way"), make_checkpoint(**model)
+        FORMATS["torch"](start, home / "0")
+        folders = [home / str(i) for i in range(len(way) + 1)]
+        for (source, target), to in zip(pairwise(folders), way, strict=True):
+            convert(source, target, to)
+        end = load_checkpoint(folders[-1])
+        assert digests(end.arrays) == digests(start.arrays)
+        assert (end.config, end.labels) == (start.config, start.labels)
+        assert end.vocab.idx_to_token == start.vocab.idx_to_token
+        assert {path.name for path in home.iterdir()} == {folder.name for folder in folders}
+        shutil.rmtree(home)
 
-
-@settings(deadline=None, max_examples=15)
-@given(models())
-def test_any_way_round_changes_nothing(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make, drawn: Any
-) -> None:
-    check_any_way(tmp_path_factory.mktemp("way"), make_checkpoint(**drawn[0]), drawn[1])
-
-
-@pytest.mark.long
-@settings(deadline=None, max_examples=1000)
-@given(models())
-def test_any_way_round_changes_nothing_of_many_models(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Make, drawn: Any
-) -> None:
-    check_any_way(tmp_path_factory.mktemp("way"), make_checkpoint(**drawn[0]), drawn[1])
+    check()
 
 
 @pytest.mark.needs("mxnet")
 @pytest.mark.parametrize("config", [BOOK, DEVLIN], ids=["book", "Devlin"])
 @pytest.mark.parametrize("labels", [None, CLASSES], ids=["BERT", "classifier"])
-def test_the_originals_open_what_was_written(
-    tmp_path: Path, make_checkpoint: Make, config: BERTConfig, labels: tuple[str, ...] | None
-) -> None:
+def test_the_originals_open_what_was_written(tmp_path, make_checkpoint, config, labels):
     from bertnli.backends.mxnet._framework import mx
 
     start = make_checkpoint(config, labels, odd=True)
@@ -111,7 +90,7 @@ def test_the_originals_open_what_was_written(
         expected = {rename(key): array for key, array in start.arrays.items()}
         assert digests(arrays) == digests(expected)
     for nli in map(bertnli.get_backend, ("torch", "mxnet")):
-        net: Any = nli.BERTModel(**config.to_dict())
+        net = nli.BERTModel(**config.to_dict())
         net = net if labels is None else nli.BERTClassifier(net, labels)
         if nli.name == "torch":
             net.load_state_dict(state)
@@ -121,65 +100,27 @@ def test_the_originals_open_what_was_written(
         assert digests(net.arrays()) == digests(start.arrays)
 
 
-def test_transformers_opens_a_pretrained_model(tmp_path: Path, make_checkpoint: Make) -> None:
-    FORMATS["huggingface"](make_checkpoint(DEVLIN, None), tmp_path / "hf")
-    theirs: Any = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
-    tokens = torch.from_numpy(np.random.default_rng(0).integers(0, 12, (3, 7)))
-    bert: Any
-    bert, _ = bertnli.get_backend("torch").load_pretrained_model(tmp_path / "hf", dropout=0.0)
-    with torch.no_grad():
-        expected = theirs(input_ids=tokens)
-        places = torch.arange(7).expand(3, 7)
-        _, mlm, nsp = bert(tokens, torch.zeros_like(tokens), None, places)
-    assert (mlm - expected.prediction_logits).abs().max() <= 1e-5
-    assert (nsp.flip(1) - expected.seq_relationship_logits).abs().max() <= 1e-5
-
-
 @pytest.mark.needs("mxnet")
 @pytest.mark.parametrize(("framework", "other"), [("torch", "mxnet"), ("mxnet", "torch")])
-def test_the_book_s_files_go_to_either_framework(
-    tmp_path: Path, framework: str, other: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    source, there = str(FIXTURES / framework / "bert.tiny"), tmp_path / "there"
-    argv = ["convert", source, str(there), "--to", other]
+def test_the_book_s_files_go_to_either_framework(tmp_path, fixtures, framework, other, capsys):
+    source, target = str(fixtures / framework / "bert.tiny"), tmp_path / "target"
+    argv = ["convert", source, str(target), "--to", other]
     assert main(argv) == 2
     assert "num_heads" in capsys.readouterr().err
-    assert not there.exists()
+    assert not target.exists()
     assert main([*argv, "--num-heads", "4"]) == 0
     out = capsys.readouterr().out
     assert "45 tensors, each with its source's hash" in out
     assert "in no file: num_heads=4): max abs difference 0\n" in out
-    convert(there, tmp_path / "back", framework)
+    convert(target, tmp_path / "back", framework)
     start = load_checkpoint(source, num_heads=4)
     assert digests(load_checkpoint(tmp_path / "back").arrays) == digests(start.arrays)
-    assert main(["info", str(there)]) == 0
+    assert main(["info", str(target)]) == 0
     assert "pretrained model of the book" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("to", ["torch", "mxnet"])
-def test_a_saved_classifier_goes_to_parameters(
-    backend: Backend,
-    tmp_path: Path,
-    make_checkpoint: Make,
-    to: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    start = make_checkpoint(BOOK, CLASSES)
-    FORMATS["bertnli"](start, tmp_path / "run")
-    assert main(["convert", str(tmp_path / "run"), str(tmp_path / to), "--to", to]) == 0
-    *_, last = capsys.readouterr().out.splitlines()
-    assert last == f"wrote the folder {tmp_path / to}: classifier.params, config.json, vocab.json"
-    net = backend.load(tmp_path / to)
-    assert net.labels == CLASSES
-    assert digests(net.arrays()) == digests(start.arrays)
-    assert main(["info", str(tmp_path / to), "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["labels"] == list(CLASSES)
-
-
 @pytest.mark.parametrize("labels", [CLASSES, None])
-def test_half_the_room(
-    backend: Backend, tmp_path: Path, make_checkpoint: Make, labels: Any
-) -> None:
+def test_float16_halves_the_size(backend, tmp_path, make_checkpoint, labels):
     start = make_checkpoint(DEVLIN, labels)
     FORMATS["bertnli"](start, tmp_path / "start")
     half = tmp_path / "half"
@@ -188,68 +129,60 @@ def test_half_the_room(
     model = backend.load_pretrained_model(half)[0] if labels is None else backend.load(half)
     for name, array in model.arrays().items():
         assert np.array_equal(array, start.arrays[name].astype("f2").astype("f4")), name
-    start.arrays["hidden.bias"][0] = 1e5  # type: ignore[index]
+    start.arrays["hidden.bias"][0] = 1e5
     FORMATS["bertnli"](start, tmp_path / "large")
     with pytest.raises(CheckpointError, match=r"hidden\.bias: numbers too large for float16"):
         convert(tmp_path / "large", tmp_path / "target", "bertnli", dtype="float16")
 
 
-def test_what_a_format_cannot_hold_is_refused_and_nothing_is_replaced(
-    tmp_path: Path, make_checkpoint: Make
-) -> None:
-    source = tmp_path / "source"
+def test_what_cannot_be_converted_is_refused_and_nothing_is_written(
+    tmp_path, make_checkpoint, monkeypatch
+):
+    source, target = tmp_path / "source", tmp_path / "target"
     FORMATS["torch"](make_checkpoint(BOOK, CLASSES), source)
-    with pytest.raises(CheckpointError, match="normalises the sum"):
-        convert(source, tmp_path / "target", "huggingface")
-    with pytest.raises(CheckpointError, match="exists"):
-        convert(source, source, "mxnet")
-    with pytest.raises(CheckpointError, match="no such file"):
-        convert(tmp_path / "none", tmp_path / "target", "mxnet")
+    write = FORMATS["mxnet"]
+
+    def lossy(given, folder):
+        """Lose one bit of one value."""
+        arrays = {name: array.copy() for name, array in given.arrays.items()}
+        arrays["output.bias"].view(np.uint32)[1] ^= 1
+        write(replace(given, arrays=arrays), folder)
+
+    monkeypatch.setitem(FORMATS, "mxnet", lossy)
+    for paths, to, message in (
+        ((source, target), "huggingface", "normalises the sum"),
+        ((source, source), "mxnet", "exists"),
+        ((tmp_path / "none", target), "mxnet", "no such file"),
+        ((source, target), "mxnet", r"differs in output\.bias"),
+    ):
+        refused(CheckpointError, message, convert, *paths, to)
     assert [*tmp_path.iterdir()] == [source]
 
 
-def test_a_difference_is_an_error(
-    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A writer that loses one bit of one value."""
+WITHOUT_FRAMEWORKS = """
+import sys
+for name in ("torch", "mxnet", "transformers"):
+    sys.modules[name] = None
+from bertnli.formats.convert import convert
+from pathlib import Path
+home = Path(sys.argv[1])
+convert(home / "source", home / "mxnet", "mxnet")
+convert(home / "mxnet", home / "native", "bertnli")
+try:
+    convert(home / "native", home / "torch", "torch")
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_only_the_target_s_package_is_needed(tmp_path, make_checkpoint):
     FORMATS["torch"](make_checkpoint(BOOK, CLASSES), tmp_path / "source")
-    right = FORMATS["mxnet"]
-
-    def lossy(given: Checkpoint, folder: Path) -> None:
-        arrays = {name: array.copy() for name, array in given.arrays.items()}
-        arrays["output.bias"].view(np.uint32)[1] ^= 1
-        right(replace(given, arrays=arrays), folder)
-
-    monkeypatch.setitem(FORMATS, "mxnet", lossy)
-    with pytest.raises(CheckpointError, match=r"differs in output\.bias"):
-        convert(tmp_path / "source", tmp_path / "target", "mxnet")
-    assert not (tmp_path / "target").exists()
-
-
-def test_only_the_target_s_package_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
-    FORMATS["torch"](make_checkpoint(BOOK, CLASSES), tmp_path / "source")
-    code = (
-        "import sys\n"
-        "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
-        "from bertnli.formats.convert import convert\n"
-        "from pathlib import Path\n"
-        f"home = Path({str(tmp_path)!r})\n"
-        "convert(home / 'source', home / 'mxnet', 'mxnet')\n"
-        "convert(home / 'mxnet', home / 'native', 'bertnli')\n"
-        "try:\n"
-        "    convert(home / 'native', home / 'torch', 'torch')\n"
-        "except Exception as error:\n"
-        "    print(type(error).__name__, error)\n"
-    )
-    out = processes.run([sys.executable, "-c", code])
+    out = processes.run([sys.executable, "-c", WITHOUT_FRAMEWORKS, str(tmp_path)])
     assert out.returncode == 0, out.stderr
     assert out.stdout.startswith("BackendError a state dict is written by PyTorch")
 
 
-def test_the_first_example_works(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Of the command's help, with the model that comes with bertnli."""
+def test_the_first_example_of_the_help_works(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _, _, examples = (Convert.__doc__ or "").partition("examples:\n")
     assert main(examples.splitlines()[0].split()[1:]) == 0

@@ -3,27 +3,19 @@
 The golden files are made by `benchmarks/gluonnlp_models.py --write`.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
+from refusals import refused
 
-import bertnli
-from bertnli.backends.interface import Backend
-from bertnli.cli import main
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.errors import CheckpointError, ConfigError, DataError
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import convert, digests
 from bertnli.formats.load import load_classifier, load_pretrained
 from bertnli.formats.params import read_params, write_params
@@ -37,24 +29,23 @@ CLASSES = ("neutral", "entailment", "contradiction")
 
 
 @pytest.fixture(scope="module")
-def golden() -> dict[str, NDArray]:
+def golden():
     with np.load(FOLDER / "golden.npz") as file:
         return dict(file)
 
 
-def encoded_pairs(vocab: Any) -> Any:
+def encoded_pairs(vocab):
     pairs = [tuple(pair) for pair in json.loads((FOLDER / "pairs.json").read_text())]
     dataset = PairDataset(Corpus.from_pairs(pairs), 40, vocab, verbose=False)
     return dataset.batch(np.arange(len(dataset)))
 
 
-def apart(one: NDArray, other: NDArray) -> float:
+def apart(one, other):
     assert one.shape == other.shape
     return float(np.abs(one - other).max())
 
 
-def test_a_model_of_the_zoo(backend: Backend, loop: Any, golden: dict[str, NDArray]) -> None:
-    bert: Any
+def test_a_model_of_the_zoo(backend, loop, golden):
     bert, vocab = backend.load_pretrained_model(ZOO, dropout=0.0)
     batch = encoded_pairs(vocab)
     valid = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
@@ -72,62 +63,53 @@ def test_a_model_of_the_zoo(backend: Backend, loop: Any, golden: dict[str, NDArr
     assert np.ptp(golden["nsp"], axis=0).min() > 0.02  # the pairs are told apart
 
 
-def test_a_classifier(backend: Backend, golden: dict[str, NDArray]) -> None:
+def test_a_classifier(backend, golden):
     net = backend.load(FOLDER / CLASSIFIER, "cpu", CLASSES, num_heads=4)
     assert net.labels == CLASSES
     assert apart(net.logits(encoded_pairs(net.vocab)), golden["logits"]) <= 1e-5
     assert np.ptp(golden["logits"], axis=0).min() > 0.1
 
 
-def changed(tmp_path: Path, change: Callable[[dict[str, NDArray]], None], name: str = "") -> Path:
-    """The zoo's model with other tensors, beside its vocabulary."""
+def changed(folder, lost=(), copied=None, name=ZOO.name):
+    """Write the zoo's model with other tensors, beside its vocabulary.
+
+    Args:
+        folder: where it is written.
+        lost: how the names of tensors that are left out begin.
+        copied: a tensor's further name to its name.
+        name: the file's name.
+    """
     stored = read_params(ZOO)
-    assert isinstance(stored, dict)
-    change(stored)
-    shutil.copy(FOLDER / VOCAB, tmp_path)
-    write_params(tmp_path / (name or ZOO.name), stored)
-    return tmp_path / (name or ZOO.name)
+    arrays = {key: array for key, array in stored.items() if not key.startswith(tuple(lost))}
+    arrays |= {new: stored[old] for new, old in (copied or {}).items()}
+    shutil.copy(FOLDER / VOCAB, folder)
+    write_params(folder / name, arrays)
+    return folder / name
 
 
-def without(*names: str) -> Callable[[dict[str, NDArray]], None]:
-    def remove(stored: dict[str, NDArray]) -> None:
-        for name in [name for name in stored if name.startswith(names)]:
-            del stored[name]
-
-    return remove
-
-
-def started(checkpoint: Checkpoint) -> set[str]:
+def started(checkpoint):
     return {name.split(".")[0] for name in checkpoint.started}
 
 
-def test_what_the_file_does_not_tell_must_be_given() -> None:
+def test_what_the_file_does_not_tell_must_be_given(tmp_path):
     with pytest.raises(CheckpointError, match="does not name its classes"):
         load_classifier(FOLDER / CLASSIFIER, num_heads=4)
-    with pytest.raises(ConfigError, match="num_heads"):
-        load_classifier(FOLDER / CLASSIFIER, CLASSES)
-    with pytest.raises(CheckpointError, match="has 4 heads"):
-        load_pretrained(ZOO, sizes={"num_heads": 8})
-    with pytest.raises(CheckpointError, match=r"several files.*model_bert_SNLI_0"):
-        load_pretrained(FOLDER)
-
-
-def test_the_classes_of_known_tasks(tmp_path: Path) -> None:
+    refused(ConfigError, "num_heads", load_classifier, FOLDER / CLASSIFIER, CLASSES)
+    refused(CheckpointError, "has 4 heads", load_pretrained, ZOO, sizes={"num_heads": 8})
+    refused(CheckpointError, r"several files.*model_bert_SNLI_0", load_pretrained, FOLDER)
     shutil.copy(FOLDER / VOCAB, tmp_path)
-    for task in ("MNLI", "RTE"):
-        shutil.copy(FOLDER / CLASSIFIER, tmp_path / f"model_bert_{task}_0.params")
-    path = tmp_path / "model_bert_MNLI_0.params"
-    order = ("neutral", "entailment", "contradiction")
-    assert load_classifier(path, num_heads=4).labels == order
+    mnli, rte = tmp_path / "model_bert_MNLI_0.params", tmp_path / "model_bert_RTE_0.params"
+    for path in (mnli, rte):  # tasks whose classes are known
+        shutil.copy(FOLDER / CLASSIFIER, path)
+    assert load_classifier(mnli, num_heads=4).labels == CLASSES
     with pytest.raises(CheckpointError, match="says that its classes are"):
-        load_classifier(path, ["entailment", "neutral", "contradiction"], num_heads=4)
-    with pytest.raises(CheckpointError, match="3 classes, and 2 names"):
-        load_classifier(tmp_path / "model_bert_RTE_0.params", num_heads=4)
+        load_classifier(mnli, ["entailment", "neutral", "contradiction"], num_heads=4)
+    refused(CheckpointError, "3 classes, and 2 names", load_classifier, rte, num_heads=4)
 
 
 @pytest.mark.parametrize("lost", ["word_embed.0.weight", "decoder.3.weight"])
-def test_tied_tensors_may_be_stored_once(tmp_path: Path, lost: str) -> None:
-    changed(tmp_path, without(lost))
+def test_tied_tensors_may_be_stored_once(tmp_path, lost):
+    changed(tmp_path, [lost])
     checkpoint = load_pretrained(tmp_path)  # the only model of a folder
     assert digests(checkpoint.arrays) == digests(load_pretrained(ZOO).arrays)
     assert checkpoint.started == ()
@@ -140,65 +122,61 @@ def test_tied_tensors_may_be_stored_once(tmp_path: Path, lost: str) -> None:
         (("decoder.0", "decoder.2", "decoder.3.bias"), {"mlm"}),  # a decoder alone is no head
     ],
 )
-def test_heads_that_are_not_there_have_start_values(
-    tmp_path: Path, lost: tuple[str, ...], heads: set[str]
-) -> None:
-    assert started(load_pretrained(changed(tmp_path, without(*lost)))) == heads
+def test_heads_that_are_not_there_have_start_values(tmp_path, lost, heads):
+    assert started(load_pretrained(changed(tmp_path, lost))) == heads
 
 
-def test_ernie_has_its_own_activation(tmp_path: Path) -> None:
-    checkpoint = load_pretrained(changed(tmp_path, without(), "ernie_2_32_4_tiny_uncased-1.params"))
+def test_ernie_has_its_own_activation(tmp_path):
+    checkpoint = load_pretrained(changed(tmp_path, name="ernie_2_32_4_tiny_uncased-1.params"))
     assert (checkpoint.config.activation, checkpoint.config.norm_eps) == ("relu", 1e-5)
     assert started(checkpoint) == {"mlm"}  # it has GELU
     config = load_pretrained(ZOO).config
     assert (config.activation, config.norm_eps, config.num_heads) == ("gelu", 1e-12, 4)
     # A classifier of ERNIE is known by its positions.
-    stored = read_params(FOLDER / CLASSIFIER)
-    assert isinstance(stored, dict)
-    arrays = {**stored, "bert.encoder.position_weight": np.zeros((513, 32), np.float32)}
-    write_params(tmp_path / "model_bert_XNLI_0.params", arrays)
+    arrays = read_params(FOLDER / CLASSIFIER)
+    arrays["bert.encoder.position_weight"] = np.zeros((513, 32), np.float32)
     path = tmp_path / "model_bert_XNLI_0.params"
+    write_params(path, arrays)
     assert load_classifier(path, num_heads=4).config.activation == "relu"
     assert load_classifier(FOLDER / CLASSIFIER, CLASSES, 4).config.activation == "gelu"
 
 
-def test_other_tensors_are_refused(tmp_path: Path) -> None:
-    def twice(stored: dict[str, NDArray]) -> None:
-        stored["encoder.layer_norm.weight"] = stored["encoder.layer_norm.beta"]
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"copied": {"encoder.layer_norm.weight": "encoder.layer_norm.beta"}},
+            "twice, under two names",
+        ),
+        ({"lost": ["token_type"]}, "not RoBERTa"),
+        ({"copied": {"encoder.extra": "pooler.bias"}}, r"encoder\.extra"),
+    ],
+)
+def test_other_tensors_are_refused(tmp_path, change, message):
+    refused(CheckpointError, message, load_pretrained, changed(tmp_path, **change))
 
-    def odd(stored: dict[str, NDArray]) -> None:
-        stored["encoder.extra"] = stored["pooler.bias"]
 
-    for change, message in (
-        (twice, "twice, under two names"),
-        (without("token_type"), "not RoBERTa"),
-        (odd, r"encoder\.extra"),
-    ):
-        with pytest.raises(CheckpointError, match=message):
-            load_pretrained(changed(tmp_path, change))
-
-
-def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path: Path) -> None:
+def test_the_vocabulary_is_the_one_of_the_model_s_name(tmp_path):
     shutil.copy(ZOO, tmp_path)
-    with pytest.raises(CheckpointError, match="no vocab"):
-        load_pretrained(tmp_path)
     pieces = json.loads((FOLDER / VOCAB).read_text())
-    for name in ("other_cased-1.vocab", "another-2.vocab"):
-        (tmp_path / name).write_text(json.dumps({**pieces, "idx_to_token": ["x"]}))
-    with pytest.raises(DataError, match="none of them named"):
-        load_pretrained(tmp_path)
-    few = {**pieces, "idx_to_token": pieces["idx_to_token"][:-1]}
-    (tmp_path / "tiny-3.vocab").write_text(json.dumps(few))
-    with pytest.raises(CheckpointError, match="69 tokens, the model rows for 70"):
-        load_pretrained(tmp_path)
+
+    def write(tokens, *names):
+        for name in names:
+            (tmp_path / name).write_text(json.dumps({**pieces, "idx_to_token": tokens}))
+
+    refused(CheckpointError, "no vocab", load_pretrained, tmp_path)
+    write(["x"], "other_cased-1.vocab", "another-2.vocab")
+    refused(DataError, "none of them named", load_pretrained, tmp_path)
+    write(pieces["idx_to_token"][:-1], "tiny-3.vocab")
+    refused(CheckpointError, "69 tokens, the model rows for 70", load_pretrained, tmp_path)
     shutil.copy(FOLDER / VOCAB, tmp_path)  # "tiny" is in the name too, but this is more of it
     assert load_pretrained(tmp_path).vocab.idx_to_token == pieces["idx_to_token"]
 
 
-def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
+def test_letters_keep_their_case_where_the_pieces_do(tmp_path):
     pieces = ["[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]", "dog", "e", "##e"]
 
-    def ids(name: str, text: str, *more: str) -> Any:
+    def ids(name, text, *more):
         path = tmp_path / name
         path.write_text(json.dumps({"idx_to_token": [*pieces, *more]}))
         return next(load_gluonnlp(path).ids_of([text], False))
@@ -208,14 +186,12 @@ def test_letters_keep_their_case_where_the_pieces_do(tmp_path: Path) -> None:
     assert ids("long.vocab", "e" * 150) == [6] + [7] * 149
     assert ids("long.vocab", "e" * 201) == [0]
     for more, message in (("\u2581dog", "SentencePiece"), ("dog", "twice")):
-        with pytest.raises(DataError, match=message):
-            ids("wrong.vocab", "Dog", more)
+        refused(DataError, message, ids, "wrong.vocab", "Dog", more)
 
 
-def test_it_goes_to_transformers(tmp_path: Path, golden: dict[str, NDArray]) -> None:
-    target = tmp_path / "hf"
-    convert(ZOO, target, "huggingface")
-    model: Any = transformers.BertForPreTraining.from_pretrained(target).eval()
+def test_it_goes_to_transformers(tmp_path, golden):
+    convert(ZOO, tmp_path / "hf", "huggingface")
+    model = transformers.BertForPreTraining.from_pretrained(tmp_path / "hf").eval()
     mask = np.arange(golden["token_ids"].shape[1]) < golden["valid_lens"][:, None]
     given = (golden["token_ids"], mask, golden["segments"])
     with torch.no_grad():
@@ -224,15 +200,3 @@ def test_it_goes_to_transformers(tmp_path: Path, golden: dict[str, NDArray]) -> 
     rows = np.arange(len(mask))[:, None]
     mlm = outputs.prediction_logits.numpy()[rows, golden["positions"]]
     assert apart(mlm, golden["mlm"]) <= 1e-5
-
-
-def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str], golden: Any) -> None:
-    assert main(["info", str(ZOO), "--json"]) == 0
-    shown = json.loads(capsys.readouterr().out)
-    assert shown["format"] == "GluonNLP BERT" and shown["model"]["num_heads"] == 4
-    assert shown["vocabulary"] == len(load_pretrained(ZOO).vocab)
-    argv = ["convert", str(FOLDER / CLASSIFIER), str(tmp_path / "native"), "--to", "bertnli"]
-    assert main([*argv, "--num-heads", "4", "--labels", ",".join(CLASSES)]) == 0
-    net: Any = bertnli.load(tmp_path / "native", "torch")
-    assert net.labels == CLASSES
-    assert apart(net.logits(encoded_pairs(net.vocab)), golden["logits"]) <= 1e-5

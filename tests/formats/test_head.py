@@ -1,73 +1,57 @@
 """Training that goes on from a classifier: its output layer is kept where its classes match."""
 
-from __future__ import annotations
-
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS
 from bertnli.bert.parameters import initial_arrays
 from bertnli.cli import main
-from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 
 ORDERS = (LABELS, ("neutral", "Entailment", "contradiction"))
 CONFIG = BERTConfig(200, 16, 24, 2, 2, 0.1, 40)
-Formats = dict[str, Path]
 
 
 @pytest.fixture(scope="module")
-def formats(
-    tmp_path_factory: pytest.TempPathFactory, make_checkpoint: Callable[..., Checkpoint]
-) -> Formats:
-    """A classifier in each format that names its classes."""
+def formats(tmp_path_factory, make_checkpoint):
+    """Write a classifier in each format; return the folders by the names of the formats."""
     home = tmp_path_factory.mktemp("formats")
     for name, write in FORMATS.items():
-        config = CONFIG
-        if name == "huggingface":
-            config = replace(config, embedding_norm=True)
+        config = replace(CONFIG, embedding_norm=name == "huggingface")
         write(make_checkpoint(config, LABELS), home / name)
     return {path.name: path for path in home.iterdir()}
 
 
 @pytest.mark.parametrize("format", FORMATS)
-def test_a_classifier_goes_on_with_its_head(
-    backend: Backend, formats: Formats, make_batch: Callable[..., Batch], format: str
-) -> None:
-    """Of every format, in whatever order the classes are wanted."""
-    trained: Any = backend.load(formats[format], "cpu")
+def test_a_classifier_goes_on_with_its_head(backend, formats, make_batch, format):
+    """The output layer is kept for every format and every order of the classes."""
+    trained = backend.load(formats[format], "cpu")
     assert trained.output_origin == "of the checkpoint"
     bert, _ = backend.load_pretrained_model(formats[format], dropout=0.0, devices="cpu")
     batch = make_batch(16, vocab_size=200)
     for labels in ORDERS:
-        net: Any = backend.BERTClassifier(bert, labels)
+        net = backend.BERTClassifier(bert, labels)
         assert net.output_origin == "of the checkpoint"
         columns = [[name.lower() for name in labels].index(name) for name in trained.labels]
         np.testing.assert_allclose(net.logits(batch)[:, columns], trained.logits(batch), atol=1e-6)
 
 
-def test_where_the_head_is_new(backend: Backend, formats: Formats, tmp_path: Path) -> None:
-    def origin(path: Path | str, *labels: str, kind: str = "pretrained", **options: Any) -> str:
-        bert: Any
+def test_where_the_head_is_new(backend, formats, tmp_path):
+    def origin(path, *labels, kind="pretrained", **options):
         bert, _ = backend.load_pretrained_model(path, num_heads=num_heads, devices="cpu", kind=kind)
-        net: Any = backend.BERTClassifier(bert, labels or LABELS, **options)
+        net = backend.BERTClassifier(bert, labels or LABELS, **options)
         if bert.head is not None and len(bert.head.arrays["output.bias"]) == len(net.labels):
             kept = np.array_equal(net.arrays()["output.weight"], bert.head.arrays["output.weight"])
             assert kept == (net.output_origin == "of the checkpoint")
         return str(net.output_origin)
 
-    num_heads: int | None = None
+    num_heads = None
     assert origin(formats["bertnli"]) == "of the checkpoint"
     assert origin(formats["bertnli"], new_head=True) == "new: as asked for"
     assert origin(formats["bertnli"], "yes", "no").startswith("new: the checkpoint's classes are e")
@@ -81,49 +65,38 @@ def test_where_the_head_is_new(backend: Backend, formats: Formats, tmp_path: Pat
 
 
 @pytest.mark.parametrize("kind", ["pretrained", "classifier"])
-def test_a_new_head_does_not_resemble_the_trained_one(backend: Backend, kind: str) -> None:
-    """Which was trained from start values of the seed 0: by chance, cosines are below 0.2."""
+def test_a_new_head_does_not_resemble_the_trained_one(backend, kind):
+    """Cosines of independent layers are below 0.2; the trained one started with seed 0."""
     trained = backend.load("bert.mini", "cpu").arrays()["output.weight"].ravel()
     bert, _ = backend.load_pretrained_model("bert.mini", devices="cpu", kind=kind)
     heads = []
-    for seed in range(10):
-        net: Any = backend.BERTClassifier(bert, seed=seed, new_head=True)
+    for seed in range(6):
+        net = backend.BERTClassifier(bert, seed=seed, new_head=True)
         heads.append(net.arrays()["output.weight"].ravel())
     units = np.array([trained, *heads], np.float64)
     units /= np.linalg.norm(units, axis=1, keepdims=True)
     assert np.abs(np.triu(units @ units.T, 1)).max() < 0.25
 
 
-def test_a_new_head_is_the_same_on_both_backends(both: tuple[Backend, Backend]) -> None:
-    heads = []
-    for nli in both:
-        bert, _ = nli.load_pretrained_model("bert.mini", devices="cpu")
-        net: Any = nli.BERTClassifier(bert, seed=3)
-        heads.append(net.arrays()["output.weight"])
-    assert heads[0].tobytes() == heads[1].tobytes()
-
-
-def test_a_model_from_scratch_starts_as_ever(backend: Backend) -> None:
-    """And once it is trained, a second head differs from the first."""
+def test_a_model_from_scratch_starts_as_ever(backend):
+    """The first head has the start values of its seed; a second one after training has others."""
     corpus = bertnli.read("sample", "dev")
     vocab = build_vocab(corpus, 2)
-    bert: Any = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.1, 40, vocab=vocab, seed=5)
-    net: Any = backend.BERTClassifier(bert, seed=7)
+    bert = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.1, 40, vocab=vocab, seed=5)
+    net = backend.BERTClassifier(bert, seed=7)
     start = initial_arrays({"output.weight": (3, 16), "output.bias": (3,)}, 7)
     for name, array in start.items():
         np.testing.assert_array_equal(net.arrays()[name], array)
     data = PairDataset(corpus, 40, vocab, verbose=False)
     backend.Trainer(net, lr=1e-3, devices="cpu").fit(data, None, 1, 64, progress=False)
-    second: Any = backend.BERTClassifier(bert, seed=7)
+    second = backend.BERTClassifier(bert, seed=7)
     assert not np.allclose(second.arrays()["output.weight"], start["output.weight"], atol=0.05)
 
 
-def test_the_command_says_which(
-    formats: Formats, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """With a rate of nothing, a run that goes on scores what its checkpoint does."""
+def test_the_command_says_which(formats, tmp_path, capsys):
+    """With a learning rate near 0, a run that keeps the head scores as its checkpoint does."""
 
-    def train(*options: str) -> tuple[str, float]:
+    def train(*options):
         output = tmp_path / str(len([*tmp_path.iterdir()]))
         argv = ["train", "--train", str(table), "--dev", str(table), "--output", str(output)]
         assert main([*argv, "--epochs", "1", "--lr", "1e-12", "--devices", "cpu", *options]) == 0
@@ -133,7 +106,7 @@ def test_the_command_says_which(
 
     corpus = bertnli.read("sample", "dev")
     rows = zip(corpus.premises, corpus.hypotheses, corpus.labels, strict=True)
-    lines = [f"{p}\t{h}\t{corpus.label_names[i]}" for p, h, i in list(rows)[:60]]
+    lines = [f"{p}\t{h}\t{corpus.label_names[i]}" for p, h, i in list(rows)[:30]]
     table = tmp_path / "pairs.tsv"
     table.write_text("\n".join(["sentence1\tsentence2\tgold_label", *lines]) + "\n")
     kept = train("--pretrained", "bert.mini")

@@ -1,13 +1,8 @@
 """ONNX out: onnxruntime computes from our graph what the backends compute."""
 
-from __future__ import annotations
-
 import json
 import sys
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -15,43 +10,46 @@ import onnxruntime
 import processes
 import pytest
 
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.data.batches import Batch
 from bertnli.errors import CheckpointError
 from bertnli.formats import onnx as export
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 
-Make = Callable[..., Checkpoint]
 CLASSES = ("neutral", "contradiction", "entailment")
-SIZES = (40, 24, 20, 3, 3, 0.1, 30)
+BOOK = BERTConfig(40, 24, 20, 3, 3, 0.1, 30)
+DEVLIN = replace(BOOK, activation="gelu", embedding_norm=True, norm_eps=1e-12)
 KINDS = {
-    "book": BERTConfig(*SIZES),
-    "Devlin": BERTConfig(*SIZES, "gelu", True, 1e-12),
-    "tanh": BERTConfig(*SIZES, "gelu_tanh", True, 1e-6),
-    "one block": BERTConfig(40, 24, 20, 4, 1, 0.1, 30, "gelu", False, 1e-5),
+    "book": BOOK,
+    "Devlin": DEVLIN,
+    "tanh": replace(DEVLIN, activation="gelu_tanh", norm_eps=1e-6),
+    "one block": replace(BOOK, num_heads=4, num_blks=1, activation="gelu"),
 }
 
 
-def feeds(batch: Batch) -> dict[str, np.ndarray]:
+def feeds(batch):
     mask = np.arange(batch.token_ids.shape[1]) < batch.valid_lens[:, None]
-    return {
-        "input_ids": batch.token_ids.astype(np.int64),
-        "attention_mask": mask.astype(np.int64),
-        "token_type_ids": batch.segments.astype(np.int64),
-    }
+    arrays = (batch.token_ids, mask, batch.segments)
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    return {name: array.astype(np.int64) for name, array in zip(names, arrays, strict=True)}
+
+
+@pytest.fixture
+def model(tmp_path, make_checkpoint):
+    """Write a classifier's folder; return its path as text."""
+    FORMATS["mxnet"](make_checkpoint(DEVLIN, CLASSES), tmp_path / "model")
+    return str(tmp_path / "model")
 
 
 @pytest.mark.parametrize("config", KINDS.values(), ids=KINDS)
 def test_onnxruntime_computes_the_backend_s_logits(
-    backend: Backend, tmp_path: Path, make_checkpoint: Make, make_batch: Any, config: BERTConfig
-) -> None:
+    backend, tmp_path, make_checkpoint, make_batch, config
+):
     given = make_checkpoint(config, CLASSES)
     export.write_onnx(tmp_path / "model.onnx", given)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
-    net: Any = backend.BERTClassifier(backend.BERTModel(**config.to_dict()), CLASSES)
+    net = backend.BERTClassifier(backend.BERTModel(**config.to_dict()), CLASSES)
     net.load_arrays(given.arrays, "the test")
     for size, longest in ((1, 5), (7, 30), (4, 12)):
         batch = make_batch(size, vocab_size=40, longest=longest)
@@ -66,16 +64,16 @@ def test_onnxruntime_computes_the_backend_s_logits(
 
 
 def test_a_pretrained_model_gives_its_two_outputs(
-    tmp_path: Path, make_checkpoint: Make, make_batch: Any, loops: Any, both: Any
-) -> None:
-    given = make_checkpoint(KINDS["Devlin"], None)
+    tmp_path, make_checkpoint, make_batch, loops, both
+):
+    given = make_checkpoint(DEVLIN, None)
     export.write_onnx(tmp_path / "model.onnx", given)
     session = onnxruntime.InferenceSession(str(tmp_path / "model.onnx"))
     assert [o.name for o in session.get_outputs()] == ["last_hidden_state", "pooler_output"]
     batch = make_batch(5, vocab_size=40, longest=30)
     encoded, pooled = session.run(None, feeds(batch))
     nli, loop = both[0], loops["torch"]
-    bert: Any = nli.BERTModel(**given.config.to_dict())
+    bert = nli.BERTModel(**given.config.to_dict())
     bert.load_arrays(given.arrays, "the test")
     inputs = [loop.tensor(a) for a in (batch.token_ids, batch.segments, batch.valid_lens)]
     expected = bert.eval().encoder(*inputs)
@@ -85,61 +83,50 @@ def test_a_pretrained_model_gives_its_two_outputs(
 
 
 @pytest.mark.parametrize(("right", "wrong"), [(0.5, 0.5005), (-1e30, -1.0)])
-def test_a_wrong_graph_is_not_written(
-    tmp_path: Path,
-    make_checkpoint: Make,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    right: float,
-    wrong: float,
-) -> None:
-    """The check sees an activation be off by a thousandth, and padding be seen."""
-    FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
+def test_a_wrong_graph_is_not_written(model, tmp_path, monkeypatch, capsys, right, wrong):
+    """The check notices an activation that is off by a thousandth, and padding that is seen."""
     honest = export._Graph.number
     monkeypatch.setattr(
         export._Graph, "number", lambda self, v: honest(self, wrong if v == right else v)
     )
-    target = tmp_path / "exported"
-    assert main(["export", str(tmp_path / "model"), str(target), "--format", "onnx"]) == 2
+    assert main(["export", model, str(tmp_path / "exported"), "--format", "onnx"]) == 2
     assert "computes something else" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_pair_that_is_too_long_is_an_error(tmp_path: Path, make_checkpoint: Make) -> None:
-    given = make_checkpoint(KINDS["book"], CLASSES)
+def test_what_cannot_be_computed_is_an_error(tmp_path, make_checkpoint):
+    given = make_checkpoint(BOOK, CLASSES)
     export.write_onnx(tmp_path / "model.onnx", given)
-    model = export.OnnxModel(tmp_path / "model.onnx")
     ids = np.ones((2, 31), np.int32)
     batch = Batch(ids, ids, np.full(2, 31, np.int32), ids[:, 0])
-    with pytest.raises(CheckpointError, match="the graph: "):
-        model.outputs(batch)
+    with pytest.raises(CheckpointError, match="the graph: "):  # a pair that is too long
+        export.OnnxModel(tmp_path / "model.onnx").outputs(batch)
+    given.arrays["hidden.bias"][:] = np.nan
+    with pytest.raises(CheckpointError, match="nan of the largest"):
+        export.write_onnx(tmp_path / "model.onnx", given)
 
 
-def test_int8_has_a_scale_for_each_column(tmp_path: Path, make_checkpoint: Make) -> None:
-    export.write_onnx(tmp_path / "model.onnx", make_checkpoint(KINDS["book"], CLASSES))
+def test_int8_has_a_scale_for_each_column(tmp_path, make_checkpoint):
+    export.write_onnx(tmp_path / "model.onnx", make_checkpoint(BOOK, CLASSES))
     export.quantize(tmp_path / "model.onnx", tmp_path / "int8.onnx")
-    scales = {
-        tensor.name: list(tensor.dims)
-        for tensor in onnx.load(tmp_path / "int8.onnx").graph.initializer
-        if tensor.name.endswith("_scale")
-    }
+    tensors = onnx.load(tmp_path / "int8.onnx").graph.initializer
+    scales = {t.name: list(t.dims) for t in tensors if t.name.endswith("_scale")}
     dense1 = [dims for name, dims in scales.items() if "ffn.dense1.weight" in name]
     assert dense1 == [[20]] * 3
 
 
-def test_a_nan_is_not_taken_for_agreement(tmp_path: Path, make_checkpoint: Make) -> None:
-    given = make_checkpoint(KINDS["book"], CLASSES)
-    bias = np.full_like(given.arrays["hidden.bias"], np.nan)
-    broken = replace(given, arrays={**given.arrays, "hidden.bias": bias})
-    with pytest.raises(CheckpointError, match="nan of the largest"):
-        export.write_onnx(tmp_path / "model.onnx", broken)
-
-
-def test_the_command_says_what_int8_costs(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_command_says_what_int8_costs(tmp_path, capsys):
     target = tmp_path / "exported"
-    argv = ["export", "bert.mini", str(target), "--format", "onnx", "--int8", "--check", "sample"]
+    argv = [
+        "export",
+        "bert.mini",
+        str(target),
+        "--format",
+        "onnx",
+        "--int8",
+        "--check",
+        "sample:dev",
+    ]
     assert main(argv) == 0
     out = capsys.readouterr().out
     files = sorted(path.name for path in target.iterdir())
@@ -150,7 +137,7 @@ def test_the_command_says_what_int8_costs(
         for line in out.splitlines()
         if "accuracy" in line
     }
-    assert main(["evaluate", "bert.mini", "sample", "--json"]) == 0
+    assert main(["evaluate", "bert.mini", "sample:dev", "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
     assert scores["model.onnx"] == pytest.approx(accuracy, abs=1e-4)
     assert abs(scores["model.int8.onnx"] - accuracy) <= 0.05
@@ -160,17 +147,14 @@ def test_the_command_says_what_int8_costs(
     assert "exists" in capsys.readouterr().err
 
 
-def test_a_target_that_ends_in_onnx_is_a_file(
-    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
-    FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
+def test_a_target_that_ends_in_onnx_is_a_file(model, tmp_path, capsys):
     target = tmp_path / "new" / "mine.onnx"
-    argv = ["export", str(tmp_path / "model"), str(target), "--format", "onnx", "--int8"]
+    argv = ["export", model, str(target), "--format", "onnx", "--int8"]
     assert main(argv) == 0
     *_, last = capsys.readouterr().out.splitlines()
     int8 = target.with_name("mine.int8.onnx")
     assert last.startswith(f"wrote {target} and {int8}: the graph alone.")
-    assert f"need the vocabulary of {tmp_path / 'model'}" in last
+    assert f"need the vocabulary of {model}" in last
     assert sorted(target.parent.iterdir()) == [int8, target]
     for graph in (target, int8):
         facts = onnxruntime.InferenceSession(str(graph)).get_modelmeta().custom_metadata_map
@@ -184,40 +168,36 @@ def test_a_target_that_ends_in_onnx_is_a_file(
     assert f"{target} exists" in capsys.readouterr().err
 
 
-def test_nothing_of_a_file_is_left_where_writing_fails(
-    tmp_path: Path, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    FORMATS["mxnet"](make_checkpoint(KINDS["book"], CLASSES), tmp_path / "model")
-
-    def fails(path: Path, target: Path) -> None:
+def test_nothing_of_a_file_is_left_where_writing_fails(model, tmp_path, monkeypatch):
+    def fails(path, target):
         target.write_bytes(b"half")
         raise OSError("no space left")
 
     monkeypatch.setattr(export, "quantize", fails)
-    argv = ["export", str(tmp_path / "model"), str(tmp_path / "mine.onnx"), "--format", "onnx"]
-    assert main([*argv, "--int8"]) == 2
+    argv = ["export", model, str(tmp_path / "mine.onnx"), "--format", "onnx", "--int8"]
+    assert main(argv) == 2
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
 
 
-def test_a_pretrained_model_has_nothing_to_score(
-    tmp_path: Path, make_checkpoint: Make, capsys: pytest.CaptureFixture[str]
-) -> None:
-    FORMATS["mxnet"](make_checkpoint(KINDS["book"], None), tmp_path / "model")
+def test_a_pretrained_model_has_nothing_to_score(tmp_path, make_checkpoint, capsys):
+    FORMATS["mxnet"](make_checkpoint(BOOK, None), tmp_path / "model")
     argv = ["export", str(tmp_path / "model"), str(tmp_path / "out"), "--format", "onnx"]
     assert main([*argv, "--check", "sample"]) == 2
     assert "no classes to score" in capsys.readouterr().err
     assert main(argv) == 0
 
 
-def test_no_framework_is_needed(tmp_path: Path, make_checkpoint: Make) -> None:
-    FORMATS["mxnet"](make_checkpoint(KINDS["Devlin"], CLASSES), tmp_path / "model")
-    code = (
-        "import sys\n"
-        "for name in ('torch', 'mxnet', 'transformers'): sys.modules[name] = None\n"
-        "from bertnli.cli import main\n"
-        f"argv = ['export', {str(tmp_path / 'model')!r}, {str(tmp_path / 'out')!r}]\n"
-        "sys.exit(main([*argv, '--format', 'onnx']))\n"
-    )
-    out = processes.run([sys.executable, "-c", code])
+WITHOUT_FRAMEWORKS = """
+import sys
+for name in ("torch", "mxnet", "transformers"):
+    sys.modules[name] = None
+from bertnli.cli import main
+sys.exit(main(["export", *sys.argv[1:], "--format", "onnx"]))
+"""
+
+
+def test_no_framework_is_needed(model, tmp_path):
+    words = [model, str(tmp_path / "out")]
+    out = processes.run([sys.executable, "-c", WITHOUT_FRAMEWORKS, *words])
     assert out.returncode == 0, out.stderr
     assert "from the float64 referee" in out.stdout

@@ -1,34 +1,29 @@
 """MXNet's .params files: what MXNet writes we read, what we write MXNet opens."""
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
-
 import numpy as np
 import pytest
+from refusals import refused
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.errors import CheckpointError
 from bertnli.formats.params import read_params, write_params
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
 DTYPES = ["float32", "float64", "float16", "uint8", "int8", "int32", "int64", "bool"]
 
 
-def assert_same(actual: Any, expected: Any) -> None:
+def assert_same(actual, expected):
     actual, expected = np.asarray(actual), np.asarray(expected)
     assert (actual.dtype, actual.shape) == (expected.dtype, expected.shape)
     assert actual.tobytes() == expected.tobytes()
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
+def test_what_mxnet_saves_is_read(tmp_path, dtype):
     values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
     path = str(tmp_path / "p")
     mx.nd.save(path, {"a": mx.nd.array(values, dtype=dtype), "arg:b": mx.nd.ones((2, 3))})
     arrays = read_params(path)
-    assert isinstance(arrays, dict) and list(arrays) == ["a", "b"]
+    assert list(arrays) == ["a", "b"]
     assert_same(arrays["a"], values)
     assert_same(arrays["b"], np.ones((2, 3), "f4"))
     mx.nd.save(path, [mx.nd.array(values, dtype=dtype)])
@@ -37,63 +32,31 @@ def test_what_mxnet_saves_is_read(tmp_path: Path, dtype: str) -> None:
 
 
 @mx.util.use_np
-def test_what_mxnet_s_numpy_mode_saves_is_read(tmp_path: Path) -> None:
+def test_numpy_mode(tmp_path):
     path = str(tmp_path / "p")
-    mx.npx.save(
-        path, {"scalar": mx.np.array(2.5), "empty": mx.np.zeros((0, 3)), "é": mx.np.ones(2)}
-    )
-    arrays = read_params(path)
-    assert isinstance(arrays, dict)
-    assert_same(arrays["scalar"], np.float32(2.5))
-    assert_same(arrays["empty"], np.zeros((0, 3), "f4"))
-    assert_same(arrays["é"], np.ones(2, "f4"))
+    arrays = {"scalar": np.array(2.5, "f4"), "empty": np.zeros((0, 3), "f4"), "é": np.ones(2, "f4")}
+    mx.npx.save(path, {name: mx.np.array(array) for name, array in arrays.items()})
+    saved = read_params(path)
+    write_params(path, arrays)
+    loaded = mx.npx.load(path)
+    for name, array in arrays.items():
+        assert_same(saved[name], array)
+        assert_same(loaded[name].asnumpy(), array)
 
 
-def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path: Path) -> None:
+def test_sparse_arrays_of_mxnet_are_refused_by_name(tmp_path):
     for storage in ("row_sparse", "csr"):
         mx.nd.save(str(tmp_path / "p"), {"a": mx.nd.ones((3, 4)).tostype(storage)})
-        with pytest.raises(CheckpointError, match=storage):
-            read_params(tmp_path / "p")
+        refused(CheckpointError, storage, read_params, tmp_path / "p")
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_what_we_write_mxnet_loads_in_its_mode(tmp_path: Path, dtype: str) -> None:
+def test_what_we_write_mxnet_loads_in_its_mode(tmp_path, dtype):
     values = np.random.default_rng(0).integers(0, 2, (3, 2, 4)).astype(dtype)
-    old, new = str(tmp_path / "old"), str(tmp_path / "new")
-    for arrays in ({"a": values}, [values]):
-        key = "a" if isinstance(arrays, dict) else 0
-        write_params(old, arrays, numpy_mode=False)
-        assert_same(mx.nd.load(old)[key].asnumpy(), values)
-        write_params(new, arrays)
-        with mx.util.np_shape(True), mx.util.np_array(True):
-            assert_same(mx.npx.load(new)[key].asnumpy(), values)
-
-
-@mx.util.use_np
-def test_scalars_and_empty_arrays_load_in_numpy_mode(tmp_path: Path) -> None:
     path = str(tmp_path / "p")
-    write_params(path, {"scalar": np.array(2.5, "f4"), "empty": np.zeros((0, 3), "f4")})
-    arrays = mx.npx.load(path)
-    assert_same(arrays["scalar"].asnumpy(), np.float32(2.5))
-    assert_same(arrays["empty"].asnumpy(), np.zeros((0, 3), "f4"))
-
-
-def test_a_block_loads_what_we_write(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    arrays = {"weight": rng.normal(size=(3, 4)).astype("f4"), "bias": np.arange(3, dtype="f4")}
-    write_params(tmp_path / "p", arrays, numpy_mode=False)
-    layer = mx.gluon.nn.Dense(3, in_units=4)
-    layer.load_parameters(str(tmp_path / "p"))
-    for name, array in arrays.items():
-        assert_same(getattr(layer, name).data().asnumpy(), array)
-
-
-def test_the_book_s_file_is_read_as_mxnet_reads_it() -> None:
-    path = FIXTURES / "mxnet" / "bert.tiny" / "pretrained.params"
-    with mx.util.np_shape(True), mx.util.np_array(True):
-        expected = {name: value.asnumpy() for name, value in mx.npx.load(str(path)).items()}
-    arrays = read_params(path)
-    assert isinstance(arrays, dict)
-    assert set(arrays) == set(expected)
-    for name, array in arrays.items():
-        assert_same(array, expected[name])
+    for arrays, key in (({"a": values}, "a"), ([values], 0)):
+        write_params(path, arrays, numpy_mode=False)
+        assert_same(mx.nd.load(path)[key].asnumpy(), values)
+        write_params(path, arrays)
+        with mx.util.np_shape(True), mx.util.np_array(True):
+            assert_same(mx.npx.load(path)[key].asnumpy(), values)

@@ -1,16 +1,12 @@
 """A server on the loopback interface with scripted faults."""
 
-from __future__ import annotations
-
 import re
 import socket
 import struct
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
 
 PAGE = b"<!DOCTYPE html><html><body>Please log in</body></html>"
 
@@ -20,8 +16,8 @@ class Served:
     """A file of the server: its content, and a fault for each of the first requests."""
 
     content: bytes
-    script: list[str] = field(default_factory=list)
-    requests: list[dict[str, str]] = field(default_factory=list)
+    script: list
+    requests: list = field(default_factory=list)
 
 
 class FaultServer(ThreadingHTTPServer):
@@ -29,47 +25,41 @@ class FaultServer(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__(("127.0.0.1", 0), Handler)
-        self.files: dict[str, Served] = {}
+        self.files = {}
         self.url = f"http://127.0.0.1:{self.server_port}"
         threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True).start()
 
-    def serve(self, path: str, content: bytes, *script: str) -> Served:
+    def serve(self, path, content, *script):
         self.files[path] = Served(content, list(script))
         return self.files[path]
 
-    def requests(self) -> int:
-        return sum(len(file.requests) for file in self.files.values())
-
-    def handle_error(self, *_: Any) -> None:
-        """Clients that leave are expected."""
+    def handle_error(self, *_):
+        """Ignore clients that leave."""
 
 
 class Handler(BaseHTTPRequestHandler):
     """Serves one request."""
 
-    server: FaultServer
-
-    def do_GET(self) -> None:
+    def do_GET(self):
         self.close_connection = True
         path = self.path.partition("#")[0]
-        self.file = self.server.files.get(path) or Served(b"", ["404"])
-        self.file.requests.append(dict(self.headers))
-        fault = self.file.script.pop(0) if self.file.script else "ok"
-        self.body = self.file.content
-        FAULTS[fault](self)
+        file = self.server.files.get(path) or Served(b"", ["404"])
+        file.requests.append(dict(self.headers))
+        self.body = file.content
+        FAULTS[file.script.pop(0) if file.script else "ok"](self)
 
-    def log_message(self, *_: Any) -> None:
+    def log_message(self, *_):
         pass
 
-    def head(self, status: int, **headers: Any) -> None:
+    def head(self, status, **headers):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name.replace("_", "-"), str(value))
         self.end_headers()
 
-    def begin(self) -> bytes:
+    def begin(self):
         """Send the right head; return the body that belongs to it."""
         first, total = self.first(), len(self.body)
         if not first:
@@ -81,63 +71,60 @@ class Handler(BaseHTTPRequestHandler):
             self.head(206, Content_Range=span, Content_Length=total - first)
         return self.body[first:]
 
-    def first(self) -> int:
+    def first(self):
         match = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
         return int(match[1]) if match else 0
 
-    def send(self, data: bytes) -> None:
+    def send(self, data):
         self.wfile.write(data)
 
-    def cut(self, share: float = 0.5) -> None:
+    def cut(self, share=0.5):
         body = self.begin()
         self.send(body[: int(len(body) * share)])
 
-    def reset(self) -> None:
+    def reset(self):
         self.cut()
         linger = struct.pack("ii", 1, 0)
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         self.connection.close()
 
-    def wait(self) -> None:
-        """Until the client leaves."""
+    def wait(self):
+        """Wait until the client leaves."""
         self.connection.settimeout(20)
         self.connection.recv(1)
 
-    def trickle(self, data: bytes) -> None:
-        for i in range(len(data)):
-            self.send(data[i : i + 1])
-            time.sleep(0.02)
+    def send_slowly(self, data, size, pause):
+        for i in range(0, len(data), size):
+            self.send(data[i : i + size])
+            time.sleep(pause)
 
-    def slow(self) -> None:
-        body = self.begin()
-        for i in range(0, len(body), 1 << 14):
-            self.send(body[i : i + (1 << 14)])
-            time.sleep(0.05)
+    def trickle(self, data):
+        self.send_slowly(data, 1, 0.02)
 
-    def endless(self) -> None:
+    def endless(self):
         self.head(200)
         while True:
             self.send(b"more" * 4096)
 
-    def short(self, status: int, body: bytes = PAGE, **headers: Any) -> None:
+    def short(self, status, body=PAGE, **headers):
         self.head(status, Content_Length=len(body), **headers)
         self.send(body)
 
-    def chunked(self) -> None:
+    def chunked(self):
         self.protocol_version = "HTTP/1.1"
         self.head(200, Transfer_Encoding="chunked")
         self.send(f"{len(self.body):x}\r\n".encode() + self.body[:1000])
 
-    def range(self, shift: int) -> None:
-        """The wrong part of the file."""
+    def range(self, shift):
+        """Send the wrong part of the file."""
         first, total = self.first() + shift, len(self.body)
         self.head(206, Content_Range=f"bytes {first}-{total - 1}/{total}")
         self.send(self.body[first:])
 
 
-FAULTS: dict[str, Callable[[Handler], None]] = {
+FAULTS = {
     "ok": lambda h: h.send(h.begin()),
-    "slow": lambda h: h.slow(),
+    "slow": lambda h: h.send_slowly(h.begin(), 1 << 14, 0.05),
     "cut": lambda h: h.cut(),
     "cut at once": lambda h: h.cut(0),
     "reset": lambda h: h.reset(),

@@ -2,14 +2,11 @@
 
     python floors.py [NAME...] > constraints
 
-NAMEs are left out. It needs the package packaging, and tomli before Python 3.11.
+Packages named NAME are left out. Needs packaging, and tomli before Python 3.11.
 """
-
-from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,21 +17,21 @@ else:
     import tomli as tomllib
 
 PYPROJECT = Path(__file__).parents[2] / "pyproject.toml"
-#: Extras of those who work on bertnli; their tools are installed as they are.
+#: Extras for developers, whose versions are not tested.
 TOOLS = ("docs", "dev", "browser")
 
 
-def requirements() -> list[Requirement]:
-    """Return what bertnli and its extras need."""
-    project: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
+def requirements():
+    """Return the requirements of bertnli and its extras."""
+    project = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"].items()
     lists = [project["dependencies"], *(needs for name, needs in extras if name not in TOOLS)]
     return [Requirement(text) for needs in lists for text in needs]
 
 
-def floors() -> dict[str, str]:
-    """Return the oldest version of each package, by its name as it is written."""
-    oldest: dict[str, str] = {}
+def floors():
+    """Return the oldest version of each package by its name in pyproject.toml."""
+    oldest = {}
     for need in requirements():
         for rule in need.specifier:
             if rule.operator in (">=", "=="):
@@ -45,7 +42,7 @@ def floors() -> dict[str, str]:
     return oldest
 
 
-def main() -> None:
+def main():
     """Print a constraint for each package that is not left out."""
     left_out = {canonicalize_name(name) for name in sys.argv[1:]}
     for name, version in sorted(floors().items()):

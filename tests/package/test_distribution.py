@@ -1,7 +1,5 @@
 """The version, the dependencies, and the built distributions."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil
@@ -19,14 +17,14 @@ from packaging.version import Version
 from bertnli.version import __version__
 
 ROOT = Path(__file__).resolve().parents[2]
-#: What a wheel must have beside Python files.
+#: Files of a wheel that are not Python.
 DATA = (
     "bertnli/py.typed",
     "bertnli/data/sample/train.tsv",
     "bertnli/models/bert.mini/classifier/model.safetensors",
     "bertnli/models/bert.mini/pretrained/config.json",
 )
-#: What tests and documentation need of the source distribution.
+#: Files of the source distribution that tests and documentation need.
 SOURCE = (
     "tests/conftest.py",
     "tests/fixtures/torch/golden.npz",
@@ -44,11 +42,11 @@ SOURCE = (
 )
 
 
-def text(name: str) -> str:
+def text(name):
     return (ROOT / name).read_text(encoding="utf-8")
 
 
-def test_the_version_stands_in_one_place() -> None:
+def test_the_version_is_defined_once():
     assert re.fullmatch(r"\d+\.\d+\.\d+((a|b|rc)\d+)?", __version__)
     assert 'version = { attr = "bertnli.version.__version__" }' in text("pyproject.toml")
     files = [
@@ -71,13 +69,13 @@ VULNERABLE = {
 }
 
 
-def test_vulnerable_versions_are_not_accepted() -> None:
+def test_vulnerable_versions_are_not_accepted():
     oldest = floors()
     for name, version in VULNERABLE.items():
         assert Version(oldest[name]) >= Version(version), name
 
 
-def test_the_versions_that_are_tested_are_accepted() -> None:
+def test_tested_versions_are_accepted():
     pinned = dict(re.findall(r"^([\w-]+)==(.+)$", text("constraints.txt"), re.MULTILINE))
     assert {"torch", "mxnet", "numpy", "pyarrow"} <= {*pinned}
     for need in requirements():
@@ -85,7 +83,7 @@ def test_the_versions_that_are_tested_are_accepted() -> None:
             assert pinned[need.name] in need.specifier, need
 
 
-def test_the_page_on_compatibility_has_the_oldest_versions() -> None:
+def test_the_page_on_compatibility_has_the_oldest_versions():
     page = text("docs/compatibility.md")
     section = page.partition("## Oldest versions")[2].partition("\n## ")[0]
     rows = dict(re.findall(r"^\| ([\w-]+) \| ([\d.]+) \|", section, re.MULTILINE))
@@ -95,7 +93,7 @@ def test_the_page_on_compatibility_has_the_oldest_versions() -> None:
         assert version == floors()[{"PyTorch": "torch", "NumPy": "numpy"}[name]]
 
 
-def test_the_image_is_pinned_and_has_the_versions_that_are_tested() -> None:
+def test_the_image_is_pinned_and_has_the_versions_that_are_tested():
     bases = re.findall(r"^FROM (\S+)", text("Dockerfile"), re.MULTILINE)
     assert {*bases} == {"${BASE}"}
     assert re.search(r"^ARG BASE=python:3\.11\S*@sha256:[0-9a-f]{64}$", text("Dockerfile"), re.M)
@@ -104,7 +102,7 @@ def test_the_image_is_pinned_and_has_the_versions_that_are_tested() -> None:
     assert all("--constraint /wheels/constraints.txt" in install for install in installs)
 
 
-def test_the_image_is_made_of_what_docker_may_see() -> None:
+def test_the_image_copies_only_files_that_dockerignore_allows():
     allowed = {line[1:] for line in text(".dockerignore").splitlines() if line.startswith("!")}
     copied = re.findall(r"^COPY (?!--from)(.+) \./\S*$", text("Dockerfile"), re.MULTILINE)
     assert {name.removeprefix("./") for names in copied for name in names.split()} == allowed
@@ -112,8 +110,8 @@ def test_the_image_is_made_of_what_docker_may_see() -> None:
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """What an editable install needs of the project, in a folder of its name."""
+def clone(tmp_path):
+    """Copy the files that an editable install needs into a folder named bertnli."""
     home = tmp_path / "parent" / "bertnli"
     home.mkdir(parents=True)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
@@ -123,10 +121,8 @@ def clone(tmp_path: Path) -> Path:
     return home
 
 
-def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(
-    clone: Path, tmp_path: Path
-) -> None:
-    """There the clone's folder would be a namespace package of the same name."""
+def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(clone, tmp_path):
+    """There the clone's folder looks like a namespace package of the same name."""
     build = "from setuptools import build_meta; print(build_meta.build_editable('built'))"
     (clone / "built").mkdir()
     done = processes.run([sys.executable, "-c", build], cwd=clone)
@@ -134,7 +130,7 @@ def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(
     site_packages = tmp_path / "site-packages"
     with zipfile.ZipFile(next((clone / "built").glob("*.whl"))) as wheel:
         wheel.extractall(site_packages)
-    # Without the site module nothing of this environment's own installs is imported.
+    # Without the site module this environment's own bertnli is not found.
     code = (
         "import site, sys; site.addsitedir(sys.argv[1]); sys.path.append(sys.argv[2])\n"
         "import bertnli; print(bertnli.load.__name__, bertnli.__version__, bertnli.__file__)"
@@ -151,10 +147,10 @@ def test_an_editable_install_is_imported_from_the_folder_that_holds_the_clone(
 
 
 @pytest.mark.long
-def test_distributions(tmp_path: Path) -> None:
-    """The source distribution, and of it the wheel, both of which twine finds in order."""
+def test_distributions(tmp_path):
+    """Build the source distribution, and the wheel from it; twine checks both."""
 
-    def run(*argv: str, cwd: Path = ROOT) -> str:
+    def run(*argv, cwd=ROOT):
         done = processes.run([sys.executable, "-m", *argv], cwd=cwd)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout

@@ -1,40 +1,33 @@
 """Explanations: integrated gradients against Captum, attention against transformers' own."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import bert_shapes, initial_arrays
 from bertnli.cli import main
 from bertnli.data.dataset import build_vocab
 from bertnli.errors import ConfigError, DataError
-from bertnli.explain import Explanation
-from bertnli.nets.classifier import Classifier
 from bertnli.text.vocab import Vocab
 
 PAIR = ("Two men play guitar in the street.", "Nobody is making music.")
 
 
 @pytest.fixture(scope="module")
-def bundled(backend: Backend) -> Classifier:
-    net: Classifier = backend.load("bert.mini", "cpu")
-    return net
+def bundled(backend):
+    return backend.load("bert.mini", "cpu")
 
 
 @pytest.fixture(scope="module")
-def explained(bundled: Classifier) -> Explanation:
+def explained(bundled):
     return bundled.explain(*PAIR)
 
 
-def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
+def test_the_shares_add_up(bundled, explained):
     (predicted,) = bundled.predict([PAIR])
     assert explained.label == explained.target == predicted.label
     assert explained.probabilities == pytest.approx(predicted.probabilities, abs=1e-5)
@@ -49,7 +42,7 @@ def test_the_shares_add_up(bundled: Classifier, explained: Explanation) -> None:
 
 
 @pytest.mark.needs("torch")
-def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -> None:
+def test_captum_computes_the_same(explained):
     import torch
     from captum import attr
 
@@ -59,7 +52,7 @@ def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -
     segments = torch.tensor([explained.segments])
     blank = ids.where((ids == vocab["<cls>"]) | (ids == vocab["<sep>"]), vocab["<mask>"])
 
-    def probabilities(embedded: torch.Tensor) -> torch.Tensor:
+    def probabilities(embedded):
         encoded = net.encoder.embed(embedded, segments.expand(len(embedded), -1))
         for blk in net.encoder.blks:
             encoded = blk(encoded)
@@ -78,11 +71,10 @@ def test_captum_computes_the_same(explained: Explanation, bundled: Classifier) -
 
 
 @pytest.mark.needs("torch")
-def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> None:
+def test_attention_is_that_of_transformers(backend, tmp_path):
     import torch
     import transformers
 
-    words = [f"w{i}" for i in range(35)]
     config = transformers.BertConfig(
         vocab_size=40,
         hidden_size=16,
@@ -98,59 +90,43 @@ def test_attention_is_that_of_transformers(backend: Backend, tmp_path: Path) -> 
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, 0.0, 0.4)
     model.save_pretrained(tmp_path)
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-    (tmp_path / "vocab.txt").write_text("\n".join([*special, *words]) + "\n")
-    net = backend.load(tmp_path, "cpu")
-    explained = net.explain("w1 w2 w3", "w4 w5")
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"w{i}" for i in range(35))]
+    (tmp_path / "vocab.txt").write_text("\n".join(tokens) + "\n")
+    explained = backend.load(tmp_path, "cpu").explain("w1 w2 w3", "w4 w5")
     assert explained.tokens[1:4] == ("w1", "w2", "w3")
-    ids = torch.tensor([[2, *(special + words).index("w1") + np.arange(3), 3, 9, 10, 3]])
+    words = ["[CLS]", "w1", "w2", "w3", "[SEP]", "w4", "w5", "[SEP]"]
+    ids, segments = torch.tensor([[*map(tokens.index, words)]]), torch.tensor([explained.segments])
     with torch.no_grad():
-        output = model(
-            ids, token_type_ids=torch.tensor([explained.segments]), output_attentions=True
-        )
+        output = model(ids, token_type_ids=segments, output_attentions=True)
     for block, attention in enumerate(output.attentions):
         np.testing.assert_allclose(explained.attention[block], attention[0].numpy(), atol=2e-6)
     probabilities = output.logits.softmax(1)[0].tolist()
     assert list(explained.probabilities.values()) == pytest.approx(probabilities, abs=1e-5)
 
 
-@pytest.mark.needs("torch", "mxnet")
-def test_backends_explain_alike() -> None:
-    first, second = (
-        bertnli.get_backend(name).load("bert.mini", "cpu").explain(*PAIR)
-        for name in ("torch", "mxnet")
-    )
-    assert first.tokens == second.tokens
-    np.testing.assert_allclose(first.attention, second.attention, atol=1e-5)
-    # Where the input of a ReLU rounds to either side of 0, one point of the path has its slope.
-    np.testing.assert_allclose(first.saliency, second.saliency, atol=1e-4)
-
-
-def test_a_class_of_choice_and_one_head(bundled: Classifier, explained: Explanation) -> None:
+def test_a_chosen_class_and_a_chosen_head(bundled, explained):
     shares = [bundled.explain(*PAIR, label=label) for label in bundled.labels]
-    # The probabilities of all classes sum to 1, on the whole way.
+    # The probabilities of all classes sum to 1 at every point of the path.
     np.testing.assert_allclose(sum(explanation.saliency for explanation in shares), 0, atol=1e-5)
     assert [explanation.target for explanation in shares] == list(bundled.labels)
-    blocks, heads, T, _ = explained.attention.shape
+    attention = explained.attention
+    blocks, heads, T, _ = attention.shape
     assert (blocks, heads) == (bundled.config.num_blks, bundled.config.num_heads)
-    np.testing.assert_allclose(explained.attention.sum(3), 1, atol=1e-9)
-    np.testing.assert_array_equal(explained.attention_of(1, -1), explained.attention[1, heads - 1])
-    np.testing.assert_allclose(
-        explained.attention_of(), explained.attention.reshape(-1, T, T).mean(0)
-    )
+    np.testing.assert_allclose(attention.sum(3), 1, atol=1e-9)
+    np.testing.assert_array_equal(explained.attention_of(1, -1), attention[1, heads - 1])
+    np.testing.assert_allclose(explained.attention_of(), attention.reshape(-1, T, T).mean(0))
     for wrong in ({"block": blocks}, {"head": -heads - 1}):
         with pytest.raises(ConfigError, match=f"{next(iter(wrong))} is .*0 to"):
             explained.attention_of(**wrong)
 
 
-def test_explaining_leaves_no_trace_in_training(backend: Backend) -> None:
+def test_explaining_does_not_change_training(backend):
     vocab = build_vocab(bertnli.read("sample", "dev"), 1)
     data = backend.SNLIBERTDataset(bertnli.read("sample", "dev"), 32, vocab, verbose=False)
     arrays = []
     for explains in (False, True):
-        net = backend.BERTClassifier(
-            backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.1, 32, vocab=vocab)
-        )
+        bert = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.1, 32, vocab=vocab)
+        net = backend.BERTClassifier(bert)
         trainer = backend.Trainer(net, 1e-3, "cpu")
         for step in range(2):
             trainer.train_step(data.batch(np.arange(8)), 1e-3, step).read()
@@ -161,7 +137,7 @@ def test_explaining_leaves_no_trace_in_training(backend: Backend) -> None:
         np.testing.assert_array_equal(array, arrays[1][name], err_msg=name)
 
 
-def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifier) -> None:
+def test_errors(backend, bundled):
     with pytest.raises(ConfigError, match="no class 'maybe'; its classes: entailment"):
         bundled.explain(*PAIR, label="maybe")
     with pytest.raises(ConfigError, match="at least 1"):
@@ -174,12 +150,7 @@ def test_what_cannot_be_explained_is_refused(backend: Backend, bundled: Classifi
         backend.BERTClassifier(bert).explain("a", "a")
 
 
-def test_the_command_prints_and_draws(
-    backend: Backend,
-    explained: Explanation,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_command_prints_and_draws(backend, explained, tmp_path, capsys):
     command = ["explain", *PAIR, "--backend", backend.name, "--devices", "cpu"]
     png = tmp_path / "pair.png"
     assert main([*command, "--plot", str(png), "--block", "0", "--head", "1"]) == 0
@@ -189,13 +160,12 @@ def test_the_command_prints_and_draws(
     values = json.loads(capsys.readouterr().out)
     assert values["tokens"] == list(explained.tokens)
     np.testing.assert_allclose(values["attention"], explained.attention, atol=1e-9)
-    assert main([*command, "--head", "1"]) == 2
-    assert "--plot FILE" in capsys.readouterr().err
-    assert main([*command, "--plot", "pair.xyz"]) == 2
-    assert "--plot writes .png, .pdf, .svg" in capsys.readouterr().err
-
-
-def test_text_and_html(explained: Explanation) -> None:
+    for wrong, message in (
+        (["--head", "1"], "--plot FILE"),
+        (["--plot", "pair.xyz"], "--plot writes .png, .pdf, .svg"),
+    ):
+        assert main([*command, *wrong]) == 2
+        assert message in capsys.readouterr().err
     lines = str(explained).splitlines()
     assert lines[0].startswith(f"{explained.label} 0.")
     assert len(lines) == 1 + len(explained.tokens)

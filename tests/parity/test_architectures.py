@@ -1,17 +1,11 @@
-"""In what BERTs differ: activation, normalised embeddings, epsilon. The referee is NumPy's."""
-
-from __future__ import annotations
-
-from typing import Any
+"""BERTs with other activations, normalised embeddings, epsilons, against the NumPy referee."""
 
 import numpy as np
 import pytest
+from small_nets import batch_of, random_classifier
 
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import classifier_shapes
-from bertnli.data.batches import Batch
 
 SIZES = (50, 32, 64, 4, 3, 0.0, 20)
 KINDS = {
@@ -20,59 +14,29 @@ KINDS = {
     "tanh": BERTConfig(*SIZES, "gelu_tanh", True, 1e-6),
     "norm alone": BERTConfig(*SIZES, "relu", True, 1e-3),
 }
+BATCH = batch_of([20, 3, 1, 7, 12, 7], 20, vocab_size=50)
 
 
-@pytest.fixture(params=KINDS)
-def config(request: pytest.FixtureRequest) -> BERTConfig:
-    return KINDS[request.param]
-
-
-def random_batch() -> Batch:
-    rng = np.random.default_rng(0)
-    ids, segments = rng.integers(0, 50, (6, 20)), rng.integers(0, 2, (6, 20))
-    lens, labels = np.array([20, 3, 1, 7, 12, 7]), rng.integers(0, 3, 6)
-    return Batch(*(array.astype(np.int32) for array in (ids, segments, lens, labels)))
-
-
-def classifier(nli: Backend, config: BERTConfig) -> Any:
-    rng = np.random.default_rng(1)
-    arrays = {
-        name: rng.normal(float(name.endswith("ln.weight")), 0.2, shape).astype(np.float32)
-        for name, shape in classifier_shapes(config, 3).items()
-    }
-    net = nli.BERTClassifier(nli.BERTModel(**config.to_dict()))
-    net.load_arrays(arrays, "the test")
-    return net
-
-
-def test_a_model_is_the_referee_s(backend: Backend, loop: Any, config: BERTConfig) -> None:
-    net, batch = classifier(backend, config), random_batch()
-    arrays, inputs = net.arrays(), batch.inputs()
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_computes_what_the_referee_does(backend, loop, kind):
+    config, net, inputs = KINDS[kind], random_classifier(backend, KINDS[kind]), BATCH.inputs()
+    arrays = net.arrays()
     expected = parity.forward(arrays, config, *inputs)
     with loop.scope():
         encoded = loop.array(net.encoder(*(loop.tensor(array) for array in inputs)))
     assert parity.max_abs_difference(encoded, expected.encoded) <= 1e-5
-    assert parity.max_abs_difference(net.logits(batch), expected.logits) <= 1e-5
-    computed = backend.Trainer(net, devices="cpu").gradients(batch, 0)
-    gradients = parity.gradients(arrays, config, *inputs, batch.labels)
+    assert parity.max_abs_difference(net.logits(BATCH), expected.logits) <= 1e-5
+    computed = backend.Trainer(net, devices="cpu").gradients(BATCH, 0)
+    gradients = parity.gradients(arrays, config, *inputs, BATCH.labels)
     assert set(computed) == set(gradients)
     for name, gradient in gradients.items():
         apart = parity.max_abs_difference(computed[name], gradient)
         assert apart <= 2e-5 * max(1.0, np.abs(gradient).max()), name
 
 
-def test_training_steps_are_the_same_on_both(
-    both: tuple[Backend, Backend], config: BERTConfig
-) -> None:
-    trainers = [nli.Trainer(classifier(nli, config), devices="cpu") for nli in both]
-    rows = parity.run_both(*trainers, [random_batch()] * 20, lr=1e-3)
-    assert max(row.absolute for row in rows) <= 1e-4
-    assert rows[-1].our_loss < 0.8 * rows[0].our_loss
-
-
-def test_dropout_follows_normalised_embeddings(backend: Backend, loop: Any) -> None:
-    places = [
+def test_dropout_follows_normalised_embeddings(backend, loop):
+    bert, normalised = (
         loop.dropout_layers(backend.BERTModel(*SIZES, embedding_norm=norm).encoder)
         for norm in (False, True)
-    ]
-    assert places[1] - places[0] == {"dropout"}
+    )
+    assert normalised - bert == {"dropout"}

@@ -1,31 +1,24 @@
-"""What a recipe turns on, on both backends: against PyTorch's own, and against each other."""
+"""Recipes on both backends, against PyTorch's own functions and against each other."""
 
-from __future__ import annotations
-
-from collections.abc import Callable, Mapping
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from small_nets import classifier
 from torch.optim.swa_utils import AveragedModel
 
 import bertnli
 from bertnli import parity
-from bertnli.backends.interface import Backend
 from bertnli.backends.torch import optimizer
-from bertnli.bert.config import BERTConfig
-from bertnli.data.batches import Batch, batches
+from bertnli.data.batches import batches
 from bertnli.data.dataset import PairDataset, build_vocab
-from bertnli.training.moments import dense_moments
-from bertnli.training.recipe import TensorRate, smoothed
+from bertnli.training.optimizer import TensorRate, dense_moments
+from bertnli.training.sets import smoothed
 
 LR, DECAY, LAYERS = 1e-3, 0.1, 0.5
 TABLE = "encoder.token_embedding.weight"
-#: All of it at once.
+#: All settings of recipes at once.
 EVERYTHING = {
     "schedule": "linear",
     "warmup": 0.2,
@@ -35,16 +28,14 @@ EVERYTHING = {
     "label_smoothing": 0.1,
     "average": 0.5,
 }
-Arrays = dict[str, NDArray]
 
 
-def new_trainer(nli: Backend, config: BERTConfig, **settings: Any) -> Any:
-    net: Any = nli.BERTClassifier(nli.BERTModel(**config.to_dict(), seed=0), seed=0)
-    return nli.Trainer(net, LR, devices="cpu", **settings)
+def new_trainer(nli, config, **settings):
+    return nli.Trainer(classifier(nli, config), LR, devices="cpu", **settings)
 
 
-def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
-    """PyTorch's AdamW in float64, with the groups of a model of two blocks written out."""
+def oracle(starts):
+    """Return tensors and PyTorch's AdamW in float64, with the rates of a model of two blocks."""
     tensors = {name: torch.tensor(a, dtype=torch.float64) for name, a in starts.items()}
     groups = []
     for name, tensor in tensors.items():
@@ -56,20 +47,15 @@ def oracle(starts: Arrays) -> tuple[dict[str, torch.Tensor], torch.optim.AdamW]:
     return tensors, torch.optim.AdamW(groups)
 
 
-def check(arrays: Arrays, expected: Mapping[str, torch.Tensor], tolerance: float) -> None:
+def check(arrays, expected, tolerance):
     for name, array in arrays.items():
         right = expected[name].numpy()
         apart = np.abs(array - right) / np.maximum(1, np.abs(right))
         assert apart.max() <= tolerance, name
 
 
-def test_decay_rates_and_clipping_are_torch_s(
-    backend: Backend, loop: Any, tiny: BERTConfig
-) -> None:
-    """Fed the same gradients, whose norms are above and below the threshold.
-
-    The moments show the clipping, of which Adam's step itself takes little notice.
-    """
+def test_decay_rates_and_clipping_are_torch_s(backend, loop, tiny):
+    """The norms of the gradients are above and below the threshold; the moments show clipping."""
     settings = {"weight_decay": DECAY, "layer_decay": LAYERS, "clip_norm": 20.0}
     trainer = new_trainer(backend, tiny, **settings)
     starts = trainer.net.arrays()
@@ -99,10 +85,8 @@ def test_decay_rates_and_clipping_are_torch_s(
     np.testing.assert_allclose(unused, (1 - LR * LAYERS**3 * DECAY) ** 3, rtol=1e-6)
 
 
-def test_a_step_clips_what_the_gradients_are(
-    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
-) -> None:
-    """In parts that share tokens; on MXNet also on two devices."""
+def test_a_step_clips_what_the_gradients_are(backend, tiny, make_batch):
+    """The gradients are of parts that share tokens; on MXNet also of two devices."""
     batch = make_batch(7, vocab_size=20)
     for devices in ("cpu",) if backend.name == "torch" else ("cpu", "cpu:0,cpu:1"):
         trainer = new_trainer(backend, tiny, clip_norm=0.05, micro_batch_size=2)
@@ -118,8 +102,8 @@ def test_a_step_clips_what_the_gradients_are(
             assert apart <= 1e-5 * np.abs(m).max() or parity.is_key_bias(name), name
 
 
-def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
-    """Two gradients of one row are one: the norm is that of their sum."""
+def test_torch_s_sparse_gradients_with_a_row_twice():
+    """Gradients of the same row count as their sum, also in the norm."""
     tables, others = ([torch.nn.Parameter(torch.ones(5, 3)) for _ in range(2)] for _ in "ab")
     values = torch.tensor([[3.0, 0, 0], [-1.0, 2, 0], [0, 0, 1.0]])
     sparse = torch.sparse_coo_tensor([[1, 1, 3]], values, (5, 3), check_invariants=True)
@@ -139,14 +123,11 @@ def test_torch_s_sparse_gradients_with_a_row_twice() -> None:
         np.testing.assert_allclose(named[name].detach(), tensor.detach(), rtol=1e-6)
 
 
-def test_soft_targets_weigh_the_classes_losses(
-    backend: Backend, tiny: BERTConfig, make_batch: Callable[..., Batch]
-) -> None:
+def test_soft_targets_weigh_the_classes_losses(backend, tiny, make_batch):
     """The loss is linear in the targets, and so are its gradients."""
     trainer = new_trainer(backend, tiny, micro_batch_size=4)
     batch = make_batch(6)
     soft = smoothed(batch, 0.3, 3)
-    assert soft.targets is not None
     labels = torch.tensor(batch.labels).long()
     logits = torch.tensor(trainer.net.logits(batch))
     expected = torch.nn.functional.cross_entropy(
@@ -162,35 +143,35 @@ def test_soft_targets_weigh_the_classes_losses(
     assert trainer.train_step(soft, LR, 0).read()[0] == pytest.approx(float(expected), abs=1e-5)
 
 
-def sample(num_pairs: int) -> PairDataset:
+def sample(num_pairs):
     whole = bertnli.read("sample", "train")
     corpus = bertnli.Corpus(*(column[:num_pairs] for column in whole), tokenized=False)
     return PairDataset(corpus, 40, build_vocab(whole, 2), verbose=False)
 
 
-def small_net(nli: Backend, data: PairDataset) -> Any:
+def small_net(nli, data):
     return nli.BERTClassifier(
         nli.BERTModel(len(data.vocab), 16, 24, 2, 2, 0.0, 40, vocab=data.vocab)
     )
 
 
-def parameters(arrays: Arrays) -> torch.nn.ParameterDict:
+def parameters(arrays):
     return torch.nn.ParameterDict({n.replace(".", "/"): torch.tensor(a) for n, a in arrays.items()})
 
 
-def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None:
-    """The last 5 of 10 steps, as torch.optim.swa_utils has it; training itself does not notice."""
+def test_the_last_weights_are_averaged(backend, tmp_path):
+    """The average of the last 5 of 10 steps is that of torch.optim.swa_utils."""
     data = sample(80)
     plain = backend.Trainer(small_net(backend, data), LR, "cpu")
     expected = plain.fit(data, None, 2, 16, progress=False)
     trainer = backend.Trainer(small_net(backend, data), LR, "cpu", average=0.5)
     step, evaluate, weights, scored = trainer.train_step, trainer.eval_step, [], []
 
-    def watched(*arguments: Any) -> Any:
-        weights.append(trainer.net.arrays())  # those after the step before
+    def watched(*arguments):
+        weights.append(trainer.net.arrays())  # before the step
         return step(*arguments)
 
-    def kept(batch: Batch) -> Any:
+    def kept(batch):
         scored.append(trainer.net.arrays())
         return evaluate(batch)
 
@@ -211,7 +192,7 @@ def test_the_last_weights_are_averaged(backend: Backend, tmp_path: Path) -> None
         assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
 
 
-def test_everything_at_once_on_both_backends(both: tuple[Backend, Backend]) -> None:
+def test_everything_at_once_on_both_backends(both):
     data = sample(96)
     histories, nets = [], []
     for nli in both:

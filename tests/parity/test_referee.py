@@ -1,20 +1,14 @@
-"""The referee against the definition of a derivative and PyTorch's Adam; comparisons of arrays."""
-
-from __future__ import annotations
-
-from types import SimpleNamespace
+"""The float64 referee against central differences and PyTorch's Adam; comparisons of arrays."""
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
+from small_nets import batch_of, random_arrays
 
 from bertnli import parity
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import bert_shapes, classifier_shapes
-from bertnli.data.batches import Batch
+from bertnli.bert.parameters import bert_shapes
 from bertnli.errors import DataError
-from bertnli.training.engine import StepResult
 
 SIZES = (13, 6, 10, 2, 2, 0.0, 9)
 SMALL = BERTConfig(*SIZES)
@@ -23,35 +17,20 @@ KINDS = {
     "Devlin et al.": BERTConfig(*SIZES, "gelu", True, 1e-12),
     "tanh": BERTConfig(*SIZES, "gelu_tanh", False, 1e-6),
 }
-
-
-def random_arrays(config: BERTConfig) -> dict[str, NDArray]:
-    """A classifier whose every tensor, biases too, is far from its start value."""
-    rng = np.random.default_rng(0)
-    return {
-        name: rng.normal(float(name.endswith("ln.weight")), 0.5, shape)
-        for name, shape in classifier_shapes(config, 3).items()
-    }
-
-
-def small_batch() -> Batch:
-    rng = np.random.default_rng(1)
-    ids, segments = rng.integers(0, 13, (4, 7)), rng.integers(0, 2, (4, 7))
-    return Batch(ids, segments, np.array([7, 3, 1, 5]), np.array([0, 2, 1, 2]))
+BATCH = batch_of([7, 3, 1, 5], 7, vocab_size=13)
 
 
 @pytest.mark.parametrize("valid", ["none", "of each pair", "of each query"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_gradients_are_central_differences(kind: str, valid: str) -> None:
-    config, batch = KINDS[kind], small_batch()
-    arrays, rng = random_arrays(config), np.random.default_rng(2)
+def test_gradients_are_central_differences(kind, valid):
+    config, batch = KINDS[kind], BATCH
+    arrays, rng = random_arrays(config, 0.5, seed=0), np.random.default_rng(2)
     by_query = rng.integers(0, 8, (4, 7))  # 0: no valid key
     lens = {"none": None, "of each pair": batch.valid_lens, "of each query": by_query}[valid]
     inputs = (batch.token_ids, batch.segments, lens)
 
-    def mean_loss() -> float:
+    def mean_loss():
         logits = parity.forward(arrays, config, *inputs).logits
-        assert logits is not None
         return float(parity.losses(logits, batch.labels).mean())
 
     gradients = parity.gradients(arrays, config, *inputs, batch.labels)
@@ -71,26 +50,26 @@ def test_gradients_are_central_differences(kind: str, valid: str) -> None:
         assert largest < 1e-15 if parity.is_key_bias(name) else largest > 1e-4, name
 
 
-def test_heads_are_computed_if_their_tensors_are_there() -> None:
-    rng, batch = np.random.default_rng(0), small_batch()
+def test_heads_are_computed_if_their_tensors_are_given():
+    rng, batch = np.random.default_rng(0), BATCH
     bert = {name: rng.normal(size=shape) for name, shape in bert_shapes(SMALL).items()}
     positions = np.array([[0, 6]] * 4)
     pretrained = parity.forward(bert, SMALL, *batch.inputs(), positions)
-    assert pretrained.mlm_logits is not None and pretrained.mlm_logits.shape == (4, 2, 13)
-    assert pretrained.nsp_logits is not None and pretrained.nsp_logits.shape == (4, 2)
+    assert pretrained.mlm_logits.shape == (4, 2, 13)
+    assert pretrained.nsp_logits.shape == (4, 2)
     assert pretrained.logits is None
-    classifier = parity.forward(random_arrays(SMALL), SMALL, *batch.inputs())
+    classifier = parity.forward(random_arrays(SMALL, 0.5), SMALL, *batch.inputs())
     assert classifier.mlm_logits is None and classifier.nsp_logits is None
-    assert classifier.logits is not None and classifier.logits.shape == (4, 3)
+    assert classifier.logits.shape == (4, 3)
 
 
-def test_adam_is_that_of_torch() -> None:
+def test_adam_is_that_of_torch():
     rng = np.random.default_rng(0)
     sizes = {"zero": 0.0, "1e-12": 1e-12, "1e-8": 1e-8, "1e-4": 1e-4, "1": 1.0}
     weights = {name: np.linspace(-2, 2, 5) for name in sizes}
     tensors = {name: torch.tensor(w, dtype=torch.float64) for name, w in weights.items()}
     optimizer = torch.optim.Adam(tensors.values(), lr=1e-3)
-    moments: tuple[dict[str, NDArray], dict[str, NDArray]] = ({}, {})
+    moments = ({}, {})
     for step in range(1, 11):
         gradients = {name: size * rng.normal(size=5) for name, size in sizes.items()}
         weights = parity.adam_step(weights, gradients, *moments, step, lr=1e-3)
@@ -101,18 +80,12 @@ def test_adam_is_that_of_torch() -> None:
             assert parity.max_abs_difference(weights[name], tensor.numpy()) < 1e-15
 
 
-def test_losses_are_cross_entropies() -> None:
+def test_losses_are_cross_entropies():
     logits = np.array([[0.0, 0.0, 0.0], [1000.0, 0.0, -1000.0], [1000.0, 0.0, -1000.0]])
     assert parity.losses(logits, [1, 0, 2]) == pytest.approx([np.log(3), 0.0, 2000.0], abs=1e-12)
 
 
-def test_key_bias() -> None:
-    names = ["W_k.bias", "W_k.weight", "W_q.bias"]
-    of_block = [parity.is_key_bias(f"encoder.blks.11.attention.{name}") for name in names]
-    assert [*of_block, parity.is_key_bias("output.bias")] == [True, False, False, False]
-
-
-def test_differences() -> None:
+def test_differences():
     a, b = np.array([1.0, 2.0]), np.array([1.5, 4.0])
     assert parity.max_abs_difference(a, b) == 2.0
     assert parity.relative_difference(a, b) == 0.5
@@ -127,21 +100,3 @@ def test_differences() -> None:
         parity.compare_arrays({"x": np.zeros(2)}, {"x": np.zeros(3)})
     with pytest.raises(DataError, match="a, b"):
         parity.compare_arrays({"a": a, "c": a}, {"b": a, "c": a})
-
-
-def test_run_both_takes_the_same_steps() -> None:
-    taken: list[tuple[float, int]] = []
-
-    def trainer(loss: float) -> SimpleNamespace:
-        def train_step(batch: Batch, lr: float, seed: int) -> StepResult:
-            taken.append((lr, seed))
-            return StepResult([(loss * len(batch), 0)])
-
-        return SimpleNamespace(train_step=train_step)
-
-    rows = parity.run_both(trainer(1.0), trainer(1.25), [small_batch()] * 2, lr=0.1, seed=7)
-    assert taken == [(0.1, 7), (0.1, 7), (0.1, 8), (0.1, 8)]
-    assert [(row.step, row.our_loss, row.their_loss, row.absolute) for row in rows] == [
-        (0, 1.0, 1.25, 0.25),
-        (1, 1.0, 1.25, 0.25),
-    ]

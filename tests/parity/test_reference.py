@@ -1,19 +1,13 @@
 """Each backend, and the referee, against what the reference implementation computed.
 
-The reference's zips are opened the way a user opens them. All comparisons are absolute unless said
-otherwise. The MXNet reference's own per-pair loss is off by up to 3.9e-6 from float64.
+Differences are absolute unless said otherwise. The MXNet reference's own loss of a pair is off by
+up to 3.9e-6 from float64.
 """
-
-from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from bertnli import parity
-from bertnli.backends.interface import Backend
 
 TOLERANCES = {
     "encoded": 1e-5,
@@ -23,10 +17,9 @@ TOLERANCES = {
     "logits": 1e-5,
     "loss": 1e-5,
 }
-Arrays = dict[str, NDArray]
 
 
-def backend_outputs(nli: Backend, golden: Any, loop: Any) -> Arrays:
+def backend_outputs(nli, golden, loop):
     bert, batch = golden.bert(nli), golden.batch
     inputs = [loop.tensor(array) for array in (*batch.inputs(), golden.values["pred_positions"])]
     encoded, mlm_logits, nsp_logits = bert(*inputs)
@@ -38,36 +31,35 @@ def backend_outputs(nli: Backend, golden: Any, loop: Any) -> Arrays:
     return {**outputs, "logits": logits, "loss": parity.losses(logits, batch.labels)}
 
 
-def referee_outputs(nli: Backend, golden: Any) -> Arrays:
+def referee_outputs(nli, golden):
     bert, net, batch = golden.bert(nli), golden.net(nli), golden.batch
     arrays = {**bert.arrays(), **net.arrays()}
     inputs = (*batch.inputs(), golden.values["pred_positions"])
     output = parity.forward(arrays, bert.config, *inputs)
-    losses = parity.losses(output.logits, batch.labels)  # type: ignore[arg-type]
+    losses = parity.losses(output.logits, batch.labels)
     return {**vars(output), "encoded": output.encoded, "loss": losses}
 
 
-def check_outputs(outputs: Arrays, expected: Arrays) -> None:
+def check_outputs(outputs, expected):
     apart = {name: parity.max_abs_difference(outputs[name], expected[name]) for name in TOLERANCES}
-    # Written so that a NaN is a failure.
-    wrong = {name: value for name, value in apart.items() if not value <= TOLERANCES[name]}
+    wrong = {name: x for name, x in apart.items() if not x <= TOLERANCES[name]}  # also NaN
     assert not wrong, f"further from the reference than {TOLERANCES}: {wrong}"
 
 
-def test_outputs(backend: Backend, golden: Any, loop: Any) -> None:
+def test_outputs(backend, golden, loop):
     outputs, referee = backend_outputs(backend, golden, loop), referee_outputs(backend, golden)
     check_outputs(outputs, golden.values)
     check_outputs(referee, golden.values)
     check_outputs(outputs, referee)
 
 
-def test_both_zips_hold_the_same_tensors(both: tuple[Backend, Backend], goldens: Any) -> None:
+def test_both_zips_hold_the_same_tensors(both, goldens):
     first, second = (goldens[nli.name].bert(nli).arrays() for nli in both)
     assert all(row.absolute == 0 for row in parity.compare_arrays(first, second))
     assert len(first) == 13 + 16 * 2
 
 
-def test_valid_lens_of_each_query_and_none(backend: Backend, golden: Any, loop: Any) -> None:
+def test_valid_lens_of_each_query_and_none(backend, golden, loop):
     bert, batch = golden.bert(backend), golden.batch
     size, width = batch.token_ids.shape
     by_query = np.random.default_rng(0).integers(0, width + 1, (size, width))  # 0: no valid key
@@ -80,8 +72,8 @@ def test_valid_lens_of_each_query_and_none(backend: Backend, golden: Any, loop: 
         assert mlm_logits is None
 
 
-def check_gradients(gradients: Arrays, expected: Arrays, key_bias: float) -> None:
-    """Compare relative to each tensor's largest; a key bias's are rounding and have to be small."""
+def check_gradients(gradients, expected, key_bias):
+    """Compare relative to each tensor's largest; a key bias's gradient is rounding, and small."""
     rows = parity.compare_arrays(gradients, expected)
     wrong = [row for row in rows if not parity.is_key_bias(row.name) and not row.relative <= 1e-4]
     assert not wrong, wrong
@@ -89,8 +81,8 @@ def check_gradients(gradients: Arrays, expected: Arrays, key_bias: float) -> Non
     assert len(keys) == 2 and max(keys) < key_bias, keys
 
 
-def test_gradients(backend: Backend, golden: Any, loop: Any) -> None:
-    """The golden ones, and the 2e-6, are of the sum over pairs; the trainer's of the mean."""
+def test_gradients(backend, golden, loop):
+    """The golden gradients are of the sum over pairs; the trainer's are of the mean."""
     net, batch = golden.net(backend), golden.batch
     check_gradients(loop.gradients(net, batch), golden.grads, key_bias=2e-6)
     means = backend.Trainer(net, devices="cpu").gradients(batch, seed=0)
@@ -101,9 +93,7 @@ def test_gradients(backend: Backend, golden: Any, loop: Any) -> None:
 
 
 @pytest.mark.parametrize("num_heads", [1, 2, 8])
-def test_another_number_of_heads_computes_something_else(
-    backend: Backend, golden: Any, loop: Any, num_heads: int
-) -> None:
+def test_another_number_of_heads_computes_something_else(backend, golden, loop, num_heads):
     bert, inputs = golden.bert(backend, num_heads=num_heads), golden.batch.inputs()
     encoded = loop.array(bert(*map(loop.tensor, inputs))[0])
     expected = parity.forward(bert.arrays(), bert.config, *inputs).encoded

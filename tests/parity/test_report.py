@@ -1,35 +1,26 @@
-"""`bertnli parity`: whether backends agree, and which is off where they do not."""
-
-from __future__ import annotations
+"""`bertnli parity` says whether the backends agree, and which one is off."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
-from bertnli.backends.interface import Backend
 from bertnli.bert.config import BERTConfig
 from bertnli.cli import main
 from bertnli.errors import BackendError
-from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.convert import FORMATS
 from bertnli.parity.report import parity_report
-
-Make = Callable[..., Checkpoint]
-Both = tuple[Backend, Backend]
 
 BOOK = BERTConfig(40, 32, 64, 4, 3, 0.1, 40)
 DEVLIN = BERTConfig(40, 32, 64, 4, 3, 0.1, 40, "gelu", True, 1e-12)
 CLASSES = ("neutral", "contradiction", "entailment")
 
 
-@pytest.mark.parametrize("config", [BOOK, DEVLIN], ids=["book", "Devlin"])
-@pytest.mark.parametrize("labels", [CLASSES, ("yes", "no"), None], ids=str)
-def test_the_backends_agree(both: Both, make_checkpoint: Make, config: BERTConfig, labels: Any):
+@pytest.mark.parametrize(
+    ("config", "labels"), [(BOOK, CLASSES), (DEVLIN, ("yes", "no")), (DEVLIN, None)], ids=str
+)
+def test_the_backends_agree(both, make_checkpoint, config, labels):
     given = make_checkpoint(config, labels)
     report = parity_report(given, both, steps=3)
     assert report.agrees, report.problems
@@ -44,16 +35,16 @@ def test_the_backends_agree(both: Both, make_checkpoint: Make, config: BERTConfi
     for losses in report.losses.values():
         assert np.abs(np.subtract(losses, report.losses["referee"])).max() <= 1e-5
         assert len(set(losses)) == 3
-    # What is compared is not all zeros.
+    # No activation is zero.
     assert all(0 < row.absolute["mxnet - referee"] < 1e-4 for row in report.activations)
 
 
-def scaled(changes: dict[str, float]) -> Callable[..., Any]:
-    """Return a patch of a function that gives arrays: some of them are multiplied."""
+def scaled(changes):
+    """Return a patch of a method that returns arrays: some arrays are multiplied."""
 
-    def patch(honest: Callable[..., Any]) -> Callable[..., Any]:
-        def gradients(self: Any, *arguments: Any) -> Any:
-            arrays = honest(self, *arguments)
+    def patch(method):
+        def gradients(self, *arguments):
+            arrays = method(self, *arguments)
             return {name: array * changes.get(name, 1) for name, array in arrays.items()}
 
         return gradients
@@ -61,15 +52,15 @@ def scaled(changes: dict[str, float]) -> Callable[..., Any]:
     return patch
 
 
-def wrong_weight(honest: Callable[..., Any]) -> Callable[..., Any]:
+def wrong_weight(method):
     name = "encoder.blks.1.ffn.dense1.weight"
-    return lambda self, arrays, source: honest(
+    return lambda self, arrays, source: method(
         self, {**arrays, name: arrays[name] * np.float32(1.01)}, source
     )
 
 
-def large_steps(honest: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda self, batch, lr, seed: honest(self, batch, 3 * lr, seed)
+def large_steps(method):
+    return lambda self, batch, lr, seed: method(self, batch, 3 * lr, seed)
 
 
 WRONG = {
@@ -80,7 +71,7 @@ WRONG = {
         scaled({"encoder.blks.1.addnorm1.ln.bias": 1.01}),
         "gradients of encoder.blks.1.addnorm1.ln.bias by 1.0e-02",
     ),
-    # Gradients are computed from the end on, and the first that is wrong is reported.
+    # Gradients are computed backwards; the first wrong one is reported.
     "two gradients": (
         "Trainer",
         "gradients",
@@ -93,9 +84,7 @@ WRONG = {
 
 @pytest.mark.parametrize("side", ["torch", "mxnet"])
 @pytest.mark.parametrize("what", WRONG)
-def test_what_is_wrong_is_reported(
-    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch, what: str, side: str
-) -> None:
+def test_what_is_wrong_is_reported(both, make_checkpoint, monkeypatch, what, side):
     kind, method, patch, problem = WRONG[what]
     owner = getattr(both[side == "mxnet"], kind)
     monkeypatch.setattr(owner, method, patch(getattr(owner, method)))
@@ -110,21 +99,19 @@ def test_what_is_wrong_is_reported(
         assert rows["encoder.blks.1"] < 1e-3
 
 
-def test_a_small_gradient_counts_as_much(
-    both: Both, make_checkpoint: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A thousandth of the largest in size, and off by a half."""
+def test_a_small_gradient_counts_as_much(both, make_checkpoint, monkeypatch):
+    """The gradient is a thousandth of the largest one, and wrong by a half."""
     given = make_checkpoint(DEVLIN, CLASSES)
     weight, small = "encoder.blks.1.ffn.dense2.weight", "encoder.blks.1.ffn.dense1.bias"
     arrays = {**given.arrays, weight: given.arrays[weight] * np.float32(1e-3)}
-    trainer: Any = both[0].Trainer
+    trainer = both[0].Trainer
     monkeypatch.setattr(trainer, "gradients", scaled({small: 1.5})(trainer.gradients))
     report = parity_report(replace(given, arrays=arrays), both, steps=1)
     assert f"torch is off: gradients of {small} by 5.0e-01" in "; ".join(report.problems)
 
 
-def test_extreme_weights(both: Both, make_checkpoint: Make) -> None:
-    """Large scores do not let padding in; a sum that float32 cannot hold is no agreement."""
+def test_extreme_weights(both, make_checkpoint):
+    """Padding stays masked beside large scores; an overflow of float32 counts as a difference."""
     given = make_checkpoint(DEVLIN, CLASSES)
     arrays = {name: array * np.float32(100) for name, array in given.arrays.items()}
     report = parity_report(replace(given, arrays=arrays), both, steps=0)
@@ -136,7 +123,7 @@ def test_extreme_weights(both: Both, make_checkpoint: Make) -> None:
     assert any("activations of hidden by nan" in problem for problem in report.problems)
 
 
-def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: Make) -> None:
+def test_one_backend_is_compared_with_the_referee(both, make_checkpoint):
     report = parity_report(make_checkpoint(DEVLIN, CLASSES), both[:1], steps=1)
     assert report.agrees and {*report.activations[0].relative} == {"torch - referee"}
     with pytest.raises(BackendError, match="no framework"):
@@ -144,12 +131,7 @@ def test_one_backend_is_compared_with_the_referee(both: Both, make_checkpoint: M
 
 
 @pytest.mark.needs("mxnet")
-def test_the_command(
-    tmp_path: Path,
-    make_checkpoint: Make,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_command(tmp_path, make_checkpoint, capsys, monkeypatch):
     FORMATS["mxnet"](make_checkpoint(DEVLIN, CLASSES), tmp_path / "model")
     argv = ["parity", str(tmp_path / "model"), "--steps", "2"]
     assert main([*argv, "--plot", str(tmp_path / "curve.png")]) == 0

@@ -1,55 +1,44 @@
-"""A model without a framework, for tests of the server around it.
-
-As a script this is the command line, with that model in place of each checkpoint.
-"""
-
-from __future__ import annotations
+"""A model without a framework. As a script: the command line, which loads that model."""
 
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import SimpleNamespace
-from typing import Any
 from zlib import crc32
 
 from bertnli.bert.labels import LABELS
 from bertnli.nets.classifier import Prediction
 from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
-from bertnli.serve.worker import Pair, Worker
+from bertnli.serve.worker import Worker
 from bertnli.text.pairs import PairEncoding
 
 
-def answer(pair: Pair) -> Prediction:
-    """Return a prediction that depends on this pair alone."""
+def answer(pair):
+    """Return a prediction that depends only on the pair."""
     weights = [1 + crc32(f"{label}/{pair[0]}/{pair[1]}".encode()) % 1000 for label in LABELS]
-    probabilities = {
-        label: weight / sum(weights) for label, weight in zip(LABELS, weights, strict=True)
-    }
-    return Prediction(max(probabilities, key=lambda name: probabilities[name]), probabilities)
+    probabilities = {name: w / sum(weights) for name, w in zip(LABELS, weights, strict=True)}
+    return Prediction(max(probabilities, key=probabilities.get), probabilities)
 
 
 class FakeNet:
-    """Answers by `answer`, keeps its batches, and waits while it is held."""
+    """Predicts by `answer`, records its batches, and waits while it is held."""
 
     labels = LABELS
     config = SimpleNamespace(num_blks=2, num_heads=4)
     encoding = PairEncoding(128)
 
-    def __init__(self) -> None:
-        self.batches: list[list[Pair]] = []
-        self.threads: set[int] = set()
-        self.gate = threading.Event()
+    def __init__(self):
+        self.batches, self.threads = [], set()
+        self.gate, self.entered = threading.Event(), threading.Semaphore(0)
         self.gate.set()
-        self.entered = threading.Semaphore(0)
 
-    def predict(self, pairs: Sequence[Pair], batch_size: int, **_: Any) -> list[Prediction]:
+    def predict(self, pairs, batch_size, **_):
         self.threads.add(threading.get_ident())
         self.batches.append(list(pairs))
         self.entered.release()
-        assert self.gate.wait(900)  # processes.LIMIT, which a program does not see
+        assert self.gate.wait(900)
         premises = [premise for premise, _ in pairs]
         if "slow" in premises:
             time.sleep(0.1)
@@ -60,7 +49,7 @@ class FakeNet:
         return [answer(pair) for pair in pairs]
 
     @contextmanager
-    def held(self) -> Iterator[None]:
+    def held(self):
         """Let no batch end inside the context."""
         self.gate.clear()
         try:
@@ -69,17 +58,15 @@ class FakeNet:
             self.gate.set()
 
 
-def started(
-    net: FakeNet, metrics: Metrics | None = None, backend: str = "torch", **limits: Any
-) -> Worker:
+def started(net, metrics=None, backend="torch", **limits):
     """Return a worker that is ready."""
     worker = Worker(backend, lambda: net, Limits(**limits), metrics or Metrics())
     worker.start()
     return worker
 
 
-def pairs_of(name: str, count: int) -> list[Pair]:
-    """Return pairs that no other name gives."""
+def pairs_of(name, count):
+    """Return pairs that occur under no other name."""
     return [(f"{name} {i}", "It is so.") for i in range(count)]
 
 
@@ -87,5 +74,5 @@ if __name__ == "__main__":
     from bertnli.cli import main
     from bertnli.cli.serve import Serve
 
-    Serve.load = lambda *_: FakeNet()  # type: ignore[method-assign]
+    Serve.load = lambda *_: FakeNet()
     sys.exit(main())

@@ -1,6 +1,4 @@
-"""`bertnli serve` in a process of its own."""
-
-from __future__ import annotations
+"""`bertnli serve` in a separate process."""
 
 import http.client
 import json
@@ -10,15 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import processes
 
 ROOT = Path(__file__).resolve().parents[2]
-#: In place of `-m bertnli`: the command line with a model without a framework.
+#: The program of a server whose model needs no framework.
 FAKE = (str(Path(__file__).parent / "serve_fakes.py"), "serve", "--backend", "torch")
 
 
@@ -27,16 +23,11 @@ class Served:
 
     Args:
         argv: more arguments of the command.
-        program: the command.
-        stderr: as for `subprocess.Popen`.
+        program: what Python runs.
+        stderr: see `subprocess.Popen`.
     """
 
-    def __init__(
-        self,
-        *argv: str,
-        program: Sequence[str] = ("-m", "bertnli", "serve"),
-        stderr: int | None = None,
-    ) -> None:
+    def __init__(self, *argv, program=("-m", "bertnli", "serve"), stderr=None):
         path = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
         self.process = processes.Process(
             [sys.executable, *program, "--port", "0", *argv],
@@ -45,18 +36,17 @@ class Served:
             stdout=subprocess.PIPE,
             stderr=stderr,
         )
-        self.line = self.process.line()
-        url = re.search(r"http://\S+", self.line)
-        assert url, f"the server printed {self.line!r}"
+        line = self.process.line()
+        url = re.search(r"http://\S+", line)
+        assert url, f"the server printed {line!r}"
         self.url = url[0]
         where = urlsplit(self.url)
-        assert where.hostname is not None and where.port is not None
         self.address = (where.hostname, where.port)
 
-    def __enter__(self) -> Served:
+    def __enter__(self):
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -64,10 +54,8 @@ class Served:
             if stream is not None:
                 stream.close()
 
-    def ask(
-        self, body: Any = None, path: str = "/predict", headers: Mapping[str, str] | None = None
-    ) -> tuple[int, Any]:
-        """Return status and answer of a request: a POST if it has a body, else a GET."""
+    def ask(self, body=None, path="/predict", headers=None):
+        """Send a GET, or a POST if there is a body; return status and content of the answer."""
         connection = http.client.HTTPConnection(*self.address, timeout=processes.LIMIT)
         content = None if body is None else json.dumps(body)
         headers = {"content-type": "application/json", **(headers or {})}
@@ -80,8 +68,8 @@ class Served:
         is_json = response.headers.get_content_type() == "application/json"
         return response.status, json.loads(text) if is_json else text.decode()
 
-    def send(self, content: bytes) -> bytes:
-        """Send bytes, and return what comes until the server closes."""
+    def send(self, content):
+        """Send bytes; return the bytes that arrive until the server closes the connection."""
         received = b""
         with socket.create_connection(self.address, timeout=processes.LIMIT) as connection:
             connection.sendall(content)
@@ -89,12 +77,12 @@ class Served:
                 received += part
         return received
 
-    def metric(self, name: str) -> float:
-        """Return a number of /metrics, summed over its labels."""
+    def metric(self, name):
+        """Return a value of /metrics, summed over its labels."""
         lines = re.findall(rf"^{name}(?:{{.*}})? (\S+)$", self.ask(path="/metrics")[1], re.M)
         return sum(map(float, lines))
 
-    def end(self, number: int = signal.SIGTERM) -> int:
+    def end(self, number=signal.SIGTERM):
         """Send a signal, and return the exit status."""
         self.process.send_signal(number)
         self.process.until(lambda: self.process.poll() is not None, alive=False)

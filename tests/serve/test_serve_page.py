@@ -1,88 +1,49 @@
 """The page of `bertnli serve`: its colours, its files, and what it does in a browser."""
 
-from __future__ import annotations
-
 import re
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
+import numpy as np
 import pytest
-from serve_process import Served
+from colours import contrast, parsed
 
 import bertnli
 
 FOLDER = Path(bertnli.__file__).parent / "serve" / "static"
 STYLE = (FOLDER / "style.css").read_text()
-#: Text on its ground; WCAG's AA demands a contrast of 4.5.
+#: Text and its background; WCAG's AA demands a contrast of 4.5.
 TEXTS = (
     "ink/ground ink/card soft/ground soft/card accent/ground problem/card problem/ground "
     "on-accent/accent"
 )
-#: What must be told from its neighbour without being read; AA demands 3.
+#: Shapes and their background; AA demands 3.
 SHAPES = "edge/ground edge/card focus/ground focus/card accent/card accent/track quiet/card"
-Colour = tuple[float, float, float]
-
-
-def colours(dark: bool) -> dict[str, str]:
-    """The variables of the style sheet, in light or in dark."""
-    light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
-    text = light + rest.partition("\n}\n")[0] if dark else light
-    return dict(re.findall(r"--([a-z-]+): ([^;]+);", text))
-
-
-def parsed(value: str) -> Colour:
-    if value.startswith("#"):
-        return tuple(int(value[i : i + 2], 16) for i in (1, 3, 5))  # type: ignore[return-value]
-    return tuple(map(float, value.split()))  # type: ignore[return-value]
-
-
-def mixed(tint: Colour, ground: Colour, share: float) -> Colour:
-    return tuple(share * a + (1 - share) * b for a, b in zip(tint, ground, strict=True))  # type: ignore[return-value]
-
-
-def contrast(a: Colour, b: Colour) -> float:
-    """WCAG 2's ratio of two colours."""
-
-    def luminance(colour: Colour) -> float:
-        linear = [
-            c / 255 / 12.92 if c <= 10.31 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in colour
-        ]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    low, high = sorted([luminance(a), luminance(b)])
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_the_ratio_is_that_of_the_standard() -> None:
-    assert contrast((0, 0, 0), (255, 255, 255)) == pytest.approx(21)
-    assert contrast(parsed("#777777"), (255, 255, 255)) == pytest.approx(4.48, abs=0.01)
 
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_contrasts_are_aa(dark: bool) -> None:
-    values = {name: parsed(value) for name, value in colours(dark).items() if name != "strength"}
+def test_contrasts_are_aa(dark):
+    """Words are also readable on every shade of the colours that show their shares."""
+    light, _, rest = STYLE.partition("@media (prefers-color-scheme: dark)")
+    values = dict(re.findall(r"--([a-z-]+): ([^;]+);", light))
+    if dark:
+        values |= re.findall(r"--([a-z-]+): ([^;]+);", rest.partition("\n}\n")[0])
+    strength = float(values.pop("strength"))
+    values = {name: parsed(value) for name, value in values.items()}
     for pairs, least in ((TEXTS, 4.5), (SHAPES, 3.0)):
         for a, b in (pair.split("/") for pair in pairs.split()):
             assert contrast(values[a], values[b]) >= least, (a, b)
+    for tint in ("for", "against", "look"):
+        for share in np.linspace(0, 1, 101):
+            mix = zip(values[tint], values["card"], strict=True)
+            ground = [share * strength * a + (1 - share * strength) * b for a, b in mix]
+            assert contrast(values["ink"], ground) >= 4.5
+            if share <= 0.2:  # above, special tokens are in ink
+                assert contrast(values["soft"], ground) >= 4.5
 
 
-@pytest.mark.parametrize("tint", ["for", "against", "look"])
-@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_words_can_be_read_on_every_shade(dark: bool, tint: str) -> None:
-    values = colours(dark)
-    card, strength = parsed(values["card"]), float(values["strength"])
-    for step in range(101):
-        share = step / 100
-        ground = mixed(parsed(values[tint]), card, share * strength)
-        assert contrast(parsed(values["ink"]), ground) >= 4.5
-        if share <= 0.2:  # special tokens are in ink from there on
-            assert contrast(parsed(values["soft"]), ground) >= 4.5
-
-
-def test_the_page_names_no_other_host() -> None:
+def test_the_page_names_no_other_host():
     for path in FOLDER.iterdir():
         hosts = re.findall(r"(?:https?:)?//[\w.-]+\.\w+", path.read_text())
         assert set(hosts) <= {"http://www.w3.org"}, path.name
@@ -97,7 +58,7 @@ SIZES = {"wide": (1280, 800), "phone": (390, 844), "narrow": (360, 640)}
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
+def browser():
     from playwright.sync_api import sync_playwright  # the extra `browser`
 
     with sync_playwright() as playwright:
@@ -108,9 +69,9 @@ def browser() -> Iterator[Any]:
 
 
 class Visit:
-    """A page that is open, and what went wrong on it."""
+    """An open page, with the browser's complaints."""
 
-    def __init__(self, browser: Any, served: Served, size: str, scheme: str = "light") -> None:
+    def __init__(self, browser, served, size, scheme="light"):
         width, height = SIZES[size]
         self.context = browser.new_context(
             viewport={"width": width, "height": height},
@@ -119,8 +80,8 @@ class Visit:
             reduced_motion="reduce",
         )
         self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.hosts: set[str] = set()
+        self.complaints = []
+        self.hosts = set()
         self.page.on("console", lambda message: self.complaints.append(message.text))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("request", lambda request: self.hosts.add(urlsplit(request.url).netloc))
@@ -128,32 +89,32 @@ class Visit:
         self.page.wait_for_selector("#words:not([hidden])")
         self.host = urlsplit(served.url).netloc
 
-    def ask(self, premise: str, hypothesis: str) -> None:
-        """Type two sentences, and Enter."""
+    def ask(self, premise, hypothesis):
+        """Type two sentences, and press Enter."""
         self.page.get_by_label("Premise", exact=True).first.fill(premise)
         self.page.get_by_label("Hypothesis", exact=True).first.fill(hypothesis)
         with self.page.expect_response("**/explain"):
             self.page.keyboard.press("Enter")
         self.page.wait_for_selector("#form[aria-busy=false]")
 
-    def texts(self, selector: str) -> list[str]:
+    def texts(self, selector):
         return self.page.locator(selector).all_inner_texts()
 
-    def close(self) -> None:
+    def close(self):
         self.context.close()
         assert not self.complaints
         assert self.hosts == {self.host}
 
 
 @pytest.fixture
-def visit(browser: Any, served: Served, request: pytest.FixtureRequest) -> Iterator[Visit]:
+def visit(browser, served, request):
     visit = Visit(browser, served, *getattr(request, "param", ("wide",)))
     yield visit
     visit.close()
 
 
 @pytest.mark.browser
-def test_what_is_typed_is_answered_by_both(visit: Visit, served: Served) -> None:
+def test_what_is_typed_is_answered_by_both(visit, served):
     visit.ask("Two dogs are running on the beach.", "Animals are outdoors.")
     assert visit.page.locator("#verdict").inner_text().startswith("Entailment, with ")
     assert visit.texts("#answers h3") == ["PyTorch", "MXNet"]
@@ -172,7 +133,7 @@ def test_what_is_typed_is_answered_by_both(visit: Visit, served: Served) -> None
 
 
 @pytest.mark.browser
-def test_an_example_is_asked(visit: Visit) -> None:
+def test_an_example_is_asked(visit):
     examples = visit.page.locator(".example")
     assert examples.count() == 6
     for i in range(6):
@@ -185,7 +146,7 @@ def test_an_example_is_asked(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
+def test_words_show_where_they_look(visit, served):
     visit.ask("A man is asleep.", "A man is awake.")
     _, content = served.ask(
         {"premise": "A man is asleep.", "hypothesis": "A man is awake."}, "/explain"
@@ -198,12 +159,12 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
     words.nth(last).hover()
     assert detail.inner_text().startswith("“awake” looks most at ")
 
-    def shares() -> list[float]:
+    def shares():
         return visit.page.eval_on_selector_all(
             ".word", "words => words.map(w => Number(w.style.getPropertyValue('--share')))"
         )
 
-    def expected(weights: list[float]) -> Any:
+    def expected(weights):
         full = next(scale for scale in (0.1, 0.2, 0.5, 1) if scale >= max(weights))
         return pytest.approx([w / full if w >= 0.01 else 0 for w in weights], abs=2e-3)
 
@@ -220,7 +181,7 @@ def test_words_show_where_they_look(visit: Visit, served: Served) -> None:
 
 
 @pytest.mark.browser
-def test_the_keyboard_is_enough(visit: Visit) -> None:
+def test_the_keyboard_is_enough(visit):
     page = visit.page
     page.locator("#hypothesis").focus()
     page.keyboard.press("Tab")
@@ -247,19 +208,19 @@ def test_the_keyboard_is_enough(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit: Visit) -> None:
+def test_what_is_wrong_is_said_and_nothing_of_it_runs(visit):
     page = visit.page
     page.locator("#premise").fill("  ")
     page.locator("#premise").press("Enter")
     assert visit.texts("#problem") == ["Give a premise."]
     attack = "<img src=x onerror=alert(1)><b>A man</b> & “a dog”"
     visit.ask(attack, "A man is awake.")
-    assert "The model does not know" in visit.texts("#problem")[0]  # what it makes of the marks
+    assert "The model does not know" in visit.texts("#problem")[0]
     assert page.locator("main img, main b").count() == 0
 
 
 @pytest.mark.browser
-def test_an_error_leaves_no_answer_to_other_sentences(visit: Visit) -> None:
+def test_an_error_leaves_no_answer_to_other_sentences(visit):
     page = visit.page
     for sentence, problem in (
         ("long " * 500, "a sentence may have 2,000"),
@@ -278,29 +239,29 @@ def test_an_error_leaves_no_answer_to_other_sentences(visit: Visit) -> None:
 
 
 @pytest.mark.browser
-def test_an_answer_to_other_sentences_is_marked(visit: Visit) -> None:
+def test_an_answer_to_other_sentences_is_marked(visit):
     page = visit.page
     visit.ask("A man is asleep.", "A man is awake.")
     assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
     page.locator("#hypothesis").fill("A man is happy.")
     assert "sentences before your change" in visit.texts("#old")[0]
     assert page.locator(".old").count() == 2
-    page.locator("#hypothesis").fill("A man is awake. ")  # but for a space the answered one
+    page.locator("#hypothesis").fill("A man is awake. ")  # only a space differs
     assert page.locator("#old").is_hidden() and page.locator(".old").count() == 0
 
 
 @pytest.mark.browser
-def test_colours_have_a_scale_in_points(visit: Visit) -> None:
-    """The same share has the same colour beside every other; one below a point has none."""
+def test_colours_have_a_scale_in_points(visit):
+    """Equal shares have equal colours, whatever the others; a share below a point has none."""
     page = visit.page
     shares = {"asleep": 0.34, "man": 0.0099, "awake": -0.25, "is": 0.01, "bench": -0.004}
 
-    def answer(route: Any) -> None:
+    def answer(route):
         content = route.fetch().json()
         content["saliency"] = [shares.get(token, 0.0) for token in content["tokens"]]
         route.fulfill(json=content)
 
-    def colours_of(*tokens: str) -> list[str]:
+    def colours_of(*tokens):
         script = "word => getComputedStyle(word).backgroundColor"
         return [page.locator(".word", has_text=token).first.evaluate(script) for token in tokens]
 
@@ -325,7 +286,7 @@ def test_colours_have_a_scale_in_points(visit: Visit) -> None:
 
 @pytest.mark.browser
 @pytest.mark.parametrize("visit", [("narrow",), ("phone", "dark"), ("phone",)], indirect=True)
-def test_a_phone_needs_no_scrolling_to_the_side(visit: Visit) -> None:
+def test_a_phone_needs_no_scrolling_to_the_side(visit):
     visit.ask("A " + "very " * 30 + "old man.", "Antidisestablishmentarianism" * 4 + " is a word.")
     page = visit.page
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")

@@ -1,12 +1,8 @@
-"""The worker: batches, their order, and what a failure costs."""
-
-from __future__ import annotations
+"""The worker: batches, their order, and the cost of a failure."""
 
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
 
 import pytest
 from processes import LIMIT
@@ -17,19 +13,18 @@ from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import DEAD, LOADING, READY, STOPPED, Unavailable, Worker
 
-Start = Callable[..., Worker]
-
 
 @pytest.fixture
-def net() -> FakeNet:
+def net():
     return FakeNet()
 
 
 @pytest.fixture
-def start(net: FakeNet) -> Iterator[Start]:
+def start(net):
+    """A function that starts a worker with given limits."""
     workers = []
 
-    def start(**limits: Any) -> Worker:
+    def start(**limits):
         workers.append(started(net, **limits))
         return workers[-1]
 
@@ -40,27 +35,27 @@ def start(net: FakeNet) -> Iterator[Start]:
 
 
 @contextmanager
-def busy(net: FakeNet, worker: Worker) -> Iterator[None]:
-    """Let the worker compute one pair as long as the context lasts."""
+def busy(net, worker):
+    """Keep the worker computing a first pair until the end of the context."""
     with net.held():
         worker.predict([("first", "It is so.")])
         assert net.entered.acquire(timeout=LIMIT)
         yield
 
 
-def sizes(net: FakeNet) -> list[int]:
+def sizes(net):
     return [len(batch) for batch in net.batches]
 
 
-def assert_answers(future: Future[Any], name: str, count: int) -> None:
+def assert_answers(future, name, count):
     assert future.result(LIMIT) == [answer(pair) for pair in pairs_of(name, count)]
 
 
 @pytest.mark.parametrize("batching", [True, False])
-def test_all_get_their_answers_from_one_thread(net: FakeNet, start: Start, batching: bool) -> None:
+def test_all_answers_come_from_one_thread(net, start, batching):
     worker = start(max_batch=8, batching=batching)
 
-    def ask(i: int) -> None:
+    def ask(i):
         assert_answers(worker.predict(pairs_of(f"{i}", 1 + i % 11)), f"{i}", 1 + i % 11)
 
     with ThreadPoolExecutor(16) as clients:
@@ -69,7 +64,7 @@ def test_all_get_their_answers_from_one_thread(net: FakeNet, start: Start, batch
     assert max(sizes(net)) <= 8
 
 
-def test_a_long_request_leaves_room_for_short_ones(net: FakeNet, start: Start) -> None:
+def test_a_batch_has_a_share_of_each_request(net, start):
     worker = start(max_batch=8)
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 40))
@@ -83,7 +78,7 @@ def test_a_long_request_leaves_room_for_short_ones(net: FakeNet, start: Start) -
     assert sizes(net) == [1, 8, 8, 8, 8, 8, 3]
 
 
-def test_more_requests_than_a_batch_has_room_for(net: FakeNet, start: Start) -> None:
+def test_a_batch_has_room_for_the_oldest_requests(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         futures = [worker.predict(pairs_of(str(i), 2)) for i in range(6)]
@@ -92,7 +87,7 @@ def test_more_requests_than_a_batch_has_room_for(net: FakeNet, start: Start) -> 
     assert [premise for premise, _ in net.batches[1]] == ["0 0", "1 0", "2 0", "3 0"]
 
 
-def test_without_batching_requests_are_computed_alone(net: FakeNet, start: Start) -> None:
+def test_without_batching_requests_are_computed_alone(net, start):
     worker = start(max_batch=4, batching=False)
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 6))
@@ -102,39 +97,31 @@ def test_without_batching_requests_are_computed_alone(net: FakeNet, start: Start
     assert sizes(net) == [1, 4, 1, 2]
 
 
-def test_a_batch_may_wait_for_more(net: FakeNet, start: Start) -> None:
+def test_a_full_batch_does_not_wait_for_more(net, start):
     worker = start(max_batch=3, max_wait=LIMIT, timeout=2 * LIMIT)
     futures = [worker.predict(pairs_of(str(i), 1)) for i in range(3)]
     for future in futures:
-        future.result(LIMIT / 2)  # a full batch waits no longer
+        future.result(LIMIT / 2)
     assert sizes(net) == [3]
 
 
-def test_what_was_cancelled_is_not_computed(net: FakeNet, start: Start) -> None:
-    worker = start(max_batch=4)
-    with busy(net, worker):
-        gone, stays = worker.predict(pairs_of("gone", 9)), worker.predict(pairs_of("stays", 1))
-        assert gone.cancel()
-    assert_answers(stays, "stays", 1)
-    assert sizes(net) == [1, 1]
-    with pytest.raises(CancelledError):
-        gone.result()
-
-
-def test_a_full_queue_refuses(net: FakeNet, start: Start) -> None:
+def test_a_full_queue_refuses_and_a_cancelled_request_makes_room(net, start):
     worker = start(max_batch=4, max_queue=10, max_pairs=10)
     with busy(net, worker):
-        waits = worker.predict(pairs_of("waits", 8))
+        cancelled = worker.predict(pairs_of("cancelled", 8))
         with pytest.raises(Unavailable, match="8 pairs are waiting, and the queue has room for 10"):
             worker.predict(pairs_of("more", 3))
         fits = worker.predict(pairs_of("fits", 2))
-        waits.cancel()  # and makes room
+        assert cancelled.cancel()
         again = worker.predict(pairs_of("again", 8))
     assert_answers(fits, "fits", 2)
     assert_answers(again, "again", 8)
+    assert not any("cancelled" in premise for batch in net.batches for premise, _ in batch)
+    with pytest.raises(CancelledError):
+        cancelled.result()
 
 
-def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Start) -> None:
+def test_a_pair_that_fails_costs_only_its_own_request(net, start):
     worker = start(max_batch=16)
     with busy(net, worker):
         good = [worker.predict(pairs_of(str(i), 3)) for i in range(3)]
@@ -144,12 +131,11 @@ def test_a_pair_that_fails_costs_its_own_request_alone(net: FakeNet, start: Star
     with pytest.raises(RuntimeError, match="cannot bear"):
         bad.result(LIMIT)
     assert_answers(worker.predict(pairs_of("next", 1)), "next", 1)
-    assert worker.waiting == 0 and len(net.batches) <= 7  # the rest was left
+    assert worker.waiting == 0 and len(net.batches) <= 7  # the rest was not computed
 
 
-def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
-    worker = start(max_batch=2)
-    batches_before = []
+def test_calls_take_turns_with_batches(net, start):
+    worker, batches_before = start(max_batch=2), []
     with busy(net, worker):
         long = worker.predict(pairs_of("long", 6))
         calls = [worker.call(lambda net: batches_before.append(len(net.batches))) for _ in "ab"]
@@ -158,16 +144,12 @@ def test_calls_take_turns_with_batches(net: FakeNet, start: Start) -> None:
         future.result(LIMIT)
     assert_answers(long, "long", 6)
     assert batches_before == [2, 3]
-
-
-def test_a_call_that_fails_is_an_answer_too(start: Start) -> None:
-    worker = start()
     with pytest.raises(ZeroDivisionError):
         worker.call(lambda _: 1 / 0).result(LIMIT)
     assert worker.state == READY
 
 
-def test_its_end_computes_what_waits(net: FakeNet, start: Start) -> None:
+def test_queued_requests_are_answered_before_the_end(net, start):
     worker = start(max_batch=4)
     with busy(net, worker):
         futures = [worker.predict(pairs_of(str(i), 3)) for i in range(20)]
@@ -182,7 +164,7 @@ def test_its_end_computes_what_waits(net: FakeNet, start: Start) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_worker_that_dies_answers_all(net: FakeNet, start: Start) -> None:
+def test_a_worker_that_dies_answers_all(net, start):
     worker = start(max_batch=1)
     with busy(net, worker):
         futures = [worker.predict([(name, "It is so.")]) for name in ("death", "waits")]
@@ -194,8 +176,8 @@ def test_a_worker_that_dies_answers_all(net: FakeNet, start: Start) -> None:
         worker.predict(pairs_of("late", 1))
 
 
-def test_a_model_that_cannot_be_loaded() -> None:
-    def load() -> None:
+def test_a_model_that_cannot_be_loaded():
+    def load():
         raise CheckpointError("there is none")
 
     worker = Worker("torch", load, Limits(), Metrics())
@@ -207,7 +189,7 @@ def test_a_model_that_cannot_be_loaded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "message"),
+    ("limits", "message"),
     [
         ({"timeout": 0.0}, "timeout is 0.0; give seconds above 0"),
         ({"read_timeout": float("nan")}, "read_timeout is nan"),
@@ -215,6 +197,6 @@ def test_a_model_that_cannot_be_loaded() -> None:
         ({"max_pairs": 2000}, "2000 pairs, and the queue has room for 1024"),
     ],
 )
-def test_limits_that_contradict(wrong: dict[str, Any], message: str) -> None:
+def test_wrong_limits_are_refused(limits, message):
     with pytest.raises(ConfigError, match=message):
-        Limits(**wrong)
+        Limits(**limits)

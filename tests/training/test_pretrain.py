@@ -1,16 +1,10 @@
-"""Pretraining runs: what they learn, write, go on from, and refuse."""
-
-from __future__ import annotations
-
-from pathlib import Path
-from typing import Any
+"""Pretraining runs: what they learn, write, resume from, and refuse."""
 
 import numpy as np
 import pytest
 from small_runs import assert_same_arrays
 
 import bertnli
-from bertnli.backends.interface import Backend
 from bertnli.cli import main
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.pretraining import PretrainingSet
@@ -21,8 +15,8 @@ from bertnli.text.wordpiece import WordPieceVocab
 
 
 @pytest.fixture(scope="module")
-def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The sentences that come with bertnli, a pair a document."""
+def text_file(tmp_path_factory):
+    """A file with the bundled sentences; the two sentences of a pair are a document."""
     premises, hypotheses, _ = bertnli.read("sample", "train")
     path = tmp_path_factory.mktemp("text") / "sample.txt"
     pairs = zip(premises[:300], hypotheses[:300], strict=True)
@@ -30,63 +24,54 @@ def text_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def options(text: Path, output: Path, backend: str, *more: str) -> list[str]:
-    sizes = ["--num-hiddens", "16", "--ffn-num-hiddens", "24", "--num-heads", "2"]
-    return [
-        *("pretrain", "--text", str(text), "--output", str(output), "--backend", backend, *sizes),
-        *("--devices", "cpu", "--batch-size", "32", "--lr", "3e-3", "--max-len", "40", *more),
-    ]
+def pretrain(text, output, backend, more, status=0):
+    line = f"pretrain --text {text} --output {output} --backend {backend} --devices cpu {more}"
+    sizes = "--num-hiddens 16 --ffn-num-hiddens 24 --num-heads 2 --max-len 40"
+    assert main([*line.split(), *sizes.split(), "--batch-size", "32", "--lr", "3e-3"]) == status
 
 
 @pytest.mark.needs("mxnet")
-def test_a_run_learns_and_fine_tuning_starts_from_it(
-    backend: Backend, text_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.usefixtures("no_pictures")
+def test_a_run_learns_and_is_fine_tuned(backend, text_file, tmp_path, capsys):
     run, other = tmp_path / "run", "mxnet" if backend.name == "torch" else "torch"
-    more = ("--dev-text", str(text_file), "--epochs", "4", "--dropout", "0", "--min-freq", "2")
-    assert main(options(text_file, run, backend.name, *more)) == 0
+    more = f"--dev-text {text_file} --epochs 4 --dropout 0 --min-freq 2"
+    pretrain(text_file, run, backend.name, more)
     out = capsys.readouterr().out
     assert "600 sentences" in out and "300 examples an epoch" in out
     model = load_pretrained(run)
-    assert not model.started  # heads and all
+    assert not model.started  # the heads were saved, too
     nli = bertnli.get_backend(other)
     bert, vocab = nli.load_pretrained_model(run, devices="cpu", dropout=0.0)
     data = PretrainingSet(read_text(text_file), 40, vocab)
-    net: Any = nli.BERTForPretraining(bert)
-    score = nli.Trainer(net, devices="cpu").evaluate(data)
-    fresh: Any = nli.BERTModel(**model.config.to_dict(), vocab=vocab)
+    score = nli.Trainer(nli.BERTForPretraining(bert), devices="cpu").evaluate(data)
+    fresh = nli.BERTModel(**model.config.to_dict(), vocab=vocab)
     before = nli.Trainer(nli.BERTForPretraining(fresh), devices="cpu").evaluate(data)
     assert score.mlm_loss < before.mlm_loss - 0.5
     assert f"dev acc {score.accuracy:.3f}" in out.splitlines()[-1]
     assert main(["info", str(run)]) == 0
     assert "bertnli pretrained model" in capsys.readouterr().out
-    fine = tmp_path / "fine"
-    start = ["train", "--train", "sample", "--pretrained", str(run), "--output", str(fine)]
-    assert main([*start, "--epochs", "1", "--backend", other, "--devices", "cpu", "--quiet"]) == 0
-    assert bertnli.load(fine, other).labels == bertnli.LABELS
+    line = f"train --train sample --pretrained {run} --output {tmp_path / 'fine'} --quiet"
+    assert main([*line.split(), "--epochs", "1", "--backend", other, "--devices", "cpu"]) == 0
+    assert bertnli.load(tmp_path / "fine", other).labels == bertnli.LABELS
 
 
-def test_masked_words_alone_leave_the_rest_as_it_was(
-    backend: Backend, text_file: Path, tmp_path: Path
-) -> None:
-    more = ("--epochs", "1", "--tasks", "mlm", "--word-pieces", "300", "--whole-words", "--quiet")
-    assert main(options(text_file, tmp_path / "run", backend.name, *more)) == 0
+def test_only_the_masked_word_task_trains_only_its_tensors(backend, text_file, tmp_path):
+    more = "--epochs 1 --tasks mlm --word-pieces 300 --whole-words --quiet"
+    pretrain(text_file, tmp_path / "run", backend.name, more)
     model = load_pretrained(tmp_path / "run")
     assert type(model.vocab) is WordPieceVocab and len(model.vocab) == 300
-    start = backend.BERTModel(**model.config.to_dict()).arrays()
-    for name, array in start.items():
+    for name, array in backend.BERTModel(**model.config.to_dict()).arrays().items():
         moved = not np.array_equal(array, model.arrays[name])
         assert moved != name.startswith(("hidden.", "nsp.")), name
 
 
-def test_a_stopped_run_goes_on_to_the_same_bits(
-    backend: Backend, text_file: Path, tmp_path: Path
-) -> None:
-    def fit(output: Path, epochs: int, **more: Any) -> tuple[Any, Any]:
+def test_a_stopped_run_resumes_to_the_same_bits(backend, text_file, tmp_path):
+    def fit(output, epochs, **more):
         vocab = build_text_vocab(read_text(text_file), 2)
-        bert: Any = backend.BERTModel(len(vocab), 16, 24, 2, 2, 0.2, 40, vocab=vocab)
         data = PretrainingSet(read_text(text_file), 40, vocab)
-        net: Any = backend.BERTForPretraining(bert)
+        net = backend.BERTForPretraining(
+            backend.BERTModel(len(vocab), 16, 24, 2, 2, 0.2, 40, vocab=vocab)
+        )
         trainer = backend.Trainer(net, lr=3e-3, devices="cpu")
         return net, trainer.fit(data, None, epochs, 64, output=output, progress=False, **more)
 
@@ -97,28 +82,23 @@ def test_a_stopped_run_goes_on_to_the_same_bits(
     assert_same_arrays(net.arrays(), expected.arrays())
 
 
-def test_what_is_not_trained_is_saved_as_it_is_by_then(backend: Backend, tmp_path: Path) -> None:
+def test_tensors_that_are_not_trained_are_saved_as_they_are_then(backend, tmp_path):
     vocab = build_vocab(bertnli.read("sample", "dev"), 2)
-    bert: Any = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.0, 16, vocab=vocab)
+    bert = backend.BERTModel(len(vocab), 8, 8, 2, 1, 0.0, 16, vocab=vocab)
     net = backend.BERTForPretraining(bert, next_sentence=False)
     assert {*net.arrays()} == {*net.shapes()}
     bert.load_arrays({name: array + 1 for name, array in bert.arrays().items()}, "")
     net.save(tmp_path / "net")
-    saved = load_pretrained(tmp_path / "net").arrays
-    for name, array in bert.arrays().items():
-        assert np.array_equal(saved[name], array), name
+    assert_same_arrays(load_pretrained(tmp_path / "net").arrays, bert.arrays())
 
 
-def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -> None:
-    corpus = bertnli.read("sample", "train")
-    text = read_text(text_file)
+def test_data_of_the_other_task_are_refused(backend, text_file):
+    corpus, text = bertnli.read("sample", "train"), read_text(text_file)
     vocab = build_vocab(corpus, 2)
-    bert: Any = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.0, 40, vocab=vocab)
-    pairs = PairDataset(corpus, 40, vocab, verbose=False)
-    masked = PretrainingSet(text, 40, vocab)
+    bert = backend.BERTModel(len(vocab), 16, 24, 2, 1, 0.0, 40, vocab=vocab)
     pretraining = backend.Trainer(backend.BERTForPretraining(bert), devices="cpu")
     with pytest.raises(DataError, match="takes a PretrainingSet"):
-        pretraining.fit(pairs)
+        pretraining.fit(PairDataset(corpus, 40, vocab, verbose=False))
     with pytest.raises(DataError, match="next_sentence"):
         pretraining.fit(PretrainingSet(text, 40, vocab, next_sentence=False))
     with pytest.raises(ConfigError, match="has no classes"):
@@ -126,18 +106,19 @@ def test_sets_of_the_other_kind_are_refused(backend: Backend, text_file: Path) -
     with pytest.raises(ConfigError, match="only a classifier"):
         pretraining.predict([("a", "b")])
     with pytest.raises(DataError, match="no labelled pairs"):
-        backend.Trainer(backend.BERTClassifier(bert), devices="cpu").fit(masked)
+        classifier = backend.BERTClassifier(bert)
+        backend.Trainer(classifier, devices="cpu").fit(PretrainingSet(text, 40, vocab))
 
 
-def test_options_that_do_not_go_together(
-    text_file: Path, tmp_path: Path, fixtures: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    for more, why in (
-        (("--truncation", "ratio"), "--truncation is for labelled pairs"),
-        (("--pretrained", str(fixtures / "torch" / "bert.tiny"), "--min-freq", "2"), "brings its"),
-        (("--word-pieces", "20"), "word pieces are fewer"),
-        (("--mask-rate", "1.5"), "between 0 and 1"),
-    ):
-        assert main(options(text_file, tmp_path / "run", "torch", *more)) == 2
-        assert why in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ("--truncation ratio", "--truncation is for labelled pairs"),
+        ("--pretrained {}/torch/bert.tiny --min-freq 2", "brings its"),
+        ("--word-pieces 20", "word pieces are fewer"),
+        ("--mask-rate 1.5", "between 0 and 1"),
+    ],
+)
+def test_wrong_options_are_refused(text_file, tmp_path, fixtures, capsys, more, message):
+    pretrain(text_file, tmp_path / "run", "torch", more.format(fixtures), status=2)
+    assert message in capsys.readouterr().err and not (tmp_path / "run").exists()

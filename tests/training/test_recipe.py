@@ -1,10 +1,6 @@
-"""Recipes: what they set, what they make of tensors and classes, and soft targets on their way."""
+"""Recipes: their settings, rates of tensors, smoothed labels and soft targets."""
 
-from __future__ import annotations
-
-from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -20,28 +16,11 @@ from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.packing import split_by_length
 from bertnli.errors import ConfigError, DataError
-from bertnli.training.history import EpochRecord, History
-from bertnli.training.recipe import smoothed, tensor_rates
+from bertnli.training.optimizer import tensor_rates
+from bertnli.training.sets import smoothed
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"weight_decay": -0.1},
-        {"clip_norm": float("inf")},
-        {"layer_decay": 0.0},
-        {"layer_decay": 1.1},
-        {"label_smoothing": 1.0},
-        {"average": 1.5},
-        {"patience": -1},
-    ],
-)
-def test_what_is_refused(change: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=next(iter(change))):
-        TrainingConfig(**change)
-
-
-def test_what_a_recipe_sets() -> None:
+def test_explicit_settings_replace_those_of_a_recipe():
     assert TrainingConfig.of_recipe("book", lr=None) == TrainingConfig()
     best = TrainingConfig.of_recipe("best", lr=2e-5, clip_norm=0.0, patience=None)
     assert best.lr == 2e-5 and best.clip_norm == 0.0 and best.patience == 0
@@ -50,21 +29,15 @@ def test_what_a_recipe_sets() -> None:
         TrainingConfig.of_recipe("worst")
 
 
-def test_the_command_s_options() -> None:
-    def config(argv: list[str]) -> TrainingConfig:
-        command: Any = parse(["train", "--output", "x", "--train", "y", *argv])
-        return TrainingConfig.of_recipe(
-            command.training.recipe, **arguments(command.training.settings)
-        )
-
-    assert config([]) == TrainingConfig()
-    argv = ["--recipe", "best", "--clip-norm", "0", "--layer-decay", "0.9", "--patience", "2"]
-    argv += ["--epochs", "3", "--seed", "7"]
+def test_options_of_the_command():
+    line = "train --output x --train y --recipe best --clip-norm 0 --layer-decay 0.9 --patience 2"
+    training = parse([*line.split(), "--epochs", "3", "--seed", "7"]).training
     given = {"clip_norm": 0.0, "layer_decay": 0.9, "patience": 2, "num_epochs": 3, "seed": 7}
-    assert config(argv) == TrainingConfig(**{**RECIPES["best"], **given})
+    config = TrainingConfig.of_recipe(training.recipe, **arguments(training.settings))
+    assert config == TrainingConfig(**{**RECIPES["best"], **given})
 
 
-def test_rates_of_tensors_by_hand() -> None:
+def test_rates_of_tensors_by_hand():
     config = TrainingConfig(weight_decay=0.01, layer_decay=0.5)
     expected = {
         "encoder.pos_embedding": (1 / 8, 0.01),
@@ -85,17 +58,17 @@ def test_rates_of_tensors_by_hand() -> None:
 
 
 @given(st.floats(0, 1), st.integers(1, 300))
-def test_the_steps_that_are_averaged_are_the_last(average: float, total: int) -> None:
+def test_the_last_steps_are_averaged(average, total):
     config = TrainingConfig(average=average)
     steps = [step for step in range(total) if config.averages_at(step, total)]
     assert steps == [*range(total - len(steps), total)]
     assert len(steps) == (max(1, round(average * total)) if average else 0)
 
 
-def test_smoothing_by_hand(make_batch: Callable[..., Batch]) -> None:
+def test_smoothed_labels_by_hand(make_batch):
     batch = make_batch(6)
     targets = smoothed(batch, 0.3, 3).targets
-    assert targets is not None and targets.dtype == np.float32
+    assert targets.dtype == np.float32
     np.testing.assert_allclose(targets, 0.1 + 0.7 * (batch.labels[:, None] == range(3)), rtol=1e-6)
     teacher = np.random.default_rng(0).dirichlet(np.ones(3), 6).astype(np.float32)
     targets = smoothed(replace(batch, targets=teacher), 0.3, 3).targets
@@ -107,66 +80,38 @@ def test_smoothing_by_hand(make_batch: Callable[..., Batch]) -> None:
 
 @dataclass(frozen=True)
 class WithPlaces(Batch):
-    """A batch that carries one array more."""
+    """A batch with one more array."""
 
     places: NDArray[np.int32] | None = None
 
 
-def test_a_pair_s_arrays_stay_together(make_batch: Callable[..., Batch]) -> None:
-    """Whatever takes some of a batch's pairs takes their targets along, and what a subclass has."""
+def test_parts_of_a_batch_keep_targets_and_arrays_of_subclasses(make_batch):
     plain = make_batch(9)
-    places = np.arange(9, dtype=np.int32)
     targets = np.eye(9, dtype=np.float32)
-    batch = WithPlaces(**{**vars(plain), "targets": targets}, places=places)
+    batch = WithPlaces(**{**vars(plain), "targets": targets}, places=np.arange(9, dtype=np.int32))
     parts = [batch[2:5], batch[np.array([7, 0])], *split_by_length(batch, 40)]
     assert len(parts) > 4
     for part in parts:
-        assert isinstance(part, WithPlaces) and part.targets is not None
+        assert isinstance(part, WithPlaces)
         np.testing.assert_array_equal(part.targets.argmax(1), part.places)
         np.testing.assert_array_equal(part.labels, plain.labels[part.places])
     assert plain[1:3].targets is None
 
 
-def sample(targets: NDArray | None = None) -> PairDataset:
+def test_targets_of_a_dataset():
     corpus = bertnli.read("sample", "dev")
-    data = PairDataset(corpus, 24, build_vocab(corpus, 1), verbose=False)
-    return data if targets is None else data.with_targets(targets)
-
-
-def test_targets_of_a_dataset() -> None:
-    plain = sample()
+    plain = PairDataset(corpus, 24, build_vocab(corpus, 1), verbose=False)
     targets = np.random.default_rng(0).dirichlet(np.ones(3), len(plain)).astype(np.float32)
-    data = sample(targets)
-    assert plain.targets is None and data.digest() != plain.digest()
-    assert sample(targets[::-1]).digest() != data.digest()
+    data = plain.with_targets(targets)
+    reverse = plain.with_targets(targets[::-1])
+    assert plain.targets is None and len({x.digest() for x in (plain, data, reverse)}) == 3
     batch = data.batch(np.array([5, 2]))
     np.testing.assert_array_equal(batch.targets, targets[[5, 2]])
-    ids = np.array([2, 0, 1], np.int32)  # class 0 becomes 2, and so on
+    ids = np.array([2, 0, 1], np.int32)  # the new id of each class
     other = batch.relabelled(ids)
-    for pair in range(2):
-        assert other.labels[pair] == ids[batch.labels[pair]]
-        for old, new in enumerate(ids):
-            assert other.targets[pair, new] == batch.targets[pair, old]  # type: ignore[index]
+    np.testing.assert_array_equal(other.labels, ids[batch.labels])
+    np.testing.assert_array_equal(other.targets[:, ids], batch.targets)
     with pytest.raises(DataError, match=r"targets are \(3, 3\), and must be"):
         plain.with_targets(targets[:3])
     with pytest.raises(DataError, match="of 1 pairs are no probabilities"):
         plain.with_targets(np.concatenate([targets[:-1], [[0.5, 0.5, np.nan]]]))
-
-
-@pytest.mark.parametrize(
-    ("accuracies", "patience", "stalled"),
-    [
-        ([], 1, False),
-        ([0.5], 1, False),
-        ([0.5, 0.5], 1, True),  # no better
-        ([0.5, 0.4, 0.6], 2, False),
-        ([0.5, 0.6, 0.6, 0.4], 2, True),
-        ([0.5, 0.4, 0.3], 0, False),
-    ],
-)
-def test_when_a_run_has_stalled(accuracies: list[float], patience: int, stalled: bool) -> None:
-    records = [
-        EpochRecord(i, i, 1.0, 0.5, 1.0, accuracy, 1.0, 1.0, 1.0)
-        for i, accuracy in enumerate(accuracies, 1)
-    ]
-    assert History(records).has_stalled(patience) is stalled

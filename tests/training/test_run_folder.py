@@ -1,11 +1,7 @@
-"""What a run does to a folder: only what a run wrote is ever removed or written over."""
-
-from __future__ import annotations
+"""What a run does to a folder: it removes and replaces only what a run wrote."""
 
 import os
 import shutil
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,60 +9,45 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_runs import new_trainer
 
-import bertnli
-from bertnli.backends.interface import Backend
-from bertnli.cli import main
 from bertnli.errors import ConfigError
-from bertnli.training.history import CURVE_MARK
 from bertnli.training.state import states
 
-#: What a user may have under names like a run's, and what each file holds.
+#: Names, like those of a run, of a user's own files and folders.
 NAMES = (
     *("state", "state/step-12", "state/step-000000012", "state/notes", "state/.step-x", "best"),
     *("last", ".best.x", ".last.fm", ".best.0123456789abcdef.tmp", "metrics.jsonl", "curve.png"),
     *("diverged.npz", ".lock", ".metrics.jsonl.new", "config.json", "notes", "best/step-1"),
 )
-MINE = "what somebody else wrote"
+MINE = "the user's own text"
 KINDS = st.sampled_from(["file", "folder", "link", "broken link", "checkpoint's names"])
-MODES: dict[str, dict[str, Any]] = {
-    "plain": {},
-    "resume": {"resume": True},
-    "overwrite": {"overwrite": True},
-}
+MODES = {"plain": {}, "resume": {"resume": True}, "overwrite": {"overwrite": True}}
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Curves take longer to draw than these runs to train."""
-    monkeypatch.setattr(bertnli.History, "plot", lambda self, path: path.write_text(CURVE_MARK))
-
-
-def fit(nli: Backend, output: Path, epochs: int = 1, **options: Any) -> Any:
+def fit(nli, output, epochs=1, **options):
     trainer, data = new_trainer(nli, schedule="constant", warmup=0.0)
-    return trainer.fit(data, data, epochs, 75, output=output, progress=False, **options)
+    trainer.fit(data, data, epochs, 75, output=output, progress=False, **options)
 
 
-def put(path: Path, kind: str, elsewhere: Path) -> None:
-    """Put something of a user's under a name."""
+def put(path, kind, elsewhere):
+    """Make something of a user's at a path, if the path is free."""
     if not path.parent.is_dir() or path.parent.is_symlink() or os.path.lexists(path):
         return
     if kind == "file":
         path.write_text(MINE)
-    elif kind == "folder":
-        path.mkdir()
-        (path / "mine").write_text(MINE)
-    elif kind == "checkpoint's names":
-        path.mkdir()
-        for name in ("config.json", "model.safetensors", "state.json"):
-            (path / name).write_text(MINE)
-    else:
+    elif "link" in kind:
         path.symlink_to(elsewhere if kind == "link" else elsewhere / "nothing")
+    else:
+        path.mkdir()
+        files = ("config.json", "model.safetensors", "state.json")
+        for name in ("mine",) if kind == "folder" else files:
+            (path / name).write_text(MINE)
 
 
-def content(folder: Path) -> dict[str, Any]:
-    """A folder's links, and the bytes of its files."""
+def content(folder):
+    """Return the targets of a folder's links and the bytes of its files, by relative path."""
 
-    def entry(path: Path) -> Any:
+    def entry(path):
         if path.is_symlink():
             return os.readlink(path)
         return path.read_bytes() if path.is_file() else None
@@ -80,10 +61,8 @@ def content(folder: Path) -> dict[str, Any]:
     mode=st.sampled_from([*MODES]),
     things=st.dictionaries(st.sampled_from(NAMES), KINDS, min_size=1, max_size=4),
 )
-def test_what_is_not_a_run_s_stays(
-    backend: Backend, tmp_path: Path, mode: str, after_a_run: bool, things: dict[str, str]
-) -> None:
-    """Whether the run is refused, or trains beside it; a refused one has changed nothing."""
+def test_files_of_others_stay(backend, tmp_path, mode, after_a_run, things):
+    """The run is refused, and changes nothing, or it trains beside them."""
     home, elsewhere, template = tmp_path / "run", tmp_path / "elsewhere", tmp_path / "template"
     shutil.rmtree(home, ignore_errors=True)
     elsewhere.mkdir(exist_ok=True)
@@ -107,16 +86,14 @@ def test_what_is_not_a_run_s_stays(
     assert content(elsewhere) == {"mine": MINE.encode()}
 
 
-def test_the_refusal_says_what_can_be_done(backend: Backend, tmp_path: Path) -> None:
+def test_a_refusal_says_what_to_do(backend, tmp_path):
     run = tmp_path / "p"
 
-    def refusals(*modes: str) -> list[str]:
-        texts = []
+    def refusals(*modes):
         for mode in modes:
             with pytest.raises(ConfigError) as refused:
                 fit(backend, run, **MODES[mode])
-            texts.append(str(refused.value))
-        return texts
+            yield str(refused.value)
 
     (run / "state").mkdir(parents=True)
     (run / "state" / "notes.txt").write_text(MINE)
@@ -124,7 +101,8 @@ def test_the_refusal_says_what_can_be_done(backend: Backend, tmp_path: Path) -> 
         assert f"{run / 'state'}: not written by a run" in text and "--" not in text
     shutil.rmtree(run)
     fit(backend, run)
-    assert "(--resume)" in refusals("plain")[0] and "(--overwrite)" in refusals("plain")[0]
+    (text,) = refusals("plain")
+    assert "(--resume)" in text and "(--overwrite)" in text
     (run / "best" / "notes.txt").write_text(MINE)
     for text in refusals(*MODES):
         assert f"{run / 'best' / 'notes.txt'}: not written by a run" in text
@@ -139,7 +117,7 @@ def test_the_refusal_says_what_can_be_done(backend: Backend, tmp_path: Path) -> 
         assert "is a checkpoint, not a run's folder" in text
 
 
-def test_an_overwritten_run_is_gone(backend: Backend, tmp_path: Path) -> None:
+def test_an_overwritten_run_is_removed(backend, tmp_path):
     fit(backend, tmp_path, 3)
     np.savez(tmp_path / "diverged.npz", step=1, token_ids=np.zeros(3))
     fit(backend, tmp_path, 1, overwrite=True)
@@ -147,44 +125,14 @@ def test_an_overwritten_run_is_gone(backend: Backend, tmp_path: Path) -> None:
     assert (tmp_path / "metrics.jsonl").read_text().count("\n") == 1
 
 
-@pytest.mark.parametrize("command", ["train", "pretrain"])
-def test_the_commands_leave_foreign_files(
-    backend: Backend, tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
-    output, text = tmp_path / "p", tmp_path / "text.txt"
-    text.write_text("a b c\nd e f\n\ng h\ni j\n")
-    for name in ("state", ".best.x", ".last.fm"):
-        (output / name).mkdir(parents=True)
-        (output / name / "mine").write_text(MINE)
-    before = content(output)
-    data = {"train": ["--train", "sample"], "pretrain": ["--text", str(text), "--min-freq", "1"]}
-    sizes = ["--num-hiddens", "8", "--ffn-num-hiddens", "8", "--num-heads", "1", "--num-blks", "1"]
-    where = ["--output", str(output), "--backend", backend.name, "--devices", "cpu", "--quiet"]
-    argv = [command, *data[command], *sizes, *where, "--epochs", "1"]
-    for mode in ([], ["--resume"], ["--overwrite"]):
-        assert main([*argv, *mode]) == 2
-        assert f"{output / 'state'}: not written by a run" in capsys.readouterr().err
-        assert content(output) == before
-    shutil.rmtree(output / "state")
-    assert main(argv) == 0
-    assert (output / ".best.x" / "mine").read_text() == MINE
-    assert (output / ".last.fm" / "mine").read_text() == MINE
-
-
-def test_a_run_elsewhere_says_what_differs(
-    backend: Backend,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Threads, processor, versions: the last bits of the weights depend on them."""
+def test_a_note_says_how_the_machine_differs(backend, tmp_path, capsys, monkeypatch):
+    """The last bits of the weights depend on threads, processor and versions."""
     fit(backend, tmp_path)
     fit(backend, tmp_path, 2, resume=True)
     assert "note" not in capsys.readouterr().err
-    engine: Any = backend.Trainer.Engine
-    honest = engine.backend_info
+    info = backend.Trainer.Engine.backend_info
     other = {"threads": 77, "version": "9.9"}
-    monkeypatch.setattr(engine, "backend_info", lambda self: {**honest(self), **other})
+    monkeypatch.setattr(backend.Trainer.Engine, "backend_info", lambda x: {**info(x), **other})
     fit(backend, tmp_path, 3, resume=True)
     note = capsys.readouterr().err
     assert "threads: 77 (was " in note and f"backend: {backend.name} 9.9 (was " in note

@@ -1,13 +1,11 @@
 """A run's state on disk: damage is noticed, and only states are removed."""
 
-from __future__ import annotations
-
 import random
 from dataclasses import asdict
-from pathlib import Path
 
 import numpy as np
 import pytest
+from small_runs import assert_same_arrays
 
 from bertnli.errors import CheckpointError
 from bertnli.training.history import EpochRecord, History
@@ -23,7 +21,7 @@ from bertnli.training.state import (
 )
 
 
-def new_state(steps: int = 40) -> TrainingState:
+def new_state(steps=40):
     rng = np.random.default_rng(steps)
     losses = [float(loss) for loss in rng.uniform(0.1, 2, steps)]
     record = EpochRecord(1, 20, losses[0], 0.5, losses[1], 0.625, 1234.5, 1.25, 0.5)
@@ -38,16 +36,13 @@ def new_state(steps: int = 40) -> TrainingState:
     return TrainingState(settings, History([record], losses), progress, arrays, environment)
 
 
-def assert_same(state: TrainingState | None, expected: TrainingState) -> None:
-    assert state is not None
-    ours, others = asdict(state), asdict(expected)
-    arrays, expected_arrays = ours.pop("arrays"), others.pop("arrays")
-    assert ours == others and {*arrays} == {*expected_arrays}
-    for name, array in expected_arrays.items():
-        assert arrays[name].dtype == array.dtype and arrays[name].tobytes() == array.tobytes()
+def assert_same(state, expected):
+    result, expected = asdict(state), asdict(expected)
+    assert_same_arrays(result.pop("arrays"), expected.pop("arrays"))
+    assert result == expected
 
 
-def test_a_state_comes_back(tmp_path: Path) -> None:
+def test_a_state_is_read_back(tmp_path):
     state = new_state()
     save_state(tmp_path, state, 1)
     assert_same(load_state(tmp_path), state)
@@ -56,8 +51,8 @@ def test_a_state_comes_back(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [50, pytest.param(2000, marks=pytest.mark.long)])
-def test_flipped_bits_are_noticed(tmp_path: Path, count: int) -> None:
-    """In either file; or they change nothing, as in the letter case of 1e-05."""
+def test_flipped_bits_are_noticed(tmp_path, count):
+    """Unless they change nothing, such as the letter case of 1e-05."""
     before, newest = new_state(20), new_state()
     save_state(tmp_path, before, 2)
     save_state(tmp_path, newest, 2)
@@ -69,14 +64,13 @@ def test_flipped_bits_are_noticed(tmp_path: Path, count: int) -> None:
             damaged[bit // 8] ^= 1 << bit % 8
             file.write_bytes(damaged)
             state = load_state(tmp_path)
-            assert state is not None
             assert_same(state, before if state.step == before.step else newest)
             noticed += state.step == before.step
         file.write_bytes(raw)
     assert noticed > 1.9 * count
 
 
-def test_all_states_are_damaged(tmp_path: Path) -> None:
+def test_if_all_states_are_damaged_it_is_an_error(tmp_path):
     save_state(tmp_path, new_state(), 1)
     file = next(tmp_path.glob("*/state.json"))
     file.write_text(file.read_text().replace('"steps": 20', '"steps": 21'))
@@ -84,8 +78,8 @@ def test_all_states_are_damaged(tmp_path: Path) -> None:
         load_state(tmp_path)
 
 
-def test_only_states_are_removed(tmp_path: Path) -> None:
-    """Other things with such names stay, and are never written over."""
+def test_only_states_are_removed(tmp_path):
+    """Other things with such names stay, and are never replaced."""
     for steps in (20, 30, 40):
         save_state(tmp_path, new_state(steps), 3)
     (tmp_path / "step-000000030" / "notes.txt").write_text("mine")

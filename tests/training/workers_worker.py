@@ -1,14 +1,12 @@
-"""Trains in however many processes this was started in, and writes what came out.
+"""Trains in as many processes as this script is started in; each process writes its results.
 
 Arguments: the backend, the folder for the results, and settings of the trainer as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,39 +15,40 @@ from bertnli.data.batches import batches
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset, build_vocab
 
-#: 19 batches and one that four processes cannot share out; none is divisible by two or four.
-NUM_PAIRS, BATCH_SIZE, STEPS = 136, 7, 20
+#: 19 full batches, and one of a single pair, of which other processes get nothing.
+NUM_PAIRS, BATCH_SIZE, STEPS = 134, 7, 20
 
 
-def make_trainer(backend: str, dropout: float = 0.0, **settings: Any) -> tuple[Any, Any, Any]:
-    """Return a trainer, its training and its dev set."""
-    nli = bertnli.get_backend(backend)
+@cache
+def data():
+    """Return the vocabulary, the training set and the dev set."""
     sample = bertnli.read("sample", "train")
     vocab = build_vocab(sample, 2)
-    corpus = Corpus(*(column[:NUM_PAIRS] for column in sample), tokenized=False)
-    bert: Any = nli.BERTModel(len(vocab), 16, 24, 2, 2, dropout, 40, vocab=vocab)
-    net = nli.BERTClassifier(bert)
-    sets = (
-        PairDataset(rows, 40, vocab, verbose=False)
-        for rows in (corpus, bertnli.read("sample", "dev"))
-    )
-    options = {"lr": 1e-3, "devices": "cpu", "seed": 5, **settings}
-    return nli.Trainer(net, **options), *sets
+    train = Corpus(*(column[:NUM_PAIRS] for column in sample), tokenized=False)
+    sets = (train, bertnli.read("sample", "dev"))
+    return vocab, *(PairDataset(corpus, 40, vocab, verbose=False) for corpus in sets)
 
 
-def results(trainer: Any, train: Any, dev: Any) -> dict[str, Any]:
-    """Return the gradients of the first batch, the losses of a run, its scores and weights."""
+def make_trainer(backend, **settings):
+    """Return a trainer, its training set and its dev set."""
+    nli = bertnli.get_backend(backend)
+    vocab, train, dev = data()
+    net = nli.BERTClassifier(nli.BERTModel(len(vocab), 16, 24, 2, 2, 0.0, 40, vocab=vocab))
+    return nli.Trainer(net, **{"lr": 1e-3, "devices": "cpu", "seed": 5, **settings}), train, dev
+
+
+def results(trainer, train, dev):
+    """Return the first batch's gradients, and the losses, scores and weights of an epoch."""
     first = next(batches(train, BATCH_SIZE, seed=5, shuffle=True))
     arrays = {f"gradient/{name}": g for name, g in trainer.gradients(first, 0).items()}
     history = trainer.fit(train, dev, 1, BATCH_SIZE, progress=False)
     arrays["losses"] = np.array(history.step_losses)
     record = history.epochs[0]
-    assert record.dev_loss is not None and record.dev_accuracy is not None
     arrays["scores"] = np.array([record.train_accuracy, record.dev_loss, record.dev_accuracy])
     return {**arrays, **{f"weight/{name}": w for name, w in trainer.net.arrays().items()}}
 
 
 if __name__ == "__main__":
     made = make_trainer(sys.argv[1], **json.loads(sys.argv[3]))
-    rank, size = made[0].workers.rank, made[0].workers.size
-    np.savez(Path(sys.argv[2]) / f"{rank}-of-{size}.npz", **results(*made))
+    workers = made[0].workers
+    np.savez(Path(sys.argv[2]) / f"{workers.rank}-of-{workers.size}.npz", **results(*made))

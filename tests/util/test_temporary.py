@@ -1,13 +1,10 @@
-"""Temporary folders: those of killed processes go, those of live ones and of others stay."""
-
-from __future__ import annotations
+"""Temporary folders of killed processes are removed; those of others stay."""
 
 import json
+import os
 import platform
 import subprocess
 import sys
-from collections.abc import Callable
-from pathlib import Path
 
 import processes
 import pytest
@@ -19,15 +16,14 @@ from bertnli.errors import CheckpointError
 from bertnli.formats.folder import new_folder, replaced_file, replaced_folder
 
 MARK = "bertnli.json"
-Leave = Callable[..., Path]
 
 
-def names(folder: Path) -> list[str]:
+def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def make_leftover(target: Path, /, **mark: str) -> Path:
-    """What a killed process leaves; a test below compares it with what one really leaves."""
+def make_leftover(target, /, **mark):
+    """Make what a killed process leaves; a test compares it with a real process."""
     home = target.with_name(f".{target.name}.0123456789abcdef.tmp")
     home.mkdir()
     (home / NEW).mkdir()
@@ -37,8 +33,8 @@ def make_leftover(target: Path, /, **mark: str) -> Path:
     return home
 
 
-def test_leftovers_of_a_killed_process_go(tmp_path: Path, leave_leftover: Leave) -> None:
-    """With the next that writes in the folder, whatever it writes."""
+def test_folders_of_killed_processes_are_removed(tmp_path, leave_leftover):
+    """The next process that writes anything in the folder removes them."""
     for target in ("a", "x" * 250):
         home = leave_leftover(tmp_path / target)
         assert is_temporary(home) and names(home) == [MARK, "lock", NEW]
@@ -51,7 +47,7 @@ def test_leftovers_of_a_killed_process_go(tmp_path: Path, leave_leftover: Leave)
     assert names(tmp_path) == ["b"]
 
 
-def test_the_folder_of_a_live_process_stays(tmp_path: Path) -> None:
+def test_the_folder_of_a_live_process_stays(tmp_path):
     code = (
         "import sys; from pathlib import Path; from bertnli.formats.folder import *\n"
         "with replaced_folder(Path(sys.argv[1])) as new:\n"
@@ -71,7 +67,7 @@ def test_the_folder_of_a_live_process_stays(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"] and names(tmp_path / "a") == ["f"]
 
 
-def test_many_write_beside_each_other(tmp_path: Path) -> None:
+def test_many_write_beside_each_other(tmp_path):
     make_leftover(tmp_path / "0")
     code = (
         "import sys; from pathlib import Path; from bertnli.formats.folder import *\n"
@@ -89,8 +85,8 @@ def test_many_write_beside_each_other(tmp_path: Path) -> None:
     assert {(tmp_path / name / "f").read_text() for name in "012"} == {"29"}
 
 
-def test_what_was_moved_aside_gets_its_name_back(tmp_path: Path) -> None:
-    """A kill between the two renames leaves the old folder under no name."""
+def test_a_folder_that_was_moved_aside_gets_its_name_back(tmp_path):
+    """The process was killed between the two renames."""
     home = make_leftover(tmp_path / "best")
     (home / OLD).mkdir()
     (home / OLD / "f").write_text("old")
@@ -102,8 +98,8 @@ def test_what_was_moved_aside_gets_its_name_back(tmp_path: Path) -> None:
     assert names(tmp_path) == ["best"] and names(tmp_path / "best") == ["f"]
 
 
-def test_folders_of_other_machines_stay(tmp_path: Path) -> None:
-    """Their locks may not be seen here; but what is moved aside gets its name back."""
+def test_folders_of_other_machines_stay(tmp_path):
+    """Locks may not work between machines. What was moved aside still gets its name back."""
     home = make_leftover(tmp_path / "best", host="another")
     (home / OLD).write_text("old")
     clear_leftovers(tmp_path)
@@ -112,10 +108,10 @@ def test_folders_of_other_machines_stay(tmp_path: Path) -> None:
     assert names(tmp_path) == ["best"]
 
 
-def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_nothing_is_removed(tmp_path, monkeypatch):
     home = make_leftover(tmp_path / "best")
 
-    def none(*_: object, **__: object) -> None:
+    def none(*_, **__):
         raise NotImplementedError
 
     monkeypatch.setattr(FileLock, "acquire", none)
@@ -125,7 +121,7 @@ def test_without_locks_nothing_is_removed(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("kind", ["no mark", "no lock", "another file", "a way out", "not ours"])
-def test_a_folder_that_is_only_similar_stays(tmp_path: Path, kind: str) -> None:
+def test_a_folder_that_is_only_similar_stays(tmp_path, kind):
     mark = {"a way out": {"target": "../best"}, "not ours": {"format": "another tool"}}
     home = make_leftover(tmp_path / "best", **mark.get(kind, {}))
     (home / OLD).mkdir()
@@ -138,7 +134,22 @@ def test_a_folder_that_is_only_similar_stays(tmp_path: Path, kind: str) -> None:
     assert (names(tmp_path), names(home)) == before
 
 
-def test_a_folder_is_complete_or_as_it_was(tmp_path: Path) -> None:
+@pytest.mark.parametrize("files", [[], ["lock"], ["lock", MARK], [MARK]])
+def test_a_process_killed_as_it_made_its_folder(tmp_path, files):
+    """The folder is known, but not removed at once: its process may be about to write the mark."""
+    home = tmp_path / ".state.0123456789abcdef.tmp"
+    home.mkdir()
+    for name in files:
+        (home / name).touch()
+    assert is_temporary(home)
+    clear_leftovers(tmp_path)
+    assert home.exists()
+    os.utime(home, (0, 0))
+    clear_leftovers(tmp_path)
+    assert not home.exists()
+
+
+def test_a_folder_is_complete_or_as_it_was(tmp_path):
     with replaced_folder(tmp_path / "a") as new:
         new.mkdir()
         (new / "f").write_text("1")
@@ -148,13 +159,13 @@ def test_a_folder_is_complete_or_as_it_was(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"] and (tmp_path / "a" / "f").read_text() == "1"
     with pytest.raises(CheckpointError, match="cannot be"), new_folder(tmp_path / "b") as new:
         new.mkdir()
-        (tmp_path / "b").mkdir()  # something takes the name meanwhile
+        (tmp_path / "b").mkdir()  # another process takes the name
         (tmp_path / "b" / "mine").write_text("mine")
     assert names(tmp_path) == ["a", "b"] and names(tmp_path / "b") == ["mine"]
 
 
-def test_a_killed_convert(tmp_path: Path) -> None:
-    """Killed when all is written and nothing renamed; the next one removes what it left."""
+def test_a_killed_convert(tmp_path):
+    """It is killed before the rename; the next one removes its temporary folder."""
     code = (
         "import os, signal, sys; from bertnli.formats import folder\n"
         "folder.flush_to_disk = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"

@@ -1,34 +1,9 @@
 """bertnli on Apache MXNet."""
 
 from bertnli.backends.interface import Backend
-from bertnli.backends.mxnet.dataset import SNLIBERTDataset
-from bertnli.backends.mxnet.devices import (
-    as_devices,
-    as_precision,
-    backend_info,
-    cpu,
-    try_all_gpus,
-    try_gpu,
-)
-from bertnli.backends.mxnet.engine import Trainer
-from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining, BERTModel
-from bertnli.backends.mxnet.workers import find_workers
+from bertnli.backends.mxnet import devices, engine, model, workers
 
-BACKEND = Backend(
-    "mxnet",
-    BERTModel,
-    BERTClassifier,
-    BERTForPretraining,
-    SNLIBERTDataset,
-    Trainer,
-    cpu,
-    try_gpu,
-    try_all_gpus,
-    as_devices,
-    as_precision,
-    find_workers,
-    backend_info,
-)
+BACKEND = Backend.of_modules("mxnet", devices, engine, model, workers)
 
 __all__ = ["BACKEND"]
 

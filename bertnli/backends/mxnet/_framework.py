@@ -29,7 +29,7 @@ _HOW = (
 #: Names that NumPy 1.24 removed: mxnet uses bool during its import, and both later.
 _ALIASES: dict[str, type] = {"bool": bool, "int": int}
 
-#: The modules that use them later, and the name that NumPy has there.
+#: The modules of mxnet that use the aliases later, and the name that NumPy has in them.
 _LATE_USES = {
     "mxnet.numpy.multiarray": "_np",
     "mxnet.ndarray.numpy._op": "_np",
@@ -40,7 +40,7 @@ _LATE_USES = {
 
 @contextmanager
 def _temporarily(mapping: Any, values: Mapping[str, Any]) -> Iterator[None]:
-    """Add items to a mapping for a while; keys that have a value keep it."""
+    """Context manager that adds items to a dictionary; keys that are present keep their value."""
     before = {key: mapping[key] for key in values if key in mapping}
     mapping.update({key: value for key, value in values.items() if not before.get(key)})
     try:
@@ -51,70 +51,49 @@ def _temporarily(mapping: Any, values: Mapping[str, Any]) -> Iterator[None]:
         mapping.update(before)
 
 
-def _settings() -> dict[str, str]:
-    """Return variables that libmxnet.so reads once, when it is loaded.
-
-    Without a number of threads it takes half of the cores, and calls omp_set_num_threads, which
-    changes PyTorch's too. Operator tuning would run operations on one thread that are faster on
-    all.
-    """
-    settings = {"MXNET_USE_OPERATOR_TUNING": "0"}
-    if not os.environ.get("OMP_NUM_THREADS"):
-        settings["MXNET_OMP_MAX_THREADS"] = str(available_cores())
-    return settings
-
-
 def _start_engine(mxnet: Any) -> None:
-    """Start the engine: without a GPU, the one that computes in the calling thread.
+    """Start MXNet's engine: without a GPU, the one that computes in the calling thread.
 
-    MXNet's usual engine has threads of its own, and on a CPU Python then takes a core from it: a
-    training step on two cores takes a tenth longer. ``MXNET_ENGINE_TYPE`` overrides this.
+    On a CPU, Python would take a core from the threads of MXNet's default engine: a training step
+    on two cores takes a tenth longer with it. ``MXNET_ENGINE_TYPE`` overrides this.
     """
     if mxnet.context.num_gpus():
         return
     sys.stderr.flush()
-    stderr, nothing = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)  # the library reports the start
+    stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, 2)  # the library reports the start
     try:
         with _temporarily(os.environ, {"MXNET_ENGINE_TYPE": "NaiveEngine"}):
             mxnet.nd.waitall()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
-        os.close(nothing)
-
-
-def _keep_aliases_inside_mxnet() -> None:
-    """Let the modules of mxnet that use the aliases later see a copy of numpy that has them."""
-    view = types.ModuleType("numpy")
-    vars(view).update(_ALIASES | vars(np))  # with numpy's __getattr__, for what it loads lazily
-    for module_name, numpy_name in _LATE_USES.items():
-        module = sys.modules.get(module_name)
-        if module is not None and vars(module).get(numpy_name) is np:
-            setattr(module, numpy_name, view)
+        os.close(devnull)
 
 
 def _import_mxnet() -> Any:
-    """Import mxnet, or say what is missing.
+    """Import mxnet, or raise BackendError that says what is missing.
 
-    If the user's code has imported mxnet before, it keeps the number of threads that it has.
-
-    Raises:
-        BackendError: mxnet, or a module or a system library that it needs, is missing; or NumPy is
-            too new for it.
+    If mxnet was imported before, it keeps its number of threads.
     """
     if int(np.__version__.split(".")[0]) >= 2:
         raise BackendError(
             f"The mxnet backend needs numpy<2, but numpy {np.__version__} is installed, with which "
             f"MXNet 1.9.1 cannot be imported. {_HOW}"
         )
-    # A limit of threads binds those of the usual engine, not the caller's.
+    # The library reads these once, when it is loaded. Operator tuning would run operations on one
+    # thread that are faster on all. Without a number of threads it takes half of the cores, and
+    # calls omp_set_num_threads, which changes PyTorch's too.
+    settings = {"MXNET_USE_OPERATOR_TUNING": "0"}
+    if not os.environ.get("OMP_NUM_THREADS"):
+        settings["MXNET_OMP_MAX_THREADS"] = str(available_cores())
+    # A limit of threads applies to those of the default engine, not to the caller's.
     starts_engine = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
     without_sklearn = {"sklearn": None}  # mxnet would load it, for a second, and not use it
     try:
         with (
             _temporarily(vars(np), _ALIASES),
-            _temporarily(os.environ, _settings()),
+            _temporarily(os.environ, settings),
             _temporarily(sys.modules, without_sklearn),
         ):
             mxnet = importlib.import_module("mxnet")
@@ -128,7 +107,13 @@ def _import_mxnet() -> Any:
             "library that the message names (on Debian and Ubuntu: apt install libgomp1 "
             "libquadmath0)."
         ) from error
-    _keep_aliases_inside_mxnet()
+    # Modules that use the aliases later see a copy of numpy that has them.
+    view = types.ModuleType("numpy")
+    vars(view).update(_ALIASES | vars(np))  # with numpy's __getattr__, for what it loads lazily
+    for module_name, numpy_name in _LATE_USES.items():
+        module = sys.modules.get(module_name)
+        if module is not None and vars(module).get(numpy_name) is np:
+            setattr(module, numpy_name, view)
     if hasattr(os, "register_at_fork"):  # gluon's data loader forks
         os.register_at_fork(after_in_child=use_one_openmp_thread)
     return mxnet

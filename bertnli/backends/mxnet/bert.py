@@ -1,9 +1,10 @@
-"""The encoder of BERT, as the chapter writes it: padded and plain.
+"""The encoder of BERT as in the chapter, which also computes padded positions.
 
-`heads` puts a classifier on top; `packed` computes the same numbers faster. Shapes: B pairs, T
+`heads` adds a classifier; `nets.packed` computes the same without padding. Shapes: B pairs, T
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
-also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
-is False in the book, and True in Hugging Face's models.
+also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
+epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
+Face's models.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ Tensor = Any
 
 
 def dense_layer(units: int, in_units: int, activation: str | None = None) -> Any:
-    """Return gluon's dense layer on the last axis."""
+    """Make gluon's dense layer, applied to the last axis."""
     return nn.Dense(units, activation=activation, flatten=False, in_units=in_units)
 
 
 def activate(X: Tensor, config: BERTConfig) -> Tensor:
-    """Return ReLU of X as in the book, GELU as in Hugging Face, or GELU's tanh approximation."""
+    """Apply the activation: ReLU as in the book, GELU as in Hugging Face, or its tanh variant."""
     if config.activation == "relu":
         return npx.relu(X)
     if config.activation == "gelu":
@@ -38,16 +39,16 @@ def activate(X: Tensor, config: BERTConfig) -> Tensor:
 
 
 def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
-    """Return softmax over the keys; keys that are padding get a weight of 0.
+    """Compute the softmax over the keys; keys that are padding get a weight of 0.
 
     Args:
-        scores: (B, h, T, T), of each query and key.
-        valid_lens: keys that are not padding, (B,), or (B, T) for each query; None for all.
+        scores: (B, h, T, T), queries by keys.
+        valid_lens: the number of keys that are not padding, (B,), or (B, T) by query; None for all.
     """
     if valid_lens is not None:
-        keys = np.arange(scores.shape[-1], ctx=scores.ctx)
+        positions = np.arange(scores.shape[-1], ctx=scores.ctx)
         valid_lens = valid_lens.astype("float32").reshape((len(scores), 1, -1, 1))
-        padding = keys >= valid_lens  # (B, 1, 1 or T, T)
+        padding = positions >= valid_lens  # (B, 1, 1 or T, T)
         scores = scores - 1e30 * padding.astype("float32")  # exp(-1e30) is 0
     return npx.softmax(scores, axis=-1)
 
@@ -75,13 +76,13 @@ class MultiHeadAttention(nn.Block):
         return self.W_o(heads.reshape(X.shape))  # (B, T, H)
 
     def split_heads(self, X: Tensor) -> Tensor:
-        """Return (B, T, H) as (B, h, T, d)."""
+        """Split each token's channels into heads: (B, T, H) to (B, h, T, d)."""
         return X.reshape((*X.shape[:2], self.num_heads, -1)).swapaxes(1, 2)
 
 
 @use_np
 class PositionWiseFFN(nn.Block):
-    """Two dense layers on each position, an activation between them."""
+    """Two dense layers on each position with an activation between them."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class PositionWiseFFN(nn.Block):
 
 @use_np
 class AddNorm(nn.Block):
-    """Dropout on a sublayer's output Y, the sum with its input X, layer normalisation."""
+    """Layer normalisation of the sum of a sublayer's input X and, after dropout, its output Y."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -109,7 +110,7 @@ class AddNorm(nn.Block):
 
 @use_np
 class EncoderBlock(nn.Block):
-    """A block of the Transformer's encoder, normalised after each sublayer."""
+    """A block of the Transformer's encoder: self-attention and the FFN, each with an `AddNorm`."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -125,7 +126,7 @@ class EncoderBlock(nn.Block):
 
 @use_np
 class BERTEncoder(nn.Block):
-    """The sum of token, segment and position embeddings, through the encoder blocks."""
+    """BERT's encoder: the sum of token, segment and position embeddings, then encoder blocks."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -142,13 +143,13 @@ class BERTEncoder(nn.Block):
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        """Encode ids (B, T) in segments (B, T) of 0 and 1; valid_lens (B,) leaves out padding."""
+        """Encode token ids (B, T) in segments (B, T), of which valid_lens (B,) are not padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
         for blk in self.blks:
             X = blk(X, valid_lens)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Add segments and positions to token embeddings X: the first block's input, (B, T, H)."""
+        """Add segment and position embeddings to token embeddings X, (B, T, H)."""
         X = X + self.segment_embedding(segments) + self.pos_embedding.data(X.ctx)[:, : X.shape[1]]
         return X if self.ln is None else self.dropout(self.ln(X))

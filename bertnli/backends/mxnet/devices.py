@@ -1,4 +1,4 @@
-"""Devices of MXNet: the CPU and GPUs, batches and arrays on them."""
+"""Devices of MXNet: the CPU and GPUs; batches, data sets and arrays on them."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from bertnli.backends.device_list import Devices
 from bertnli.backends.mxnet._framework import mx
 from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
+from bertnli.data.dataset import PairDataset
 from bertnli.errors import BackendError
 from bertnli.training.launch import LOCAL_RANK
 
@@ -58,17 +59,14 @@ try_all_gpus, as_devices = _devices.try_all_gpus, _devices.as_devices
 
 
 def as_precision(precision: str, device: Any) -> tuple[str, str]:
-    """Return the precision of matrix products on a device, and the reason.
+    """Choose the precision of matrix products on a device, which is always fp32 on MXNet.
 
     Args:
-        precision: ``"fp32"``, or ``"auto"``, which is that too.
+        precision: ``"fp32"`` or ``"auto"``; ``"bf16"`` raises BackendError.
         device: the device that computes.
 
     Returns:
-        ``"fp32"``, and the reason, a sentence.
-
-    Raises:
-        BackendError: ``"bf16"``.
+        ``"fp32"``, and the reason in words, which may be empty.
     """
     check_precision(precision)
     if precision == "bf16":
@@ -103,12 +101,12 @@ def devices_of(model: Any) -> list:
 
 @mx.util.use_np
 def to_device(batch: Batch, device: Any) -> list[Tensor]:
-    """Return the inputs of a batch, see `Batch.inputs`, on a device."""
+    """Copy the inputs of a batch, see `Batch.inputs`, to a device."""
     return [as_nd(array, device).as_np_ndarray() for array in batch.inputs()]
 
 
 def as_nd(values: NDArray, device: Any) -> Tensor:
-    """Return an `mx.nd` array of integers, as int32, or numbers, as float32."""
+    """Copy a NumPy array to an `mx.nd` array on a device: integers to int32, floats to float32."""
     dtype = np.float32 if values.dtype.kind == "f" else np.int32
     if device.device_type != "cpu" or not values.size:
         return nd.array(values, device, dtype=dtype)
@@ -118,9 +116,10 @@ def as_nd(values: NDArray, device: Any) -> Tensor:
 
 
 def new_array(shape: tuple[int, ...], dtype: type, device: Any) -> tuple[Tensor, NDArray]:
-    """Return an `mx.nd` array on the CPU, and its memory, to be filled before the array is used.
+    """Allocate an `mx.nd` array on the CPU, and view its memory as a NumPy array.
 
-    MXNet's own way of filling an array waits in the queue behind all operations under way.
+    The memory must be filled before the array is used. MXNet's own assignment would wait behind all
+    operations in its queue.
     """
     array = nd.empty(shape, device, dtype)
     pointer = ctypes.c_void_p()
@@ -131,9 +130,22 @@ def new_array(shape: tuple[int, ...], dtype: type, device: Any) -> tuple[Tensor,
 
 
 def split_batch(batch: Batch, devices: Sequence[Any]) -> list[Batch]:
-    """Return one part of a batch for each device, in order, as even as can be.
+    """Split a batch into one part for each device, in order, of almost equal sizes.
 
-    A batch of fewer pairs than devices leaves the last devices an empty part.
+    If there are fewer pairs than devices, some parts are empty.
     """
     bounds = np.linspace(0, len(batch), len(devices) + 1).round().astype(int)
     return [batch[low:high] for low, high in pairwise(bounds)]
+
+
+class SNLIBERTDataset(PairDataset, mx.gluon.data.Dataset):
+    """A gluon data set of encoded pairs; item i is ``((token_ids, segments, valid_len), label)``.
+
+    Items are padded to ``max_len``; ids are int32, length and label float32, as in the book's
+    MXNet tab.
+    """
+
+    def __getitem__(self, index: int) -> tuple[tuple[NDArray, NDArray, NDArray], NDArray]:
+        token_ids, segments, valid_len, label = self.padded(index)
+        inputs = (token_ids, segments, np.float32(valid_len))
+        return inputs, np.float32(label)  # type: ignore[return-value]

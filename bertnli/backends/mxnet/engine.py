@@ -1,10 +1,12 @@
-"""The MXNet engine of training: a step of Adam, an evaluation step, on one or several devices."""
+"""Training and evaluation steps on MXNet, on one or several devices."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial, reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -18,29 +20,28 @@ from bertnli.backends.mxnet.devices import (
     split_batch,
     to_device,
 )
-from bertnli.backends.mxnet.kernels import dropout_seed, take
+from bertnli.backends.mxnet.kernels import dropout_seed
+from bertnli.backends.mxnet.layers import take
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.mxnet.optimizer import Adam, WeightAverage
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
 from bertnli.training import trainer
-from bertnli.training.engine import BaseEngine, StepResult
-from bertnli.training.memory import within_memory
-from bertnli.training.recipe import tensor_rates
+from bertnli.training.engine import BaseEngine, StepResult, within_memory
+from bertnli.training.optimizer import tensor_rates
 
-#: Tokens of a micro-batch. Fewer need less memory, but more of Python, which takes a core from
-#: MXNet.
+#: Tokens of a micro-batch. Fewer need less memory, but more Python, which takes a core from MXNet.
 PART_TOKENS = 8192
 
 TABLE = "encoder.token_embedding.weight"
 
 
 class Engine(BaseEngine):
-    """Trains a net with Adam, as PyTorch computes it; see `BaseEngine`.
+    """Trains a net on MXNet; see `BaseEngine`. Adam follows PyTorch's formula.
 
-    Of the token embedding only the rows that a batch uses get a gradient. On GPUs each step seeds
-    MXNet's generator for dropout, and MXNet has no way to restore its state.
+    The token embedding's gradient has only the rows that a batch uses. On GPUs each step seeds
+    MXNet's random generator for dropout; MXNet cannot restore the generator's state.
     """
 
     backend = "mxnet"
@@ -59,10 +60,10 @@ class Engine(BaseEngine):
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
         self.optimizer = Adam(named, TABLE, rates, self.config.clip_norm)
-        self.weight_average = WeightAverage(named)
+        self.weight_average = WeightAverage(self.optimizer.copies)
         self.table = named[TABLE]
         self.dense = {name: tensor for name, tensor in named.items() if name != TABLE}
-        #: Rows of the table that the last batch used, (U,), and gradients of its mean loss.
+        #: The rows of the table that the last batch used, (U,), and its gradients.
         self.rows: NDArray[np.int64]
         self.gradients: dict[str, Any]
 
@@ -85,21 +86,16 @@ class Engine(BaseEngine):
         share, first = (
             replace(part, token_ids=place_of[part.token_ids]) for part in (share, batch[:1])
         )
-        result = within_memory(
-            self, lambda: self._backward_share(share, first, 1 / len(batch), seed), len(share)
-        )
+        backward = partial(self._backward_share, share, first, 1 / len(batch), seed)
+        result = within_memory(self, backward, len(share))
         self.gradients = self._summed(self.gradients)
         return result
 
     def _backward_share(self, share: Batch, first: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of a share's summed loss, times a weight.
+        """Compute the gradients of ``weight`` times the summed loss of this process's share.
 
-        Args:
-            share: its token_ids index the rows in use.
-            first: a pair that runs with weight 0 where a device has none, so that no gradient of
-                an earlier step is left.
-            weight: of each loss.
-            seed: of dropout.
+        The token_ids index the rows in use. A device without pairs runs the pair ``first`` with
+        weight 0, so that no gradients of an earlier step remain.
         """
         results, tables = [], []
         with dropout_seed(seed, self.devices):
@@ -124,16 +120,17 @@ class Engine(BaseEngine):
         copies = {name: parameter.list_grad() for name, parameter in self.dense.items()}
         copies[TABLE] = [table.grad for table in tables]
         self.gradients = {
-            name: sum(g.as_in_context(self.devices[0]) for g in several).as_nd_ndarray()
-            if len(several) > 1
-            else several[0].as_nd_ndarray()
+            name: reduce(add, (g.as_in_context(self.devices[0]) for g in several)).as_nd_ndarray()
             for name, several in copies.items()
         }
         return StepResult(results)
 
     @contextmanager
     def _added_gradients(self, device: Any, added: bool) -> Iterator[None]:
-        """Have a backward pass add to the parameters' gradients, instead of replacing them."""
+        """Context manager: if ``added``, backward passes add to the gradients on the device.
+
+        Otherwise, and after the context, they replace the gradients.
+        """
         if not added:
             yield
             return
@@ -146,10 +143,7 @@ class Engine(BaseEngine):
             mx.autograd.mark_variables(data, gradients, "write")
 
     def _summed(self, gradients: dict[str, Any]) -> dict[str, Any]:
-        """Return the gradients' sums over the processes.
-
-        They are sent as one array: a key of the store for each tensor would cost a round trip each.
-        """
+        """Sum gradients over all processes, sent as one array to save round trips."""
         if not isinstance(self.workers, DistributedWorkers):
             return gradients
         flat = mx.nd.concat(*(gradient.reshape(-1) for gradient in gradients.values()), dim=0)
@@ -171,14 +165,14 @@ class Engine(BaseEngine):
 
     def is_out_of_memory(self, error: Exception) -> bool:
         texts = ("Failed to allocate CPU Memory", "out of memory", "bad_alloc")
-        told = isinstance(error, mx.MXNetError) and any(text in str(error) for text in texts)
-        return told or isinstance(error, MemoryError)
+        by_mxnet = isinstance(error, mx.MXNetError) and any(text in str(error) for text in texts)
+        return by_mxnet or isinstance(error, MemoryError)
 
     def _to_numpy(self, tensor: Any) -> NDArray:
         return tensor.asnumpy()
 
 
 class Trainer(trainer.Trainer):
-    """Trains a net on the engine above; see `bertnli.training.trainer.Trainer`."""
+    """Trains a net with MXNet; see `bertnli.training.trainer.Trainer`."""
 
     Engine = Engine

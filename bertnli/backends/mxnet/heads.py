@@ -1,6 +1,8 @@
-"""What stands on BERT's encoder: its two pretraining heads, and the chapter's classifier.
+"""The heads on BERT's encoder: the two pretraining heads, and the chapter's classifier.
 
-Shapes: B pairs, T tokens, P predictions of a pair, H num_hiddens, V vocab_size.
+Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's,
+and there is no dropout before the classifier's output layer. Shapes: B pairs, T tokens, P
+predictions of a pair, H num_hiddens, V vocab_size.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from bertnli.bert.config import BERTConfig
 
 @use_np
 class MaskLM(nn.Block):
-    """The masked language model head: predicts the tokens at some positions."""
+    """The masked language model head, which predicts the tokens at given positions."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -34,7 +36,7 @@ class MaskLM(nn.Block):
 
 @use_np
 class NextSentencePred(nn.Block):
-    """The next sentence prediction head: whether the second sentence follows the first."""
+    """The next sentence head, which predicts whether the second sentence follows the first."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -62,12 +64,12 @@ class BERTModel(nn.Block):
         valid_lens: Tensor | None = None,
         pred_positions: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return encoded (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
+        """Compute encoded tokens (B, T, H), MLM logits (B, P, V) or None, NSP logits (B, 2).
 
         Args:
             tokens, segments: (B, T) integers; segments are 0, or 1 after the first ``<sep>``.
-            valid_lens: (B,) tokens that are not padding; None where nothing is.
-            pred_positions: (B, P) positions whose tokens to predict.
+            valid_lens: (B,) numbers of tokens that are not padding; None without padding.
+            pred_positions: (B, P) positions whose tokens to predict; None for no MLM logits.
         """
         encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
         mlm_logits = None if pred_positions is None else self.mlm(encoded, pred_positions)
@@ -77,7 +79,7 @@ class BERTModel(nn.Block):
 
 @use_np
 class BERTClassifier(nn.Block):
-    """A BERT's encoder and pooler (``hidden``), shared, and an output layer on ``<cls>``."""
+    """A classifier: encoder and pooler (``hidden``) of ``bert``, shared, and an output layer."""
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
@@ -86,11 +88,7 @@ class BERTClassifier(nn.Block):
         self.output = dense_layer(num_classes, bert.encoder.config.num_hiddens)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
-        """Return the class logits, (B, classes).
-
-        Args:
-            inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as the dataset gives them.
-        """
+        """Compute logits (B, classes) from token_ids (B, T), segments (B, T), valid_lens (B,)."""
         tokens, segments, valid_lens = inputs
         encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
         return self.output(self.hidden(encoded[:, 0]))

@@ -22,18 +22,18 @@ from bertnli.training.workers import Workers
 
 nd: Any = mx.nd
 
-#: Largest and smallest number of values under one key of the store.
+#: Maximum and minimum number of values under one key of the store.
 PIECE, SMALLEST = 1 << 20, 16
 
 
 class DistributedWorkers(Workers):
-    """The workers of MXNet's store ``dist_sync``, whose servers add up what all of them push.
+    """The workers of MXNet's key-value store ``dist_sync``, whose servers sum what workers push.
 
     Args:
-        rank_timeout: see `bertnli.training.trainer.Trainer`.
+        rank_timeout: how long to wait for the others; see `bertnli.training.trainer.Trainer`.
     """
 
-    #: This process's, which joins the store once.
+    #: The instance of this process, which can join the store only once.
     joined: DistributedWorkers | None = None
 
     def __init__(self, rank_timeout: timedelta) -> None:
@@ -60,7 +60,6 @@ class DistributedWorkers(Workers):
 
     @contextmanager
     def saving(self, save: Callable[[], str]) -> Iterator[None]:
-        """See `Workers.saving`."""
         before, self.watch.save = self.watch.save, save
         try:
             yield
@@ -81,7 +80,7 @@ class DistributedWorkers(Workers):
         return self.sum(parts).astype(np.float64).reshape(2, -1).sum(0)
 
     def sum_on_device(self, values: Any) -> Any:
-        """Return the sum of all processes' `mx.nd` arrays (N,) float32, on the CPU."""
+        """Sum an `mx.nd` array (N,) float32 over all processes; the result is on the CPU."""
         with self.watch.exchange():
             summed = self._sum(values)
             summed.wait_to_read()
@@ -106,18 +105,18 @@ class DistributedWorkers(Workers):
         return nd.concat(*sums, dim=0) if len(sums) > 1 else sums[0]
 
     def of_first(self, values: Any) -> Any:
-        """Return the first process's `mx.np` array, float32, in each."""
+        """Broadcast the first process's `mx.np` array, float32, to all processes."""
         flat = values.reshape(-1).as_nd_ndarray() * float(self.is_first)
         return self.sum_on_device(flat).as_np_ndarray().reshape(values.shape)
 
 
 def find_workers(rank_timeout: timedelta | None = None) -> Workers:
-    """Return the processes that `bertnli launch`, or a launcher of MXNet's, started with this one.
+    """Find the processes that `bertnli launch` or one of MXNet's launchers started.
 
-    They find each other by ps-lite's variables, ``DMLC_ROLE`` and others.
+    They find each other by ps-lite's environment variables, ``DMLC_ROLE`` and others.
 
     Args:
-        rank_timeout: see `bertnli.training.trainer.Trainer`.
+        rank_timeout: how long to wait for the others; see `bertnli.training.trainer.Trainer`.
 
     Raises:
         BackendError: torchrun started this process.

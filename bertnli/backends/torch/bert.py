@@ -1,9 +1,10 @@
-"""The encoder of BERT, as the chapter writes it: padded and plain.
+"""The encoder of BERT as in the chapter, which also computes padded positions.
 
-`heads` puts a classifier on top; `packed` computes the same numbers faster. Shapes: B pairs, T
+`heads` adds a classifier; `nets.packed` computes the same without padding. Shapes: B pairs, T
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
-also has num_blks blocks, max_len positions, dropout, activation and norm_eps; its embedding_norm
-is False in the book, and True in Hugging Face's models.
+also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
+epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
+Face's models.
 """
 
 from __future__ import annotations
@@ -17,22 +18,22 @@ from bertnli.bert.config import BERTConfig
 
 
 def activation_layer(config: BERTConfig) -> nn.Module:
-    """Return ReLU as in the book, GELU as in Hugging Face, or GELU's tanh approximation."""
+    """Make the activation: ReLU as in the book, GELU as in Hugging Face, or its tanh variant."""
     if config.activation == "relu":
         return nn.ReLU()
     return nn.GELU(approximate="none" if config.activation == "gelu" else "tanh")
 
 
 def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
-    """Return softmax over the keys; keys that are padding get a weight of 0.
+    """Compute the softmax over the keys; keys that are padding get a weight of 0.
 
     Args:
-        scores: (B, h, T, T), of each query and key.
-        valid_lens: keys that are not padding, (B,), or (B, T) for each query; None for all.
+        scores: (B, h, T, T), queries by keys.
+        valid_lens: the number of keys that are not padding, (B,), or (B, T) by query; None for all.
     """
     if valid_lens is not None:
-        keys = torch.arange(scores.shape[-1], device=scores.device)
-        padding = keys >= valid_lens.reshape(len(scores), 1, -1, 1)  # (B, 1, 1 or T, T)
+        positions = torch.arange(scores.shape[-1], device=scores.device)
+        padding = positions >= valid_lens.reshape(len(scores), 1, -1, 1)  # (B, 1, 1 or T, T)
         scores = scores - 1e30 * padding.to(scores.dtype)  # exp(-1e30) is 0
     return scores.softmax(dim=-1)
 
@@ -59,12 +60,12 @@ class MultiHeadAttention(nn.Module):
         return self.W_o(heads.reshape(X.shape))  # (B, T, H)
 
     def split_heads(self, X: Tensor) -> Tensor:
-        """Return (B, T, H) as (B, h, T, d)."""
+        """Split each token's channels into heads: (B, T, H) to (B, h, T, d)."""
         return X.reshape(*X.shape[:2], self.num_heads, -1).transpose(1, 2)
 
 
 class PositionWiseFFN(nn.Module):
-    """Two dense layers on each position, an activation between them."""
+    """Two dense layers on each position with an activation between them."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -78,7 +79,7 @@ class PositionWiseFFN(nn.Module):
 
 
 class AddNorm(nn.Module):
-    """Dropout on a sublayer's output Y, the sum with its input X, layer normalisation."""
+    """Layer normalisation of the sum of a sublayer's input X and, after dropout, its output Y."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -90,7 +91,7 @@ class AddNorm(nn.Module):
 
 
 class EncoderBlock(nn.Module):
-    """A block of the Transformer's encoder, normalised after each sublayer."""
+    """A block of the Transformer's encoder: self-attention and the FFN, each with an `AddNorm`."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -105,7 +106,7 @@ class EncoderBlock(nn.Module):
 
 
 class BERTEncoder(nn.Module):
-    """The sum of token, segment and position embeddings, through the encoder blocks."""
+    """BERT's encoder: the sum of token, segment and position embeddings, then encoder blocks."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
@@ -120,13 +121,13 @@ class BERTEncoder(nn.Module):
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        """Encode ids (B, T) in segments (B, T) of 0 and 1; valid_lens (B,) leaves out padding."""
+        """Encode token ids (B, T) in segments (B, T), of which valid_lens (B,) are not padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
         for blk in self.blks:
             X = blk(X, valid_lens)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Add segments and positions to token embeddings X: the first block's input, (B, T, H)."""
+        """Add segment and position embeddings to token embeddings X, (B, T, H)."""
         X = X + self.segment_embedding(segments) + self.pos_embedding[:, : X.shape[1]]
         return X if self.ln is None else self.dropout(self.ln(X))

@@ -1,16 +1,19 @@
-"""Devices of PyTorch: the CPU and GPUs, their precision, batches on them."""
+"""Devices of PyTorch: the CPU and GPUs, their precision; batches and data sets as tensors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from bertnli.backends.device_list import Devices
 from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
+from bertnli.data.dataset import PairDataset
 from bertnli.errors import BackendError
 
 Device = torch.device
@@ -47,14 +50,14 @@ try_all_gpus, as_devices = _devices.try_all_gpus, _devices.as_devices
 
 
 def as_precision(precision: str, device: Device) -> tuple[str, str]:
-    """Return the precision of matrix products on a device, and the reason.
+    """Choose the precision of matrix products on a device.
 
     Args:
         precision: ``"fp32"``, ``"bf16"``, or ``"auto"``: bf16 where the hardware has it.
         device: the device that computes.
 
     Returns:
-        ``"fp32"`` or ``"bf16"``, and the reason, a sentence.
+        ``"fp32"`` or ``"bf16"``, and the reason in words, which may be empty.
     """
     check_precision(precision)
     if device.type == "cuda":
@@ -91,8 +94,20 @@ def device_of(model: nn.Module) -> Device:
 
 
 def to_device(batch: Batch, device: Device) -> list[Tensor]:
-    """Return the inputs of a batch, see `Batch.inputs`, on a device."""
+    """Copy the inputs of a batch, see `Batch.inputs`, to a device."""
     tensors = [torch.from_numpy(array) for array in batch.inputs()]
     if device.type == "cuda":  # asynchronously, from pinned memory
         return [tensor.pin_memory().to(device, non_blocking=True) for tensor in tensors]
     return [tensor.to(device) for tensor in tensors]
+
+
+class SNLIBERTDataset(PairDataset, torch.utils.data.Dataset):
+    """A PyTorch data set of encoded pairs; item i is ``((token_ids, segments, valid_len), label)``.
+
+    Items are padded to ``max_len`` and int64, as in the book's PyTorch tab.
+    """
+
+    def __getitem__(self, index: int) -> tuple[tuple[NDArray, NDArray, NDArray], NDArray]:
+        token_ids, segments, valid_len, label = self.padded(index)
+        inputs = (token_ids.astype(np.int64), segments.astype(np.int64), np.int64(valid_len))
+        return inputs, np.int64(label)  # type: ignore[return-value]

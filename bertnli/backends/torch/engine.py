@@ -1,33 +1,28 @@
-"""The PyTorch engine of training: a step of Adam, an evaluation step, on one or several GPUs."""
+"""Training and evaluation steps on PyTorch, on the CPU or on one or several GPUs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from bertnli.backends.memory import keep_freed_memory
+from bertnli.backends.torch import workers
 from bertnli.backends.torch.devices import as_devices, as_precision, backend_info, to_device
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.torch.optimizer import Adam, WeightAverage
-from bertnli.backends.torch.workers import (
-    distributed,
-    exchanging,
-    find_workers,
-    lost_is_an_error,
-    mean_gradients,
-)
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training import trainer
-from bertnli.training.engine import BaseEngine, StepResult
-from bertnli.training.memory import within_memory
-from bertnli.training.recipe import tensor_rates
+from bertnli.training.engine import BaseEngine, StepResult, within_memory
+from bertnli.training.optimizer import tensor_rates
 
 TABLE = "encoder.token_embedding.weight"
 
@@ -35,7 +30,7 @@ TABLE = "encoder.token_embedding.weight"
 class Engine(BaseEngine):
     """Trains a net with `torch.optim.AdamW`; see `BaseEngine`.
 
-    On a CPU the token embedding's gradient holds only the rows that a batch uses.
+    On a CPU the token embedding's gradient is sparse: it has only the rows that a batch uses.
     """
 
     backend = "torch"
@@ -46,7 +41,7 @@ class Engine(BaseEngine):
         self.on_cpu = self.devices[0].type == "cpu"
         if self.on_cpu:
             keep_freed_memory()
-        self.workers = find_workers(self.limits.rank_timeout)
+        self.workers = workers.find_workers(self.limits.rank_timeout)
         self.check_same_model()
         self.net.precision, self.precision_reason = as_precision(precision, self.devices[0])
         self.net.move_to(self.devices)
@@ -59,7 +54,7 @@ class Engine(BaseEngine):
             self.parallel = nn.DataParallel(self.net, self.devices)
         if self.workers.size > 1:
             tables = list(self.optimizer.tables.values())
-            self.parallel = distributed(self.parallel, self.devices, tables)
+            self.parallel = workers.distributed(self.parallel, self.devices, tables)
 
     def _update(self, lr: float) -> None:
         self.optimizer.step(lr)
@@ -77,22 +72,18 @@ class Engine(BaseEngine):
         weight = self.workers.size / len(batch) if len(share) else 0.0
         # An empty share runs one pair with weight 0, since all-reduce is collective.
         computed = share if len(share) else batch[:1]
-        result = within_memory(
-            self, lambda: self._backward_share(computed, weight, seed), len(share)
-        )
+        backward = partial(self._backward_share, computed, weight, seed)
+        result = within_memory(self, backward, len(share))
         if self.workers.size > 1:
             tables = self.optimizer.tables.values()
-            alone = self.net.parameters() if self.limits.auto_batch else tables
-            mean_gradients(alone, self.workers, batch.token_ids)
+            remaining = self.net.parameters() if self.limits.auto_batch else tables
+            workers.mean_gradients(remaining, self.workers, batch.token_ids)
         return result
 
     def _backward_share(self, share: Batch, weight: float, seed: int) -> StepResult:
-        """Compute the gradients of a share's summed loss, times a weight.
+        """Compute the gradients of ``weight`` times the summed loss of this process's share.
 
-        Args:
-            share: one pair or more.
-            weight: of each loss; where it is 0, the result counts nothing.
-            seed: of dropout.
+        With weight 0 the result is empty.
         """
         self.net.train()
         for parameter in self.net.parameters():
@@ -101,13 +92,17 @@ class Engine(BaseEngine):
         max_tokens = CHUNK_TOKENS if self.on_cpu else None
         parts = split_by_length(share, max_tokens, self.limits.micro_batch_size)
         results = []
-        with self._sparse_table(), _dropout_seed(seed, self.devices):
+        ddp = self.parallel if isinstance(self.parallel, DistributedDataParallel) else None
+        gpus = [device for device in self.devices if device.type == "cuda"]
+        # Dropout is seeded, and the user's own random state stays as it was.
+        with self._sparse_table(), torch.random.fork_rng(devices=gpus):
+            torch.manual_seed(seed)
             for i, part in enumerate(parts):
-                last = i == len(parts) - 1 and not self.limits.auto_batch
-                with exchanging(self.parallel, last):
+                exchange = i == len(parts) - 1 and not self.limits.auto_batch
+                with nullcontext() if exchange or ddp is None else ddp.no_sync():
                     outputs = self.parallel(to_device(part, self.devices[0]))
                     loss_sum, hits = self.net.loss(outputs, part)
-                    with lost_is_an_error():
+                    with workers.lost_is_an_error():
                         (loss_sum * weight).backward()
                 if weight:
                     results.append((loss_sum.detach(), hits))
@@ -116,8 +111,7 @@ class Engine(BaseEngine):
     @contextmanager
     def _sparse_table(self) -> Iterator[None]:
         embedding = self.net.encoder.token_embedding
-        before = embedding.sparse
-        embedding.sparse = self.on_cpu
+        before, embedding.sparse = embedding.sparse, self.on_cpu
         try:
             yield
         finally:
@@ -140,15 +134,7 @@ class Engine(BaseEngine):
         return tensor.cpu().numpy()
 
 
-@contextmanager
-def _dropout_seed(seed: int, devices: list[torch.device]) -> Iterator[None]:
-    """Draw dropout masks from a seed, and leave the user's own random state as it was."""
-    with torch.random.fork_rng(devices=[d for d in devices if d.type == "cuda"]):
-        torch.manual_seed(seed)
-        yield
-
-
 class Trainer(trainer.Trainer):
-    """Trains a net on the engine above; see `bertnli.training.trainer.Trainer`."""
+    """Trains a net with PyTorch; see `bertnli.training.trainer.Trainer`."""
 
     Engine = Engine

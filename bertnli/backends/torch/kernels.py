@@ -1,8 +1,7 @@
-"""The operations that decide how fast a step is, where PyTorch's own are slow on a CPU.
+"""Fast CPU versions of the operations that take most of a training step.
 
-Each computes what PyTorch's operation computes, to rounding, and is that operation on a GPU, so
-that PyTorch's own can be put back when a release makes it fast. Under `torch.autocast` to bfloat16
-the matrix products, and nothing else, are in bfloat16.
+Each agrees with PyTorch's operation to rounding, and calls PyTorch's own on a GPU. Under
+`torch.autocast` to bfloat16 only the matrix products are computed in bfloat16.
 """
 
 from __future__ import annotations
@@ -21,13 +20,7 @@ _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor:
-    """Return ``x weight^T + bias``, (..., out), perhaps with ReLU.
-
-    Args:
-        x: (..., in) float.
-        weight: (out, in).
-        bias: (out,); None for nothing.
-    """
+    """Compute ``x weight^T + bias``, (..., out), from x (..., in), then ReLU if ``relu``."""
     if x.device.type == "cpu":
         return _CPULinear.apply(x, weight, bias, relu)
     y = functional.linear(x, weight, bias)
@@ -64,7 +57,7 @@ class _CPULinear(torch.autograd.Function):
 
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor:
-    """Return ``a[rows_a] + b[rows_b]``, (N, C), of tables (A, C) and (B, C)."""
+    """Compute ``a[rows_a] + b[rows_b]``, (N, C), from tables a (A, C) and b (B, C)."""
     in_a, in_b = (torch.from_numpy(rows).to(a.device) for rows in (rows_a, rows_b))
     if a.device.type == "cpu":
         return _CPULookupSum.apply(a, b, in_a, in_b)
@@ -72,8 +65,7 @@ def lookup_sum(a: Tensor, b: Tensor, rows_a: NDArray, rows_b: NDArray) -> Tensor
 
 
 class _CPULookupSum(torch.autograd.Function):
-    """The gradient of a lookup is a parallel sum here; PyTorch's own is one row after the other."""
-
+    # The gradient of a lookup is a parallel sum here, while PyTorch's adds one row after the other.
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, rows_a: Tensor, rows_b: Tensor) -> Tensor:
         ctx.save_for_backward(rows_a, rows_b)
@@ -91,7 +83,6 @@ class _CPULookupSum(torch.autograd.Function):
 
 
 def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
-    """Return x weight^T (+ bias), (N, out), of x (N, in) and weight (out, in)."""
     if _ONEDNN is not None and x.dtype == torch.float32:
         return _ONEDNN(x, weight, bias, "relu" if relu else "none", [], "")
     y = functional.linear(x, weight, bias)
@@ -99,28 +90,23 @@ def _product(x: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool =
 
 
 class AttentionGroup(NamedTuple):
-    """Rows that attend to each other."""
+    """The row numbers of n pairs' queries, and of the keys and values to which they attend."""
 
-    queries: Tensor  # (n, q) rows
-    keys: Tensor  # (n, t) rows of keys and values
-    bias: Tensor | None  # (n, 1, t) float32, added to the scores; None for nothing
+    queries: Tensor  # (n, q)
+    keys: Tensor  # (n, t)
+    bias: Tensor | None  # (n, 1, t) float32, added to the scores to hide padding
+
+
+Groups = Sequence[AttentionGroup]
 
 
 def attention(
-    queries: Tensor,
-    keys_values: Tensor,
-    groups: Sequence[AttentionGroup],
-    num_heads: int,
-    dropout: Dropout,
+    queries: Tensor, keys_values: Tensor, groups: Groups, num_heads: int, dropout: Dropout
 ) -> Tensor:
-    """Return ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` of all heads, (Q, H).
+    """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (Q, H).
 
-    Args:
-        queries: (Q, H).
-        keys_values: (N, 2 H), keys before values.
-        groups: which queries see which keys; each query is in one of them.
-        num_heads: heads, of d = H / num_heads channels.
-        dropout: on the weights.
+    Queries are (Q, H), keys and values side by side (N, 2 H). Each query is in one of the groups. A
+    head has d = H / num_heads channels.
     """
     scale = (queries.shape[1] // num_heads) ** -0.5
     if queries.device.type == "cpu":
@@ -133,24 +119,18 @@ def attention(
         bias = None if group.bias is None else group.bias.unsqueeze(1).to(q.dtype)
         p = dropout.p if dropout.active else 0.0
         mean = functional.scaled_dot_product_attention(q, k, v, bias, p)  # (n, h, q, d)
-        heads = heads.index_copy(
-            0, group.queries.flatten(), mean.transpose(1, 2).flatten(2).flatten(0, 1)
-        )
+        rows = mean.transpose(1, 2).flatten(2).flatten(0, 1)  # (n q, H)
+        heads = heads.index_copy(0, group.queries.flatten(), rows)
     return heads
 
 
 def attention_to_rows(
-    queries: Tensor, rows: Tensor, groups: Sequence[AttentionGroup], scale: float, dropout: Dropout
+    queries: Tensor, rows: Tensor, groups: Groups, scale: float, dropout: Dropout
 ) -> tuple[Tensor, Tensor]:
-    """Return each query's weighted mean of the rows, (Q, H), and its sum of weights, (Q,).
+    """For each query compute a weighted mean of rows, (Q, H), and the sum of weights, (Q,).
 
-    The weights are ``dropout(softmax(scale q rows^T + bias))``.
-
-    Args:
-        queries, rows: (Q, H) and (N, H) float32.
-        groups: which queries see which rows; each query is in one of them.
-        scale: factor of the products.
-        dropout: on the weights.
+    The weights are ``dropout(softmax(scale q rows^T + bias))``, of queries (Q, H) and rows (N, H)
+    that ``groups`` bring together; their sum is 1 without dropout.
     """
     if queries.device.type == "cpu":
         return _CPUAttention.apply(queries, rows, groups, 1, scale, dropout)
@@ -168,15 +148,15 @@ def attention_to_rows(
 
 
 def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:
-    """Return rows (n, t, parts * H) as (parts, n, h, t, d)."""
+    # From (n, t, parts * H) to (parts, n, h, t, d).
     return rows.unflatten(2, (parts, num_heads, -1)).permute(2, 0, 3, 1, 4)
 
 
 class _CPUAttention(torch.autograd.Function):
-    """Plain products in each group: twice as fast as the fused attention on short pairs.
+    """Attention by plain products in each group, twice as fast as fused attention on short pairs.
 
-    Where keys_values are as wide as queries, they are both keys and values. Returns the means, and
-    for a single head the sums of the weights.
+    ``apply`` returns the weighted means of the values and, for a single head, the sums of the
+    weights. If keys_values are as wide as queries, they serve as both keys and values.
     """
 
     @staticmethod
@@ -185,7 +165,7 @@ class _CPUAttention(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         keys_values: Tensor,
-        groups: Sequence[AttentionGroup],
+        groups: Groups,
         num_heads: int,
         scale: float,
         dropout: Dropout,
@@ -199,11 +179,10 @@ class _CPUAttention(torch.autograd.Function):
             k_v = _gather(keys_values, group.keys, parts, num_heads)
             k, v = k_v[0], k_v[-1]  # (n h, t, d)
             if group.bias is None:
-                zero = q.new_empty(1, 1, 1)
-                scores = torch.baddbmm(zero, q, k.transpose(1, 2), beta=0, alpha=scale)
+                bias, beta = q.new_empty(1, 1, 1), 0  # with beta=0 it is not read
             else:
-                bias = group.bias.repeat_interleave(num_heads, dim=0)
-                scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=scale)
+                bias, beta = group.bias.repeat_interleave(num_heads, dim=0), 1
+            scores = torch.baddbmm(bias, q, k.transpose(1, 2), beta=beta, alpha=scale)
             weights = scores.softmax(2)  # (n h, q, t)
             mask = dropout.mask(weights) if dropout.active else None
             used = weights if mask is None else weights * mask
@@ -234,7 +213,7 @@ class _CPUAttention(torch.autograd.Function):
             if mask is not None:
                 g_weights.mul_(mask)
             g_scores = torch.ops.aten._softmax_backward_data(g_weights, weights, 2, torch.float32)
-            zero = q.new_empty(1, 1, 1)
+            zero = q.new_empty(1, 1, 1)  # with beta=0 it is not read
             g_q = torch.baddbmm(zero, g_scores, k, beta=0, alpha=ctx.scale)
             _scatter(g_queries, group.queries, g_q.unsqueeze(0), ctx.num_heads)
             if shared:
@@ -247,23 +226,30 @@ class _CPUAttention(torch.autograd.Function):
 
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:
-    """Return rows (n, t) of a source (N, parts * H) as (parts, n h, t, d), float32."""
+    """Copy rows of a source (N, parts * H) into heads (parts, n * num_heads, t, d), float32.
+
+    ``rows`` (n, t) are the row numbers of n pairs of t tokens; a head has d = H / num_heads
+    channels.
+    """
     taken = source.index_select(0, rows.flatten()).view(*rows.shape, -1)
     heads = _heads(taken, parts, num_heads)
     return heads.to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
 
 
 def _scatter(target: Tensor, rows: Tensor, heads: Tensor, num_heads: int) -> None:
-    """Write heads (parts, n h, t, d) to rows (n, t) of a target (N, parts * H)."""
+    """Write heads back into rows of a target (N, parts * H), the inverse of `_gather`.
+
+    ``heads`` are (parts, n * num_heads, t, d), and ``rows`` (n, t) the row numbers.
+    """
     values = heads.unflatten(1, (-1, num_heads)).permute(1, 3, 0, 2, 4)  # (n, t, parts, h, d)
     target.index_copy_(0, rows.flatten(), values.to(target.dtype).reshape(rows.numel(), -1))
 
 
 class Dropout:
-    """What a layer of dropout does, with masks that are drawn faster on a CPU.
+    """Applies a dropout layer, with masks that are drawn faster on a CPU.
 
-    They are made of 16 random bits per element: p is rounded to a multiple of 1 / 65536. Their
-    generator is seeded by torch's own, so that `torch.manual_seed` repeats them.
+    A mask takes 16 random bits per element: p is rounded to a multiple of 1 / 65536. Its generator
+    is seeded by PyTorch's, so `torch.manual_seed` makes masks repeat.
     """
 
     def __init__(self, layer: nn.Dropout) -> None:
@@ -278,7 +264,6 @@ class Dropout:
         return x * self.mask(x)
 
     def add(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return ``x + dropout(y)``, float32."""
         if not self.active:
             return x + y
         if x.device.type != "cpu":
@@ -286,7 +271,7 @@ class Dropout:
         return torch.addcmul(x, y.to(x.dtype), self.mask(y))
 
     def mask(self, like: Tensor) -> Tensor:
-        """Return a mask of zeros and of the scale of what is kept, float32."""
+        """Draw a float32 mask of a tensor's shape: 0 to drop an element, 1 / (1 - p) to keep it."""
         threshold = min(round(self.p * 65536), 65535)
         bits = np.random.SFC64(int(torch.randint(2**62, ())))
         raw = bits.random_raw(-(-like.numel() // 4)).view(np.int16)[: like.numel()]

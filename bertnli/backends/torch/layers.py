@@ -1,12 +1,13 @@
-"""The layers of `bert` on rows of tokens: the operations that `backends.packed` takes.
+"""The layers of `bert` on rows of tokens: the operations that `nets.packed` calls.
 
-Shapes: N rows, H num_hiddens, F ffn_num_hiddens, h heads of d = H / h channels each.
+Shapes: N rows, U rows of a table, H num_hiddens, F ffn_num_hiddens, V vocab_size, h heads of
+d = H / h channels each.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -14,18 +15,27 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bertnli.backends.packed import attention_bias
 from bertnli.backends.torch import kernels
 from bertnli.backends.torch.bert import AddNorm, BERTEncoder, MultiHeadAttention, PositionWiseFFN
-from bertnli.backends.torch.kernels import AttentionGroup, Dropout, lookup_sum
+from bertnli.backends.torch.kernels import AttentionGroup, Dropout, Groups, lookup_sum
 from bertnli.data.packing import CHUNK_TOKENS, Chunk
+from bertnli.nets.packed import attention_bias
 
 __all__ = ["CHUNK_TOKENS", "lookup_sum"]
 
+Ints = NDArray[np.int64]
 
-def in_float32(X: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which nothing is computed in bfloat16."""
-    return torch.autocast(X.device.type, enabled=False)
+
+def autocast(precision: str, like: Tensor) -> AbstractContextManager[Any]:
+    """Context manager in which matrix products have a precision, ``"fp32"`` or ``"bf16"``."""
+    if precision == "fp32":
+        return nullcontext()  # a context of the user's stays on
+    return torch.autocast(like.device.type, torch.bfloat16)
+
+
+def in_float32(like: Tensor) -> AbstractContextManager[Any]:
+    """Context manager in which nothing is computed in bfloat16."""
+    return torch.autocast(like.device.type, enabled=False)
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
@@ -36,8 +46,7 @@ def to_numpy(tensor: Tensor) -> NDArray:
     return tensor.cpu().numpy()
 
 
-def take(X: Tensor, rows: NDArray[np.int64]) -> Tensor:
-    """Return some rows of X (N, H)."""
+def take(X: Tensor, rows: Ints) -> Tensor:
     return X[torch.from_numpy(rows).to(X.device)]
 
 
@@ -46,21 +55,12 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 
 def summands(
-    encoder: BERTEncoder,
-    ids: NDArray[np.int64],
-    segments: NDArray[np.int64],
-    positions: NDArray[np.int64],
-    table: Tensor | None,
-    like: Tensor,
+    encoder: BERTEncoder, ids: Ints, segments: Ints, positions: Ints, table: None, like: Tensor
 ) -> list[Tensor]:
-    """Return token embeddings, and sums of segment and position embeddings, (N, H) each.
+    """Look up token embeddings (U, H), and the sums of segment and position embeddings (S, H).
 
-    Args:
-        encoder: has the tables.
-        ids, segments, positions: (N,).
-        table: (U, H), rows of the token embedding that the ids index; None for all of it, and on
-            PyTorch always None.
-        like: a tensor on the device.
+    The ids are (U,), segments and positions (S,). On MXNet ids may index ``table``, some rows of
+    the token embedding. The result is on the device of ``like``.
     """
     embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
     sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
@@ -68,7 +68,6 @@ def summands(
 
 
 def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
-    """Apply a dense layer to rows X, without its bias if ``biased`` is False."""
     return kernels.linear(X, layer.weight, layer.bias if biased else None)
 
 
@@ -76,12 +75,7 @@ def norm(layer: nn.LayerNorm, X: Tensor) -> Tensor:
     return layer(X)
 
 
-def dropout(layer: nn.Dropout, X: Tensor) -> Tensor:
-    return Dropout(layer)(X)
-
-
 def add_norm(layer: AddNorm, X: Tensor, Y: Tensor) -> Tensor:
-    """Return the layer normalisation of ``X + dropout(Y)``, (N, H)."""
     return layer.ln(Dropout(layer.dropout).add(X, Y))
 
 
@@ -92,20 +86,20 @@ def ffn(layer: PositionWiseFFN, X: Tensor) -> Tensor:
 
 
 def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
-    """Return the logits (R, V) of encoded tokens (R, H)."""
+    """Compute the masked language model's logits (N, V) from encoded tokens X (N, H)."""
     hidden, activation, ln, decoder = mlm.mlp
-    return dense(decoder, ln(activation(dense(hidden, X)).float()))
+    return dense(decoder, ln(activation(dense(hidden, X)).float())).float()
 
 
 def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
-    """Return queries (N, H), and keys and values (N, 2 H)."""
+    """Project rows X to queries (N, H), and to keys and values side by side (N, 2 H)."""
     weight = torch.cat((layer.W_k.weight, layer.W_v.weight))
     bias = torch.cat((layer.W_k.bias, layer.W_v.bias)) if biased else None
     return dense(layer.W_q, X, biased), kernels.linear(X, weight, bias)
 
 
-def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
-    """Return which rows of a chunk attend to which, on the device of another tensor."""
+def groups(chunk: Chunk, num_heads: int, like: Tensor) -> Groups:
+    """Make the attention group of each bucket of a chunk, on the device of the tensor ``like``."""
     buckets = []
     for bucket in chunk.buckets:
         rows = torch.from_numpy(bucket.rows).to(like.device)
@@ -116,18 +110,12 @@ def groups(chunk: Chunk, num_heads: int, like: Tensor) -> list[AttentionGroup]:
 
 
 def attention(
-    layer: MultiHeadAttention,
-    summands: Sequence[tuple[Tensor, ...]],
-    rows: Sequence[NDArray[np.int64]] | None,
-    groups: list[AttentionGroup],
+    layer: MultiHeadAttention, summands: Sequence[Any], rows: Sequence[Ints] | None, groups: Groups
 ) -> Tensor:
-    """Return the results of all heads side by side, (N, H); `W_o` comes after.
+    """Compute attention without its output layer `W_o`: all heads side by side, (N, H).
 
-    Args:
-        layer: of attention.
-        summands: what `project` gave for rows; or for several tables, which are added.
-        rows: of each table, the one that each row looks up, (N,).
-        groups: which rows attend to which.
+    Without ``rows``, the only summand is the result of `project` for all N rows. With ``rows``,
+    each summand is the result for a table; its (N,) rows are looked up, and all summands are added.
     """
     queries, keys_values = summands[0]
     if rows is not None:
@@ -135,16 +123,10 @@ def attention(
     return kernels.attention(queries, keys_values, groups, layer.num_heads, Dropout(layer.dropout))
 
 
-def cls_attention(
-    layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: list[AttentionGroup]
-) -> Tensor:
-    """Return attention's output for one query of each pair, (m, H), without keys and values.
+def cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: Groups) -> Tensor:
+    """Compute the attention of the pairs' first tokens (m, H) to all tokens X (N, H), (m, H).
 
-    Args:
-        layer: of attention, of the last block.
-        firsts: (m, H), the tokens that query, of which the last, to make m round, have no pair.
-        X: (N, H).
-        groups: which rows attend to which.
+    Keys and values are not computed; see `bertnli.data.packing`.
     """
     (m, H), h = firsts.shape, layer.num_heads
     d = H // h

@@ -1,8 +1,9 @@
-"""Adam on PyTorch, on a CPU only for the rows of the token embedding in use; mean weights."""
+"""Adam on PyTorch, with updates of single rows on a CPU; the average of a run's weights."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,44 +11,40 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
-from bertnli.training.average import BaseWeightAverage
-from bertnli.training.moments import dense_moments, row_moments
-from bertnli.training.recipe import TensorRate
+from bertnli.backends.row_moments import RowMoments
+from bertnli.training.optimizer import (
+    BaseWeightAverage,
+    TensorRate,
+    dense_moments,
+    row_moments,
+)
 
+#: Parameters by name.
+Parameters = Mapping[str, nn.Parameter]
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8
-
+#: Settings of PyTorch's function `adam`.
+_ADAM: Any = {"fused": True, "amsgrad": False, "maximize": False, "weight_decay": 0.0}
+_ADAM |= {"beta1": BETA1, "beta2": BETA2, "eps": EPSILON}
 #: Rows of a table that are updated together, in a processor's cache.
 _BLOCK = 4096
 
 
-class RowAdam:
-    """Adam on the rows of a table that have had a gradient.
-
-    The moments of all other rows are zero, so that Adam does not change them. This is Adam, with
-    momentum on each row that was ever used, and not a lazy variant.
-
-    Args:
-        table: (V, H) float32, on the CPU.
-    """
+class RowAdam(RowMoments):
+    """Adam for a table (V, H) on the CPU, which updates only rows that have had a gradient."""
 
     def __init__(self, table: Tensor) -> None:
-        self.table = table
-        self.slots = np.full(len(table), -1, np.int64)  # row to place in the arrays below
-        self.rows = np.empty(0, np.int64)
-        # Memory beyond the rows in use is never touched.
-        self.m, self.v = (torch.empty(table.shape, dtype=torch.float32) for _ in range(2))
+        super().__init__(table, *(torch.empty(table.shape, dtype=torch.float32) for _ in range(2)))
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
-        """Take one step.
+        """Update some rows of the table by their gradients.
 
         Args:
-            rows: (N,) rows that have a gradient, in any order; the gradients of a row that is there
-                several times are added up.
+            rows: (N,) row numbers; the gradients of a row that occurs several times are added.
             gradients: (N, H) float32.
-            num_updates: steps with this one.
-            lr: learning rate.
+            num_updates: the number of steps so far, this one included.
+            lr: the learning rate.
         """
-        self._add(np.unique(rows[self.slots[rows] < 0]))
+        self.add(np.unique(rows[self.slots[rows] < 0]))
         slots = self.slots[rows]
         order = np.argsort(slots, kind="stable")
         starts = np.arange(0, len(self.rows), _BLOCK)
@@ -59,61 +56,25 @@ class RowAdam:
             places = torch.from_numpy(slots[in_block] - start)
             g.index_add_(0, places, gradients[torch.from_numpy(in_block)])
             w = self.table.index_select(0, used)
-            adam(
-                [w],
-                [g],
-                [self.m[block][: len(used)]],
-                [self.v[block][: len(used)]],
-                [],
-                [torch.tensor(num_updates - 1, dtype=torch.float32)],
-                fused=True,
-                amsgrad=False,
-                beta1=BETA1,
-                beta2=BETA2,
-                lr=lr,
-                weight_decay=0.0,
-                eps=EPSILON,
-                maximize=False,
-            )
+            m, v = self.m[block][: len(used)], self.v[block][: len(used)]
+            step = torch.tensor(num_updates - 1, dtype=torch.float32)
+            adam([w], [g], [m], [v], [], [step], lr=lr, **_ADAM)
             self.table.index_copy_(0, used, w)
-
-    def arrays(self) -> tuple[NDArray, NDArray, NDArray]:
-        """Return the rows in use (n,), and their moments, (n, H) each."""
-        n = len(self.rows)
-        return self.rows, self.m[:n].numpy(), self.v[:n].numpy()
-
-    def load_arrays(self, rows: NDArray, m: NDArray, v: NDArray) -> None:
-        """Restore the rows and their moments that `arrays` returned."""
-        self.slots[:] = -1
-        self.rows = np.empty(0, np.int64)
-        self._add(rows.astype(np.int64))
-        self.m[: len(rows)], self.v[: len(rows)] = torch.from_numpy(m), torch.from_numpy(v)
-
-    def _add(self, rows: NDArray[np.int64]) -> None:
-        """Give rows a place, with moments of zero."""
-        new = slice(len(self.rows), len(self.rows) + len(rows))
-        self.slots[rows] = np.arange(new.start, new.stop)
-        self.m[new] = self.v[new] = 0
-        self.rows = np.concatenate([self.rows, rows])
 
 
 class Adam:
-    """`torch.optim.AdamW`; without weight decay it is Adam.
+    """`torch.optim.AdamW`, which without weight decay is Adam.
 
     Args:
-        named: what to train, by canonical name.
-        table: name of a parameter that is looked up by row, and may have a sparse gradient; None
-            for no such parameter.
-        rates: how each is trained, by name.
-        clip_norm: see `TrainingConfig`.
+        named: the parameters to train, by name.
+        table: the name of a parameter that is looked up by row, and may have a sparse gradient;
+            None if there is none.
+        rates: the learning rate's factor and the weight decay of each parameter, by name.
+        clip_norm: the largest norm of the gradients; see `TrainingConfig`.
     """
 
     def __init__(
-        self,
-        named: Mapping[str, nn.Parameter],
-        table: str | None,
-        rates: Mapping[str, TensorRate],
-        clip_norm: float,
+        self, named: Parameters, table: str | None, rates: dict[str, TensorRate], clip_norm: float
     ) -> None:
         self.dense = {name: parameter for name, parameter in named.items() if name != table}
         self.tables = {} if table is None else {table: named[table]}
@@ -121,22 +82,14 @@ class Adam:
         groups: dict[TensorRate, list[nn.Parameter]] = {}
         for name, parameter in self.dense.items():
             groups.setdefault(rates[name], []).append(parameter)
-        self.adam = torch.optim.AdamW(
-            [{"params": members, **rate._asdict()} for rate, members in groups.items()],
-            betas=(BETA1, BETA2),
-            eps=EPSILON,
-            fused=True,
-        )
+        members = [{"params": group, **rate._asdict()} for rate, group in groups.items()]
+        self.adam = torch.optim.AdamW(members, betas=(BETA1, BETA2), eps=EPSILON, fused=True)
         self.rates, self.clip_norm = rates, clip_norm
         self.num_updates = 0
 
     @torch.no_grad()
     def step(self, lr: float) -> None:
-        """Take one step on the parameters' gradients.
-
-        Args:
-            lr: learning rate.
-        """
+        """Update the parameters by their gradients with the learning rate ``lr``."""
         self.num_updates += 1
         gradients = [p.grad for p in self.dense.values() if p.grad is not None]
         for parameter in self.tables.values():
@@ -160,20 +113,21 @@ class Adam:
             self.rows[name].step(rows, gradient._values(), self.num_updates, lr * rate.lr_factor)
 
     def arrays(self) -> dict[str, NDArray]:
-        """Return the state; see `bertnli.training.moments`."""
+        """Return the state as arrays; `bertnli.training.optimizer` describes their names."""
         state = {"updates": np.array([self.num_updates], np.int64)}
         for name, parameter in self.dense.items():
             for key, moment in (("m", "exp_avg"), ("v", "exp_avg_sq")):
                 # Before the first step there is none.
                 tensor = self.adam.state[parameter].get(moment, torch.zeros_like(parameter))
                 state[f"{key}/{name}"] = tensor.detach().cpu().numpy()
-        for name, rows in self.rows.items():
-            for key, array in zip(("rows", "m", "v"), rows.arrays(), strict=True):
-                state[f"{key}/{name}"] = array
+        for name, used in self.rows.items():
+            n = len(used.rows)
+            state[f"rows/{name}"] = used.rows
+            state[f"m/{name}"], state[f"v/{name}"] = used.m[:n].numpy(), used.v[:n].numpy()
         return state
 
     def load_arrays(self, arrays: Mapping[str, NDArray]) -> None:
-        """Restore the state that `arrays` returned on any backend and device."""
+        """Restore a state that `arrays` returned, on any backend and device."""
         self.num_updates = int(arrays["updates"][0])
         for name, parameter in self.dense.items():
             m, v = dense_moments(arrays, name, tuple(parameter.shape))
@@ -183,12 +137,13 @@ class Adam:
                 "exp_avg": torch.tensor(m, device=device),
                 "exp_avg_sq": torch.tensor(v, device=device),
             }
-        for name, rows in self.rows.items():
-            rows.load_arrays(*row_moments(arrays, name))
+        for name, used in self.rows.items():
+            rows, m, v = row_moments(arrays, name)
+            used.load(rows, torch.from_numpy(m), torch.from_numpy(v))
 
 
 def clip(gradients: list[Tensor], max_norm: float) -> None:
-    """Scale all gradients down if their norm is larger, as `torch.nn.utils.clip_grad_norm_`."""
+    """Scale gradients in place so that their joint norm is at most ``max_norm``."""
     norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
     scale = (max_norm / (torch.linalg.vector_norm(norms) + 1e-6)).clamp(max=1.0)
     for gradient in gradients:
@@ -196,13 +151,9 @@ def clip(gradients: list[Tensor], max_norm: float) -> None:
 
 
 class WeightAverage(BaseWeightAverage):
-    """The mean of parameters, beside them on their device; see `BaseWeightAverage`.
+    """The average of named parameters over the last steps, kept on their device."""
 
-    Args:
-        named: the parameters by canonical name.
-    """
-
-    def __init__(self, named: Mapping[str, nn.Parameter]) -> None:
+    def __init__(self, named: Parameters) -> None:
         self.named = named
         self.means: dict[str, Tensor] = {}
 

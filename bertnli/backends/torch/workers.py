@@ -1,4 +1,4 @@
-"""The processes that torchrun started, and what PyTorch sends between them."""
+"""The processes that torchrun started, and PyTorch's communication between them."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
 
 import numpy as np
 import torch
@@ -22,12 +21,12 @@ from bertnli.errors import BackendError
 from bertnli.training.watch import RANK_TIMEOUT, checked
 from bertnli.training.workers import Workers, lost
 
-#: What torchrun sets in each process.
+#: Environment variables that torchrun sets in each process.
 VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 class DistributedWorkers(Workers):
-    """The processes of torch.distributed's default group."""
+    """The processes of torch.distributed's default process group."""
 
     def __init__(self) -> None:
         self.rank, self.size = dist.get_rank(), dist.get_world_size()
@@ -40,12 +39,12 @@ class DistributedWorkers(Workers):
 
 
 def find_workers(rank_timeout: timedelta | None = None) -> Workers:
-    """Return the processes that torchrun started with this one, or those of the user's group.
+    """Find the processes of the user's process group, or those that torchrun started.
 
-    Where there is no group, one is made, of gloo for the CPU and nccl for GPUs.
+    For the latter a group is made, with gloo for the CPU and nccl for GPUs.
 
     Args:
-        rank_timeout: of a new group; see `bertnli.training.trainer.Trainer`.
+        rank_timeout: the timeout of a new group; see `bertnli.training.trainer.Trainer`.
     """
     rank_timeout = checked(rank_timeout or RANK_TIMEOUT)
     if not dist.is_available():
@@ -61,14 +60,14 @@ def find_workers(rank_timeout: timedelta | None = None) -> Workers:
 
 
 def distributed(
-    net: nn.Module, devices: Sequence[torch.device], apart: Sequence[Tensor] = ()
+    net: nn.Module, devices: Sequence[torch.device], ignored: Sequence[Tensor] = ()
 ) -> DistributedDataParallel:
-    """Return the net, with rank 0's weights, wrapped to average gradients over the processes.
+    """Copy rank 0's weights to all processes, and wrap the net to average their gradients.
 
-    Args:
-        net: the same in all processes.
-        devices: of this process; several are an error.
-        apart: parameters whose gradients are left to `mean_gradients`.
+    The gradients of the ``ignored`` parameters are left to `mean_gradients`.
+
+    Raises:
+        BackendError: this process has several devices.
     """
     if len(devices) > 1:
         raise BackendError(
@@ -79,25 +78,18 @@ def distributed(
         ids = list(devices) if devices[0].type == "cuda" else None
         if ids:  # otherwise each process takes some memory of the first GPU
             torch.cuda.set_device(ids[0])
-        for parameter in apart:
+        for parameter in ignored:
             dist.broadcast(parameter.detach(), 0)
-        names = [name for name, p in net.named_parameters() if any(p is other for other in apart)]
+        names = [name for name, p in net.named_parameters() if any(p is x for x in ignored)]
         DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(net, names)
         return DistributedDataParallel(net, ids)
-
-
-def exchanging(net: nn.Module, exchange: bool) -> AbstractContextManager[Any]:
-    """Return a context in which backward passes average the gradients so far, or do not yet."""
-    if isinstance(net, DistributedDataParallel) and not exchange:
-        return net.no_sync()
-    return nullcontext()
 
 
 def all_reduce(tensor: Tensor) -> None:
     """Sum a tensor over all processes, in place.
 
-    A thread of gloo holds the tensor for a moment longer. If Python ends before it lets go, the
-    process aborts (https://github.com/pytorch/pytorch/pull/179291), so we wait for it.
+    A thread of gloo keeps a reference to the tensor for a moment longer. If Python ends before, the
+    process aborts (https://github.com/pytorch/pytorch/pull/179291), so we wait.
     """
     use_count = tensor._use_count  # type: ignore[attr-defined]
     holders, references = use_count(), sys.getrefcount(tensor)
@@ -110,18 +102,14 @@ def all_reduce(tensor: Tensor) -> None:
 def mean_gradients(
     parameters: Iterable[Tensor], workers: Workers, used: NDArray[np.integer]
 ) -> None:
-    """Average gradients over the processes, after a backward pass that does not.
+    """Average gradients over the processes, after a backward pass without exchange.
 
-    That is done for sparse gradients, and with ``auto_batch`` for all: a pass that lacked memory
-    cannot be repeated once it has begun to exchange.
+    Used for sparse gradients, and for all with ``auto_batch``: a backward pass that ran out of
+    memory cannot be repeated once it has begun to exchange. PyTorch's own sum of sparse tensors is
+    avoided: in gloo (ProcessGroupGloo::runLoop in 2.13) two threads may write its long name at the
+    same time, and free the memory twice.
 
-    PyTorch's own sum of sparse tensors is avoided. In gloo (ProcessGroupGloo::runLoop in 2.13) two
-    threads may write its long name at the same time, and free the memory twice.
-
-    Args:
-        parameters: with gradients.
-        workers: the processes.
-        used: rows of the sparse ones that any process has a gradient of, also repeated.
+    ``used`` are the rows of sparse gradients that any process has, with repetitions.
     """
     rows = torch.from_numpy(np.unique(used).astype(np.int64))
     with lost_is_an_error():
@@ -143,7 +131,7 @@ def mean_gradients(
 
 @contextmanager
 def lost_is_an_error() -> Iterator[None]:
-    """Raise RankError where PyTorch's error says that another process is gone."""
+    """Turn PyTorch's errors about another process into RankError within a ``with`` block."""
     try:
         yield
     except RuntimeError as error:
