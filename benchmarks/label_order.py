@@ -46,7 +46,7 @@ from bertnli.data.corpus import Corpus
 from bertnli.evaluation import Encoding, logits_of
 from bertnli.evaluation.baseline import HypothesisBaseline
 from bertnli.nets.metrics import Metrics
-from bertnli.training import metrics
+from bertnli.nets import metrics
 
 SIZES = (50, 100, 200, 500, 1000)
 ACCURACIES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)

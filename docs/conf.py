@@ -49,6 +49,7 @@ nitpick_ignore = [
     ("py:class", "bertnli.data.parses.SentenceColumn"),
     ("py:class", "bertnli.hub.catalogue.HubView"),
     ("py:class", "bertnli.training.optimizer.BaseWeightAverage"),
+    ("py:class", "bertnli.training.state.TrainingState"),
     ("py:class", "bertnli.training.workers.Workers"),
 ]
 

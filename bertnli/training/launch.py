@@ -98,19 +98,26 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
         RankError: a worker or a server died; all processes here were ended.
         ConfigError: the address of host 0 cannot be reached.
     """
-    workers, servers = _start(layout, command)
-    children = {**workers, **servers}
+    workers: Children = {}
+    servers: Children = {}
+    early: list[int] = []  # signals that arrive before all processes have started
 
     # At once: by the next look at the workers, those that got the signal, too, may have ended.
-    def forward(signum: int, frame: Any) -> None:
+    def forward(signum: int, frame: Any = None) -> None:
+        if len(workers) < layout.workers or not servers:
+            early.append(signum)
+            return
         for worker in workers.values():
             worker.send_signal(signum)  # does nothing if it has ended
 
     try:
         with handled_signals(forward):
-            return _watch(workers, children)
+            _start(layout, command, workers, servers)
+            for signum in early:
+                forward(signum)
+            return _watch(workers, {**workers, **servers})
     finally:
-        for process in children.values():
+        for process in (*workers.values(), *servers.values()):
             process.kill()
             process.wait()
 
@@ -141,8 +148,8 @@ def _addresses(layout: Layout) -> dict[str, str]:
     }
 
 
-def _start(layout: Layout, command: Sequence[str]) -> tuple[Children, Children]:
-    """Start the workers, and then the servers and, on host 0, the scheduler."""
+def _start(layout: Layout, command: Sequence[str], workers: Children, servers: Children) -> None:
+    """Start the workers, then the servers and, on host 0, the scheduler; add them by name."""
     variables = {**os.environ, **_addresses(layout)}
     threads = os.environ.get("OMP_NUM_THREADS") or str(max(available_cores() // layout.workers, 1))
 
@@ -151,17 +158,16 @@ def _start(layout: Layout, command: Sequence[str]) -> tuple[Children, Children]:
         # In a session of its own, so that Ctrl-C reaches it once, through the launcher.
         return subprocess.Popen(command, env=env, stdin=subprocess.PIPE, start_new_session=True)
 
-    workers = {}
     for i in range(layout.workers):
         more = {RANK: str(layout.host * layout.workers + i), "OMP_NUM_THREADS": threads}
         if layout.workers > 1:
             more[LOCAL_RANK] = str(i)
         workers[f"worker {more[RANK]}"] = start("worker", command, **more)
     serve = [sys.executable, "-c", SERVE]
-    servers = {f"server {i}": start("server", serve) for i in range(layout.servers)}
     if layout.host == 0:
         servers["the scheduler"] = start("scheduler", serve)
-    return workers, servers
+    for i in range(layout.servers):
+        servers[f"server {i}"] = start("server", serve)
 
 
 def _watch(workers: Children, children: Children) -> int:

@@ -20,10 +20,11 @@ PUBLIC = {
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(bertnli.DATA_HUB, "my.sets", {})  # which an example registers
     flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
     finder, runner = doctest.DocTestFinder(recurse=True), doctest.DocTestRunner(optionflags=flags)
-    found = finder.find(PUBLIC[name], name, globs={"bertnli": bertnli})
-    examples = [test for test in found if test.examples]
+    tests = finder.find(PUBLIC[name], name, globs={"bertnli": bertnli})
+    examples = [test for test in tests if test.examples]
     assert examples, f"bertnli.{name} has no example"
     printed = []
     for test in examples:

@@ -10,7 +10,8 @@ import processes
 import pytest
 
 from bertnli.cli import main
-from bertnli.errors import ConfigError
+from bertnli.errors import ConfigError, RankError
+from bertnli.training import launch as launch_module
 from bertnli.training.launch import Layout
 
 SLEEP = "import time; time.sleep(1e6)"
@@ -126,6 +127,19 @@ def test_a_signal_is_passed_on(launcher, tmp_path, signum):
     process.send_signal(signum)
     process.finish()
     assert process.returncode == 0 and len(list(tmp_path.glob("*stopped"))) == 2
+
+
+def test_a_signal_before_the_workers_start_is_passed_on(monkeypatch):
+    start = launch_module._start
+
+    def started(*args):
+        os.kill(os.getpid(), signal.SIGTERM)
+        start(*args)
+
+    monkeypatch.setattr(launch_module, "_start", started)
+    monkeypatch.setattr(launch_module, "SERVE", SLEEP)
+    with pytest.raises(RankError, match="worker 0 was ended by SIGTERM"):
+        launch_module.launch(Layout(1), [sys.executable, "-c", SLEEP])
 
 
 @pytest.mark.parametrize(
