@@ -177,11 +177,8 @@ class LiveCurve(_Progress):
     _next = 0.0
     _start = (0.0, 0)
 
-    def __post_init__(self) -> None:
-        self._output = CellOutput()
-
     def on_start(self, state: TrainingState) -> None:
-        epochs = state.history.epochs
+        self._output, epochs = CellOutput(), state.history.epochs
         self._draw(state, str(epochs[-1]) if epochs else "training begins")
 
     def on_epoch_start(self, state: TrainingState) -> None:
