@@ -45,8 +45,8 @@ import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.evaluation import Encoding, logits_of
 from bertnli.evaluation.baseline import HypothesisBaseline
-from bertnli.nets.metrics import Metrics
 from bertnli.nets import metrics
+from bertnli.nets.metrics import Metrics
 
 SIZES = (50, 100, 200, 500, 1000)
 ACCURACIES = (0.6, 0.65, 0.7, 0.75, 0.8, 0.9, 0.95)
