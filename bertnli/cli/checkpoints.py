@@ -112,10 +112,7 @@ class Convert(Command):
 
 @dataclass(frozen=True)
 class CheckReading(options.Reading):
-    """The options of `Reading` for `bertnli export`, whose --format is the output's.
-
-    The table's format is given by --table-format.
-    """
+    """`Reading` for `bertnli export`: --table-format, since --format is the output's."""
 
     format: str | None = option("format of the file", "--table-format", choices=TABLE_FORMATS)
 

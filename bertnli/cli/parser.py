@@ -24,10 +24,7 @@ T = TypeVar("T")
 
 
 def optional(config: type, default: str) -> Any:
-    """Copy a dataclass of options so that all defaults are None.
-
-    The help calls the defaults ``default``, such as "the recipe's".
-    """
+    """Copy a dataclass of options with None as defaults, which the help calls ``default``."""
 
     def without_default(item: Field[Any]) -> tuple[str, str, Any]:
         help = f"{item.metadata['help']} ({default}: {_short(item.default)})"
@@ -51,10 +48,7 @@ class Command:
 
 
 def arguments(options: Any, *without: str) -> dict[str, Any]:
-    """Return the options of a dataclass and its groups as a dictionary of names to values.
-
-    Options that are None or in ``without`` are left out.
-    """
+    """Return a dataclass's options by name, except those that are None or in ``without``."""
     values: dict[str, Any] = {}
     for item in fields(options):
         value = getattr(options, item.name)
