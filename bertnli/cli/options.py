@@ -84,7 +84,7 @@ def split_option(default: str = "dev") -> Any:
 
 
 def column_option(column: str) -> Any:
-    """Make the option that names a column, such as --label-column."""
+    """Make the option ``--NAME-column``, where NAME is ``column``, such as "label"."""
     help = f"column of the {column}: its name, its number from 1, or keys with dots between"
     return option(help, f"--{column}-column")
 

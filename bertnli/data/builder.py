@@ -168,7 +168,10 @@ class _Builder:
     def _annotations(
         self, rows: NDArray[np.int64], names: Sequence[str]
     ) -> NDArray[np.int32] | None:
-        """Count the annotators who chose each class, (rows, classes); None if there are none."""
+        """Count, for each row, the annotators who chose each class, (rows, classes).
+
+        None if no row has annotators' labels.
+        """
         numbers, label_map = self.plans[0].numbers, self.how.label_map
         raws = {raw for counts in self.annotations.values() for raw in counts}
         classes = {raw: class_of_number(raw, numbers, label_map) for raw in raws}

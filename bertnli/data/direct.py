@@ -197,7 +197,15 @@ def _records(file: BinaryIO, delimiter: str) -> Iterator[bytes]:
 def _text_columns(
     piece: bytes, width: int, keys: Sequence[str | None], text: TextFormat, on_error: str
 ) -> Columns:
-    """Parse a piece of a text file; ``keys`` are the wanted columns' positions, from "0"."""
+    """Parse a piece of a text file, of ``width`` columns, and return some of them as arrays.
+
+    Args:
+        piece: the bytes of complete rows.
+        width: the number of columns of the file.
+        keys: the number of each wanted column from 0, as text; None for a missing column.
+        text: the syntax of the file.
+        on_error: ``"skip"`` to leave out malformed rows; otherwise they raise `NotSure`.
+    """
     pa, malformed = arrow_library(), 0
     has_lone_cr = b"\r" in piece and piece.count(b"\r") != piece.count(b"\r\n")  # `in` is faster
     if has_lone_cr or piece.startswith(BOM) or (text.quoted and b"\0" in piece):

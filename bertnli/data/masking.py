@@ -26,8 +26,8 @@ class PretrainingBatch(Batch):
     Args:
         pred_positions: (B, P) int32 positions of the tokens to predict; -1 is padding.
         pred_ids: (B, P) int32 ids of the tokens to predict; padding is 0.
-        pred_weights: (B, P) float32 weights of the losses: B / number of predictions in the batch;
-            padding is 0. Sums of weighted losses over parts of a batch add up to B times the mean.
+        pred_weights: (B, P) float32 weights of the losses: B divided by the number of predictions
+            in the batch; 0 for padding. The sum of the weighted losses is B times their mean.
     """
 
     pred_positions: NDArray[np.int32] = field(kw_only=True)

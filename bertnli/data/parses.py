@@ -36,7 +36,7 @@ class SentenceColumn(NamedTuple):
         return (self.text,) if self.parse is None else (self.text, self.parse)
 
     def read(self, row: Mapping[str, Any]) -> Any:
-        """Return the sentence of a row, as `Tokens` if it is from the parse.
+        """Return the sentence in a row: the words of its parse, as `Tokens`, or else the text.
 
         A value that is not a string is returned unchanged.
         """

@@ -196,7 +196,7 @@ def _in_order(first: str, second: str) -> tuple[str, str]:
 
 
 def _values(table: Table, rows: Rows) -> dict[str, list[Any]]:
-    """Collect the values, except missing ones, of each column that a message may propose."""
+    """Collect the non-missing values of each column that may be the label, for a message."""
     columns = [c for c in table.columns[:MAX_PROPOSED] if c not in table.repeated]
     values = {column: [value_of(row, column) for row in rows] for column in columns}
     return {c: [value for value in cells if value is not None] for c, cells in values.items()}

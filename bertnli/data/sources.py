@@ -285,7 +285,7 @@ def _files(folder: Path, depth: int = _DEPTH) -> Iterator[Path]:
 
 
 def _words(name: str) -> list[str]:
-    """Split a name into lower-case words; words such as "validation" become our split names."""
+    """Return the lower-case words of a file's name; those that mean a split become our names."""
     words = re.split(r"[^a-z0-9]+", name.lower())
     return [ALIASES.get(word, word) for word in words if word]
 

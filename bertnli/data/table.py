@@ -69,7 +69,7 @@ def distinct_names(names: Sequence[str]) -> tuple[tuple[str, ...], frozenset[str
 
 
 def named_split(name: str) -> str:
-    """Translate a split's name in a file, such as "validation", to ours; keep unknown names."""
+    """Return our name of a split: "dev" for "validation", for example; keep unknown names."""
     return ALIASES.get(name.lower(), name)
 
 

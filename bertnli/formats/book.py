@@ -30,7 +30,7 @@ FORMAT = "bertnli parameters"
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors and the config.json beside it.
+    """Make a checkpoint of the tensors ``stored`` in a file and of the config.json beside it.
 
     Without a config.json the sizes follow from the tensors, except the number of heads.
 

@@ -66,7 +66,7 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its name.
+    """Make a checkpoint of the tensors ``stored`` in a file, and of the file's name.
 
     The name of a pretrained model's file says the number of heads; a classifier's does not.
     """

@@ -96,7 +96,10 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
-    """Return the path of a folder's config.json and its content; {} if bertnli wrote it."""
+    """Return the path of a folder's config.json, and its content.
+
+    The content is {} if there is no such file, or if it is one in bertnli's own format.
+    """
     path = folder / CONFIG
     path = path if is_there(path) else folder / GOOGLE_CONFIG
     if not is_there(path):
@@ -108,7 +111,10 @@ def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
+    """Make a checkpoint of the tensors ``stored`` in a file and of the config.json beside it.
+
+    It has no vocabulary yet.
+    """
     path, described = read_description(file.parent)
     if not described:
         for name in stored:

@@ -38,7 +38,10 @@ def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
 
 
 def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
-    """Make a checkpoint, without vocabulary, of a file's tensors ``stored`` and its config.json."""
+    """Make a checkpoint of the tensors ``stored`` in a file and of the config.json beside it.
+
+    It has no vocabulary yet.
+    """
     config, labels, encoding = read_description(file.parent / CONFIG)
     check_sizes(stored, config, file.parent / CONFIG, {})
     format = f"{FORMATS[WEIGHT not in stored]}, version {VERSION}"

@@ -92,10 +92,11 @@ def launch(layout: Layout, command: Sequence[str]) -> int:
     SIGINT and SIGTERM are passed on to the workers, which then end by themselves.
 
     Returns:
-        0 if all workers ended with it; else the exit status of the first that failed.
+        0 if all workers ended with the exit status 0; otherwise the first other exit status.
 
     Raises:
-        RankError: a worker or a server died; all processes here were ended.
+        RankError: a worker was killed by a signal, or a server ended; all other processes were
+            ended, too.
         ConfigError: the address of host 0 cannot be reached.
     """
     workers: Children = {}

@@ -52,13 +52,13 @@ class AttentionGroups:
     def gather(
         self, queries: Tensor, keys: Tensor, values: Tensor, rows: NDArray | None = None
     ) -> list[list[Tensor]]:
-        """Copy queries, keys and values, (N, H) each, into an array (n * h, t, d) for each bucket.
+        """Copy queries, keys and values, (N, H) each, into arrays (n * h, t, d), per bucket.
 
         A bucket has n pairs of t tokens; there are h heads of d channels. Queries are divided by
-        sqrt(d). With ``rows``, the three are tables (U, H), in which each of the N rows looks up
-        one.
+        sqrt(d). With ``rows``, the three are tables (U, H), in which each of N rows looks up one.
 
-        With ``rows``, the three are tables (U, H), of which each of the N rows looks up one.
+        Returns:
+            For each bucket, the list of its three arrays.
         """
         d = queries.shape[1] // self.num_heads
         Q, K, V = (x.as_nd_ndarray().reshape((-1, d)) for x in (queries, keys, values))  # (N h, d)
