@@ -175,7 +175,13 @@ class Animator:
                 pass  # no matplotlib
 
     def add(self, x: Any, y: Any) -> None:
-        """Add a point to each curve; None adds none. A single number is for all curves."""
+        """Add a point to each curve.
+
+        Args:
+            x: a number for all curves, or a sequence with one for each.
+            y: a sequence with a number for each curve, or None to add no point to it; for a single
+                curve, a number.
+        """
         ys = y if hasattr(y, "__len__") else [y]
         xs = x if hasattr(x, "__len__") else [x] * len(ys)
         for curve, (a, b) in enumerate(zip(xs, ys, strict=True)):
