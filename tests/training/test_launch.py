@@ -57,8 +57,8 @@ def started_children(process, count):
         for pid in map(int, path.read_text().split()):
             words = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
             variables = dict(word.split("=", 1) for word in words if "=" in word)
-            role = variables.get("DMLC_ROLE", "")  # missing before the child has begun
-            pids[role + variables.get("BERTNLI_RANK", "")] = pid
+            if "DMLC_ROLE" in variables:  # missing before the child has begun
+                pids[variables["DMLC_ROLE"] + variables.get("BERTNLI_RANK", "")] = pid
         return pids
 
     return process.until(lambda: len(pids := children()) == count and pids)
