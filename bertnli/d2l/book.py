@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from bertnli._util.locks import hidden
 from bertnli._util.notebook import CellOutput, in_notebook
+from bertnli.bert.config import BERTConfig
 from bertnli.bert.labels import LABELS
 from bertnli.data.read import read
 from bertnli.errors import BackendError, DataError, DownloadError, without_secrets
 from bertnli.hub.archives import unpack_into
-from bertnli.hub.catalogue import DATA_URL
+from bertnli.hub.catalogue import DATA_URL, HubView
 from bertnli.hub.fetch import fetch, is_here
 from bertnli.plots import new_figure
+from bertnli.text import tokenize as text
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.vocab import Vocab
 
@@ -27,45 +30,68 @@ __all__ += ["get_tokens_and_segments", "read_snli", "tokenize"]
 FOLDER = "../data"
 
 
-def download_from(
-    hub: Mapping[str, tuple[str, str | None]], url: str, folder: str, sha1_hash: str | None
-) -> str:
-    """Download a URL, or a name of the hub, into a folder, and return the file's path.
+class Downloads:
+    """A tab's ``DATA_HUB``, and the functions that download its files; ``framework`` is the tab's.
 
-    A file that is there with the right SHA-1 is not downloaded again; without a SHA-1 it always is.
-
-    Raises:
-        DownloadError: the name is unknown, the download fails, or the file has another SHA-1.
+    ``hub`` maps a name to (URL, SHA-1); ``hub[name] = (url, sha1)`` adds a name.
     """
-    if "://" not in url:
-        if url not in hub:
-            raise DownloadError(f"{url!r} is not in DATA_HUB, which has {sorted(hub)}")
-        url, sha1_hash = hub[url]
-    target, sha1 = Path(folder, url.split("/")[-1]), sha1_hash and sha1_hash.lower()
-    if sha1 is not None and is_here(target, sha1):
-        return str(target)
-    print(without_secrets(f"Downloading {target} from {url}..."))
-    target.parent.mkdir(parents=True, exist_ok=True)
-    arriving = hidden(target, ".new") if sha1 is None else target
-    if sha1 is None:  # a file of this name need not be this URL's
-        arriving.unlink(missing_ok=True)
-    fetch(url, sha1, arriving, progress=True)
-    return str(arriving.replace(target))
+
+    def __init__(self, framework: str) -> None:
+        self.hub = HubView(framework)
+
+    def download(self, url: str, folder: str = FOLDER, sha1_hash: str | None = None) -> str:
+        """Download a URL, or a name of the hub, into a folder, and return the file's path.
+
+        A file that is there with the right SHA-1 is kept; without a SHA-1 it is replaced.
+
+        Raises:
+            DownloadError: the name is unknown, the download fails, or the file has another SHA-1.
+        """
+        if "://" not in url:
+            if url not in self.hub:
+                raise DownloadError(f"{url!r} is not in DATA_HUB, which has {sorted(self.hub)}")
+            url, sha1_hash = self.hub[url]
+        target, sha1 = Path(folder, url.split("/")[-1]), sha1_hash and sha1_hash.lower()
+        if sha1 is not None and is_here(target, sha1):
+            return str(target)
+        print(without_secrets(f"Downloading {target} from {url}..."))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        arriving = hidden(target, ".new") if sha1 is None else target
+        if sha1 is None:  # a file of this name need not be this URL's
+            arriving.unlink(missing_ok=True)
+        fetch(url, sha1, arriving, progress=True)
+        return str(arriving.replace(target))
+
+    def download_extract(self, name: str, folder: str | None = None) -> str:
+        """Download an archive, unpack it beside itself, and return the folder of its content.
+
+        Args:
+            name: a name of the hub, or a URL, of a zip or tar archive.
+            folder: the folder's name; None for the archive's name without its suffix.
+
+        Raises:
+            DownloadError: see `download`; or the archive is damaged or far too large unpacked.
+        """
+        archive = Path(self.download(name))
+        unpack_into(archive, archive.parent)
+        return str(archive.parent / folder if folder else archive.with_suffix(""))
 
 
-def extract_beside(filename: str, folder: str | None) -> str:
-    """Unpack an archive beside itself; return that folder's subfolder of the archive's name.
+class BySizes:
+    """Gives a model of `bertnli.backends` the arguments of the book's BERTModel."""
 
-    Args:
-        filename: path of a zip or tar archive.
-        folder: another subfolder to return.
-
-    Raises:
-        DownloadError: the archive is damaged, or far larger unpacked than a corpus or a model.
-    """
-    archive = Path(filename)
-    unpack_into(archive, archive.parent)
-    return str(archive.parent / folder if folder else archive.with_suffix(""))
+    def __init__(
+        self,
+        vocab_size: int,
+        num_hiddens: int,
+        ffn_num_hiddens: int,
+        num_heads: int,
+        num_blks: int,
+        dropout: float,
+        max_len: int = 1000,
+    ) -> None:
+        sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len)
+        super().__init__(BERTConfig(*sizes))  # type: ignore[call-arg]
 
 
 def get_dataloader_workers() -> int:
@@ -77,7 +103,7 @@ def tokenize(lines: Sequence[str], token: str = "word") -> list[list[str]]:
     """Split each line into words, or with ``token="char"`` into characters."""
     if token not in ("word", "char"):
         raise DataError(f"token is {token!r}; it must be 'word' or 'char'")
-    return [line.split() if token == "word" else list(line) for line in lines]
+    return text.tokenize(lines) if token == "word" else [list(line) for line in lines]
 
 
 def read_snli(data_dir: str, is_train: bool) -> tuple[list[str], list[str], list[int]]:
@@ -168,11 +194,9 @@ class Animator:
         self._settings |= {"xscale": xscale, "yscale": yscale}
         self._output = CellOutput()
         if in_notebook():
-            try:
+            with suppress(BackendError):  # no matplotlib
                 self.fig = new_figure(*figsize)
                 self._axes = self.fig.subplots(nrows, ncols, squeeze=False)[0, 0]
-            except BackendError:
-                pass  # no matplotlib
 
     def add(self, x: Any, y: Any) -> None:
         """Add a point to each curve.

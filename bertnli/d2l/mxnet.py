@@ -8,43 +8,20 @@ from typing import Any
 from bertnli.backends.mxnet import heads
 from bertnli.backends.mxnet._framework import mx
 from bertnli.backends.mxnet.bert import Tensor, use_np
+from bertnli.backends.mxnet.devices import devices_of
 from bertnli.backends.mxnet.devices import try_all_gpus as try_all_gpus
 from bertnli.backends.mxnet.devices import try_gpu as try_gpu
-from bertnli.bert.config import BERTConfig
 from bertnli.d2l import book
 from bertnli.d2l.book import *  # noqa: F403
-from bertnli.hub.catalogue import HubView
 
-#: Name to (URL, SHA-1); ``DATA_HUB[name] = (url, sha1)`` adds a name.
-DATA_HUB = HubView("mxnet")
-
-
-def download(url: str, folder: str = book.FOLDER, sha1_hash: str | None = None) -> str:
-    """Download a URL or a name of DATA_HUB; see `book.download_from`."""
-    return book.download_from(DATA_HUB, url, folder, sha1_hash)
-
-
-def download_extract(name: str, folder: str | None = None) -> str:
-    """Download an archive and unpack it beside itself; see `book.extract_beside`."""
-    return book.extract_beside(download(name), folder)
+_downloads = book.Downloads("mxnet")
+DATA_HUB, download = _downloads.hub, _downloads.download
+download_extract = _downloads.download_extract
 
 
 @use_np
-class BERTModel(heads.BERTModel):
+class BERTModel(book.BySizes, heads.BERTModel):
     """The book's BERT with its two pretraining heads; arguments as in `bertnli.BERTConfig`."""
-
-    def __init__(
-        self,
-        vocab_size: int,
-        num_hiddens: int,
-        ffn_num_hiddens: int,
-        num_heads: int,
-        num_blks: int,
-        dropout: float,
-        max_len: int = 1000,
-    ) -> None:
-        sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len)
-        super().__init__(BERTConfig(*sizes))
 
 
 def accuracy(y_hat: Tensor, y: Tensor) -> float:
@@ -76,8 +53,7 @@ def split_batch_multi_inputs(X: Sequence[Any], y: Tensor, devices: Any) -> tuple
 
 def evaluate_accuracy_gpus(net: Any, data_iter: Any, split_f: Callable = split_batch) -> float:
     """Return the share of correct predictions over batches (X, y), split over the net's devices."""
-    devices = next(iter(net.collect_params().values())).list_ctx()
-    sums = book.Accumulator(2)
+    devices, sums = devices_of(net), book.Accumulator(2)
     for X, y in data_iter:
         for part, labels in zip(*split_f(X, y, devices), strict=True):
             sums.add(accuracy(net(part), labels), labels.size)

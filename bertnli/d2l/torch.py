@@ -8,42 +8,19 @@ import torch
 from torch import Tensor, nn
 
 from bertnli.backends.torch import heads
+from bertnli.backends.torch.devices import device_of
 from bertnli.backends.torch.devices import try_all_gpus as try_all_gpus
 from bertnli.backends.torch.devices import try_gpu as try_gpu
-from bertnli.bert.config import BERTConfig
 from bertnli.d2l import book
 from bertnli.d2l.book import *  # noqa: F403
-from bertnli.hub.catalogue import HubView
 
-#: Name to (URL, SHA-1); ``DATA_HUB[name] = (url, sha1)`` adds a name.
-DATA_HUB = HubView("torch")
-
-
-def download(url: str, folder: str = book.FOLDER, sha1_hash: str | None = None) -> str:
-    """Download a URL or a name of DATA_HUB; see `book.download_from`."""
-    return book.download_from(DATA_HUB, url, folder, sha1_hash)
+_downloads = book.Downloads("torch")
+DATA_HUB, download = _downloads.hub, _downloads.download
+download_extract = _downloads.download_extract
 
 
-def download_extract(name: str, folder: str | None = None) -> str:
-    """Download an archive and unpack it beside itself; see `book.extract_beside`."""
-    return book.extract_beside(download(name), folder)
-
-
-class BERTModel(heads.BERTModel):
+class BERTModel(book.BySizes, heads.BERTModel):
     """The book's BERT with its two pretraining heads; arguments as in `bertnli.BERTConfig`."""
-
-    def __init__(
-        self,
-        vocab_size: int,
-        num_hiddens: int,
-        ffn_num_hiddens: int,
-        num_heads: int,
-        num_blks: int,
-        dropout: float,
-        max_len: int = 1000,
-    ) -> None:
-        sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len)
-        super().__init__(BERTConfig(*sizes))
 
 
 def accuracy(y_hat: Tensor, y: Tensor) -> float:
@@ -64,7 +41,7 @@ def evaluate_accuracy_gpu(net: Any, data_iter: Any, device: Any = None) -> float
     """
     if isinstance(net, nn.Module):
         net.eval()
-        device = device or next(net.parameters()).device
+        device = device or device_of(net)
     sums = book.Accumulator(2)
     with torch.no_grad():
         for X, y in data_iter:

@@ -26,7 +26,7 @@ CELLS = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
-def site(fixtures, tmp_path_factory: pytest.TempPathFactory):
+def site(fixtures, tmp_path_factory):
     """The address of a server that has the book's files in small."""
     folder = tmp_path_factory.mktemp("site")
     for path in (fixtures / "zips").glob("*.zip"):
@@ -46,7 +46,7 @@ def site(fixtures, tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture
-def d2l(backend, monkeypatch, tmp_path: Path):
+def d2l(backend, monkeypatch, tmp_path):
     """The module of the backend in turn, in an empty working directory, with a hub to change."""
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
@@ -64,7 +64,7 @@ def d2l(backend, monkeypatch, tmp_path: Path):
         pytest.param("torch", "spawn", marks=pytest.mark.long),  # imports PyTorch eight times
     ],
 )
-def test_the_cells(name, start_method, site, tmp_path: Path):
+def test_the_cells(name, start_method, site, tmp_path):
     """One epoch, and twelve more: the loss falls, and the two lines have the chapter's form."""
     (tmp_path / "work").mkdir()
     run = subprocess.run(
