@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli._util.hints import hinted
+from bertnli.bert.parameters import TOKEN_TABLE
 from bertnli.bert.referee import attention_weights
 from bertnli.data.corpus import Corpus
 from bertnli.errors import ConfigError
 from bertnli.plots import plot_explanation
 
-TOKEN_TABLE = "encoder.token_embedding.weight"
 MASK = "<mask>"
 #: Number of points of the integral that are computed in one batch.
 POINTS_AT_ONCE = 32

@@ -20,6 +20,8 @@ Shapes = dict[str, tuple[int, ...]]
 
 #: Prefixes of the tensors that only next-sentence prediction, a pretraining task, trains.
 SENTENCE_HEADS = ("hidden.", "nsp.")
+#: The name of the token embedding's table, (vocab_size, num_hiddens).
+TOKEN_TABLE = "encoder.token_embedding.weight"
 #: The name that `layer_of` gives to all embeddings together.
 EMBEDDING = "encoder.embedding"
 #: Advice about wrong shapes if the user gave the sizes.
@@ -33,7 +35,7 @@ def encoder_shapes(config: BERTConfig) -> Shapes:
     hiddens, ffn = config.num_hiddens, config.ffn_num_hiddens
     shapes: Shapes = {
         "encoder.pos_embedding": (1, config.max_len, hiddens),
-        "encoder.token_embedding.weight": (config.vocab_size, hiddens),
+        TOKEN_TABLE: (config.vocab_size, hiddens),
         "encoder.segment_embedding.weight": (2, hiddens),
     }
     if config.embedding_norm:
@@ -116,7 +118,7 @@ def infer_config(
     try:
         if blocks != {*map(str, range(len(blocks)))}:
             raise ValueError(f"its {len(blocks)} blocks are not numbered from 0")
-        vocab_size, num_hiddens = map(int, arrays["encoder.token_embedding.weight"].shape)
+        vocab_size, num_hiddens = map(int, arrays[TOKEN_TABLE].shape)
         ffn_num_hiddens = int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0])
         max_len = int(arrays["encoder.pos_embedding"].shape[1])
     except (KeyError, ValueError, IndexError) as error:

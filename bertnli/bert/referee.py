@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import classifier_shapes
+from bertnli.bert.parameters import TOKEN_TABLE, classifier_shapes
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
@@ -128,7 +128,7 @@ def gradients(
     for name in (f"encoder.{name}" for name in embeddings):
         net.grads[name] = np.zeros_like(net.weights[name])
     net.grads["encoder.pos_embedding"][0, : tokens.shape[1]] = d_X.sum(axis=0)
-    np.add.at(net.grads["encoder.token_embedding.weight"], tokens, d_X)
+    np.add.at(net.grads[TOKEN_TABLE], tokens, d_X)
     np.add.at(net.grads["encoder.segment_embedding.weight"], sides, d_X)
     return {name: net.grads[name] for name in classifier_shapes(config, logits.shape[1])}
 
@@ -189,7 +189,7 @@ class _Net:
         return layers
 
     def embed(self, tokens: Ids, segments: Ids) -> tuple[Array, Backward]:
-        X = self.weights["encoder.token_embedding.weight"][tokens]
+        X = self.weights[TOKEN_TABLE][tokens]
         X = X + self.weights["encoder.segment_embedding.weight"][segments]
         X = X + self.weights["encoder.pos_embedding"][:, : tokens.shape[1]]
         return self.norm("encoder.ln", X) if self.config.embedding_norm else (X, lambda d_X: d_X)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bertnli._util.files import is_there, read_json_object
 from bertnli.bert.config import BERTConfig
+from bertnli.bert.parameters import TOKEN_TABLE
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.class_names import read_class_names
@@ -239,7 +240,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     tensors[NAMES["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
     tied = True
     if checkpoint.labels is None:
-        table, decoder = arrays["encoder.token_embedding.weight"], arrays["mlm.decoder.weight"]
+        table, decoder = arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]
         tied = bool(np.array_equal(table, decoder))
         tensors["cls.predictions.bias"] = arrays["mlm.decoder.bias"]
         for leaf in ("weight", "bias"):  # the first class there is the book's second

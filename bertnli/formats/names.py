@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 
 from numpy.typing import NDArray
 
+from bertnli.bert.parameters import TOKEN_TABLE
 from bertnli.errors import CheckpointError
 
 #: Canonical names of layers to those in the book's files.
@@ -122,7 +123,7 @@ def canonical(
         arrays[new_name] = array
     if unknown:
         raise CheckpointError(f"{source}: no BERT has the tensors {', '.join(unknown[:5])}")
-    positions, table = "encoder.pos_embedding", "encoder.token_embedding.weight"
+    positions, table = "encoder.pos_embedding", TOKEN_TABLE
     decoder = "mlm.decoder.weight"
     if positions in arrays and arrays[positions].ndim == 2:
         arrays[positions] = arrays[positions][None]

@@ -25,6 +25,7 @@ from bertnli.backends.mxnet.layers import take
 from bertnli.backends.mxnet.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.mxnet.optimizer import Adam, WeightAverage
 from bertnli.backends.mxnet.workers import DistributedWorkers, find_workers
+from bertnli.bert.parameters import TOKEN_TABLE
 from bertnli.data.batches import Batch
 from bertnli.data.packing import split_by_length
 from bertnli.training import trainer
@@ -33,8 +34,6 @@ from bertnli.training.optimizer import tensor_rates
 
 #: Tokens of a micro-batch. Fewer need less memory, but more Python, which takes a core from MXNet.
 PART_TOKENS = 8192
-
-TABLE = "encoder.token_embedding.weight"
 
 
 class Engine(BaseEngine):
@@ -59,10 +58,10 @@ class Engine(BaseEngine):
             for parameter in named.values():
                 parameter.set_data(self.workers.of_first(parameter.data(self.devices[0])))
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
-        self.optimizer = Adam(named, TABLE, rates, self.config.clip_norm)
+        self.optimizer = Adam(named, TOKEN_TABLE, rates, self.config.clip_norm)
         self.weight_average = WeightAverage(self.optimizer.copies)
-        self.table = named[TABLE]
-        self.dense = {name: tensor for name, tensor in named.items() if name != TABLE}
+        self.table = named[TOKEN_TABLE]
+        self.dense = {name: tensor for name, tensor in named.items() if name != TOKEN_TABLE}
         #: The rows of the table that the last batch used, (U,), and its gradients.
         self.rows: NDArray[np.int64]
         self.gradients: dict[str, Any]
@@ -73,8 +72,8 @@ class Engine(BaseEngine):
     def _gradients(self) -> dict[str, NDArray[np.float32]]:
         gradients = {name: gradient.asnumpy() for name, gradient in self.gradients.items()}
         table = np.zeros(self.table.shape, np.float32)
-        table[self.rows] = gradients[TABLE]
-        return {**gradients, TABLE: table}
+        table[self.rows] = gradients[TOKEN_TABLE]
+        return {**gradients, TOKEN_TABLE: table}
 
     @mx.util.use_np
     def _backward(self, batch: Batch, seed: int) -> StepResult:
@@ -118,7 +117,7 @@ class Engine(BaseEngine):
         if self.limits.auto_batch:
             mx.nd.waitall()  # on a GPU, where a lack of memory shows later
         copies = {name: parameter.list_grad() for name, parameter in self.dense.items()}
-        copies[TABLE] = [table.grad for table in tables]
+        copies[TOKEN_TABLE] = [table.grad for table in tables]
         self.gradients = {
             name: reduce(add, (g.as_in_context(self.devices[0]) for g in several)).as_nd_ndarray()
             for name, several in copies.items()

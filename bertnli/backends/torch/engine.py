@@ -18,13 +18,12 @@ from bertnli.backends.torch import workers
 from bertnli.backends.torch.devices import as_devices, as_precision, backend_info, to_device
 from bertnli.backends.torch.model import BERTClassifier, BERTForPretraining
 from bertnli.backends.torch.optimizer import Adam, WeightAverage
+from bertnli.bert.parameters import TOKEN_TABLE
 from bertnli.data.batches import Batch
 from bertnli.data.packing import CHUNK_TOKENS, split_by_length
 from bertnli.training import trainer
 from bertnli.training.engine import BaseEngine, StepResult, within_memory
 from bertnli.training.optimizer import tensor_rates
-
-TABLE = "encoder.token_embedding.weight"
 
 
 class Engine(BaseEngine):
@@ -47,7 +46,9 @@ class Engine(BaseEngine):
         self.net.move_to(self.devices)
         named = self.net.named_tensors()
         rates = tensor_rates(named, self.config, self.net.config.num_blks)
-        self.optimizer = Adam(named, TABLE if self.on_cpu else None, rates, self.config.clip_norm)
+        self.optimizer = Adam(
+            named, TOKEN_TABLE if self.on_cpu else None, rates, self.config.clip_norm
+        )
         self.weight_average = WeightAverage(named)
         self.parallel: nn.Module = self.net
         if len(self.devices) > 1:
