@@ -215,9 +215,9 @@ class TorchLoop:
         self.torch.save(bert.state_dict(), path)
 
     def half_dropout(self, monkeypatch):
-        """Make every dropout layer multiply by 1 / 2."""
+        """Make every dropout layer, if it drops anything, multiply by 1 / 2."""
         monkeypatch.setattr(self.Dropout, "mask", lambda _, like: like.new_full(like.shape, 0.5))
-        monkeypatch.setattr(self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5)
+        monkeypatch.setattr(self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5 ** (self.p > 0))
 
     def dropout_layers(self, net):
         """Return the names of a net's dropout layers."""
@@ -285,7 +285,8 @@ class MXNetLoop:
 
     def half_dropout(self, monkeypatch):
         monkeypatch.setattr(self.Dropout, "mask", lambda self, like: like.ones_like() * 0.5)
-        monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", lambda self, X: X * 0.5)
+        forward = lambda self, X: X * 0.5 ** (self._rate > 0)  # noqa: E731
+        monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", forward)
 
     def dropout_layers(self, net, prefix=""):
         children = net._children.items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -14,6 +14,8 @@ from bertnli.errors import ConfigError
 #: Activations of the feed-forward networks; ``"gelu"`` is exact, with the error function,
 #: ``"gelu_tanh"`` its approximation (Hendrycks and Gimpel, 2016).
 ACTIVATIONS = ("relu", "gelu", "gelu_tanh")
+#: Activations of the pooler.
+POOLER_ACTIVATIONS = ("tanh", *ACTIVATIONS)
 PRECISIONS = ("fp32", "bf16", "auto")
 SCHEDULES = ("constant", "linear")
 
@@ -43,12 +45,18 @@ def _check(config: Any, rules: Mapping[str, Rule]) -> None:
 
 _SIZES = ("num_hiddens", "ffn_num_hiddens", "num_heads", "num_blks", "max_len")
 _SIZE: Rule = (int, *_COUNT[1:])
+_SWITCH: Rule = (bool, lambda value: True, "True or False")
 _BERT_RULES: dict[str, Rule] = {
-    **dict.fromkeys(("vocab_size", *_SIZES), _SIZE),
-    "dropout": _PROBABILITY,
+    **dict.fromkeys(("vocab_size", *_SIZES, "embedding_width"), _SIZE),
+    **dict.fromkeys(("dropout", "pooler_dropout", "classifier_dropout"), _PROBABILITY),
     "activation": _one_of(ACTIVATIONS),
-    "embedding_norm": (bool, lambda value: True, "True or False"),
+    "pooler_activation": _one_of(POOLER_ACTIVATIONS),
+    **dict.fromkeys(("embedding_norm", "pair_segments"), _SWITCH),
     "norm_eps": (float, lambda value: 0 < value < 1, "a small positive number"),
+    "num_segments": (int, lambda value: 0 <= value <= 2, "0, 1 or 2"),
+    "first_position": (int, *_COUNT_OR_0[1:]),
+    "relative_buckets": (int, lambda value: value in (0, 32), "0 or 32"),
+    "family": (str, lambda value: True, "a name"),
 }
 
 
@@ -57,7 +65,8 @@ class BERTConfig:
     """The sizes of a BERT, with the book's names, and the settings in which BERTs differ.
 
     The defaults are those of the book's BERT. The one of Devlin et al. (2019) has
-    ``activation="gelu"``, ``embedding_norm=True`` and ``norm_eps=1e-12``.
+    ``activation="gelu"``, ``embedding_norm=True`` and ``norm_eps=1e-12``. The settings after
+    ``norm_eps`` are those of RoBERTa, DistilBERT, ELECTRA and MPNet; see the guide "Your encoder".
 
     Args:
         vocab_size: number of tokens in the vocabulary.
@@ -65,12 +74,28 @@ class BERTConfig:
         ffn_num_hiddens: width of the hidden layer of the feed-forward networks.
         num_heads: number of attention heads, each ``num_hiddens / num_heads`` wide.
         num_blks: number of encoder blocks.
-        dropout: dropout probability, for attention weights and the output of every sublayer.
+        dropout: dropout probability of the output of every sublayer.
         max_len: number of positions that have an embedding.
         activation: one of `ACTIVATIONS`, for the feed-forward networks and the MLM head.
         embedding_norm: whether layer normalisation, then dropout, is applied to the sum of the
             embeddings.
         norm_eps: the epsilon of layer normalisation.
+        attention_dropout, attention_output_dropout: dropout probability of attention weights, and
+            of the output of attention; None for ``dropout``.
+        pooler_dropout, classifier_dropout: dropout probability of the classifier's encoded
+            ``<cls>``, before the pooler, and of the pooler's output.
+        pooler_activation: one of `POOLER_ACTIVATIONS`.
+        embedding_size: width of the embeddings, which a dense layer projects to ``num_hiddens`` if
+            it differs; None for ``num_hiddens``.
+        num_segments: number of segment embeddings, 0 to 2.
+        pair_segments: whether the second sentence has a segment of its own; if not, all tokens have
+            the first.
+        first_position: row of the first token in the table of position embeddings, which has as
+            many rows more than ``max_len``.
+        relative_buckets: number of ranges of distances that have a bias of attention scores for
+            each head, 32, as in MPNet (Song et al., 2020); 0 for none.
+        family: Hugging Face's ``model_type``, as which the model is written; nothing is computed
+            from it.
 
     Raises:
         ConfigError: a size below 1, a width that the heads do not divide, a dropout outside [0, 1),
@@ -91,14 +116,55 @@ class BERTConfig:
     activation: str = "relu"
     embedding_norm: bool = False
     norm_eps: float = 1e-5
+    attention_dropout: float | None = None
+    attention_output_dropout: float | None = None
+    pooler_dropout: float = 0.0
+    classifier_dropout: float = 0.0
+    pooler_activation: str = "tanh"
+    embedding_size: int | None = None
+    num_segments: int = 2
+    pair_segments: bool = True
+    first_position: int = 0
+    relative_buckets: int = 0
+    family: str = "bert"
 
     def __post_init__(self) -> None:
+        same = {"embedding_size": self.num_hiddens}
+        same |= dict.fromkeys(("attention_dropout", "attention_output_dropout"), self.dropout)
+        for name, value in same.items():
+            if getattr(self, name) == value:
+                object.__setattr__(self, name, None)
         _check(self, _BERT_RULES)
+        for name in ("attention_dropout", "attention_output_dropout"):
+            if getattr(self, name) is not None:
+                _check(self, {name: _PROBABILITY})
         if self.num_hiddens % self.num_heads:
             raise ConfigError(
                 f"num_hiddens={self.num_hiddens} does not divide into num_heads={self.num_heads} "
                 "heads of equal width; choose a number of heads that divides it"
             )
+        if self.pair_segments and self.num_segments == 1:
+            raise ConfigError("pair_segments is True, which needs num_segments=2 (or 0 for none)")
+
+    @property
+    def attention_dropouts(self) -> tuple[float, float]:
+        """The dropout probabilities of attention weights, and of attention's output."""
+        weights, output = self.attention_dropout, self.attention_output_dropout
+        return (
+            self.dropout if weights is None else weights,
+            self.dropout if output is None else output,
+        )
+
+    @property
+    def embedding_width(self) -> int:
+        """The width of the embeddings."""
+        return self.num_hiddens if self.embedding_size is None else self.embedding_size
+
+    def with_dropout(self, p: float) -> BERTConfig:
+        """Return a copy in which every dropout that the model has is p."""
+        rare = "attention_output_dropout", "pooler_dropout", "classifier_dropout"
+        kept = {name: getattr(self, name) and p for name in rare}
+        return replace(self, dropout=p, attention_dropout=None, **kept)
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the configuration to a dictionary, ready for JSON."""

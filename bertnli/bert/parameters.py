@@ -20,8 +20,11 @@ Shapes = dict[str, tuple[int, ...]]
 
 #: Prefixes of the tensors that only next-sentence prediction, a pretraining task, trains.
 SENTENCE_HEADS = ("hidden.", "nsp.")
-#: The name of the token embedding's table, (vocab_size, num_hiddens).
+#: The name of the token embedding's table, (vocab_size, embedding_size).
 TOKEN_TABLE = "encoder.token_embedding.weight"
+#: The names of the segment embedding's table, and of the biases of relative positions.
+SEGMENT_TABLE = "encoder.segment_embedding.weight"
+RELATIVE_TABLE = "encoder.relative_embedding.weight"
 #: The name that `layer_of` gives to all embeddings together.
 EMBEDDING = "encoder.embedding"
 #: Advice about wrong shapes if the user gave the sizes.
@@ -32,14 +35,19 @@ OTHER_SIZES = (
 
 def encoder_shapes(config: BERTConfig) -> Shapes:
     """Return the shapes of the tensors that the pretraining model and the classifier share."""
-    hiddens, ffn = config.num_hiddens, config.ffn_num_hiddens
+    hiddens, ffn, width = config.num_hiddens, config.ffn_num_hiddens, config.embedding_width
     shapes: Shapes = {
-        "encoder.pos_embedding": (1, config.max_len, hiddens),
-        TOKEN_TABLE: (config.vocab_size, hiddens),
-        "encoder.segment_embedding.weight": (2, hiddens),
+        "encoder.pos_embedding": (1, config.first_position + config.max_len, width),
+        TOKEN_TABLE: (config.vocab_size, width),
     }
+    if config.num_segments:
+        shapes[SEGMENT_TABLE] = (config.num_segments, width)
+    if config.relative_buckets:
+        shapes[RELATIVE_TABLE] = (config.relative_buckets, config.num_heads)
     if config.embedding_norm:
-        shapes |= _layer("encoder.ln", hiddens)
+        shapes |= _layer("encoder.ln", width)
+    if width != hiddens:
+        shapes |= _layer("encoder.projection", hiddens, width)
     for block in (f"encoder.blks.{i}" for i in range(config.num_blks)):
         for projection in ("W_q", "W_k", "W_v", "W_o"):
             shapes |= _layer(f"{block}.attention.{projection}", hiddens, hiddens)
@@ -112,22 +120,33 @@ def infer_config(
 ) -> BERTConfig:
     """Infer the sizes of a BERT from the shapes of its tensors, given by canonical name.
 
-    No shape shows ``num_heads`` and ``dropout``. Messages name the tensors' file, ``source``.
+    No shape shows ``num_heads`` and ``dropout``, nor where positions start: ``max_len`` is the
+    number of rows. Messages name the tensors' file, ``source``.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:
         if blocks != {*map(str, range(len(blocks)))}:
             raise ValueError(f"its {len(blocks)} blocks are not numbered from 0")
-        vocab_size, num_hiddens = map(int, arrays[TOKEN_TABLE].shape)
-        ffn_num_hiddens = int(arrays["encoder.blks.0.ffn.dense1.weight"].shape[0])
+        vocab_size, embedding_size = map(int, arrays[TOKEN_TABLE].shape)
+        ffn_num_hiddens, num_hiddens = map(int, arrays["encoder.blks.0.ffn.dense1.weight"].shape)
         max_len = int(arrays["encoder.pos_embedding"].shape[1])
+        num_segments, relative_buckets = (
+            int(arrays[table].shape[0]) if table in arrays else 0
+            for table in (SEGMENT_TABLE, RELATIVE_TABLE)
+        )
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{source}: its tensors are not those of a BERT ({type(error).__name__}: {error}); "
             f"it holds {some(sorted(arrays))}"
         ) from error
     sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, len(blocks), dropout, max_len)
-    return BERTConfig(*sizes)
+    return BERTConfig(
+        *sizes,
+        embedding_size=embedding_size,
+        num_segments=num_segments,
+        pair_segments=num_segments != 1,
+        relative_buckets=relative_buckets,
+    )
 
 
 def check_shapes(

@@ -16,7 +16,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import TOKEN_TABLE, classifier_shapes
+from bertnli.bert.parameters import (
+    RELATIVE_TABLE,
+    SEGMENT_TABLE,
+    TOKEN_TABLE,
+    classifier_shapes,
+)
+from bertnli.bert.positions import relative_ranges
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
@@ -73,7 +79,7 @@ def forward(
     """
     net = _Net(arrays, config, valid_lens)
     layers = net.encode(_ids(token_ids), _ids(segments))
-    pooled = np.tanh(net.dense("hidden", layers[-1][:, 0])[0])
+    pooled, _ = net.pool(layers[-1][:, 0])
     mlm_logits = None
     if pred_positions is not None and "mlm.dense.weight" in arrays:
         X = np.take_along_axis(layers[-1], _ids(pred_positions)[:, :, None], axis=1)  # (B, P, H)
@@ -112,24 +118,25 @@ def gradients(
     net = _Net(arrays, config, valid_lens)
     tokens, sides, classes = _ids(token_ids), _ids(segments), _ids(labels)
     layers = net.encode(tokens, sides)
-    hidden, hidden_backward = net.dense("hidden", layers[-1][:, 0])
-    pooled = np.tanh(hidden)
+    pooled, pool_backward = net.pool(layers[-1][:, 0])
     logits, output_backward = net.dense("output", pooled)
 
     d_logits = _softmax(logits)
     d_logits[np.arange(len(classes)), classes] -= 1
     d_X = np.zeros_like(layers[-1])
-    d_X[:, 0] = hidden_backward(output_backward(d_logits / len(classes)) * (1 - pooled**2))
+    d_X[:, 0] = pool_backward(output_backward(d_logits / len(classes)))
     for i in reversed(range(config.num_blks)):  # computed again, rather than kept in memory
         d_X = net.block(i, layers[i])[1](d_X)
     d_X = net.embed(tokens, sides)[1](d_X)
 
-    embeddings = ("pos_embedding", "token_embedding.weight", "segment_embedding.weight")
-    for name in (f"encoder.{name}" for name in embeddings):
+    for name in ("encoder.pos_embedding", TOKEN_TABLE):
         net.grads[name] = np.zeros_like(net.weights[name])
-    net.grads["encoder.pos_embedding"][0, : tokens.shape[1]] = d_X.sum(axis=0)
+    first = config.first_position
+    net.grads["encoder.pos_embedding"][0, first : first + tokens.shape[1]] = d_X.sum(axis=0)
     np.add.at(net.grads[TOKEN_TABLE], tokens, d_X)
-    np.add.at(net.grads["encoder.segment_embedding.weight"], sides, d_X)
+    if config.num_segments:
+        net.grads[SEGMENT_TABLE] = np.zeros_like(net.weights[SEGMENT_TABLE])
+        np.add.at(net.grads[SEGMENT_TABLE], net.segments(sides), d_X)
     return {name: net.grads[name] for name in classifier_shapes(config, logits.shape[1])}
 
 
@@ -142,7 +149,8 @@ def attention_weights(
 ) -> Array:
     """Compute a block's attention weights (B, h, T queries, T keys) from its input X (B, T, H)."""
     name = f"encoder.blks.{block}.attention"
-    weights = {n: array for n, array in arrays.items() if n.startswith(f"{name}.")}
+    needed = f"{name}.", RELATIVE_TABLE
+    weights = {n: array for n, array in arrays.items() if n.startswith(needed)}
     return _Net(weights, config, valid_lens).attention(name, np.asarray(X, np.float64))[0]
 
 
@@ -189,10 +197,20 @@ class _Net:
         return layers
 
     def embed(self, tokens: Ids, segments: Ids) -> tuple[Array, Backward]:
+        first = self.config.first_position
         X = self.weights[TOKEN_TABLE][tokens]
-        X = X + self.weights["encoder.segment_embedding.weight"][segments]
-        X = X + self.weights["encoder.pos_embedding"][:, : tokens.shape[1]]
-        return self.norm("encoder.ln", X) if self.config.embedding_norm else (X, lambda d_X: d_X)
+        if self.config.num_segments:
+            X = X + self.weights[SEGMENT_TABLE][self.segments(segments)]
+        X = X + self.weights["encoder.pos_embedding"][:, first : first + tokens.shape[1]]
+        norm_backward = project_backward = _unchanged
+        if self.config.embedding_norm:
+            X, norm_backward = self.norm("encoder.ln", X)
+        if self.config.embedding_width != self.config.num_hiddens:
+            X, project_backward = self.dense("encoder.projection", X)
+        return X, lambda d_X: norm_backward(project_backward(d_X))
+
+    def segments(self, segments: Ids) -> Ids:
+        return segments if self.config.pair_segments else np.zeros_like(segments)
 
     def block(self, i: int, X: Array) -> tuple[Array, Backward]:
         name = f"encoder.blks.{i}"
@@ -221,13 +239,22 @@ class _Net:
         if self.valid_lens is not None:  # (B, 1, 1 or T, T)
             limits = np.asarray(self.valid_lens).reshape(len(X), 1, -1, 1)
             is_seen = np.arange(X.shape[1]) < limits
-        weights = _softmax(np.where(is_seen, queries @ keys.swapaxes(2, 3) * scale, MASKED_SCORE))
+        scores = queries @ keys.swapaxes(2, 3) * scale
+        if self.config.relative_buckets:
+            ranges = relative_ranges(self.config.relative_buckets, X.shape[1])
+            scores = scores + self.weights[RELATIVE_TABLE][ranges].transpose(2, 0, 1)
+        weights = _softmax(np.where(is_seen, scores, MASKED_SCORE))
 
         def backward(d_heads: Array) -> Array:
             d_out = self.split(d_heads)
             d_weights = d_out @ values.swapaxes(2, 3)
             d_scores = weights * (d_weights - (d_weights * weights).sum(axis=3, keepdims=True))
-            d_scores = np.where(is_seen, d_scores, 0.0) * scale
+            d_scores = np.where(is_seen, d_scores, 0.0)
+            if self.config.relative_buckets:  # shared by all blocks
+                table = np.zeros_like(self.weights[RELATIVE_TABLE])
+                np.add.at(table, ranges, d_scores.sum(axis=0).transpose(1, 2, 0))
+                self.grads[RELATIVE_TABLE] = self.grads.get(RELATIVE_TABLE, 0) + table
+            d_scores = d_scores * scale
             d_queries, d_keys = d_scores @ keys, d_scores.swapaxes(2, 3) @ queries
             d_parts = (d_queries, d_keys, weights.swapaxes(2, 3) @ d_out)
             d_X = np.zeros_like(X)
@@ -267,11 +294,20 @@ class _Net:
 
         return normed * weight + self.weights[f"{name}.bias"], backward
 
-    def activation(self, X: Array) -> tuple[Array, Backward]:
-        """Apply ReLU, or GELU (Hendrycks and Gimpel, 2016), which is X times a gate."""
-        if self.config.activation == "relu":
+    def pool(self, X: Array) -> tuple[Array, Backward]:
+        hidden, dense_backward = self.dense("hidden", X)
+        pooled, activation_backward = self.activation(hidden, self.config.pooler_activation)
+        return pooled, lambda d_pooled: dense_backward(activation_backward(d_pooled))
+
+    def activation(self, X: Array, name: str = "") -> tuple[Array, Backward]:
+        """Apply ReLU, tanh, or GELU (Hendrycks and Gimpel, 2016), which is X times a gate."""
+        name = name or self.config.activation
+        if name == "relu":
             return np.maximum(X, 0.0), lambda d_Y: d_Y * (X > 0)
-        if self.config.activation == "gelu":
+        if name == "tanh":
+            Y = np.tanh(X)
+            return Y, lambda d_Y: d_Y * (1 - Y**2)
+        if name == "gelu":
             gate = 0.5 * (1 + np.vectorize(math.erf, otypes=[float])(X / math.sqrt(2)))
             slope = np.exp(-(X**2) / 2) / math.sqrt(2 * math.pi)
         else:
@@ -279,6 +315,10 @@ class _Net:
             gate = 0.5 * (1 + np.tanh(factor * (X + 0.044715 * X**3)))
             slope = 2 * gate * (1 - gate) * factor * (1 + 3 * 0.044715 * X**2)
         return X * gate, lambda d_Y: d_Y * (gate + X * slope)
+
+
+def _unchanged(d_X: Array) -> Array:
+    return d_X
 
 
 def _join(X: Array) -> Array:

@@ -20,6 +20,7 @@ from bertnli.bert.parameters import infer_config
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats import huggingface, names
 from bertnli.formats.checkpoint import DROPOUT, WEIGHT, Checkpoint, check_sizes
+from bertnli.formats.families import family_of
 from bertnli.formats.native import CONFIG, is_described, read_description, write_description
 from bertnli.formats.params import write_params
 
@@ -63,7 +64,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
             )
         # Class names in this config.json belong to the folder's own weights.
         config = huggingface.read_config(path, described)
-        check_sizes(arrays, config, path, huggingface.SIZES)
+        check_sizes(arrays, config, path, family_of(config.family, path).all_keys)
         encoding = huggingface.read_encoding(folder, config.max_len)
     return Checkpoint(arrays, config, labels=labels, encoding=encoding, format=format)
 

@@ -19,7 +19,10 @@ from bertnli.text.pairs import PairEncoding
 from bertnli.text.vocab import Vocab
 
 #: Sizes that follow from the tensors' shapes.
-SIZES = ("vocab_size", "num_hiddens", "ffn_num_hiddens", "num_blks", "max_len")
+SIZES = (
+    *("vocab_size", "num_hiddens", "ffn_num_hiddens", "num_blks", "max_len", "embedding_size"),
+    *("num_segments", "relative_buckets"),
+)
 #: Names of a classifier's output layer.
 WEIGHT, BIAS = "output.weight", "output.bias"
 #: Dropout of the book's and of GluonNLP's models.
@@ -97,6 +100,7 @@ def check_sizes(
         sizes = infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
     except (CheckpointError, ConfigError):  # missing tensors are reported later
         return
+    sizes["max_len"] -= config.first_position
     differ = [
         f"{names.get(name, name)} is {getattr(config, name)}, and {sizes[name]} by the tensors"
         for name in SIZES

@@ -1,18 +1,18 @@
-"""Read and write Hugging Face's folders of a BERT, without transformers.
+"""Read and write Hugging Face's folders of an encoder, without transformers.
 
 config.json         sizes, activation, class names; bert_config.json in Google's releases
 model.safetensors   the tensors, or pytorch_model.bin, a state dict; each may be an index and shards
-tokenizer.json      how text is cut into word pieces, or vocab.txt
+tokenizer.json      how text is cut into pieces, or the files of `bertnli.text.tokenizer_files`
 
-The tensors' names are those of `BertModel`, `BertForSequenceClassification`, `BertForMaskedLM` and
-`BertForPreTraining`.
+The encoders are those of `bertnli.formats.families`, with or without a head for classes, masked
+tokens or pretraining. sentence-transformers' CrossEncoder adds a file with its activation.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,72 +21,34 @@ from numpy.typing import NDArray
 
 from bertnli._util.files import is_there, read_json_object
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import TOKEN_TABLE
+from bertnli.bert.parameters import TOKEN_TABLE, initial_arrays, some
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.class_names import read_class_names
+from bertnli.formats.families import FAMILIES, FIXED, Family, family_of, unsaid
 from bertnli.formats.names import by_template, canonical, without_gamma
 from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
-from bertnli.text.tokenizer_config import SETTINGS_FILE, SPECIAL
+from bertnli.text.tokenizer_config import SETTINGS_FILE
 from bertnli.text.wordpiece import WordPieceVocab
 
 CONFIG, GOOGLE_CONFIG, WEIGHTS = "config.json", "bert_config.json", "model.safetensors"
 #: An entry of the tokenizer's settings for another rule of truncation than that of transformers.
 TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
-#: Hugging Face's names of activations, of which the first is written.
-ACTIVATIONS = {
-    "relu": "relu",
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-}
-#: `BERTConfig` field to its name in a config.json.
-SIZES = {
-    "vocab_size": "vocab_size",
-    "num_hiddens": "hidden_size",
-    "ffn_num_hiddens": "intermediate_size",
-    "num_heads": "num_attention_heads",
-    "num_blks": "num_hidden_layers",
-    "max_len": "max_position_embeddings",
-}
-#: Settings that change what a model computes, with the only value that is computed here.
-FIXED = {
-    "position_embedding_type": "absolute",
-    "type_vocab_size": 2,
-    "is_decoder": False,
-    "add_cross_attention": False,
-}
+INSTEAD = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"
 #: Values of ``problem_type`` for which the outputs are logits of exclusive classes.
 PROBLEMS = (None, "single_label_classification")
-#: Canonical names of layers and tensors to those of transformers; {} is the number of a block.
-NAMES = {
-    "encoder.pos_embedding": "bert.embeddings.position_embeddings.weight",
-    "encoder.token_embedding": "bert.embeddings.word_embeddings",
-    "encoder.segment_embedding": "bert.embeddings.token_type_embeddings",
-    "encoder.ln": "bert.embeddings.LayerNorm",
-    "encoder.blks.{}.attention.W_q": "bert.encoder.layer.{}.attention.self.query",
-    "encoder.blks.{}.attention.W_k": "bert.encoder.layer.{}.attention.self.key",
-    "encoder.blks.{}.attention.W_v": "bert.encoder.layer.{}.attention.self.value",
-    "encoder.blks.{}.attention.W_o": "bert.encoder.layer.{}.attention.output.dense",
-    "encoder.blks.{}.addnorm1.ln": "bert.encoder.layer.{}.attention.output.LayerNorm",
-    "encoder.blks.{}.ffn.dense1": "bert.encoder.layer.{}.intermediate.dense",
-    "encoder.blks.{}.ffn.dense2": "bert.encoder.layer.{}.output.dense",
-    "encoder.blks.{}.addnorm2.ln": "bert.encoder.layer.{}.output.LayerNorm",
-    "hidden": "bert.pooler.dense",
-    "mlm.dense": "cls.predictions.transform.dense",
-    "mlm.ln": "cls.predictions.transform.LayerNorm",
-    "mlm.decoder": "cls.predictions.decoder",
-    "nsp.output": "cls.seq_relationship",
-    "output": "classifier",
-}
-#: How names begin in a file of `BertModel`, the model without heads: without the prefix "bert.".
-BARE = ("embeddings.", "encoder.layer.", "pooler.")
+#: How names begin in files of an encoder without heads, which lack the family's prefix.
+BARE = ("embeddings.", "embeddings_project.", "encoder.", "transformer.", "pooler.")
 #: Buffers that older versions of transformers stored among the weights.
 BUFFERS = ("position_ids",)
-#: Prefixes of tensors in transformers' models of other types.
-OTHERS = ("roberta", "deberta", "distilbert", "electra", "albert", "mpnet", "xlnet", "bart")
-_TENSOR = re.compile(rf"(bert|{'|'.join(OTHERS)})\.|embeddings\.|encoder\.layer\.")
+#: Prefixes of tensors in transformers' models of types that are not computed here.
+OTHERS = ("deberta", "albert", "xlnet", "bart", "longformer", "funnel")
+_PREFIXES = (*{family.prefix: None for family in FAMILIES.values()}, *OTHERS)
+_TENSOR = re.compile(rf"({'|'.join(_PREFIXES)})\.|embeddings\.|(encoder|transformer)\.layer\.")
+#: Activations of sentence-transformers after which the largest output is the class.
+CROSS_ENCODER_FILE = "config_sentence_transformers.json"
+CROSS_ENCODER_ACTIVATIONS = ("Identity", "Softmax")
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
@@ -120,69 +82,83 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     if not described:
         for name in stored:
             if name.startswith(OTHERS):
-                _check_type(name.partition(".")[0], file)
+                family_of(name.partition(".")[0], file)
         raise CheckpointError(
             f"{file} has the tensors of a model of transformers, whose sizes and activation are in "
             f"its {CONFIG}; put that file beside it"
         )
+    family = family_of(described.get("model_type", "bert"), path)
     config = read_config(path, described)
-    learned = {name: array for name, array in stored.items() if not name.endswith(BUFFERS)}
-    arrays = canonical(learned, _canonical_name, str(file))
-    check_sizes(arrays, config, path, SIZES)
+    learned = {
+        name: array
+        for name, array in stored.items()
+        if not name.endswith(BUFFERS) and not name.startswith(family.ignored)
+    }
+    arrays = canonical(learned, _translation(family, learned), str(file))
+    check_sizes(arrays, config, path, family.all_keys)
     labels, unnamed = read_class_names(described)
-    other_head = ""
-    if described.get("problem_type") not in PROBLEMS:
-        other_head = (
-            f"{path}: problem_type is {described['problem_type']!r}; only classes of which one is "
-            "right are computed here"
-        )
     return Checkpoint(
         arrays,
         config,
         labels=labels,
         encoding=read_encoding(file.parent, config.max_len) if WEIGHT in arrays else None,
-        format="Hugging Face BERT",
+        format=f"Hugging Face {config.family}",
         unnamed=unnamed,
-        other_head=other_head,
+        other_head=_other_head(path, described) if WEIGHT in arrays else "",
     )
 
 
-def _canonical_name(name: str) -> str:
-    """Convert a tensor name of transformers to the canonical one; KeyError if it has none."""
-    name = without_gamma(name)
-    if name == "cls.predictions.bias":
-        return "mlm.decoder.bias"
-    name = f"bert.{name}" if name.startswith(BARE) else name
-    return by_template(name, {value: key for key, value in NAMES.items()})
+def _translation(family: Family, stored: Mapping[str, NDArray]) -> Callable[[str], str | None]:
+    """Return a function from a family's tensor names to canonical ones.
+
+    It gives None for a tensor that nothing is computed from, and KeyError for an unknown one.
+    """
+    output, prefix = family.heads["output"], f"{family.prefix}."
+    is_classifier = any(name.startswith(f"{output}.") for name in stored)
+    table = {theirs: ours for ours, theirs in family.names(is_classifier).items()}
+    unused = prefix + family.pooler if is_classifier and "hidden" in family.heads else None
+
+    def translate(name: str) -> str | None:
+        name = without_gamma(name)
+        name = prefix + name if name.startswith(BARE) else name
+        if unused is not None and name.startswith(unused):  # as old versions wrote it
+            return None
+        return by_template(name, table)
+
+    return translate
 
 
-def _check_type(kind: Any, path: Path) -> None:
-    if kind != "bert":
-        raise CheckpointError(
-            f"{path}: a model of type {kind!r:.80}, and only 'bert' is computed here: of Hugging "
-            "Face's models those of model_type 'bert', such as BERT, MiniLM and TinyBERT"
+def _other_head(path: Path, described: Mapping[str, Any]) -> str:
+    """Return why the output layer does not compute classes of which one is right, or ""."""
+    if described.get("problem_type") not in PROBLEMS:
+        problem = f"problem_type is {described['problem_type']!r}"
+    else:
+        file = path.parent / CROSS_ENCODER_FILE
+        own = read_json_object(file, CheckpointError) if is_there(file) else {}
+        older = described.get("sentence_transformers")
+        activation = (
+            own.get("activation_fn")
+            or (older.get("activation_fn") if isinstance(older, dict) else None)
+            or described.get("sbert_ce_default_activation_function")
         )
+        if activation is None or str(activation).rpartition(".")[2] in CROSS_ENCODER_ACTIVATIONS:
+            return ""
+        problem = f"the activation of sentence-transformers is {activation!r}"
+    return f"{path}: {problem}; only classes of which one is right are computed here"
 
 
 def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
     """Make a `BERTConfig` of ``described``, the content of the config.json at ``path``."""
-    _check_type(described.get("model_type", "bert"), path)
-    for name, value in FIXED.items():
+    model_type = described.get("model_type", "bert")
+    family = family_of(model_type, path)
+    fixed = FIXED | ({"type_vocab_size": 2} if family.reads_segments else {})
+    for name, value in fixed.items():
         if described.get(name, value) != value:
             raise CheckpointError(
                 f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
             )
-    act = described.get("hidden_act", "gelu")
-    if not isinstance(act, str) or act not in ACTIVATIONS:
-        raise CheckpointError(f"{path}: hidden_act is {act!r}, none of {sorted(ACTIVATIONS)}")
     try:
-        return BERTConfig(
-            **{name: described[key] for name, key in SIZES.items()},
-            dropout=float(described.get("hidden_dropout_prob", 0.1)),
-            activation=ACTIVATIONS[act],
-            embedding_norm=True,
-            norm_eps=float(described.get("layer_norm_eps", 1e-12)),
-        )
+        return family.config(described, model_type)
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
     except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
@@ -220,64 +196,94 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
 def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a new folder that transformers' `AutoTokenizer` and model classes open.
 
-    With labels it is for `AutoModelForSequenceClassification`, without for `BertForPreTraining`.
-    transformers adopts the maximum length of pairs, but only knows its own rule of truncation.
+    It is of the family in ``config.family``. With labels it is for
+    `AutoModelForSequenceClassification`, without for the family's pretraining model. transformers
+    adopts the maximum length of pairs, but only knows its own rule of truncation.
     """
-    vocab, encoding = checkpoint.vocab, checkpoint.encoding
-    instead = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"
-    if not checkpoint.config.embedding_norm:
+    config, vocab, arrays = checkpoint.config, checkpoint.vocab, checkpoint.arrays
+    family, of_classifier = family_of(config.family, checkpoint.source), checkpoint.labels is not None
+    _check_can_say(checkpoint, family)
+    tensors, unnamed = {}, {}
+    for name, array in arrays.items():
+        try:
+            tensors[by_template(name, family.names(of_classifier))] = array
+        except KeyError:
+            unnamed[name] = array
+    start = initial_arrays({name: array.shape for name, array in unnamed.items()}, 0)
+    trained = [name for name in unnamed if not np.array_equal(unnamed[name], start[name])]
+    if trained:
         raise CheckpointError(
-            "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
-            f"does not: no values of the same tensors make the two compute the same. {instead}"
+            f"transformers' {config.family} has no place for {some(trained)}, which is trained. "
+            f"{INSTEAD}"
         )
-    if not isinstance(vocab, WordPieceVocab):
-        raise CheckpointError(
-            "transformers' BERT has a vocabulary of word pieces, and this model has one of words. "
-            f"{instead}"
-        )
-    arrays = checkpoint.arrays
-    tensors = {by_template(name, NAMES): array for name, array in arrays.items()}
-    tensors[NAMES["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
+    positions = by_template("encoder.pos_embedding", family.names(of_classifier))
+    tensors[positions] = arrays["encoder.pos_embedding"][0]
     tied = True
-    if checkpoint.labels is None:
-        table, decoder = arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]
-        tied = bool(np.array_equal(table, decoder))
-        tensors["cls.predictions.bias"] = arrays["mlm.decoder.bias"]
-        for leaf in ("weight", "bias"):  # the first class there is the book's second
+    if not of_classifier and family.mlm_decoder:
+        tied = bool(np.array_equal(arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]))
+    for leaf in ("weight", "bias"):  # the first class there is the book's second
+        if f"cls.seq_relationship.{leaf}" in tensors:
             tensors[f"cls.seq_relationship.{leaf}"] = arrays[f"nsp.output.{leaf}"][::-1]
-    tokenizer = {
-        "tokenizer_class": "BertTokenizer",
-        "model_max_length": checkpoint.config.max_len if encoding is None else encoding.max_len,
-        **({} if encoding is None else {TRUNCATION: encoding.truncation}),
-        **{f"{token.strip('<>')}_token": text for token, text in SPECIAL.items()},
-        **vocab.settings(),
-    }
-    described = {**_description(checkpoint), "tie_word_embeddings": tied}
+    described = {**_description(checkpoint, family), "tie_word_embeddings": tied}
     folder.mkdir()
     write_tensors(folder / WEIGHTS, tensors, "pt")
-    vocab.save(folder / vocab.FILE)
-    (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
-    for name, values in ((SETTINGS_FILE, tokenizer), (CONFIG, described)):
+    for name, values in ((SETTINGS_FILE, _tokenizer(checkpoint, family)), (CONFIG, described)):
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    vocab.save(folder / vocab.FILE)
+    if vocab.IS_WORDPIECE:
+        (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
 
 
-def _description(checkpoint: Checkpoint) -> dict[str, Any]:
+def _check_can_say(checkpoint: Checkpoint, family: Family) -> None:
+    """Raise CheckpointError for a model that transformers' code does not compute."""
+    config = checkpoint.config
+    if not config.embedding_norm:
+        raise CheckpointError(
+            "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
+            f"does not: no values of the same tensors make the two compute the same. {INSTEAD}"
+        )
+    if not isinstance(checkpoint.vocab, WordPieceVocab):
+        raise CheckpointError(
+            "transformers' BERT has a vocabulary of word pieces, and this model has one of words. "
+            f"{INSTEAD}"
+        )
+    if settings := unsaid(config, family):
+        raise CheckpointError(
+            f"the config.json of transformers' {config.family} cannot say {', '.join(settings)}. "
+            f"{INSTEAD}"
+        )
+
+
+def _tokenizer(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
+    """Return the content of the tokenizer's settings."""
+    vocab, encoding = checkpoint.vocab, checkpoint.encoding
+    length = checkpoint.config.max_len if encoding is None else encoding.max_len
+    of_bert = checkpoint.config.family == "bert"
+    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    return {
+        "tokenizer_class": "BertTokenizer" if of_bert else "PreTrainedTokenizerFast",
+        "model_max_length": length,
+        **({} if encoding is None else {TRUNCATION: encoding.truncation}),
+        **({} if of_bert else {"model_input_names": inputs if family.reads_segments else inputs[::2]}),
+        **{f"{name.strip('<>')}_token": text for name, text in vocab.special.items()},
+        **vocab.settings(),
+    }
+
+
+def _description(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
     """Return the content of the config.json, without ``tie_word_embeddings``."""
     config, labels = checkpoint.config, checkpoint.labels
     described: dict[str, Any] = {
-        "architectures": ["BertForPreTraining"],
-        "model_type": "bert",
-        **{key: getattr(config, name) for name, key in SIZES.items()},
-        "hidden_dropout_prob": config.dropout,
-        "attention_probs_dropout_prob": config.dropout,
-        "hidden_act": next(key for key, act in ACTIVATIONS.items() if act == config.activation),
-        "layer_norm_eps": config.norm_eps,
+        "architectures": [family.models[labels is None]],
+        "model_type": config.family,
+        **family.description(config),
         "pad_token_id": checkpoint.vocab.required("<pad>"),
         **FIXED,
     }
+    if family.reads_segments:
+        described["type_vocab_size"] = 2
     if labels is not None:
         described |= {
-            "architectures": ["BertForSequenceClassification"],
             "id2label": {str(i): label for i, label in enumerate(labels)},
             "label2id": {label: i for i, label in enumerate(labels)},
             "problem_type": "single_label_classification",

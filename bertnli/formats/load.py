@@ -122,7 +122,7 @@ def _pretrained(
     return replace(
         checkpoint,
         arrays=arrays | initial_arrays(lacking, 0),
-        config=config if dropout is None else replace(config, dropout=dropout),
+        config=config if dropout is None else config.with_dropout(dropout),
         labels=None,
         started=tuple(lacking),
         encoding=None,

@@ -97,7 +97,7 @@ def by_template(name: str, table: Mapping[str, str]) -> str:
 
 
 def canonical(
-    stored: Mapping[str, NDArray], translate: Callable[[str], str], source: str
+    stored: Mapping[str, NDArray], translate: Callable[[str], str | None], source: str
 ) -> dict[str, NDArray]:
     """Convert the tensors of another library's BERT to canonical names and layouts.
 
@@ -107,7 +107,8 @@ def canonical(
 
     Args:
         stored: the tensors by name.
-        translate: converts a name to the canonical one, or raises KeyError.
+        translate: converts a name to the canonical one, or to None for a tensor to leave out; it
+            raises KeyError for an unknown one.
         source: path of the tensors' file, for messages.
     """
     arrays: dict[str, NDArray] = {}
@@ -117,6 +118,8 @@ def canonical(
             new_name = translate(name)
         except KeyError:
             unknown.append(name)
+            continue
+        if new_name is None:
             continue
         if new_name in arrays and arrays[new_name].tobytes() != array.tobytes():
             raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")

@@ -22,6 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert import referee
+from bertnli.bert.parameters import RELATIVE_TABLE, SEGMENT_TABLE, TOKEN_TABLE
+from bertnli.bert.positions import relative_ranges
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
@@ -146,11 +148,13 @@ class _Graph:
         mask = self.node("Cast", "attention_mask", to=types.FLOAT)
         hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
         bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
+        bias = self.with_relative(bias)
         for i in range(self.config.num_blks):
             cls_only = labels is not None and i == self.config.num_blks - 1
             X = self.block(f"encoder.blks.{i}", X, bias, cls_only)
         cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
-        pooled = self.node("Tanh", self.dense("hidden", cls), output="pooler_output")
+        pooled = self.activated(self.dense("hidden", cls), self.config.pooler_activation)
+        pooled = self.node("Identity", pooled, output="pooler_output")
         shapes: dict[str, tuple[str | int, ...]] = {pooled: ("batch", hiddens)}
         if labels is None:
             X = self.node("Identity", X, output="last_hidden_state")
@@ -176,15 +180,33 @@ class _Graph:
         return model
 
     def embedded(self) -> str:
-        tokens, segments = (
-            self.node("Gather", self.constant(f"encoder.{table}_embedding.weight"), ids)
-            for table, ids in (("token", "input_ids"), ("segment", "token_type_ids"))
-        )
-        positions = self.constant("encoder.pos_embedding", self.arrays["encoder.pos_embedding"][0])
+        config = self.config
+        X = self.node("Gather", self.constant(TOKEN_TABLE), "input_ids")
+        if config.num_segments:
+            factor = self.integers(int(config.pair_segments))
+            segments = self.node("Mul", "token_type_ids", factor)
+            X = self.node("Add", X, self.node("Gather", self.constant(SEGMENT_TABLE), segments))
+        rows = self.arrays["encoder.pos_embedding"][0, config.first_position :]
+        positions = self.constant("encoder.pos_embedding", rows)
         width = self.node("Shape", "input_ids", start=1, end=2)
         positions = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        X = self.node("Add", self.node("Add", tokens, segments), positions)
-        return self.norm("encoder.ln", X) if self.config.embedding_norm else X
+        X = self.node("Add", X, positions)
+        X = self.norm("encoder.ln", X) if config.embedding_norm else X
+        projects = config.embedding_width != config.num_hiddens
+        return self.dense("encoder.projection", X) if projects else X
+
+    def with_relative(self, bias: str) -> str:
+        """Add the biases of relative positions, if there are any, to the mask (B, 1, 1, T)."""
+        config = self.config
+        if not config.relative_buckets:
+            return bias
+        ranges = relative_ranges(config.relative_buckets, config.max_len)
+        width = self.node("Shape", "input_ids", start=1, end=2)
+        ends = self.node("Concat", width, width, axis=0)
+        ranges = self.constant("relative ranges", ranges)
+        ranges = self.node("Slice", ranges, self.integers(0, 0), ends, self.integers(0, 1))
+        near = self.node("Gather", self.constant(RELATIVE_TABLE), ranges)  # (T, T, h)
+        return self.node("Add", self.node("Transpose", near, perm=[2, 0, 1]), bias)
 
     def block(self, name: str, X: str, bias: str, cls_only: bool) -> str:
         config, width = self.config, self.config.num_hiddens // self.config.num_heads
@@ -200,19 +222,22 @@ class _Graph:
         queries = split("W_q", rows, [0, 2, 1, 3])
         scores = self.node("MatMul", queries, split("W_k", X, [0, 2, 3, 1]))  # (B, h, Q, T)
         scores = self.node("Div", scores, self.number(math.sqrt(width)))
+        if cls_only and config.relative_buckets:  # of the first query, (B, h, 1, T)
+            bias = self.node("Slice", bias, self.integers(0), self.integers(1), self.integers(2))
         weights = self.node("Softmax", self.node("Add", scores, bias), axis=-1)
         mixed = self.node("MatMul", weights, split("W_v", X, [0, 2, 1, 3]))
         mixed = self.node("Transpose", mixed, perm=[0, 2, 1, 3])
         joined = self.node("Reshape", mixed, self.integers(0, 0, config.num_hiddens))
         Y = self.node("Add", self.dense(f"{name}.attention.W_o", joined), rows)
         Y = self.norm(f"{name}.addnorm1.ln", Y)
-        Z = self.dense(f"{name}.ffn.dense2", self.activated(self.dense(f"{name}.ffn.dense1", Y)))
+        inner = self.activated(self.dense(f"{name}.ffn.dense1", Y), config.activation)
+        Z = self.dense(f"{name}.ffn.dense2", inner)
         return self.norm(f"{name}.addnorm2.ln", self.node("Add", Z, Y))
 
-    def activated(self, X: str) -> str:
-        if self.config.activation == "relu":
-            return self.node("Relu", X)
-        if self.config.activation == "gelu":
+    def activated(self, X: str, name: str) -> str:
+        if name in ("relu", "tanh"):
+            return self.node(name.capitalize(), X)
+        if name == "gelu":
             inner = self.node("Erf", self.node("Div", X, self.number(math.sqrt(2))))
         else:
             cube = self.node("Mul", self.node("Mul", X, X), X)

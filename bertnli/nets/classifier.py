@@ -1,4 +1,4 @@
-"""An NLI classifier on any backend. Shapes: B pairs, T tokens, H num_hiddens."""
+"""An NLI classifier on any backend. Shapes: B pairs, T tokens, H num_hiddens, E embedding_size."""
 
 from __future__ import annotations
 
@@ -75,6 +75,8 @@ class Classifier(Trainable):
     """
 
     output: Any
+    pooler_dropout: Any
+    dropout: Any
     encoding: PairEncoding
     output_origin: str
 
@@ -105,10 +107,12 @@ class Classifier(Trainable):
 
         Args:
             inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
-            table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+            table: (U, E), the rows of the token embedding that token_ids index; None for all rows.
         """
         self.check_input(inputs[0])
-        return self.output(self.hidden(first_tokens(self, inputs, table)))
+        dropout = self.ops.Dropout
+        X = dropout(self.pooler_dropout)(first_tokens(self, inputs, table))  # (B, H)
+        return self.output(dropout(self.dropout)(self.hidden(X)))
 
     def loss(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
         losses, hits = self.cross_entropy(outputs, batch.labels, batch.targets)
@@ -179,10 +183,11 @@ class Classifier(Trainable):
         return dict(zip(layer_names(self.config), arrays, strict=True))
 
     def _layer_outputs(self, X: Tensor, segments: Tensor, valid_lens: Tensor) -> list[Tensor]:
-        """Compute the outputs of all layers from token embeddings X, (B, T, H)."""
+        """Compute the outputs of all layers from token embeddings X, (B, T, E)."""
         outputs = [self.encoder.embed(X, segments)]
+        bias = self.ops.relative_bias(self.encoder, X.shape[1], X)
         for blk in self.encoder.blks:
-            outputs.append(blk(outputs[-1], valid_lens))
+            outputs.append(blk(outputs[-1], valid_lens, bias))
         pooled = self.hidden(outputs[-1][:, 0])
         return [*outputs, pooled, self.output(pooled)]
 
@@ -195,12 +200,12 @@ class Classifier(Trainable):
 
         Args:
             batch: the batch, (B, T), whose segments and valid_lens are used.
-            embedded: (B, T, H), the token embeddings to use, before segment and position embeddings
+            embedded: (B, T, E), the token embeddings to use, before segment and position embeddings
                 are added.
             label: the id of the class whose probability is differentiated.
 
         Returns:
-            Probabilities (B, labels) and gradients (B, T, H), float32.
+            Probabilities (B, labels) and gradients (B, T, E), float32.
         """
         self.check_weights()
         _, *others = self.inputs(batch)

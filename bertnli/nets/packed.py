@@ -5,7 +5,7 @@ algebra that saves the rest. A net's ``ops`` is its backend's module ``layers``,
 rows.
 
 Shapes: B pairs, T tokens, N rows of a chunk, n pairs of a chunk, m = n rounded up, R requested
-tokens, U rows of a table, H num_hiddens.
+tokens, U rows of a table, H num_hiddens, E embedding_size.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
     Args:
         net: the net whose encoder is used.
         inputs: token_ids (B, T), segments (B, T), valid_lens (B,), as in `Batch.inputs`.
-        table: (U, H), the rows of the token embedding that token_ids index; None for all rows.
+        table: (U, E), the rows of the token embedding that token_ids index; None for all rows.
     """
     ops, last, pairs, encoded = net.ops, net.encoder.blks[-1], [], []
     with ops.autocast(net.precision, inputs[0]):
@@ -77,21 +77,26 @@ def _before_last(
     ops, encoder, tokens = net.ops, net.encoder, inputs[0]
     ids, sides, lens = (ops.to_numpy(x) for x in inputs)
     T, blks = ids.shape[1], list(encoder.blks)[:-1]
+    if not encoder.config.pair_segments:
+        sides = np.zeros_like(sides)
     distinct_ids, id_rows = _distinct(ids)
     places, place_rows = _distinct(sides.astype(np.int64) * T + np.arange(T))
     summands = ops.summands(encoder, distinct_ids, places // T, places % T, table, tokens)
-    by_summand = encoder.ln is None and len(blks) > 0
+    relative = ops.relative_bias(encoder, T, tokens)
+    by_summand = encoder.ln is None and encoder.projection is None and len(blks) > 0
     if by_summand:
         layer = blks[0].attention
         with ops.in_float32(summands[0]):  # a sum of two roundings is less exact
             projections = [ops.project(layer, x, i == 0) for i, x in enumerate(summands)]
     max_tokens = ops.CHUNK_TOKENS if ops.is_on_cpu(tokens) else lens.size * T
     for chunk in pack(lens, T, max_tokens):
-        groups = ops.groups(chunk, encoder.config.num_heads, tokens)
+        groups = ops.groups(chunk, encoder.config.num_heads, tokens, relative)
         rows = id_rows[chunk.tokens], place_rows[chunk.tokens]
-        X = ops.lookup_sum(*summands, *rows)  # (N, H)
+        X = ops.lookup_sum(*summands, *rows)  # (N, E)
         if encoder.ln is not None:
             X = ops.Dropout(encoder.dropout)(ops.norm(encoder.ln, X))
+        if encoder.projection is not None:
+            X = ops.dense(encoder.projection, X)
         for i, blk in enumerate(blks):
             if i == 0 and by_summand:
                 heads = ops.attention(blk.attention, projections, rows, groups)

@@ -33,7 +33,7 @@ class BERTNet(Net):
 
     Args:
         vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks: see `BERTConfig`.
-        dropout, max_len, activation, embedding_norm, norm_eps: see `BERTConfig`.
+        dropout, max_len, settings: see `BERTConfig`.
         seed: the seed of the initial values, which are the same on every backend.
         vocab: the vocabulary that belongs to the model; None for none.
         arrays: the tensors' values by name, as in a checkpoint; None for initial values.
@@ -56,15 +56,13 @@ class BERTNet(Net):
         dropout: float,
         max_len: int = 1000,
         *,
-        activation: str = "relu",
-        embedding_norm: bool = False,
-        norm_eps: float = 1e-5,
         seed: int = 0,
         vocab: Vocab | None = None,
         arrays: Mapping[str, NDArray] | None = None,
+        **settings: Any,
     ) -> None:
         sizes = (vocab_size, num_hiddens, ffn_num_hiddens, num_heads, num_blks, dropout, max_len)
-        config = BERTConfig(*sizes, activation, embedding_norm, norm_eps)
+        config = BERTConfig(*sizes, **settings)
         with self.building():
             super().__init__(config)  # type: ignore[call-arg]
         self.config, self.vocab, self.seed = config, vocab, seed

@@ -241,7 +241,7 @@ def _as_classifier(checkpoint: Checkpoint) -> Checkpoint:
     shapes = classifier_shapes(checkpoint.config, len(labels))
     arrays = {name: a for name, a in checkpoint.arrays.items() if name in shapes}
     arrays |= initial_arrays({name: s for name, s in shapes.items() if name not in arrays}, 0)
-    config = replace(checkpoint.config, dropout=0.0)
+    config = checkpoint.config.with_dropout(0.0)
     return replace(checkpoint, arrays=arrays, config=config, labels=labels)
 
 

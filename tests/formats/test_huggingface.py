@@ -229,7 +229,7 @@ def test_steps_are_those_of_transformers(backend, classified):
     copy.load_state_dict(model.state_dict())
     copy.eval()  # no dropout
     net = backend.load(folder)
-    plain = backend.BERTModel(**replace(net.config, dropout=0.0).to_dict())
+    plain = backend.BERTModel(**net.config.with_dropout(0.0).to_dict())
     plain = backend.BERTClassifier(plain, net.labels)
     plain.load_arrays(net.arrays(), "the test")
     trainer = backend.Trainer(plain, devices="cpu")

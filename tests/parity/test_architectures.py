@@ -13,6 +13,14 @@ KINDS = {
     "gelu alone": BERTConfig(*SIZES, "gelu", False, 1e-5),
     "tanh": BERTConfig(*SIZES, "gelu_tanh", True, 1e-6),
     "norm alone": BERTConfig(*SIZES, "relu", True, 1e-3),
+    "RoBERTa": BERTConfig(*SIZES, "gelu", True, 1e-5, pair_segments=False, first_position=2),
+    "one segment": BERTConfig(*SIZES, "gelu", True, 1e-5, num_segments=1, pair_segments=False),
+    "DistilBERT": BERTConfig(*SIZES, "gelu", True, 1e-12, num_segments=0, pooler_activation="relu"),
+    "ELECTRA": BERTConfig(*SIZES, "gelu", True, embedding_size=12, pooler_activation="gelu"),
+    "MPNet": BERTConfig(*SIZES, "gelu", True, num_segments=0, first_position=2, relative_buckets=32),
+    "all without norm": BERTConfig(
+        *SIZES, "gelu", embedding_size=12, first_position=1, relative_buckets=32
+    ),
 }
 BATCH = batch_of([20, 3, 1, 7, 12, 7], 20, vocab_size=50)
 

@@ -63,4 +63,4 @@ def test_it_does_not_import_the_packed_path(backend, module):
     source = importlib.import_module(f"bertnli.backends.{backend.name}.{module}").__file__
     lines = Path(source).read_text().splitlines()
     imported = {line.split()[1].rpartition(".")[2] for line in lines if "from bertnli" in line}
-    assert "config" in imported and imported <= {"_framework", "bert", "config"}
+    assert "config" in imported and imported <= {"_framework", "bert", "config", "positions"}

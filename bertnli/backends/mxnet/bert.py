@@ -4,7 +4,8 @@
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
 also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
 epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
-Face's models.
+Face's models. Of its other settings, the book's model has none: embeddings of another width (E),
+and what RoBERTa, DistilBERT, ELECTRA and MPNet change.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 from bertnli.backends.mxnet._framework import mx
 from bertnli.bert.config import BERTConfig
+from bertnli.bert.positions import relative_ranges
 
 np: Any = mx.np
 npx: Any = mx.npx
@@ -24,16 +26,16 @@ use_np: Any = mx.util.use_np
 Tensor = Any
 
 
-def dense_layer(units: int, in_units: int, activation: str | None = None) -> Any:
+def dense_layer(units: int, in_units: int) -> Any:
     """Make gluon's dense layer, applied to the last axis."""
-    return nn.Dense(units, activation=activation, flatten=False, in_units=in_units)
+    return nn.Dense(units, flatten=False, in_units=in_units)
 
 
-def activate(X: Tensor, config: BERTConfig) -> Tensor:
-    """Apply the activation: ReLU as in the book, GELU as in Hugging Face, or its tanh variant."""
-    if config.activation == "relu":
-        return npx.relu(X)
-    if config.activation == "gelu":
+def activate(X: Tensor, name: str) -> Tensor:
+    """Apply an activation: ReLU as in the book, GELU as in Hugging Face, its tanh variant, tanh."""
+    if name in ("relu", "tanh"):
+        return npx.relu(X) if name == "relu" else np.tanh(X)
+    if name == "gelu":
         return npx.leaky_relu(X, act_type="gelu")
     return 0.5 * X * (1 + np.tanh(math.sqrt(2 / math.pi) * (X + 0.044715 * X * X * X)))
 
@@ -64,13 +66,14 @@ class MultiHeadAttention(nn.Block):
         self.W_k = dense_layer(config.num_hiddens, config.num_hiddens)
         self.W_v = dense_layer(config.num_hiddens, config.num_hiddens)
         self.W_o = dense_layer(config.num_hiddens, config.num_hiddens)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.attention_dropouts[0])
 
-    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
+    def forward(self, X: Tensor, valid_lens: Tensor | None, bias: Tensor | None) -> Tensor:
         queries = self.split_heads(self.W_q(X))  # (B, h, T, d)
         keys = self.split_heads(self.W_k(X))  # (B, h, T, d)
         values = self.split_heads(self.W_v(X))  # (B, h, T, d)
         scores = np.matmul(queries, keys.swapaxes(2, 3)) / math.sqrt(queries.shape[-1])
+        scores = scores if bias is None else scores + bias  # (B, h, T, T)
         weights = self.dropout(masked_softmax(scores, valid_lens))  # (B, h, T, T)
         heads = np.matmul(weights, values).swapaxes(1, 2)  # (B, T, h, d)
         return self.W_o(heads.reshape(X.shape))  # (B, T, H)
@@ -86,12 +89,12 @@ class PositionWiseFFN(nn.Block):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.activation = config.activation
         self.dense1 = dense_layer(config.ffn_num_hiddens, config.num_hiddens)
         self.dense2 = dense_layer(config.num_hiddens, config.ffn_num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
-        Y = activate(self.dense1(X), self.config)  # (B, T, F)
+        Y = activate(self.dense1(X), self.activation)  # (B, T, F)
         return self.dense2(Y)  # (B, T, H)
 
 
@@ -99,9 +102,9 @@ class PositionWiseFFN(nn.Block):
 class AddNorm(nn.Block):
     """Layer normalisation of the sum of a sublayer's input X and, after dropout, its output Y."""
 
-    def __init__(self, config: BERTConfig) -> None:
+    def __init__(self, config: BERTConfig, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
         self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
@@ -115,12 +118,14 @@ class EncoderBlock(nn.Block):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(config)
-        self.addnorm1 = AddNorm(config)
+        self.addnorm1 = AddNorm(config, config.attention_dropouts[1])
         self.ffn = PositionWiseFFN(config)
-        self.addnorm2 = AddNorm(config)
+        self.addnorm2 = AddNorm(config, config.dropout)
 
-    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        Y = self.addnorm1(X, self.attention(X, valid_lens))  # (B, T, H)
+    def forward(
+        self, X: Tensor, valid_lens: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        Y = self.addnorm1(X, self.attention(X, valid_lens, bias))  # (B, T, H)
         return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
 
 
@@ -131,25 +136,45 @@ class BERTEncoder(nn.Block):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
-        self.segment_embedding = nn.Embedding(2, config.num_hiddens)
-        shape = (1, config.max_len, config.num_hiddens)
-        self.pos_embedding = self.params.get("pos_embedding", shape=shape)
-        self.ln = None
+        width = config.embedding_width  # E, which is H in the book
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.segment_embedding = self.relative_embedding = self.ln = self.projection = None
+        if config.num_segments:
+            self.segment_embedding = nn.Embedding(config.num_segments, width)
+        num_positions = config.first_position + config.max_len
+        self.pos_embedding = self.params.get("pos_embedding", shape=(1, num_positions, width))
+        if config.relative_buckets:
+            self.relative_embedding = nn.Embedding(config.relative_buckets, config.num_heads)
         if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
-            self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=config.num_hiddens)
+            self.ln = nn.LayerNorm(epsilon=config.norm_eps, in_channels=width)
             self.dropout = nn.Dropout(config.dropout)
+        if width != config.num_hiddens:
+            self.projection = dense_layer(config.num_hiddens, width)
         self.blks = nn.Sequential()
         self.blks.add(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
         """Encode token ids (B, T) in segments (B, T), of which valid_lens (B,) are not padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
+        bias = self.relative_bias(tokens.shape[1], X.ctx)
         for blk in self.blks:
-            X = blk(X, valid_lens)  # (B, T, H)
+            X = blk(X, valid_lens, bias)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Add segment and position embeddings to token embeddings X, (B, T, H)."""
-        X = X + self.segment_embedding(segments) + self.pos_embedding.data(X.ctx)[:, : X.shape[1]]
-        return X if self.ln is None else self.dropout(self.ln(X))
+        """Add segment and position embeddings to token embeddings X, (B, T, E); (B, T, H)."""
+        first = self.config.first_position
+        if self.segment_embedding is not None:
+            segments = segments if self.config.pair_segments else np.zeros_like(segments)
+            X = X + self.segment_embedding(segments)
+        X = X + self.pos_embedding.data(X.ctx)[:, first : first + X.shape[1]]
+        X = X if self.ln is None else self.dropout(self.ln(X))
+        return X if self.projection is None else self.projection(X)
+
+    def relative_bias(self, T: int, device: Any) -> Tensor | None:
+        """Return what is added to the scores of T queries and keys, (h, T, T); None for nothing."""
+        if self.relative_embedding is None:
+            return None
+        ranges = relative_ranges(self.config.relative_buckets, T)
+        biases = self.relative_embedding(np.array(ranges, dtype="int32", ctx=device))  # (T, T, h)
+        return biases.transpose((2, 0, 1))

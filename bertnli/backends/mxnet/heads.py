@@ -1,7 +1,7 @@
 """The heads on BERT's encoder: the two pretraining heads, and the chapter's classifier.
 
-Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's,
-and there is no dropout before the classifier's output layer. Shapes: B pairs, T tokens, P
+Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's.
+The book's classifier has no dropout, but Hugging Face's have. Shapes: B pairs, T tokens, P
 predictions of a pair, H num_hiddens, V vocab_size.
 """
 
@@ -19,7 +19,7 @@ class MaskLM(nn.Block):
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
-        self.config = config
+        self.activation = config.activation
         self.mlp = nn.Sequential()
         self.mlp.add(
             dense_layer(config.num_hiddens, config.num_hiddens),
@@ -31,7 +31,7 @@ class MaskLM(nn.Block):
         pairs = np.arange(len(X), ctx=X.ctx).reshape((-1, 1))  # (B, 1)
         dense, norm, decoder = self.mlp
         Y = X[pairs.astype("int32"), pred_positions.astype("int32")]  # (B, P, H)
-        return decoder(norm(activate(dense(Y), self.config)))  # (B, P, V)
+        return decoder(norm(activate(dense(Y), self.activation)))  # (B, P, V)
 
 
 @use_np
@@ -47,13 +47,25 @@ class NextSentencePred(nn.Block):
 
 
 @use_np
+class Pooler(nn.Dense):
+    """A dense layer with an activation, tanh in the book, on the encoded ``<cls>`` tokens."""
+
+    def __init__(self, config: BERTConfig) -> None:
+        super().__init__(config.num_hiddens, flatten=False, in_units=config.num_hiddens)
+        self.activation = config.pooler_activation
+
+    def forward(self, X: Tensor) -> Tensor:
+        return activate(super().forward(X), self.activation)  # (B, H)
+
+
+@use_np
 class BERTModel(nn.Block):
     """BERT with its two pretraining heads."""
 
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.encoder = BERTEncoder(config)
-        self.hidden = dense_layer(config.num_hiddens, config.num_hiddens, activation="tanh")
+        self.hidden = Pooler(config)
         self.mlm = MaskLM(config)
         self.nsp = NextSentencePred(config)
 
@@ -83,12 +95,16 @@ class BERTClassifier(nn.Block):
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
+        config = bert.encoder.config
         self.encoder = bert.encoder
+        self.pooler_dropout = nn.Dropout(config.pooler_dropout)
         self.hidden = bert.hidden
-        self.output = dense_layer(num_classes, bert.encoder.config.num_hiddens)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.output = dense_layer(num_classes, config.num_hiddens)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Compute logits (B, classes) from token_ids (B, T), segments (B, T), valid_lens (B,)."""
         tokens, segments, valid_lens = inputs
         encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
-        return self.output(self.hidden(encoded[:, 0]))
+        pooled = self.hidden(self.pooler_dropout(encoded[:, 0]))  # (B, H)
+        return self.output(self.dropout(pooled))

@@ -28,10 +28,14 @@ Tensor = Any
 
 
 class AttentionGroups:
-    """The indices and masks for attention in a chunk of N rows, bucket by bucket."""
+    """The indices and biases for attention in a chunk of N rows, bucket by bucket.
 
-    def __init__(self, chunk: Chunk, num_heads: int, device: Any) -> None:
+    ``relative`` is what the encoder adds to the scores of T queries and keys, (h, T, T), or None.
+    """
+
+    def __init__(self, chunk: Chunk, num_heads: int, device: Any, relative: Tensor | None) -> None:
         self.num_heads, self.device = num_heads, device
+        self.relative = None if relative is None else relative.as_nd_ndarray()
         self.rows = [bucket.rows for bucket in chunk.buckets]  # (n, t) of each bucket
         self.masks = [attention_bias(bucket) for bucket in chunk.buckets]  # (n, 1, t) or None
         self.biases: list[Tensor | None] = []  # (n h, t, t) or None
@@ -41,7 +45,11 @@ class AttentionGroups:
             n, t = rows.shape
             if mask is not None:  # repeated, for the gradient of a broadcast sum is slow
                 mask = np.broadcast_to(mask[:, None], (n, num_heads, t, t)).reshape(-1, t, t)
-            self.biases.append(None if mask is None else as_nd(mask, device))
+            bias = None if mask is None else as_nd(mask, device)
+            if self.relative is not None:
+                near = self.relative.slice((0, 0, 0), (num_heads, t, t)).tile((n, 1, 1))
+                bias = near if bias is None else nd.elemwise_add(bias, near)
+            self.biases.append(bias)
             size = n * num_heads * t
             results = done + np.arange(size, dtype=np.int32).reshape(n, num_heads, t)
             places[rows] = results.transpose(0, 2, 1)
@@ -114,6 +122,10 @@ def attention_to_rows(
         X = x.take(as_nd(rows, x.ctx))  # (n, t, H)
         Q = queries if len(rows) == m else queries.slice_axis(0, start, end)
         bias = None if mask is None else as_nd(mask.repeat(h, 1), x.ctx)
+        if groups.relative is not None:  # of the first query, (1, h, t)
+            first = groups.relative.slice((0, 0, 0), (h, 1, rows.shape[1])).transpose((1, 0, 2))
+            near = first.tile((len(Q), 1, 1))
+            bias = near if bias is None else nd.elemwise_add(bias, near)
         weights = _weights(Q, X, bias, dropout)  # (n, h, t)
         means.append(nd.batch_dot(weights, X))
         sums.append(weights.sum(2, keepdims=True))

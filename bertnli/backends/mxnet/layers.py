@@ -64,9 +64,15 @@ def summands(
 ) -> list[Tensor]:
     if table is None:
         table = encoder.token_embedding.weight.data(like.ctx)
-    segment_table = encoder.segment_embedding.weight.data(like.ctx)
     position_table = encoder.pos_embedding.data(like.ctx)[0]
-    return [take(table, ids), take(segment_table, segments) + take(position_table, positions)]
+    added = take(position_table, positions + encoder.config.first_position)
+    if encoder.segment_embedding is not None:
+        added = take(encoder.segment_embedding.weight.data(like.ctx), segments) + added
+    return [take(table, ids), added]
+
+
+def relative_bias(encoder: Any, T: int, like: Tensor) -> Tensor | None:
+    return encoder.relative_bias(T, like.ctx)
 
 
 def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
@@ -112,21 +118,23 @@ def add_norm(layer: Any, X: Tensor, Y: Tensor) -> Tensor:
 
 
 def ffn(layer: Any, X: Tensor) -> Tensor:
-    Y = activate(dense(layer.dense1, X), layer.config)  # (N, F)
+    Y = activate(dense(layer.dense1, X), layer.activation)  # (N, F)
     return dense(layer.dense2, Y)
 
 
 def mlm_logits(mlm: Any, X: Tensor) -> Tensor:
     hidden, ln, decoder = mlm.mlp
-    return dense(decoder, norm(ln, activate(dense(hidden, X), mlm.config)))
+    return dense(decoder, norm(ln, activate(dense(hidden, X), mlm.activation)))
 
 
 def project(layer: Any, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
     return tuple(dense(W, X, biased) for W in (layer.W_q, layer.W_k, layer.W_v))
 
 
-def groups(chunk: Chunk, num_heads: int, like: Tensor) -> AttentionGroups:
-    return AttentionGroups(chunk, num_heads, like.ctx)
+def groups(
+    chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None
+) -> AttentionGroups:
+    return AttentionGroups(chunk, num_heads, like.ctx, relative)
 
 
 def attention(

@@ -4,7 +4,8 @@
 tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each. A `BERTConfig`
 also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
 epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
-Face's models.
+Face's models. Of its other settings, the book's model has none: embeddings of another width (E),
+and what RoBERTa, DistilBERT, ELECTRA and MPNet change.
 """
 
 from __future__ import annotations
@@ -15,13 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from bertnli.bert.config import BERTConfig
+from bertnli.bert.positions import relative_ranges
 
 
-def activation_layer(config: BERTConfig) -> nn.Module:
-    """Make the activation: ReLU as in the book, GELU as in Hugging Face, or its tanh variant."""
-    if config.activation == "relu":
-        return nn.ReLU()
-    return nn.GELU(approximate="none" if config.activation == "gelu" else "tanh")
+def activation_layer(name: str) -> nn.Module:
+    """Make an activation: ReLU as in the book, GELU as in Hugging Face, its tanh variant, tanh."""
+    if name in ("relu", "tanh"):
+        return nn.ReLU() if name == "relu" else nn.Tanh()
+    return nn.GELU(approximate="none" if name == "gelu" else "tanh")
 
 
 def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
@@ -48,13 +50,14 @@ class MultiHeadAttention(nn.Module):
         self.W_k = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.W_v = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.W_o = nn.Linear(config.num_hiddens, config.num_hiddens)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(config.attention_dropouts[0])
 
-    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
+    def forward(self, X: Tensor, valid_lens: Tensor | None, bias: Tensor | None) -> Tensor:
         queries = self.split_heads(self.W_q(X))  # (B, h, T, d)
         keys = self.split_heads(self.W_k(X))  # (B, h, T, d)
         values = self.split_heads(self.W_v(X))  # (B, h, T, d)
         scores = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[-1])  # (B, h, T, T)
+        scores = scores if bias is None else scores + bias
         weights = self.dropout(masked_softmax(scores, valid_lens))  # (B, h, T, T)
         heads = (weights @ values).transpose(1, 2)  # (B, T, h, d)
         return self.W_o(heads.reshape(X.shape))  # (B, T, H)
@@ -70,7 +73,7 @@ class PositionWiseFFN(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.dense1 = nn.Linear(config.num_hiddens, config.ffn_num_hiddens)
-        self.activation = activation_layer(config)
+        self.activation = activation_layer(config.activation)
         self.dense2 = nn.Linear(config.ffn_num_hiddens, config.num_hiddens)
 
     def forward(self, X: Tensor) -> Tensor:
@@ -81,9 +84,9 @@ class PositionWiseFFN(nn.Module):
 class AddNorm(nn.Module):
     """Layer normalisation of the sum of a sublayer's input X and, after dropout, its output Y."""
 
-    def __init__(self, config: BERTConfig) -> None:
+    def __init__(self, config: BERTConfig, dropout: float) -> None:
         super().__init__()
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout = nn.Dropout(dropout)
         self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
 
     def forward(self, X: Tensor, Y: Tensor) -> Tensor:
@@ -96,12 +99,14 @@ class EncoderBlock(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.attention = MultiHeadAttention(config)
-        self.addnorm1 = AddNorm(config)
+        self.addnorm1 = AddNorm(config, config.attention_dropouts[1])
         self.ffn = PositionWiseFFN(config)
-        self.addnorm2 = AddNorm(config)
+        self.addnorm2 = AddNorm(config, config.dropout)
 
-    def forward(self, X: Tensor, valid_lens: Tensor | None = None) -> Tensor:
-        Y = self.addnorm1(X, self.attention(X, valid_lens))  # (B, T, H)
+    def forward(
+        self, X: Tensor, valid_lens: Tensor | None = None, bias: Tensor | None = None
+    ) -> Tensor:
+        Y = self.addnorm1(X, self.attention(X, valid_lens, bias))  # (B, T, H)
         return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
 
 
@@ -111,23 +116,44 @@ class BERTEncoder(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.config = config
-        self.token_embedding = nn.Embedding(config.vocab_size, config.num_hiddens)
-        self.segment_embedding = nn.Embedding(2, config.num_hiddens)
-        self.pos_embedding = nn.Parameter(torch.randn(1, config.max_len, config.num_hiddens))
-        self.ln = None
+        width = config.embedding_width  # E, which is H in the book
+        self.token_embedding = nn.Embedding(config.vocab_size, width)
+        self.segment_embedding = self.relative_embedding = self.ln = self.projection = None
+        if config.num_segments:
+            self.segment_embedding = nn.Embedding(config.num_segments, width)
+        num_positions = config.first_position + config.max_len
+        self.pos_embedding = nn.Parameter(torch.randn(1, num_positions, width))
+        if config.relative_buckets:
+            self.relative_embedding = nn.Embedding(config.relative_buckets, config.num_heads)
         if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
-            self.ln = nn.LayerNorm(config.num_hiddens, config.norm_eps)
+            self.ln = nn.LayerNorm(width, config.norm_eps)
             self.dropout = nn.Dropout(config.dropout)
+        if width != config.num_hiddens:
+            self.projection = nn.Linear(width, config.num_hiddens)
         self.blks = nn.Sequential(*(EncoderBlock(config) for _ in range(config.num_blks)))
 
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
         """Encode token ids (B, T) in segments (B, T), of which valid_lens (B,) are not padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
+        bias = self.relative_bias(tokens.shape[1])
         for blk in self.blks:
-            X = blk(X, valid_lens)  # (B, T, H)
+            X = blk(X, valid_lens, bias)  # (B, T, H)
         return X
 
     def embed(self, X: Tensor, segments: Tensor) -> Tensor:
-        """Add segment and position embeddings to token embeddings X, (B, T, H)."""
-        X = X + self.segment_embedding(segments) + self.pos_embedding[:, : X.shape[1]]
-        return X if self.ln is None else self.dropout(self.ln(X))
+        """Add segment and position embeddings to token embeddings X, (B, T, E); (B, T, H)."""
+        first = self.config.first_position
+        if self.segment_embedding is not None:
+            segments = segments if self.config.pair_segments else torch.zeros_like(segments)
+            X = X + self.segment_embedding(segments)
+        X = X + self.pos_embedding[:, first : first + X.shape[1]]
+        X = X if self.ln is None else self.dropout(self.ln(X))
+        return X if self.projection is None else self.projection(X)
+
+    def relative_bias(self, T: int) -> Tensor | None:
+        """Return what is added to the scores of T queries and keys, (h, T, T); None for nothing."""
+        if self.relative_embedding is None:
+            return None
+        ranges = torch.from_numpy(relative_ranges(self.config.relative_buckets, T))
+        biases = self.relative_embedding(ranges.to(self.pos_embedding.device))  # (T, T, h)
+        return biases.permute(2, 0, 1)

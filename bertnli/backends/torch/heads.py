@@ -1,7 +1,7 @@
 """The heads on BERT's encoder: the two pretraining heads, and the chapter's classifier.
 
-Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's,
-and there is no dropout before the classifier's output layer. Shapes: B pairs, T tokens, P
+Unlike in Hugging Face's BERT, the MLM head has a weight of its own, not the token embedding's.
+The book's classifier has no dropout, but Hugging Face's have. Shapes: B pairs, T tokens, P
 predictions of a pair, H num_hiddens, V vocab_size.
 """
 
@@ -23,7 +23,7 @@ class MaskLM(nn.Module):
         super().__init__()
         self.mlp = nn.Sequential(
             nn.Linear(config.num_hiddens, config.num_hiddens),
-            activation_layer(config),
+            activation_layer(config.activation),
             nn.LayerNorm(config.num_hiddens, config.norm_eps),
             nn.Linear(config.num_hiddens, config.vocab_size),
         )
@@ -50,7 +50,10 @@ class BERTModel(nn.Module):
     def __init__(self, config: BERTConfig) -> None:
         super().__init__()
         self.encoder = BERTEncoder(config)
-        self.hidden = nn.Sequential(nn.Linear(config.num_hiddens, config.num_hiddens), nn.Tanh())
+        self.hidden = nn.Sequential(
+            nn.Linear(config.num_hiddens, config.num_hiddens),
+            activation_layer(config.pooler_activation),
+        )
         self.mlm = MaskLM(config)
         self.nsp = NextSentencePred(config)
 
@@ -79,12 +82,16 @@ class BERTClassifier(nn.Module):
 
     def __init__(self, bert: BERTModel, num_classes: int) -> None:
         super().__init__()
+        config = bert.encoder.config
         self.encoder = bert.encoder
+        self.pooler_dropout = nn.Dropout(config.pooler_dropout)
         self.hidden = bert.hidden
-        self.output = nn.Linear(bert.encoder.config.num_hiddens, num_classes)
+        self.dropout = nn.Dropout(config.classifier_dropout)
+        self.output = nn.Linear(config.num_hiddens, num_classes)
 
     def forward(self, inputs: Sequence[Tensor]) -> Tensor:
         """Compute logits (B, classes) from token_ids (B, T), segments (B, T), valid_lens (B,)."""
         tokens, segments, valid_lens = inputs
         encoded = self.encoder(tokens, segments, valid_lens)  # (B, T, H)
-        return self.output(self.hidden(encoded[:, 0]))
+        pooled = self.hidden(self.pooler_dropout(encoded[:, 0]))  # (B, H)
+        return self.output(self.dropout(pooled))

@@ -97,7 +97,11 @@ class AttentionGroup(NamedTuple):
     bias: Tensor | None  # (n, 1, t) float32, added to the scores to hide padding
 
 
-Groups = Sequence[AttentionGroup]
+class Groups(NamedTuple):
+    """The groups whose attention is computed, and biases that they share."""
+
+    buckets: Sequence[AttentionGroup]
+    relative: Tensor | None = None  # (h, Q, T) float32, added to the scores of q <= Q, t <= T
 
 
 def attention(
@@ -110,13 +114,16 @@ def attention(
     """
     scale = (queries.shape[1] // num_heads) ** -0.5
     if queries.device.type == "cpu":
-        heads, _ = _CPUAttention.apply(queries, keys_values, groups, num_heads, scale, dropout)
-        return heads
+        settings = groups.buckets, num_heads, scale, dropout
+        return _CPUAttention.apply(queries, keys_values, groups.relative, *settings)[0]
     heads = torch.zeros_like(queries)
-    for group in groups:
+    for group in groups.buckets:
         q = _heads(queries[group.queries], 1, num_heads)[0]
         k, v = _heads(keys_values[group.keys], 2, num_heads)
         bias = None if group.bias is None else group.bias.unsqueeze(1).to(q.dtype)
+        if groups.relative is not None:
+            near = groups.relative[:, : q.shape[2], : k.shape[2]].to(q.dtype)
+            bias = near.expand(len(q), -1, -1, -1) if bias is None else near + bias
         p = dropout.p if dropout.active else 0.0
         mean = functional.scaled_dot_product_attention(q, k, v, bias, p)  # (n, h, q, d)
         rows = mean.transpose(1, 2).flatten(2).flatten(0, 1)  # (n q, H)
@@ -133,11 +140,14 @@ def attention_to_rows(
     that ``groups`` bring together; their sum is 1 without dropout.
     """
     if queries.device.type == "cpu":
-        return _CPUAttention.apply(queries, rows, groups, 1, scale, dropout)
+        settings = groups.buckets, 1, scale, dropout
+        return _CPUAttention.apply(queries, rows, groups.relative, *settings)
     means, sums = torch.zeros_like(queries), queries.new_zeros(len(queries))
-    for group in groups:
+    for group in groups.buckets:
         seen = rows[group.keys]  # (n, t, H)
         scores = torch.bmm(queries[group.queries], seen.transpose(1, 2)) * scale
+        if groups.relative is not None:
+            scores = scores + groups.relative[:, : scores.shape[1], : scores.shape[2]]
         weights = (scores if group.bias is None else scores + group.bias).softmax(2)
         if dropout.active:
             weights = functional.dropout(weights, dropout.p)
@@ -165,7 +175,8 @@ class _CPUAttention(torch.autograd.Function):
         ctx: Any,
         queries: Tensor,
         keys_values: Tensor,
-        groups: Groups,
+        relative: Tensor | None,
+        buckets: Sequence[AttentionGroup],
         num_heads: int,
         scale: float,
         dropout: Dropout,
@@ -174,7 +185,7 @@ class _CPUAttention(torch.autograd.Function):
         heads = torch.zeros_like(queries)
         sums = queries.new_zeros(len(queries)) if num_heads == 1 else None
         kept = []
-        for group in groups:
+        for group in buckets:
             q = _gather(queries, group.queries, 1, num_heads)[0]  # (n h, q, d)
             k_v = _gather(keys_values, group.keys, parts, num_heads)
             k, v = k_v[0], k_v[-1]  # (n h, t, d)
@@ -183,6 +194,9 @@ class _CPUAttention(torch.autograd.Function):
             else:
                 bias, beta = group.bias.repeat_interleave(num_heads, dim=0), 1
             scores = torch.baddbmm(bias, q, k.transpose(1, 2), beta=beta, alpha=scale)
+            if relative is not None:  # to (n h, q, t) as (n, h, q, t)
+                near = relative[:, : scores.shape[1], : scores.shape[2]]
+                scores.unflatten(0, (-1, num_heads)).add_(near)
             weights = scores.softmax(2)  # (n h, q, t)
             mask = dropout.mask(weights) if dropout.active else None
             used = weights if mask is None else weights * mask
@@ -191,8 +205,8 @@ class _CPUAttention(torch.autograd.Function):
                 sums[group.queries] = used.sum(2)
             kept += [q, k, v, weights, mask]
         ctx.save_for_backward(*kept)
-        ctx.groups, ctx.num_heads, ctx.scale = groups, num_heads, scale
-        ctx.shape = keys_values.shape
+        ctx.buckets, ctx.num_heads, ctx.scale = buckets, num_heads, scale
+        ctx.shape, ctx.relative_shape = keys_values.shape, None if relative is None else relative.shape
         return heads, sums
 
     @staticmethod
@@ -201,8 +215,10 @@ class _CPUAttention(torch.autograd.Function):
         kept = iter(ctx.saved_tensors)
         g_queries = torch.zeros_like(g_heads)
         g_keys_values = g_heads.new_zeros(ctx.shape)
+        shape = ctx.relative_shape
+        g_relative = None if shape is None else g_heads.new_zeros(shape, dtype=torch.float32)
         shared = ctx.shape[1] == g_heads.shape[1]
-        for group in ctx.groups:
+        for group in ctx.buckets:
             q, k, v, weights, mask = (next(kept) for _ in range(5))
             g = _gather(g_heads, group.queries, 1, ctx.num_heads)[0]  # (n h, q, d)
             used = weights if mask is None else weights * mask
@@ -213,6 +229,9 @@ class _CPUAttention(torch.autograd.Function):
             if mask is not None:
                 g_weights.mul_(mask)
             g_scores = torch.ops.aten._softmax_backward_data(g_weights, weights, 2, torch.float32)
+            if g_relative is not None:
+                near = g_relative[:, : g_scores.shape[1], : g_scores.shape[2]]
+                near += g_scores.unflatten(0, (-1, ctx.num_heads)).sum(0)
             zero = q.new_empty(1, 1, 1)  # with beta=0 it is not read
             g_q = torch.baddbmm(zero, g_scores, k, beta=0, alpha=ctx.scale)
             _scatter(g_queries, group.queries, g_q.unsqueeze(0), ctx.num_heads)
@@ -222,7 +241,7 @@ class _CPUAttention(torch.autograd.Function):
                 g_k = torch.baddbmm(zero, g_scores.transpose(1, 2), q, beta=0, alpha=ctx.scale)
                 g_k_v = torch.stack((g_k, g_v))
             _scatter(g_keys_values, group.keys, g_k_v, ctx.num_heads)
-        return g_queries, g_keys_values, None, None, None, None
+        return g_queries, g_keys_values, g_relative, None, None, None, None
 
 
 def _gather(source: Tensor, rows: Tensor, parts: int, num_heads: int) -> Tensor:

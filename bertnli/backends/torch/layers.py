@@ -1,6 +1,6 @@
 """The layers of `bert` on rows of tokens: the operations that `nets.packed` calls.
 
-Shapes: N rows, U rows of a table, H num_hiddens, F ffn_num_hiddens, V vocab_size, h heads of
+Shapes: N rows, U rows of a table, H num_hiddens, E embedding_size, F ffn_num_hiddens, V vocab_size, h heads of
 d = H / h channels each.
 """
 
@@ -57,14 +57,22 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 def summands(
     encoder: BERTEncoder, ids: Ints, segments: Ints, positions: Ints, table: None, like: Tensor
 ) -> list[Tensor]:
-    """Look up token embeddings (U, H), and the sums of segment and position embeddings (S, H).
+    """Look up token embeddings (U, E), and the sums of segment and position embeddings (S, E).
 
     The ids are (U,), segments and positions (S,). On MXNet ids may index ``table``, some rows of
     the token embedding. The result is on the device of ``like``.
     """
-    embedded = encoder.token_embedding(torch.from_numpy(ids).to(like.device))
-    sides, places = (torch.from_numpy(x).to(like.device) for x in (segments, positions))
-    return [embedded, encoder.segment_embedding(sides) + encoder.pos_embedding[0, places]]
+    arrays = ids, segments, positions + encoder.config.first_position
+    tokens, sides, places = (torch.from_numpy(x).to(like.device) for x in arrays)
+    added = encoder.pos_embedding[0, places]
+    if encoder.segment_embedding is not None:
+        added = encoder.segment_embedding(sides) + added
+    return [encoder.token_embedding(tokens), added]
+
+
+def relative_bias(encoder: BERTEncoder, T: int, like: Tensor) -> Tensor | None:
+    """Compute `BERTEncoder.relative_bias`, (h, T, T)."""
+    return encoder.relative_bias(T)
 
 
 def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
@@ -98,15 +106,18 @@ def project(layer: MultiHeadAttention, X: Tensor, biased: bool = True) -> tuple[
     return dense(layer.W_q, X, biased), kernels.linear(X, weight, bias)
 
 
-def groups(chunk: Chunk, num_heads: int, like: Tensor) -> Groups:
-    """Make the attention group of each bucket of a chunk, on the device of the tensor ``like``."""
+def groups(chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None) -> Groups:
+    """Make the attention group of each bucket of a chunk, on the device of the tensor ``like``.
+
+    ``relative`` is the result of `relative_bias`.
+    """
     buckets = []
     for bucket in chunk.buckets:
         rows = torch.from_numpy(bucket.rows).to(like.device)
         mask = attention_bias(bucket)
         bias = None if mask is None else torch.from_numpy(mask).to(like.device)
         buckets.append(AttentionGroup(rows, rows, bias))
-    return buckets
+    return Groups(buckets, relative)
 
 
 def attention(
@@ -134,12 +145,14 @@ def cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: 
     projected = torch.bmm(q, layer.W_k.weight.view(h, d, H))  # (h, m, H)
     queries = projected.transpose(0, 1).reshape(m * h, H)  # a token's heads side by side
     cls_groups, start = [], 0
-    for group in groups:
+    for group in groups.buckets:
         end = start + len(group.keys) * h
         places = torch.arange(start, end, device=X.device).view(-1, h)  # (n, h)
         cls_groups.append(AttentionGroup(places, group.keys, group.bias))
         start = end
-    means, sums = kernels.attention_to_rows(queries, X, cls_groups, d**-0.5, Dropout(layer.dropout))
+    relative = None if groups.relative is None else groups.relative[None, :, 0]  # (1, h, T)
+    seen = Groups(cls_groups, relative)
+    means, sums = kernels.attention_to_rows(queries, X, seen, d**-0.5, Dropout(layer.dropout))
     means = means.view(m, h, H).transpose(0, 1)
     values = torch.bmm(means, layer.W_v.weight.view(h, d, H).transpose(1, 2))  # (h, m, d)
     # A zero-valued term gives W_k.bias an exact zero gradient.
