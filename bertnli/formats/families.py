@@ -120,7 +120,13 @@ class Family:
     reads_segments: bool = False
 
     @property
+    def mlm_is_gelu(self) -> bool:
+        """Whether the MLM head's activation is GELU, whatever that of the blocks is."""
+        return self.heads.get("mlm.dense") == _LM_HEAD["mlm.dense"]
+
+    @property
     def all_keys(self) -> dict[str, str]:
+        """`BERTConfig` field to its entry in config.json."""
         return {
             name: key for name, key in (KEYS | dict(self.keys)).items() if name not in self.settings
         }
@@ -132,7 +138,7 @@ class Family:
             KeyError: a size is missing.
             ValueError, ConfigError: a value is of another kind, or invalid.
         """
-        keys, values = self.all_keys, dict(self.settings)
+        keys, values = self.all_keys, {"embedding_norm": True, **self.settings}
         for ours, key in keys.items():
             value = described[key] if ours in SIZES else described.get(key)
             values[ours] = DEFAULTS.get(ours) if value is None else value

@@ -95,6 +95,8 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
         if not name.endswith(BUFFERS) and not name.startswith(family.ignored)
     }
     arrays = canonical(learned, _translation(family, learned), str(file))
+    if family.mlm_is_gelu and config.activation != "gelu":  # a head that is not computed here
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("mlm.")}
     check_sizes(arrays, config, path, family.all_keys)
     labels, unnamed = read_class_names(described)
     return Checkpoint(
@@ -116,12 +118,13 @@ def _translation(family: Family, stored: Mapping[str, NDArray]) -> Callable[[str
     output, prefix = family.heads["output"], f"{family.prefix}."
     is_classifier = any(name.startswith(f"{output}.") for name in stored)
     table = {theirs: ours for ours, theirs in family.names(is_classifier).items()}
-    unused = prefix + family.pooler if is_classifier and "hidden" in family.heads else None
+    has_own = is_classifier and family.pooler and "hidden" in family.heads
+    unused = prefix + family.pooler if has_own else None  # as old versions wrote it
 
     def translate(name: str) -> str | None:
         name = without_gamma(name)
         name = prefix + name if name.startswith(BARE) else name
-        if unused is not None and name.startswith(unused):  # as old versions wrote it
+        if unused is not None and name.startswith(unused):
             return None
         return by_template(name, table)
 
