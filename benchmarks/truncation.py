@@ -23,7 +23,7 @@ from bertnli.bert.labels import label_permutation
 from bertnli.data.corpus import Corpus
 from bertnli.data.dataset import PairDataset
 from bertnli.evaluation import logits_of, wilson_interval
-from bertnli.text.pairs import NUM_SPECIAL, TRUNCATIONS, truncated_lengths
+from bertnli.text.pairs import TRUNCATIONS, truncated_lengths
 from bertnli.text.tokenize import lower_tokens
 
 MAX_LENS = (16, 20, 24, 32, 48, 64, 128)
@@ -45,9 +45,10 @@ def main() -> None:
     corpus = bertnli.read(args.data, split, on_error="skip")
     net = None if args.checkpoint is None else bertnli.load(args.checkpoint, args.backend)
     lengths = sentence_lengths(corpus, net)
+    special = 3 if net is None else net.vocab.num_special
     rows = []
     for max_len in MAX_LENS:
-        row, differs = counts(lengths, max_len)
+        row, differs = counts(lengths, max_len, special)
         if net is not None and max_len <= net.config.max_len:
             row |= accuracies(net, corpus, max_len, differs)
         rows.append(row)
@@ -67,15 +68,17 @@ def sentence_lengths(corpus: Corpus, net: Any) -> NDArray[np.int64]:
     return np.array([[len(a), len(b)] for a, b in zip(*columns, strict=True)])
 
 
-def counts(lengths: NDArray[np.int64], max_len: int) -> tuple[dict[str, Any], NDArray[np.bool_]]:
+def counts(
+    lengths: NDArray[np.int64], max_len: int, special: int
+) -> tuple[dict[str, Any], NDArray[np.bool_]]:
     """Return what either rule takes away, and which pairs (N,) the two cut differently."""
     kept = {
         rule: np.array(
-            [truncated_lengths(int(a), int(b), max_len - NUM_SPECIAL, rule) for a, b in lengths]
+            [truncated_lengths(int(a), int(b), max_len - special, rule) for a, b in lengths]
         )
         for rule in TRUNCATIONS
     }
-    cut = lengths.sum(axis=1) > max_len - NUM_SPECIAL
+    cut = lengths.sum(axis=1) > max_len - special
     differs = (kept["book"] != kept["ratio"]).any(axis=1)
     row: dict[str, Any] = {"max_len": max_len, "cut": cut.mean(), "differs": differs.mean()}
     for rule in TRUNCATIONS:

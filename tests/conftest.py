@@ -21,9 +21,9 @@ from bertnli.bert.parameters import bert_shapes, classifier_shapes
 from bertnli.data.batches import Batch
 from bertnli.formats import names
 from bertnli.formats.checkpoint import Checkpoint
+from bertnli.text.subwords import SubwordVocab
 from bertnli.text.tokenizer_config import SPECIAL
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import WordPieceVocab
 from bertnli.training.history import CURVE_MARK
 
 # No test fails because the machine is slow. CI tries the same examples each time.
@@ -410,7 +410,7 @@ def random_checkpoint(config, labels, seed=0, odd=False):
         arrays["hidden.bias"][: len(values)] = values[: config.num_hiddens]
     words = [f"w{i}" for i in range(config.vocab_size - 5)]
     if config.embedding_norm:
-        vocab = WordPieceVocab.from_pieces([*SPECIAL.values(), *words])
+        vocab = SubwordVocab.from_pieces([*SPECIAL.values(), *words])
     else:
         vocab = Vocab.from_list([*RESERVED_TOKENS, "<unk>", *words])
     return Checkpoint(arrays, config, vocab, labels, "the test")

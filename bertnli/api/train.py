@@ -18,8 +18,8 @@ from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError
 from bertnli.hub.catalogue import CLASSIFIER, PRETRAINED
 from bertnli.nets.classifier import Classifier
+from bertnli.text.subwords import train_word_pieces
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import train_word_pieces
 
 
 def train(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bertnli.data.encode import EncodedPairs
 from bertnli.data.parses import PLACEHOLDERS, sentence_of, words_of_parse
-from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
+from bertnli.text.pairs import truncated_lengths
 from bertnli.text.tokenize import Tokens, treebank_tokenize
 from bertnli.text.vocab import Vocab
 
@@ -106,12 +106,13 @@ class Encoded:
     Attributes:
         labels: dictionary of each label to its number of rows; None for an unlabelled table.
         malformed: the number of rows that were left out.
+        num_special: the number of special tokens of a pair.
     """
 
-    def __init__(self, pieces: Iterable[_Rows]) -> None:
-        self.pieces = list(pieces)
+    def __init__(self, pieces: Iterable[_Rows], num_special: int) -> None:
+        self.pieces, self.num_special = list(pieces), num_special
         self.malformed = sum(piece.malformed for piece in self.pieces)
-        if self.pieces and (self.pieces[-1].lengths[-1:] <= NUM_SPECIAL).any():
+        if self.pieces and (self.pieces[-1].lengths[-1:] <= num_special).any():
             raise NotSure("rows of empty fields at the end do not count")
         labels = [piece.labels for piece in self.pieces if piece.labels is not None]
         total: Counter[str | int | None] = Counter()
@@ -140,7 +141,7 @@ class Encoded:
                 column.append(added)
         joined: list[Any] = list(map(np.concatenate, columns))
         token_ids, lengths, *others = joined
-        if len(lengths) and lengths.max() <= NUM_SPECIAL:
+        if len(lengths) and lengths.max() <= self.num_special:
             raise NotSure("all sentences are empty")
         offsets = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         return EncodedPairs(token_ids, offsets, *others)
@@ -158,7 +159,8 @@ def encode_pieces(
     """
     encoder = _Encoder(vocab, max_len, truncation, official)
     try:
-        return Encoded(in_order(lambda piece: encoder.encode(piece()), pieces))
+        rows = in_order(lambda piece: encoder.encode(piece()), pieces)
+        return Encoded(rows, vocab.num_special)
     except encoder.arrow.ArrowException as error:  # such as text too large for int32
         raise NotSure from error
 
@@ -190,9 +192,10 @@ def arrow_library() -> Any:
 class _Encoder:
     def __init__(self, vocab: Vocab, max_len: int, truncation: str, official: bool) -> None:
         self.arrow: Any = arrow_library()
-        self.special = np.array([vocab.required("<cls>"), vocab.required("<sep>")], np.int32)
+        cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
+        self.special = np.array([cls, *[sep] * vocab.separators], np.int32)
         self.vocab, self.official = vocab, official
-        self.limits = max_len - NUM_SPECIAL, truncation
+        self.limits = max_len - vocab.num_special, truncation
         self.chunk_ids = lru_cache(MAX_CHUNKS)(self._chunk_ids)
 
     def encode(self, piece: Columns) -> _Rows:
@@ -208,8 +211,9 @@ class _Encoder:
             len_a[row], len_b[row] = truncated_lengths(len_a[row], len_b[row], *self.limits)
         # <cls> a <sep> b <sep> are five ranges of an array that begins with the special tokens.
         begins = np.tile(np.array([0, 0, 1, 0, 1]), (len(a), 1))
-        lengths = np.ones_like(begins)
-        begins[:, 1], begins[:, 3] = words.begins[a] + 2, words.begins[b] + 2
+        lengths = np.tile(np.array([1, 0, len(self.special) - 1, 0, 1]), (len(a), 1))
+        begins[:, 1] = words.begins[a] + len(self.special)
+        begins[:, 3] = words.begins[b] + len(self.special)
         lengths[:, 1], lengths[:, 3] = len_a, len_b
         ids = np.concatenate([self.special, words.ids])
         token_ids = _ranges(ids, begins.ravel(), lengths.ravel())

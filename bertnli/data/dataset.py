@@ -21,7 +21,7 @@ from bertnli.data.read import read_parts
 from bertnli.data.reading import Reading
 from bertnli.data.sources import parts_of
 from bertnli.errors import ConfigError, DataError
-from bertnli.text.pairs import DEFAULT_MAX_LEN, NUM_SPECIAL, PairEncoding, check_truncation
+from bertnli.text.pairs import DEFAULT_MAX_LEN, PairEncoding, check_truncation
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
@@ -42,12 +42,14 @@ def build_vocab(corpus: Corpus, min_freq: int = 5) -> Vocab:
 def _checked_vocab(vocab: Vocab | None, max_len: int, truncation: str) -> Vocab:
     if vocab is None:
         raise ConfigError("give the vocabulary of the model that will read the pairs")
-    check_truncation(max_len, truncation)
+    check_truncation(max_len, truncation, vocab.num_special)
     return vocab
 
 
 class PairDataset(ExampleSet):
     """Sentence pairs as token ids ``<cls> premise <sep> hypothesis <sep>``.
+
+    RoBERTa's vocabularies put two ``<sep>`` between the sentences.
 
     Args:
         dataset: a `Corpus`; or the book's three lists of premises, hypotheses (sentences whose
@@ -199,7 +201,7 @@ class PairDataset(ExampleSet):
     def unknown_shares(self) -> NDArray[np.float64]:
         """(N,) shares of ``<unk>`` among each pair's tokens, without special tokens."""
         before = np.concatenate([[0], np.cumsum(self.token_ids == self.vocab.unk)])
-        return np.diff(before[self.offsets]) / np.maximum(self.lengths - NUM_SPECIAL, 1)
+        return np.diff(before[self.offsets]) / np.maximum(self.lengths - self.vocab.num_special, 1)
 
     def batch(self, indices: NDArray[np.int64], pad_to: int | None = None) -> Batch:
         """Return the pairs with the given indices (B,) as a batch.

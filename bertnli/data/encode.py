@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from bertnli.bert.labels import LABELS
 from bertnli.data.corpus import Corpus
-from bertnli.text.pairs import NUM_SPECIAL, truncated_lengths
+from bertnli.text.pairs import truncated_lengths
 from bertnli.text.vocab import Vocab
 
 
@@ -32,7 +32,8 @@ class EncodedPairs:
 def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -> EncodedPairs:
     """Encode the pairs of a corpus as token ids; see `PairDataset` for the arguments."""
     cls, sep = vocab.required("<cls>"), vocab.required("<sep>")
-    max_tokens = max_len - NUM_SPECIAL
+    between = [sep] * vocab.separators
+    max_tokens = max_len - vocab.num_special
     flat, ends, premise_lens, is_cut = array("i"), array("q", [0]), array("i"), bytearray()
     columns = (vocab.ids_of(column, corpus.tokenized) for column in corpus[:2])
     for a, b in zip(*columns, strict=True):
@@ -42,7 +43,7 @@ def encode_corpus(corpus: Corpus, max_len: int, vocab: Vocab, truncation: str) -
             a, b = a[:len_a], b[:len_b]
         flat.append(cls)
         flat.extend(a)
-        flat.append(sep)
+        flat.extend(between)
         flat.extend(b)
         flat.append(sep)
         ends.append(len(flat))

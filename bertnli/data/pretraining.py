@@ -13,7 +13,7 @@ from bertnli.data.batches import Batch, ExampleSet
 from bertnli.data.masking import Masking, PretrainingBatch
 from bertnli.data.text import Text
 from bertnli.errors import DataError
-from bertnli.text.pairs import NUM_SPECIAL, check_truncation, truncated_lengths
+from bertnli.text.pairs import check_truncation, truncated_lengths
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
 
 #: Numbers of the random streams, so that the draws of one do not change those of the other.
@@ -52,7 +52,7 @@ class PretrainingSet(ExampleSet):
         whole_words: bool = False,
         mask_rate: float = 0.15,
     ) -> None:
-        check_truncation(max_len, "book")
+        check_truncation(max_len, "book", vocab.num_special)
         self.vocab, self.max_len, self.next_sentence = vocab, max_len, next_sentence
         self.masking = Masking(vocab, mask_rate, whole_words)
         self.source = text.source
@@ -138,8 +138,9 @@ class PretrainingSet(ExampleSet):
         columns = np.arange(int(lens.max(initial=1)))
         in_a = (columns > 0) & (columns <= len_a)
         second = (columns > len_a + 1) & (columns < lens)
-        is_word = in_a | (second & (columns < lens - 1))
-        places = np.where(in_a, start_a + columns - 1, start_b + columns - len_a - 2)
+        before_b = len_a + num_special - 1  # (B, 1), without b it is the end
+        is_word = in_a | ((columns >= before_b) & (columns < lens - 1))
+        places = np.where(in_a, start_a + columns - 1, start_b + columns - before_b)
         words = self.token_ids[np.where(is_word, places, 0)]
         special = np.where(columns == 0, self.cls, np.where(columns < lens, self.sep, self.pad))
         batch = Batch(
@@ -156,7 +157,7 @@ class PretrainingSet(ExampleSet):
         is_lone = seconds < 0
         len_a = self.sentence_lengths[self.firsts[indices]]
         len_b = np.where(is_lone, 0, self.sentence_lengths[seconds])
-        num_special = np.where(is_lone, NUM_SPECIAL - 1, NUM_SPECIAL)
+        num_special = np.where(is_lone, 2, self.vocab.num_special)
         room = self.max_len - num_special
         for i in np.flatnonzero(len_a + len_b > room):
             lens = truncated_lengths(int(len_a[i]), int(len_b[i]), int(room[i]))

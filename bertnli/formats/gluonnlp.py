@@ -21,8 +21,8 @@ from bertnli.bert.parameters import infer_config
 from bertnli.errors import CheckpointError, DataError
 from bertnli.formats.checkpoint import DROPOUT, WEIGHT, Checkpoint
 from bertnli.formats.names import by_template, canonical, without_gamma
+from bertnli.text.subwords import load_gluonnlp, load_vocab
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import load_gluonnlp, load_vocab
 
 FORMAT = "GluonNLP BERT"
 #: GluonNLP's names of layers and tensors to the canonical ones; {} is the number of a block.

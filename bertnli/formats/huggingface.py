@@ -29,8 +29,8 @@ from bertnli.formats.families import FAMILIES, FIXED, Family, family_of, unsaid
 from bertnli.formats.names import by_template, canonical, without_gamma
 from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
+from bertnli.text.subwords import SubwordVocab
 from bertnli.text.tokenizer_config import SETTINGS_FILE
-from bertnli.text.wordpiece import WordPieceVocab
 
 CONFIG, GOOGLE_CONFIG, WEIGHTS = "config.json", "bert_config.json", "model.safetensors"
 #: An entry of the tokenizer's settings for another rule of truncation than that of transformers.
@@ -233,7 +233,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     for name, values in ((SETTINGS_FILE, _tokenizer(checkpoint, family)), (CONFIG, described)):
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     vocab.save(folder / vocab.FILE)
-    if vocab.IS_WORDPIECE:
+    if vocab.is_wordpiece:
         (folder / "vocab.txt").write_text("\n".join(vocab.idx_to_token) + "\n", encoding="utf-8")
 
 
@@ -245,7 +245,7 @@ def _check_can_say(checkpoint: Checkpoint, family: Family) -> None:
             "transformers' BERT normalises the sum of the embeddings, and this model, the book's, "
             f"does not: no values of the same tensors make the two compute the same. {INSTEAD}"
         )
-    if not isinstance(checkpoint.vocab, WordPieceVocab):
+    if not isinstance(checkpoint.vocab, SubwordVocab):
         raise CheckpointError(
             "transformers' BERT has a vocabulary of word pieces, and this model has one of words. "
             f"{INSTEAD}"

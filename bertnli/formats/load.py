@@ -18,7 +18,7 @@ from bertnli.formats.checkpoint import WEIGHT, Checkpoint, head_of
 from bertnli.formats.weights import locate, locate_local
 from bertnli.hub.catalogue import PRETRAINED
 from bertnli.text.pairs import PairEncoding
-from bertnli.text.wordpiece import load_vocab
+from bertnli.text.subwords import load_vocab
 
 #: The formats in the order in which they are tried; if none matches, it is the book's. Each is a
 #: module with `match(file, stored)`, whether a file with these tensors is of the format, and
@@ -237,7 +237,7 @@ def _with_heads(
 
 
 def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
-    """Compare the sizes of the vocabulary and the token embedding.
+    """Compare the vocabulary with the model: segments, and the size of the token embedding.
 
     Tools round the rows of a word-piece model's embedding up to a multiple of at most `PADDED`;
     more unused rows mean that tokens are missing.
@@ -245,9 +245,15 @@ def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
     Returns:
         A message, empty if the sizes fit, and whether the model can be used.
     """
-    tokens, rows = len(checkpoint.vocab), checkpoint.config.vocab_size
+    vocab, config = checkpoint.vocab, checkpoint.config
+    if config.pair_segments and config.num_segments and not vocab.gives_segments:
+        return (
+            f"{checkpoint.source}: the model reads the segments of a pair's sentences, and its "
+            "tokenizer gives both the first; put the tokenizer there that it was trained with"
+        ), False
+    tokens, rows = len(vocab), config.vocab_size
     text = f"{checkpoint.source}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
-    may_spare = not checkpoint.vocab.WHOLE_WORDS and checkpoint.format != gluonnlp.FORMAT
+    may_spare = not vocab.WHOLE_WORDS and checkpoint.format != gluonnlp.FORMAT
     if tokens > rows or (tokens < rows and not may_spare):
         return text, False
     if rows - tokens >= PADDED or rows >= 2 * tokens:

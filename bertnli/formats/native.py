@@ -22,14 +22,14 @@ from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.folder import remove_files, replaced_folder
 from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
+from bertnli.text.subwords import SubwordVocab
 from bertnli.text.vocab import Vocab
-from bertnli.text.wordpiece import WordPieceVocab
 
 FORMATS = ("bertnli classifier", "bertnli pretrained model")
 VERSION = 1
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 #: All files that a checkpoint may have. The one that identifies it comes last, to be removed last.
-FILES = (WEIGHTS, Vocab.FILE, WordPieceVocab.FILE, CONFIG)
+FILES = (WEIGHTS, Vocab.FILE, SubwordVocab.FILE, CONFIG)
 
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:

@@ -8,9 +8,8 @@ from numbers import Integral
 from typing import Any
 
 from bertnli.errors import ConfigError
+from bertnli.text.vocab import Vocab
 
-#: ``<cls>`` before the premise, ``<sep>`` after it and after the hypothesis.
-NUM_SPECIAL = 3
 TRUNCATIONS = ("book", "longest_first", "ratio")
 #: Default maximum length of a pair, as in the book.
 DEFAULT_MAX_LEN = 128
@@ -79,19 +78,25 @@ class PairEncoding:
 
 
 def get_tokens_and_segments(
-    tokens_a: Sequence[str], tokens_b: Sequence[str] | None = None
+    tokens_a: Sequence[str], tokens_b: Sequence[str] | None = None, vocab: Vocab | None = None
 ) -> tuple[list[str], list[int]]:
     """Join one or two lists of tokens to BERT's input, and return each token's segment, 0 or 1.
+
+    The special tokens are those of ``vocab``, None for the book's. Segment 1 begins after the first
+    ``<sep>``.
 
     Examples:
         >>> bertnli.get_tokens_and_segments(["a"], ["b", "c"])
         (['<cls>', 'a', '<sep>', 'b', 'c', '<sep>'], [0, 0, 0, 1, 1, 1])
     """
-    tokens = ["<cls>", *tokens_a, "<sep>"]
+    special = {} if vocab is None else vocab.special
+    cls, sep = (special.get(name, name) for name in ("<cls>", "<sep>"))
+    tokens = [cls, *tokens_a, sep]
     segments = [0] * len(tokens)
     if tokens_b is not None:
-        tokens += [*tokens_b, "<sep>"]
-        segments += [1] * (len(tokens_b) + 1)
+        more = 0 if vocab is None else vocab.separators - 1
+        tokens += [*[sep] * more, *tokens_b, sep]
+        segments += [1] * (more + len(tokens_b) + 1)
     return tokens, segments
 
 
@@ -101,13 +106,13 @@ def check_length(max_len: int) -> None:
         raise ConfigError(f"max_len is {max_len!r:.80}; a whole number is expected, such as 128")
 
 
-def check_truncation(max_len: int, rule: str) -> None:
+def check_truncation(max_len: int, rule: str, num_special: int) -> None:
     """Raise ConfigError if a length is too short for two sentences, or a rule is unknown."""
     check_length(max_len)
-    if max_len < NUM_SPECIAL + 2:
+    if max_len < num_special + 2:
         raise ConfigError(
             f"max_len={max_len} leaves no room for a token of each sentence beside the "
-            f"{NUM_SPECIAL} special ones; give at least {NUM_SPECIAL + 2}"
+            f"{num_special} special ones; give at least {num_special + 2}"
         )
     if rule not in TRUNCATIONS:
         raise ConfigError(f"truncation is {rule!r}; it is one of {list(TRUNCATIONS)}")

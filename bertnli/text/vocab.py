@@ -41,6 +41,12 @@ class Vocab:
     FILE = "vocab.json"
     #: Whether each lower-case word is one token.
     WHOLE_WORDS = True
+    #: The number of ``<sep>`` between the sentences of a pair; one more ends the pair.
+    separators = 1
+    #: Whether the second sentence has a segment of its own.
+    gives_segments = True
+    #: Whether the tokens are word pieces, which a ``vocab.txt`` can list.
+    is_wordpiece = False
     min_freq: int | None = None
 
     def __init__(
@@ -125,6 +131,21 @@ class Vocab:
         unk, get = self.unk, self.token_to_idx.get
         for tokens in lower_tokens(sentences, tokenized):
             yield [get(token, unk) for token in tokens]
+
+    def settings(self) -> dict[str, Any]:
+        """Return the entries of a tokenizer_config.json that change how text is cut."""
+        return {}
+
+    @property
+    def special(self) -> dict[str, str]:
+        """The book's names of the special tokens to the texts of those that there are."""
+        names = (UNKNOWN, *RESERVED_TOKENS)
+        return {name: name for name in names if name in self.token_to_idx}
+
+    @property
+    def num_special(self) -> int:
+        """The number of special tokens of a pair, ``<cls>`` and each ``<sep>``."""
+        return 2 + self.separators
 
     @property
     def unk(self) -> int:

@@ -12,9 +12,9 @@ from bertnli.data import direct
 from bertnli.data.dataset import PairDataset
 from bertnli.data.read import read
 from bertnli.errors import DataError
+from bertnli.text.subwords import train_word_pieces
 from bertnli.text.tokenize import lower_tokens
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import train_word_pieces
 
 WORDS = ["a", "dog", ".", "café", "i̇", "σ", "ss", "n't", "-lrb-", "``", "''", "'", "/", "\x7f"]
 VOCAB = Vocab([*WORDS, *"bcxyz", "can", "not", "n/a"], 0, RESERVED_TOKENS)

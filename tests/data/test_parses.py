@@ -14,9 +14,9 @@ from bertnli.data import direct
 from bertnli.data.dataset import PairDataset, build_vocab
 from bertnli.data.read import pairs
 from bertnli.errors import DataError
+from bertnli.text.subwords import train_word_pieces
 from bertnli.text.tokenize import Tokens, treebank_tokenize
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import train_word_pieces
 
 PARSES = ("sentence1_binary_parse", "sentence2_binary_parse")
 #: (text, its binary parse); the tokenizer of raw text cuts two of the parses differently.

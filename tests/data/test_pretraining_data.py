@@ -13,8 +13,8 @@ from bertnli.data.masking import Masking
 from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import Text, build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
+from bertnli.text.subwords import SubwordVocab, train_word_pieces
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import WordPieceVocab, train_word_pieces
 
 #: Each sentence of each document is of words that no other has.
 STORIES = [[f"w{d}x{s}a w{d}x{s}b w{d}x{s}c" for s in range(d % 4 + 1)] for d in range(30)]
@@ -179,7 +179,7 @@ def test_weights_of_any_parts_add_up_to_the_mean(count):
 
 
 def test_sentences_of_special_tokens_alone_are_left_out():
-    vocab = WordPieceVocab.from_pieces(["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"])
+    vocab = SubwordVocab.from_pieces(["[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]", "a", "b"])
     data = make_set([["[SEP]", "a", "a b"], ["b [MASK]", "a"]], vocab=vocab)
     assert data.skipped == {"no words": 1} and len(data) == 2
     assert (epoch_batch(data).pred_positions >= 0).any(1).all()

@@ -12,7 +12,7 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 
-from bertnli.text.wordpiece import WordPieceVocab
+from bertnli.text.subwords import SubwordVocab
 
 MB = 1 << 20
 HEAD = "gold_label\tsentence1\tsentence2\n"
@@ -132,7 +132,7 @@ SPECIAL = ("[UNK]", "[PAD]", "[MASK]", "[CLS]", "[SEP]")
 
 def definition(vocab=None, model=None, **changes):
     """Make a tokenizer.json of word pieces, with changes."""
-    made = json.loads(WordPieceVocab.from_pieces([*SPECIAL, *"abcdefg"]).definition())
+    made = json.loads(SubwordVocab.from_pieces([*SPECIAL, *"abcdefg"]).definition())
     made["model"] |= model or {}
     made["model"]["vocab"] |= vocab or {}
     return json.dumps({**made, **changes}).encode()

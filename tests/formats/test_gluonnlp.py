@@ -19,7 +19,7 @@ from bertnli.errors import CheckpointError, ConfigError, DataError
 from bertnli.formats.convert import convert, digests
 from bertnli.formats.load import load_classifier, load_pretrained
 from bertnli.formats.params import read_params, write_params
-from bertnli.text.wordpiece import load_gluonnlp
+from bertnli.text.subwords import load_gluonnlp
 
 FOLDER = Path(__file__).parent.parent / "fixtures" / "gluonnlp"
 ZOO, CLASSIFIER = FOLDER / "bert_2_32_4_tiny_uncased-0a1b2c3d.params", "model_bert_SNLI_0.params"

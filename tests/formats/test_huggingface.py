@@ -19,8 +19,8 @@ from bertnli.errors import CheckpointError
 from bertnli.formats import huggingface
 from bertnli.formats.checkpoint import Checkpoint
 from bertnli.formats.load import load_checkpoint, load_classifier
+from bertnli.text.subwords import SubwordVocab
 from bertnli.text.tokenizer_config import SPECIAL
-from bertnli.text.wordpiece import WordPieceVocab
 
 PIECES = [*SPECIAL.values(), *"abcdefghijklmnopqrstuvwxyz.,!?'()-", "man", "dog", "is", "##s"]
 LABELS = ("NEUTRAL", "ENTAILMENT", "CONTRADICTION")
@@ -199,7 +199,7 @@ def test_what_we_write_opens_there(classified, tmp_path):
     for name, tensor in model.state_dict().items():
         assert torch.equal(back.state_dict()[name], tensor), name
     assert np.array_equal(peer_logits(back, tmp_path / "m"), peer_logits(model, folder))
-    vocab = WordPieceVocab.from_pieces(PIECES)
+    vocab = SubwordVocab.from_pieces(PIECES)
     book = Checkpoint({}, BERTConfig(len(vocab), 8, 12, 2, 1, 0.0, 16), vocab, LABELS)
     with pytest.raises(CheckpointError, match=r"normalises the sum.*--to torch, mxnet or b"):
         huggingface.write(book, tmp_path / "book")
@@ -219,7 +219,7 @@ def test_fine_tuning_starts_from_it(backend, tmp_path):
     last = json.loads((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1])
     assert last["dev_accuracy"] > 0.9
     trained = load_classifier(tmp_path / "run")
-    assert trained.config.embedding_norm and isinstance(trained.vocab, WordPieceVocab)
+    assert trained.config.embedding_norm and isinstance(trained.vocab, SubwordVocab)
 
 
 def test_steps_are_those_of_transformers(backend, classified):

@@ -25,8 +25,8 @@ from bertnli.serve.limits import Limits
 from bertnli.serve.metrics import Metrics
 from bertnli.serve.worker import Worker
 from bertnli.text.pairs import PairEncoding, truncated_lengths
+from bertnli.text.subwords import SPECIAL, SubwordVocab
 from bertnli.text.vocab import RESERVED_TOKENS, Vocab
-from bertnli.text.wordpiece import SPECIAL, WordPieceVocab
 
 LABELS = ("entailment", "contradiction", "neutral")
 WORDS = [f"w{i}" for i in range(60)]
@@ -168,7 +168,7 @@ def test_every_format_keeps_it(net, tmp_path):
 
 @pytest.mark.parametrize("truncation", ["book", "longest_first"])
 def test_transformers_cuts_alike(backend, tmp_path, truncation):
-    pieces = WordPieceVocab.from_pieces([*SPECIAL.values(), *WORDS])
+    pieces = SubwordVocab.from_pieces([*SPECIAL.values(), *WORDS])
     net = make_net(backend, pieces, embedding_norm=True, activation="gelu", norm_eps=1e-12)
     net.encoding = PairEncoding(100, truncation)
     net.save(tmp_path / "net")

@@ -145,9 +145,14 @@ def test_longest_first_is_the_rule_of_tokenizers(a, b, room):
 
 
 def test_truncation_refuses():
-    check_truncation(5, "ratio")
-    for max_len, rule, message in ((4, "book", "max_len=4"), (128, "longest", "'longest'")):
-        refused(ConfigError, message, check_truncation, max_len, rule)
+    check_truncation(5, "ratio", 3)
+    wrong = (
+        (4, "book", 3, "max_len=4"),
+        (5, "book", 4, "at least 6"),
+        (128, "longest", 3, "'longest'"),
+    )
+    for *arguments, message in wrong:
+        refused(ConfigError, message, check_truncation, *arguments)
 
 
 def test_label_order():

@@ -7,8 +7,8 @@ import pytest
 from refusals import refused
 
 from bertnli.errors import DataError
+from bertnli.text.subwords import SubwordVocab, load_vocab
 from bertnli.text.tokenizer_config import SPECIAL
-from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
 PIECES = [*SPECIAL.values(), "a", "man", "dog", "##s", "[ent]"]
 SETTINGS, SPECIAL_TOKENS = "tokenizer_config.json", "special_tokens_map.json"
@@ -20,7 +20,7 @@ def folder(tmp_path, request):
     if request.param == "vocab.txt":
         (tmp_path / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     else:
-        WordPieceVocab.from_pieces(PIECES).save(tmp_path / "tokenizer.json")
+        SubwordVocab.from_pieces(PIECES).save(tmp_path / "tokenizer.json")
     return tmp_path
 
 
@@ -109,25 +109,40 @@ def template(pair, single="[CLS] $A [SEP]"):
     return {"type": "TemplateProcessing", **parts, "special_tokens": tokens}
 
 
+TRIMS = {"trim_offsets": True, "add_prefix_space": False}
+
+
 @pytest.mark.parametrize(
-    ("processor", "is_bert"),
+    ("processor", "form"),
     [
-        (template("[CLS] $A [SEP] $B:1 [SEP]:1"), True),
-        ({"type": "BertProcessing", "sep": ["[SEP]", 4], "cls": ["[CLS]", 3]}, True),
-        (None, False),
-        (template("[CLS] $A [SEP] [SEP] $B [SEP]"), False),
-        (template("[CLS] $A [SEP] $B [SEP]"), False),
-        (template("[CLS] $B [SEP] $A:1 [SEP]:1"), False),
+        (template("[CLS] $A [SEP] $B:1 [SEP]:1"), (1, True)),
+        ({"type": "BertProcessing", "sep": ["[SEP]", 4], "cls": ["[CLS]", 3]}, (1, True)),
+        (
+            {"type": "RobertaProcessing", "sep": ["[SEP]", 4], "cls": ["[CLS]", 3]} | TRIMS,
+            (2, False),
+        ),
+        (template("[CLS] $A [SEP] [SEP] $B [SEP]"), (2, False)),
+        (template("[CLS] $A [SEP] [SEP] $B:1 [SEP]:1"), (2, True)),
+        (template("[CLS] $A [SEP] $B [SEP]"), (1, False)),
+        (None, None),
+        (template("[CLS] $A [SEP] [SEP] [SEP] $B [SEP]"), None),
+        (template("[CLS] $A $B:1 [SEP]:1"), None),
+        (template("[CLS] $A:1 [SEP] $B:1 [SEP]:1"), None),
+        (template("[CLS] $A [SEP] $B:1 [SEP]"), None),
+        (template("[CLS] $B [SEP] $A:1 [SEP]:1"), None),
+        (template("[SEP] $A [SEP] $B:1 [SEP]:1"), None),
     ],
 )
-def test_pairs_of_another_form_are_refused(tmp_path, processor, is_bert):
-    definition = json.loads(WordPieceVocab.from_pieces(PIECES).definition())
+def test_pairs_of_another_form_are_refused(tmp_path, processor, form):
+    definition = json.loads(SubwordVocab.from_pieces(PIECES).definition())
     definition["post_processor"] = processor
     (tmp_path / "tokenizer.json").write_text(json.dumps(definition))
-    if is_bert:
-        assert load_vocab(tmp_path) is not None
+    if form is None:
+        refused(DataError, r"tokenizer\.json: .*only the inputs of BERT", load_vocab, tmp_path)
         return
-    refused(DataError, r"tokenizer\.json: .*only BERT's input", load_vocab, tmp_path)
+    vocab = load_vocab(tmp_path)
+    assert (vocab.separators, vocab.gives_segments) == form
+    assert vocab.special == SPECIAL
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from bertnli.data.pretraining import PretrainingSet
 from bertnli.data.text import build_text_vocab, read_text
 from bertnli.errors import ConfigError, DataError
 from bertnli.formats.load import load_pretrained
-from bertnli.text.wordpiece import WordPieceVocab
+from bertnli.text.subwords import SubwordVocab
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_only_the_masked_word_task_trains_only_its_tensors(backend, text_file, t
     more = "--epochs 1 --tasks mlm --word-pieces 300 --whole-words --quiet"
     pretrain(text_file, tmp_path / "run", backend.name, more)
     model = load_pretrained(tmp_path / "run")
-    assert type(model.vocab) is WordPieceVocab and len(model.vocab) == 300
+    assert type(model.vocab) is SubwordVocab and len(model.vocab) == 300
     for name, array in backend.BERTModel(**model.config.to_dict()).arrays().items():
         moved = not np.array_equal(array, model.arrays[name])
         assert moved != name.startswith(("hidden.", "nsp.")), name

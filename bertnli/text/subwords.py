@@ -1,4 +1,4 @@
-"""Word-piece vocabularies of Hugging Face's and GluonNLP's BERTs, by the package tokenizers."""
+"""Vocabularies of pieces of words, Hugging Face's and GluonNLP's, by the package tokenizers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from bertnli.text.tokenizer_config import (
     lowercases,
     read_settings,
 )
-from bertnli.text.vocab import Vocab
+from bertnli.text.vocab import UNKNOWN, Vocab
 
 #: Limits of a vocabulary: its size, and the number of ids without a token.
 MAX_TOKENS, MAX_GAPS = 1 << 19, 1 << 16
@@ -30,8 +30,8 @@ _CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
 _FROM_TREEBANK = {new: old for old, new in BRACKETS.items()} | {"``": '"', "''": '"'}
 
 
-class WordPieceVocab(Vocab):
-    """A vocabulary of word pieces, with the tokenizer that splits text into them.
+class SubwordVocab(Vocab):
+    """A vocabulary of pieces of words, with the tokenizer that splits text into them.
 
     `required` takes the book's names of special tokens: ``required("<cls>")`` is the id of
     ``[CLS]``. So data sets, truncation and the cache work with both kinds of vocabulary.
@@ -39,8 +39,15 @@ class WordPieceVocab(Vocab):
     Args:
         definition: the JSON text of a ``tokenizer.json``.
 
+    Attributes:
+        special: dictionary of the book's names of special tokens to the tokenizer's; those that it
+            lacks are absent. ``<cls>`` and ``<sep>`` are those of a pair, ``<unk>`` is that of
+            unknown text; others are known by their names, such as ``[PAD]`` or ``<pad>``.
+        separators: 1 for pairs ``[CLS] A [SEP] B [SEP]``, 2 for ``<s> A </s></s> B </s>``.
+        gives_segments, is_wordpiece: see `Vocab`.
+
     Raises:
-        DataError: the text does not define a tokenizer of BERT's inputs.
+        DataError: the text does not define a tokenizer of such pairs.
         BackendError: the package tokenizers is missing.
     """
 
@@ -64,11 +71,12 @@ class WordPieceVocab(Vocab):
             tokens[i] = token
         self._set_tokens(tokens)
         next(self.ids_of(["\U0010fffd"], False))  # an unknown character; fails without [UNK]
-        self._check_pairs()
+        self._read_pairs()
+        self._read_special()
 
     @classmethod
-    def load(cls, path: str | Path) -> WordPieceVocab:
-        """Read a ``tokenizer.json``; see `WordPieceVocab` for the errors."""
+    def load(cls, path: str | Path) -> SubwordVocab:
+        """Read a ``tokenizer.json``; see `SubwordVocab` for the errors."""
         definition = read_text(path, DataError, MAX_VOCAB)
         with _as_data_errors(path):
             return cls(definition)
@@ -81,7 +89,7 @@ class WordPieceVocab(Vocab):
         strip_accents: bool | None = None,
         split_chinese: bool = True,
         longest_word: int = 100,
-    ) -> WordPieceVocab:
+    ) -> SubwordVocab:
         """Make the vocabulary of a ``vocab.txt``, which tokenizes as BERT's reference code does.
 
         Args:
@@ -118,19 +126,52 @@ class WordPieceVocab(Vocab):
         normalizer = json.loads(self.definition())["normalizer"] or {}
         return {key: normalizer[name] for key, name in SETTINGS.items() if name in normalizer}
 
-    def _check_pairs(self) -> None:
-        """Raise DataError if the tokenizer does not place a pair's special tokens as BERT does."""
-        with _as_data_errors("a pair cannot be cut into word pieces"):
+    def _read_pairs(self) -> None:
+        """Read from an encoded pair how special tokens and segments are placed.
+
+        Raises:
+            DataError: it is not done in a way that `bertnli.data` knows.
+        """
+        with _as_data_errors("a pair cannot be cut into pieces"):
             a, b = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
             pair = self.tokenizer.encode("a", "b")
-        begin, end = SPECIAL["<cls>"], SPECIAL["<sep>"]
-        expected = [begin, *a.tokens, end, *b.tokens, end]
-        segments = [0] * (len(a.tokens) + 2) + [1] * (len(b.tokens) + 1)
-        if (pair.tokens, pair.type_ids) != (expected, segments):
+        tokens, types, ends = pair.tokens, pair.type_ids, len(b.tokens) + 1
+        cls, sep = (tokens[0], tokens[-1]) if tokens else ("[CLS]", "[SEP]")
+        self.separators = len(tokens) - len(a.tokens) - len(b.tokens) - 2
+        expected = [cls, *a.tokens, *[sep] * self.separators, *b.tokens, sep]
+        is_known = self.separators in (1, 2) and tokens == expected and cls != sep
+        second = types[-ends:]
+        if not is_known or any(types[:-ends]) or second not in ([0] * ends, [1] * ends):
             raise DataError(
-                f"it makes {' '.join(pair.tokens)!r} with the segments {pair.type_ids} of a pair, "
-                f"and only BERT's input is computed here, {' '.join(expected)!r}, {segments}"
+                f"it makes {' '.join(tokens)!r} with the segments {types} of a pair, and only the "
+                "inputs of BERT and RoBERTa are computed here, '[CLS] a [SEP] b [SEP]' and "
+                "'<s> a </s> </s> b </s>'"
             )
+        self.gives_segments = second[-1] == 1
+        self._special = {"<cls>": cls, "<sep>": sep}
+
+    def _read_special(self) -> None:
+        """Find the special tokens that no pair shows, by the model's description or their names."""
+        model = json.loads(self.definition())["model"]
+        self.is_wordpiece = model["type"] == "WordPiece"
+        unknown = model.get("unk_token")
+        if model.get("unk_id") is not None:
+            unknown = model["vocab"][model["unk_id"]][0]
+        for name, alike in SPECIAL.items():
+            names = (alike, name) if self._special["<cls>"] == "[CLS]" else (name, alike)
+            names = (unknown, *names) if name == UNKNOWN else names
+            found = [text for text in names if text in self.token_to_idx]
+            if name not in self._special and found:
+                self._special[name] = found[0]
+
+    @property
+    def special(self) -> dict[str, str]:
+        return self._special
+
+    @property
+    def unk(self) -> int:
+        """The id of unknown text; -1 for a tokenizer without unknown text."""
+        return self.token_to_idx.get(self._special.get(UNKNOWN, ""), -1)
 
     def definition(self) -> str:
         """Return the JSON text of the tokenizer."""
@@ -140,7 +181,7 @@ class WordPieceVocab(Vocab):
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def required(self, token: str) -> int:
-        return super().required(SPECIAL.get(token, token))
+        return super().required(self._special.get(token, token))
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
         texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
@@ -151,7 +192,7 @@ class WordPieceVocab(Vocab):
                 yield encoding.ids
 
 
-def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
+def train_word_pieces(sentences: Iterable[str], size: int) -> SubwordVocab:
     """Learn ``size`` lower-case word pieces from text; the result depends on the text alone.
 
     Raises:
@@ -168,7 +209,7 @@ def train_word_pieces(sentences: Iterable[str], size: int) -> WordPieceVocab:
             f"{size} word pieces are fewer than the text's characters and the special tokens; "
             f"give {len(ids)} at least"
         )
-    return WordPieceVocab.from_pieces(sorted(ids, key=ids.__getitem__))
+    return SubwordVocab.from_pieces(sorted(ids, key=ids.__getitem__))
 
 
 def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, int]:
@@ -194,7 +235,7 @@ def load_vocab(folder: Path) -> Vocab | None:
     Raises:
         DataError: a file cannot be read, or has an unsupported setting.
     """
-    path = folder / WordPieceVocab.FILE
+    path = folder / SubwordVocab.FILE
     defined = is_there(path)
     settings, added = read_settings(folder, defined)
     if not defined and is_there(folder / Vocab.FILE):
@@ -214,7 +255,7 @@ def load_vocab(folder: Path) -> Vocab | None:
     return vocab
 
 
-def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVocab:
+def _of_definition(path: Path, settings: dict[str, Any] | None) -> SubwordVocab:
     """Read a tokenizer.json; the settings of a BERT tokenizer replace those in it, if given."""
     definition = read_json_object(path, DataError, MAX_VOCAB)
     normalizer = definition.get("normalizer") or {}
@@ -222,12 +263,12 @@ def _of_definition(path: Path, settings: dict[str, Any] | None) -> WordPieceVoca
     if settings and is_bert and normalizer.get("type") == "BertNormalizer":
         for key, name in SETTINGS.items():
             normalizer[name] = settings.get(key, None if key == "strip_accents" else True)
-    return WordPieceVocab(json.dumps(definition))
+    return SubwordVocab(json.dumps(definition))
 
 
-def _of_pieces(path: Path, settings: dict[str, Any]) -> WordPieceVocab:
+def _of_pieces(path: Path, settings: dict[str, Any]) -> SubwordVocab:
     pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
-    return WordPieceVocab.from_pieces(
+    return SubwordVocab.from_pieces(
         pieces,
         settings.get("do_lower_case", lowercases(pieces)),
         settings.get("strip_accents"),
@@ -241,7 +282,7 @@ def _load_json(path: Path) -> Vocab:
     return load_gluonnlp(path) if is_object else Vocab.load(path)
 
 
-def load_gluonnlp(path: Path) -> WordPieceVocab:
+def load_gluonnlp(path: Path) -> SubwordVocab:
     """Read a vocabulary that GluonNLP wrote; the result tokenizes like GluonNLP's tokenizer.
 
     Text is lower-cased if the file's name has ``uncased``, or if the name has no ``cased`` and the
@@ -255,7 +296,7 @@ def load_gluonnlp(path: Path) -> WordPieceVocab:
     named = re.search("(un)?cased", path.name)
     lowercase = lowercases(pieces) if named is None else named[1] is not None
     with _as_data_errors(path):
-        return WordPieceVocab.from_pieces(pieces, lowercase, longest_word=200)
+        return SubwordVocab.from_pieces(pieces, lowercase, longest_word=200)
 
 
 @contextmanager

@@ -11,8 +11,8 @@ from refusals import refused
 import bertnli
 from bertnli.data.corpus import Corpus
 from bertnli.errors import DataError
+from bertnli.text.subwords import SubwordVocab, load_vocab
 from bertnli.text.tokenizer_config import SPECIAL
-from bertnli.text.wordpiece import WordPieceVocab, load_vocab
 
 PIECES = [
     *SPECIAL.values(),
@@ -67,7 +67,7 @@ def test_any_text_is_cut_as_transformers_cuts_it_or_the_settings_are_refused(
 ):
     folder = tmp_path_factory.mktemp("settings")
     if defined:
-        WordPieceVocab.from_pieces(PIECES, lowercase).save(folder / "tokenizer.json")
+        SubwordVocab.from_pieces(PIECES, lowercase).save(folder / "tokenizer.json")
     else:
         (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
     chosen = {"do_lower_case": lowercase}
@@ -89,17 +89,17 @@ def test_any_text_is_cut_as_transformers_cuts_it_or_the_settings_are_refused(
 
 
 def test_sentences_of_a_treebank_become_text():
-    vocab = WordPieceVocab.from_pieces(PIECES)
+    vocab = SubwordVocab.from_pieces(PIECES)
     parsed = ["A man -LRB- a dog -RRB- .", "The man 's dog is n't `` in '' ."]
     texts = ["A man (a dog).", "The man's dog isn't \" in \" ."]
     assert [*vocab.ids_of(parsed, tokenized=True)] == [*vocab.ids_of(texts, tokenized=False)]
 
 
 def test_special_tokens_have_the_book_s_names():
-    vocab = WordPieceVocab.from_pieces(PIECES)
+    vocab = SubwordVocab.from_pieces(PIECES)
     assert [vocab.required(name) for name in SPECIAL] == list(range(5))
     corpus = Corpus(["A man"], ["dog"], [0], tokenized=False)
     dataset = bertnli.get_backend("torch").SNLIBERTDataset(corpus, 16, vocab, verbose=False)
     assert vocab.to_tokens(dataset.token_ids) == ["[CLS]", "a", "man", "[SEP]", "dog", "[SEP]"]
     with pytest.raises(DataError, match=r"\[MASK\]"):
-        WordPieceVocab.from_pieces(["[UNK]", "[PAD]", "[CLS]", "[SEP]"])
+        SubwordVocab.from_pieces(["[UNK]", "[PAD]", "[CLS]", "[SEP]"])
