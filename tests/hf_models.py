@@ -50,8 +50,14 @@ def make_model(family, folder, kind="ForSequenceClassification", save=(), **sett
         for parameter in model.parameters():
             parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder, **dict(save))
-    (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n", encoding="utf-8")
-    transformers.BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(folder)
+    own = "PAD UNK" if model.config.pad_token_id == 0 else "UNK PAD"
+    names = [f"[{name}]" for name in own.split()]
+    (folder / "vocab.txt").write_text("\n".join([*names, *PIECES[2:]]) + "\n", encoding="utf-8")
+    inputs = ["input_ids", "attention_mask"]
+    if family in ("bert", "electra"):
+        inputs.append("token_type_ids")
+    path = str(folder / "vocab.txt")
+    transformers.BertTokenizerFast(path, model_input_names=inputs).save_pretrained(folder)
     return model
 
 

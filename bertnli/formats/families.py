@@ -104,7 +104,7 @@ class Family:
         settings: `BERTConfig` fields with one value in the family.
         ignored: prefixes of tensors that have no place here.
         drops_before_pooler: whether the classifier's dropout is also applied before the pooler.
-        reads_segments: whether the tokenizer gives the encoder segments.
+        reads_segments: whether the family's own tokenizer gives segments.
     """
 
     prefix: str
@@ -155,6 +155,7 @@ class Family:
         if values.get("first_position") is None:
             values["first_position"] = described.get("pad_token_id", 1) + 1
         values["max_len"] -= values["first_position"]
+        values["pair_segments"] = self.reads_segments or not values["num_segments"]
         return BERTConfig(**values, family=name)
 
     def description(self, config: BERTConfig) -> dict[str, Any]:
@@ -202,7 +203,6 @@ def _roberta(models: str) -> Family:
         _LM_HEAD | _OUT,
         (f"{models}ForSequenceClassification", f"{models}ForMaskedLM"),
         keys={"num_segments": "type_vocab_size", "classifier_dropout": "classifier_dropout"},
-        settings={"pair_segments": False},
         drops_before_pooler=True,
     )
 
@@ -272,18 +272,21 @@ def family_of(model_type: Any, source: object) -> Family:
     """Return the family of a model type, or raise CheckpointError."""
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
-            f"{source}: a model of type {model_type!r:.80}, and of Hugging Face's models only those "
-            f"of the types {', '.join(FAMILIES)} are computed here"
+            f"{source}: a model of type {model_type!r:.80}, and of Hugging Face's models only the "
+            f"types {', '.join(FAMILIES)} are computed here"
         )
     return FAMILIES[model_type]
 
 
 def unsaid(config: BERTConfig, family: Family) -> list[str]:
-    """Return the settings of a configuration that a family's config.json cannot say."""
+    """Return the settings of a configuration that a family's config.json cannot say.
+
+    Whether segments are read is said by the tokenizer's settings.
+    """
     described = family.description(config) | {"pad_token_id": config.first_position - 1}
     said = family.config(described, config.family)
     return [
         f"{f.name}={getattr(config, f.name)!r} (here {getattr(said, f.name)!r})"
         for f in fields(config)
-        if getattr(config, f.name) != getattr(said, f.name)
+        if f.name != "pair_segments" and getattr(config, f.name) != getattr(said, f.name)
     ]

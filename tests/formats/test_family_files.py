@@ -45,7 +45,8 @@ def batch_of(lengths, width=12):
 def peer_logits(model, folder):
     """Compute the logits of the pairs with a model and a tokenizer of transformers'."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-    how = {"padding": True, "truncation": "longest_first", "max_length": 62}
+    max_length = load_checkpoint(folder).encoding.max_len
+    how = {"padding": True, "truncation": "longest_first", "max_length": max_length}
     inputs = tokenizer(*map(list, zip(*PAIRS, strict=True)), **how, return_tensors="pt")
     inputs = {k: v for k, v in inputs.items() if k in tokenizer.model_input_names}
     with torch.no_grad():
@@ -199,3 +200,20 @@ def test_settings_that_are_not_computed(tmp_path, family, settings, words):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     refused(CheckpointError, words, bertnli.load, tmp_path, "torch")
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "electra"])
+@pytest.mark.parametrize("reads", [True, False])
+def test_the_tokenizer_says_whether_segments_are_read(backend, family, reads, tmp_path):
+    """RoBERTa reads those of a tokenizer that gives them, and BERT none of one that does not."""
+    model = make_model(family, tmp_path, **{**NAMED, "type_vocab_size": 2})
+    inputs = ["input_ids", "attention_mask", *(["token_type_ids"] if reads else [])]
+    path = tmp_path / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_input_names": inputs}))
+    net = backend.load(tmp_path)
+    assert net.config.pair_segments == reads
+    expected = torch.softmax(torch.from_numpy(peer_logits(model, tmp_path)), 1).numpy()
+    ours = [[p.probabilities[name] for name in net.labels] for p in net.predict(PAIRS)]
+    assert np.abs(ours - expected).max() <= 1e-5
+    convert(tmp_path, tmp_path / "new", "huggingface")
+    assert load_checkpoint(tmp_path / "new").config == net.config
