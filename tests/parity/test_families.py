@@ -90,7 +90,7 @@ def test_steps_are_transformers(backend, classified, batch):
 DROPOUTS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.4}
 #: Settings of a family with a different dropout in every place that has one of its own.
 DROPPING = {
-    "distilbert": {"dropout": 0.1, "attention_dropout": 0.4, "seq_classif_dropout": 0.3},
+    "distilbert": {"dropout": 0.4, "attention_dropout": 0.1, "seq_classif_dropout": 0.3},
     "mpnet": DROPOUTS,
 }
 
