@@ -204,6 +204,10 @@ class TorchLoop:
             layer.train()
         return nullcontext()
 
+    def seed(self, seed):
+        """Seed the framework's random numbers."""
+        self.torch.manual_seed(seed)
+
     def tensor(self, array):
         return self.torch.from_numpy(array)
 
@@ -217,7 +221,9 @@ class TorchLoop:
     def half_dropout(self, monkeypatch):
         """Make every dropout layer, if it drops anything, multiply by 1 / 2."""
         monkeypatch.setattr(self.Dropout, "mask", lambda _, like: like.new_full(like.shape, 0.5))
-        monkeypatch.setattr(self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5 ** (self.p > 0))
+        monkeypatch.setattr(
+            self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5 ** (self.p > 0)
+        )
 
     def dropout_layers(self, net):
         """Return the names of a net's dropout layers."""
@@ -271,6 +277,9 @@ class MXNetLoop:
     def recording(self, layer=None):
         with self.scope(), self.mx.autograd.record():
             yield
+
+    def seed(self, seed):
+        self.mx.random.seed(seed)
 
     def tensor(self, array):
         with self.scope():

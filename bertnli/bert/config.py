@@ -129,7 +129,7 @@ class BERTConfig:
     family: str = "bert"
 
     def __post_init__(self) -> None:
-        same = {"embedding_size": self.num_hiddens}
+        same: dict[str, float] = {"embedding_size": self.num_hiddens}
         same |= dict.fromkeys(("attention_dropout", "attention_output_dropout"), self.dropout)
         for name, value in same.items():
             if getattr(self, name) == value:
@@ -162,9 +162,14 @@ class BERTConfig:
 
     def with_dropout(self, p: float) -> BERTConfig:
         """Return a copy in which every dropout that the model has is p."""
-        rare = "attention_output_dropout", "pooler_dropout", "classifier_dropout"
-        kept = {name: getattr(self, name) and p for name in rare}
-        return replace(self, dropout=p, attention_dropout=None, **kept)
+        return replace(
+            self,
+            dropout=p,
+            attention_dropout=None,
+            attention_output_dropout=self.attention_output_dropout and p,
+            pooler_dropout=self.pooler_dropout and p,
+            classifier_dropout=self.classifier_dropout and p,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Convert the configuration to a dictionary, ready for JSON."""

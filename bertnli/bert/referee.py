@@ -202,7 +202,8 @@ class _Net:
         if self.config.num_segments:
             X = X + self.weights[SEGMENT_TABLE][self.segments(segments)]
         X = X + self.weights["encoder.pos_embedding"][:, first : first + tokens.shape[1]]
-        norm_backward = project_backward = _unchanged
+        norm_backward: Backward = _unchanged
+        project_backward: Backward = _unchanged
         if self.config.embedding_norm:
             X, norm_backward = self.norm("encoder.ln", X)
         if self.config.embedding_width != self.config.num_hiddens:

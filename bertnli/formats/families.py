@@ -104,7 +104,7 @@ class Family:
         settings: `BERTConfig` fields with one value in the family.
         ignored: prefixes of tensors that have no place here.
         drops_before_pooler: whether the classifier's dropout is also applied before the pooler.
-        reads_segments: whether the tokenizer gives the encoder segments.
+        reads_segments: whether the family's own tokenizer gives segments.
     """
 
     prefix: str
@@ -120,7 +120,13 @@ class Family:
     reads_segments: bool = False
 
     @property
+    def mlm_is_gelu(self) -> bool:
+        """Whether the MLM head's activation is GELU, whatever that of the blocks is."""
+        return self.heads.get("mlm.dense") == _LM_HEAD["mlm.dense"]
+
+    @property
     def all_keys(self) -> dict[str, str]:
+        """`BERTConfig` field to its entry in config.json."""
         return {
             name: key for name, key in (KEYS | dict(self.keys)).items() if name not in self.settings
         }
@@ -132,7 +138,7 @@ class Family:
             KeyError: a size is missing.
             ValueError, ConfigError: a value is of another kind, or invalid.
         """
-        keys, values = self.all_keys, dict(self.settings)
+        keys, values = self.all_keys, {"embedding_norm": True, **self.settings}
         for ours, key in keys.items():
             value = described[key] if ours in SIZES else described.get(key)
             values[ours] = DEFAULTS.get(ours) if value is None else value
@@ -149,6 +155,7 @@ class Family:
         if values.get("first_position") is None:
             values["first_position"] = described.get("pad_token_id", 1) + 1
         values["max_len"] -= values["first_position"]
+        values["pair_segments"] = self.reads_segments or not values["num_segments"]
         return BERTConfig(**values, family=name)
 
     def description(self, config: BERTConfig) -> dict[str, Any]:
@@ -196,7 +203,6 @@ def _roberta(models: str) -> Family:
         _LM_HEAD | _OUT,
         (f"{models}ForSequenceClassification", f"{models}ForMaskedLM"),
         keys={"num_segments": "type_vocab_size", "classifier_dropout": "classifier_dropout"},
-        settings={"pair_segments": False},
         drops_before_pooler=True,
     )
 
@@ -266,18 +272,21 @@ def family_of(model_type: Any, source: object) -> Family:
     """Return the family of a model type, or raise CheckpointError."""
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         raise CheckpointError(
-            f"{source}: a model of type {model_type!r:.80}, and of Hugging Face's models only those "
-            f"of the types {', '.join(FAMILIES)} are computed here"
+            f"{source}: a model of type {model_type!r:.80}, and of Hugging Face's models only the "
+            f"types {', '.join(FAMILIES)} are computed here"
         )
     return FAMILIES[model_type]
 
 
 def unsaid(config: BERTConfig, family: Family) -> list[str]:
-    """Return the settings of a configuration that a family's config.json cannot say."""
+    """Return the settings of a configuration that a family's config.json cannot say.
+
+    Whether segments are read is said by the tokenizer's settings.
+    """
     described = family.description(config) | {"pad_token_id": config.first_position - 1}
     said = family.config(described, config.family)
     return [
         f"{f.name}={getattr(config, f.name)!r} (here {getattr(said, f.name)!r})"
         for f in fields(config)
-        if getattr(config, f.name) != getattr(said, f.name)
+        if f.name != "pair_segments" and getattr(config, f.name) != getattr(said, f.name)
     ]

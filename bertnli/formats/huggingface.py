@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,11 @@ CONFIG, GOOGLE_CONFIG, WEIGHTS = "config.json", "bert_config.json", "model.safet
 #: An entry of the tokenizer's settings for another rule of truncation than that of transformers.
 TRUNCATION, OWN_TRUNCATION = "pair_truncation", "longest_first"
 INSTEAD = "Write it with --to torch, mxnet or bertnli, or `bertnli export --format onnx`"
+#: A tokenizer's output with the segments, and the tokenizers that by themselves do not give it.
+TYPES, WITHOUT_TYPES = (
+    "token_type_ids",
+    ("Roberta", "XLMRoberta", "Camembert", "DistilBert", "MPNet"),
+)
 #: Values of ``problem_type`` for which the outputs are logits of exclusive classes.
 PROBLEMS = (None, "single_label_classification")
 #: How names begin in files of an encoder without heads, which lack the family's prefix.
@@ -95,6 +101,8 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
         if not name.endswith(BUFFERS) and not name.startswith(family.ignored)
     }
     arrays = canonical(learned, _translation(family, learned), str(file))
+    if family.mlm_is_gelu and config.activation != "gelu":  # a head that is not computed here
+        arrays = {name: array for name, array in arrays.items() if not name.startswith("mlm.")}
     check_sizes(arrays, config, path, family.all_keys)
     labels, unnamed = read_class_names(described)
     return Checkpoint(
@@ -116,12 +124,13 @@ def _translation(family: Family, stored: Mapping[str, NDArray]) -> Callable[[str
     output, prefix = family.heads["output"], f"{family.prefix}."
     is_classifier = any(name.startswith(f"{output}.") for name in stored)
     table = {theirs: ours for ours, theirs in family.names(is_classifier).items()}
-    unused = prefix + family.pooler if is_classifier and "hidden" in family.heads else None
+    has_own = is_classifier and family.pooler and "hidden" in family.heads
+    unused = prefix + family.pooler if has_own else None  # as old versions wrote it
 
     def translate(name: str) -> str | None:
         name = without_gamma(name)
         name = prefix + name if name.startswith(BARE) else name
-        if unused is not None and name.startswith(unused):  # as old versions wrote it
+        if unused is not None and name.startswith(unused):
             return None
         return by_template(name, table)
 
@@ -193,6 +202,23 @@ def read_encoding(folder: Path, positions: int) -> PairEncoding:
         raise CheckpointError(f"{path}: {error}") from error
 
 
+def with_segments(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
+    """Set ``config.pair_segments`` to whether a folder's tokenizer gives the model segments."""
+    config = checkpoint.config
+    if config.num_segments < 2 or not len(checkpoint.vocab):
+        return checkpoint
+    path = folder / SETTINGS_FILE
+    settings = read_json_object(path, CheckpointError) if is_there(path) else {}
+    inputs, kind = settings.get("model_input_names"), settings.get("tokenizer_class")
+    reads = config.pair_segments
+    if isinstance(inputs, list):
+        reads = TYPES in inputs
+    elif isinstance(kind, str):
+        reads = kind.removesuffix("Fast").removesuffix("Tokenizer") not in WITHOUT_TYPES
+    reads = reads and checkpoint.vocab.gives_segments
+    return replace(checkpoint, config=replace(config, pair_segments=reads))
+
+
 def write(checkpoint: Checkpoint, folder: Path) -> None:
     """Write a new folder that transformers' `AutoTokenizer` and model classes open.
 
@@ -201,12 +227,13 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     adopts the maximum length of pairs, but only knows its own rule of truncation.
     """
     config, vocab, arrays = checkpoint.config, checkpoint.vocab, checkpoint.arrays
-    family, of_classifier = family_of(config.family, checkpoint.source), checkpoint.labels is not None
+    family = family_of(config.family, checkpoint.source)
+    names = family.names(of_classifier=checkpoint.labels is not None)
     _check_can_say(checkpoint, family)
     tensors, unnamed = {}, {}
     for name, array in arrays.items():
         try:
-            tensors[by_template(name, family.names(of_classifier))] = array
+            tensors[by_template(name, names)] = array
         except KeyError:
             unnamed[name] = array
     start = initial_arrays({name: array.shape for name, array in unnamed.items()}, 0)
@@ -216,10 +243,9 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             f"transformers' {config.family} has no place for {some(trained)}, which is trained. "
             f"{INSTEAD}"
         )
-    positions = by_template("encoder.pos_embedding", family.names(of_classifier))
-    tensors[positions] = arrays["encoder.pos_embedding"][0]
+    tensors[names["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
     tied = True
-    if not of_classifier and family.mlm_decoder:
+    if checkpoint.labels is None and family.mlm_decoder:
         tied = bool(np.array_equal(arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]))
     for leaf in ("weight", "bias"):  # the first class there is the book's second
         if f"cls.seq_relationship.{leaf}" in tensors:
@@ -227,7 +253,7 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     described = {**_description(checkpoint, family), "tie_word_embeddings": tied}
     folder.mkdir()
     write_tensors(folder / WEIGHTS, tensors, "pt")
-    for name, values in ((SETTINGS_FILE, _tokenizer(checkpoint, family)), (CONFIG, described)):
+    for name, values in ((SETTINGS_FILE, _tokenizer(checkpoint)), (CONFIG, described)):
         (folder / name).write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     vocab.save(folder / vocab.FILE)
     if vocab.is_wordpiece:
@@ -254,17 +280,18 @@ def _check_can_say(checkpoint: Checkpoint, family: Family) -> None:
         )
 
 
-def _tokenizer(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
+def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the content of the tokenizer's settings."""
     vocab, encoding = checkpoint.vocab, checkpoint.encoding
     length = checkpoint.config.max_len if encoding is None else encoding.max_len
     of_bert = checkpoint.config.family == "bert"
-    inputs = ["input_ids", "token_type_ids", "attention_mask"]
+    reads = checkpoint.config.pair_segments and checkpoint.config.num_segments
+    inputs = ["input_ids", *([TYPES] if reads else []), "attention_mask"]
     return {
         "tokenizer_class": "BertTokenizer" if of_bert else "PreTrainedTokenizerFast",
         "model_max_length": length,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
-        **({} if of_bert else {"model_input_names": inputs if family.reads_segments else inputs[::2]}),
+        "model_input_names": inputs,
         **{f"{name.strip('<>')}_token": text for name, text in vocab.special.items()},
         **vocab.settings(),
     }

@@ -94,7 +94,10 @@ def read_checkpoint(path: Path, with_vocab: bool = True) -> Checkpoint:
     if with_vocab:
         vocab = gluonnlp.find_vocab(file) if format is gluonnlp else load_vocab(file.parent)
     source = str(path if path.is_file() else file.parent)
-    return replace(checkpoint, source=source, vocab=vocab or checkpoint.vocab)
+    checkpoint = replace(checkpoint, source=source, vocab=vocab or checkpoint.vocab)
+    return (
+        huggingface.with_segments(checkpoint, file.parent) if format is huggingface else checkpoint
+    )
 
 
 def _pretrained(

@@ -200,10 +200,10 @@ class _Graph:
         config = self.config
         if not config.relative_buckets:
             return bias
-        ranges = relative_ranges(config.relative_buckets, config.max_len)
+        all_ranges = relative_ranges(config.relative_buckets, config.max_len)
         width = self.node("Shape", "input_ids", start=1, end=2)
         ends = self.node("Concat", width, width, axis=0)
-        ranges = self.constant("relative ranges", ranges)
+        ranges = self.constant("relative ranges", all_ranges)
         ranges = self.node("Slice", ranges, self.integers(0, 0), ends, self.integers(0, 1))
         near = self.node("Gather", self.constant(RELATIVE_TABLE), ranges)  # (T, T, h)
         return self.node("Add", self.node("Transpose", near, perm=[2, 0, 1]), bias)

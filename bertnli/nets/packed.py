@@ -96,7 +96,8 @@ def _before_last(
         if encoder.ln is not None:
             X = ops.Dropout(encoder.dropout)(ops.norm(encoder.ln, X))
         if encoder.projection is not None:
-            X = ops.dense(encoder.projection, X)
+            with ops.in_float32(X):  # its result is added to, block by block
+                X = ops.dense(encoder.projection, X)
         for i, blk in enumerate(blks):
             if i == 0 and by_summand:
                 heads = ops.attention(blk.attention, projections, rows, groups)

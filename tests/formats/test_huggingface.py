@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -154,7 +153,7 @@ def test_classes_without_names_are_not_guessed(folder, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("setting", "value", "message"),
     [
-        ("model_type", "roberta", "'roberta'"),
+        ("model_type", "albert", "'albert'"),
         ("model_type", ["bert"], "type"),
         ("position_embedding_type", "relative_key", "position_embedding_type"),
         ("is_decoder", True, "is_decoder"),

@@ -24,6 +24,11 @@ KINDS = {
     "book": BOOK,
     "Devlin": DEVLIN,
     "tanh": replace(DEVLIN, activation="gelu_tanh", norm_eps=1e-6),
+    "RoBERTa": replace(DEVLIN, num_segments=1, pair_segments=False, first_position=2),
+    "two unread": replace(DEVLIN, pair_segments=False),
+    "DistilBERT": replace(DEVLIN, num_segments=0, pooler_activation="relu"),
+    "ELECTRA": replace(DEVLIN, embedding_size=12, pooler_activation="gelu"),
+    "MPNet": replace(DEVLIN, num_segments=0, first_position=2, relative_buckets=32),
     "one block": replace(BOOK, num_heads=4, num_blks=1, activation="gelu"),
 }
 

@@ -17,7 +17,9 @@ KINDS = {
     "one segment": BERTConfig(*SIZES, "gelu", True, 1e-5, num_segments=1, pair_segments=False),
     "DistilBERT": BERTConfig(*SIZES, "gelu", True, 1e-12, num_segments=0, pooler_activation="relu"),
     "ELECTRA": BERTConfig(*SIZES, "gelu", True, embedding_size=12, pooler_activation="gelu"),
-    "MPNet": BERTConfig(*SIZES, "gelu", True, num_segments=0, first_position=2, relative_buckets=32),
+    "MPNet": BERTConfig(
+        *SIZES, "gelu", True, num_segments=0, first_position=2, relative_buckets=32
+    ),
     "all without norm": BERTConfig(
         *SIZES, "gelu", embedding_size=12, first_position=1, relative_buckets=32
     ),

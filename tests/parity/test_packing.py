@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import small_nets
 import torch
+from every_setting import ARCHITECTURE
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_nets import batch_of, plain_heads, with_options
@@ -192,10 +193,11 @@ def test_precision(backend, tiny):
             backend.Trainer(net, devices="cpu", precision="bf16")
 
 
-def test_bf16_on_torch(tiny):
+@pytest.mark.parametrize("encoder", [{}, ARCHITECTURE], ids=["book", "families"])
+def test_bf16_on_torch(tiny, encoder):
     """Results agree to the 8 bits of bfloat16; weights and gradients stay float32."""
     nli = bertnli.get_backend("torch")
-    net, batch = classifier(nli, tiny), batch_of([9, 12, 30, 4] * 4)
+    net, batch = classifier(nli, with_options(tiny, **encoder)), batch_of([9, 12, 30, 4] * 4)
     exact = net.logits(batch)
     fp32 = nli.Trainer(net, devices="cpu").gradients(batch, 0)
     trainer = nli.Trainer(net, devices="cpu", precision="bf16")

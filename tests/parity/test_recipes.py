@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from every_setting import ARCHITECTURE
 from small_nets import classifier
 from torch.optim.swa_utils import AveragedModel
 
@@ -149,9 +150,9 @@ def sample(num_pairs):
     return PairDataset(corpus, 40, build_vocab(whole, 2), verbose=False)
 
 
-def small_net(nli, data):
+def small_net(nli, data, **encoder):
     return nli.BERTClassifier(
-        nli.BERTModel(len(data.vocab), 16, 24, 2, 2, 0.0, 40, vocab=data.vocab)
+        nli.BERTModel(len(data.vocab), 16, 24, 2, 2, 0.0, 40, vocab=data.vocab, **encoder)
     )
 
 
@@ -192,11 +193,12 @@ def test_the_last_weights_are_averaged(backend, tmp_path):
         assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
 
 
-def test_everything_at_once_on_both_backends(both):
+@pytest.mark.parametrize("encoder", [{}, ARCHITECTURE], ids=["book", "families"])
+def test_everything_at_once_on_both_backends(both, encoder):
     data = sample(96)
     histories, nets = [], []
     for nli in both:
-        net = small_net(nli, data)
+        net = small_net(nli, data, **encoder)
         trainer = nli.Trainer(net, 3e-3, "cpu", **EVERYTHING)
         first = next(batches(data, 16, shuffle=True))
         logits, labels = torch.tensor(net.logits(first)), torch.tensor(first.labels).long()

@@ -16,7 +16,9 @@ KINDS = {
     "book": SMALL,
     "Devlin et al.": BERTConfig(*SIZES, "gelu", True, 1e-12),
     "tanh": BERTConfig(*SIZES, "gelu_tanh", False, 1e-6),
-    "RoBERTa": BERTConfig(*SIZES, "gelu", True, num_segments=1, pair_segments=False, first_position=2),
+    "RoBERTa": BERTConfig(
+        *SIZES, "gelu", True, num_segments=1, pair_segments=False, first_position=2
+    ),
     "DistilBERT": BERTConfig(*SIZES, "gelu", True, num_segments=0, pooler_activation="relu"),
     "ELECTRA": BERTConfig(*SIZES, "gelu", True, embedding_size=4, pooler_activation="gelu"),
     "MPNet": BERTConfig(*SIZES, "gelu", True, num_segments=0, relative_buckets=32),

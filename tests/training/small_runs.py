@@ -19,10 +19,14 @@ def dataset(num_pairs=NUM_PAIRS):
     return PairDataset(corpus, 24, vocab, verbose=False)
 
 
-def new_trainer(nli, seed=3, **settings):
-    """Return a trainer of a small classifier with dropout, and its data."""
-    data = dataset()
-    net = nli.BERTClassifier(nli.BERTModel(len(data.vocab), 8, 12, 2, 1, 0.2, 24, vocab=data.vocab))
+def new_trainer(nli, seed=3, encoder=(), **settings):
+    """Return a trainer of a small classifier with dropout, and its data.
+
+    `encoder` has further settings of its BERT.
+    """
+    data, sizes = dataset(), (8, 12, 2, 1, 0.2, 24)
+    bert = nli.BERTModel(len(data.vocab), *sizes, vocab=data.vocab, **dict(encoder))
+    net = nli.BERTClassifier(bert)
     options = {"lr": 3e-3, "schedule": "linear", "warmup": 0.2, **settings}
     return nli.Trainer(net, devices="cpu", seed=seed, **options), data
 

@@ -11,6 +11,7 @@ import time
 import numpy as np
 import processes
 import pytest
+from every_setting import ARCHITECTURE, DROPOUTS
 from small_runs import (
     BATCH_SIZE,
     EPOCHS,
@@ -124,7 +125,7 @@ def test_a_run_resumes_from_any_of_its_states(backend, uninterrupted, tmp_path):
         assert_resumes(backend, run, uninterrupted)
 
 
-#: Every setting that a recipe may change.
+#: Every setting that a recipe may change, and that an encoder may have.
 RECIPE = {
     "weight_decay": 0.1,
     "clip_norm": 0.5,
@@ -132,6 +133,7 @@ RECIPE = {
     "label_smoothing": 0.1,
     "average": 0.5,
     "patience": EPOCHS,
+    "encoder": ARCHITECTURE | DROPOUTS,
 }
 
 

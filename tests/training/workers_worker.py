@@ -29,11 +29,12 @@ def data():
     return vocab, *(PairDataset(corpus, 40, vocab, verbose=False) for corpus in sets)
 
 
-def make_trainer(backend, **settings):
-    """Return a trainer, its training set and its dev set."""
+def make_trainer(backend, encoder=(), **settings):
+    """Return a trainer, its training set and its dev set; `encoder` are settings of its BERT."""
     nli = bertnli.get_backend(backend)
     vocab, train, dev = data()
-    net = nli.BERTClassifier(nli.BERTModel(len(vocab), 16, 24, 2, 2, 0.0, 40, vocab=vocab))
+    bert = nli.BERTModel(len(vocab), 16, 24, 2, 2, 0.0, 40, vocab=vocab, **dict(encoder))
+    net = nli.BERTClassifier(bert)
     return nli.Trainer(net, **{"lr": 1e-3, "devices": "cpu", "seed": 5, **settings}), train, dev
 
 

@@ -131,9 +131,7 @@ def project(layer: Any, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
     return tuple(dense(W, X, biased) for W in (layer.W_q, layer.W_k, layer.W_v))
 
 
-def groups(
-    chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None
-) -> AttentionGroups:
+def groups(chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None) -> AttentionGroups:
     return AttentionGroups(chunk, num_heads, like.ctx, relative)
 
 

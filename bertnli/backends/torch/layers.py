@@ -1,7 +1,7 @@
 """The layers of `bert` on rows of tokens: the operations that `nets.packed` calls.
 
-Shapes: N rows, U rows of a table, H num_hiddens, E embedding_size, F ffn_num_hiddens, V vocab_size, h heads of
-d = H / h channels each.
+Shapes: N rows, U rows of a table, H num_hiddens, E embedding_size, F ffn_num_hiddens, V vocab_size,
+h heads of d = H / h channels each.
 """
 
 from __future__ import annotations
