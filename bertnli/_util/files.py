@@ -91,9 +91,11 @@ def read_text(path: str | Path, error: type[BERTNLIError], max_bytes: int) -> st
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def has_too_many_values(text: str, max_values: int = MAX_COMMAS) -> bool:
+def has_too_many_values(
+    text: str, max_values: int = MAX_COMMAS, max_containers: int = MAX_CONTAINERS
+) -> bool:
     """Return whether parsing a JSON text could take too much memory, by its brackets and commas."""
-    return text.count("[") + text.count("{") > MAX_CONTAINERS or text.count(",") > max_values
+    return text.count("[") + text.count("{") > max_containers or text.count(",") > max_values
 
 
 def read_json(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,11 +13,17 @@ from typing import Any
 
 from bertnli._util.files import MAX_VOCAB, is_there, open_regular, read_json_object, read_text
 from bertnli.errors import BackendError, ConfigError, DataError
+from bertnli.text.sentencepiece import CONTROL, USER_DEFINED, read_sentencepiece
 from bertnli.text.tokenize import BRACKETS, Tokens
+from bertnli.text.tokenizer_classes import definition_of_class, with_special_tokens
 from bertnli.text.tokenizer_config import (
+    CLASSES,
+    MAX_DEFINITION,
     SETTINGS,
     SPECIAL,
+    Described,
     check_definition,
+    check_special_tokens,
     lowercases,
     read_settings,
 )
@@ -24,6 +31,8 @@ from bertnli.text.vocab import UNKNOWN, Vocab
 
 #: Limits of a vocabulary: its size, and the number of ids without a token.
 MAX_TOKENS, MAX_GAPS = 1 << 19, 1 << 16
+#: Names of the files of byte-level BPE's merges, and of models of SentencePiece.
+MERGES, MODELS = "merges.txt", ("sentencepiece.bpe.model", "spm.model", "spiece.model")
 #: Number of sentences that are tokenized at a time.
 _BATCH = 4096
 _CLITIC = re.compile(r"(?i)n't|'(?:s|m|d|ll|re|ve)")
@@ -77,7 +86,7 @@ class SubwordVocab(Vocab):
     @classmethod
     def load(cls, path: str | Path) -> SubwordVocab:
         """Read a ``tokenizer.json``; see `SubwordVocab` for the errors."""
-        definition = read_text(path, DataError, MAX_VOCAB)
+        definition = read_text(path, DataError, MAX_DEFINITION)
         with _as_data_errors(path):
             return cls(definition)
 
@@ -102,29 +111,20 @@ class SubwordVocab(Vocab):
         Raises:
             DataError: a piece is repeated, or a special token is missing.
         """
-        tokens = list(pieces)
-        if len(tokens) > MAX_TOKENS:
-            raise DataError(f"more than {MAX_TOKENS:,} word pieces")
-        ids = {token: i for i, token in enumerate(tokens)}
-        missing = [name for name in SPECIAL.values() if name not in ids]
-        if missing:
-            raise DataError(f"the word pieces have no {', '.join(missing)}")
-        if len(ids) < len(tokens):
-            repeated = next(token for i, token in enumerate(tokens) if ids[token] != i)
-            raise DataError(f"the word piece {repeated!r} occurs twice")
-        tokenizer = _tokenizers().BertWordPieceTokenizer(
-            ids,
-            handle_chinese_chars=split_chinese,
-            strip_accents=strip_accents,
-            lowercase=lowercase,
-        )
-        tokenizer.model.max_input_chars_per_word = longest_word
-        return cls(tokenizer.to_str())
+        settings = {
+            "do_lower_case": lowercase,
+            "strip_accents": strip_accents,
+            "tokenize_chinese_chars": split_chinese,
+        }
+        model = _word_pieces(list(pieces), "BertTokenizer")
+        made = definition_of_class("BertTokenizer", model, settings, (), longest_word=longest_word)
+        return cls(json.dumps(made))
 
     def settings(self) -> dict[str, Any]:
-        """Return the normalizer's settings under their names in a tokenizer_config.json."""
-        normalizer = json.loads(self.definition())["normalizer"] or {}
-        return {key: normalizer[name] for key, name in SETTINGS.items() if name in normalizer}
+        steps = [json.loads(self.definition())[kind] for kind in ("normalizer", "pre_tokenizer")]
+        values = {name: value for step in steps for name, value in (step or {}).items()}
+        names = SETTINGS | {"add_prefix_space": "add_prefix_space"}
+        return {key: values[name] for key, name in names.items() if name in values}
 
     def _read_pairs(self) -> None:
         """Read from an encoded pair how special tokens and segments are placed.
@@ -227,59 +227,121 @@ def _trained(texts: Sequence[str], size: int, special: list[str]) -> dict[str, i
 
 
 def load_vocab(folder: Path) -> Vocab | None:
-    """Read the vocabulary of a folder: ``tokenizer.json``, ``vocab.json`` or ``vocab.txt``.
+    """Read the vocabulary of a folder, of the first of these files that there is.
+
+    tokenizer.json, vocab.json (with merges.txt or alone), vocab.txt, a model of SentencePiece.
 
     Returns:
-        The vocabulary, word pieces or the book's; None if the folder has none of these files.
+        The vocabulary, of pieces or the book's; None if the folder has none of these files.
 
     Raises:
         DataError: a file cannot be read, or has an unsupported setting.
     """
-    path = folder / SubwordVocab.FILE
-    defined = is_there(path)
-    settings, added = read_settings(folder, defined)
-    if not defined and is_there(folder / Vocab.FILE):
-        return _load_json(folder / Vocab.FILE)
-    path = path if defined else folder / "vocab.txt"
-    if not is_there(path):
+    names = (SubwordVocab.FILE, Vocab.FILE, "vocab.txt", *MODELS)
+    path = next((folder / name for name in names if is_there(folder / name)), None)
+    described = read_settings(folder, path is not None and path.name == SubwordVocab.FILE)
+    if path is None:
         return None
+    if path.name == Vocab.FILE and not (_is_object(path) and is_there(folder / MERGES)):
+        return load_gluonnlp(path) if _is_object(path) else Vocab.load(path)
     with _as_data_errors(path):
-        vocab = _of_definition(path, settings) if defined else _of_pieces(path, settings or {})
-        known = {token.content for token in vocab.tokenizer.get_added_tokens_decoder().values()}
-        missing = sorted(map(str, added - known))
-        if missing:
-            raise DataError(
-                f"the tokens {missing[:5]} were added; they are read from a tokenizer.json, which "
-                "a fast tokenizer's save_pretrained writes"
-            )
+        read = {SubwordVocab.FILE: _of_definition, Vocab.FILE: _of_merges, "vocab.txt": _of_pieces}
+        vocab = SubwordVocab(json.dumps(read.get(path.name, _of_model)(path, described)))
+    check_special_tokens(described, vocab.special)
     return vocab
 
 
-def _of_definition(path: Path, settings: dict[str, Any] | None) -> SubwordVocab:
-    """Read a tokenizer.json; the settings of a BERT tokenizer replace those in it, if given."""
-    definition = read_json_object(path, DataError, MAX_VOCAB)
+def _of_definition(path: Path, described: Described) -> dict[str, Any]:
+    """Read a tokenizer.json, from which a class takes its vocabulary and table of characters."""
+    text = read_text(path, DataError, MAX_DEFINITION)
+    check_definition(text)
+    definition: dict[str, Any] = json.loads(text)
+    model, tokens = definition["model"], definition.get("added_tokens") or []
+    added = described.added
+    if not described.is_complete:
+        added = added | {token["id"]: token for token in tokens}
+    listed = [added[i] for i in sorted(added)]
+    if described.kind not in CLASSES:
+        tokens = [*tokens, *listed]
+        tokens, _ = with_special_tokens(model["vocab"], tokens, described.settings, {})
+        return {**definition, "added_tokens": tokens}
     normalizer = definition.get("normalizer") or {}
-    is_bert = settings is not None and settings["tokenizer_class"].startswith("Bert")
-    if settings and is_bert and normalizer.get("type") == "BertNormalizer":
-        for key, name in SETTINGS.items():
-            normalizer[name] = settings.get(key, None if key == "strip_accents" else True)
-    return SubwordVocab(json.dumps(definition))
+    steps = normalizer.get("normalizers", [normalizer])
+    tables = [step["precompiled_charsmap"] for step in steps if step.get("type") == "Precompiled"]
+    charsmap = tables[0] if tables else None
+    return definition_of_class(described.kind, model, described.settings, listed, charsmap)
 
 
-def _of_pieces(path: Path, settings: dict[str, Any]) -> SubwordVocab:
+def _of_pieces(path: Path, described: Described) -> dict[str, Any]:
+    """Read a vocab.txt, and find out whether its text is lower-cased if the settings do not say."""
     pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
-    return SubwordVocab.from_pieces(
-        pieces,
-        settings.get("do_lower_case", lowercases(pieces)),
-        settings.get("strip_accents"),
-        settings.get("tokenize_chinese_chars", True),
-    )
+    settings = {"do_lower_case": lowercases(pieces)} | described.settings
+    kind = described.kind or "BertTokenizer"
+    return _of_class(kind, _word_pieces(pieces, kind), described, settings)
 
 
-def _load_json(path: Path) -> Vocab:
-    with open_regular(path, DataError, MAX_VOCAB) as file:  # the book's is a list
-        is_object = file.read(256).lstrip().startswith(b"{")
-    return load_gluonnlp(path) if is_object else Vocab.load(path)
+def _of_merges(path: Path, described: Described) -> dict[str, Any]:
+    """Read a vocab.json and the merges.txt beside it."""
+    vocab = read_json_object(path, DataError, MAX_VOCAB)
+    lines = read_text(path.with_name(MERGES), DataError, MAX_VOCAB).split("\n")
+    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+    model = {"type": "BPE", "vocab": vocab, "merges": merges}
+    return _of_class(described.kind or "RobertaTokenizer", model, described, described.settings)
+
+
+def _of_model(path: Path, described: Described) -> dict[str, Any]:
+    """Read a model of SentencePiece, whose ids differ from those of fairseq's models."""
+    if not described.kind:
+        raise DataError(
+            "no file says whose it is; put its config.json, with model_type, or its "
+            "tokenizer_config.json, with tokenizer_class, beside it"
+        )
+    model = read_sentencepiece(path)
+    pieces = [(piece.text, piece.score) for piece in model.pieces]
+    special = CLASSES[described.kind][1]
+    if described.kind == "XLMRobertaTokenizer":
+        first = [special[name] for name in ("bos", "pad", "eos", "unk")]
+        pieces = [*((text, 0.0) for text in first), *pieces[3:], (special["mask"], 0.0)]
+    elif described.kind == "CamembertTokenizer":
+        first = ["<s>NOTUSED", special["pad"], "</s>NOTUSED", special["unk"]]
+        unused = ("<unk>NOTUSED", -100.0)
+        pieces = [*((text, 0.0) for text in first), unused, *pieces[1:], (special["mask"], 0.0)]
+    symbols = [
+        {"content": piece.text, "normalized": False, "special": piece.type == CONTROL}
+        for piece in model.pieces
+        if piece.type in (CONTROL, USER_DEFINED)
+    ]
+    settings = {"extra_special_tokens": symbols, "unk_id": model.unknown_id} | described.settings
+    charsmap = base64.b64encode(model.charsmap).decode() if model.charsmap else None
+    vocab = {"type": "Unigram", "vocab": pieces}
+    return _of_class(described.kind, vocab, described, settings, charsmap)
+
+
+def _of_class(
+    kind: str, model: Any, described: Described, settings: Any, charsmap: str | None = None
+) -> dict[str, Any]:
+    listed = [described.added[i] for i in sorted(described.added)]
+    return definition_of_class(kind, model, settings, listed, charsmap)
+
+
+def _word_pieces(tokens: list[str], kind: str) -> dict[str, Any]:
+    """Return the model of a list of word pieces; DataError for repeated or missing ones."""
+    if len(tokens) > MAX_TOKENS:
+        raise DataError(f"more than {MAX_TOKENS:,} word pieces")
+    ids = {token: i for i, token in enumerate(tokens)}
+    missing = [name for name in CLASSES[kind][1].values() if name not in ids]
+    if missing:
+        raise DataError(f"the word pieces have no {', '.join(missing)}")
+    if len(ids) < len(tokens):
+        repeated = next(token for i, token in enumerate(tokens) if ids[token] != i)
+        raise DataError(f"the word piece {repeated!r} occurs twice")
+    return {"type": "WordPiece", "vocab": ids}
+
+
+def _is_object(path: Path) -> bool:
+    """Return whether a JSON file holds an object; the book's vocabularies are lists."""
+    with open_regular(path, DataError, MAX_VOCAB) as file:
+        return file.read(256).lstrip().startswith(b"{")
 
 
 def load_gluonnlp(path: Path) -> SubwordVocab:
@@ -290,7 +352,10 @@ def load_gluonnlp(path: Path) -> SubwordVocab:
     """
     pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
-        raise DataError(f"{path}: GluonNLP's vocabularies have a list idx_to_token")
+        raise DataError(
+            f"{path}: GluonNLP's vocabularies have a list idx_to_token, and those of byte-level BPE "
+            f"a {MERGES} beside them"
+        )
     if any(piece.startswith("\u2581") for piece in pieces):
         raise DataError(f"{path}: its pieces are SentencePiece's, and only WordPiece is read here")
     named = re.search("(un)?cased", path.name)

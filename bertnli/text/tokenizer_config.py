@@ -2,8 +2,8 @@
 
 tokenizer_config.json     the tokenizer's class and settings, and the special tokens
 special_tokens_map.json   the special tokens again
-added_tokens.json         tokens that older versions added to vocab.txt
-config.json               may also name the tokenizer's class
+added_tokens.json         tokens that older versions added to the vocabulary
+config.json               may also name the tokenizer's class, or the model's type
 tokenizer.json            the definition of a fast tokenizer
 
 Unsupported settings are refused by name, since they would silently give other ids. The package
@@ -13,11 +13,12 @@ make a million of one). So only the steps listed here are accepted, and only a f
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bertnli._util.files import has_too_many_values, is_there, read_json_object
 from bertnli.errors import DataError
@@ -34,11 +35,34 @@ SETTINGS = {
 MODEL_FILE, SETTINGS_FILE = "config.json", "tokenizer_config.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 
-_BERT = ("BertTokenizer", "BertTokenizerFast")
-#: Tokenizer classes that need a tokenizer.json.
-_DEFINED = ("PreTrainedTokenizerFast", "TokenizersBackend")
-#: Settings that change the ids, and their supported values: those of BertJapaneseTokenizer, one
-#: that every tokenizer has, and the special tokens (but ``<pad>``, which changes no result).
+_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+ROBERTA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>"}
+ROBERTA |= {"cls": "<s>", "mask": "<mask>"}
+#: Tokenizer class, without "Fast", to the type of its model and its special tokens.
+CLASSES = {
+    **dict.fromkeys(
+        ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"), ("WordPiece", _BERT)
+    ),
+    "MPNetTokenizer": ("WordPiece", ROBERTA | {"unk": "[UNK]"}),
+    "RobertaTokenizer": ("BPE", ROBERTA),
+    "XLMRobertaTokenizer": ("Unigram", ROBERTA),
+    "CamembertTokenizer": ("Unigram", ROBERTA),
+    "DebertaV2Tokenizer": ("Unigram", {"bos": "[CLS]", "eos": "[SEP]"} | _BERT),
+}
+#: Model type to its tokenizer's class.
+MODEL_TYPES = {
+    **dict.fromkeys(("bert", "distilbert", "electra"), "BertTokenizer"),
+    "mpnet": "MPNetTokenizer",
+    "roberta": "RobertaTokenizer",
+    "xlm-roberta": "XLMRobertaTokenizer",
+    "camembert": "CamembertTokenizer",
+    "deberta-v2": "DebertaV2Tokenizer",
+}
+#: Tokenizer classes that need a tokenizer.json, and take it as it is.
+DEFINED = ("PreTrainedTokenizerFast", "TokenizersBackend")
+_NAMES = (*CLASSES, *(f"{name}Fast" for name in CLASSES))
+#: Settings that change the ids, and their supported values: those of BertJapaneseTokenizer, and
+#: some that every tokenizer has.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(SETTINGS, (True, False)),
     "word_tokenizer_type": ("basic",),
@@ -46,36 +70,72 @@ _SUPPORTED: dict[str, tuple[Any, ...]] = {
     "do_word_tokenize": (True,),
     "do_subword_tokenize": (True,),
     "split_special_tokens": (False,),
+    "fast_tokenizer_files": (["tokenizer.json"],),
     "auto_map": ("no code of its own",),
-    **{f"{t.strip('<>')}_token": (name,) for t, name in SPECIAL.items() if t != "<pad>"},
 }
 
+#: Limits of a tokenizer.json: its bytes, and its lists, of which each piece of Unigram is one.
+MAX_DEFINITION, MAX_PIECES = 24 << 20, 1 << 19
 #: Limits of added tokens, which are searched for in the text: their number and length.
 MAX_ADDED, MAX_ADDED_LENGTH = 1 << 13, 256
 #: Maximum length of a word that is split; the time grows with its square.
 MAX_WORD = 1000
 #: Maximum number of normalizers, and of pre-tokenizers, sequences included.
 MAX_STEPS = 16
+#: Steps that are accepted, and those that are accepted once, since they make text longer.
 NORMALIZERS = (
     *("BertNormalizer", "Lowercase", "NFC", "NFD", "NFKC", "NFKD", "Nmt", "StripAccents"),
-    "Strip",
+    *("Strip", "Precompiled", "Prepend", "Replace", "ByteLevel"),
 )
 PRE_TOKENIZERS = (
     *("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits"),
-    *("CharDelimiterSplit", "Metaspace", "ByteLevel", "UnicodeScripts", "FixedLength"),
+    *("CharDelimiterSplit", "Metaspace", "ByteLevel", "UnicodeScripts", "FixedLength", "Split"),
 )
+ONCE = ("Precompiled", "Prepend", "ByteLevel")
+#: The character that stands for a space before a word.
+WORD_START = "\u2581"
+REPEATED_SPACES = r"\s{2,}|[\n\r\t]"
+#: Regular expressions that a step may have: those of common tokenizers, all of linear time.
+REGULAR = {
+    "Replace": (" {2,}", REPEATED_SPACES, r"\s+", r"\A +| +\z"),
+    "Split": (
+        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
+        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
+    ),
+}
+#: Maximum number of bytes of what a table of characters puts in the place of a character.
+MAX_PRECOMPILED = 64
 
 
-def read_settings(folder: Path, defined: bool) -> tuple[dict[str, Any] | None, set[str]]:
+class Described(NamedTuple):
+    """What the files of a folder say about its tokenizer.
+
+    Args:
+        kind: the class, one of `CLASSES` or `DEFINED`; empty if no file says it, or if a
+            tokenizer.json says more than the other files.
+        settings: the content of tokenizer_config.json, with the special tokens of
+            special_tokens_map.json.
+        added: dictionary of ids to the tokens that the files add, as objects.
+        is_complete: whether these are all, also those of a tokenizer.json.
+        files: the path of each file to its content.
+    """
+
+    kind: str
+    settings: dict[str, Any]
+    added: dict[int, dict[str, Any]]
+    is_complete: bool
+    files: dict[Path, dict[str, Any]]
+
+
+def read_settings(folder: Path, defined: bool) -> Described:
     """Read and check the settings of a tokenizer in the files of a checkpoint's folder.
 
     Args:
         folder: the folder of the vocabulary.
         defined: whether the folder has a tokenizer.json.
-
-    Returns:
-        The settings of tokenizer_config.json with the tokenizer's class, or None without this
-        file; and the set of added tokens, which must not be split.
 
     Raises:
         DataError: a setting is unsupported, or a file cannot be read.
@@ -84,24 +144,41 @@ def read_settings(folder: Path, defined: bool) -> tuple[dict[str, Any] | None, s
         model = _read(folder / MODEL_FILE)
     except DataError:  # reported when the sizes are read
         model = {}
-    settings = _read(folder / SETTINGS_FILE)
-    files = {MODEL_FILE: model, SETTINGS_FILE: settings, SPECIAL_FILE: _read(folder / SPECIAL_FILE)}
-    added = {*_read(folder / ADDED_FILE)}
-    for name, values in files.items():
-        _check(folder / name, values, defined)
-        try:
-            tokens = [
-                *(values.get("added_tokens_decoder") or {}).values(),
-                *(values.get("additional_special_tokens") or ()),
-                *((not defined and values.get("never_split")) or ()),
-            ]
-            added |= set(map(_content, tokens))
-        except (TypeError, AttributeError) as error:
-            raise DataError(f"{folder / name}: its added tokens cannot be read: {error}") from error
-    if not is_there(folder / SETTINGS_FILE):
-        return None, added
-    kind = settings.get("tokenizer_class") or model.get("tokenizer_class") or _BERT[0]
-    return {**settings, "tokenizer_class": kind}, added
+    names = (SETTINGS_FILE, SPECIAL_FILE)
+    files = {folder / MODEL_FILE: model, **{folder / n: _read(folder / n) for n in names}}
+    for path, values in files.items():
+        _check(path, values, defined)
+    config, special = (files[folder / name] for name in names)
+    settings, added, is_complete = dict(config), {}, "added_tokens_decoder" in config
+    try:
+        if is_complete:
+            added = {int(i): as_token(t) for i, t in config["added_tokens_decoder"].items()}
+        else:  # folders of older versions
+            objects = {n: t | {"special": True} for n, t in special.items() if isinstance(t, dict)}
+            settings |= {**special, **objects}
+        if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):
+            settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
+        extra = settings.get("extra_special_tokens") or ()
+        extra = list(map(as_token, extra.values() if isinstance(extra, dict) else extra))
+        settings |= {"extra_special_tokens": extra} if extra else {}
+        named = [
+            t for n, t in settings.items() if n.endswith("_token") and isinstance(t, str | dict)
+        ]
+        known = [token["content"] for token in (*map(as_token, named), *extra)]
+        for text, i in {} if is_complete else _read(folder / ADDED_FILE).items():
+            added[int(i)] = {"content": text, "special": text in known}
+    except (TypeError, ValueError, AttributeError, KeyError) as error:
+        raise DataError(f"{folder / SETTINGS_FILE}: its tokens cannot be read: {error}") from error
+    kind = config.get("tokenizer_class") or model.get("tokenizer_class") or ""
+    kind = kind or MODEL_TYPES.get(str(model.get("model_type")), "")
+    kind = kind if kind in DEFINED else kind.removesuffix("Fast")
+    if (
+        defined
+        and not is_there(folder / SETTINGS_FILE)
+        and CLASSES.get(kind, " ")[0] == "WordPiece"
+    ):
+        kind = ""  # the definition alone says whether text is lower-cased
+    return Described(kind, settings, added, is_complete, files)
 
 
 def lowercases(pieces: list[str]) -> bool:
@@ -112,22 +189,50 @@ def lowercases(pieces: list[str]) -> bool:
 def _check(path: Path, described: Mapping[str, Any], defined: bool) -> None:
     """Raise DataError for the first unsupported setting of a file."""
     # Without a tokenizer.json, transformers' two classes disagree about do_basic_tokenize.
-    further = {"tokenizer_class": _BERT + _DEFINED} if defined else {"do_basic_tokenize": (True,)}
-    for name, values in {"tokenizer_class": _BERT, **_SUPPORTED, **further}.items():
-        value = _content(described.get(name))
+    further = {} if defined else {"do_basic_tokenize": (True,), "never_split": ([],)}
+    classes = {"tokenizer_class": (*_NAMES, *(DEFINED if defined else ()))}
+    for name, values in {**classes, **_SUPPORTED, **further}.items():
+        value = described.get(name)
         if name == "auto_map":
             value = value.get("AutoTokenizer") if isinstance(value, dict) else None
+        if name == "never_split" and isinstance(value, list):
+            value = [token for token in value if token not in SPECIAL.values()]
         if value is not None and value not in values:
-            needs = " without the tokenizer.json that it needs" if value in _DEFINED else ""
+            needs = " without the tokenizer.json that it needs" if value in DEFINED else ""
             raise DataError(
                 f"{path}: {name} is {value!r}{needs}, and only "
                 f"{' or '.join(map(repr, values))} is computed here"
             )
 
 
-def _content(token: Any) -> Any:
-    """Return the text of a token, which is a string or an object with the key "content"."""
-    return token["content"] if isinstance(token, dict) and "content" in token else token
+def check_special_tokens(described: Described, special: Mapping[str, str]) -> None:
+    """Raise DataError if a file names another special token than ``special``, by the book's names.
+
+    ``<pad>`` is left out, which changes no result.
+    """
+    names = {f"{name}_token": f"<{name}>" for name in ("unk", "cls", "sep", "mask")}
+    if described.kind in CLASSES:
+        names |= {"bos_token": "<cls>", "eos_token": "<sep>"}
+    for path, values in described.files.items():
+        for name, ours in names.items():
+            token, expected = values.get(name), special.get(ours)
+            text = token["content"] if isinstance(token, dict) and "content" in token else token
+            if text is not None and text != expected:
+                raise DataError(
+                    f"{path}: {name} is {text!r}, and only {expected!r} is computed here"
+                )
+
+
+def as_token(token: Any) -> dict[str, Any]:
+    """Return a token, a string or an object with its text and flags, as an object.
+
+    Raises:
+        TypeError: it is neither.
+    """
+    token = {"content": token, "special": True} if isinstance(token, str) else token
+    if not isinstance(token, dict) or not isinstance(token.get("content"), str):
+        raise TypeError(f"{token!r:.80} is no token")
+    return token
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -136,14 +241,20 @@ def _read(path: Path) -> dict[str, Any]:
 
 def check_definition(text: str) -> None:
     """Raise DataError if the text of a ``tokenizer.json`` has a step that is not accepted."""
-    if has_too_many_values(text):
+    if has_too_many_values(text, max_containers=MAX_PIECES):
         raise DataError("it has too many values for the definition of a tokenizer")
     try:
         definition = json.loads(text)
         added = [len(token["content"]) for token in definition.get("added_tokens") or ()]
-        longest_word = (definition.get("model") or {}).get("max_input_chars_per_word", 0)
-        _check_steps(definition.get("normalizer"), "normalizers", NORMALIZERS)
-        _check_steps(definition.get("pre_tokenizer"), "pretokenizers", PRE_TOKENIZERS)
+        model = definition.get("model") or {}
+        steps = _check_steps(definition.get("normalizer"), "normalizers", NORMALIZERS)
+        steps += _check_steps(definition.get("pre_tokenizer"), "pretokenizers", PRE_TOKENIZERS)
+        kinds = [step.get("type") for step in steps]
+        if repeated := [kind for kind in ONCE if kinds.count(kind) > 1]:
+            raise DataError(f"it has the step {repeated[0]} more than once")
+        longest_word = model.get("max_input_chars_per_word", 0)
+        if model.get("dropout"):
+            raise DataError("its pieces are drawn by chance (dropout), and only 0 is computed here")
         if len(added) > MAX_ADDED or max(added, default=0) > MAX_ADDED_LENGTH:
             raise DataError(
                 f"it adds {len(added):,} tokens of up to {max(added):,} characters; at most "
@@ -155,15 +266,37 @@ def check_definition(text: str) -> None:
         raise DataError(f"not the definition of a tokenizer: {error}") from error
 
 
-def _check_steps(step: Any, kind: str, accepted: tuple[str, ...]) -> None:
-    """Raise DataError if a step, or a step nested in it under the key ``kind``, is not accepted."""
+def _check_steps(step: Any, kind: str, accepted: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Return a step and those nested in it under the key ``kind``; DataError for a refused one."""
     pending = [] if step is None else [step]
     for step in pending:
-        if step.get("type") == "Sequence":
+        name = step.get("type")
+        if name == "Sequence":
             pending += step[kind]
-        elif step.get("type") not in accepted:
+        elif name not in accepted:
             raise DataError(
-                f"{step.get('type')!r} is not among the {kind} that are read: {', '.join(accepted)}"
+                f"{name!r} is not among the {kind} that are read: {', '.join(accepted)}"
             )
         if len(pending) > MAX_STEPS:
             raise DataError(f"it has more than {MAX_STEPS} {kind}")
+        if not _is_bounded(step):
+            raise DataError(f"its step {name} is not among those that are read: {step!r:.200}")
+    return pending
+
+
+def _is_bounded(step: Mapping[str, Any]) -> bool:
+    """Return whether a step takes linear time and makes text longer by a small factor at most."""
+    name, content = step.get("type"), step.get("content", "")
+    if name in REGULAR:
+        ((kind, pattern),) = step["pattern"].items()
+        is_known = pattern in REGULAR[name] if kind == "Regex" else bool(pattern)
+        # Nothing that a normal form makes longer again, so steps do not multiply.
+        is_plain = content.replace(WORD_START, "").isascii()
+        return is_known and is_plain and (kind == "Regex" or len(content) <= len(pattern))
+    if name == "Prepend":
+        return len(step["prepend"]) <= 1
+    if name == "Precompiled":
+        table = base64.b64decode(step["precompiled_charsmap"])
+        texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
+        return max(map(len, texts)) <= MAX_PRECOMPILED
+    return True
