@@ -253,7 +253,7 @@ def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
         ), False
     tokens, rows = len(vocab), config.vocab_size
     text = f"{checkpoint.source}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
-    may_spare = not vocab.WHOLE_WORDS and checkpoint.format != gluonnlp.FORMAT
+    may_spare = not vocab.WHOLE_WORDS and not checkpoint.format.startswith(gluonnlp.FORMAT)
     if tokens > rows or (tokens < rows and not may_spare):
         return text, False
     if rows - tokens >= PADDED or rows >= 2 * tokens:
