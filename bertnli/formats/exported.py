@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -49,9 +50,10 @@ LETTERS = {
     **dict.fromkeys(("softmax", "SoftmaxOutput"), "S"),
     **dict.fromkeys(("Activation", "LeakyReLU", "relu", "tanh", "_npi_tanh", "erf"), "A"),
 }
-#: The order of the operators of a BERT. GluonNLP joins the tensors of three projections first.
+#: The order of a block's operators, and of a BERT's. GluonNLP joins the tensors of projections.
+_BLOCK = r"(?:DDMSDM|P{6}DMSM)DNDADN"
 GRAPH = re.compile(
-    r"(?P<embeddings>[EP]{2,3}N?)(?P<blocks>(?:(?:DDMSDM|P{6}DMSM)DNDADN)+)"
+    r"(?P<embeddings>[EP]{2,3}N?)(?P<blocks>(?:" + _BLOCK + r")+)"
     r"(?P<heads>(?:DAND)?(?P<pair>DAD?)?(?:DAND)?S?)"
 )
 #: Canonical names of a block's layers in this order; None for operators without tensors.
@@ -62,6 +64,11 @@ BLOCK = (
 #: Operators of activations to those of `BERTConfig`.
 ACTIVATIONS = {"relu": "relu", "gelu": "gelu", "erf": "gelu", "tanh": "tanh"}
 _CASTS = ("Cast", "amp_cast")
+#: Operators between layers that change no number, but the sums.
+_PLAIN = re.compile(
+    r"(?i)_?(np_|npi_|npx_|broadcast_|elemwise_)?_?(add|plus|dropout|(amp_)?cast|copy|reshape|"
+    r"reshape_like|transpose|swapaxes|expand_dims|squeeze|slice|slice_axis|sequence_?mask|gather_nd)"
+)
 
 
 class _Node(NamedTuple):
@@ -112,6 +119,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
             "book's have it: its operators, or their order, are others"
         )
     try:
+        _check_wiring(nodes, steps, found)
         if not names:
             arrays = _in_order(stored, nodes, steps, found)
             config = infer_config(arrays, 1, DROPOUT, str(file))
@@ -120,7 +128,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
         values = _settings(nodes, steps, found, checkpoint.config.num_hiddens)
         of_mlm = values.pop("of_mlm", values["activation"])
         config = replace(checkpoint.config, **values)
-    except (ValueError, OverflowError, ConfigError) as error:
+    except (ValueError, LookupError, OverflowError, ConfigError) as error:
         raise CheckpointError(f"{path}: no BERT that is computed here: {error}") from error
     heads_known = checkpoint.heads_known or "num_heads" in values
     arrays = dict(checkpoint.arrays)
@@ -188,6 +196,37 @@ def _steps(nodes: Sequence[_Node], stored: Mapping[str, NDArray]) -> list[_Node]
     return steps
 
 
+def _source(nodes: Sequence[_Node], number: int) -> int:
+    """Return the number of the node whose numbers a node has, perhaps in another dtype."""
+    node = nodes[number]
+    return node.inputs[0] if node.op in _CASTS else number
+
+
+def _check_wiring(nodes: Sequence[_Node], steps: Sequence[_Node], found: re.Match[str]) -> None:
+    """Raise ValueError unless sums alone are between the layers, and each is normalised."""
+    numbers, seen = {step.number for step in steps if step.letter != "P"}, set[int]()
+    positions = {f"null {name}" for step in steps if step.letter == "P" for name in step.tensors}
+    for before, step in pairwise(steps):
+        pending = [step.inputs[0]] if step.letter in "DN" and before.letter != "A" else []
+        while pending:
+            node = nodes[pending.pop()]
+            if node.number in numbers or node.number in seen:
+                continue
+            seen.add(node.number)
+            begin = node.settings.get("begin", "")
+            is_known = node.op in positions or _PLAIN.fullmatch(node.op)
+            if not is_known or re.search("[1-9]", begin):
+                raise ValueError(f"{node.op!r:.80} {begin:.80} is between its layers")
+            pending += node.inputs if re.search("add|plus", node.op) else node.inputs[:1]
+    for block in re.compile(_BLOCK).finditer(found.string, *found.span("blocks")):
+        dense, norm = block.start() + block[0].index("D"), block.start() + block[0].index("N")
+        for first, last in ((dense, norm), (norm + 1, norm + 4)):
+            added = nodes[_source(nodes, steps[last].inputs[0])].inputs
+            source = _source(nodes, steps[first].inputs[0])
+            if source not in [_source(nodes, i) for i in added]:
+                raise ValueError("what is normalised is not the sum of a layer's input and output")
+
+
 def _in_order(
     stored: Mapping[str, NDArray],
     nodes: Sequence[_Node],
@@ -202,13 +241,10 @@ def _in_order(
     layers: list[str | None] = []
     for step in steps[: len(found["embeddings"])]:
         layer = "ln" if step.letter == "N" else "pos_embedding"
-        if step.letter == "E":  # of inputs, or of positions, which the graph counts
-            source = nodes[step.inputs[0]]
-            while source.op in _CASTS:
-                source = nodes[source.inputs[0]]
-            if source.op.startswith("null "):
-                is_short = any(stored[name].shape[:1] in ((1,), (2,)) for name in step.tensors)
-                layer = "segment_embedding" if is_short else "token_embedding"
+        of_inputs = step.letter == "E" and nodes[_source(nodes, step.inputs[0])].op
+        if of_inputs and of_inputs.startswith("null "):  # the graph counts positions itself
+            is_short = any(stored[name].shape[:1] in ((1,), (2,)) for name in step.tensors)
+            layer = "segment_embedding" if is_short else "token_embedding"
         layers.append(f"encoder.{layer}")
     for i in range(found["blocks"].count("S")):
         layers += [name and f"encoder.blks.{i}.{name}" for name in BLOCK]
