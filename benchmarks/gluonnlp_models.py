@@ -5,12 +5,13 @@
 
 Small models of random sizes and weights, made by GluonNLP's own functions, with all heads and as
 classifiers. With --write FOLDER, one of them is written with what GluonNLP computes from it, for
-the tests.
+the tests: into gluonnlp/, its export into exported/, and a RoBERTa into roberta/.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from pathlib import Path
@@ -30,6 +31,12 @@ PIECES = [
     *(".", ",", "'", "!", "man", "dog", "is", "run", "##ning", "outside", "the", "sleep", "nobody"),
     *LETTERS,
     *(f"##{letter}" for letter in LETTERS),
+]
+#: Merges of bytes, in which a space is \u0120.
+MERGES = [
+    *("i s", "t h", "th e", "r u", "n i", "ni n", "nin g", "\u0120 o", "\u0120o u", "\u0120 a"),
+    *("\u0120 the", "\u0120 is", "d o", "do g", "\u0120 dog", "m a", "ma n", "\u0120 ru", "e e"),
+    *("\u0120ru n", "\u0120run ning", "\u0120 man", "s i", "\u00c3 \u00a9", "\u0120a n"),
 ]
 PAIRS = [
     ("A man is running outside.", "A man is sleeping."),
@@ -53,9 +60,12 @@ def main() -> None:
     args = parser.parse_args()
     if args.write:
         sizes = {"num_layers": 2, "units": 32, "hidden_size": 48, "num_heads": 4}
-        golden = make(args.write, sizes, args.seed)
-        np.savez_compressed(args.write / "golden.npz", **golden)
-        (args.write / "pairs.json").write_text(json.dumps(PAIRS, ensure_ascii=False, indent=2))
+        home = args.write / "gluonnlp"
+        golden = make(home, sizes, args.seed, args.write / "exported")
+        np.savez_compressed(home / "golden.npz", **golden)
+        (home / "pairs.json").write_text(json.dumps(PAIRS, ensure_ascii=False, indent=2))
+        home, sizes = args.write / "roberta", {**sizes, "units": 16, "hidden_size": 24}
+        np.savez_compressed(home / "golden.npz", **make_roberta(home, sizes, args.seed))
         return
     worst: dict[str, dict[str, float]] = {}
     for i in range(args.models):
@@ -83,10 +93,22 @@ def main() -> None:
         args.json.write_text(json.dumps(worst, indent=2) + "\n")
 
 
-def make(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+def fill(net: Any, rng: np.random.Generator) -> None:
+    """Give a net's parameters random values."""
+    for name, parameter in sorted(net.collect_params().items()):
+        # Matrices as wide as they keep their input's size, as trained ones do.
+        width = 0.2 if len(parameter.shape) == 1 else parameter.shape[-1] ** -0.5
+        values = rng.normal(float(name.endswith("gamma")), width, parameter.shape)
+        parameter.set_data(mx.nd.array(values))
+
+
+def make(
+    folder: Path, sizes: dict[str, int], seed: int, exported: Path | None = None
+) -> dict[str, np.ndarray]:
     """Write a model of GluonNLP's, a classifier of it, and its vocabulary; return what they give.
 
-    The files are named as those of its model zoo, and of its fine-tuning script.
+    The files are named as those of its model zoo, and of its fine-tuning script. The classifier is
+    also exported, if there is a folder for it.
     """
     import gluonnlp
 
@@ -120,11 +142,7 @@ def make(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray
     bert(*inputs, mx.nd.array(positions, dtype="int32"))  # gives the deferred ones their shapes
     classifier(*inputs)
     for net in (bert, classifier):
-        for name, parameter in sorted(net.collect_params().items()):
-            # Matrices as wide as they keep their input's size, as trained ones do.
-            width = 0.2 if len(parameter.shape) == 1 else parameter.shape[-1] ** -0.5
-            values = rng.normal(float(name.endswith("gamma")), width, parameter.shape)
-            parameter.set_data(mx.nd.array(values))
+        fill(net, rng)
     encoded, pooled, nsp, mlm = bert(*inputs, mx.nd.array(positions, dtype="int32"))
     name = "_".join(str(sizes[key]) for key in ("num_layers", "units", "num_heads"))
     bert.save_parameters(str(folder / f"bert_{name}_tiny_uncased-0a1b2c3d.params"))
@@ -132,6 +150,11 @@ def make(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray
     (folder / "tiny_uncased-4e5f6a7b.vocab").write_text(vocab.to_json())
     outputs = {"encoded": encoded, "pooled": pooled, "nsp": nsp, "mlm": mlm}
     outputs["logits"] = classifier(*inputs)
+    if exported is not None:
+        exported.mkdir(parents=True, exist_ok=True)
+        classifier.hybridize()
+        classifier(*inputs)
+        classifier.export(str(exported / "snli"))
     return {
         "token_ids": ids.astype(np.int32),
         "segments": segments.astype(np.int32),
@@ -139,6 +162,66 @@ def make(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray
         "positions": positions,
         "num_heads": np.array(sizes["num_heads"]),
         **{key: value.asnumpy() for key, value in outputs.items()},
+    }
+
+
+def make_roberta(folder: Path, sizes: dict[str, int], seed: int) -> dict[str, np.ndarray]:
+    """Write a RoBERTa of GluonNLP's, a classifier of it, and its vocabulary, as `make` does."""
+    import gluonnlp
+
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    ranks = folder / "openai_webtext_bpe_ranks-396d4d8e.json"
+    ranks.write_text("\n".join(["#version: 0.2", *MERGES, ""]), encoding="utf-8")
+    digest = hashlib.sha1(ranks.read_bytes()).hexdigest()
+    Tokenizer = gluonnlp.data.GPT2BPETokenizer  # it downloads the file if its hash is another
+    tokenizer = type("_", (Tokenizer,), {"bpe_ranks_file_hash": (ranks.name, digest)})(str(folder))
+    pieces = [*tokenizer._byte_encoder.values(), *(merge.replace(" ", "") for merge in MERGES)]
+    ids = {t: i for i, t in enumerate(["<s>", "<pad>", "</s>", "<unk>", *pieces, "<mask>"])}
+    special = {
+        "bos": "<s>",
+        "padding": "<pad>",
+        "eos": "</s>",
+        "unknown": "<unk>",
+        "mask": "<mask>",
+    }
+    vocab = gluonnlp.vocab.Vocab(
+        ids, token_to_idx=ids, **{f"{name}_token": token for name, token in special.items()}
+    )
+    settings = {"max_length": 48, "embed_size": sizes["units"], "dropout": 0.1, **sizes}
+
+    def model(use_decoder: bool) -> Any:
+        return gluonnlp.model.bert.get_roberta_model(
+            "roberta_12_768_12",
+            vocab=vocab,
+            pretrained=False,
+            hparam_allow_override=True,
+            use_decoder=use_decoder,
+            **settings,
+        )[0]
+
+    bert, classifier = model(True), gluonnlp.model.RoBERTaClassifier(model(False), 3, dropout=0.1)
+    encode = gluonnlp.data.BERTSentenceTransform(tokenizer, MAX_LEN, vocab=vocab, pair=True)
+    tokens, lens, _ = (np.stack(a) for a in zip(*map(encode, PAIRS), strict=True))
+    positions = np.array([[1, 2], [3, 1], [2, 2], [4, 9]], np.int32)
+    inputs = [mx.nd.array(tokens, dtype="int32"), mx.nd.array(lens.reshape(-1), dtype="float32")]
+    masked = mx.nd.array(positions, dtype="int32")
+    for net, arrays in ((bert, [*inputs, masked]), (classifier, inputs)):
+        net.initialize()
+        net(*arrays)  # gives the deferred ones their shapes
+        fill(net, rng)
+    name = "_".join(str(sizes[key]) for key in ("num_layers", "units", "num_heads"))
+    bert.save_parameters(str(folder / f"roberta_{name}_tiny_cased-0a1b2c3d.params"))
+    classifier.save_parameters(str(folder / "model_bert_SNLI_0.params"))
+    (folder / "tiny_cased-4e5f6a7b.vocab").write_text(vocab.to_json())
+    encoded, mlm = bert(*inputs, masked)
+    return {
+        "token_ids": tokens.astype(np.int32),
+        "valid_lens": lens.reshape(-1).astype(np.int32),
+        "positions": positions,
+        "encoded": encoded.asnumpy(),
+        "mlm": mlm.asnumpy(),
+        "logits": classifier(*inputs).asnumpy(),
     }
 
 

@@ -13,7 +13,7 @@ from bertnli.bert.config import PRESETS
 from bertnli.bert.labels import are_distinct, checked_labels, plain
 from bertnli.bert.parameters import bert_shapes, check_shapes, classifier_shapes, initial_arrays
 from bertnli.errors import CheckpointError, CheckpointWarning, ConfigError
-from bertnli.formats import book, gluonnlp, huggingface, native, weights
+from bertnli.formats import book, exported, gluonnlp, huggingface, native, weights
 from bertnli.formats.checkpoint import WEIGHT, Checkpoint, head_of
 from bertnli.formats.weights import locate, locate_local
 from bertnli.hub.catalogue import PRETRAINED
@@ -23,7 +23,7 @@ from bertnli.text.subwords import load_vocab
 #: The formats in the order in which they are tried; if none matches, it is the book's. Each is a
 #: module with `match(file, stored)`, whether a file with these tensors is of the format, and
 #: `read(file, stored)`, which returns a checkpoint without its vocabulary.
-FORMATS: tuple[Any, ...] = (native, gluonnlp, huggingface)
+FORMATS: tuple[Any, ...] = (native, gluonnlp, exported, huggingface)
 #: Prefixes of the tensors that a classifier does not have.
 PRETRAINING_HEADS = ("mlm.", "nsp.")
 #: Prefixes of a pretrained model's heads; a file may lack all tensors of a head.
@@ -92,7 +92,8 @@ def read_checkpoint(path: Path, with_vocab: bool = True) -> Checkpoint:
     checkpoint: Checkpoint = format.read(file, stored)
     vocab = None
     if with_vocab:
-        vocab = gluonnlp.find_vocab(file) if format is gluonnlp else load_vocab(file.parent)
+        of_mxnet = format in (gluonnlp, exported)
+        vocab = gluonnlp.find_vocab(file) if of_mxnet else load_vocab(file.parent)
     source = str(path if path.is_file() else file.parent)
     checkpoint = replace(checkpoint, source=source, vocab=vocab or checkpoint.vocab)
     return (
@@ -256,7 +257,7 @@ def vocab_mismatch(checkpoint: Checkpoint) -> tuple[str, bool]:
         ), False
     tokens, rows = len(vocab), config.vocab_size
     text = f"{checkpoint.source}: the vocabulary has {tokens:,} tokens, the model rows for {rows:,}"
-    may_spare = not vocab.WHOLE_WORDS and checkpoint.format != gluonnlp.FORMAT
+    may_spare = not vocab.WHOLE_WORDS and not checkpoint.format.startswith(gluonnlp.FORMAT)
     if tokens > rows or (tokens < rows and not may_spare):
         return text, False
     if rows - tokens >= PADDED or rows >= 2 * tokens:

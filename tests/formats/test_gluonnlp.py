@@ -24,6 +24,8 @@ from bertnli.text.subwords import load_gluonnlp
 FOLDER = Path(__file__).parent.parent / "fixtures" / "gluonnlp"
 ZOO, CLASSIFIER = FOLDER / "bert_2_32_4_tiny_uncased-0a1b2c3d.params", "model_bert_SNLI_0.params"
 VOCAB = "tiny_uncased-4e5f6a7b.vocab"
+ROBERTA = FOLDER.parent / "roberta"
+ROBERTA_ZOO = ROBERTA / "roberta_2_16_4_tiny_cased-0a1b2c3d.params"
 #: A foreign order, of which GluonNLP's file says nothing.
 CLASSES = ("neutral", "entailment", "contradiction")
 
@@ -148,7 +150,7 @@ def test_ernie_has_its_own_activation(tmp_path):
             {"copied": {"encoder.layer_norm.weight": "encoder.layer_norm.beta"}},
             "twice, under two names",
         ),
-        ({"lost": ["token_type"]}, "not RoBERTa"),
+        ({"lost": ["token_type", "pooler", "classifier", "decoder"]}, "roberta_12_768_12_"),
         ({"copied": {"encoder.extra": "pooler.bias"}}, r"encoder\.extra"),
     ],
 )
@@ -200,3 +202,79 @@ def test_it_goes_to_transformers(tmp_path, golden):
     rows = np.arange(len(mask))[:, None]
     mlm = outputs.prediction_logits.numpy()[rows, golden["positions"]]
     assert apart(mlm, golden["mlm"]) <= 1e-5
+
+
+@pytest.fixture(scope="module")
+def roberta():
+    with np.load(ROBERTA / "golden.npz") as file:
+        return dict(file)
+
+
+def test_roberta(backend, loop, roberta):
+    bert, vocab = backend.load_pretrained_model(ROBERTA_ZOO, dropout=0.0)
+    batch = encoded_pairs(vocab)
+    width = batch.token_ids.shape[1]
+    valid = np.arange(width) < batch.valid_lens[:, None]
+    assert np.array_equal(batch.valid_lens, roberta["valid_lens"])
+    assert np.array_equal(batch.token_ids[valid], roberta["token_ids"][:, :width][valid])
+    arrays = (batch.token_ids, batch.segments, batch.valid_lens, roberta["positions"])
+    encoded, mlm, _ = bert(*map(loop.tensor, arrays))
+    assert apart(loop.array(encoded)[valid], roberta["encoded"][:, :width][valid]) <= 1e-5
+    assert apart(loop.array(mlm), roberta["mlm"]) <= 1e-5
+    net = backend.load(ROBERTA / CLASSIFIER, "cpu", CLASSES, num_heads=4)
+    assert apart(net.logits(batch), roberta["logits"]) <= 1e-5
+    assert np.ptp(roberta["logits"], axis=0).min() > 0.1
+
+
+def test_roberta_goes_to_transformers(tmp_path, roberta):
+    convert(ROBERTA / CLASSIFIER, tmp_path / "hf", "huggingface", labels=CLASSES, num_heads=4)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "hf").eval()
+    assert model.config.model_type == "roberta"
+    mask = np.arange(roberta["token_ids"].shape[1]) < roberta["valid_lens"][:, None]
+    with torch.no_grad():
+        given = (torch.from_numpy(a.astype(np.int64)) for a in (roberta["token_ids"], mask))
+        logits = model(*given).logits.numpy()
+    assert apart(logits, roberta["logits"]) <= 1e-5
+
+
+def other_model(folder, name, lost, file=ROBERTA_ZOO):
+    """Write a model without the tensors whose names begin with `lost`, beside its vocabulary."""
+    for vocab in file.parent.glob("*[bs]*.[vj]*"):
+        shutil.copy(vocab, folder)
+    stored = read_params(file).items()
+    write_params(folder / name, {key: array for key, array in stored if not key.startswith(lost)})
+    return folder / name
+
+
+def test_an_encoder_alone_is_named(tmp_path):
+    encoder = other_model(tmp_path, "distilbert_2_16_4_tiny_cased.params", "decoder")
+    config = load_pretrained(encoder).config
+    assert (config.family, config.num_segments, config.norm_eps) == ("distilbert", 0, 1e-5)
+    assert config.max_len == load_pretrained(ROBERTA_ZOO).config.max_len == 48
+    with pytest.raises(CheckpointError, match=r"cannot say.*norm_eps=1e-05"):
+        convert(encoder, tmp_path / "hf", "huggingface")
+    encoder = encoder.rename(tmp_path / "roberta_2_16_4_tiny_cased.params")
+    assert load_pretrained(encoder).config.family == "roberta"
+    encoder = encoder.rename(tmp_path / "encoder_tiny_cased.params")
+    refused(CheckpointError, "let its name begin", load_pretrained, encoder)
+
+
+def test_a_bert_without_segments(tmp_path):
+    config = load_pretrained(other_model(tmp_path, ZOO.name, "token_type", ZOO)).config
+    assert (config.family, config.num_segments, config.norm_eps) == ("bert", 0, 1e-12)
+
+
+def test_what_roberta_s_vocabulary_needs(tmp_path):
+    path = other_model(tmp_path, ROBERTA_ZOO.name, ("none",))
+    ranks = next(tmp_path.glob("*bpe_ranks*"))
+    tokens = load_pretrained(path).vocab.idx_to_token
+    ranks.rename(tmp_path / "merges.txt")  # as transformers calls it
+    vocab = load_pretrained(path).vocab
+    assert vocab.idx_to_token == tokens and vocab.separators == 1
+    # GluonNLP's tokenizer knows no special tokens in text.
+    (ids,) = vocab.ids_of(["<mask> the dog"], False)
+    assert [tokens[i] for i in ids] == ["<", "ma", "s", "k", ">", "\u0120the", "\u0120dog"]
+    (tmp_path / "merges.txt").write_text("#version: 0.2\nx y z\n")
+    refused(DataError, "merges.txt", load_pretrained, path)
+    (tmp_path / "merges.txt").unlink()
+    refused(DataError, "openai_webtext_bpe_ranks.*put either", load_pretrained, path)
