@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from math import inf
 from numbers import Integral, Real
 from typing import Any
@@ -172,8 +172,13 @@ class BERTConfig:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Convert the configuration to a dictionary, ready for JSON."""
-        return asdict(self)
+        """Convert the configuration to a dictionary, ready for JSON.
+
+        The settings after ``norm_eps`` are left out where they have their default values.
+        """
+        rare = {f.name: f.default for f in fields(self)[len(_SIZES) + 5 :]}
+        values = asdict(self)
+        return {k: v for k, v in values.items() if k not in rare or v != rare[k]}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BERTConfig:

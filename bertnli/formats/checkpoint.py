@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +97,7 @@ def check_sizes(
         names: `BERTConfig` field to its name in the description, where they differ.
     """
     try:
-        sizes = infer_config(arrays, 1, DROPOUT, str(file)).to_dict()
+        sizes = asdict(infer_config(arrays, 1, DROPOUT, str(file)))
     except (CheckpointError, ConfigError):  # missing tensors are reported later
         return
     sizes["max_len"] -= config.first_position

@@ -8,7 +8,7 @@ fields have one value in the whole family.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from bertnli.bert.config import BERTConfig
@@ -160,7 +160,7 @@ class Family:
 
     def description(self, config: BERTConfig) -> dict[str, Any]:
         """Return the entries of a config.json that `config` reads."""
-        values = config.to_dict() | {
+        values = asdict(config) | {
             "max_len": config.max_len + config.first_position,
             "attention_dropout": config.attention_dropouts[0],
             "embedding_size": config.embedding_width,
