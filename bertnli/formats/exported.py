@@ -216,7 +216,9 @@ def _check_wiring(nodes: Sequence[_Node], steps: Sequence[_Node], found: re.Matc
             begin = node.settings.get("begin", "")
             is_known = node.op in positions or _PLAIN.fullmatch(node.op)
             if not is_known or re.search("[1-9]", begin):
-                raise ValueError(f"{node.op!r:.80} {begin:.80} is between its layers")
+                raise ValueError(
+                    f"{node.op:.80}{begin and ' from ' + begin:.80} is between its layers"
+                )
             pending += node.inputs if re.search("add|plus", node.op) else node.inputs[:1]
     for block in re.compile(_BLOCK).finditer(found.string, *found.span("blocks")):
         dense, norm = block.start() + block[0].index("D"), block.start() + block[0].index("N")
