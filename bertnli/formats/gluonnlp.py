@@ -72,6 +72,8 @@ TASKS = {
     "RTE": ("not_entailment", "entailment"),
 }
 _NAME = re.compile(r"(roberta|distilbert|bert|ernie)_(\d+)_(\d+)_(\d+)(?=_|\b)")
+#: Limit of RoBERTa's pieces, and of its merges; GluonNLP's has 50,265 and 50,000.
+MAX_MERGED = 1 << 17
 #: RoBERTa's special tokens of a pair.
 _SPECIAL = ("<s>", "</s>")
 #: RoBERTa's merges: GluonNLP's file, or the same under the name that transformers uses.
@@ -203,7 +205,9 @@ def _load_merged(path: Path, tokens: list[Any]) -> Vocab:
                 "in merges.txt of Hugging Face's roberta-base; put either beside it"
             )
         return vocab
-    lines = read_text(merges, DataError, MAX_VOCAB).rstrip("\n").split("\n")
+    lines = read_text(merges, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_MERGED)
+    if max(len(lines), len(tokens)) > MAX_MERGED:
+        raise DataError(f"{path} or {merges.name}: more than {MAX_MERGED:,} pieces or merges")
     try:
         ids = {token: i for i, token in enumerate(tokens)}
         special = {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in _SPECIAL}
