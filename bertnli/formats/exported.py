@@ -103,7 +103,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     if not names and not nodes:
         raise CheckpointError(
             f"{file} holds the tensors of an exported net, {some([*stored], 3)}; what they are is "
-            f"in its graph: put {path.name} beside it"
+            f"in its graph: put {path.name} beside it, or save the net with save_parameters"
         )
     if names:
         kinds = (kind for kind in ("roberta", "distilbert") if f"{kind}model" in " ".join(stored))
