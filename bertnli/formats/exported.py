@@ -103,7 +103,7 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     if not names and not nodes:
         raise CheckpointError(
             f"{file} holds the tensors of an exported net, {some([*stored], 3)}; what they are is "
-            f"in its graph: put {path.name} beside it"
+            f"in its graph: put {path.name} beside it, or save the net with save_parameters"
         )
     if names:
         kinds = (kind for kind in ("roberta", "distilbert") if f"{kind}model" in " ".join(stored))
@@ -216,7 +216,9 @@ def _check_wiring(nodes: Sequence[_Node], steps: Sequence[_Node], found: re.Matc
             begin = node.settings.get("begin", "")
             is_known = node.op in positions or _PLAIN.fullmatch(node.op)
             if not is_known or re.search("[1-9]", begin):
-                raise ValueError(f"{node.op!r:.80} {begin:.80} is between its layers")
+                raise ValueError(
+                    f"{node.op:.80}{begin and ' from ' + begin:.80} is between its layers"
+                )
             pending += node.inputs if re.search("add|plus", node.op) else node.inputs[:1]
     for block in re.compile(_BLOCK).finditer(found.string, *found.span("blocks")):
         dense, norm = block.start() + block[0].index("D"), block.start() + block[0].index("N")

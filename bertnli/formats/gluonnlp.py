@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli._util.files import MAX_VOCAB, read_json_object, read_text
+from bertnli._util.files import COPY_ANEW, MAX_VOCAB, read_json_object, read_text
 from bertnli.bert.parameters import SEGMENT_TABLE, infer_config
 from bertnli.errors import CheckpointError, DataError
 from bertnli.formats.checkpoint import DROPOUT, WEIGHT, Checkpoint
@@ -72,6 +72,8 @@ TASKS = {
     "RTE": ("not_entailment", "entailment"),
 }
 _NAME = re.compile(r"(roberta|distilbert|bert|ernie)_(\d+)_(\d+)_(\d+)(?=_|\b)")
+#: Limit of RoBERTa's pieces, and of its merges; GluonNLP's has 50,265 and 50,000.
+MAX_MERGED = 1 << 17
 #: RoBERTa's special tokens of a pair.
 _SPECIAL = ("<s>", "</s>")
 #: RoBERTa's merges: GluonNLP's file, or the same under the name that transformers uses.
@@ -203,9 +205,18 @@ def _load_merged(path: Path, tokens: list[Any]) -> Vocab:
                 "in merges.txt of Hugging Face's roberta-base; put either beside it"
             )
         return vocab
-    lines = read_text(merges, DataError, MAX_VOCAB).rstrip("\n").split("\n")
+    lines = read_text(merges, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_MERGED)
+    if max(len(lines), len(tokens)) > MAX_MERGED:
+        raise DataError(f"{path} or {merges.name}: more than {MAX_MERGED:,} pieces or merges")
+    results = {line.replace(" ", "") for line in lines[1:]}
     try:
         ids = {token: i for i, token in enumerate(tokens)}
+        lacking = [t for t in tokens if len(t) > 1 and t[0] != "<" and t not in results]
+        if len(ids) < len(tokens) or len(lacking) > len(tokens) / 100:
+            raise DataError(
+                f"{path}: {len(tokens) - len(ids)} of its pieces occur twice, and {merges.name} "
+                f"lacks the merges of {len(lacking)}. {COPY_ANEW}"
+            )
         special = {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in _SPECIAL}
     except (KeyError, TypeError) as error:
         raise DataError(f"{path}: it is no vocabulary of RoBERTa's: {error}") from error

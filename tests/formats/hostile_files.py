@@ -11,9 +11,11 @@ import tarfile
 import zipfile
 import zlib
 from contextlib import contextmanager
+from pathlib import Path
 
 from bertnli.text.subwords import SubwordVocab
 
+FIXTURES = Path(__file__).parents[1] / "fixtures"
 MB = 1 << 20
 HEAD = "gold_label\tsentence1\tsentence2\n"
 CSV = HEAD.replace("\t", ",")
@@ -171,6 +173,34 @@ OURS = {"format": "bertnli classifier", "version": 1, "labels": [*"abc"], "model
 LONG_NAME = "bert.encoder.layer.{}.output.dense.{0:>99999999}"
 
 
+# Exported graphs
+
+
+def graph(count, op, *inputs):
+    """Make a graph of `count` nodes, whose inputs are so many nodes before each."""
+    first = [{"op": "null", "name": "data", "inputs": []}] * max(inputs, default=1)
+    rest = range(len(first), len(first) + count)
+    nodes = [{"op": op, "name": "", "inputs": [[i - n, 0, 0] for n in inputs]} for i in rest]
+    return json.dumps({"nodes": [*first, *nodes]}).encode()
+
+
+def long_sum(count):
+    """Make the graph of a BERT with `count` sums after its last block, each of one node twice."""
+    nodes = json.loads((FIXTURES / "exported" / "snli-symbol.json").read_bytes())["nodes"]
+    place = 1 + max(i for i, node in enumerate(nodes) if node["op"] == "LayerNorm")
+    for node in nodes[place:]:
+        for entry in node["inputs"]:
+            entry[0] += count * (entry[0] >= place - 1)
+    sums = [{"op": "elemwise_add", "inputs": [[place + i - 1, 0, 0]] * 2} for i in range(count)]
+    return json.dumps({"nodes": nodes[:place] + sums + nodes[place:]}).encode()
+
+
+def with_long_setting():
+    """Make the graph of a BERT whose settings have long texts."""
+    text = (FIXTURES / "exported" / "snli-symbol.json").read_text()
+    return text.replace('"gelu"', '"' + "9" * MB + '"').replace("1e-12", "9" * MB).encode()
+
+
 # Corpora and archives
 
 
@@ -297,6 +327,33 @@ CASES = {
         "deep": lambda: b'{"format": ' + DEEP,
         "huge sizes": lambda: json.dumps(OURS).encode(),
     },
+    ("exported", "snli-symbol.json"): {
+        "deep": lambda: b'{"nodes": ' + DEEP,
+        "layers": lambda: graph(40_000, "FullyConnected", 1),
+        "products": lambda: graph(25_000, "batch_dot", 1, 2),
+        "casts": lambda: graph(40_000, "Cast", 1),
+        "a long sum": lambda: long_sum(25_000),
+        "long settings": with_long_setting,
+        "lists": lambda: b'{"nodes": [' + b"[]," * MB + b"[]]}",
+        "a huge number": lambda: b'{"nodes": [{"op": "a", "inputs": [[' + b"9" * MB + b"]]}]}",
+    },
+    ("exported", "snli-0000.params"): {
+        "many layers": lambda: params(8_000, "bert_transformer{}_proj_weight".format),
+        "long names": lambda: params(
+            8_000, lambda i: f"{'transformer1_ffn1_' * 50}position_weight{i}_weight"
+        ),
+    },
+    ("roberta", "tiny.vocab"): {
+        "numbers": lambda: b'{"idx_to_token": ["<s>", ' + b"1," * MB + b"1]}",
+        "tokens": lambda: json.dumps(
+            {"idx_to_token": ["<s>", "</s>", "<unk>", *map(str, range(1_000_000))]}
+        ).encode(),
+    },
+    ("roberta", "bpe_ranks.json"): {
+        "lines": lambda: b"\n" * (11 * MB),
+        "one line": lambda: b"a " * (5 * MB),
+        "the same merge": lambda: b"\n" + b"i s\n" * (2 * MB),
+    },
     ("gluonnlp", "tiny.vocab"): {"lists": lambda: b'{"idx_to_token": [' + b"[]," * MB + b"[]]}"},
     ("corpus", "a.jsonl.gz"): {"one line": lambda: long_gz('{"sentence1": "', b"a" * MB)},
     ("corpus", "a.tsv.gz"): {
@@ -389,6 +446,8 @@ PLACES = [
         "ours": "config.json model.safetensors vocab.json",
         "params": "pretrained.params vocab.json config.json",
         "gluonnlp": "bert_2_32_4_tiny.params tiny.vocab",
+        "roberta": "model_bert_SNLI_0.params tiny.vocab bpe_ranks.json",
+        "exported": "snli-0000.params snli-symbol.json",
         "corpus": "a.tsv a.csv a.jsonl a.tsv.gz a.jsonl.gz",
         "snli.txt": "snli_1.0_dev.txt",
         "snli.txt.gz": "snli_1.0_dev.txt.gz",

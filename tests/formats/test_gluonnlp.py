@@ -275,6 +275,6 @@ def test_what_roberta_s_vocabulary_needs(tmp_path):
     (ids,) = vocab.ids_of(["<mask> the dog"], False)
     assert [tokens[i] for i in ids] == ["<", "ma", "s", "k", ">", "\u0120the", "\u0120dog"]
     (tmp_path / "merges.txt").write_text("#version: 0.2\nx y z\n")
-    refused(DataError, "merges.txt", load_pretrained, path)
+    refused(DataError, "merges.txt lacks the merges of 25", load_pretrained, path)
     (tmp_path / "merges.txt").unlink()
     refused(DataError, "openai_webtext_bpe_ranks.*put either", load_pretrained, path)

@@ -17,13 +17,12 @@ from subprocess import PIPE
 import processes
 import pytest
 import torch
-from hostile_files import CASES, HEAD, KINDS, PLACES
+from hostile_files import CASES, FIXTURES, HEAD, KINDS, PLACES
 
 from bertnli.bert.config import BERTConfig
 from bertnli.formats.convert import FORMATS
 
 WORKER = Path(__file__).parent / "hostile_files_worker.py"
-FIXTURES = Path(__file__).parents[1] / "fixtures"
 CLASSES = ("entailment", "contradiction", "neutral")
 SIZES = (12, 4, 6, 2, 1, 0.1, 8)
 ROWS = [("neutral", "a dog's life .", "b"), ("entailment", "c", "d e")]
@@ -66,6 +65,16 @@ def home(tmp_path, make_checkpoint):
     (tmp_path / "gluonnlp").mkdir()
     for pattern, name in (("bert_2*.params", "bert_2_32_4_tiny.params"), ("*.vocab", "tiny.vocab")):
         shutil.copy(next((FIXTURES / "gluonnlp").glob(pattern)), tmp_path / "gluonnlp" / name)
+    roberta, exported = tmp_path / "roberta", tmp_path / "exported"
+    shutil.copytree(
+        FIXTURES / "roberta", roberta, ignore=shutil.ignore_patterns("roberta*", "*.npz")
+    )
+    for pattern, name in (("*.vocab", "tiny.vocab"), ("*bpe_ranks*", "bpe_ranks.json")):
+        next(roberta.glob(pattern)).rename(roberta / name)
+    shutil.copytree(FIXTURES / "exported", exported)
+    shutil.copy(tmp_path / "gluonnlp" / "tiny.vocab", exported)
+    symbol = exported / "snli-symbol.json"  # the worker gives two heads
+    symbol.write_text(symbol.read_text().replace('"heads": "4"', '"heads": "2"'))
     write_corpora(tmp_path)
     for name, text in (("text/a.txt", "A dog. It barks.\n\nA cat.\n"), ("run/metrics.jsonl", "")):
         (tmp_path / name).parent.mkdir()
