@@ -118,14 +118,17 @@ def with_special_tokens(
             named[name] = token
     tokens = [as_token(token) for token in named.values() if isinstance(token, str | dict)]
     names = [token["content"] for token in tokens]
-    made: dict[str, dict[str, Any]] = {}
-    size = len(ids)
-    for token in [*added, *tokens, *map(as_token, settings.get("extra_special_tokens") or ())]:
+    made, texts, size = dict[tuple[Any, ...], dict[str, Any]](), set[str](), len(ids)
+    extra = map(as_token, settings.get("extra_special_tokens") or ())
+    # Of added tokens that differ in flags alone the last one counts, of special tokens the first.
+    for token, may_repeat in [(t, True) for t in added] + [(t, False) for t in (*tokens, *extra)]:
         text, special = token["content"], token.get("special", False)
-        if text and text not in made:
+        if text and (may_repeat or text not in texts):
             size += text not in ids
             flags = {name: token.get(name, False) for name in ("single_word", "lstrip", "rstrip")}
             flags |= {"normalized": token.get("normalized", not special)}
             flags |= {"special": special or text in names}
-            made[text] = {"id": ids.setdefault(text, size - 1), "content": text, **flags}
+            token = {"id": ids.setdefault(text, size - 1), "content": text, **flags}
+            made[tuple(token.values())] = token
+            texts.add(text)
     return [*made.values()], ids
