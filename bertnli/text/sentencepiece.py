@@ -14,8 +14,8 @@ from bertnli.errors import DataError
 CONTROL, USER_DEFINED = 3, 4
 #: The type of a model whose pieces have probabilities, the only one that is read.
 UNIGRAM = 1
-#: Maximum number of fields of a message, of which each piece is one.
-MAX_FIELDS = 1 << 19
+#: Maximum number of pieces, of fields of a piece, and of other fields.
+MAX_PIECES, MAX_FIELDS, MAX_OTHERS = 1 << 18, 4, 1 << 12
 
 
 class SentencePiece(NamedTuple):
@@ -32,22 +32,22 @@ def read_sentencepiece(path: Path) -> SentencePiece:
         data = file.read(MAX_VOCAB + 1)
     pieces, parts = [], {2: dict[int, Any](), 3: dict[int, Any]()}  # 2: training, 3: characters
     try:
-        for number, value in _fields(data):
+        for number, value in _fields(data, MAX_PIECES + MAX_OTHERS):
             if number == 1:
-                piece: dict[int, Any] = {2: bytes(4), 3: 1, **dict(_fields(value))}
+                piece: dict[int, Any] = {2: bytes(4), 3: 1, **dict(_fields(value, MAX_FIELDS))}
                 pieces.append((piece[1].decode(), *struct.unpack("<f", piece[2]), piece[3]))
-            elif number in parts:
-                parts[number] |= dict(_fields(value))
+            elif number in parts and not parts[number]:
+                parts[number] |= dict(_fields(value, MAX_OTHERS))
         if parts[2].get(3, UNIGRAM) != UNIGRAM:
             raise ValueError(f"model_type is {parts[2][3]}, and only that of Unigram is read, 1")
         return SentencePiece(pieces, parts[2].get(40, 0), b"" + parts[3].get(2, b""))
-    except (ValueError, TypeError, AttributeError, KeyError, struct.error) as error:
+    except (ValueError, TypeError, AttributeError, LookupError, struct.error) as error:
         raise DataError(
             f"{path}: it cannot be read as a model of SentencePiece: {error}"
         ) from error
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+def _fields(data: bytes, limit: int) -> Iterator[tuple[int, Any]]:
     """Yield the number of each field of a message and its value, an integer or bytes."""
     place = count = 0
     while place < len(data):
@@ -58,7 +58,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
         if kind != 0:
             size = {1: 8, 2: value, 5: 4}.get(kind, len(data))
             place += size
-        if place > len(data) or count > MAX_FIELDS:
+        if place > len(data) or count > limit:
             raise ValueError("it is cut off, or has too many fields")
         yield key >> 3, value if kind == 0 else data[place - size : place]
 
@@ -66,7 +66,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
 def _varint(data: bytes, place: int) -> tuple[int, int]:
     """Return the integer of up to ten bytes at a place, and the place after it."""
     value = 0
-    for i, byte in enumerate(data[place : place + 10]):
+    for i in range(10):
+        byte = data[place + i]
         value |= (byte & 127) << 7 * i
         if byte < 128:
             return value, place + i + 1

@@ -22,6 +22,7 @@ from bertnli.text.tokenizer_config import (
     PRECOMPILED,
     SETTINGS,
     SPECIAL,
+    WORD_START,
     Described,
     check_definition,
     lowercases,
@@ -53,7 +54,7 @@ class SubwordVocab(Vocab):
             lacks are absent. ``<cls>`` and ``<sep>`` are those of a pair, ``<unk>`` is that of
             unknown text; others are known by their names, such as ``[PAD]`` or ``<pad>``.
         separators: 1 for pairs ``[CLS] A [SEP] B [SEP]``, 2 for ``<s> A </s></s> B </s>``.
-        gives_segments, is_wordpiece: see `Vocab`.
+        gives_segments, is_wordpiece, word_start: see `Vocab`.
 
     Raises:
         DataError: the text does not define a tokenizer of such pairs.
@@ -81,6 +82,7 @@ class SubwordVocab(Vocab):
         self._set_tokens(tokens)
         next(self.ids_of(["\U0010fffd"], False))  # an unknown character; fails without [UNK]
         self.is_wordpiece = model.get("type") == "WordPiece"
+        self.word_start = {"Unigram": WORD_START, "BPE": "\u0120"}.get(model.get("type", ""), "")
         unknown, pieces = model.get("unk_token"), model["vocab"]
         self._read_pairs(pieces[model["unk_id"]][0] if model.get("unk_id") is not None else unknown)
 

@@ -49,15 +49,8 @@ CLASSES = {
     "CamembertTokenizer": ("Unigram", ROBERTA),
     "DebertaV2Tokenizer": ("Unigram", {"bos": "[CLS]", "eos": "[SEP]"} | _BERT),
 }
-#: Model type to its tokenizer's class.
-MODEL_TYPES = {
-    **dict.fromkeys(("bert", "distilbert", "electra"), "BertTokenizer"),
-    "mpnet": "MPNetTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "camembert": "CamembertTokenizer",
-    "deberta-v2": "DebertaV2Tokenizer",
-}
+#: Model type, without its hyphen, to its tokenizer's class.
+MODEL_TYPES = {name.removesuffix("Tokenizer").lower(): name for name in CLASSES}
 #: Tokenizer classes that need a tokenizer.json, and take it as it is.
 DEFINED = ("PreTrainedTokenizerFast", "TokenizersBackend")
 #: Settings that change the ids, and their supported values: those of BertJapaneseTokenizer, and
@@ -97,7 +90,7 @@ WORD_START = "\u2581"
 SPACES = r"\s{2,}|[\n\r\t]"
 #: Regular expressions that a step may have: those of common tokenizers, all of linear time.
 REGULAR = {
-    "Replace": (" {2,}", SPACES, r"\s+", r"\A +| +\z"),
+    "Replace": (" {2,}", SPACES, r"\s+"),
     "Split": (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",),
 }
 #: Maximum number of bytes of what a table of characters puts in the place of a character.
@@ -105,13 +98,7 @@ MAX_PRECOMPILED = 64
 
 
 class Described(NamedTuple):
-    """What the files of a folder say about its tokenizer.
-
-    Args:
-        kind: the class, one of `CLASSES` or `DEFINED`; empty if a tokenizer.json says all.
-        settings: the content of tokenizer_config.json, with special_tokens_map.json.
-        added: the tokens that the files add, in the order of their ids, as in a tokenizer.json.
-    """
+    """What a folder says about its tokenizer: class, settings, added tokens by id; see below."""
 
     kind: str
     settings: dict[str, Any]
@@ -126,6 +113,10 @@ def read_settings(folder: Path, definition: Mapping[str, Any] | None, default: s
         definition: the content of its tokenizer.json, if it has one.
         default: the class if no file says it.
 
+    Returns:
+        The class, one of `CLASSES` or `DEFINED`, or "" if the tokenizer.json says all; the content
+        of tokenizer_config.json with that of special_tokens_map.json; the added tokens.
+
     Raises:
         DataError: a setting is unsupported, or a file cannot be read.
     """
@@ -135,7 +126,7 @@ def read_settings(folder: Path, definition: Mapping[str, Any] | None, default: s
         model = {}
     config, special = _read(folder / SETTINGS_FILE), _read(folder / SPECIAL_FILE)
     kind = config.get("tokenizer_class") or model.get("tokenizer_class")
-    kind = str(kind or MODEL_TYPES.get(str(model.get("model_type")), default))
+    kind = str(kind or MODEL_TYPES.get(str(model.get("model_type")).replace("-", ""), default))
     kind = kind if kind in DEFINED else kind.removesuffix("Fast")
     for name, values in ((MODEL_FILE, model), (SETTINGS_FILE, config), (SPECIAL_FILE, special)):
         _check(folder / name, values, definition is not None, kind)
@@ -276,9 +267,10 @@ def _is_bounded(step: Mapping[str, Any]) -> bool:
     if name in REGULAR:
         ((kind, pattern),) = step["pattern"].items()
         is_known = pattern in REGULAR[name] if kind == "Regex" else bool(pattern)
+        longest = 1 if kind == "Regex" else len(pattern)
         # Nothing that a normal form makes longer again, so steps do not multiply.
         is_plain = content.replace(WORD_START, "").isascii()
-        return is_known and is_plain and (kind == "Regex" or len(content) <= len(pattern))
+        return is_known and is_plain and len(content) <= longest
     if name == "Prepend":
         return len(step["prepend"]) <= 1
     if name == PRECOMPILED:

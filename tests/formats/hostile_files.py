@@ -303,6 +303,9 @@ CASES = {
         "a long replacement": lambda: normalized(*[replaced("a" * 90_000, String="a")] * 2),
         "growing forms": lambda: normalized(*GROWING),
         "an expression": lambda: definition(normalizer=replaced("b", Regex="(a+)+$")),
+        "spaces, a long replacement": lambda: definition(
+            normalizer=replaced("a" * 900_000, Regex=" {2,}")
+        ),
         "an empty text": lambda: normalized(*[replaced("a", String="")] * 30),
         "split by an expression": lambda: definition(pre_tokenizer=SPLIT),
         "precompiled": lambda: definition(
@@ -343,6 +346,8 @@ CASES = {
     },
     ("hf, spm", "spm.model"): {
         "pieces": lambda: sentencepiece(map(str, range(700_000))),
+        "fields of a piece": lambda: sentencepiece("ab", *[(1, b"\x18\1" * 60_000)] * 50),
+        "many parts": lambda: sentencepiece("ab", *[(2, b"\x18\1" * 4_000)] * 600),
         "empty pieces": lambda: b"\x0a\0" * (5 * MB),
         "numbers": lambda: b"\x08\0" * (5 * MB),
         "a long piece": lambda: sentencepiece(["a" * (11 * MB)]),

@@ -301,6 +301,25 @@ def test_pretraining_has_two_separators(loaded):
             assert batch.segments[i, :length].tolist() == segments
 
 
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_whole_words_are_masked(loaded, kind):
+    vocab, _ = loaded(kind)
+    text = "the outside xqz bvk zzq running"
+    data = PretrainingSet(Text([text], [0]), 60, vocab, next_sentence=False, whole_words=True)
+    words = []
+    (ids,) = vocab.ids_of([text], False)
+    begins = {"bert": lambda t: not t.startswith("##")}.get(kind, lambda t: t[0] in "▁Ġ")
+    for i, token in enumerate(vocab.to_tokens(ids), 1):
+        if begins(token) or not words:
+            words.append(set())
+        words[-1].add(i)
+    assert len(words) == 6 < len(ids)
+    for epoch in range(20):
+        batch = data.at_epoch(0, epoch).batch(np.array([0]))
+        chosen = set(batch.pred_positions[0].tolist()) - {-1}
+        assert chosen == set().union(*(word for word in words if word & chosen))
+
+
 def test_a_model_is_read_as_sentencepiece_reads_it(trained, tmp_path):
     from sentencepiece import sentencepiece_model_pb2
 
