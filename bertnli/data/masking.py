@@ -57,7 +57,8 @@ class Masking:
         self.is_special = np.zeros(len(vocab), bool)
         self.is_special[[vocab.required(token) for token in RESERVED_TOKENS]] = True
         self.ordinary = np.flatnonzero(~self.is_special).astype(np.int32)
-        self.continues = np.array([t.startswith(CONTINUES) for t in vocab.idx_to_token])
+        begins = [t.startswith(vocab.word_start or CONTINUES) for t in vocab.idx_to_token]
+        self.continues = np.array(begins) ^ bool(vocab.word_start)
 
     def __call__(self, batch: Batch, rng: np.random.Generator) -> PretrainingBatch:
         """Return a masked copy of a batch."""

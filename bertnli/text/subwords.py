@@ -15,15 +15,16 @@ from bertnli._util.files import MAX_VOCAB, is_there, open_regular, read_json_obj
 from bertnli.errors import BackendError, ConfigError, DataError
 from bertnli.text.sentencepiece import CONTROL, USER_DEFINED, read_sentencepiece
 from bertnli.text.tokenize import BRACKETS, Tokens
-from bertnli.text.tokenizer_classes import definition_of_class, with_special_tokens
+from bertnli.text.tokenizer_classes import FAIRSEQ, definition_of_class, with_special_tokens
 from bertnli.text.tokenizer_config import (
     CLASSES,
     MAX_DEFINITION,
+    PRECOMPILED,
     SETTINGS,
     SPECIAL,
+    WORD_START,
     Described,
     check_definition,
-    check_special_tokens,
     lowercases,
     read_settings,
 )
@@ -53,7 +54,7 @@ class SubwordVocab(Vocab):
             lacks are absent. ``<cls>`` and ``<sep>`` are those of a pair, ``<unk>`` is that of
             unknown text; others are known by their names, such as ``[PAD]`` or ``<pad>``.
         separators: 1 for pairs ``[CLS] A [SEP] B [SEP]``, 2 for ``<s> A </s></s> B </s>``.
-        gives_segments, is_wordpiece: see `Vocab`.
+        gives_segments, is_wordpiece, word_start: see `Vocab`.
 
     Raises:
         DataError: the text does not define a tokenizer of such pairs.
@@ -66,7 +67,7 @@ class SubwordVocab(Vocab):
     def __init__(self, definition: str) -> None:
         super().__init__()
         lib = _tokenizers()
-        check_definition(definition)
+        model = check_definition(definition)["model"]
         with _as_data_errors("not a definition of a tokenizer"):
             self.tokenizer = lib.Tokenizer.from_str(definition)
         self.tokenizer.no_truncation()
@@ -80,8 +81,10 @@ class SubwordVocab(Vocab):
             tokens[i] = token
         self._set_tokens(tokens)
         next(self.ids_of(["\U0010fffd"], False))  # an unknown character; fails without [UNK]
-        self._read_pairs()
-        self._read_special()
+        self.is_wordpiece = model.get("type") == "WordPiece"
+        self.word_start = {"Unigram": WORD_START, "BPE": "\u0120"}.get(model.get("type", ""), "")
+        unknown, pieces = model.get("unk_token"), model["vocab"]
+        self._read_pairs(pieces[model["unk_id"]][0] if model.get("unk_id") is not None else unknown)
 
     @classmethod
     def load(cls, path: str | Path) -> SubwordVocab:
@@ -116,8 +119,9 @@ class SubwordVocab(Vocab):
             "strip_accents": strip_accents,
             "tokenize_chinese_chars": split_chinese,
         }
-        model = _word_pieces(list(pieces), "BertTokenizer")
-        made = definition_of_class("BertTokenizer", model, settings, (), longest_word=longest_word)
+        model = {"vocab": _ids(list(pieces), "BertTokenizer")}
+        made = definition_of_class("BertTokenizer", model, settings)
+        made["model"]["max_input_chars_per_word"] = longest_word
         return cls(json.dumps(made))
 
     def settings(self) -> dict[str, Any]:
@@ -126,11 +130,14 @@ class SubwordVocab(Vocab):
         names = SETTINGS | {"add_prefix_space": "add_prefix_space"}
         return {key: values[name] for key, name in names.items() if name in values}
 
-    def _read_pairs(self) -> None:
-        """Read from an encoded pair how special tokens and segments are placed.
+    def _read_pairs(self, unknown: str | None) -> None:
+        """Read from a pair how special tokens and segments are placed; find the other ones by name.
+
+        Args:
+            unknown: the token of unknown text; None to find it by its name.
 
         Raises:
-            DataError: it is not done in a way that `bertnli.data` knows.
+            DataError: pairs are not made in a way that `bertnli.data` knows.
         """
         with _as_data_errors("a pair cannot be cut into pieces"):
             a, b = self.tokenizer.encode_batch(["a", "b"], add_special_tokens=False)
@@ -149,17 +156,9 @@ class SubwordVocab(Vocab):
             )
         self.gives_segments = second[-1] == 1
         self._special = {"<cls>": cls, "<sep>": sep}
-
-    def _read_special(self) -> None:
-        """Find the special tokens that no pair shows, by the model's description or their names."""
-        model = json.loads(self.definition())["model"]
-        self.is_wordpiece = model["type"] == "WordPiece"
-        unknown = model.get("unk_token")
-        if model.get("unk_id") is not None:
-            unknown = model["vocab"][model["unk_id"]][0]
         for name, alike in SPECIAL.items():
-            names = (alike, name) if self._special["<cls>"] == "[CLS]" else (name, alike)
-            names = (unknown, *names) if name == UNKNOWN else names
+            names = [alike, name] if cls == "[CLS]" else [name, alike]
+            names = [unknown, *names] if unknown and name == UNKNOWN else names
             found = [text for text in names if text in self.token_to_idx]
             if name not in self._special and found:
                 self._special[name] = found[0]
@@ -239,103 +238,83 @@ def load_vocab(folder: Path) -> Vocab | None:
     """
     names = (SubwordVocab.FILE, Vocab.FILE, "vocab.txt", *MODELS)
     path = next((folder / name for name in names if is_there(folder / name)), None)
-    described = read_settings(folder, path is not None and path.name == SubwordVocab.FILE)
+    definition, default = None, ""
+    if path is not None and path.name == SubwordVocab.FILE:
+        text = read_text(path, DataError, MAX_DEFINITION)
+        with _as_data_errors(path):
+            definition = check_definition(text)
+        default = "BertTokenizer" if definition["model"].get("type") == "WordPiece" else ""
+    elif path is not None and path.name not in MODELS:
+        default = "BertTokenizer" if path.name == "vocab.txt" else "RobertaTokenizer"
+    described = read_settings(folder, definition, default)
     if path is None:
         return None
     if path.name == Vocab.FILE and not (_is_object(path) and is_there(folder / MERGES)):
         return load_gluonnlp(path) if _is_object(path) else Vocab.load(path)
     with _as_data_errors(path):
-        read = {SubwordVocab.FILE: _of_definition, Vocab.FILE: _of_merges, "vocab.txt": _of_pieces}
-        vocab = SubwordVocab(json.dumps(read.get(path.name, _of_model)(path, described)))
-    check_special_tokens(described, vocab.special)
-    return vocab
+        if definition is None:
+            return SubwordVocab(json.dumps(_of_files(path, described)))
+        model, tokens = definition["model"], definition.get("added_tokens") or []
+        if described.kind in CLASSES:
+            step = definition.get("normalizer") or {}
+            steps = step.get("normalizers", [step])
+            tables = [
+                step["precompiled_charsmap"] for step in steps if step.get("type") == PRECOMPILED
+            ]
+            definition = definition_of_class(described.kind, model, *described[1:], *tables[:1])
+        else:
+            definition["added_tokens"], _ = with_special_tokens(
+                model["vocab"], [*tokens, *described.added], described.settings, {}
+            )
+        return SubwordVocab(json.dumps(definition))
 
 
-def _of_definition(path: Path, described: Described) -> dict[str, Any]:
-    """Read a tokenizer.json, from which a class takes its vocabulary and table of characters."""
-    text = read_text(path, DataError, MAX_DEFINITION)
-    check_definition(text)
-    definition: dict[str, Any] = json.loads(text)
-    model, tokens = definition["model"], definition.get("added_tokens") or []
-    added = described.added
-    if not described.is_complete:
-        added = added | {token["id"]: token for token in tokens}
-    listed = [added[i] for i in sorted(added)]
-    if described.kind not in CLASSES:
-        tokens = [*tokens, *listed]
-        tokens, _ = with_special_tokens(model["vocab"], tokens, described.settings, {})
-        return {**definition, "added_tokens": tokens}
-    normalizer = definition.get("normalizer") or {}
-    steps = normalizer.get("normalizers", [normalizer])
-    tables = [step["precompiled_charsmap"] for step in steps if step.get("type") == "Precompiled"]
-    charsmap = tables[0] if tables else None
-    return definition_of_class(described.kind, model, described.settings, listed, charsmap)
-
-
-def _of_pieces(path: Path, described: Described) -> dict[str, Any]:
-    """Read a vocab.txt, and find out whether its text is lower-cased if the settings do not say."""
-    pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
-    settings = {"do_lower_case": lowercases(pieces)} | described.settings
-    kind = described.kind or "BertTokenizer"
-    return _of_class(kind, _word_pieces(pieces, kind), described, settings)
-
-
-def _of_merges(path: Path, described: Described) -> dict[str, Any]:
-    """Read a vocab.json and the merges.txt beside it."""
-    vocab = read_json_object(path, DataError, MAX_VOCAB)
-    lines = read_text(path.with_name(MERGES), DataError, MAX_VOCAB).split("\n")
-    merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
-    model = {"type": "BPE", "vocab": vocab, "merges": merges}
-    return _of_class(described.kind or "RobertaTokenizer", model, described, described.settings)
-
-
-def _of_model(path: Path, described: Described) -> dict[str, Any]:
-    """Read a model of SentencePiece, whose ids differ from those of fairseq's models."""
-    if not described.kind:
+def _of_files(path: Path, described: Described) -> dict[str, Any]:
+    """Return what a tokenizer.json would hold for the other files of a vocabulary."""
+    kind, settings, added = described
+    charsmap = None
+    if path.name == "vocab.txt":
+        pieces = read_text(path, DataError, MAX_VOCAB).rstrip("\n").split("\n", MAX_TOKENS)
+        settings = {"do_lower_case": lowercases(pieces), **settings}
+        model: dict[str, Any] = {"type": "WordPiece", "vocab": _ids(pieces, kind)}
+    elif path.name == Vocab.FILE:
+        lines = read_text(path.with_name(MERGES), DataError, MAX_VOCAB).split("\n")
+        merges = [line.split(" ") for line in lines if line and not line.startswith("#version")]
+        model = {"type": "BPE", "vocab": read_json_object(path, DataError, MAX_VOCAB)}
+        model["merges"] = merges
+    elif kind not in CLASSES:
         raise DataError(
             "no file says whose it is; put its config.json, with model_type, or its "
             "tokenizer_config.json, with tokenizer_class, beside it"
         )
-    model = read_sentencepiece(path)
-    pieces = [(piece.text, piece.score) for piece in model.pieces]
-    special = CLASSES[described.kind][1]
-    if described.kind == "XLMRobertaTokenizer":
-        first = [special[name] for name in ("bos", "pad", "eos", "unk")]
-        pieces = [*((text, 0.0) for text in first), *pieces[3:], (special["mask"], 0.0)]
-    elif described.kind == "CamembertTokenizer":
-        first = ["<s>NOTUSED", special["pad"], "</s>NOTUSED", special["unk"]]
-        unused = ("<unk>NOTUSED", -100.0)
-        pieces = [*((text, 0.0) for text in first), unused, *pieces[1:], (special["mask"], 0.0)]
-    symbols = [
-        {"content": piece.text, "normalized": False, "special": piece.type == CONTROL}
-        for piece in model.pieces
-        if piece.type in (CONTROL, USER_DEFINED)
-    ]
-    settings = {"extra_special_tokens": symbols, "unk_id": model.unknown_id} | described.settings
-    charsmap = base64.b64encode(model.charsmap).decode() if model.charsmap else None
-    vocab = {"type": "Unigram", "vocab": pieces}
-    return _of_class(described.kind, vocab, described, settings, charsmap)
+    else:
+        made = read_sentencepiece(path)
+        first, replaced = FAIRSEQ.get(kind, ((), 0))
+        vocab = [(text, -100.0 if text == "<unk>NOTUSED" else 0.0) for text in first]
+        vocab += [(text, score) for text, score, _ in made.pieces[replaced:]]
+        model = {"type": "Unigram", "vocab": [*vocab, *[("<mask>", 0.0)] * bool(first)]}
+        symbols = [
+            {"content": text, "normalized": False, "special": type == CONTROL}
+            for text, _, type in made.pieces
+            if type in (CONTROL, USER_DEFINED)
+        ]
+        settings = {"extra_special_tokens": symbols, **settings, "unk_id": made.unknown_id}
+        charsmap = base64.b64encode(made.charsmap).decode() or None
+    return definition_of_class(kind, model, settings, added, charsmap)
 
 
-def _of_class(
-    kind: str, model: Any, described: Described, settings: Any, charsmap: str | None = None
-) -> dict[str, Any]:
-    listed = [described.added[i] for i in sorted(described.added)]
-    return definition_of_class(kind, model, settings, listed, charsmap)
-
-
-def _word_pieces(tokens: list[str], kind: str) -> dict[str, Any]:
-    """Return the model of a list of word pieces; DataError for repeated or missing ones."""
-    if len(tokens) > MAX_TOKENS:
+def _ids(pieces: list[str], kind: str) -> dict[str, int]:
+    """Return the ids of the word pieces of a class; DataError for repeated or missing ones."""
+    if len(pieces) > MAX_TOKENS:
         raise DataError(f"more than {MAX_TOKENS:,} word pieces")
-    ids = {token: i for i, token in enumerate(tokens)}
-    missing = [name for name in CLASSES[kind][1].values() if name not in ids]
+    ids = {piece: i for i, piece in enumerate(pieces)}
+    missing = [text for text in CLASSES[kind][1].values() if text not in ids]
     if missing:
         raise DataError(f"the word pieces have no {', '.join(missing)}")
-    if len(ids) < len(tokens):
-        repeated = next(token for i, token in enumerate(tokens) if ids[token] != i)
+    if len(ids) < len(pieces):
+        repeated = next(piece for i, piece in enumerate(pieces) if ids[piece] != i)
         raise DataError(f"the word piece {repeated!r} occurs twice")
-    return {"type": "WordPiece", "vocab": ids}
+    return ids
 
 
 def _is_object(path: Path) -> bool:
@@ -353,8 +332,8 @@ def load_gluonnlp(path: Path) -> SubwordVocab:
     pieces = read_json_object(path, DataError, MAX_VOCAB).get("idx_to_token")
     if not isinstance(pieces, list) or not all(isinstance(piece, str) for piece in pieces):
         raise DataError(
-            f"{path}: GluonNLP's vocabularies have a list idx_to_token, and those of byte-level BPE "
-            f"a {MERGES} beside them"
+            f"{path}: GluonNLP's vocabularies have a list idx_to_token, and byte-level BPE's are "
+            f"beside a {MERGES}"
         )
     if any(piece.startswith("\u2581") for piece in pieces):
         raise DataError(f"{path}: its pieces are SentencePiece's, and only WordPiece is read here")

@@ -1,7 +1,7 @@
-"""The tokenizers of transformers' classes: what they make of a vocabulary and of settings.
+"""The tokenizers of transformers' classes: what each makes of a vocabulary and of settings.
 
-A class takes the vocabulary, the merges and the table of characters from a file, also from a
-tokenizer.json, and all other steps from its own code and the settings.
+A class takes the vocabulary, the merges and the table of characters from its files, also from a
+tokenizer.json, and makes all other steps anew.
 """
 
 from __future__ import annotations
@@ -10,28 +10,21 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bertnli.errors import DataError
-from bertnli.text.tokenizer_config import (
-    CLASSES,
-    REPEATED_SPACES,
-    ROBERTA,
-    SETTINGS,
-    WORD_START,
-    as_token,
-)
+from bertnli.text.tokenizer_config import CLASSES, ROBERTA, SETTINGS, SPACES, WORD_START, as_token
 
-#: The longest word that a class splits into word pieces.
-LONGEST_WORD = 100
-#: Tokens that CamembertTokenizer adds.
-_UNUSED = ("<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED")
+#: Tokens that fairseq's models have before SentencePiece's, and how many of those they replace.
+FAIRSEQ = {
+    "XLMRobertaTokenizer": (("<s>", "<pad>", "</s>", "<unk>"), 3),
+    "CamembertTokenizer": (("<s>NOTUSED", "<pad>", "</s>NOTUSED", "<unk>", "<unk>NOTUSED"), 1),
+}
 
 
 def definition_of_class(
     kind: str,
     model: Mapping[str, Any],
     settings: Mapping[str, Any],
-    added: Iterable[Mapping[str, Any]],
+    added: Iterable[Mapping[str, Any]] = (),
     charsmap: str | None = None,
-    longest_word: int = LONGEST_WORD,
 ) -> dict[str, Any]:
     """Return the content of a tokenizer.json for a tokenizer of a class.
 
@@ -40,117 +33,102 @@ def definition_of_class(
         model: the vocabulary and merges, as in a tokenizer.json.
         settings: the content of the tokenizer_config.json.
         added: the added tokens in the order of their ids, as in a tokenizer.json.
-        charsmap: a table of characters of SentencePiece in Base64.
-        longest_word: the number of characters above which a word is unknown word pieces.
-
-    Raises:
-        DataError: the model is not of the class.
+        charsmap: a table of characters of SentencePiece, in Base64.
     """
     of_kind, special = CLASSES[kind]
     if model.get("type", of_kind) != of_kind:
-        raise DataError(f"{kind} needs a model of type {of_kind}, not {model['type']}")
-    made = _steps(kind, model, settings, charsmap, longest_word)
-    if kind == "CamembertTokenizer":
-        settings = {"extra_special_tokens": _UNUSED} | dict(settings)
-    spaced = kind in ("MPNetTokenizer", "CamembertTokenizer")  # <mask> takes the space before it
-    defaults: dict[str, Any] = {f"{name}_token": text for name, text in special.items()}
-    defaults["mask_token"] = {"content": special["mask"], "lstrip": spaced, "special": True}
-    tokens, ids = with_special_tokens(model["vocab"], added, settings, defaults)
-    ends = {name: [special[name], ids.get(special[name], 0)] for name in ("sep", "cls")}
-    is_pair_of_two = special["sep"] == "</s>"
-    processor = {"type": "RobertaProcessing" if is_pair_of_two else "BertProcessing", **ends}
-    if is_pair_of_two:
-        trims = kind in ("RobertaTokenizer", "MPNetTokenizer") and settings.get(
-            "trim_offsets", True
-        )
-        spaces = kind == "RobertaTokenizer" and settings.get("add_prefix_space", False)
-        processor |= {"trim_offsets": trims, "add_prefix_space": spaces}
-    return {"version": "1.0", "added_tokens": tokens, "post_processor": processor, **made}
-
-
-def _steps(
-    kind: str,
-    model: Mapping[str, Any],
-    settings: Mapping[str, Any],
-    charsmap: str | None,
-    longest_word: int,
-) -> dict[str, Any]:
-    """Return the model, normalizer, pre-tokenizer and decoder of a class; see the caller."""
-    get, vocab = settings.get, model["vocab"]
-    unknown = CLASSES[kind][1]["unk"]
-    if CLASSES[kind][0] == "WordPiece":
-        names = SETTINGS.items()
-        flags = {ours: get(name, None if name == "strip_accents" else True) for name, ours in names}
-        prefix = {"continuing_subword_prefix": "##", "max_input_chars_per_word": longest_word}
-        return {
-            "model": {"type": "WordPiece", "unk_token": unknown, **prefix, "vocab": vocab},
-            "normalizer": {"type": "BertNormalizer", "clean_text": True, **flags},
-            "pre_tokenizer": {"type": "BertPreTokenizer"},
-            "decoder": {"type": "WordPiece", "prefix": "##", "cleanup": True},
-        }
-    if kind == "RobertaTokenizer":
-        affixes = {"continuing_subword_prefix": "", "end_of_word_suffix": ""}
-        step = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
-        return {
-            "model": {"type": "BPE", **affixes, "vocab": vocab, "merges": model["merges"]},
-            "pre_tokenizer": step | {"add_prefix_space": get("add_prefix_space", False)},
-            "decoder": step | {"add_prefix_space": True},
-        }
-    texts = [text for text, _ in vocab]
-    is_deberta = kind == "DebertaV2Tokenizer"
-    if is_deberta:
-        found = [i for i, (text, score) in enumerate(vocab) if text == unknown and score == 0]
-        unknown_id = found[0] if found else get("unk_id", 1)
+        raise DataError(f"{kind} has a model of type {of_kind}, and not {model['type']}")
+    get, vocab, normalizers = settings.get, model["vocab"], list[dict[str, Any]]()
+    decoder: dict[str, Any]
+    is_spaced = bool(get("add_prefix_space", of_kind == "Unigram"))
+    if of_kind == "WordPiece":
+        made: dict[str, Any] = {"unk_token": special["unk"], "continuing_subword_prefix": "##"}
+        made |= {"max_input_chars_per_word": 100}
+        flags = {ours: get(name, True) for name, ours in SETTINGS.items()}
+        flags |= {"clean_text": True, "strip_accents": get("strip_accents")}
+        normalizers = [{"type": "BertNormalizer", **flags}]
+        steps: list[dict[str, Any]] = [{"type": "BertPreTokenizer"}]
+        decoder = {"type": "WordPiece", "prefix": "##", "cleanup": True}
+    elif of_kind == "BPE":
+        made = {"merges": model["merges"]}
+        decoder = {"type": "ByteLevel", "trim_offsets": True, "use_regex": True}
+        decoder["add_prefix_space"] = is_spaced
+        steps = [decoder]
     else:
-        unknown_id = 3 if kind == "XLMRobertaTokenizer" else texts.index(unknown)
-    scheme = "always" if get("add_prefix_space", True) else "first" if is_deberta else "never"
-    pieces = {"type": "Metaspace", "replacement": WORD_START, "prepend_scheme": scheme}
-    normalizers: list[dict[str, Any]] = []
-    before: list[dict[str, Any]] = [{"type": "WhitespaceSplit"}]
-    if is_deberta:
-        normalizers = [{"type": "Lowercase"}] if get("do_lower_case") else []
-        spaces = {"type": "Replace", "pattern": {"Regex": REPEATED_SPACES}, "content": " "}
-        strip = {"type": "Strip", "strip_left": False, "strip_right": True}
-        normalizers += [spaces, {"type": "NFC"}, strip]
-        before = [{"type": "Punctuation", "behavior": "Isolated"}] * bool(get("split_by_punct"))
-    elif charsmap is not None:
-        normalizers = [{"type": "Precompiled", "precompiled_charsmap": charsmap}]
+        texts = [text for text, _ in vocab]
+        unknown = 3 if kind == "XLMRobertaTokenizer" else texts.index(special["unk"])
+        scheme, steps = "never", [{"type": "WhitespaceSplit"}]
+        if charsmap is not None:
+            normalizers = [{"type": "Precompiled", "precompiled_charsmap": charsmap}]
+        if kind == "DebertaV2Tokenizer":
+            unknown = unknown if vocab[unknown][1] == 0 else get("unk_id", 1)
+            spaces = {"type": "Replace", "pattern": {"Regex": SPACES}, "content": " "}
+            strip = {"type": "Strip", "strip_left": False, "strip_right": True}
+            normalizers = [{"type": "Lowercase"}] * bool(get("do_lower_case"))
+            normalizers += [spaces, {"type": "NFC"}, strip]
+            is_split = bool(get("split_by_punct"))
+            scheme, steps = "first", [{"type": "Punctuation", "behavior": "Isolated"}] * is_split
+        made = {"unk_id": unknown, "byte_fallback": False}
+        decoder = {"type": "Metaspace", "replacement": WORD_START, "split": True}
+        decoder["prepend_scheme"] = "always" if is_spaced else scheme
+        steps = [*steps, decoder]
+    defaults = {f"{name}_token": as_token(text) for name, text in special.items()}
+    spaced = kind in ("MPNetTokenizer", "CamembertTokenizer")  # <mask> takes the space before it
+    defaults["mask_token"] = {"content": special["mask"], "lstrip": spaced, "special": True}
+    if kind == "CamembertTokenizer":
+        unused = [token for token in FAIRSEQ[kind][0] if token.endswith("NOTUSED")]
+        settings = {"extra_special_tokens": unused, **settings}
+    tokens, ids = with_special_tokens(vocab, added, settings, defaults)
+    ends = {name: [special[name], ids[special[name]]] for name in ("sep", "cls")}
+    is_bpe = of_kind == "BPE"
+    two = {"type": "RobertaProcessing", "trim_offsets": is_bpe, "add_prefix_space": is_spaced}
     return {
-        "model": {"type": "Unigram", "unk_id": unknown_id, "vocab": vocab, "byte_fallback": False},
-        "normalizer": {"type": "Sequence", "normalizers": normalizers},
-        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [*before, pieces | {"split": True}]},
-        "decoder": pieces | {"split": True},
+        "version": "1.0",
+        "added_tokens": tokens,
+        "normalizer": _sequence("normalizers", normalizers),
+        "pre_tokenizer": _sequence("pretokenizers", steps),
+        "post_processor": ({"type": "BertProcessing"} if special["sep"] == "[SEP]" else two) | ends,
+        "decoder": decoder,
+        "model": {"type": of_kind, "vocab": vocab, **made},
     }
 
 
+def _sequence(kind: str, steps: list[dict[str, Any]]) -> dict[str, Any]:
+    return steps[0] if len(steps) == 1 else {"type": "Sequence", kind: steps}
+
+
 def with_special_tokens(
-    vocab: Mapping[str, int] | list[tuple[str, float]],
+    vocab: Any,
     added: Iterable[Mapping[str, Any]],
     settings: Mapping[str, Any],
-    defaults: Mapping[str, Any],
+    defaults: Mapping[str, Mapping[str, Any]],
 ) -> tuple[list[dict[str, Any]], dict[str, int]]:
     """Return the added tokens of a tokenizer.json, and a dictionary of all tokens to ids.
 
     Args:
-        vocab: the model's tokens and their ids, or its pieces in the order of their ids.
-        added: the tokens that were added, before special ones.
-        settings: the content of the tokenizer_config.json.
-        defaults: names of special tokens to those of the class, texts or objects.
+        vocab: the model's tokens: a dictionary to ids, or a list of pairs in the order of ids.
+        added, settings: see `definition_of_class`.
+        defaults: names of special tokens to those of the class, as objects.
     """
     ids = {text: i for i, (text, _) in enumerate(vocab)} if isinstance(vocab, list) else dict(vocab)
-    given = {name: token for name, token in settings.items() if name.endswith("_token")}
     named = dict.fromkeys(f"{name}_token" for name in ROBERTA) | dict(defaults)
-    named |= {n: t for n, t in given.items() if isinstance(t, dict) or n not in defaults}
+    for name, token in settings.items():
+        own = defaults.get(name)
+        if name.endswith("_token") and token not in (None, own, own and own["content"]):
+            named[name] = token
     tokens = [as_token(token) for token in named.values() if isinstance(token, str | dict)]
     names = [token["content"] for token in tokens]
-    made: dict[str, dict[str, Any]] = {}
-    size = len(ids)
-    for token in [*added, *tokens, *map(as_token, settings.get("extra_special_tokens") or ())]:
+    made, texts, size = dict[tuple[Any, ...], dict[str, Any]](), set[str](), len(ids)
+    extra = map(as_token, settings.get("extra_special_tokens") or ())
+    # Of added tokens that differ in flags alone the last one counts, of special tokens the first.
+    for token, may_repeat in [(t, True) for t in added] + [(t, False) for t in (*tokens, *extra)]:
         text, special = token["content"], token.get("special", False)
-        if text and text not in made:
+        if text and (may_repeat or text not in texts):
             size += text not in ids
             flags = {name: token.get(name, False) for name in ("single_word", "lstrip", "rstrip")}
-            flags["normalized"] = token.get("normalized", not special)
-            flags["special"] = special or text in names
-            made[text] = {"id": ids.setdefault(text, size - 1), "content": text, **flags}
+            flags |= {"normalized": token.get("normalized", not special)}
+            flags |= {"special": special or text in names}
+            token = {"id": ids.setdefault(text, size - 1), "content": text, **flags}
+            made[tuple(token.values())] = token
+            texts.add(text)
     return [*made.values()], ids

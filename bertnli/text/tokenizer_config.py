@@ -35,32 +35,24 @@ SETTINGS = {
 MODEL_FILE, SETTINGS_FILE = "config.json", "tokenizer_config.json"
 SPECIAL_FILE, ADDED_FILE = "special_tokens_map.json", "added_tokens.json"
 
-_BERT = {"unk": "[UNK]", "sep": "[SEP]", "pad": "[PAD]", "cls": "[CLS]", "mask": "[MASK]"}
+_BERT = {text.strip("[]").lower(): text for text in SPECIAL.values()}
 ROBERTA = {"bos": "<s>", "eos": "</s>", "unk": "<unk>", "sep": "</s>", "pad": "<pad>"}
 ROBERTA |= {"cls": "<s>", "mask": "<mask>"}
 #: Tokenizer class, without "Fast", to the type of its model and its special tokens.
 CLASSES = {
-    **dict.fromkeys(
-        ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer"), ("WordPiece", _BERT)
-    ),
+    "BertTokenizer": ("WordPiece", _BERT),
+    "DistilBertTokenizer": ("WordPiece", _BERT),
+    "ElectraTokenizer": ("WordPiece", _BERT),
     "MPNetTokenizer": ("WordPiece", ROBERTA | {"unk": "[UNK]"}),
     "RobertaTokenizer": ("BPE", ROBERTA),
     "XLMRobertaTokenizer": ("Unigram", ROBERTA),
     "CamembertTokenizer": ("Unigram", ROBERTA),
     "DebertaV2Tokenizer": ("Unigram", {"bos": "[CLS]", "eos": "[SEP]"} | _BERT),
 }
-#: Model type to its tokenizer's class.
-MODEL_TYPES = {
-    **dict.fromkeys(("bert", "distilbert", "electra"), "BertTokenizer"),
-    "mpnet": "MPNetTokenizer",
-    "roberta": "RobertaTokenizer",
-    "xlm-roberta": "XLMRobertaTokenizer",
-    "camembert": "CamembertTokenizer",
-    "deberta-v2": "DebertaV2Tokenizer",
-}
+#: Model type, without its hyphen, to its tokenizer's class.
+MODEL_TYPES = {name.removesuffix("Tokenizer").lower(): name for name in CLASSES}
 #: Tokenizer classes that need a tokenizer.json, and take it as it is.
 DEFINED = ("PreTrainedTokenizerFast", "TokenizersBackend")
-_NAMES = (*CLASSES, *(f"{name}Fast" for name in CLASSES))
 #: Settings that change the ids, and their supported values: those of BertJapaneseTokenizer, and
 #: some that every tokenizer has.
 _SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -91,51 +83,39 @@ PRE_TOKENIZERS = (
     *("BertPreTokenizer", "Whitespace", "WhitespaceSplit", "Punctuation", "Digits"),
     *("CharDelimiterSplit", "Metaspace", "ByteLevel", "UnicodeScripts", "FixedLength", "Split"),
 )
-ONCE = ("Precompiled", "Prepend", "ByteLevel")
+PRECOMPILED = "Precompiled"
+ONCE = (PRECOMPILED, "Prepend", "ByteLevel")
 #: The character that stands for a space before a word.
 WORD_START = "\u2581"
-REPEATED_SPACES = r"\s{2,}|[\n\r\t]"
+SPACES = r"\s{2,}|[\n\r\t]"
 #: Regular expressions that a step may have: those of common tokenizers, all of linear time.
 REGULAR = {
-    "Replace": (" {2,}", REPEATED_SPACES, r"\s+", r"\A +| +\z"),
-    "Split": (
-        r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-        r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
-        r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
-    ),
+    "Replace": (" {2,}", SPACES, r"\s+"),
+    "Split": (r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+",),
 }
 #: Maximum number of bytes of what a table of characters puts in the place of a character.
 MAX_PRECOMPILED = 64
 
 
 class Described(NamedTuple):
-    """What the files of a folder say about its tokenizer.
-
-    Args:
-        kind: the class, one of `CLASSES` or `DEFINED`; empty if no file says it, or if a
-            tokenizer.json says more than the other files.
-        settings: the content of tokenizer_config.json, with the special tokens of
-            special_tokens_map.json.
-        added: dictionary of ids to the tokens that the files add, as objects.
-        is_complete: whether these are all, also those of a tokenizer.json.
-        files: the path of each file to its content.
-    """
+    """What a folder says about its tokenizer: class, settings, added tokens by id; see below."""
 
     kind: str
     settings: dict[str, Any]
-    added: dict[int, dict[str, Any]]
-    is_complete: bool
-    files: dict[Path, dict[str, Any]]
+    added: list[dict[str, Any]]
 
 
-def read_settings(folder: Path, defined: bool) -> Described:
+def read_settings(folder: Path, definition: Mapping[str, Any] | None, default: str) -> Described:
     """Read and check the settings of a tokenizer in the files of a checkpoint's folder.
 
     Args:
         folder: the folder of the vocabulary.
-        defined: whether the folder has a tokenizer.json.
+        definition: the content of its tokenizer.json, if it has one.
+        default: the class if no file says it.
+
+    Returns:
+        The class, one of `CLASSES` or `DEFINED`, or "" if the tokenizer.json says all; the content
+        of tokenizer_config.json with that of special_tokens_map.json; the added tokens.
 
     Raises:
         DataError: a setting is unsupported, or a file cannot be read.
@@ -144,41 +124,43 @@ def read_settings(folder: Path, defined: bool) -> Described:
         model = _read(folder / MODEL_FILE)
     except DataError:  # reported when the sizes are read
         model = {}
-    names = (SETTINGS_FILE, SPECIAL_FILE)
-    files = {folder / MODEL_FILE: model, **{folder / n: _read(folder / n) for n in names}}
-    for path, values in files.items():
-        _check(path, values, defined)
-    config, special = (files[folder / name] for name in names)
-    settings, added, is_complete = dict(config), {}, "added_tokens_decoder" in config
+    config, special = _read(folder / SETTINGS_FILE), _read(folder / SPECIAL_FILE)
+    kind = config.get("tokenizer_class") or model.get("tokenizer_class")
+    kind = str(kind or MODEL_TYPES.get(str(model.get("model_type")).replace("-", ""), default))
+    kind = kind if kind in DEFINED else kind.removesuffix("Fast")
+    for name, values in ((MODEL_FILE, model), (SETTINGS_FILE, config), (SPECIAL_FILE, special)):
+        _check(folder / name, values, definition is not None, kind)
+    settings, added, path = dict(config), dict[int, dict[str, Any]](), folder / SETTINGS_FILE
     try:
-        if is_complete:
+        if "added_tokens_decoder" in config:
             added = {int(i): as_token(t) for i, t in config["added_tokens_decoder"].items()}
-        else:  # folders of older versions
-            objects = {n: t | {"special": True} for n, t in special.items() if isinstance(t, dict)}
-            settings |= {**special, **objects}
+        else:  # older versions have added tokens in three files
+            settings |= {
+                k: {**t, "special": True} if isinstance(t, dict) else t for k, t in special.items()
+            }
         if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):
             settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
-        extra = settings.get("extra_special_tokens") or ()
-        extra = list(map(as_token, extra.values() if isinstance(extra, dict) else extra))
-        settings |= {"extra_special_tokens": extra} if extra else {}
-        named = [
-            t for n, t in settings.items() if n.endswith("_token") and isinstance(t, str | dict)
+        tokens = [
+            t for k, t in settings.items() if k.endswith("_token") and not isinstance(t, bool)
         ]
-        known = [token["content"] for token in (*map(as_token, named), *extra)]
-        for text, i in {} if is_complete else _read(folder / ADDED_FILE).items():
-            added[int(i)] = {"content": text, "special": text in known}
-    except (TypeError, ValueError, AttributeError, KeyError) as error:
-        raise DataError(f"{folder / SETTINGS_FILE}: its tokens cannot be read: {error}") from error
-    kind = config.get("tokenizer_class") or model.get("tokenizer_class") or ""
-    kind = kind or MODEL_TYPES.get(str(model.get("model_type")), "")
-    kind = kind if kind in DEFINED else kind.removesuffix("Fast")
-    if (
-        defined
-        and not is_there(folder / SETTINGS_FILE)
-        and CLASSES.get(kind, " ")[0] == "WordPiece"
-    ):
-        kind = ""  # the definition alone says whether text is lower-cased
-    return Described(kind, settings, added, is_complete, files)
+        if "extra_special_tokens" in settings:
+            extra = settings["extra_special_tokens"] or []
+            extra = [*map(as_token, extra.values() if isinstance(extra, dict) else extra)]
+            settings["extra_special_tokens"] = extra
+            tokens += extra
+        known = {as_token(token)["content"] for token in tokens if token is not None}
+        if "added_tokens_decoder" not in config:
+            path = folder / ADDED_FILE
+            for text, i in _read(path).items():
+                added[int(i)] = {"content": text, "special": text in known}
+            for token in (definition or {}).get("added_tokens") or ():
+                added[int(token["id"])] = as_token(token)
+    except (TypeError, ValueError, AttributeError, LookupError, OverflowError) as error:
+        raise DataError(f"{path}: its tokens cannot be read: {error}") from error
+    is_set = is_there(folder / SETTINGS_FILE) or CLASSES.get(kind, [""])[0] != "WordPiece"
+    # Without settings, the definition alone says whether text is lower-cased.
+    kind = kind if definition is None or is_set else ""
+    return Described(kind, settings, [added[i] for i in sorted(added)])
 
 
 def lowercases(pieces: list[str]) -> bool:
@@ -186,13 +168,18 @@ def lowercases(pieces: list[str]) -> bool:
     return not any(re.search("[A-Z]", p) for p in pieces if not re.fullmatch(r"(?s)\[.*\]", p))
 
 
-def _check(path: Path, described: Mapping[str, Any], defined: bool) -> None:
+def _check(path: Path, described: Mapping[str, Any], defined: bool, kind: str) -> None:
     """Raise DataError for the first unsupported setting of a file."""
-    # Without a tokenizer.json, transformers' two classes disagree about do_basic_tokenize.
-    further = {} if defined else {"do_basic_tokenize": (True,), "never_split": ([],)}
-    classes = {"tokenizer_class": (*_NAMES, *(DEFINED if defined else ()))}
-    for name, values in {**classes, **_SUPPORTED, **further}.items():
-        value = described.get(name)
+    classes = (*CLASSES, *(f"{name}Fast" for name in CLASSES), *(DEFINED if defined else ()))
+    supported: dict[str, tuple[Any, ...]] = {"tokenizer_class": classes, **_SUPPORTED}
+    own = CLASSES.get(kind, ("", {}))[1]
+    for name in own or _BERT:
+        if name != "pad":  # which changes no result
+            supported[f"{name}_token"] = (own[name],) if own else (_BERT[name], ROBERTA[name])
+    if not defined:  # transformers' two classes disagree about these
+        supported |= {"do_basic_tokenize": (True,), "never_split": ([],)}
+    for name, values in supported.items():
+        value = _content(described.get(name))
         if name == "auto_map":
             value = value.get("AutoTokenizer") if isinstance(value, dict) else None
         if name == "never_split" and isinstance(value, list):
@@ -200,35 +187,18 @@ def _check(path: Path, described: Mapping[str, Any], defined: bool) -> None:
         if value is not None and value not in values:
             needs = " without the tokenizer.json that it needs" if value in DEFINED else ""
             raise DataError(
-                f"{path}: {name} is {value!r}{needs}, and only "
+                f"{path}: {name} is {value!r:.200}{needs}, and only "
                 f"{' or '.join(map(repr, values))} is computed here"
             )
 
 
-def check_special_tokens(described: Described, special: Mapping[str, str]) -> None:
-    """Raise DataError if a file names another special token than ``special``, by the book's names.
-
-    ``<pad>`` is left out, which changes no result.
-    """
-    names = {f"{name}_token": f"<{name}>" for name in ("unk", "cls", "sep", "mask")}
-    if described.kind in CLASSES:
-        names |= {"bos_token": "<cls>", "eos_token": "<sep>"}
-    for path, values in described.files.items():
-        for name, ours in names.items():
-            token, expected = values.get(name), special.get(ours)
-            text = token["content"] if isinstance(token, dict) and "content" in token else token
-            if text is not None and text != expected:
-                raise DataError(
-                    f"{path}: {name} is {text!r}, and only {expected!r} is computed here"
-                )
+def _content(token: Any) -> Any:
+    """Return the text of a token, which is a string or an object with the key "content"."""
+    return token["content"] if isinstance(token, dict) and "content" in token else token
 
 
 def as_token(token: Any) -> dict[str, Any]:
-    """Return a token, a string or an object with its text and flags, as an object.
-
-    Raises:
-        TypeError: it is neither.
-    """
+    """Return a token, a string or an object with its text and flags, as an object, or TypeError."""
     token = {"content": token, "special": True} if isinstance(token, str) else token
     if not isinstance(token, dict) or not isinstance(token.get("content"), str):
         raise TypeError(f"{token!r:.80} is no token")
@@ -239,31 +209,38 @@ def _read(path: Path) -> dict[str, Any]:
     return read_json_object(path, DataError) if is_there(path) else {}
 
 
-def check_definition(text: str) -> None:
-    """Raise DataError if the text of a ``tokenizer.json`` has a step that is not accepted."""
+def check_definition(text: str) -> dict[str, Any]:
+    """Parse the text of a ``tokenizer.json``; DataError if it has a step that is not accepted."""
     if has_too_many_values(text, max_containers=MAX_PIECES):
         raise DataError("it has too many values for the definition of a tokenizer")
     try:
-        definition = json.loads(text)
+        definition: dict[str, Any] = json.loads(text)
         added = [len(token["content"]) for token in definition.get("added_tokens") or ()]
-        model = definition.get("model") or {}
+        model = definition["model"]
+        longest_word = model.get("max_input_chars_per_word", 0)
+        longest_piece = 0
+        if isinstance(model["vocab"], list):
+            longest_piece = max((len(text) for text, _ in model["vocab"]), default=0)
         steps = _check_steps(definition.get("normalizer"), "normalizers", NORMALIZERS)
         steps += _check_steps(definition.get("pre_tokenizer"), "pretokenizers", PRE_TOKENIZERS)
         kinds = [step.get("type") for step in steps]
-        if repeated := [kind for kind in ONCE if kinds.count(kind) > 1]:
-            raise DataError(f"it has the step {repeated[0]} more than once")
-        longest_word = model.get("max_input_chars_per_word", 0)
-        if model.get("dropout"):
-            raise DataError("its pieces are drawn by chance (dropout), and only 0 is computed here")
+        if any(kinds.count(kind) > 1 for kind in ONCE):
+            raise DataError(f"it has one of the steps {', '.join(ONCE)} more than once")
         if len(added) > MAX_ADDED or max(added, default=0) > MAX_ADDED_LENGTH:
             raise DataError(
                 f"it adds {len(added):,} tokens of up to {max(added):,} characters; at most "
                 f"{MAX_ADDED:,} of {MAX_ADDED_LENGTH} are read"
             )
-        if longest_word > MAX_WORD:
-            raise DataError(f"max_input_chars_per_word is {longest_word:,}, above {MAX_WORD}")
+        if max(longest_word, longest_piece) > MAX_WORD:
+            raise DataError(
+                f"max_input_chars_per_word is {longest_word:,}, or a piece has {longest_piece:,} "
+                f"characters, above {MAX_WORD}"
+            )
+        if model.get("dropout"):
+            raise DataError("its dropout draws pieces by chance, and only 0 is computed here")
     except (ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
         raise DataError(f"not the definition of a tokenizer: {error}") from error
+    return definition
 
 
 def _check_steps(step: Any, kind: str, accepted: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -290,12 +267,13 @@ def _is_bounded(step: Mapping[str, Any]) -> bool:
     if name in REGULAR:
         ((kind, pattern),) = step["pattern"].items()
         is_known = pattern in REGULAR[name] if kind == "Regex" else bool(pattern)
+        longest = 1 if kind == "Regex" else len(pattern)
         # Nothing that a normal form makes longer again, so steps do not multiply.
         is_plain = content.replace(WORD_START, "").isascii()
-        return is_known and is_plain and (kind == "Regex" or len(content) <= len(pattern))
+        return is_known and is_plain and len(content) <= longest
     if name == "Prepend":
         return len(step["prepend"]) <= 1
-    if name == "Precompiled":
+    if name == PRECOMPILED:
         table = base64.b64decode(step["precompiled_charsmap"])
         texts = table[4 + int.from_bytes(table[:4], "little") :].split(b"\0")
         return max(map(len, texts)) <= MAX_PRECOMPILED

@@ -47,6 +47,8 @@ class Vocab:
     gives_segments = True
     #: Whether the tokens are word pieces, which a ``vocab.txt`` can list.
     is_wordpiece = False
+    #: How tokens begin that begin a word; empty if the others begin with ``##`` instead.
+    word_start = ""
     min_freq: int | None = None
 
     def __init__(

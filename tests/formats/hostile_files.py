@@ -1,5 +1,6 @@
 """Small files that would take much memory or time, things that are no files, and their places."""
 
+import base64
 import gzip
 import io
 import json
@@ -12,6 +13,8 @@ import zipfile
 import zlib
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy as np
 
 from bertnli.text.subwords import SubwordVocab
 
@@ -153,12 +156,43 @@ def replaced(content, **pattern):
     return {"type": "Replace", "pattern": pattern, "content": content}
 
 
+def unigram(pieces):
+    """Make a tokenizer.json of pieces with probabilities."""
+    made = json.loads(definition())
+    return json.dumps({**made, "model": {"type": "Unigram", "unk_id": 0, "vocab": pieces}}).encode()
+
+
+def precompiled(text):
+    """Make a step with a table of characters that puts a text in the place of the letter a."""
+    units = np.zeros(512, np.uint32)
+    units[0], units[97] = 1 << 10, 97 | 1 << 8 | 1 << 10
+    table = struct.pack("<I", units.nbytes) + units.tobytes() + text + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+def protobuf(*fields):
+    """Make a message of protocol buffers of (number, bytes) pairs, as in SentencePiece's files."""
+    return b"".join(bytes([number << 3 | 2, *varint(len(raw))]) + raw for number, raw in fields)
+
+
+def varint(number):
+    low = [number >> 7 * i & 127 for i in range(max(1, -(-number.bit_length() // 7)))]
+    return [*(byte | 128 for byte in low[:-1]), low[-1]]
+
+
+def sentencepiece(texts, *more):
+    """Make a model of SentencePiece of pieces that begin with BERT's special tokens."""
+    return protobuf(*((1, protobuf((1, text.encode()))) for text in (*SPECIAL, *texts)), *more)
+
+
 def nested(depth):
     inside = b'{"type": "Sequence", "normalizers": ['
     text = definition(normalizer="HERE")
     return text.replace(b'"HERE"', inside * depth + b'{"type": "NFC"}' + b"]}" * depth)
 
 
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": False}
+PREPENDED = {"type": "Prepend", "prepend": "\u2581"}
 DOUBLED = [replaced("aa", String="a")] * 34
 GROWING = [replaced("\ufdfa", String="\u0644"), {"type": "NFKD"}] * 9
 SPLIT = {"type": "Split", "pattern": {"Regex": "(a|a)*$"}, "behavior": "Isolated", "invert": False}
@@ -299,12 +333,31 @@ CASES = {
         "a long replacement": lambda: normalized(*[replaced("a" * 90_000, String="a")] * 2),
         "growing forms": lambda: normalized(*GROWING),
         "an expression": lambda: definition(normalizer=replaced("b", Regex="(a+)+$")),
+        "spaces, a long replacement": lambda: definition(
+            normalizer=replaced("a" * 900_000, Regex=" {2,}")
+        ),
         "an empty text": lambda: normalized(*[replaced("a", String="")] * 30),
         "split by an expression": lambda: definition(pre_tokenizer=SPLIT),
         "precompiled": lambda: definition(
             normalizer={"type": "Precompiled", "precompiled_charsmap": "AAAA"}
         ),
         "before each": lambda: definition(normalizer={"type": "Prepend", "prepend": "a" * MB}),
+        "precompiled, long": lambda: normalized(precompiled(b"aaaaaaaaaaaaaaaaaaaaaaaa" * 40_000)),
+        "precompiled twice": lambda: normalized(*[precompiled(b"a" * 60)] * 5),
+        "precompiled out of bounds": lambda: normalized(
+            {"type": "Precompiled", "precompiled_charsmap": "AAQAAP" + "/" * 1362 + "=="}
+        ),
+        "bytes of bytes": lambda: normalized(*[BYTES] * 15),
+        "bytes of bytes of words": lambda: definition(
+            pre_tokenizer={"type": "Sequence", "pretokenizers": [BYTES] * 15}
+        ),
+        "before, often": lambda: normalized(*[PREPENDED] * 15),
+        "spaces that grow": lambda: normalized(
+            *[replaced("\u2581", String=" "), replaced("   ", String="\u2581")] * 8
+        ),
+        "a long piece": lambda: unigram([["[UNK]", 0.0], ["a" * 100_000, -1.0]]),
+        "dropout": lambda: definition(model={"type": "BPE", "dropout": 0.5, "merges": []}),
+        "no vocabulary": lambda: json.dumps({"model": {"type": "BPE"}}).encode(),
         "long words": lambda: definition(model={"max_input_chars_per_word": 10**9}),
         "added": lambda: definition(added_tokens=[added(i, f"[{i}]") for i in range(20_000)]),
         "a long one added": lambda: definition(
@@ -321,8 +374,30 @@ CASES = {
         "lines": lambda: b"\n" * (11 * MB),
         "tokens": lambda: "\n".join([*SPECIAL, *map(str, range(1_200_000))]).encode(),
     },
-    ("hf", "tokenizer_config.json"): {"deep": lambda: DEEP},
-    ("hf, pieces", "added_tokens.json"): {"deep": lambda: b'{"a":' * 100_000},
+    ("hf, spm", "spm.model"): {
+        "pieces": lambda: sentencepiece(map(str, range(700_000))),
+        "fields of a piece": lambda: sentencepiece("ab", *[(1, b"\x18\1" * 60_000)] * 50),
+        "many parts": lambda: sentencepiece("ab", *[(2, b"\x18\1" * 4_000)] * 600),
+        "empty pieces": lambda: b"\x0a\0" * (5 * MB),
+        "numbers": lambda: b"\x08\0" * (5 * MB),
+        "a long piece": lambda: sentencepiece(["a" * (11 * MB)]),
+        "a long table": lambda: sentencepiece("ab", (3, protobuf((2, bytes(10 * MB))))),
+        "a number for a table": lambda: sentencepiece("ab", (3, b"\x10\xff\xff\xff\x7f")),
+        "another model": lambda: sentencepiece("ab", (2, b"\x18\2")),
+        "cut off": lambda: sentencepiece("ab")[:-1],
+        "no end": lambda: b"\xff" * MB,
+        "a group": lambda: b"\x0b" * MB,
+        "nan": lambda: protobuf((1, b"\x0a\1a\x15\0\0\xc0\x7f")),
+    },
+    ("hf", "tokenizer_config.json"): {
+        "deep": lambda: DEEP,
+        "added": lambda: json.dumps({"extra_special_tokens": [*map(str, range(20_000))]}).encode(),
+        "infinite": lambda: b'{"added_tokens_decoder": {"1": {"content": 1e999}}}',
+    },
+    ("hf, pieces", "added_tokens.json"): {
+        "deep": lambda: b'{"a":' * 100_000,
+        "infinite": lambda: b'{"a": 1e999}',
+    },
     ("ours", "config.json"): {
         "deep": lambda: b'{"format": ' + DEEP,
         "huge sizes": lambda: json.dumps(OURS).encode(),
@@ -442,6 +517,7 @@ PLACES = [
     for folder, names in {
         "hf": "config.json model.safetensors tokenizer.json tokenizer_config.json",
         "hf, pieces": "vocab.txt added_tokens.json",
+        "hf, spm": "spm.model",
         "hf, pickled": "pytorch_model.bin",
         "ours": "config.json model.safetensors vocab.json",
         "params": "pretrained.params vocab.json config.json",

@@ -25,15 +25,13 @@ def folder(tmp_path, request):
 
 
 ADDED = {"added_tokens_decoder": {"9": {"content": "[ent]"}}}
-#: In these, [ent] would be looked for in text as three pieces.
-WERE_ADDED = r"\['\[ent\]'\] were added"
 
 
 @pytest.mark.parametrize(
     ("file", "settings", "reason"),
     [
         ("config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "Japanese"),
-        (SETTINGS, {"tokenizer_class": "XLMRobertaTokenizer"}, "Roberta"),
+        (SETTINGS, {"tokenizer_class": "AlbertTokenizer"}, "Albert"),
         (SETTINGS, {"tokenizer_class": ["BertTokenizer"]}, "Bert"),
         (SETTINGS, {"word_tokenizer_type": "mecab"}, "mecab"),
         ("config.json", {"subword_tokenizer_type": "sentencepiece"}, "piece"),
@@ -42,17 +40,28 @@ WERE_ADDED = r"\['\[ent\]'\] were added"
         (SETTINGS, {"auto_map": {"AutoTokenizer": ["code.MyTokenizer", None]}}, "code"),
         (SETTINGS, {"cls_token": "<s>"}, "<s>"),
         (SPECIAL_TOKENS, {"mask_token": {"content": "<s>", "lstrip": False}}, "<s>"),
-        ("added_tokens.json", {"[ent]": 9}, WERE_ADDED),
-        (SETTINGS, ADDED, WERE_ADDED),
-        (SPECIAL_TOKENS, {"additional_special_tokens": [{"content": "[ent]"}]}, WERE_ADDED),
     ],
 )
 def test_another_way_of_cutting_is_refused(folder, file, settings, reason):
-    extra = {} if file == "added_tokens.json" else {"model_type": "bert"}
-    (folder / file).write_text(json.dumps({**extra, **settings}))
-    if reason != WERE_ADDED:
-        reason = rf"{re.escape(file)}: {next(iter(settings))} is .*{reason}.* is computed here"
+    (folder / file).write_text(json.dumps({"model_type": "bert", **settings}))
+    reason = rf"{re.escape(file)}: {next(iter(settings))} is .*{reason}.* is computed here"
     refused(DataError, reason, load_vocab, folder)
+
+
+@pytest.mark.parametrize(
+    ("file", "values"),
+    [
+        ("added_tokens.json", {"[ent]": 9}),
+        (SETTINGS, ADDED),
+        (SPECIAL_TOKENS, {"additional_special_tokens": [{"content": "[ent]"}]}),
+    ],
+)
+def test_added_tokens_are_not_cut(folder, file, values):
+    (folder / file).write_text(json.dumps(values))
+    vocab = load_vocab(folder)
+    (ids,) = vocab.ids_of(["man[ent]dogs"], tokenized=False)
+    assert vocab.to_tokens(ids) == ["man", "[ent]", "dog", "##s"]
+    assert len(vocab) == len(PIECES)
 
 
 def test_the_class_is_checked_without_a_vocabulary(tmp_path):
