@@ -229,7 +229,8 @@ def test_google_s_folder_opens(folder):
     refused(CheckpointError, message, load_classifier, folder, NLI)
     (folder / "bert_config.json").write_text(google)
     checkpoint = load_classifier(folder, NLI)
-    assert digests(checkpoint.arrays) == expected and checkpoint.config == DEVLIN
+    config = replace(DEVLIN, classifier_dropout=0.1)
+    assert digests(checkpoint.arrays) == expected and checkpoint.config == config
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module._orig_mod.", "model.", "model.module."])
@@ -251,7 +252,7 @@ def test_wrappers_names_are_taken_off(folder, tmp_path, make_checkpoint, prefix,
 def test_a_tensor_too_many_is_refused(folder):
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "bert.extra.weight": torch.ones(2)}, folder / WEIGHTS)
-    refused(CheckpointError, r"no BERT has the tensors bert\.extra", load_checkpoint, folder)
+    refused(CheckpointError, r"no encoder of its kind has the tensors bert\.extra", load_checkpoint, folder)
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
     refused(CheckpointError, r"classifier\.bias twice", load_checkpoint, folder)
 
@@ -299,16 +300,15 @@ def test_parameters_of_a_net_from_such_a_folder(both, folder, tmp_path, make_che
     refused(ConfigError, "give num_heads", load_checkpoint, folder / "net.pt", NLI)
 
 
-@pytest.mark.parametrize("kind", ["roberta", "distilbert", "electra", "deberta-v2"])
+@pytest.mark.parametrize("kind", ["albert", "deberta", "xlnet", "bart"])
 def test_models_of_other_types(folder, kind):
     """They are refused by name, with and without a config.json beside them."""
-    prefix = kind.partition("-")[0]
     describe(folder, model_type=kind)
-    as_pickle(folder, lambda name: name.replace("bert.", f"{prefix}.", 1))
+    as_pickle(folder, lambda name: name.replace("bert.", f"{kind}.", 1))
     for path in (folder, folder / PICKLED):
-        refused(CheckpointError, f"type '{kind}', and only 'bert' .*MiniLM", load_classifier, path)
+        refused(CheckpointError, f"type '{kind}', .*only the types bert, rob", load_classifier, path)
     (folder / "config.json").unlink()
-    refused(CheckpointError, f"a model of type '{prefix}'", load_classifier, folder / PICKLED, NLI)
+    refused(CheckpointError, f"a model of type '{kind}'", load_classifier, folder / PICKLED, NLI)
 
 
 # Shards
