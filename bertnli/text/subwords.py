@@ -368,6 +368,6 @@ def _tokenizers() -> Any:
         import tokenizers
     except ImportError as error:
         raise BackendError(
-            'a vocabulary of pieces of words needs the package tokenizers: pip install "bertnli[hf]"'
+            'a vocabulary of pieces needs the package tokenizers: pip install "bertnli[hf]"'
         ) from error
     return tokenizers

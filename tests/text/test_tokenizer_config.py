@@ -177,7 +177,7 @@ def replace_step(content, **pattern):
 
 
 def precompiled(text):
-    table = struct.pack("<I", 4) + bytes(4) + text + b"\0"
+    table = struct.pack("<I", 4096) + bytes(4096) + text + b"\0"
     return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
 
 
