@@ -155,22 +155,18 @@ class SubwordVocab(Vocab):
                 "'<s> a </s> </s> b </s>'"
             )
         self.gives_segments = second[-1] == 1
-        self._special = {"<cls>": cls, "<sep>": sep}
+        self.special = {"<cls>": cls, "<sep>": sep}
         for name, alike in SPECIAL.items():
             names = [alike, name] if cls == "[CLS]" else [name, alike]
             names = [unknown, *names] if unknown and name == UNKNOWN else names
             found = [text for text in names if text in self.token_to_idx]
-            if name not in self._special and found:
-                self._special[name] = found[0]
-
-    @property
-    def special(self) -> dict[str, str]:
-        return self._special
+            if name not in self.special and found:
+                self.special[name] = found[0]
 
     @property
     def unk(self) -> int:
         """The id of unknown text; -1 for a tokenizer without unknown text."""
-        return self.token_to_idx.get(self._special.get(UNKNOWN, ""), -1)
+        return self.token_to_idx.get(self.special.get(UNKNOWN, ""), -1)
 
     def definition(self) -> str:
         """Return the JSON text of the tokenizer."""
@@ -180,7 +176,7 @@ class SubwordVocab(Vocab):
         Path(path).write_text(self.tokenizer.to_str(pretty=True), encoding="utf-8")
 
     def required(self, token: str) -> int:
-        return super().required(self._special.get(token, token))
+        return super().required(self.special.get(token, token))
 
     def ids_of(self, sentences: Iterable[str], tokenized: bool) -> Iterator[list[int]]:
         texts = (_as_text(s) if tokenized or isinstance(s, Tokens) else s for s in sentences)
@@ -368,6 +364,6 @@ def _tokenizers() -> Any:
         import tokenizers
     except ImportError as error:
         raise BackendError(
-            'a vocabulary of word pieces needs the package tokenizers: pip install "bertnli[hf]"'
+            'a vocabulary of pieces needs the package tokenizers: pip install "bertnli[hf]"'
         ) from error
     return tokenizers

@@ -73,8 +73,6 @@ def definition_of_class(
         decoder["prepend_scheme"] = "always" if is_spaced else scheme
         steps = [*steps, decoder]
     defaults = {f"{name}_token": as_token(text) for name, text in special.items()}
-    spaced = kind in ("MPNetTokenizer", "CamembertTokenizer")  # <mask> takes the space before it
-    defaults["mask_token"] = {"content": special["mask"], "lstrip": spaced, "special": True}
     if kind == "CamembertTokenizer":
         unused = [token for token in FAIRSEQ[kind][0] if token.endswith("NOTUSED")]
         settings = {"extra_special_tokens": unused, **settings}

@@ -135,9 +135,7 @@ def read_settings(folder: Path, definition: Mapping[str, Any] | None, default: s
         if "added_tokens_decoder" in config:
             added = {int(i): as_token(t) for i, t in config["added_tokens_decoder"].items()}
         else:  # older versions have added tokens in three files
-            settings |= {
-                k: {**t, "special": True} if isinstance(t, dict) else t for k, t in special.items()
-            }
+            settings |= special
         if "additional_special_tokens" in settings and not settings.get("extra_special_tokens"):
             settings["extra_special_tokens"] = settings.pop("additional_special_tokens")
         tokens = [

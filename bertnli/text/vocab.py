@@ -30,6 +30,7 @@ class Vocab:
         token_to_idx: dictionary of each token to its id.
         token_freqs: (token, count) pairs, most frequent first; empty for a loaded vocabulary.
         min_freq: the argument; None for a loaded vocabulary.
+        special: dictionary of the book's names of special tokens to those that there are.
 
     Examples:
         >>> vocab = bertnli.Vocab(["a", "dog", "a"], min_freq=2)
@@ -68,6 +69,7 @@ class Vocab:
     def _set_tokens(self, idx_to_token: list[str]) -> None:
         self.idx_to_token = idx_to_token
         self.token_to_idx = {token: i for i, token in enumerate(idx_to_token)}
+        self.special = {t: t for t in (UNKNOWN, *RESERVED_TOKENS) if t in self.token_to_idx}
 
     @classmethod
     def from_list(cls, idx_to_token: Sequence[str]) -> Vocab:
@@ -137,12 +139,6 @@ class Vocab:
     def settings(self) -> dict[str, Any]:
         """Return the entries of a tokenizer_config.json that change how text is cut."""
         return {}
-
-    @property
-    def special(self) -> dict[str, str]:
-        """The book's names of the special tokens to the texts of those that there are."""
-        names = (UNKNOWN, *RESERVED_TOKENS)
-        return {name: name for name in names if name in self.token_to_idx}
 
     @property
     def num_special(self) -> int:

@@ -43,7 +43,7 @@ WORDS = re.findall(
 SPACES = [*"\t\n\r\f\x00\x07\x7f\u00a0\u3000\u200b\ufeff\u2028\u0301\xad▁", "  ", "   ", "▁▁"]
 SPECIAL = [
     *("<mask>", "[MASK]", "<s>", "</s>", "[CLS]", "[SEP]", "<pad>", "<unk>", "[UNK]", "[PAD]"),
-    *("<s>NOTUSED", "<new>", "special", "##s", "Ġ", "Ċ"),
+    *("<s>NOTUSED", "<unk>NOTUSED", "<new>", "special", "##s", "Ġ", "Ċ"),
 ]
 LETTERS = "abcdefghiklmnoprstuéàçñü.,;:!?'\"()-"
 RANGES = [(1, 0x24F), (0x300, 0x5FF), (0x1E00, 0x2FFF), (0x4E00, 0x4FFF), (0xFF00, 0xFFEE)]
@@ -120,8 +120,8 @@ KINDS = {
     "roberta": ("roberta", BPE, {}),
     "roberta, spaced": ("roberta", BPE, {"add_prefix_space": True, "trim_offsets": False}),
     "xlm-roberta": ("xlm-roberta", {MODEL: "sentencepiece.model"}, {}),
-    "xlm-roberta, not spaced": ("xlm-roberta", {MODEL: "user.model"}, {"add_prefix_space": False}),
-    "xlm-roberta, plain": ("xlm-roberta", {MODEL: "plain.model"}, {}),
+    "xlm-roberta, symbols": ("xlm-roberta", {MODEL: "user.model"}, {}),
+    "xlm-roberta, plain": ("xlm-roberta", {MODEL: "plain.model"}, {"add_prefix_space": False}),
     "camembert": ("camembert", {MODEL: "sentencepiece.model"}, {}),
     "deberta": ("deberta-v2", {"spm.model": "deberta.model"}, {}),
     "deberta, split": (
@@ -175,7 +175,10 @@ def make_older(trained, folder, kind):
     path = folder / "tokenizer_config.json"
     values = json.loads(path.read_text())
     values["tokenizer_class"] += "Fast"
-    values |= {"added_tokens_decoder": tokens, "clean_up_tokenization_spaces": True}
+    values |= {
+        "added_tokens_decoder": dict(reversed(tokens.items())),
+        "clean_up_tokenization_spaces": True,
+    }
     values |= {"additional_special_tokens": values.pop("extra_special_tokens", [])}
     path.write_text(json.dumps(values))
     return folder
@@ -189,7 +192,7 @@ def make_oldest(trained, folder, kind):
     values = {"cls_token": special["<cls>"], "mask_token": mask}
     (folder / "special_tokens_map.json").write_text(json.dumps(values))
     size = len(load_vocab(folder))
-    (folder / "added_tokens.json").write_text(json.dumps({"<new>": size, "special": size + 1}))
+    (folder / "added_tokens.json").write_text(json.dumps({"special": size + 1, "<new>": size}))
     return folder
 
 

@@ -1,7 +1,9 @@
 """Tokenizers that are not BERT's are refused by name, whichever file says so."""
 
+import base64
 import json
 import re
+import struct
 
 import pytest
 from refusals import refused
@@ -168,3 +170,45 @@ def test_capitals_in_pieces_decide_the_case(tmp_path, pieces, settings, word):
     vocab = load_vocab(tmp_path)
     (ids,) = vocab.ids_of(["Man"], tokenized=False)
     assert vocab.to_tokens(ids) == [word]
+
+
+def replace_step(content, **pattern):
+    return {"type": "Replace", "pattern": pattern, "content": content}
+
+
+def precompiled(text):
+    table = struct.pack("<I", 4096) + bytes(4096) + text + b"\0"
+    return {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(table).decode()}
+
+
+KEPT = {"behavior": "Isolated", "invert": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+
+
+@pytest.mark.parametrize(
+    ("normalizers", "pretokenizers", "reason"),
+    [
+        ([replace_step(" ", Regex=r"\s{2,}|[\n\r\t]"), replace_step("\u2581", String=" ")], [], ""),
+        ([precompiled(b"a" * 64), {"type": "Prepend", "prepend": "\u2581"}], [], ""),
+        ([], [BYTES, {"type": "Split", "pattern": {"String": " "}} | KEPT], ""),
+        ([replace_step("aa", String="a")], [], "Replace"),
+        ([replace_step("\ufdfa", String="a")], [], "Replace"),
+        ([replace_step("a" * 9, Regex=" {2,}")], [], "Replace"),
+        ([replace_step("", Regex="(a+)+$")], [], "Replace"),
+        ([replace_step("", String="")], [], "Replace"),
+        ([precompiled(b"a" * 65)], [], "Precompiled"),
+        ([precompiled(b"a")] * 2, [], "more than once"),
+        ([{"type": "Prepend", "prepend": "aa"}], [], "Prepend"),
+        ([BYTES], [BYTES], "more than once"),
+        ([], [{"type": "Split", "pattern": {"Regex": "(a|a)*$"}} | KEPT], "Split"),
+        ([], [{"type": "Unknown"}], "is not among the pretokenizers"),
+    ],
+)
+def test_steps_that_take_much_are_refused(tmp_path, normalizers, pretokenizers, reason):
+    definition = json.loads(SubwordVocab.from_pieces(PIECES).definition())
+    definition["normalizer"] = {"type": "Sequence", "normalizers": normalizers}
+    definition["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": pretokenizers}
+    if reason:
+        refused(DataError, reason, SubwordVocab, json.dumps(definition))
+    else:
+        assert len(SubwordVocab(json.dumps(definition))) == len(PIECES)
