@@ -201,7 +201,10 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     adopts the maximum length of pairs, but only knows its own rule of truncation.
     """
     config, vocab, arrays = checkpoint.config, checkpoint.vocab, checkpoint.arrays
-    family, of_classifier = family_of(config.family, checkpoint.source), checkpoint.labels is not None
+    family, of_classifier = (
+        family_of(config.family, checkpoint.source),
+        checkpoint.labels is not None,
+    )
     _check_can_say(checkpoint, family)
     tensors, unnamed = {}, {}
     for name, array in arrays.items():
@@ -264,7 +267,11 @@ def _tokenizer(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
         "tokenizer_class": "BertTokenizer" if of_bert else "PreTrainedTokenizerFast",
         "model_max_length": length,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
-        **({} if of_bert else {"model_input_names": inputs if family.reads_segments else inputs[::2]}),
+        **(
+            {}
+            if of_bert
+            else {"model_input_names": inputs if family.reads_segments else inputs[::2]}
+        ),
         **{f"{name.strip('<>')}_token": text for name, text in vocab.special.items()},
         **vocab.settings(),
     }

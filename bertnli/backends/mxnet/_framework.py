@@ -1,8 +1,8 @@
-"""The one place that imports mxnet: ``from bertnli.backends.mxnet._framework import mx``.
+"""The one place that imports mxnet, 1.9 or 2.0, and that knows what the two call differently.
 
-MXNet 1.9.1 needs names that NumPy has removed, and its import changes the number of OpenMP threads
-of the whole process. After this import ``numpy`` and ``os.environ`` are as before, PyTorch in the
-same process keeps its threads, and MXNet's engine is started.
+MXNet needs names that NumPy has removed, and its import changes the number of OpenMP threads of the
+whole process. After this import ``numpy`` and ``os.environ`` are as before, PyTorch in the same
+process keeps its threads, and MXNet's engine is started.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import sys
 import types
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from operator import attrgetter, methodcaller
 from typing import Any
 
 import numpy as np
@@ -22,19 +24,45 @@ from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
 _HOW = (
-    'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1; it needs Python 3.10 to 3.12 '
-    "and numpy<2; on Python 3.12 also setuptools, in place of the distutils that Python dropped)."
+    'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1 with numpy<2, on Python 3.10 to '
+    "3.12). pip refuses the wheel beside numpy 2, and so on Python 3.13; it works there after: pip "
+    "install --no-deps mxnet==1.9.1 && pip install graphviz requests setuptools (setuptools from "
+    "Python 3.12 on, in place of the distutils that Python dropped)."
 )
 
-#: Names that NumPy 1.24 removed: mxnet uses bool during its import, and both later.
-_ALIASES: dict[str, type] = {"bool": bool, "int": int}
 
-#: The modules of mxnet that use the aliases later, and the name that NumPy has in them.
+def _without(name: str) -> Any:
+    """Return a function that raises RuntimeError; NumPy 1.20 moved ``name`` to numpy-financial."""
+
+    def function(*args: Any, **kwargs: Any) -> None:
+        raise RuntimeError(f"NumPy has no {name} any more; it is in the package numpy-financial")
+
+    function.__doc__ = f"{name} of numpy-financial."
+    return function
+
+
+#: What mxnet takes from NumPy, during its import or later, and NumPy has removed. MXNet keeps its
+#: own functions by those of NumPy, so each is one of its own.
+_REMOVED: dict[str, Any] = {
+    # By 1.24.
+    **{"bool": bool, "int": int},
+    **{name: _without(name) for name in ("mirr", "npv", "pmt", "ppmt", "pv", "rate")},
+    # By 2.0.
+    **{"NAN": np.nan, "NaN": np.nan, "Inf": np.inf, "PINF": np.inf, "NINF": -np.inf},
+    **{"PZERO": 0.0, "NZERO": -0.0, "compat": types.SimpleNamespace(basestring=str)},
+    **{"alltrue": partial(np.all), "sometrue": partial(np.any), "product": partial(np.prod)},
+    **{"round_": partial(np.round), "msort": partial(np.sort, axis=0)},
+    # By 2.4.
+    **{"in1d": partial(np.isin), "trapz": partial(getattr(np, "trapezoid", None) or np.trapz)},
+}
+
+#: The modules of mxnet that use them later, and the name that NumPy has in them.
 _LATE_USES = {
     "mxnet.numpy.multiarray": "_np",
     "mxnet.ndarray.numpy._op": "_np",
     "mxnet.symbol.numpy._symbol": "_np",
     "mxnet.test_utils": "np",
+    "mxnet.gluon.contrib.estimator.event_handler": "np",
 }
 
 
@@ -61,10 +89,10 @@ def _start_engine(mxnet: Any) -> None:
         return
     sys.stderr.flush()
     stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)  # the library reports the start
+    os.dup2(devnull, 2)  # the library reports the start, and 2.0 its first array
     try:
         with _temporarily(os.environ, {"MXNET_ENGINE_TYPE": "NaiveEngine"}):
-            mxnet.nd.waitall()
+            mxnet.nd.zeros(1).wait_to_read()
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
@@ -76,11 +104,6 @@ def _import_mxnet() -> Any:
 
     If mxnet was imported before, it keeps its number of threads.
     """
-    if int(np.__version__.split(".")[0]) >= 2:
-        raise BackendError(
-            f"The mxnet backend needs numpy<2, but numpy {np.__version__} is installed, with which "
-            f"MXNet 1.9.1 cannot be imported. {_HOW}"
-        )
     # The library reads these once, when it is loaded. Operator tuning would run operations on one
     # thread that are faster on all. Without a number of threads it takes half of the cores, and
     # calls omp_set_num_threads, which changes PyTorch's too.
@@ -92,11 +115,16 @@ def _import_mxnet() -> Any:
     without_sklearn = {"sklearn": None}  # mxnet would load it, for a second, and not use it
     try:
         with (
-            _temporarily(vars(np), _ALIASES),
+            _temporarily(vars(np), _REMOVED),
             _temporarily(os.environ, settings),
             _temporarily(sys.modules, without_sklearn),
         ):
             mxnet = importlib.import_module("mxnet")
+            if not mxnet.__version__.startswith(("1.9.", "2.0.")):
+                raise BackendError(
+                    f"MXNet {mxnet.__version__} is installed, and the mxnet backend is written for "
+                    f"1.9 and 2.0. {_HOW}"
+                )
             if starts_engine:
                 _start_engine(mxnet)
     except ImportError as error:
@@ -107,9 +135,9 @@ def _import_mxnet() -> Any:
             "library that the message names (on Debian and Ubuntu: apt install libgomp1 "
             "libquadmath0)."
         ) from error
-    # Modules that use the aliases later see a copy of numpy that has them.
+    # Modules that use removed names later see a copy of numpy that has them.
     view = types.ModuleType("numpy")
-    vars(view).update(_ALIASES | vars(np))  # with numpy's __getattr__, for what it loads lazily
+    vars(view).update(_REMOVED | vars(np))  # with numpy's __getattr__, for what it loads lazily
     for module_name, numpy_name in _LATE_USES.items():
         module = sys.modules.get(module_name)
         if module is not None and vars(module).get(numpy_name) is np:
@@ -121,3 +149,27 @@ def _import_mxnet() -> Any:
 
 mx: Any = _import_mxnet()
 keep_freed_memory()
+
+# What 1.9 and 2.0 call differently: 1.9 has contexts, and 2.0 devices.
+_is_2 = mx.__version__.startswith("2.")
+#: The class of devices.
+Device: type = mx.device.Device if _is_2 else mx.context.Context
+#: Return the device of an `mx.nd` or `mx.np` array.
+device_of: Any = attrgetter("device" if _is_2 else "ctx")
+#: Return a list of the devices that hold a parameter.
+devices_of_parameter: Any = methodcaller("list_device" if _is_2 else "list_ctx")
+
+
+def new_parameter(block: Any, name: str, shape: tuple[int, ...]) -> Any:
+    """Make a parameter of a gluon block, to be kept as its attribute ``name``."""
+    if _is_2:
+        return mx.gluon.Parameter(name, shape=shape)
+    return block.params.get(name, shape=shape)
+
+
+def move_parameters(block: Any, devices: list[Any]) -> None:
+    """Move a gluon block's parameters to devices, with a copy on each."""
+    if _is_2:
+        block.reset_device(devices)
+    else:
+        block.collect_params().reset_ctx(devices)

@@ -206,7 +206,10 @@ class _CPUAttention(torch.autograd.Function):
             kept += [q, k, v, weights, mask]
         ctx.save_for_backward(*kept)
         ctx.buckets, ctx.num_heads, ctx.scale = buckets, num_heads, scale
-        ctx.shape, ctx.relative_shape = keys_values.shape, None if relative is None else relative.shape
+        ctx.shape, ctx.relative_shape = (
+            keys_values.shape,
+            None if relative is None else relative.shape,
+        )
         return heads, sums
 
     @staticmethod
