@@ -8,13 +8,16 @@ process keeps its threads, and MXNet's engine is started.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+import re
 import sys
 import types
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from operator import attrgetter, methodcaller
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,28 +35,31 @@ _HOW = (
 
 
 def _without(name: str) -> Any:
-    """Return a function that raises RuntimeError; NumPy 1.20 moved ``name`` to numpy-financial."""
+    """Return a function that raises RuntimeError: NumPy gave ``name`` to another package."""
 
     def function(*args: Any, **kwargs: Any) -> None:
-        raise RuntimeError(f"NumPy has no {name} any more; it is in the package numpy-financial")
+        raise RuntimeError(f"NumPy has no {name} any more; the package numpy-financial has")
 
     function.__doc__ = f"{name} of numpy-financial."
     return function
 
 
-#: What mxnet takes from NumPy, during its import or later, and NumPy has removed. MXNet keeps its
-#: own functions by those of NumPy, so each is one of its own.
+_FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
+_NUMBERS = {"NAN": np.nan, "NaN": np.nan, "Inf": np.inf, "PINF": np.inf, "NINF": -np.inf}
+_RENAMED = {"alltrue": "all", "in1d": "isin", "product": "prod", "round_": "round"}
+_RENAMED |= {"sometrue": "any", "trapz": "trapezoid"}
+#: What mxnet takes from NumPy, during its import or later, and NumPy removed by 1.24, 2.0 or 2.4.
+#: MXNet keeps its own functions by those of NumPy, so each of these is a function of its own.
 _REMOVED: dict[str, Any] = {
-    # By 1.24.
-    **{"bool": bool, "int": int},
-    **{name: _without(name) for name in ("mirr", "npv", "pmt", "ppmt", "pv", "rate")},
-    # By 2.0.
-    **{"NAN": np.nan, "NaN": np.nan, "Inf": np.inf, "PINF": np.inf, "NINF": -np.inf},
-    **{"PZERO": 0.0, "NZERO": -0.0, "compat": types.SimpleNamespace(basestring=str)},
-    **{"alltrue": partial(np.all), "sometrue": partial(np.any), "product": partial(np.prod)},
-    **{"round_": partial(np.round), "msort": partial(np.sort, axis=0)},
-    # By 2.4.
-    **{"in1d": partial(np.isin), "trapz": partial(getattr(np, "trapezoid", None) or np.trapz)},
+    "bool": bool,
+    "int": int,
+    **{name: _without(name) for name in _FINANCIAL},
+    **_NUMBERS,
+    "PZERO": 0.0,
+    "NZERO": -0.0,
+    **{old: partial(getattr(np, new)) for old, new in _RENAMED.items() if hasattr(np, new)},
+    "msort": partial(np.sort, axis=0),
+    "compat": types.SimpleNamespace(basestring=str),
 }
 
 #: The modules of mxnet that use them later, and the name that NumPy has in them.
@@ -64,6 +70,11 @@ _LATE_USES = {
     "mxnet.test_utils": "np",
     "mxnet.gluon.contrib.estimator.event_handler": "np",
 }
+
+#: The engine that computes in the calling thread. On a CPU, Python would take a core from the
+#: threads of MXNet's default engine: a training step on two cores takes a tenth longer with it.
+#: ``MXNET_ENGINE_TYPE`` overrides this.
+_ENGINE = {"MXNET_ENGINE_TYPE": "NaiveEngine"}
 
 
 @contextmanager
@@ -79,24 +90,37 @@ def _temporarily(mapping: Any, values: Mapping[str, Any]) -> Iterator[None]:
         mapping.update(before)
 
 
-def _start_engine(mxnet: Any) -> None:
-    """Start MXNet's engine: without a GPU, the one that computes in the calling thread.
-
-    On a CPU, Python would take a core from the threads of MXNet's default engine: a training step
-    on two cores takes a tenth longer with it. ``MXNET_ENGINE_TYPE`` overrides this.
-    """
-    if mxnet.context.num_gpus():
-        return
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Context manager that drops what MXNet's library reports on standard error."""
     sys.stderr.flush()
     stderr, devnull = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, 2)  # the library reports the start, and 2.0 its first array
+    os.dup2(devnull, 2)
     try:
-        with _temporarily(os.environ, {"MXNET_ENGINE_TYPE": "NaiveEngine"}):
-            mxnet.nd.zeros(1).wait_to_read()
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
         os.close(devnull)
+
+
+def _start_engine(mxnet: Any) -> None:
+    """Start MXNet's engine, where the import did not: without a GPU, the one of `_ENGINE`."""
+    with (
+        _temporarily(os.environ, {} if mxnet.context.num_gpus() else _ENGINE),
+        _quiet(),  # it reports the engine, and 2.0 its first array
+    ):
+        mxnet.nd.zeros(1).wait_to_read()
+
+
+def _version() -> str | None:
+    """Return the version of mxnet before its import, as its files say; None if there is none."""
+    spec = importlib.util.find_spec("mxnet")
+    if spec is None or spec.origin is None:
+        return None
+    text = Path(spec.origin).with_name("libinfo.py").read_text("utf-8")
+    found = re.search(r'^__version__ = "(.+)"', text, re.MULTILINE)
+    return found[1] if found else "of an unknown version"
 
 
 def _import_mxnet() -> Any:
@@ -104,6 +128,11 @@ def _import_mxnet() -> Any:
 
     If mxnet was imported before, it keeps its number of threads.
     """
+    version = _version()
+    if version is not None and not version.startswith(("1.9.", "2.0.")):
+        raise BackendError(
+            f"MXNet {version} is installed; the mxnet backend is written for 1.9 and 2.0. {_HOW}"
+        )
     # The library reads these once, when it is loaded. Operator tuning would run operations on one
     # thread that are faster on all. Without a number of threads it takes half of the cores, and
     # calls omp_set_num_threads, which changes PyTorch's too.
@@ -112,19 +141,18 @@ def _import_mxnet() -> Any:
         settings["MXNET_OMP_MAX_THREADS"] = str(available_cores())
     # A limit of threads applies to those of the default engine, not to the caller's.
     starts_engine = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
+    is_2 = version is not None and version.startswith("2.")
+    if is_2 and starts_engine and not Path("/proc/driver/nvidia/version").exists():
+        settings |= _ENGINE  # its import starts the engine
     without_sklearn = {"sklearn": None}  # mxnet would load it, for a second, and not use it
     try:
         with (
             _temporarily(vars(np), _REMOVED),
             _temporarily(os.environ, settings),
             _temporarily(sys.modules, without_sklearn),
+            _quiet() if is_2 else nullcontext(),
         ):
             mxnet = importlib.import_module("mxnet")
-            if not mxnet.__version__.startswith(("1.9.", "2.0.")):
-                raise BackendError(
-                    f"MXNet {mxnet.__version__} is installed, and the mxnet backend is written for "
-                    f"1.9 and 2.0. {_HOW}"
-                )
             if starts_engine:
                 _start_engine(mxnet)
     except ImportError as error:
