@@ -217,7 +217,9 @@ class TorchLoop:
     def half_dropout(self, monkeypatch):
         """Make every dropout layer, if it drops anything, multiply by 1 / 2."""
         monkeypatch.setattr(self.Dropout, "mask", lambda _, like: like.new_full(like.shape, 0.5))
-        monkeypatch.setattr(self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5 ** (self.p > 0))
+        monkeypatch.setattr(
+            self.torch.nn.Dropout, "forward", lambda self, X: X * 0.5 ** (self.p > 0)
+        )
 
     def dropout_layers(self, net):
         """Return the names of a net's dropout layers."""
@@ -289,7 +291,9 @@ class MXNetLoop:
         monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", forward)
 
     def dropout_layers(self, net, prefix=""):
-        children = net._children.items()
+        # MXNet 2.0 keeps weak references.
+        get = lambda child: child if isinstance(child, self.mx.gluon.Block) else child()  # noqa: E731
+        children = [(name, get(child)) for name, child in net._children.items()]
         places = {prefix + name for name, layer in children if type(layer).__name__ == "Dropout"}
         return places.union(*(self.dropout_layers(x, f"{prefix}{name}.") for name, x in children))
 

@@ -46,7 +46,7 @@ def _without(name: str) -> Any:
 
 _FINANCIAL = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
 _NUMBERS = {"NAN": np.nan, "NaN": np.nan, "Inf": np.inf, "PINF": np.inf, "NINF": -np.inf}
-_RENAMED = {"alltrue": "all", "in1d": "isin", "product": "prod", "round_": "round"}
+_RENAMED = {"alltrue": "all", "product": "prod", "round_": "round"}
 _RENAMED |= {"sometrue": "any", "trapz": "trapezoid"}
 #: What mxnet takes from NumPy, during its import or later, and NumPy removed by 1.24, 2.0 or 2.4.
 #: MXNet keeps its own functions by those of NumPy, so each of these is a function of its own.
@@ -59,6 +59,7 @@ _REMOVED: dict[str, Any] = {
     "NZERO": -0.0,
     **{old: partial(getattr(np, new)) for old, new in _RENAMED.items() if hasattr(np, new)},
     "msort": partial(np.sort, axis=0),
+    "in1d": lambda values, *args, **kwargs: np.isin(np.ravel(values), *args, **kwargs),
     "compat": types.SimpleNamespace(basestring=str),
 }
 

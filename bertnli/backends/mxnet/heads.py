@@ -30,6 +30,7 @@ class MaskLM(nn.Block):
 
     def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
         pairs = np.arange(len(X), ctx=device_of(X)).reshape((-1, 1))  # (B, 1)
+        pairs = pairs.repeat(pred_positions.shape[1], axis=1)  # (B, P)
         dense, norm, decoder = self.mlp
         Y = X[pairs.astype("int32"), pred_positions.astype("int32")]  # (B, P, H)
         return decoder(norm(activate(dense(Y), self.activation)))  # (B, P, V)
