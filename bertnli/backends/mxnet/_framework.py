@@ -159,8 +159,11 @@ def _import_mxnet() -> Any:
     except ImportError as error:
         raise BackendError(f"The mxnet backend cannot import mxnet: {error}. {_HOW}") from error
     except OSError as error:
+        # That of 2.0 may hold another one, whose text is split into characters.
+        cause = error.args[0] if isinstance(error.args[0], OSError) else error
+        text = "".join(map(str, cause.args)).partition("\n")[0]
         raise BackendError(
-            f"mxnet is installed, but its library cannot be loaded: {error}. Install the system "
+            f"mxnet is installed, but its library cannot be loaded: {text}. Install the system "
             "library that the message names (on Debian and Ubuntu: apt install libgomp1 "
             "libquadmath0)."
         ) from error
