@@ -141,7 +141,8 @@ def _import_mxnet() -> Any:
     if not os.environ.get("OMP_NUM_THREADS"):
         settings["MXNET_OMP_MAX_THREADS"] = str(available_cores())
     # A limit of threads applies to those of the default engine, not to the caller's.
-    starts_engine = "mxnet" not in sys.modules and not os.environ.get("MXNET_OMP_MAX_THREADS")
+    imported = "mxnet" in sys.modules
+    starts_engine = not imported and not os.environ.get("MXNET_OMP_MAX_THREADS")
     is_2 = version is not None and version.startswith("2.")
     if is_2 and starts_engine and not Path("/proc/driver/nvidia/version").exists():
         settings |= _ENGINE  # its import starts the engine
@@ -154,6 +155,8 @@ def _import_mxnet() -> Any:
             _quiet() if is_2 else nullcontext(),
         ):
             mxnet = importlib.import_module("mxnet")
+            if is_2 and not imported:  # numbers below 1e-38 became 0 in the whole process
+                mxnet.util.set_flush_denorms(False)
             if starts_engine:
                 _start_engine(mxnet)
     except ImportError as error:
