@@ -15,6 +15,8 @@ from pathlib import Path
 import processes
 import pytest
 
+from bertnli.backends import how_to_install
+
 pytestmark = pytest.mark.needs("mxnet")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -312,7 +314,7 @@ sys.path.insert(0, str(folder.parent))
 """
 #: What prevents the import of MXNet, and parts of the error.
 PREPARATIONS = {
-    "sys.modules['mxnet'] = None": ['pip install "bertnli[mxnet]"', "Python 3.10", "numpy<2"],
+    "sys.modules['mxnet'] = None": [how_to_install("mxnet"), "MXNet 1.9.1"],
     "sys.modules['distutils'] = None": ["setuptools", "distutils"],
     OTHER: ["MXNet 1.8.0", "1.9 and 2.0"],
     REFUSE: ["libquadmath.so.0: no such file", "apt install"],

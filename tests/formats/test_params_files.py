@@ -99,17 +99,19 @@ def test_archives_are_for_mxnet_2(tmp_path, dtype):
 
 @mx.util.use_np
 def test_what_gluon_saves_is_read_and_what_we_write_gluon_loads(tmp_path):
-    def dense():
-        layer = mx.gluon.nn.Dense(2, in_units=3)
-        layer.initialize(mx.init.Zero())
-        layer.weight.set_data(mx.np.arange(6).reshape(2, 3))
-        return layer
+    def net():
+        net = mx.gluon.nn.Sequential()
+        net.add(mx.gluon.nn.Dense(2, in_units=3))
+        net.initialize(mx.init.Zero())
+        net[0].weight.set_data(mx.np.arange(6).reshape(2, 3))
+        return net
 
-    layer, other, path = dense(), dense(), str(tmp_path / "p")
-    layer.save_parameters(path)
+    one, other, path = net(), net(), str(tmp_path / "p")
+    one.save_parameters(path)
     arrays = read_params(path)
-    assert_same(arrays["weight"], layer.weight.data().asnumpy())
+    assert_same(arrays["0.weight"], one[0].weight.data().asnumpy())
+    path = str(tmp_path / "other")
     for npz in (False, True) if IS_2 else (False,):
         write_params(path, {name: array + 1 for name, array in arrays.items()}, npz=npz)
         other.load_parameters(path)
-        assert_same(other.weight.data().asnumpy(), arrays["weight"] + 1)
+        assert_same(other[0].weight.data().asnumpy(), arrays["0.weight"] + 1)

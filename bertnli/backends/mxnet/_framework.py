@@ -23,14 +23,13 @@ from typing import Any
 import numpy as np
 
 from bertnli._util.machine import available_cores, use_one_openmp_thread
+from bertnli.backends import how_to_install
 from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
 _HOW = (
-    'Install it with: pip install "bertnli[mxnet]" (MXNet 1.9.1 with numpy<2, on Python 3.10 to '
-    "3.12). pip refuses the wheel beside numpy 2, and so on Python 3.13; it works there after: pip "
-    "install --no-deps mxnet==1.9.1 && pip install graphviz requests setuptools (setuptools from "
-    "Python 3.12 on, in place of the distutils that Python dropped)."
+    f"Install it with: {how_to_install('mxnet')} (MXNet 1.9.1, with setuptools from Python 3.12 on, "
+    "in place of the distutils that Python dropped)."
 )
 
 
