@@ -13,25 +13,41 @@ import nox
 
 nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = bool(os.environ.get("CI"))
-nox.options.sessions = ["lint", "build", "tests", "tests_torch"]
+nox.options.sessions = ["lint", "build", "tests", "tests_numpy2", "tests_mxnet2", "tests_torch"]
 
-#: Versions with both backends; MXNet 1.9.1 and the numpy 1 that it needs end at 3.12.
-BOTH = ["3.10", "3.11", "3.12"]
-TORCH_ALONE = ["3.13"]
+#: Versions with the numpy 1 that MXNet's wheels ask for, and versions with numpy 2.
+NUMPY_1 = ["3.10", "3.11", "3.12"]
+NUMPY_2 = ["3.13"]
 #: More threads only wait for one another: the models of the tests are small.
 ONE_THREAD = {"OMP_NUM_THREADS": "1"}
 
 
-@nox.session(python=BOTH)
+@nox.session(python=NUMPY_1)
 def tests(session: nox.Session) -> None:
     """Run the tests with both backends; arguments behind -- go to pytest."""
     session.install("-c", "constraints.txt", "-e", ".[torch,mxnet,dev]")
     _pytest(session)
 
 
-@nox.session(python=TORCH_ALONE)
+@nox.session(python=NUMPY_2)
+def tests_numpy2(session: nox.Session) -> None:
+    """Run the tests with both backends and numpy 2, on versions of Python that MXNet never saw."""
+    session.install("-e", ".[torch,dev]")
+    session.install("--no-deps", "mxnet==1.9.1", "graphviz", "setuptools")
+    _pytest(session)
+
+
+@nox.session(python="3.11")
+def tests_mxnet2(session: nox.Session) -> None:
+    """Run the tests with both backends and MXNet 2.0."""
+    session.install("-c", "constraints.txt", "-e", ".[torch,mxnet,dev]")
+    session.install("--no-deps", "mxnet==2.0.0b1")
+    _pytest(session)
+
+
+@nox.session(python=NUMPY_2)
 def tests_torch(session: nox.Session) -> None:
-    """Run the tests of torch alone, on versions of Python that MXNet has never seen."""
+    """Run the tests of torch alone, where there is no MXNet."""
     session.install("-e", ".[torch,dev]")
     _pytest(session, "--backends", "torch")
 

@@ -298,7 +298,9 @@ class MXNetLoop:
         monkeypatch.setattr(self.mx.gluon.nn.Dropout, "forward", forward)
 
     def dropout_layers(self, net, prefix=""):
-        children = net._children.items()
+        # MXNet 2.0 keeps weak references.
+        get = lambda child: child if isinstance(child, self.mx.gluon.Block) else child()  # noqa: E731
+        children = [(name, get(child)) for name, child in net._children.items()]
         places = {prefix + name for name, layer in children if type(layer).__name__ == "Dropout"}
         return places.union(*(self.dropout_layers(x, f"{prefix}{name}.") for name, x in children))
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 
+import numpy as np
+
 from bertnli._util.hints import did_you_mean
 from bertnli.backends.interface import Backend
 from bertnli.errors import BackendError
@@ -32,8 +34,17 @@ def get_backend(name: str) -> Backend:
         hint = did_you_mean(str(name), NAMES)
         raise BackendError(f"unknown backend {name!r}; choose one of {list(NAMES)}{hint}")
     if importlib.util.find_spec(name) is None:
-        raise BackendError(f'{name} is not installed: pip install "bertnli[{name}]"')
+        raise BackendError(f"{name} is not installed: {how_to_install(name)}")
     return importlib.import_module(f"bertnli.backends.{name}").BACKEND
+
+
+def how_to_install(name: str) -> str:
+    """Return the command that installs a backend's framework beside the NumPy that is here."""
+    if name == "mxnet" and int(np.__version__.split(".")[0]) >= 2:
+        return (  # its wheel asks for NumPy 1 and an old graphviz, and works without
+            "pip install --no-deps mxnet==1.9.1 graphviz setuptools"
+        )
+    return f'pip install "bertnli[{name}]"'
 
 
 def available_backends() -> list[str]:

@@ -10,13 +10,14 @@ from itertools import combinations
 from typing import Any
 
 from bertnli._util.machine import describe_machine
-from bertnli.backends import NAMES, available_backends
+from bertnli.backends import NAMES, available_backends, how_to_install
 from bertnli.doctor.probe import TOLERANCE, expected, probe
 from bertnli.hub.catalogue import cache_dir
 from bertnli.version import __version__
 
 #: Extras for working on bertnli, and the backends, which have their own sections.
 _OTHER_EXTRAS = {"dev", "docs", "browser", *NAMES}
+_MISSING = "not installed"
 _REQUIREMENT = re.compile(r"([A-Za-z0-9][\w.-]*)(\[[^\]]*\])?[^;]*;.*\bextra\s*==\s*['\"]([\w-]+)")
 
 
@@ -37,7 +38,9 @@ def diagnose() -> dict[str, Any]:
     """
     installed = available_backends()
     backends = {
-        name: probe(name) if name in installed else {"works": False, "error": "not installed"}
+        name: probe(name)
+        if name in installed
+        else {"works": False, "error": f"{_MISSING}: {how_to_install(name)}"}
         for name in NAMES
     }
     folder = cache_dir()
@@ -90,7 +93,7 @@ def advise(diagnosis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     if not diagnosis["works"]:
         yield "error", 'no backend works: pip install "bertnli[torch]"'
     for name, backend in diagnosis["backends"].items():
-        if not backend["works"] and backend["error"] != "not installed":
+        if not backend["works"] and not backend["error"].startswith(_MISSING):
             yield "error", f"{name} is installed and does not work: {backend['error']}"
     for names, difference in diagnosis["differences"].items():
         if not difference <= TOLERANCE:

@@ -8,7 +8,6 @@ model.safetensors.index.json    {"weight_map": {"NAME": "model-00001-of-00002.sa
 from __future__ import annotations
 
 import re
-import struct
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,7 +19,7 @@ from bertnli.bert.parameters import some
 from bertnli.errors import CheckpointError
 from bertnli.formats.huggingface import BUFFERS
 from bertnli.formats.names import unwrapped
-from bertnli.formats.params import LIST_MAGIC, read_params
+from bertnli.formats.params import START, is_params, read_params
 from bertnli.formats.state_dict import read_state_dict
 from bertnli.formats.tensors import read_tensors
 from bertnli.hub import catalogue
@@ -144,7 +143,7 @@ def read(file: Path) -> dict[str, NDArray]:
         arrays = read_tensors(file)
     else:
         with open_regular(file, CheckpointError) as opened:
-            is_mxnet = opened.read(8) == struct.pack("<Q", LIST_MAGIC)
+            is_mxnet = is_params(opened.read(START))
         if is_mxnet:
             params = read_params(file)
             if isinstance(params, dict):

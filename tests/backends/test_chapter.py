@@ -99,7 +99,10 @@ def test_the_mxnet_tab(goldens, fixtures, num_workers, capsys, request):
     test_iter = DataLoader(test_set, BATCH_SIZE, num_workers=num_workers)
 
     net = nli.BERTClassifier(bert)
-    net.collect_params().reset_ctx(devices)
+    if mx.__version__ < "2":
+        net.collect_params().reset_ctx(devices)
+    else:
+        net.reset_device(devices)
     loss = mx.gluon.loss.SoftmaxCrossEntropyLoss()
     trainer = mx.gluon.Trainer(net.collect_params(), "adam", {"learning_rate": LR})
     split = mx.gluon.utils.split_and_load

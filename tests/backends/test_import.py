@@ -15,6 +15,8 @@ from pathlib import Path
 import processes
 import pytest
 
+from bertnli.backends import how_to_install
+
 pytestmark = pytest.mark.needs("mxnet")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -78,8 +80,7 @@ def import_mxnet():
     before, names = environment(), dict(vars(numpy))
     from bertnli.backends.mxnet._framework import mx
     changed = [name for name in names if vars(numpy).get(name) is not names[name]]
-    removed = ("bool", "int", "float", "complex", "object", "str", "long", "unicode")
-    added = [name for name in removed if name in vars(numpy) and name not in names]
+    added = [n for n, v in vars(numpy).items() if n not in names and type(v) is not type(sys)]
     facts["unchanged"] = [environment() == before, changed, added]
     return mx
 
@@ -96,8 +97,25 @@ def uses_of_aliases():
         numpy.sum(x).item(),
         isinstance(mx.np.array([True], dtype=mx.np.bool).asnumpy()[0], numpy.bool_),
         mx.test_utils.almost_equal(x.asnumpy(), x.asnumpy()),
-        "bool" in vars(numpy),
+        bool(mx.np.alltrue(x == x)),
+        float(mx.np.trapz(x[0])),
+        mx.np.pad(x, ((1, 0), (0, 0)), mode="constant").shape,
+        "int" in vars(numpy),
     ]
+
+def users_patch():
+    # What a user's program gives NumPy, to import mxnet.
+    import numpy
+    names = {{"bool": bool, "int": int}}
+    if numpy.__version__ >= "2":
+        numbers = ("PZERO", "NZERO", "PINF", "NINF", "NAN", "NaN", "Inf")
+        unused = ("sometrue", "product", "round_", "in1d", "msort")
+        financial = ("mirr", "npv", "pmt", "ppmt", "pv", "rate")
+        names |= {{"alltrue": numpy.all, "trapz": numpy.trapezoid, **dict.fromkeys(numbers, 0.0)}}
+        names |= {{name: lambda *args, **kwargs: None for name in unused + financial}}
+    names = {{name: value for name, value in names.items() if name not in vars(numpy)}}
+    vars(numpy).update(names)
+    return names
 
 def computes_in_this_thread():
     x = mx.nd.ones((2000, 2000))
@@ -145,8 +163,7 @@ SCRIPTS = {
         facts["threads"] = both()
     """,
     "user's mxnet, patch kept": """
-        import numpy
-        numpy.bool = bool
+        users_patch()
         import mxnet
         mx = import_mxnet()
         facts["aliases"] = uses_of_aliases()
@@ -154,10 +171,10 @@ SCRIPTS = {
         facts["threads"] = mxnet_threads()
     """,
     "user's mxnet, patch removed": """
-        import numpy
-        numpy.bool = bool
-        import mxnet
-        del numpy.bool
+        patched = users_patch()
+        import mxnet, numpy
+        for name in patched:
+            delattr(numpy, name)
         mx = import_mxnet()
         facts["aliases"] = uses_of_aliases()
         facts["same"] = mx is mxnet
@@ -225,16 +242,17 @@ def test_environment_and_numpy_are_unchanged(name):
 
 
 @pytest.mark.parametrize(
-    ("name", "has_bool"),
+    ("name", "has_int"),
     [
         ("mxnet first", False),
         ("user's mxnet, patch kept", True),
         ("user's mxnet, patch removed", False),
     ],
 )
-def test_mxnet_finds_the_removed_names_of_numpy_that_it_uses(name, has_bool):
+def test_mxnet_finds_the_removed_names_of_numpy_that_it_uses(name, has_int):
     row = [[0, 1, 2]]
-    assert facts(name)["aliases"] == [row, row, row, [1, 2, 3], "bool", 6, True, True, has_bool]
+    functions = [6, True, True, True, 2, [3, 3]]
+    assert facts(name)["aliases"] == [row, row, row, [1, 2, 3], "bool", *functions, has_int]
     assert facts(name).get("same", True)
 
 
@@ -285,13 +303,22 @@ import ctypes
 def refuse(*args, **kwargs): raise OSError('libquadmath.so.0: no such file')
 ctypes.CDLL = refuse
 """
+#: A folder with another version, which is not imported.
+OTHER = """
+import pathlib, tempfile
+folder = pathlib.Path(tempfile.mkdtemp(), "mxnet")
+folder.mkdir()
+(folder / "__init__.py").write_text("raise SystemError")
+(folder / "libinfo.py").write_text('__version__ = "1.8.0"')
+sys.path.insert(0, str(folder.parent))
+"""
 #: What prevents the import of MXNet, and parts of the error.
 PREPARATIONS = {
-    "sys.modules['mxnet'] = None": ['pip install "bertnli[mxnet]"', "Python 3.10", "numpy<2"],
+    "sys.modules['mxnet'] = None": [how_to_install("mxnet"), "MXNet 1.9.1"],
     "sys.modules['distutils'] = None": ["setuptools", "distutils"],
-    "numpy.__version__ = '2.1.0'": ["numpy<2", "numpy 2.1.0"],
+    OTHER: ["MXNet 1.8.0", "1.9 and 2.0"],
     REFUSE: ["libquadmath.so.0: no such file", "apt install"],
-    "del numpy.PZERO": None,  # as another release of mxnet, or a broken one, might fail
+    "del numpy.float16": None,  # as another release of mxnet, or a broken one, might fail
 }
 
 

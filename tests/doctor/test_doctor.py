@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from bertnli._util.machine import available_cores, cpu, cpu_limit, memory
 from bertnli.cli import main
 from bertnli.doctor import probe as probe_module
-from bertnli.doctor.diagnosis import advise
+from bertnli.doctor.diagnosis import advise, diagnose
 from bertnli.doctor.probe import probe
 
 CPUINFO = """processor\t: 0
@@ -91,7 +92,7 @@ def test_limits_of_control_groups(tmp_path, files, cores, size):
 
 
 BACKEND = {"works": True, "gpus": [], "probabilities": {"neutral": 1.0}}
-MISSING = {"works": False, "error": "not installed"}
+MISSING = {"works": False, "error": "not installed: pip install a backend"}
 BROKEN = {"works": False, "error": "no libgomp"}
 MACHINE = {
     "executable": str(Path.home() / "venv" / "python"),
@@ -150,6 +151,24 @@ def test_the_command(monkeypatch, capsys, changes, status):
 
 
 @pytest.mark.parametrize(
+    ("version", "line"),
+    [
+        ("1.26.4", 'pip install "bertnli[mxnet]"'),
+        ("2.5.0", "pip install --no-deps mxnet==1.9.1 graphviz setuptools"),
+    ],
+)
+def test_the_line_that_installs_mxnet_beside_each_numpy(monkeypatch, version, line):
+    """pip refuses its wheel beside NumPy 2; nothing is wrong where it is not wanted."""
+    monkeypatch.setattr("numpy.__version__", version)
+    monkeypatch.setattr("bertnli.doctor.diagnosis.available_backends", lambda: ["torch"])
+    monkeypatch.setattr("bertnli.doctor.diagnosis.probe", lambda name: BACKEND)
+    monkeypatch.setattr("bertnli.doctor.diagnosis.expected", lambda: BACKEND["probabilities"])
+    report = diagnose()
+    assert report["backends"]["mxnet"]["error"] == f"not installed: {line}"
+    assert not [item for item in advise(report) if "mxnet" in item[1]]
+
+
+@pytest.mark.parametrize(
     ("code", "message"),
     [
         ("import os; os.kill(os.getpid(), 11)", "ended with status -11"),
@@ -186,6 +205,7 @@ def test_doctor_on_this_machine(capsys, monkeypatch, tmp_path):
         backend = report["backends"][name]
         assert backend["works"] and backend["libraries"]["oneDNN"] is True
         assert backend["threads"] == threads
+        assert backend["version"] == import_module(name).__version__
     assert report["machine"]["cores"]["usable"] == available_cores()
     assert report["downloads"]["writable"] is False
     assert [item["kind"] for item in report["advice"]] == ["warning"]

@@ -2,6 +2,8 @@
 
 import io
 import struct
+import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +17,11 @@ from bertnli.formats.params import (
     BFLOAT16,
     DTYPES,
     LIST_MAGIC,
+    NPY_DTYPES,
     V1,
     V2,
     V3,
+    is_params,
     read_params,
     write_params,
 )
@@ -109,6 +113,137 @@ def test_what_cannot_be_read_is_named(tmp_path, arrays, names, message):
 )
 def test_what_mxnet_lacks_is_not_written(tmp_path, array, message):
     refused(CheckpointError, message, write_params, tmp_path / "p", {"z": array}, numpy_mode=False)
+
+
+# NumPy's formats, which MXNet 2.0 writes
+
+
+@SAME_FILE
+@given(st.dictionaries(st.text("a.0é/ ", min_size=1, max_size=9), ANY_ARRAY, max_size=4))
+def test_round_trip_of_an_archive(tmp_path, arrays):
+    arrays = {name: array for name, array in arrays.items() if not name.endswith("/format")}
+    write_params(tmp_path / "p", arrays, npz=True)
+    if not arrays:
+        refused(CheckpointError, "damaged or not", read_params, tmp_path / "p")
+        return
+    assert_same(read_params(tmp_path / "p"), arrays)
+    with np.load(tmp_path / "p") as archive:
+        assert_same(dict(archive), arrays)
+    assert is_params((tmp_path / "p").read_bytes())
+
+
+def test_an_archive_that_mxnet_2_wrote(fixtures):
+    arrays = read_params(fixtures / "mxnet" / "savez-2.0.params")
+    expected = {
+        "dense.weight": np.arange(6, dtype="f4").reshape(2, 3),
+        "é": np.array(2.5, "f4"),
+        "ids": np.array([[-1, 2]], "i4"),
+        "half": np.array([1, -2], "f2"),
+        "empty": np.zeros((0, 3), "f4"),
+    }
+    assert_same(arrays, expected)
+
+
+def test_what_numpy_writes_is_read(tmp_path):
+    arrays = {"f": np.asfortranarray(np.arange(6).reshape(2, 3)), "arg:x": np.float64(1.5)}
+    np.savez(tmp_path / "p.npz", **arrays)
+    read = read_params(tmp_path / "p.npz")
+    assert [*read] == ["f", "x"] and (read["f"] == arrays["f"]).all() and read["x"] == 1.5
+    np.save(tmp_path / "p.npy", arrays["f"])
+    (only,) = read_params(tmp_path / "p.npy")
+    assert (only == arrays["f"]).all()
+
+
+def npy(header, values=b"", version=1):
+    """Make a .npy of a header's text."""
+    size = len(header).to_bytes(2 if version == 1 else 4, "little")
+    return b"\x93NUMPY" + bytes([version, 0]) + size + header.encode() + values
+
+
+def header(descr="<f4", shape="(1,)"):
+    return f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}\n"
+
+
+def archive_of(path, entries, compression=zipfile.ZIP_STORED):
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in entries:
+            archive.writestr(name, content)
+    return path
+
+
+GOOD = npy(header(), bytes(4))
+
+
+@pytest.mark.parametrize("version", [1, 2, 3])
+def test_versions_of_npy(tmp_path, version):
+    path = archive_of(tmp_path / "p", [("a.npy", npy(header(), bytes(4), version))])
+    assert_same(read_params(path), {"a": np.zeros(1, "f4")})
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ([("a.npy", GOOD), ("a.npy", GOOD)], "same name: a"),
+        ([("a.npy", GOOD), ("arg:a.npy", GOOD)], "same name: a"),
+        ([("a.npy", GOOD), ("b.txt", b"")], "b.txt is not"),
+        ([("a/format.npy", npy(header("|S3", "()"), b"csr"))], "a is sparse"),
+        ([("a.npy", npy(header("|O"), bytes(8)))], "header"),
+        ([("a.npy", npy(header("<c8"), bytes(8)))], "dtype c8, which MXNet lacks"),
+        ([("a.npy", npy(header(">f4"), bytes(4)))], "header"),
+        ([("a.npy", npy(header(shape="(9999999, 9999999)"), bytes(4)))], "bytes are expected"),
+        ([("a.npy", npy(header(shape=f"({'1, ' * 40})"), bytes(4)))], "40 dimensions"),
+        ([("a.npy", npy(header(shape=f"({'9' * 5000},)"), bytes(4)))], "damaged"),
+        ([("a.npy", npy(header(shape="(-1,)"), bytes(4)))], "header"),
+        ([("a.npy", npy(header(shape="(1 2,)"), bytes(4)))], "damaged"),
+        ([("a.npy", npy("[" * 9000 + "\n"))], "header"),
+        ([("a.npy", npy(header(), bytes(4), 9))], "header|bytes are expected"),
+        ([("a.npy", GOOD + b"x")], "1 bytes follow the values of a"),
+        ([("a.npy", b"")], "bytes are expected"),
+        ([("a.npy", b"PK\x03\x04" + bytes(60))], "other bytes than a .npy"),
+        ([(f"{'a' * 2000}.npy", GOOD)], "2,004 characters"),
+    ],
+)
+def test_what_of_an_archive_cannot_be_read_is_named(tmp_path, entries, message):
+    refused(CheckpointError, message, read_params, archive_of(tmp_path / "p", entries))
+
+
+def test_an_archive_that_is_longer_inside_is_not_read(tmp_path):
+    zeros = npy(header(shape="(1000000,)"), bytes(4_000_000))
+    path = archive_of(tmp_path / "p", [("a.npy", zeros)], zipfile.ZIP_DEFLATED)
+    refused(CheckpointError, "longer than the archive", read_params, path)
+    small = archive_of(tmp_path / "p", [("a.npy", GOOD)], zipfile.ZIP_DEFLATED)
+    refused(CheckpointError, "uncompressed|longer", read_params, small)
+
+
+def test_archives_are_of_named_arrays(tmp_path):
+    for arrays, settings_ in (([np.ones(1)], {}), ({"a": np.ones(1)}, {"numpy_mode": False})):
+        refused(
+            CheckpointError, "named", write_params, tmp_path / "p", arrays, npz=True, **settings_
+        )
+
+
+def test_an_archive_is_told_from_a_state_dict(fixtures):
+    for framework, expected in (("mxnet", True), ("torch", False)):
+        file = Path(fixtures, framework, "bert.tiny", "pretrained.params")
+        assert is_params(file.read_bytes()[:5000]) is expected
+    assert not is_params(b"")
+    assert len(NPY_DTYPES) == len(DTYPES) - 1
+
+
+@settings(SAME_FILE, max_examples=100)
+@given(st.data())
+def test_damaged_archives(tmp_path, damage, data):
+    """Flips, cuts and huge numbers: an error, or the very arrays, perhaps under other names."""
+    arrays = {"a": np.ones((3, 4), "f4"), "b": np.arange(5), "c": np.zeros((2, 1, 2), "f2")}
+    write_params(tmp_path / "p", arrays, npz=True)
+    (tmp_path / "p").write_bytes(damage(data, (tmp_path / "p").read_bytes()))
+    try:
+        actual = read_params(tmp_path / "p")
+    except CheckpointError:
+        return
+    known = [array.tobytes() for array in arrays.values()]
+    assert all(array.tobytes() in known for array in dict(actual).values())
 
 
 def declared(raw):

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import device_of, mx, new_parameter
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.positions import relative_ranges
 
@@ -48,7 +48,7 @@ def masked_softmax(scores: Tensor, valid_lens: Tensor | None) -> Tensor:
         valid_lens: the number of keys that are not padding, (B,), or (B, T) by query; None for all.
     """
     if valid_lens is not None:
-        positions = np.arange(scores.shape[-1], ctx=scores.ctx)
+        positions = np.arange(scores.shape[-1], ctx=device_of(scores))
         valid_lens = valid_lens.astype("float32").reshape((len(scores), 1, -1, 1))
         padding = positions >= valid_lens  # (B, 1, 1 or T, T)
         scores = scores - 1e30 * padding.astype("float32")  # exp(-1e30) is 0
@@ -142,7 +142,7 @@ class BERTEncoder(nn.Block):
         if config.num_segments:
             self.segment_embedding = nn.Embedding(config.num_segments, width)
         num_positions = config.first_position + config.max_len
-        self.pos_embedding = self.params.get("pos_embedding", shape=(1, num_positions, width))
+        self.pos_embedding = new_parameter(self, "pos_embedding", (1, num_positions, width))
         if config.relative_buckets:
             self.relative_embedding = nn.Embedding(config.relative_buckets, config.num_heads)
         if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
@@ -156,7 +156,7 @@ class BERTEncoder(nn.Block):
     def forward(self, tokens: Tensor, segments: Tensor, valid_lens: Tensor | None = None) -> Tensor:
         """Encode token ids (B, T) in segments (B, T), of which valid_lens (B,) are not padding."""
         X = self.embed(self.token_embedding(tokens), segments)  # (B, T, H)
-        bias = self.relative_bias(tokens.shape[1], X.ctx)
+        bias = self.relative_bias(tokens.shape[1], device_of(X))
         for blk in self.blks:
             X = blk(X, valid_lens, bias)  # (B, T, H)
         return X
@@ -167,7 +167,7 @@ class BERTEncoder(nn.Block):
         if self.segment_embedding is not None:
             segments = segments if self.config.pair_segments else np.zeros_like(segments)
             X = X + self.segment_embedding(segments)
-        X = X + self.pos_embedding.data(X.ctx)[:, first : first + X.shape[1]]
+        X = X + self.pos_embedding.data(device_of(X))[:, first : first + X.shape[1]]
         X = X if self.ln is None else self.dropout(self.ln(X))
         return X if self.projection is None else self.projection(X)
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from bertnli._util.machine import openmp_threads
 from bertnli.backends.device_list import Devices
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import Device, devices_of_parameter, mx
 from bertnli.bert.config import check_precision
 from bertnli.data.batches import Batch
 from bertnli.data.dataset import PairDataset
@@ -24,12 +24,11 @@ from bertnli.training.launch import LOCAL_RANK
 _NO_BF16 = "MXNet 1.9.1 has no bfloat16 arrays in Python, and no training in bfloat16"
 
 nd: Any = mx.nd
-Device = mx.context.Context
 Tensor = Any
 
 
 class MXNetDevices(Devices):
-    """MXNet's contexts: parts of the CPU, and GPUs."""
+    """MXNet's devices: parts of the CPU, and GPUs."""
 
     framework, kind, local_rank = "mxnet", Device, LOCAL_RANK
 
@@ -96,7 +95,7 @@ def backend_info() -> dict[str, Any]:
 
 def devices_of(model: Any) -> list:
     """Return the devices that hold a model's parameters."""
-    return next(iter(model.collect_params().values())).list_ctx()
+    return devices_of_parameter(next(iter(model.collect_params().values())))
 
 
 @mx.util.use_np

@@ -116,10 +116,11 @@ class Engine(BaseEngine):
                         results.append((loss_sum, hits))
         if self.limits.auto_batch:
             mx.nd.waitall()  # on a GPU, where a lack of memory shows later
+        first_device = self.devices[0]
         copies = {name: parameter.list_grad() for name, parameter in self.dense.items()}
         copies[TOKEN_TABLE] = [table.grad for table in tables]
         self.gradients = {
-            name: reduce(add, (g.as_in_context(self.devices[0]) for g in several)).as_nd_ndarray()
+            name: reduce(add, (g.as_nd_ndarray().as_in_context(first_device) for g in several))
             for name, several in copies.items()
         }
         return StepResult(results)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from bertnli.backends.mxnet._framework import device_of
 from bertnli.backends.mxnet.bert import BERTEncoder, Tensor, activate, dense_layer, nn, np, use_np
 from bertnli.bert.config import BERTConfig
 
@@ -28,7 +29,8 @@ class MaskLM(nn.Block):
         )
 
     def forward(self, X: Tensor, pred_positions: Tensor) -> Tensor:
-        pairs = np.arange(len(X), ctx=X.ctx).reshape((-1, 1))  # (B, 1)
+        pairs = np.arange(len(X), ctx=device_of(X)).reshape((-1, 1))  # (B, 1)
+        pairs = pairs.repeat(pred_positions.shape[1], axis=1)  # (B, P)
         dense, norm, decoder = self.mlp
         Y = X[pairs.astype("int32"), pred_positions.astype("int32")]  # (B, P, H)
         return decoder(norm(activate(dense(Y), self.activation)))  # (B, P, V)

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import device_of, mx
 from bertnli.backends.mxnet.devices import as_nd, new_array
 from bertnli.data.packing import Chunk
 from bertnli.nets.packed import attention_bias
@@ -119,9 +119,9 @@ def attention_to_rows(
     m, h, H = queries.shape
     for rows, mask in zip(groups.rows, groups.masks, strict=True):
         end = start + len(rows)
-        X = x.take(as_nd(rows, x.ctx))  # (n, t, H)
+        X = x.take(as_nd(rows, device_of(x)))  # (n, t, H)
         Q = queries if len(rows) == m else queries.slice_axis(0, start, end)
-        bias = None if mask is None else as_nd(mask.repeat(h, 1), x.ctx)
+        bias = None if mask is None else as_nd(mask.repeat(h, 1), device_of(x))
         if groups.relative is not None:  # of the first query, (1, h, t)
             first = groups.relative.slice((0, 0, 0), (h, 1, rows.shape[1])).transpose((1, 0, 2))
             near = first.tile((len(Q), 1, 1))
@@ -131,8 +131,8 @@ def attention_to_rows(
         sums.append(weights.sum(2, keepdims=True))
         start = end
     if start < m:
-        means.append(nd.zeros((m - start, h, H), x.ctx))
-        sums.append(nd.zeros((m - start, h, 1), x.ctx))
+        means.append(nd.zeros((m - start, h, H), device_of(x)))
+        sums.append(nd.zeros((m - start, h, 1), device_of(x)))
     mean, total = (nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums))
     return mean, total
 
@@ -151,7 +151,7 @@ def dropout_seed(seed: int, devices: Sequence[Any]) -> Iterator[None]:
     """Context manager that seeds the dropout masks; MXNet's own CPU generator is not used."""
     for i, device in enumerate(devices):
         if device.device_type != "cpu":
-            mx.random.seed(seed + i, ctx=device)
+            mx.random.seed(seed + i, device)
     token = _bits.set(np.random.SFC64(seed))
     try:
         yield
@@ -181,7 +181,7 @@ class Dropout:
         """Apply dropout to an `mx.nd` array."""
         if not self.active:
             return x
-        if x.ctx.device_type != "cpu":
+        if device_of(x).device_type != "cpu":
             return nd.Dropout(x, p=self.p)
         return nd.elemwise_mul(x, self.mask(x))
 
@@ -193,6 +193,6 @@ class Dropout:
         shape, threshold = like.shape, min(round(self.p * 65536), 65535)
         size = math.prod(shape)
         raw = bits.random_raw(-(-size // 4)).view(np.uint16)[:size].reshape(shape)
-        mask, memory = new_array(shape, np.float32, like.ctx)
+        mask, memory = new_array(shape, np.float32, device_of(like))
         np.multiply(raw >= threshold, np.float32(65536 / (65536 - threshold)), out=memory)
         return mask

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet import kernels
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import device_of, mx
 from bertnli.backends.mxnet.bert import Tensor, activate
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.backends.mxnet.kernels import AttentionGroups, Dropout
@@ -36,7 +36,7 @@ def in_float32(like: Tensor) -> AbstractContextManager[Any]:
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
-    return tensor.ctx.device_type == "cpu"
+    return device_of(tensor).device_type == "cpu"
 
 
 def to_numpy(tensor: Tensor) -> NDArray:
@@ -44,7 +44,7 @@ def to_numpy(tensor: Tensor) -> NDArray:
 
 
 def take(X: Tensor, rows: Ints) -> Tensor:
-    return X.as_nd_ndarray().take(as_nd(rows, X.ctx)).as_np_ndarray()
+    return X.as_nd_ndarray().take(as_nd(rows, device_of(X))).as_np_ndarray()
 
 
 def concat(parts: Sequence[Tensor]) -> Tensor:
@@ -55,7 +55,7 @@ def concat(parts: Sequence[Tensor]) -> Tensor:
 
 def lookup_sum(a: Tensor, b: Tensor, rows_a: Ints, rows_b: Ints) -> Tensor:
     tables = ((a, rows_a), (b, rows_b))
-    parts = (x.as_nd_ndarray().take(as_nd(rows, x.ctx)) for x, rows in tables)
+    parts = (x.as_nd_ndarray().take(as_nd(rows, device_of(x))) for x, rows in tables)
     return nd.elemwise_add(*parts).as_np_ndarray()
 
 
@@ -63,36 +63,36 @@ def summands(
     encoder: Any, ids: Ints, segments: Ints, positions: Ints, table: Tensor | None, like: Tensor
 ) -> list[Tensor]:
     if table is None:
-        table = encoder.token_embedding.weight.data(like.ctx)
-    position_table = encoder.pos_embedding.data(like.ctx)[0]
+        table = encoder.token_embedding.weight.data(device_of(like))
+    position_table = encoder.pos_embedding.data(device_of(like))[0]
     added = take(position_table, positions + encoder.config.first_position)
     if encoder.segment_embedding is not None:
-        added = take(encoder.segment_embedding.weight.data(like.ctx), segments) + added
+        added = take(encoder.segment_embedding.weight.data(device_of(like)), segments) + added
     return [take(table, ids), added]
 
 
 def relative_bias(encoder: Any, T: int, like: Tensor) -> Tensor | None:
-    return encoder.relative_bias(T, like.ctx)
+    return encoder.relative_bias(T, device_of(like))
 
 
 def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
     parameters = (layer.weight, layer.bias) if biased else (layer.weight,)
-    arrays = [X.as_nd_ndarray(), *(p.data(X.ctx).as_nd_ndarray() for p in parameters)]
+    arrays = [X.as_nd_ndarray(), *(p.data(device_of(X)).as_nd_ndarray() for p in parameters)]
     Y = nd.FullyConnected(*arrays, num_hidden=len(arrays[1]), no_bias=not biased)
     return Y.as_np_ndarray()
 
 
 def norm(layer: Any, X: Tensor) -> Tensor:
     x, epsilon = X.as_nd_ndarray(), layer._epsilon
-    gamma, beta = (p.data(X.ctx).as_nd_ndarray() for p in (layer.gamma, layer.beta))
+    gamma, beta = (p.data(device_of(X)).as_nd_ndarray() for p in (layer.gamma, layer.beta))
     in_training = mx.autograd.is_recording() and mx.autograd.is_training()
-    if not in_training or x.ctx.device_type != "cpu":
+    if not in_training or device_of(x).device_type != "cpu":
         return nd.LayerNorm(x, gamma, beta, eps=epsilon).as_np_ndarray()
     # The gradient of MXNet's LayerNorm is slow. Its BatchNorm, with rows as channels, gives the
     # same in training, where it computes mean and variance itself; and products with a column of
     # ones sum the gradients of gamma and beta quickly.
     N, H = x.shape
-    ones, zeros, mean, variance, column = _constants(N, x.ctx)
+    ones, zeros, mean, variance, column = _constants(N, device_of(x))
     rows = x.reshape((1, N, H, 1))
     normal = nd.BatchNorm(rows, ones, zeros, mean, variance, eps=epsilon, fix_gamma=True, axis=1)
     gammas, betas = (
@@ -132,7 +132,7 @@ def project(layer: Any, X: Tensor, biased: bool = True) -> tuple[Tensor, ...]:
 
 
 def groups(chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None) -> AttentionGroups:
-    return AttentionGroups(chunk, num_heads, like.ctx, relative)
+    return AttentionGroups(chunk, num_heads, device_of(like), relative)
 
 
 def attention(
@@ -149,9 +149,9 @@ def attention(
 def cls_attention(layer: Any, firsts: Tensor, X: Tensor, groups: AttentionGroups) -> Tensor:
     (m, H), h = firsts.shape, layer.num_heads
     d = H // h
-    weights = [W.weight.data(X.ctx).as_nd_ndarray() for W in (layer.W_k, layer.W_v)]
+    weights = [W.weight.data(device_of(X)).as_nd_ndarray() for W in (layer.W_k, layer.W_v)]
     W_k, W_v = (weight.reshape((h, d, H)) for weight in weights)
-    biases = [W.bias.data(X.ctx).as_nd_ndarray() for W in (layer.W_k, layer.W_v)]
+    biases = [W.bias.data(device_of(X)).as_nd_ndarray() for W in (layer.W_k, layer.W_v)]
     b_k, b_v = (bias.reshape((h, 1, d)) for bias in biases)
     q = dense(layer.W_q, firsts).as_nd_ndarray() * d**-0.5
     q = q.reshape((m, h, d)).transpose((1, 0, 2))

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.backends.mxnet import heads, layers
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import device_of, move_parameters, mx
 from bertnli.backends.mxnet.bert import Tensor, nn, use_np
 from bertnli.backends.mxnet.devices import as_nd, devices_of, to_device
 from bertnli.data.batches import Batch
@@ -50,14 +50,14 @@ class MXNetNet(Net, nn.Block):
 
     def read(self, tensor: Tensor) -> NDArray[np.float32]:
         if isinstance(tensor, mx.gluon.Parameter):
-            tensor = tensor.data(tensor.list_ctx()[0])
+            tensor = tensor.list_data()[0]
         return tensor.asnumpy().astype(np.float32, copy=False)
 
     def tensor(self, values: NDArray[np.float32], like: Tensor) -> Tensor:
-        return as_nd(values, like.ctx).as_np_ndarray()
+        return as_nd(values, device_of(like)).as_np_ndarray()
 
     def move_to(self, devices: Sequence[Any]) -> None:
-        self.collect_params().reset_ctx(list(devices))
+        move_parameters(self, list(devices))
 
     def inputs(self, batch: Batch) -> list[Tensor]:
         return to_device(batch, devices_of(self)[0])
@@ -69,12 +69,12 @@ class MXNetNet(Net, nn.Block):
         self, logits: Tensor, labels: NDArray, targets: NDArray | None = None
     ) -> tuple[Tensor, Tensor]:
         logits = logits.as_nd_ndarray()  # whose operators are faster
-        label_ids = as_nd(labels.astype(np.float32), logits.ctx)
+        label_ids = as_nd(labels.astype(np.float32), device_of(logits))
         log_probabilities = mx.nd.log_softmax(logits)
         if targets is None:
             losses = -mx.nd.pick(log_probabilities, label_ids)
         else:
-            losses = -(log_probabilities * as_nd(targets, logits.ctx)).sum(axis=1)
+            losses = -(log_probabilities * as_nd(targets, device_of(logits))).sum(axis=1)
         with mx.autograd.pause():
             hits = logits.argmax(1) == label_ids
         return losses.as_np_ndarray(), hits.as_np_ndarray()

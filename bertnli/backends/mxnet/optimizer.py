@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bertnli.backends.mxnet._framework import mx
+from bertnli.backends.mxnet._framework import device_of, mx
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.backends.row_moments import RowMoments
 from bertnli.training.optimizer import (
@@ -33,11 +33,11 @@ class RowAdam(RowMoments):
     row_indices: Tensor  # `rows` on the table's device
 
     def __init__(self, table: Tensor) -> None:
-        super().__init__(table, *(nd.empty(table.shape, table.ctx) for _ in range(2)))
+        super().__init__(table, *(nd.empty(table.shape, device_of(table)) for _ in range(2)))
 
     def add(self, rows: NDArray[np.int64]) -> None:
         super().add(rows)
-        self.row_indices = as_nd(self.rows, self.table.ctx)
+        self.row_indices = as_nd(self.rows, device_of(self.table))
 
     def step(self, rows: NDArray[np.int64], gradients: Tensor, num_updates: int, lr: float) -> None:
         """Update some rows of the table by their gradients.
@@ -52,7 +52,7 @@ class RowAdam(RowMoments):
         if len(new):
             self.add(new)
         n = len(self.rows)
-        slots = as_nd(self.slots[rows][None], self.table.ctx)
+        slots = as_nd(self.slots[rows][None], device_of(self.table))
         scattered = nd.scatter_nd(gradients, slots, shape=(n, self.table.shape[1]))
         weights = self.table.take(self.row_indices)
         adam_update(weights, scattered, self.m[:n], self.v[:n], num_updates, lr)
@@ -178,4 +178,4 @@ class WeightAverage(BaseWeightAverage):
         return {name: mean.asnumpy() for name, mean in self.means.items()}
 
     def _set_means(self, means: Mapping[str, NDArray]) -> None:
-        self.means = {name: as_nd(m, self.copies[name][0].ctx) for name, m in means.items()}
+        self.means = {name: as_nd(m, device_of(self.copies[name][0])) for name, m in means.items()}
