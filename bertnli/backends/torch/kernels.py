@@ -172,7 +172,7 @@ def disentangled_attention(
     ``distances`` are the keys and the queries of the distances -T to T - 1, (2, 2 T, H), of a key
     from a query and of a query from a key.
     """
-    heads = torch.zeros_like(queries)
+    heads = torch.zeros_like(queries, dtype=torch.float32)
     longest = distances.shape[1] // 2
     near = distances.float().unflatten(2, (num_heads, -1))  # (2, 2 T, h, d)
     scale = (3 * near.shape[3]) ** -0.5
@@ -187,7 +187,7 @@ def disentangled_attention(
             scores = scores + group.bias.unsqueeze(1)
         mean = dropout(scores.softmax(3)) @ v
         rows = mean.transpose(1, 2).flatten(2).flatten(0, 1)  # (n t, H)
-        heads = heads.index_copy(0, group.queries.flatten(), rows.to(heads.dtype))
+        heads = heads.index_copy(0, group.queries.flatten(), rows)
     return heads
 
 
