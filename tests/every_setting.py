@@ -9,6 +9,13 @@ ARCHITECTURE = {
     "relative_buckets": 32,
     "pooler_activation": "gelu",
 }
+#: Those of DeBERTa, which exclude some of the others.
+DEBERTA = {
+    "activation": "gelu",
+    "embedding_norm": True,
+    "num_segments": 0,
+    "position_buckets": 6,
+}
 DROPOUTS = {
     "attention_dropout": 0.3,
     "attention_output_dropout": 0.1,

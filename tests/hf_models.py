@@ -26,12 +26,21 @@ FAMILIES = {
     "distilbert": "DistilBert",
     "electra": "Electra",
     "mpnet": "MPNet",
+    "deberta-v2": "DebertaV2",
 }
 #: Settings of a family's random models, beside the sizes.
 SETTINGS = {
     "roberta": {"type_vocab_size": 1, "layer_norm_eps": 1e-5},
     "xlm-roberta": {"type_vocab_size": 2},
     "electra": {"embedding_size": 20},
+    "deberta-v2": {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "pos_att_type": ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "share_att_key": True,
+        "position_buckets": 8,
+    },
 }
 
 

@@ -56,6 +56,7 @@ _BERT_RULES: dict[str, Rule] = {
     "num_segments": (int, lambda value: 0 <= value <= 2, "0, 1 or 2"),
     "first_position": (int, *_COUNT_OR_0[1:]),
     "relative_buckets": (int, lambda value: value in (0, 32), "0 or 32"),
+    "position_buckets": (int, lambda value: value == 0 or value >= 2, "0, or 2 and more"),
     "family": (str, lambda value: True, "a name"),
 }
 
@@ -66,7 +67,8 @@ class BERTConfig:
 
     The defaults are those of the book's BERT. The one of Devlin et al. (2019) has
     ``activation="gelu"``, ``embedding_norm=True`` and ``norm_eps=1e-12``. The settings after
-    ``norm_eps`` are those of RoBERTa, DistilBERT, ELECTRA and MPNet; see the guide "Your encoder".
+    ``norm_eps`` are those of RoBERTa, DistilBERT, ELECTRA, MPNet and DeBERTa-v3; see the guide
+    "Your encoder".
 
     Args:
         vocab_size: number of tokens in the vocabulary.
@@ -94,6 +96,9 @@ class BERTConfig:
             many rows more than ``max_len``.
         relative_buckets: number of ranges of distances that have a bias of attention scores for
             each head, 32, as in MPNet (Song et al., 2020); 0 for none.
+        position_buckets: half the number of ranges of distances that have a vector, to which
+            attention also compares tokens, instead of position embeddings, as in DeBERTa-v3 (He et
+            al., 2023); 0 for none.
         family: Hugging Face's ``model_type``, as which the model is written; nothing is computed
             from it.
 
@@ -126,6 +131,7 @@ class BERTConfig:
     pair_segments: bool = True
     first_position: int = 0
     relative_buckets: int = 0
+    position_buckets: int = 0
     family: str = "bert"
 
     def __post_init__(self) -> None:
@@ -145,6 +151,9 @@ class BERTConfig:
             )
         if self.pair_segments and self.num_segments == 1:
             raise ConfigError("pair_segments is True, which needs num_segments=2 (or 0 for none)")
+        others = ("relative_buckets", "first_position", "embedding_size")
+        if self.position_buckets and any(getattr(self, name) for name in others):
+            raise ConfigError(f"position_buckets cannot be combined with {', '.join(others)}")
 
     @property
     def attention_dropouts(self) -> tuple[float, float]:
@@ -159,6 +168,11 @@ class BERTConfig:
     def embedding_width(self) -> int:
         """The width of the embeddings."""
         return self.num_hiddens if self.embedding_size is None else self.embedding_size
+
+    @property
+    def score_terms(self) -> int:
+        """The number of products that are summed to an attention score."""
+        return 3 if self.position_buckets else 1
 
     def with_dropout(self, p: float) -> BERTConfig:
         """Return a copy in which every dropout that the model has is p."""

@@ -25,6 +25,9 @@ TOKEN_TABLE = "encoder.token_embedding.weight"
 #: The names of the segment embedding's table, and of the biases of relative positions.
 SEGMENT_TABLE = "encoder.segment_embedding.weight"
 RELATIVE_TABLE = "encoder.relative_embedding.weight"
+#: The names of the table of position embeddings, and of that of vectors of distances.
+POSITION_TABLE = "encoder.pos_embedding"
+DISTANCE_TABLE = "encoder.distances.embedding.weight"
 #: The name that `layer_of` gives to all embeddings together.
 EMBEDDING = "encoder.embedding"
 #: Advice about wrong shapes if the user gave the sizes.
@@ -36,14 +39,17 @@ OTHER_SIZES = (
 def encoder_shapes(config: BERTConfig) -> Shapes:
     """Return the shapes of the tensors that the pretraining model and the classifier share."""
     hiddens, ffn, width = config.num_hiddens, config.ffn_num_hiddens, config.embedding_width
-    shapes: Shapes = {
-        "encoder.pos_embedding": (1, config.first_position + config.max_len, width),
-        TOKEN_TABLE: (config.vocab_size, width),
-    }
+    shapes: Shapes = {}
+    if not config.position_buckets:
+        shapes[POSITION_TABLE] = (1, config.first_position + config.max_len, width)
+    shapes[TOKEN_TABLE] = (config.vocab_size, width)
     if config.num_segments:
         shapes[SEGMENT_TABLE] = (config.num_segments, width)
     if config.relative_buckets:
         shapes[RELATIVE_TABLE] = (config.relative_buckets, config.num_heads)
+    if config.position_buckets:
+        shapes[DISTANCE_TABLE] = (2 * config.position_buckets, hiddens)
+        shapes |= _layer("encoder.distances.ln", hiddens)
     if config.embedding_norm:
         shapes |= _layer("encoder.ln", width)
     if width != hiddens:
@@ -121,7 +127,8 @@ def infer_config(
     """Infer the sizes of a BERT from the shapes of its tensors, given by canonical name.
 
     No shape shows ``num_heads`` and ``dropout``, nor where positions start: ``max_len`` is the
-    number of rows. Messages name the tensors' file, ``source``.
+    number of rows, or the default without position embeddings. Messages name the tensors' file,
+    ``source``.
     """
     blocks = {m[1] for m in (re.match(r"encoder\.blks\.(\d+)\.", name) for name in arrays) if m}
     try:
@@ -129,11 +136,11 @@ def infer_config(
             raise ValueError(f"its {len(blocks)} blocks are not numbered from 0")
         vocab_size, embedding_size = map(int, arrays[TOKEN_TABLE].shape)
         ffn_num_hiddens, num_hiddens = map(int, arrays["encoder.blks.0.ffn.dense1.weight"].shape)
-        max_len = int(arrays["encoder.pos_embedding"].shape[1])
-        num_segments, relative_buckets = (
+        num_segments, relative_buckets, num_distances = (
             int(arrays[table].shape[0]) if table in arrays else 0
-            for table in (SEGMENT_TABLE, RELATIVE_TABLE)
+            for table in (SEGMENT_TABLE, RELATIVE_TABLE, DISTANCE_TABLE)
         )
+        max_len = BERTConfig.max_len if num_distances else int(arrays[POSITION_TABLE].shape[1])
     except (KeyError, ValueError, IndexError) as error:
         raise CheckpointError(
             f"{source}: its tensors are not those of a BERT ({type(error).__name__}: {error}); "
@@ -146,6 +153,7 @@ def infer_config(
         num_segments=num_segments,
         pair_segments=num_segments != 1,
         relative_buckets=relative_buckets,
+        position_buckets=num_distances // 2,
     )
 
 

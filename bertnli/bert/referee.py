@@ -17,12 +17,14 @@ from numpy.typing import ArrayLike, NDArray
 
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.parameters import (
+    DISTANCE_TABLE,
+    POSITION_TABLE,
     RELATIVE_TABLE,
     SEGMENT_TABLE,
     TOKEN_TABLE,
     classifier_shapes,
 )
-from bertnli.bert.positions import relative_ranges
+from bertnli.bert.positions import distance_ranges, relative_ranges
 
 Array = NDArray[np.float64]
 Arrays = dict[str, Array]
@@ -129,10 +131,13 @@ def gradients(
         d_X = net.block(i, layers[i])[1](d_X)
     d_X = net.embed(tokens, sides)[1](d_X)
 
-    for name in ("encoder.pos_embedding", TOKEN_TABLE):
-        net.grads[name] = np.zeros_like(net.weights[name])
-    first = config.first_position
-    net.grads["encoder.pos_embedding"][0, first : first + tokens.shape[1]] = d_X.sum(axis=0)
+    if config.position_buckets:
+        net.distances_backward()
+    else:
+        net.grads[POSITION_TABLE] = np.zeros_like(net.weights[POSITION_TABLE])
+        first = config.first_position
+        net.grads[POSITION_TABLE][0, first : first + tokens.shape[1]] = d_X.sum(axis=0)
+    net.grads[TOKEN_TABLE] = np.zeros_like(net.weights[TOKEN_TABLE])
     np.add.at(net.grads[TOKEN_TABLE], tokens, d_X)
     if config.num_segments:
         net.grads[SEGMENT_TABLE] = np.zeros_like(net.weights[SEGMENT_TABLE])
@@ -149,7 +154,7 @@ def attention_weights(
 ) -> Array:
     """Compute a block's attention weights (B, h, T queries, T keys) from its input X (B, T, H)."""
     name = f"encoder.blks.{block}.attention"
-    needed = f"{name}.", RELATIVE_TABLE
+    needed = f"{name}.", RELATIVE_TABLE, "encoder.distances."
     weights = {n: array for n, array in arrays.items() if n.startswith(needed)}
     return _Net(weights, config, valid_lens).attention(name, np.asarray(X, np.float64))[0]
 
@@ -189,6 +194,11 @@ class _Net:
         self.weights = {name: np.asarray(array, np.float64) for name, array in arrays.items()}
         self.config, self.valid_lens = config, valid_lens
         self.grads: Arrays = {}
+        if config.position_buckets:  # shared by all blocks
+            self.distances, self.norm_distances_backward = self.norm(
+                "encoder.distances.ln", self.weights[DISTANCE_TABLE]
+            )
+            self.d_distances = np.zeros_like(self.distances)
 
     def encode(self, tokens: Ids, segments: Ids) -> list[Array]:
         layers = [self.embed(tokens, segments)[0]]
@@ -201,7 +211,8 @@ class _Net:
         X = self.weights[TOKEN_TABLE][tokens]
         if self.config.num_segments:
             X = X + self.weights[SEGMENT_TABLE][self.segments(segments)]
-        X = X + self.weights["encoder.pos_embedding"][:, first : first + tokens.shape[1]]
+        if not self.config.position_buckets:
+            X = X + self.weights[POSITION_TABLE][:, first : first + tokens.shape[1]]
         norm_backward: Backward = _unchanged
         project_backward: Backward = _unchanged
         if self.config.embedding_norm:
@@ -235,12 +246,16 @@ class _Net:
         """Return the weights (B, h, T, T), the heads' outputs (B, T, H) and the backward pass."""
         layers = [self.dense(f"{name}.{projection}", X) for projection in ("W_q", "W_k", "W_v")]
         queries, keys, values = (self.split(Y) for Y, _ in layers)  # (B, h, T, d)
-        scale = 1 / math.sqrt(queries.shape[3])
+        scale = 1 / math.sqrt(self.config.score_terms * queries.shape[3])
         is_seen = np.asarray(True)
         if self.valid_lens is not None:  # (B, 1, 1 or T, T)
             limits = np.asarray(self.valid_lens).reshape(len(X), 1, -1, 1)
             is_seen = np.arange(X.shape[1]) < limits
-        scores = queries @ keys.swapaxes(2, 3) * scale
+        products = queries @ keys.swapaxes(2, 3)
+        if self.config.position_buckets:
+            added, distances_backward = self.distance_products(name, queries, keys)
+            products = products + added
+        scores = products * scale
         if self.config.relative_buckets:
             ranges = relative_ranges(self.config.relative_buckets, X.shape[1])
             scores = scores + self.weights[RELATIVE_TABLE][ranges].transpose(2, 0, 1)
@@ -254,9 +269,12 @@ class _Net:
             if self.config.relative_buckets:  # shared by all blocks
                 table = np.zeros_like(self.weights[RELATIVE_TABLE])
                 np.add.at(table, ranges, d_scores.sum(axis=0).transpose(1, 2, 0))
-                self.grads[RELATIVE_TABLE] = self.grads.get(RELATIVE_TABLE, 0) + table
+                self.add_gradient(RELATIVE_TABLE, table)
             d_scores = d_scores * scale
             d_queries, d_keys = d_scores @ keys, d_scores.swapaxes(2, 3) @ queries
+            if self.config.position_buckets:
+                added_q, added_k = distances_backward(d_scores)
+                d_queries, d_keys = d_queries + added_q, d_keys + added_k
             d_parts = (d_queries, d_keys, weights.swapaxes(2, 3) @ d_out)
             d_X = np.zeros_like(X)
             for (_, dense_backward), d_part in zip(layers, d_parts, strict=True):
@@ -265,17 +283,55 @@ class _Net:
 
         return weights, _join(weights @ values), backward
 
+    def distance_products(
+        self, name: str, queries: Array, keys: Array
+    ) -> tuple[Array, Callable[[Array], tuple[Array, Array]]]:
+        """Multiply queries and keys (B, h, T, d) with the keys and queries of distances.
+
+        Returns:
+            The sums of both products, (B, h, T, T), and the backward pass, which returns the
+            gradients of queries and keys.
+        """
+        T, config = queries.shape[2], self.config
+        of_key, of_query = distance_ranges(config.position_buckets, config.max_len, T)
+        steps = np.arange(T) - np.arange(T)[:, None] + T  # from a row's token to a column's
+        rows_k, rows_q = of_key[steps], of_query[steps.T]  # (T, T), query by key
+        K, keys_backward = self.dense(f"{name}.W_k", self.distances)
+        Q, queries_backward = self.dense(f"{name}.W_q", self.distances)
+        K, Q = (vectors.reshape(len(vectors), config.num_heads, -1) for vectors in (K, Q))
+        added = np.einsum("bhqd,qkhd->bhqk", queries, K[rows_k])
+        added += np.einsum("bhkd,qkhd->bhqk", keys, Q[rows_q])
+
+        def backward(d_added: Array) -> tuple[Array, Array]:
+            d_K, d_Q = np.zeros_like(K), np.zeros_like(Q)
+            np.add.at(d_K, rows_k, np.einsum("bhqk,bhqd->qkhd", d_added, queries))
+            np.add.at(d_Q, rows_q, np.einsum("bhqk,bhkd->qkhd", d_added, keys))
+            self.d_distances += keys_backward(d_K.reshape(len(d_K), -1))
+            self.d_distances += queries_backward(d_Q.reshape(len(d_Q), -1))
+            d_queries = np.einsum("bhqk,qkhd->bhqd", d_added, K[rows_k])
+            d_keys = np.einsum("bhqk,qkhd->bhkd", d_added, Q[rows_q])
+            return d_queries, d_keys
+
+        return added, backward
+
+    def distances_backward(self) -> None:
+        self.grads[DISTANCE_TABLE] = self.norm_distances_backward(self.d_distances)
+
     def split(self, X: Array) -> Array:
         """Reshape (B, T, H) to (B, h, T, d), one slice per head."""
         return X.reshape(*X.shape[:2], self.config.num_heads, -1).swapaxes(1, 2)
+
+    def add_gradient(self, name: str, gradient: Array) -> None:
+        """Add to the gradient of a tensor that a net may use several times."""
+        self.grads[name] = self.grads.get(name, 0) + gradient
 
     def dense(self, name: str, X: Array) -> tuple[Array, Backward]:
         weight = self.weights[f"{name}.weight"]
 
         def backward(d_Y: Array) -> Array:
             rows = d_Y.reshape(-1, d_Y.shape[-1])
-            self.grads[f"{name}.weight"] = rows.T @ X.reshape(-1, X.shape[-1])
-            self.grads[f"{name}.bias"] = rows.sum(axis=0)
+            self.add_gradient(f"{name}.weight", rows.T @ X.reshape(-1, X.shape[-1]))
+            self.add_gradient(f"{name}.bias", rows.sum(axis=0))
             return d_Y @ weight
 
         return X @ weight.T + self.weights[f"{name}.bias"], backward

@@ -21,7 +21,7 @@ from bertnli.text.vocab import Vocab
 #: Sizes that follow from the tensors' shapes.
 SIZES = (
     *("vocab_size", "num_hiddens", "ffn_num_hiddens", "num_blks", "max_len", "embedding_size"),
-    *("num_segments", "relative_buckets"),
+    *("num_segments", "relative_buckets", "position_buckets"),
 )
 #: Names of a classifier's output layer.
 WEIGHT, BIAS = "output.weight", "output.bias"
@@ -101,6 +101,8 @@ def check_sizes(
     except (CheckpointError, ConfigError):  # missing tensors are reported later
         return
     sizes["max_len"] -= config.first_position
+    if config.position_buckets:  # no shape shows it
+        sizes["max_len"] = config.max_len
     differ = [
         f"{names.get(name, name)} is {getattr(config, name)}, and {sizes[name]} by the tensors"
         for name in SIZES

@@ -7,7 +7,7 @@ fields have one value in the whole family.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -44,6 +44,7 @@ DEFAULTS: dict[str, Any] = {
     "norm_eps": 1e-12,
     "num_segments": 2,
     "relative_buckets": 32,
+    "pooler_dropout": 0.0,
 }
 #: Entries that change what a model computes, with the only value that is computed here.
 FIXED = {
@@ -84,7 +85,24 @@ _DISTILBERT = _EMBEDDINGS | _block(
     *("attention.q_lin", "attention.k_lin", "attention.v_lin", "attention.out_lin"),
     *("sa_layer_norm", "ffn.lin1", "ffn.lin2", "output_layer_norm"),
 )
+_DEBERTA = {
+    **{k: v for k, v in _BERT.items() if "pos_embedding" not in k},
+    **_block(
+        "encoder.layer.{}",
+        *("attention.self.query_proj", "attention.self.key_proj", "attention.self.value_proj"),
+        *("attention.output.dense", "attention.output.LayerNorm"),
+        *("intermediate.dense", "output.dense", "output.LayerNorm"),
+    ),
+    "encoder.distances.embedding": "encoder.rel_embeddings",
+    "encoder.distances.ln": "encoder.LayerNorm",
+}
 _LM_HEAD = {"mlm.dense": "lm_head.dense", "mlm.ln": "lm_head.layer_norm"}
+_BERT_HEADS = {
+    "mlm.dense": "cls.predictions.transform.dense",
+    "mlm.ln": "cls.predictions.transform.LayerNorm",
+    "output": "classifier",
+}
+_BERT_DECODER = ("cls.predictions.decoder", "cls.predictions.bias")
 _OUT = {"hidden": "classifier.dense", "output": "classifier.out_proj"}
 
 
@@ -103,6 +121,9 @@ class Family:
         keys: `BERTConfig` field to its entry in config.json, where it is not that of `KEYS`.
         settings: `BERTConfig` fields with one value in the family.
         ignored: prefixes of tensors that have no place here.
+        computed: makes, of a config.json, further entries that change what a model computes, with
+            the only values that are computed here; they are written.
+        defaults: entries that a config.json may lack, where transformers assumes other values.
         drops_before_pooler: whether the classifier's dropout is also applied before the pooler.
         reads_segments: whether the family's own tokenizer gives segments.
     """
@@ -116,6 +137,8 @@ class Family:
     keys: Mapping[str, str] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     ignored: tuple[str, ...] = ()
+    computed: Callable[[Mapping[str, Any]], dict[str, Any]] = lambda described: {}
+    defaults: Mapping[str, Any] = field(default_factory=dict)
     drops_before_pooler: bool = False
     reads_segments: bool = False
 
@@ -138,7 +161,8 @@ class Family:
             KeyError: a size is missing.
             ValueError, ConfigError: a value is of another kind, or invalid.
         """
-        keys, values = self.all_keys, {"embedding_norm": True, **self.settings}
+        keys = self.all_keys
+        values = {"embedding_norm": True, "pooler_dropout": 0.0, **self.settings}
         for ours, key in keys.items():
             value = described[key] if ours in SIZES else described.get(key)
             values[ours] = DEFAULTS.get(ours) if value is None else value
@@ -148,7 +172,8 @@ class Family:
         values["activation"] = ACTIVATIONS[act]
         if values.get("classifier_dropout") is None:
             values["classifier_dropout"] = values["dropout"]
-        for ours in ("dropout", "attention_dropout", "classifier_dropout", "norm_eps"):
+        floats = "dropout attention_dropout pooler_dropout classifier_dropout norm_eps"
+        for ours in floats.split():
             values[ours] = float(values[ours])
         if self.drops_before_pooler:
             values["pooler_dropout"] = values["classifier_dropout"]
@@ -182,14 +207,9 @@ class Family:
 _BERT_FAMILY = Family(
     "bert",
     _BERT,
-    {
-        "mlm.dense": "cls.predictions.transform.dense",
-        "mlm.ln": "cls.predictions.transform.LayerNorm",
-        "nsp.output": "cls.seq_relationship",
-        "output": "classifier",
-    },
+    _BERT_HEADS | {"nsp.output": "cls.seq_relationship"},
     ("BertForSequenceClassification", "BertForPreTraining"),
-    ("cls.predictions.decoder", "cls.predictions.bias"),
+    _BERT_DECODER,
     keys={"classifier_dropout": "classifier_dropout"},
     settings={"num_segments": 2, "first_position": 0},
     reads_segments=True,
@@ -205,6 +225,34 @@ def _roberta(models: str) -> Family:
         keys={"num_segments": "type_vocab_size", "classifier_dropout": "classifier_dropout"},
         drops_before_pooler=True,
     )
+
+
+def _of_deberta_v3(described: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what sets DeBERTa-v3 apart from v2, and from other models of transformers' code.
+
+    Raises:
+        ValueError: there are no ranges of distances.
+    """
+    ranges, width = described["position_buckets"], described["hidden_size"]
+    if not ranges > 0:
+        raise ValueError(f"position_buckets is {ranges}, and only models with some are computed")
+    terms, furthest = described.get("pos_att_type"), described.get("max_relative_positions", -1)
+    split = terms.split("|") if isinstance(terms, str) else terms or []
+    is_both = sorted(split) == ["c2p", "p2c"]
+    return {
+        "relative_attention": True,
+        "position_biased_input": False,
+        "share_att_key": True,
+        "pos_att_type": terms if is_both else ["p2c", "c2p"],
+        "norm_rel_ebd": "layer_norm",
+        "max_relative_positions": -1 if furthest < 1 else described["max_position_embeddings"],
+        "type_vocab_size": 0,
+        "conv_kernel_size": 0,
+        "embedding_size": width,
+        "attention_head_size": width // described["num_attention_heads"],
+        "pooler_hidden_size": width,
+        "pooler_hidden_act": "gelu",
+    }
 
 
 #: Model type to the family. The description of a BERT whose type is not said is that of BERT.
@@ -264,6 +312,30 @@ FAMILIES = {
         keys={"relative_buckets": "relative_attention_num_buckets"},
         settings={"num_segments": 0, "first_position": 2},
         drops_before_pooler=True,
+    ),
+    "deberta-v2": Family(
+        "deberta",
+        _DEBERTA,
+        _BERT_HEADS | {"hidden": "pooler.dense"},
+        ("DebertaV2ForSequenceClassification", "DebertaV2ForMaskedLM"),
+        _BERT_DECODER,
+        pooler="",
+        keys={
+            "position_buckets": "position_buckets",
+            "pooler_dropout": "pooler_dropout",
+            "classifier_dropout": "cls_dropout",
+        },
+        settings={"num_segments": 0, "first_position": 0, "pooler_activation": "gelu"},
+        ignored=("lm_predictions.", "mask_predictions."),
+        computed=_of_deberta_v3,
+        defaults={
+            "relative_attention": False,
+            "position_biased_input": True,
+            "share_att_key": False,
+            "pos_att_type": None,
+            "norm_rel_ebd": "none",
+            "layer_norm_eps": 1e-7,
+        },
     ),
 }
 

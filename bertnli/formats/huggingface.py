@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from bertnli._util.files import is_there, read_json_object
 from bertnli.bert.config import BERTConfig
-from bertnli.bert.parameters import TOKEN_TABLE, initial_arrays, some
+from bertnli.bert.parameters import POSITION_TABLE, TOKEN_TABLE, initial_arrays, some
 from bertnli.errors import CheckpointError, ConfigError
 from bertnli.formats.checkpoint import WEIGHT, Checkpoint, check_sizes
 from bertnli.formats.class_names import read_class_names
@@ -49,7 +49,7 @@ BARE = ("embeddings.", "embeddings_project.", "encoder.", "transformer.", "poole
 #: Buffers that older versions of transformers stored among the weights.
 BUFFERS = ("position_ids",)
 #: Prefixes of tensors in transformers' models of types that are not computed here.
-OTHERS = ("deberta", "albert", "xlnet", "bart", "longformer", "funnel")
+OTHERS = ("albert", "xlnet", "bart", "longformer", "funnel")
 _PREFIXES = (*{family.prefix: None for family in FAMILIES.values()}, *OTHERS)
 _TENSOR = re.compile(rf"({'|'.join(_PREFIXES)})\.|embeddings\.|(encoder|transformer)\.layer\.")
 #: Activations of sentence-transformers after which the largest output is the class.
@@ -129,7 +129,8 @@ def _translation(family: Family, stored: Mapping[str, NDArray]) -> Callable[[str
 
     def translate(name: str) -> str | None:
         name = without_gamma(name)
-        name = prefix + name if name.startswith(BARE) else name
+        is_bare = name.startswith(BARE) and not name.startswith(family.heads.get("hidden", prefix))
+        name = prefix + name if is_bare else name
         if unused is not None and name.startswith(unused):
             return None
         return by_template(name, table)
@@ -160,13 +161,14 @@ def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
     """Make a `BERTConfig` of ``described``, the content of the config.json at ``path``."""
     model_type = described.get("model_type", "bert")
     family = family_of(model_type, path)
+    described = {**family.defaults, **described}
     fixed = FIXED | ({"type_vocab_size": 2} if family.reads_segments else {})
-    for name, value in fixed.items():
-        if described.get(name, value) != value:
-            raise CheckpointError(
-                f"{path}: {name} is {described[name]!r}, and only {value!r} is computed here"
-            )
     try:
+        for name, value in (fixed | family.computed(described)).items():
+            if described.get(name, value) != value:
+                raise ValueError(
+                    f"{name} is {described[name]!r}, and only {value!r} is computed here"
+                )
         return family.config(described, model_type)
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
@@ -243,7 +245,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
             f"transformers' {config.family} has no place for {some(trained)}, which is trained. "
             f"{INSTEAD}"
         )
-    tensors[names["encoder.pos_embedding"]] = arrays["encoder.pos_embedding"][0]
+    if POSITION_TABLE in arrays:
+        tensors[names[POSITION_TABLE]] = arrays[POSITION_TABLE][0]
     tied = True
     if checkpoint.labels is None and family.mlm_decoder:
         tied = bool(np.array_equal(arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]))
@@ -300,10 +303,12 @@ def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
 def _description(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
     """Return the content of the config.json, without ``tie_word_embeddings``."""
     config, labels = checkpoint.config, checkpoint.labels
+    own = family.description(config)
     described: dict[str, Any] = {
         "architectures": [family.models[labels is None]],
         "model_type": config.family,
-        **family.description(config),
+        **own,
+        **family.computed(own),
         "pad_token_id": checkpoint.vocab.required("<pad>"),
         **FIXED,
     }

@@ -22,8 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bertnli.bert import referee
-from bertnli.bert.parameters import RELATIVE_TABLE, SEGMENT_TABLE, TOKEN_TABLE
-from bertnli.bert.positions import relative_ranges
+from bertnli.bert.parameters import (
+    DISTANCE_TABLE,
+    POSITION_TABLE,
+    RELATIVE_TABLE,
+    SEGMENT_TABLE,
+    TOKEN_TABLE,
+)
+from bertnli.bert.positions import distance_ranges, relative_ranges
 from bertnli.data.batches import Batch
 from bertnli.errors import BackendError, CheckpointError
 from bertnli.formats.checkpoint import Checkpoint
@@ -149,9 +155,10 @@ class _Graph:
         hidden = self.node("Mul", self.node("Sub", self.number(1), mask), self.number(-1e30))
         bias = self.node("Unsqueeze", hidden, self.integers(1, 2))  # (B, 1, 1, T)
         bias = self.with_relative(bias)
+        distances = self.distances() if self.config.position_buckets else ()
         for i in range(self.config.num_blks):
             cls_only = labels is not None and i == self.config.num_blks - 1
-            X = self.block(f"encoder.blks.{i}", X, bias, cls_only)
+            X = self.block(f"encoder.blks.{i}", X, bias, cls_only, distances)
         cls = self.node("Gather", X, self.constant("first", np.array(0, np.int64)), axis=1)
         pooled = self.activated(self.dense("hidden", cls), self.config.pooler_activation)
         pooled = self.node("Identity", pooled, output="pooler_output")
@@ -186,11 +193,12 @@ class _Graph:
             factor = self.integers(int(config.pair_segments))
             segments = self.node("Mul", "token_type_ids", factor)
             X = self.node("Add", X, self.node("Gather", self.constant(SEGMENT_TABLE), segments))
-        rows = self.arrays["encoder.pos_embedding"][0, config.first_position :]
-        positions = self.constant("encoder.pos_embedding", rows)
-        width = self.node("Shape", "input_ids", start=1, end=2)
-        positions = self.node("Slice", positions, self.integers(0), width, self.integers(0))
-        X = self.node("Add", X, positions)
+        if not config.position_buckets:
+            rows = self.arrays[POSITION_TABLE][0, config.first_position :]
+            positions = self.constant(POSITION_TABLE, rows)
+            width = self.node("Shape", "input_ids", start=1, end=2)
+            positions = self.node("Slice", positions, self.integers(0), width, self.integers(0))
+            X = self.node("Add", X, positions)
         X = self.norm("encoder.ln", X) if config.embedding_norm else X
         projects = config.embedding_width != config.num_hiddens
         return self.dense("encoder.projection", X) if projects else X
@@ -208,22 +216,73 @@ class _Graph:
         near = self.node("Gather", self.constant(RELATIVE_TABLE), ranges)  # (T, T, h)
         return self.node("Add", self.node("Transpose", near, perm=[2, 0, 1]), bias)
 
-    def block(self, name: str, X: str, bias: str, cls_only: bool) -> str:
+    def distances(self) -> tuple[str, ...]:
+        """Add the normalised vectors of the distances of T tokens, for keys and for queries.
+
+        Returns:
+            Both, (2 T, H), the number T, (1,), and 2 T - 1 (1,).
+        """
+        config = self.config
+        width = self.node("Shape", "input_ids", start=1, end=2)
+        middle = self.integers(config.max_len)
+        first, end = self.node("Sub", middle, width), self.node("Add", middle, width)
+        table = self.norm("encoder.distances.ln", self.constant(DISTANCE_TABLE))
+        vectors = []
+        all_ranges = distance_ranges(config.position_buckets, config.max_len, config.max_len)
+        for kind, ranges in zip(("key", "query"), all_ranges, strict=True):
+            near = self.constant(f"{kind} distances", ranges)
+            near = self.node("Slice", near, first, end, self.integers(0))
+            vectors.append(self.node("Gather", table, near))
+        columns = self.node("Sub", self.node("Add", width, width), self.integers(1))
+        return *vectors, width, columns
+
+    def distance_products(self, layer: str, X: str, vectors: str, T: str, columns: str) -> str:
+        """Multiply each token's vector X (B, h, T, d) with that of its distance to each token.
+
+        Returns:
+            (B, h, T, T), as `distance_products` of a backend.
+        """
+        config = self.config
+        shape = self.integers(0, config.num_heads, config.num_hiddens // config.num_heads)
+        split = self.node("Reshape", self.dense(layer, vectors), shape)
+        products = self.node("MatMul", X, self.node("Transpose", split, perm=[1, 2, 0]))
+        flat = self.node("Reshape", products, self.integers(0, 0, -1))
+        flat = self.node("Slice", flat, T, self.integers(2**31), self.integers(2))
+        shape = self.node("Concat", self.integers(0, 0), T, columns, axis=0)
+        rows = self.node("Reshape", flat, shape)
+        return self.node("Slice", rows, self.integers(0), T, self.integers(3))
+
+    def block(
+        self, name: str, X: str, bias: str, cls_only: bool, distances: tuple[str, ...]
+    ) -> str:
         config, width = self.config, self.config.num_hiddens // self.config.num_heads
         heads = self.integers(0, 0, config.num_heads, width)
-        rows = X
-        if cls_only:
-            rows = self.node("Slice", X, self.integers(0), self.integers(1), self.integers(1))
+
+        def first(Y: str, axis: int) -> str:
+            ends = self.integers(0), self.integers(1), self.integers(axis)
+            return self.node("Slice", Y, *ends) if cls_only else Y
+
+        rows = first(X, 1)
 
         def split(layer: str, inputs: str, order: list[int]) -> str:
             Y = self.dense(f"{name}.attention.{layer}", inputs)
             return self.node("Transpose", self.node("Reshape", Y, heads), perm=order)
 
-        queries = split("W_q", rows, [0, 2, 1, 3])
-        scores = self.node("MatMul", queries, split("W_k", X, [0, 2, 3, 1]))  # (B, h, Q, T)
-        scores = self.node("Div", scores, self.number(math.sqrt(width)))
-        if cls_only and config.relative_buckets:  # of the first query, (B, h, 1, T)
-            bias = self.node("Slice", bias, self.integers(0), self.integers(1), self.integers(2))
+        queries = split("W_q", X if distances else rows, [0, 2, 1, 3])
+        keys = split("W_k", X, [0, 2, 3, 1])
+        scores = self.node("MatMul", queries, keys)  # (B, h, Q, T)
+        if distances:
+            of_key, of_query, *sizes = distances
+            attention = f"{name}.attention"
+            added = self.distance_products(f"{attention}.W_k", queries, of_key, *sizes)
+            scores = self.node("Add", scores, added)
+            keys = self.node("Transpose", keys, perm=[0, 1, 3, 2])
+            added = self.distance_products(f"{attention}.W_q", keys, of_query, *sizes)
+            added = self.node("Transpose", added, perm=[0, 1, 3, 2])
+            scores = first(self.node("Add", scores, added), 2)
+        scores = self.node("Div", scores, self.number(math.sqrt(config.score_terms * width)))
+        if config.relative_buckets:
+            bias = first(bias, 2)  # (B, h, Q, T)
         weights = self.node("Softmax", self.node("Add", scores, bias), axis=-1)
         mixed = self.node("MatMul", weights, split("W_v", X, [0, 2, 1, 3]))
         mixed = self.node("Transpose", mixed, perm=[0, 2, 1, 3])

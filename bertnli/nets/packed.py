@@ -34,10 +34,18 @@ def first_tokens(net: Any, inputs: Sequence[Tensor], table: Tensor | None = None
     """
     ops, last, pairs, encoded = net.ops, net.encoder.blks[-1], [], []
     with ops.autocast(net.precision, inputs[0]):
-        for chunk, groups, X in _before_last(net, inputs, table):
+        for chunk, groups, X, distances in _before_last(net, inputs, table):
             firsts = ops.take(X, chunk.firsts)  # (m, H)
+            heads = None
+            if distances is not None:  # a key's score depends on its distance, too
+                heads = ops.attention(
+                    last.attention, [ops.project(last.attention, X)], None, groups, distances
+                )
             with ops.in_float32(X):  # cheap for so few rows, and bf16 changes predictions
-                attended = ops.cls_attention(last.attention, firsts, X, groups)  # (m, H)
+                if heads is None:
+                    attended = ops.cls_attention(last.attention, firsts, X, groups)  # (m, H)
+                else:
+                    attended = ops.dense(last.attention.W_o, ops.take(heads, chunk.firsts))
                 encoded.append(_after(ops, last, firsts, attended))  # (m, H)
             padding = (0, len(chunk.firsts) - len(chunk.pairs))
             pairs.append(np.pad(chunk.pairs, padding, constant_values=len(inputs[0])))
@@ -60,11 +68,12 @@ def tokens_at(net: Any, inputs: Sequence[Tensor], places: NDArray, table: Any = 
     is_wanted[places] = True
     encoded, done = [], 0
     with ops.autocast(net.precision, inputs[0]):
-        for chunk, groups, X in _before_last(net, inputs, table):
+        for chunk, groups, X, distances in _before_last(net, inputs, table):
             rows = np.flatnonzero(is_wanted[chunk.tokens[: chunk.used]])
             row_of[chunk.tokens[rows]] = np.arange(done, done + len(rows))
             done += len(rows)
-            heads = ops.attention(last.attention, [ops.project(last.attention, X)], None, groups)
+            projected = [ops.project(last.attention, X)]
+            heads = ops.attention(last.attention, projected, None, groups, distances)
             attended = ops.dense(last.attention.W_o, ops.take(heads, rows))
             encoded.append(_after(ops, last, ops.take(X, rows), attended))
         return ops.take(ops.concat(encoded), row_of[places])
@@ -72,8 +81,11 @@ def tokens_at(net: Any, inputs: Sequence[Tensor], places: NDArray, table: Any = 
 
 def _before_last(
     net: Any, inputs: Sequence[Tensor], table: Tensor | None
-) -> Iterator[tuple[Chunk, Any, Tensor]]:
-    """Yield each chunk of a batch, its attention groups, and the last block's input, (N, H)."""
+) -> Iterator[tuple[Chunk, Any, Tensor, Tensor | None]]:
+    """Yield each chunk of a batch, its attention groups, and the last block's input, (N, H).
+
+    The fourth item is what the last block's attention needs of distances; None for nothing.
+    """
     ops, encoder, tokens = net.ops, net.encoder, inputs[0]
     ids, sides, lens = (ops.to_numpy(x) for x in inputs)
     T, blks = ids.shape[1], list(encoder.blks)[:-1]
@@ -83,6 +95,10 @@ def _before_last(
     places, place_rows = _distinct(sides.astype(np.int64) * T + np.arange(T))
     summands = ops.summands(encoder, distinct_ids, places // T, places % T, table, tokens)
     relative = ops.relative_bias(encoder, T, tokens)
+    distances = [None] * (len(blks) + 1)
+    if encoder.distances is not None:
+        distances = [ops.project_distances(blk.attention, relative) for blk in encoder.blks]
+        relative = None
     by_summand = encoder.ln is None and encoder.projection is None and len(blks) > 0
     if by_summand:
         layer = blks[0].attention
@@ -100,12 +116,12 @@ def _before_last(
                 X = ops.dense(encoder.projection, X)
         for i, blk in enumerate(blks):
             if i == 0 and by_summand:
-                heads = ops.attention(blk.attention, projections, rows, groups)
+                heads = ops.attention(blk.attention, projections, rows, groups, distances[i])
             else:
-                projected = ops.project(blk.attention, X)
-                heads = ops.attention(blk.attention, [projected], None, groups)
+                projected = [ops.project(blk.attention, X)]
+                heads = ops.attention(blk.attention, projected, None, groups, distances[i])
             X = _after(ops, blk, X, ops.dense(blk.attention.W_o, heads))  # (N, H)
-        yield chunk, groups, X
+        yield chunk, groups, X, distances[-1]
 
 
 def _after(ops: Any, blk: Any, X: Tensor, Y: Tensor) -> Tensor:

@@ -20,7 +20,14 @@ TINY = BERTConfig(20, 8, 12, 2, 2, 0.0, 16)
 
 @pytest.mark.parametrize(
     "change",
-    [{"num_heads": 3}, {"dropout": 1.0}, {"num_blks": 0}, {"vocab_size": 2.5}, {"colour": 1}],
+    [
+        *({"num_heads": 3}, {"dropout": 1.0}, {"num_blks": 0}, {"vocab_size": 2.5}, {"colour": 1}),
+        *({"position_buckets": 1}, {"position_buckets": 4, "relative_buckets": 32}),
+        *(
+            {"position_buckets": 4, "first_position": 2},
+            {"position_buckets": 4, "embedding_size": 4},
+        ),
+    ],
 )
 def test_sizes(change):
     assert BERTConfig.from_dict(TINY.to_dict()) == TINY

@@ -193,6 +193,23 @@ def test_what_a_family_cannot_say_is_refused(backend, tmp_path):
         ("distilbert", {"activation": "silu"}, "activation is 'silu'"),
         ("roberta", {"model_type": "xlm-roberta-xl"}, "xlm-roberta-xl.*camembert"),
         ("roberta", {"type_vocab_size": 5}, "num_segments is 5"),
+        ("deberta-v2", {"model_type": "deberta"}, "type 'deberta', and of"),
+        ("deberta-v2", {"relative_attention": None}, "relative_attention is None"),
+        ("deberta-v2", {"position_biased_input": True}, "position_biased_input is True"),
+        ("deberta-v2", {"share_att_key": False}, "share_att_key is False"),
+        ("deberta-v2", {"pos_att_type": "c2p"}, "pos_att_type is 'c2p'"),
+        ("deberta-v2", {"pos_att_type": ["p2c", "p2c"]}, "pos_att_type"),
+        ("deberta-v2", {"pos_att_type": ["p2c", 1]}, "not supported"),
+        ("deberta-v2", {"norm_rel_ebd": "none"}, "norm_rel_ebd is 'none'"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "conv_kernel_size is 3"),
+        ("deberta-v2", {"position_buckets": -1}, "position_buckets is -1"),
+        ("deberta-v2", {"position_buckets": 16}, "position_buckets is 16, and 8 by the tensors"),
+        ("deberta-v2", {"max_relative_positions": 32}, "max_relative_positions is 32"),
+        ("deberta-v2", {"embedding_size": 16}, "embedding_size is 16"),
+        ("deberta-v2", {"attention_head_size": 16}, "attention_head_size is 16, and only 8"),
+        ("deberta-v2", {"pooler_hidden_act": "tanh"}, "pooler_hidden_act is 'tanh'"),
+        ("deberta-v2", {"type_vocab_size": 2}, "type_vocab_size is 2"),
+        ("deberta-v2", {"hidden_size": "32"}, "unsupported operand"),
     ],
 )
 def test_settings_that_are_not_computed(tmp_path, family, settings, words):
@@ -200,6 +217,40 @@ def test_settings_that_are_not_computed(tmp_path, family, settings, words):
     path = tmp_path / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
     refused(CheckpointError, words, bertnli.load, tmp_path, "torch")
+
+
+@pytest.mark.parametrize(
+    "name", ["relative_attention", "position_biased_input", "share_att_key", "pos_att_type"]
+)
+def test_what_deberta_assumes_is_not_ours(tmp_path, name):
+    """Without these entries transformers computes another model than DeBERTa-v3."""
+    make_model("deberta-v2", tmp_path, **NAMED)
+    path = tmp_path / "config.json"
+    described = json.loads(path.read_text())
+    del described[name]
+    path.write_text(json.dumps(described))
+    refused(CheckpointError, f"{name} is .*only", bertnli.load, tmp_path, "torch")
+
+
+def test_deberta_s_config_as_its_authors_write_it(tmp_path):
+    make_model("deberta-v2", tmp_path, **NAMED)
+    before, path = load_checkpoint(tmp_path).config, tmp_path / "config.json"
+    described = json.loads(path.read_text())
+    described |= {"pos_att_type": "p2c|c2p", "max_relative_positions": 64, "pooler_hidden_size": 32}
+    del described["layer_norm_eps"], described["pooler_dropout"]
+    path.write_text(json.dumps(described))
+    assert load_checkpoint(tmp_path).config == before
+    assert before.norm_eps == 1e-7
+
+
+def test_deberta_s_other_heads_are_left_out(tmp_path):
+    """Microsoft's files have two heads of its pretraining."""
+    make_model("deberta-v2", tmp_path, "Model")
+    state = load_file(tmp_path / "model.safetensors")
+    names = ("lm_predictions.lm_head.bias", "mask_predictions.classifier.bias")
+    state |= {name: torch.zeros(3) for name in names}
+    save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    assert not [name for name in load_checkpoint(tmp_path).arrays if "predictions" in name]
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "xlm-roberta", "electra"])

@@ -29,6 +29,7 @@ KINDS = {
     "DistilBERT": replace(DEVLIN, num_segments=0, pooler_activation="relu"),
     "ELECTRA": replace(DEVLIN, embedding_size=12, pooler_activation="gelu"),
     "MPNet": replace(DEVLIN, num_segments=0, first_position=2, relative_buckets=32),
+    "DeBERTa": replace(DEVLIN, num_segments=0, position_buckets=6),
     "one block": replace(BOOK, num_heads=4, num_blks=1, activation="gelu"),
 }
 

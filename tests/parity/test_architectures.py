@@ -20,6 +20,8 @@ KINDS = {
     "MPNet": BERTConfig(
         *SIZES, "gelu", True, num_segments=0, first_position=2, relative_buckets=32
     ),
+    "DeBERTa": BERTConfig(*SIZES, "gelu", True, 1e-7, num_segments=0, position_buckets=6),
+    "DeBERTa without norm": BERTConfig(*SIZES, "gelu", position_buckets=32),
     "all without norm": BERTConfig(
         *SIZES, "gelu", embedding_size=12, first_position=1, relative_buckets=32
     ),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import small_nets
 import torch
-from every_setting import ARCHITECTURE
+from every_setting import ARCHITECTURE, DEBERTA
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_nets import batch_of, plain_heads, with_options
@@ -113,11 +113,12 @@ def test_rounding_adds_at_most_a_sixteenth(count):
 
 @settings(max_examples=25)
 @given(lengths=LENGTHS)
-def test_packed_logits_are_the_padded_ones(both, loops, tiny, lengths):
+@pytest.mark.parametrize("encoder", [{}, DEBERTA], ids=["book", "DeBERTa"])
+def test_packed_logits_are_the_padded_ones(both, loops, tiny, encoder, lengths):
     batch = batch_of(lengths)
     logits = []
     for nli in both:
-        net, loop = classifier(nli, tiny), loops[nli.name]
+        net, loop = classifier(nli, with_options(tiny, **encoder)), loops[nli.name]
         with loop.scope():
             expected = loop.array(padded(nli, net)([*map(loop.tensor, batch.inputs())]))
         logits.append(net.logits(batch))
@@ -126,9 +127,10 @@ def test_packed_logits_are_the_padded_ones(both, loops, tiny, lengths):
 
 
 @pytest.mark.parametrize("lengths", [[7], [40] * 3, [0, 5, 0, 40], [*range(1, 41)] * 8])
-def test_packed_gradients_are_the_padded_ones(backend, loop, tiny, lengths):
+@pytest.mark.parametrize("encoder", [{}, DEBERTA], ids=["book", "DeBERTa"])
+def test_packed_gradients_are_the_padded_ones(backend, loop, tiny, encoder, lengths):
     """Up to more tokens than a chunk holds; also in the user's loop after a trainer's step."""
-    net, batch = classifier(backend, tiny), batch_of(lengths)
+    net, batch = classifier(backend, with_options(tiny, **encoder)), batch_of(lengths)
     expected = loop.gradients(net, batch, padded(backend, net))
     first = loop.gradients(net, batch)
     mean = backend.Trainer(net, devices="cpu", micro_batch_size=50).gradients(batch, 0)
@@ -193,7 +195,9 @@ def test_precision(backend, tiny):
             backend.Trainer(net, devices="cpu", precision="bf16")
 
 
-@pytest.mark.parametrize("encoder", [{}, ARCHITECTURE], ids=["book", "families"])
+@pytest.mark.parametrize(
+    "encoder", [{}, ARCHITECTURE, DEBERTA], ids=["book", "families", "DeBERTa"]
+)
 def test_bf16_on_torch(tiny, encoder):
     """Results agree to the 8 bits of bfloat16; weights and gradients stay float32."""
     nli = bertnli.get_backend("torch")

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from every_setting import ARCHITECTURE
+from every_setting import ARCHITECTURE, DEBERTA
 from small_nets import classifier
 from torch.optim.swa_utils import AveragedModel
 
@@ -193,7 +193,9 @@ def test_the_last_weights_are_averaged(backend, tmp_path):
         assert array.tobytes() == last[name].tobytes() == scored[-1][name].tobytes()
 
 
-@pytest.mark.parametrize("encoder", [{}, ARCHITECTURE], ids=["book", "families"])
+@pytest.mark.parametrize(
+    "encoder", [{}, ARCHITECTURE, DEBERTA], ids=["book", "families", "DeBERTa"]
+)
 def test_everything_at_once_on_both_backends(both, encoder):
     data = sample(96)
     histories, nets = [], []

@@ -93,13 +93,23 @@ def add(first: list[list[Tensor]], second: list[list[Tensor]]) -> list[list[Tens
     ]
 
 
-def attention(gathered: list[list[Tensor]], groups: AttentionGroups, dropout: Dropout) -> Tensor:
+def attention(
+    gathered: list[list[Tensor]],
+    groups: AttentionGroups,
+    dropout: Dropout,
+    distances: tuple[Tensor, Tensor] | None = None,
+) -> Tensor:
     """Compute ``dropout(softmax(q k^T / sqrt(d) + bias)) v`` for all heads, (N, H).
 
-    ``gathered`` is a result of `AttentionGroups.gather`.
+    ``gathered`` is a result of `AttentionGroups.gather`. ``distances`` are the keys and the queries
+    of the distances -T to T - 1, (2 T, H) each; see `positions`.
     """
     heads = []
     for (Q, K, V), bias in zip(gathered, groups.biases, strict=True):
+        if distances is not None:
+            Q = Q * 3**-0.5  # a score is a sum of three products
+            added = _distance_scores(Q, K, distances, groups.num_heads)
+            bias = added if bias is None else nd.elemwise_add(added, bias)
         weights = _weights(Q, K, bias, dropout)  # (n h, q, t)
         heads.append(nd.batch_dot(weights, V).reshape((-1, V.shape[2])))
     results = heads[0] if len(heads) == 1 else nd.concat(*heads, dim=0)
@@ -135,6 +145,22 @@ def attention_to_rows(
         sums.append(nd.zeros((m - start, h, 1), device_of(x)))
     mean, total = (nd.concat(*parts, dim=0).transpose((1, 0, 2)) for parts in (means, sums))
     return mean, total
+
+
+def _distance_scores(
+    Q: Tensor, K: Tensor, distances: tuple[Tensor, Tensor], num_heads: int
+) -> Tensor:
+    """Compute what distances add to the scores of queries Q and keys K, (n h, t, d) each."""
+    n, t, d = Q.shape[0] // num_heads, *Q.shape[1:]
+    T = distances[0].shape[0] // 2
+    products = []
+    for X, vectors in zip((Q, K), distances, strict=True):
+        near = vectors.slice_axis(0, T - t, T + t).reshape((-1, num_heads, d))
+        near = near.transpose((1, 0, 2)).tile((n, 1, 1))  # (n h, 2 t, d)
+        product = nd.batch_dot(X, near, transpose_b=True).reshape((-1, 2 * t * t))
+        rows = product.slice_axis(1, t, 2 * t * t).reshape((-1, t, 2 * t - 1))
+        products.append(rows.slice_axis(2, 0, t))  # as `positions.distance_products`
+    return products[0] + products[1].transpose((0, 2, 1)) * (3 * d) ** -0.5
 
 
 def _weights(Q: Tensor, K: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:

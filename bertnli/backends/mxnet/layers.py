@@ -19,6 +19,7 @@ from bertnli.backends.mxnet._framework import device_of, mx
 from bertnli.backends.mxnet.bert import Tensor, activate
 from bertnli.backends.mxnet.devices import as_nd
 from bertnli.backends.mxnet.kernels import AttentionGroups, Dropout
+from bertnli.backends.mxnet.positions import Distances
 from bertnli.data.packing import Chunk
 
 nd: Any = mx.nd
@@ -64,15 +65,25 @@ def summands(
 ) -> list[Tensor]:
     if table is None:
         table = encoder.token_embedding.weight.data(device_of(like))
-    position_table = encoder.pos_embedding.data(device_of(like))[0]
-    added = take(position_table, positions + encoder.config.first_position)
+    if encoder.pos_embedding is None:
+        added = nd.zeros((len(positions), table.shape[1]), device_of(like)).as_np_ndarray()
+    else:
+        position_table = encoder.pos_embedding.data(device_of(like))[0]
+        added = take(position_table, positions + encoder.config.first_position)
     if encoder.segment_embedding is not None:
         added = take(encoder.segment_embedding.weight.data(device_of(like)), segments) + added
     return [take(table, ids), added]
 
 
-def relative_bias(encoder: Any, T: int, like: Tensor) -> Tensor | None:
+def relative_bias(encoder: Any, T: int, like: Tensor) -> Tensor | Distances | None:
     return encoder.relative_bias(T, device_of(like))
+
+
+def project_distances(layer: Any, distances: Distances) -> tuple[Tensor, Tensor]:
+    vectors = Dropout(layer.distance_dropout)(distances.vectors)
+    of_key, of_query = (ranges.as_nd_ndarray() for ranges in distances.ranges)
+    K, Q = (dense(W, vectors).as_nd_ndarray() for W in (layer.W_k, layer.W_q))
+    return K.take(of_key), Q.take(of_query)
 
 
 def dense(layer: Any, X: Tensor, biased: bool = True) -> Tensor:
@@ -136,14 +147,18 @@ def groups(chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None) 
 
 
 def attention(
-    layer: Any, summands: Sequence[Any], rows: Sequence[Ints] | None, groups: AttentionGroups
+    layer: Any,
+    summands: Sequence[Any],
+    rows: Sequence[Ints] | None,
+    groups: AttentionGroups,
+    distances: tuple[Tensor, Tensor] | None = None,
 ) -> Tensor:
     if rows is None:
         gathered = groups.gather(*summands[0])
     else:
         tables = zip(summands, rows, strict=True)
         gathered = kernels.add(*(groups.gather(*table, rows=where) for table, where in tables))
-    return kernels.attention(gathered, groups, Dropout(layer.dropout))
+    return kernels.attention(gathered, groups, Dropout(layer.dropout), distances)
 
 
 def cls_attention(layer: Any, firsts: Tensor, X: Tensor, groups: AttentionGroups) -> Tensor:

@@ -5,7 +5,7 @@ tokens, H num_hiddens, F ffn_num_hiddens, h num_heads of d = H / h channels each
 also has vocab_size, num_blks blocks, max_len positions, dropout, activation, and norm_eps, the
 epsilon of layer normalisation; its embedding_norm is False in the book, and True in Hugging
 Face's models. Of its other settings, the book's model has none: embeddings of another width (E),
-and what RoBERTa, DistilBERT, ELECTRA and MPNet change.
+and what RoBERTa, DistilBERT, ELECTRA, MPNet and DeBERTa change (`positions`).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from bertnli.backends.torch.positions import Distances, DistanceTable, distance_products
 from bertnli.bert.config import BERTConfig
 from bertnli.bert.positions import relative_ranges
 
@@ -51,12 +52,20 @@ class MultiHeadAttention(nn.Module):
         self.W_v = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.W_o = nn.Linear(config.num_hiddens, config.num_hiddens)
         self.dropout = nn.Dropout(config.attention_dropouts[0])
+        self.score_terms = config.score_terms  # 1 in the book
+        if config.position_buckets:
+            self.distance_dropout = nn.Dropout(config.dropout)
 
-    def forward(self, X: Tensor, valid_lens: Tensor | None, bias: Tensor | None) -> Tensor:
+    def forward(
+        self, X: Tensor, valid_lens: Tensor | None, bias: Tensor | Distances | None
+    ) -> Tensor:
         queries = self.split_heads(self.W_q(X))  # (B, h, T, d)
         keys = self.split_heads(self.W_k(X))  # (B, h, T, d)
         values = self.split_heads(self.W_v(X))  # (B, h, T, d)
-        scores = queries @ keys.transpose(2, 3) / math.sqrt(queries.shape[-1])  # (B, h, T, T)
+        scores = queries @ keys.transpose(2, 3)  # (B, h, T, T)
+        if isinstance(bias, Distances):  # as in DeBERTa
+            scores, bias = scores + self.distance_scores(queries, keys, bias), None
+        scores = scores / math.sqrt(self.score_terms * queries.shape[-1])
         scores = scores if bias is None else scores + bias
         weights = self.dropout(masked_softmax(scores, valid_lens))  # (B, h, T, T)
         heads = (weights @ values).transpose(1, 2)  # (B, T, h, d)
@@ -65,6 +74,15 @@ class MultiHeadAttention(nn.Module):
     def split_heads(self, X: Tensor) -> Tensor:
         """Split each token's channels into heads: (B, T, H) to (B, h, T, d)."""
         return X.reshape(*X.shape[:2], self.num_heads, -1).transpose(1, 2)
+
+    def distance_scores(self, queries: Tensor, keys: Tensor, distances: Distances) -> Tensor:
+        """Compute what distances add to scores (B, h, T, T), from queries and keys (B, h, T, d)."""
+        vectors = self.distance_dropout(distances.vectors)
+        K, Q = (
+            W(vectors)[ranges].unflatten(1, (self.num_heads, -1))  # (2 T, h, d)
+            for W, ranges in zip((self.W_k, self.W_q), distances.ranges, strict=True)
+        )
+        return distance_products(queries, K) + distance_products(keys, Q).transpose(2, 3)
 
 
 class PositionWiseFFN(nn.Module):
@@ -104,7 +122,10 @@ class EncoderBlock(nn.Module):
         self.addnorm2 = AddNorm(config, config.dropout)
 
     def forward(
-        self, X: Tensor, valid_lens: Tensor | None = None, bias: Tensor | None = None
+        self,
+        X: Tensor,
+        valid_lens: Tensor | None = None,
+        bias: Tensor | Distances | None = None,
     ) -> Tensor:
         Y = self.addnorm1(X, self.attention(X, valid_lens, bias))  # (B, T, H)
         return self.addnorm2(Y, self.ffn(Y))  # (B, T, H)
@@ -119,10 +140,14 @@ class BERTEncoder(nn.Module):
         width = config.embedding_width  # E, which is H in the book
         self.token_embedding = nn.Embedding(config.vocab_size, width)
         self.segment_embedding = self.relative_embedding = self.ln = self.projection = None
+        self.distances = None
         if config.num_segments:
             self.segment_embedding = nn.Embedding(config.num_segments, width)
-        num_positions = config.first_position + config.max_len
-        self.pos_embedding = nn.Parameter(torch.randn(1, num_positions, width))
+        if config.position_buckets:
+            self.pos_embedding, self.distances = None, DistanceTable(config)
+        else:
+            num_positions = config.first_position + config.max_len
+            self.pos_embedding = nn.Parameter(torch.randn(1, num_positions, width))
         if config.relative_buckets:
             self.relative_embedding = nn.Embedding(config.relative_buckets, config.num_heads)
         if config.embedding_norm:  # as in Devlin et al. (2019), but not in the book
@@ -146,14 +171,18 @@ class BERTEncoder(nn.Module):
         if self.segment_embedding is not None:
             segments = segments if self.config.pair_segments else torch.zeros_like(segments)
             X = X + self.segment_embedding(segments)
-        X = X + self.pos_embedding[:, first : first + X.shape[1]]
+        if self.pos_embedding is not None:
+            X = X + self.pos_embedding[:, first : first + X.shape[1]]
         X = X if self.ln is None else self.dropout(self.ln(X))
         return X if self.projection is None else self.projection(X)
 
-    def relative_bias(self, T: int) -> Tensor | None:
-        """Return what is added to the scores of T queries and keys, (h, T, T); None for nothing."""
+    def relative_bias(self, T: int) -> Tensor | Distances | None:
+        """Return what is added to the scores of T queries and keys, (h, T, T); None for nothing.
+
+        In DeBERTa, where it depends on queries and keys, return the vectors of distances.
+        """
         if self.relative_embedding is None:
-            return None
+            return None if self.distances is None else self.distances(T)
         ranges = torch.from_numpy(relative_ranges(self.config.relative_buckets, T))
-        biases = self.relative_embedding(ranges.to(self.pos_embedding.device))  # (T, T, h)
-        return biases.permute(2, 0, 1)
+        biases = self.relative_embedding(ranges.to(self.relative_embedding.weight.device))
+        return biases.permute(2, 0, 1)  # (T, T, h) to (h, T, T)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
+from bertnli.backends.torch.positions import distance_products
+
 # In fp32 oneDNN's matrix products are twice as fast as those of torch's BLAS on AMD's processors.
 _ONEDNN: Any = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
@@ -155,6 +157,38 @@ def attention_to_rows(
         means = means.index_copy(0, places, torch.bmm(weights, seen).flatten(0, 1))
         sums = sums.index_copy(0, places, weights.sum(2).flatten())
     return means, sums
+
+
+def disentangled_attention(
+    queries: Tensor,
+    keys_values: Tensor,
+    buckets: Sequence[AttentionGroup],
+    distances: Tensor,
+    num_heads: int,
+    dropout: Dropout,
+) -> Tensor:
+    """Compute `attention` with scores that also depend on distances, (Q, H), in float32.
+
+    ``distances`` are the keys and the queries of the distances -T to T - 1, (2, 2 T, H), of a key
+    from a query and of a query from a key.
+    """
+    heads = torch.zeros_like(queries, dtype=torch.float32)
+    longest = distances.shape[1] // 2
+    near = distances.float().unflatten(2, (num_heads, -1))  # (2, 2 T, h, d)
+    scale = (3 * near.shape[3]) ** -0.5
+    for group in buckets:
+        q = _heads(queries[group.queries].float(), 1, num_heads)[0]  # (n, h, t, d)
+        k, v = _heads(keys_values[group.keys].float(), 2, num_heads)
+        t = q.shape[2]
+        K, Q = near[:, longest - t : longest + t]
+        scores = q @ k.transpose(2, 3) + distance_products(q, K)
+        scores = (scores + distance_products(k, Q).transpose(2, 3)) * scale
+        if group.bias is not None:
+            scores = scores + group.bias.unsqueeze(1)
+        mean = dropout(scores.softmax(3)) @ v
+        rows = mean.transpose(1, 2).flatten(2).flatten(0, 1)  # (n t, H)
+        heads = heads.index_copy(0, group.queries.flatten(), rows)
+    return heads
 
 
 def _heads(rows: Tensor, parts: int, num_heads: int) -> Tensor:

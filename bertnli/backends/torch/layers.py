@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bertnli.backends.torch import kernels
 from bertnli.backends.torch.bert import AddNorm, BERTEncoder, MultiHeadAttention, PositionWiseFFN
 from bertnli.backends.torch.kernels import AttentionGroup, Dropout, Groups, lookup_sum
+from bertnli.backends.torch.positions import Distances
 from bertnli.data.packing import CHUNK_TOKENS, Chunk
 from bertnli.nets.packed import attention_bias
 
@@ -64,15 +65,26 @@ def summands(
     """
     arrays = ids, segments, positions + encoder.config.first_position
     tokens, sides, places = (torch.from_numpy(x).to(like.device) for x in arrays)
-    added = encoder.pos_embedding[0, places]
+    rows = encoder.token_embedding(tokens)
+    if encoder.pos_embedding is None:
+        added = rows.new_zeros(len(places), rows.shape[1])
+    else:
+        added = encoder.pos_embedding[0, places]
     if encoder.segment_embedding is not None:
         added = encoder.segment_embedding(sides) + added
-    return [encoder.token_embedding(tokens), added]
+    return [rows, added]
 
 
-def relative_bias(encoder: BERTEncoder, T: int, like: Tensor) -> Tensor | None:
+def relative_bias(encoder: BERTEncoder, T: int, like: Tensor) -> Tensor | Distances | None:
     """Compute `BERTEncoder.relative_bias`, (h, T, T)."""
     return encoder.relative_bias(T)
+
+
+def project_distances(layer: MultiHeadAttention, distances: Distances) -> Tensor:
+    """Project the vectors of T tokens' distances to keys and to queries, (2, 2 T, H)."""
+    vectors = Dropout(layer.distance_dropout)(distances.vectors)
+    pairs = zip((layer.W_k, layer.W_q), distances.ranges, strict=True)
+    return torch.stack([dense(W, vectors)[ranges] for W, ranges in pairs])
 
 
 def dense(layer: nn.Linear, X: Tensor, biased: bool = True) -> Tensor:
@@ -121,17 +133,27 @@ def groups(chunk: Chunk, num_heads: int, like: Tensor, relative: Tensor | None) 
 
 
 def attention(
-    layer: MultiHeadAttention, summands: Sequence[Any], rows: Sequence[Ints] | None, groups: Groups
+    layer: MultiHeadAttention,
+    summands: Sequence[Any],
+    rows: Sequence[Ints] | None,
+    groups: Groups,
+    distances: Tensor | None = None,
 ) -> Tensor:
     """Compute attention without its output layer `W_o`: all heads side by side, (N, H).
 
     Without ``rows``, the only summand is the result of `project` for all N rows. With ``rows``,
     each summand is the result for a table; its (N,) rows are looked up, and all summands are added.
+    Scores also depend on ``distances``, the result of `project_distances`, unless it is None.
     """
     queries, keys_values = summands[0]
     if rows is not None:
         queries, keys_values = (lookup_sum(*x, *rows) for x in zip(*summands, strict=True))
-    return kernels.attention(queries, keys_values, groups, layer.num_heads, Dropout(layer.dropout))
+    dropout = Dropout(layer.dropout)
+    if distances is not None:
+        settings = groups.buckets, distances, layer.num_heads, dropout
+        with in_float32(queries):  # a score is a sum of three products
+            return kernels.disentangled_attention(queries, keys_values, *settings)
+    return kernels.attention(queries, keys_values, groups, layer.num_heads, dropout)
 
 
 def cls_attention(layer: MultiHeadAttention, firsts: Tensor, X: Tensor, groups: Groups) -> Tensor:
