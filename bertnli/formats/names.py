@@ -125,7 +125,9 @@ def canonical(
             raise CheckpointError(f"{source} holds {name} twice, under two names, and they differ")
         arrays[new_name] = array
     if unknown:
-        raise CheckpointError(f"{source}: no encoder of its kind has the tensors {', '.join(unknown[:5])}")
+        raise CheckpointError(
+            f"{source}: no encoder of its kind has the tensors {', '.join(unknown[:5])}"
+        )
     positions, table = "encoder.pos_embedding", TOKEN_TABLE
     decoder = "mlm.decoder.weight"
     if positions in arrays and arrays[positions].ndim == 2:

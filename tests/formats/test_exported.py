@@ -150,7 +150,12 @@ def test_a_damaged_graph(snli, text, message):
 def test_an_unknown_tensor(snli):
     arrays, more = tensors(snli), np.zeros((32, 32), np.float32)
     write_params(snli, arrays | {"bertmodel0_extra_weight": more})
-    refused(CheckpointError, "no encoder of its kind has the tensors bertmodel0_extra", load_classifier, snli)
+    refused(
+        CheckpointError,
+        "no encoder of its kind has the tensors bertmodel0_extra",
+        load_classifier,
+        snli,
+    )
     write_params(snli, arrays | {"x_pooler_weight": more})
     refused(CheckpointError, "same place", load_classifier, snli)
 

@@ -252,7 +252,12 @@ def test_wrappers_names_are_taken_off(folder, tmp_path, make_checkpoint, prefix,
 def test_a_tensor_too_many_is_refused(folder):
     tensors = load_file(folder / WEIGHTS)
     save_file({**tensors, "bert.extra.weight": torch.ones(2)}, folder / WEIGHTS)
-    refused(CheckpointError, r"no encoder of its kind has the tensors bert\.extra", load_checkpoint, folder)
+    refused(
+        CheckpointError,
+        r"no encoder of its kind has the tensors bert\.extra",
+        load_checkpoint,
+        folder,
+    )
     save_file({**tensors, "module.classifier.bias": torch.ones(3)}, folder / WEIGHTS)
     refused(CheckpointError, r"classifier\.bias twice", load_checkpoint, folder)
 
@@ -306,7 +311,9 @@ def test_models_of_other_types(folder, kind):
     describe(folder, model_type=kind)
     as_pickle(folder, lambda name: name.replace("bert.", f"{kind}.", 1))
     for path in (folder, folder / PICKLED):
-        refused(CheckpointError, f"type '{kind}', .*only the types bert, rob", load_classifier, path)
+        refused(
+            CheckpointError, f"type '{kind}', .*only the types bert, rob", load_classifier, path
+        )
     (folder / "config.json").unlink()
     refused(CheckpointError, f"a model of type '{kind}'", load_classifier, folder / PICKLED, NLI)
 

@@ -28,8 +28,8 @@ from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
 _HOW = (
-    f"Install it with: {how_to_install('mxnet')} (MXNet 1.9.1; from Python 3.12 on with setuptools, "
-    "in place of the distutils that Python dropped)."
+    f"Install it with: {how_to_install('mxnet')} (MXNet 1.9.1; from Python 3.12 on with "
+    "setuptools, in place of the distutils that Python dropped)."
 )
 
 
