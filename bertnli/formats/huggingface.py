@@ -287,11 +287,10 @@ def _tokenizer(checkpoint: Checkpoint) -> dict[str, Any]:
     """Return the content of the tokenizer's settings."""
     vocab, encoding = checkpoint.vocab, checkpoint.encoding
     length = checkpoint.config.max_len if encoding is None else encoding.max_len
-    of_bert = checkpoint.config.family == "bert"
     reads = checkpoint.config.pair_segments and checkpoint.config.num_segments
     inputs = ["input_ids", *([TYPES] if reads else []), "attention_mask"]
     return {
-        "tokenizer_class": "BertTokenizer" if of_bert else "PreTrainedTokenizerFast",
+        "tokenizer_class": "PreTrainedTokenizerFast",  # takes tokenizer.json as it stands
         "model_max_length": length,
         **({} if encoding is None else {TRUNCATION: encoding.truncation}),
         "model_input_names": inputs,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import sentencepiece as spm
 import tokenizers
 import transformers
 from hypothesis import given, settings
@@ -26,10 +27,6 @@ from bertnli.formats.load import load_checkpoint
 from bertnli.text.pairs import get_tokens_and_segments
 from bertnli.text.sentencepiece import read_sentencepiece
 from bertnli.text.subwords import SubwordVocab, load_vocab
-
-spm = pytest.importorskip("sentencepiece")
-if int(transformers.__version__.partition(".")[0]) < 5:
-    pytest.skip("older transformers cut text otherwise", allow_module_level=True)
 
 WORDS = re.findall(
     r"\S+",
