@@ -183,9 +183,13 @@ def _check(path: Path, described: Mapping[str, Any], defined: bool, kind: str) -
         if name == "never_split" and isinstance(value, list):
             value = [token for token in value if token not in SPECIAL.values()]
         if value is not None and value not in values:
-            needs = " without the tokenizer.json that it needs" if value in DEFINED else ""
+            if value in DEFINED:
+                raise DataError(
+                    f"{path}: tokenizer_class is {value!r} without the tokenizer.json that it needs; "
+                    "put that file beside it"
+                )
             raise DataError(
-                f"{path}: {name} is {value!r:.200}{needs}, and only "
+                f"{path}: {name} is {value!r:.200}, and only "
                 f"{' or '.join(map(repr, values))} is computed here"
             )
 

@@ -73,7 +73,7 @@ class MultiHeadAttention(nn.Block):
             self.distance_dropout = nn.Dropout(config.dropout)
 
     def forward(
-        self, X: Tensor, valid_lens: Tensor | None, bias: Tensor | Distances | None
+        self, X: Tensor, valid_lens: Tensor | None = None, bias: Tensor | Distances | None = None
     ) -> Tensor:
         queries = self.split_heads(self.W_q(X))  # (B, h, T, d)
         keys = self.split_heads(self.W_k(X))  # (B, h, T, d)
