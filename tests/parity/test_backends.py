@@ -148,7 +148,7 @@ def packed_attention(loop, layer, X):
     with loop.recording(layer):
         [chunk] = pack(np.full(B, T), T)
         rows = loop.tensor(X.reshape(B * T, H)[chunk.tokens])
-        groups = layers.groups(chunk, layer.num_heads, rows)
+        groups = layers.groups(chunk, layer.num_heads, rows, None)
         heads = layers.attention(layer, [layers.project(layer, rows)], None, groups)
         return loop.array(layer.W_o(heads))[: B * T]
 
