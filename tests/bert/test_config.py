@@ -15,6 +15,8 @@ from bertnli.bert.parameters import (
 )
 from bertnli.errors import CheckpointError, ConfigError
 
+#: Settings that exclude `position_buckets`.
+OTHERS = ("relative_buckets", "first_position", "embedding_size")
 TINY = BERTConfig(20, 8, 12, 2, 2, 0.0, 16)
 
 
@@ -22,11 +24,8 @@ TINY = BERTConfig(20, 8, 12, 2, 2, 0.0, 16)
     "change",
     [
         *({"num_heads": 3}, {"dropout": 1.0}, {"num_blks": 0}, {"vocab_size": 2.5}, {"colour": 1}),
-        *({"position_buckets": 1}, {"position_buckets": 4, "relative_buckets": 32}),
-        *(
-            {"position_buckets": 4, "first_position": 2},
-            {"position_buckets": 4, "embedding_size": 4},
-        ),
+        {"position_buckets": 1},
+        *({"position_buckets": 4, name: 32} for name in OTHERS),
     ],
 )
 def test_sizes(change):

@@ -92,6 +92,12 @@ DROPOUTS = {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.4}
 DROPPING = {
     "distilbert": {"dropout": 0.4, "attention_dropout": 0.1, "seq_classif_dropout": 0.3},
     "mpnet": DROPOUTS,
+    "deberta-v2": {
+        "hidden_dropout_prob": 0.3,
+        "attention_probs_dropout_prob": 0.1,
+        "pooler_dropout": 0.2,
+        "cls_dropout": 0.4,
+    },
 }
 
 
@@ -99,12 +105,12 @@ DROPPING = {
 def test_dropout_is_where_transformers_applies_it(backend, loop, family, tmp_path):
     """Compare the means of each layer's outputs, and of their squares, over 2,000 draws.
 
-    The pairs of a batch share the dropout of DeBERTa's distances, and are drawn one by one.
+    The pairs of a batch share the dropout of DeBERTa's distances, which the means of a batch show.
     """
     settings = DROPPING.get(family, {**DROPOUTS, "classifier_dropout": 0.3})
     model = make_model(family, tmp_path, attn_implementation="eager", **settings, **NAMED).train()
-    net, (draws, width) = backend.load(tmp_path), (2000, 7)
-    size = 1 if net.config.position_buckets else draws
+    net, width = backend.load(tmp_path), 7
+    batches, size, sharing = (200, 40, 40) if net.config.position_buckets else (1, 2000, 1)
     rng = np.random.default_rng(1)
     one = rng.integers(2, SIZES["vocab_size"], width), np.array([0] * 3 + [1] * 4)
     ids, segments = (np.tile(array.astype("i4"), (size, 1)) for array in one)
@@ -113,7 +119,7 @@ def test_dropout_is_where_transformers_applies_it(backend, loop, family, tmp_pat
     expected, actual = [], []
     inputs = [loop.tensor(array) for array in batch.inputs()]
     loop.seed(0)
-    for _ in range(draws // size):
+    for _ in range(batches):
         with torch.no_grad():
             outputs = model(**peer_inputs(model, batch), output_hidden_states=True)
         expected.append([X.numpy() for X in (*outputs.hidden_states, outputs.logits)])
@@ -125,11 +131,14 @@ def test_dropout_is_where_transformers_applies_it(backend, loop, family, tmp_pat
     places = [*range(len(expected[0])), -1]
     for i, *parts in zip(places, *actual, strict=True):
         sides = np.concatenate(parts), np.concatenate([outputs[i] for outputs in expected])
-        ours, theirs = (side.reshape(draws, -1) @ directions(side) for side in sides)
-        for power in (1, 2):
-            a, b = ours**power, theirs**power
-            errors = np.sqrt((a.var(0) + b.var(0)) / draws)
-            assert (np.abs(a.mean(0) - b.mean(0)) / errors).max() <= 4, (i, power)
+        ours, theirs = (X.reshape(batches * size, -1) @ directions(X) for X in sides)
+        ours, theirs = (
+            (x - theirs.mean(0)).reshape(-1, sharing, x.shape[1]) for x in (ours, theirs)
+        )
+        for powers in ((1, 1), (2, 1), (1, 2)):  # before and after the mean of those that share
+            a, b = ((x ** powers[0]).mean(1) ** powers[1] for x in (ours, theirs))
+            errors = np.sqrt((a.var(0) + b.var(0)) / len(a))
+            assert (np.abs(a.mean(0) - b.mean(0)) / errors).max() <= 4, (i, powers)
 
 
 def directions(outputs):

@@ -152,9 +152,10 @@ def test_packed_dropout_has_the_mean_of_none(backend, tiny):
     assert (np.abs(mean - plain["output.weight"]) / error).mean() < 1.5
 
 
-def test_dropped_weights_do_not_sum_to_one(backend, loop, tiny, monkeypatch):
+@pytest.mark.parametrize("encoder", [{}, DEBERTA], ids=["book", "DeBERTa"])
+def test_dropped_weights_do_not_sum_to_one(backend, loop, tiny, encoder, monkeypatch):
     """The last block projects means: its value bias must count as often as the weights do."""
-    config = with_options(tiny, dropout=0.1)
+    config = with_options(tiny, dropout=0.1, **encoder)
     net, batch = classifier(backend, config), batch_of([9, 12, 30, 4] * 4)
     loop.half_dropout(monkeypatch)
     packed = loop.gradients(net, batch)
