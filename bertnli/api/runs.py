@@ -23,6 +23,7 @@ from bertnli.data.dataset import PairDataset
 from bertnli.data.reading import Reading
 from bertnli.errors import ConfigError, without_secrets
 from bertnli.evaluation.scores import chance_bound
+from bertnli.formats.checkpoint import DROPOUT
 from bertnli.formats.native import is_checkpoint
 from bertnli.nets.trainable import Trainable
 from bertnli.text.vocab import Vocab
@@ -117,18 +118,19 @@ class Setup:
         if self.progress:
             print(text, flush=True)
 
-    def pretrained(self, path: str | Path, dropout: float, **kind: Any) -> Any:
+    def pretrained(self, path: str | Path, dropout: float | None, **kind: Any) -> Any:
         """Load a pretrained BERT; for ``kind`` see `Backend.load_pretrained_model`."""
         self.origin = path
         options = {"dropout": dropout, "devices": self.devices, **self.sizes, **kind}
         return self.backend.load_pretrained_model(path, **options)[0]
 
-    def from_scratch(self, model: str | None, vocab: Vocab, dropout: float) -> Any:
+    def from_scratch(self, model: str | None, vocab: Vocab, dropout: float | None) -> Any:
         """Make a BERT with random weights; sizes that were not given are those of a preset."""
         if model is not None and model not in PRESETS:
             raise ConfigError(f"model is {model!r}; it is one of {sorted(PRESETS)}")
         sizes = {**PRESETS[model or SCRATCH_MODEL], **self.sizes}
-        options = {"dropout": dropout, "seed": self.config.seed, "vocab": vocab}
+        p = DROPOUT if dropout is None else dropout
+        options = {"dropout": p, "seed": self.config.seed, "vocab": vocab}
         return self.backend.BERTModel(len(vocab), **sizes, **options)
 
     def print_net(self, net: Any, token_ids: NDArray[np.int32], what: str) -> None:

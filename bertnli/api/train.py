@@ -32,7 +32,7 @@ def train(
     pretrained: str | Path | None = None,
     model: str | None = None,
     new_head: bool = False,
-    dropout: float = 0.1,
+    dropout: float | None = None,
     min_freq: int | None = None,
     max_len: int | None = None,
     truncation: str | None = None,
@@ -53,7 +53,7 @@ def train(
         pretrained: the name or the path of a model to start from; None for start values.
         model: from scratch, the name of the sizes in `PRESETS`; None for bert.small's.
         new_head: whether to replace the output layer if ``pretrained`` is a classifier.
-        dropout: the dropout probability.
+        dropout: the dropout probability; None for a checkpoint's own, or else 0.1.
         min_freq: from scratch, the number of times that a word must occur to get into the
             vocabulary; None for 5.
         max_len, truncation: how pairs are cut to length; None for the encoding of the pretrained
@@ -133,7 +133,7 @@ def pretrain(
     devices: Any = None,
     pretrained: str | Path | None = None,
     model: str | None = None,
-    dropout: float = 0.1,
+    dropout: float | None = None,
     min_freq: int | None = None,
     word_pieces: int | None = None,
     max_len: int | None = None,

@@ -56,7 +56,7 @@ class Backend:
         ffn_num_hiddens: int | None = None,
         num_heads: int | None = None,
         num_blks: int | None = None,
-        dropout: float = 0.1,
+        dropout: float | None = None,
         max_len: int | None = None,
         devices: Any = None,
         kind: str = PRETRAINED,
@@ -70,7 +70,8 @@ class Backend:
             num_hiddens, ffn_num_hiddens, num_heads, num_blks, max_len: the model's sizes; None for
                 those of the file. A file without the number of heads gets that of the hub's model
                 of this name.
-            dropout: the dropout probability during fine-tuning.
+            dropout: the dropout probability during fine-tuning, wherever the model has dropout;
+                None for what the file says, which is 0.1 where it says nothing.
             devices: the devices to put the model on (PyTorch: on the first, MXNet: on all); None
                 for the GPUs if there are any, else the CPU.
             kind: which of the two models that come with bertnli under one name: ``"pretrained"`` or

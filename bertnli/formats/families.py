@@ -20,6 +20,7 @@ ACTIVATIONS = {
     "gelu": "gelu",
     "gelu_new": "gelu_tanh",
     "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_python": "gelu",
 }
 #: `BERTConfig` field to its name in a config.json, first those that must be there.
 SIZES = {
@@ -104,6 +105,8 @@ _BERT_HEADS = {
 }
 _BERT_DECODER = ("cls.predictions.decoder", "cls.predictions.bias")
 _OUT = {"hidden": "classifier.dense", "output": "classifier.out_proj"}
+#: A head that classifies tokens, where that for pairs has other names.
+_OF_TOKENS = ("classifier.weight", "classifier.bias")
 
 
 @dataclass(frozen=True)
@@ -223,6 +226,7 @@ def _roberta(models: str) -> Family:
         _LM_HEAD | _OUT,
         (f"{models}ForSequenceClassification", f"{models}ForMaskedLM"),
         keys={"num_segments": "type_vocab_size", "classifier_dropout": "classifier_dropout"},
+        ignored=_OF_TOKENS,
         drops_before_pooler=True,
     )
 
@@ -300,7 +304,10 @@ FAMILIES = {
         pooler="",
         keys={"embedding_size": "embedding_size", "classifier_dropout": "classifier_dropout"},
         settings={"num_segments": 2, "first_position": 0, "pooler_activation": "gelu"},
-        ignored=("discriminator_predictions.", "generator_predictions.", "generator_lm_head."),
+        ignored=(
+            *("discriminator_predictions.", "generator_predictions.", "generator_lm_head."),
+            *_OF_TOKENS,
+        ),
         drops_before_pooler=True,
         reads_segments=True,
     ),
@@ -311,6 +318,7 @@ FAMILIES = {
         ("MPNetForSequenceClassification", "MPNetForMaskedLM"),
         keys={"relative_buckets": "relative_attention_num_buckets"},
         settings={"num_segments": 0, "first_position": 2},
+        ignored=_OF_TOKENS,
         drops_before_pooler=True,
     ),
     "deberta-v2": Family(
@@ -326,7 +334,10 @@ FAMILIES = {
             "classifier_dropout": "cls_dropout",
         },
         settings={"num_segments": 0, "first_position": 0, "pooler_activation": "gelu"},
-        ignored=("lm_predictions.", "mask_predictions."),
+        ignored=(
+            *("lm_predictions.", "mask_predictions.", "deberta.embeddings.position_embeddings."),
+            "deberta.embeddings.word_embeddings._weight",
+        ),
         computed=_of_deberta_v3,
         defaults={
             "relative_attention": False,

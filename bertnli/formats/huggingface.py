@@ -31,7 +31,7 @@ from bertnli.formats.names import by_template, canonical, without_gamma
 from bertnli.formats.tensors import write_tensors
 from bertnli.text.pairs import PairEncoding
 from bertnli.text.subwords import SubwordVocab
-from bertnli.text.tokenizer_config import SETTINGS_FILE
+from bertnli.text.tokenizer_config import DEFINED, SETTINGS_FILE
 
 CONFIG, GOOGLE_CONFIG, WEIGHTS = "config.json", "bert_config.json", "model.safetensors"
 #: An entry of the tokenizer's settings for another rule of truncation than that of transformers.
@@ -48,6 +48,8 @@ PROBLEMS = (None, "single_label_classification")
 BARE = ("embeddings.", "embeddings_project.", "encoder.", "transformer.", "pooler.")
 #: Buffers that older versions of transformers stored among the weights.
 BUFFERS = ("position_ids",)
+#: Prefixes of heads for other tasks, of which only the encoder is read.
+OTHER_HEADS = ("qa_outputs.",)
 #: Prefixes of tensors in transformers' models of types that are not computed here.
 OTHERS = ("albert", "xlnet", "bart", "longformer", "funnel")
 _PREFIXES = (*{family.prefix: None for family in FAMILIES.values()}, *OTHERS)
@@ -59,9 +61,10 @@ CROSS_ENCODER_ACTIVATIONS = ("Identity", "Softmax")
 
 def match(file: Path, stored: Mapping[str, NDArray]) -> bool:
     """Return whether a file is of transformers, by its tensors' names or its config.json."""
-    _, described = read_description(file.parent)
-    kind = described.get("model_type", "bert")
-    return kind != "bert" or any(_TENSOR.match(name) for name in stored)
+    if any(_TENSOR.match(name) for name in stored):
+        return True
+    is_of_book = any(name.startswith("encoder.blks.") for name in stored)
+    return not is_of_book and read_description(file.parent)[1].get("model_type", "bert") != "bert"
 
 
 def read_description(folder: Path) -> tuple[Path, dict[str, Any]]:
@@ -98,8 +101,13 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
     learned = {
         name: array
         for name, array in stored.items()
-        if not name.endswith(BUFFERS) and not name.startswith(family.ignored)
+        if not name.endswith(BUFFERS) and not name.startswith(family.ignored + OTHER_HEADS)
     }
+    if family.mlm_decoder:  # of two biases, that which transformers uses
+        decoder, bias = family.mlm_decoder
+        tied = described.get("tie_word_embeddings", True)
+        if {bias, f"{decoder}.bias"} <= {*learned}:
+            del learned[f"{decoder}.bias" if tied and bias != f"{decoder}.bias" else bias]
     arrays = canonical(learned, _translation(family, learned), str(file))
     if family.mlm_is_gelu and config.activation != "gelu":  # a head that is not computed here
         arrays = {name: array for name, array in arrays.items() if not name.startswith("mlm.")}
@@ -172,7 +180,7 @@ def read_config(path: Path, described: Mapping[str, Any]) -> BERTConfig:
         return family.config(described, model_type)
     except KeyError as error:
         raise CheckpointError(f"{path}: {error} is missing") from error
-    except (ConfigError, TypeError, ValueError, AttributeError, OverflowError) as error:
+    except (ConfigError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -215,6 +223,8 @@ def with_segments(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
     reads = config.pair_segments
     if isinstance(inputs, list):
         reads = TYPES in inputs
+    elif "backend" in settings and kind in DEFINED:  # version 5, whose default is another
+        reads = False
     elif isinstance(kind, str):
         reads = kind.removesuffix("Fast").removesuffix("Tokenizer") not in WITHOUT_TYPES
     reads = reads and checkpoint.vocab.gives_segments
@@ -250,6 +260,8 @@ def write(checkpoint: Checkpoint, folder: Path) -> None:
     tied = True
     if checkpoint.labels is None and family.mlm_decoder:
         tied = bool(np.array_equal(arrays[TOKEN_TABLE], arrays["mlm.decoder.weight"]))
+        if not tied:  # then transformers reads the bias under the layer's own name
+            tensors[f"{names['mlm.decoder']}.bias"] = arrays["mlm.decoder.bias"]
     for leaf in ("weight", "bias"):  # the first class there is the book's second
         if f"cls.seq_relationship.{leaf}" in tensors:
             tensors[f"cls.seq_relationship.{leaf}"] = arrays[f"nsp.output.{leaf}"][::-1]
@@ -308,7 +320,9 @@ def _description(checkpoint: Checkpoint, family: Family) -> dict[str, Any]:
         "model_type": config.family,
         **own,
         **family.computed(own),
-        "pad_token_id": checkpoint.vocab.required("<pad>"),
+        "pad_token_id": config.first_position - 1
+        if "first_position" not in family.settings
+        else checkpoint.vocab.required("<pad>"),
         **FIXED,
     }
     if family.reads_segments:
