@@ -203,11 +203,16 @@ def _exists(name: str) -> bool:
 def _pairs(items: Iterable[Any]) -> Iterator[Row]:
     for number, item in enumerate(items, 1):
         if isinstance(item, Mapping):
-            yield number, item
+            yield number, dict(zip(item, map(_plain, item.values()), strict=True))
         elif isinstance(item, list | tuple | np.ndarray) and len(item) in (2, 3):
-            yield number, dict(zip(COLUMNS, item, strict=False))
+            yield number, dict(zip(COLUMNS, map(_plain, item), strict=False))
         else:
             yield number, BadRow(f"{short_repr(item)} is no pair, (premise, hypothesis[, label])")
+
+
+def _plain(value: Any) -> Any:
+    """Convert a scalar of NumPy, a string for instance, to Python's."""
+    return value.item() if isinstance(value, np.generic) else value
 
 
 def _path_parts(source: str | Path, split: str | None, default: str | None) -> list[Part]:

@@ -137,6 +137,8 @@ OBJECTS = {
     "columns": lambda: dict(zip(HEADER, map(list, zip(*ROWS, strict=True)), strict=True)),
     "frame as dictionary": lambda: frame().to_dict(),
     "array": lambda: np.array(ROWS),
+    "tuples of NumPy's strings": lambda: list(zip(*np.array(ROWS).T, strict=True)),
+    "dicts of NumPy's strings": lambda: records(np.array(ROWS)),
 }
 
 

@@ -100,6 +100,21 @@ def member_of_2_gb():
     return bytes(raw)
 
 
+def npz(entries, compression=zipfile.ZIP_STORED):
+    """Make an archive of MXNet 2.0 of .npy files, given as names and bytes."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", compression) as archive:
+        for name, content in entries:
+            archive.writestr(f"{name}.npy", content)
+    return buffer.getvalue()
+
+
+def npy(shape, size):
+    """Make a .npy that says its shape, and has any number of bytes."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\0" + struct.pack("<H", len(header)) + header + bytes(size)
+
+
 def params(count, name, sizes=(0,)):
     """Make MXNet's .params of `count` arrays, in the oldest layout, which is the shortest."""
     shape = struct.pack(f"<I{len(sizes)}I", len(sizes), *sizes)
@@ -279,6 +294,12 @@ CASES = {
         "some of one name": lambda: params(16_000, lambda _: "a"),
         "many names": lambda: params(60_000, str),
         "long sides": lambda: params(10_000, str, (0, *[1 << 31] * 31)),
+        "archive of many": lambda: npz((str(i), npy("(0,)", 0)) for i in range(30_000)),
+        "archive of zeros": lambda: npz(
+            [("a", npy("(99999999,)", 399_999_996))], zipfile.ZIP_DEFLATED
+        ),
+        "archive of long sides": lambda: npz([("a", npy(f"({'9' * 18}, {'9' * 18})", 4))]),
+        "archive of sides": lambda: npz((str(i), npy(f"({'1, ' * 9000})", 4)) for i in range(60)),
         "long names": lambda: params(8, lambda i: "encoder.blks." + "1" * 100_000 + f".{i}"),
     },
     ("torch", "pretrained.params"): {

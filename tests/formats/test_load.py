@@ -512,10 +512,11 @@ def test_damaged_files_are_named(folder, name, content, error, message):
     refused(error, message, load_checkpoint, folder)
 
 
-def test_parameters_alone_are_told_all_that_is_missing(tmp_path, make_checkpoint):
+@pytest.mark.parametrize("npz", [False, True])
+def test_parameters_alone_are_told_all_that_is_missing(tmp_path, make_checkpoint, npz):
     start = make_checkpoint(BOOK, NLI)
     path = tmp_path / "net.params"
-    write_params(path, {names.to_mxnet(name): a for name, a in start.arrays.items()})
+    write_params(path, {names.to_mxnet(name): a for name, a in start.arrays.items()}, npz=npz)
     vocab, labels, heads = "no vocab.json beside it", "does not name its classes", "give num_heads"
     refused(CheckpointError, f"{vocab}.* Also: .*{labels}.* Also: {heads}", load_classifier, path)
     refused(CheckpointError, f"{vocab}.* Also: {heads}", load_pretrained, path)

@@ -149,7 +149,7 @@ def test_answers_and_metrics(server):
         (b"", 422, "body: "),
         (b"{", 422, "JSON"),
         (b"\xff\xfe\xfa", 400, "pars"),
-        (b"[" * 4000, 400, "pars"),
+        (b"[" * 4000, *((422, "JSON") if sys.version_info >= (3, 13) else (400, "pars"))),
         ([], 422, "body: "),
         ({}, 422, "premise: "),
         ({"premise": "A."}, 422, "hypothesis: "),

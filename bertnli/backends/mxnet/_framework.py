@@ -28,8 +28,8 @@ from bertnli.backends.memory import keep_freed_memory
 from bertnli.errors import BackendError
 
 _HOW = (
-    f"Install it with: {how_to_install('mxnet')} (MXNet 1.9.1; from Python 3.12 on with "
-    "setuptools, in place of the distutils that Python dropped)."
+    f"Install it with: {how_to_install('mxnet')} (MXNet 1.9.1; setuptools from Python 3.12 on, "
+    "in place of the distutils that Python dropped)."
 )
 
 
@@ -113,6 +113,15 @@ def _start_engine(mxnet: Any) -> None:
         mxnet.nd.zeros(1).wait_to_read()
 
 
+def _text(value: Any) -> str:
+    """Convert an operator's argument to text; in a list, NumPy 2 writes ``np.int64(2)`` for 2."""
+    text = str(value)
+    if "np." in text:
+        with np.printoptions(legacy="1.25"):
+            return str(value)
+    return text
+
+
 def _version() -> str | None:
     """Return the version of mxnet before its import, as its files say; None if there is none."""
     spec = importlib.util.find_spec("mxnet")
@@ -176,6 +185,9 @@ def _import_mxnet() -> Any:
         module = sys.modules.get(module_name)
         if module is not None and vars(module).get(numpy_name) is np:
             setattr(module, numpy_name, view)
+    if int(np.__version__.split(".")[0]) >= 2:
+        for module_name in ("mxnet._ctypes.ndarray", "mxnet._ctypes.symbol"):
+            vars(sys.modules[module_name])["str"] = _text
     if hasattr(os, "register_at_fork"):  # gluon's data loader forks
         os.register_at_fork(after_in_child=use_one_openmp_thread)
     return mxnet
