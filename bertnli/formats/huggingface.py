@@ -104,10 +104,9 @@ def read(file: Path, stored: Mapping[str, NDArray]) -> Checkpoint:
         if not name.endswith(BUFFERS) and not name.startswith(family.ignored + OTHER_HEADS)
     }
     if family.mlm_decoder:  # of two biases, that which transformers uses
-        decoder, bias = family.mlm_decoder
-        tied = described.get("tie_word_embeddings", True)
-        if {bias, f"{decoder}.bias"} <= {*learned}:
-            del learned[f"{decoder}.bias" if tied and bias != f"{decoder}.bias" else bias]
+        own, bias = f"{family.mlm_decoder[0]}.bias", family.mlm_decoder[1]
+        if own != bias and {own, bias} <= {*learned}:
+            del learned[own if described.get("tie_word_embeddings", True) else bias]
     arrays = canonical(learned, _translation(family, learned), str(file))
     if family.mlm_is_gelu and config.activation != "gelu":  # a head that is not computed here
         arrays = {name: array for name, array in arrays.items() if not name.startswith("mlm.")}

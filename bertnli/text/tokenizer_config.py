@@ -185,8 +185,8 @@ def _check(path: Path, described: Mapping[str, Any], defined: bool, kind: str) -
         if value is not None and value not in values:
             if value in DEFINED:
                 raise DataError(
-                    f"{path}: tokenizer_class is {value!r} without the tokenizer.json that it needs; "
-                    "put that file beside it"
+                    f"{path}: tokenizer_class is {value!r} without the tokenizer.json that it "
+                    "needs; put that file beside it"
                 )
             raise DataError(
                 f"{path}: {name} is {value!r:.200}, and only "

@@ -268,3 +268,55 @@ def test_the_tokenizer_says_whether_segments_are_read(backend, family, reads, tm
     assert np.abs(ours - expected).max() <= 1e-5
     convert(tmp_path, tmp_path / "new", "huggingface")
     assert load_checkpoint(tmp_path / "new").config == net.config
+
+
+@pytest.mark.parametrize("family", [family for family in FAMILIES if family != "electra"])
+def test_an_untied_mlm_head_goes_there_and_back(family, tmp_path):
+    model = make_model(family, tmp_path / "m", "ForMaskedLM", tie_word_embeddings=False)
+    convert(tmp_path / "m", tmp_path / "new", "huggingface")
+    again = transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "new").eval()
+    inputs = peer_inputs(model, batch_of([12, 5, 9]))
+    with torch.no_grad():
+        apart = (model(**inputs).logits - again(**inputs).logits).abs().max()
+    assert apart <= 1e-6
+
+
+def test_transformers_5_gives_no_segments_by_itself(tmp_path):
+    model = make_model("bert", tmp_path, **NAMED)
+    path = tmp_path / "tokenizer_config.json"
+    described = json.loads(path.read_text()) | {"tokenizer_class": "TokenizersBackend"}
+    del described["model_input_names"]
+    path.write_text(json.dumps(described))
+    net = bertnli.load(tmp_path, "torch")
+    assert not net.config.pair_segments
+    expected = torch.softmax(torch.from_numpy(peer_logits(model, tmp_path)), 1).numpy()
+    ours = [[p.probabilities[name] for name in net.labels] for p in net.predict(PAIRS)]
+    assert np.abs(ours - expected).max() <= 1e-5
+
+
+def test_a_net_s_own_file_opens_beside_the_folder_s(classified, tmp_path):
+    folder, _ = classified
+    net = bertnli.load(folder, "torch")
+    for name in ("config.json", "tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    again = bertnli.load(tmp_path / "net.pt", "torch", labels=net.labels)
+    assert again.config == net.config
+    assert again.predict(PAIRS) == net.predict(PAIRS)
+
+
+def test_fine_tuning_has_the_checkpoint_s_dropout(backend, tmp_path):
+    how = {"hidden_dropout_prob": 0.07, "attention_probs_dropout_prob": 0.13}
+    make_model("roberta", tmp_path, "Model", classifier_dropout=0.31, **how)
+    config = backend.load_pretrained_model(tmp_path, devices="cpu")[0].config
+    assert (config.dropout, config.attention_dropouts[0]) == (0.07, 0.13)
+    assert config.classifier_dropout == config.pooler_dropout == 0.31
+
+
+@pytest.mark.parametrize("kind", ["ForQuestionAnswering", "ForTokenClassification"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_encoder_of_another_task_opens(family, kind, tmp_path):
+    make_model(family, tmp_path, kind)
+    nli = bertnli.get_backend("torch")
+    bert, _ = nli.load_pretrained_model(tmp_path, devices="cpu")
+    assert bert.config.family == family

@@ -168,7 +168,7 @@ def test_dropout_drops_its_share_and_scales_the_rest(backend, loop, tiny, dropou
 
 
 def test_dropout_is_at_three_places_of_a_block(backend, loop, tiny):
-    """The embeddings and the feed-forward network have none; the book's classifier drops nothing."""
+    """The embeddings and the feed-forward network have none, and the classifier drops nothing."""
     net = classifier(backend, with_options(tiny, dropout=0.3))
     places = ["attention.dropout", "addnorm1.dropout", "addnorm2.dropout"]
     expected = {f"blks.{i}.{place}" for i in range(2) for place in places}

@@ -117,7 +117,7 @@ def _text(value: Any) -> str:
     """Convert an operator's argument to text; in a list, NumPy 2 writes ``np.int64(2)`` for 2."""
     text = str(value)
     if "np." in text:
-        with np.printoptions(legacy="1.25"):
+        with np.printoptions(legacy="1.21"):
             return str(value)
     return text
 
