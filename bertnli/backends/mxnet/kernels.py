@@ -151,8 +151,8 @@ def _distance_scores(
     Q: Tensor, K: Tensor, distances: tuple[Tensor, Tensor], num_heads: int
 ) -> Tensor:
     """Compute what distances add to the scores of queries Q and keys K, (n h, t, d) each."""
-    n, t, d = Q.shape[0] // num_heads, *Q.shape[1:]
-    T = distances[0].shape[0] // 2
+    (_, t, d), n = Q.shape, len(Q) // num_heads
+    T = len(distances[0]) // 2
     products = []
     for X, vectors in zip((Q, K), distances, strict=True):
         near = vectors.slice_axis(0, T - t, T + t).reshape((-1, num_heads, d))
