@@ -126,7 +126,6 @@ def test_options_become_arguments():
         "header": False,
         "dev": 0.1,
         "probabilities": "probabilities",
-        "dropout": 0.1,
         "recipe": "book",
         "precision": "fp32",
     }
