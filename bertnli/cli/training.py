@@ -90,7 +90,7 @@ class Sizes:
     num_heads: int | None = option("attention heads")
     num_blks: int | None = option("encoder blocks")
     max_positions: int | None = option("positions that have an embedding")
-    dropout: float | None = option("dropout probability (default: the model's, or 0.1)", metavar="P")
+    dropout: float | None = option("dropout (default: the model's, or 0.1)", metavar="P")
 
 
 #: Options for the settings of a run; for None, the value is the recipe's.
